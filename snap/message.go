@@ -1,0 +1,72 @@
+// Package snap has what a raft snapshot needs beside the message: [Message], a MsgSnap with the database that goes
+// with it, and [Store], a directory that keeps incoming databases durably.
+package snap
+
+import (
+	"io"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Message is a MsgSnap and the database that goes with it. Make one with [NewMessage] and hand it to the transport,
+// which reads ReadCloser to its end and calls CloseWithError exactly when it is done with the message.
+//
+// A Message must not be copied. A literal &Message{…} works, but has no one to notify: CloseNotify returns nil, and
+// CloseWithError only closes the ReadCloser.
+type Message struct {
+	// Message is the raft message of type MsgSnap.
+	*raftpb.Message
+	// ReadCloser is the database; nil means that there is none. CloseWithError closes it.
+	ReadCloser io.ReadCloser
+	// TotalSize is the encoded size of the raft message plus the size of the database, in bytes: what progress and
+	// metrics count.
+	TotalSize int64
+
+	databaseSize int64
+	closed       atomic.Bool
+	closeC       chan bool // nil in a literal; holds one value, so that sending never blocks
+}
+
+// NewMessage returns the message rs with a database of rcSize bytes that is read from rc. The Message owns rc from now
+// on; rc may be nil, with a size of 0.
+func NewMessage(rs *raftpb.Message, rc io.ReadCloser, rcSize int64) *Message {
+	return &Message{
+		Message:      rs,
+		ReadCloser:   rc,
+		TotalSize:    int64(proto.Size(rs)) + rcSize,
+		databaseSize: rcSize,
+		closeC:       make(chan bool, 1),
+	}
+}
+
+// DatabaseSize is the declared size of the database alone, in bytes. For a literal it is what TotalSize leaves beside
+// the raft message, never less than 0.
+func (m *Message) DatabaseSize() int64 {
+	if m.closeC != nil {
+		return m.databaseSize
+	}
+	return max(0, m.TotalSize-int64(proto.Size(m.Message)))
+}
+
+// CloseNotify returns a channel that gets exactly one value, when the message is closed: true if the snapshot was sent,
+// false if it was not. The channel is never closed, so a second receive blocks. It is nil for a literal.
+func (m *Message) CloseNotify() <-chan bool { return m.closeC }
+
+// CloseWithError closes the ReadCloser, and then sends err == nil to the channel of CloseNotify. Only the first call
+// does this, every further one returns at once and does nothing, so it may be called concurrently and from inside
+// ReadCloser.Close. It blocks for as long as ReadCloser.Close does, no longer. Closing is the end of reading, not part
+// of sending: an error or a panic of ReadCloser.Close is swallowed and does not change the value.
+func (m *Message) CloseWithError(err error) {
+	if !m.closed.CompareAndSwap(false, true) {
+		return
+	}
+	if m.closeC != nil {
+		defer func() { m.closeC <- err == nil }()
+	}
+	defer func() { _ = recover() }()
+	if m.ReadCloser != nil {
+		_ = m.ReadCloser.Close()
+	}
+}
