@@ -1,0 +1,179 @@
+// Package storage keeps what a raft member must not forget: its log and hard
+// state in one database file (log.db), and the applied data in another
+// (data.db). The data file says in the same transaction as the data which
+// entry it reflects, so a restart goes on from exactly there, and a snapshot
+// of it needs nothing beside the file.
+//
+// Every write is synced before the call returns. One goroutine, raft's Ready
+// loop, writes; any goroutine may read.
+package storage
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+const (
+	logFile  = "log.db"
+	dataFile = "data.db"
+
+	// lockTimeout is how long an Open waits for another process that has the
+	// same directory open, before it says so.
+	lockTimeout = time.Second
+)
+
+// Storage is the durable state of one member.
+type Storage struct {
+	Log  *Log
+	Data *Data
+}
+
+// Open opens the state in dir, creating what is missing, and finishes what a
+// crash interrupted.
+func Open(dir string) (*Storage, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	log, err := openLog(filepath.Join(dir, logFile))
+	if err != nil {
+		return nil, fmt.Errorf("open raft log: %w", err)
+	}
+	data, err := openData(filepath.Join(dir, dataFile))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open data: %w", err), log.close())
+	}
+	s := &Storage{Log: log, Data: data}
+	if err := s.recover(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := syncDir(dir); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// recover brings log and data together. They can only disagree after a crash
+// in InstallSnapshot, between the step that puts the new data in place and the
+// one that restarts the log behind it.
+func (s *Storage) recover() error {
+	applied := s.Data.Position()
+	if applied.Index < s.Log.base.Index {
+		return fmt.Errorf("data.db is at index %d, but log.db starts only after index %d: these files do not belong together",
+			applied.Index, s.Log.base.Index)
+	}
+	if term, err := s.Log.mem.Term(applied.Index); err != nil || term != applied.Term {
+		return s.Log.reset(applied, s.Log.hardState)
+	}
+	return nil
+}
+
+// InstallSnapshot replaces all data by the database file at path, and the log
+// by an empty one that continues it. The file must be complete and synced; it
+// is moved, not copied. A crash at any point leaves a directory from which Open
+// finds either the old state or the new one.
+func (s *Storage) InstallSnapshot(path string, meta *raftpb.SnapshotMetadata, hs *raftpb.HardState) error {
+	want := Position{Index: meta.GetIndex(), Term: meta.GetTerm()}
+	if err := s.Data.replace(path, want); err != nil {
+		return fmt.Errorf("install snapshot: %w", err)
+	}
+	if raft.IsEmptyHardState(hs) {
+		hs = s.Log.hardState
+	}
+	if err := s.Log.reset(want, hs); err != nil {
+		return fmt.Errorf("restart log after snapshot: %w", err)
+	}
+	return nil
+}
+
+// Close closes both files. It waits for snapshot readers to be closed.
+func (s *Storage) Close() error { return errors.Join(s.Log.close(), s.Data.close()) }
+
+// Raft is the storage as raft reads it.
+func (s *Storage) Raft() raft.Storage { return raftStorage{s.Log.mem, s} }
+
+// raftStorage answers from the log's copy in memory, and takes from the data
+// what belongs to the data: which members there are, and what a snapshot taken
+// now would be a snapshot of.
+type raftStorage struct {
+	*raft.MemoryStorage
+	s *Storage
+}
+
+// InitialState implements raft.Storage. The configuration is that of the
+// applied data, not the newest in the log: raft applies the entries after it
+// again.
+func (r raftStorage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	return r.s.restartState(), r.s.Data.ConfState(), nil
+}
+
+// Snapshot implements raft.Storage.
+func (r raftStorage) Snapshot() (*raftpb.Snapshot, error) {
+	return &raftpb.Snapshot{Metadata: r.s.Data.metadata()}, nil
+}
+
+// restartState is the hard state to start raft from: what was saved, brought
+// up to what the data proves. A commit index alone is not worth a sync (raft's
+// MustSync says so), and an installed snapshot may be ahead of the hard state
+// that came with it.
+func (s *Storage) restartState() *raftpb.HardState {
+	saved, applied := s.Log.hardState, s.Data.Position()
+	term, vote := saved.GetTerm(), saved.GetVote()
+	if applied.Term > term {
+		term, vote = applied.Term, 0
+	}
+	return &raftpb.HardState{
+		Term:   new(term),
+		Vote:   new(vote),
+		Commit: new(max(saved.GetCommit(), applied.Index)),
+	}
+}
+
+// Position names an entry of the log.
+type Position struct{ Index, Term uint64 }
+
+func (p Position) encode() []byte {
+	b := binary.BigEndian.AppendUint64(nil, p.Index)
+	return binary.BigEndian.AppendUint64(b, p.Term)
+}
+
+func decodePosition(b []byte) (Position, error) {
+	switch len(b) {
+	case 0:
+		return Position{}, nil
+	case 16:
+		return Position{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}, nil
+	default:
+		return Position{}, fmt.Errorf("log position of %d bytes", len(b))
+	}
+}
+
+func indexKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+
+func openDB(path string, opts bolt.Options) (*bolt.DB, error) {
+	opts.Timeout = lockTimeout
+	opts.FreelistType = bolt.FreelistMapType
+	opts.NoFreelistSync = true
+	opts.NoStatistics = true
+	db, err := bolt.Open(path, 0o600, &opts)
+	if errors.Is(err, bolt.ErrTimeout) {
+		return nil, fmt.Errorf("%s is in use by another process", path)
+	}
+	return db, err
+}
+
+// syncDir makes names that were created or renamed in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
