@@ -1,0 +1,252 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
+)
+
+// maxMemberBytes bounds the body that describes a member.
+const maxMemberBytes = 16 << 10
+
+// Handler is the client API. Every member answers every request; errors are an
+// api.Error as JSON.
+//
+//	PUT    /kv/{key}          set a value: the body, as it is
+//	GET    /kv/{key}          read it; ?stale=true: without asking the group
+//	DELETE /kv/{key}          remove it
+//	GET    /members           who belongs to the cluster
+//	POST   /members           add a member: {"id", "peer_url", "client_url"}
+//	DELETE /members/{id}      remove a member
+//	GET    /status            how this member sees itself, its group and its connections
+//	GET    /hash              hash of all data, and the entry it is the state after
+//	POST   /compact           drop the part of the log that is not needed
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, h func(context.Context, *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, h) })
+	}
+	handle("PUT /kv/{key}", s.putKey)
+	handle("GET /kv/{key}", s.getKey)
+	handle("DELETE /kv/{key}", s.deleteKey)
+	handle("GET /members", s.getMembers)
+	handle("POST /members", s.postMember)
+	handle("DELETE /members/{id}", s.deleteMember)
+	handle("GET /status", s.getStatus)
+	handle("GET /hash", s.getHash)
+	handle("POST /compact", s.postCompact)
+	handle("/", func(context.Context, *http.Request) (any, error) { return nil, api.ErrNoRoute })
+	return mux
+}
+
+// answer runs a handler, and writes what it returns: bytes as they are,
+// anything else as JSON.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, h func(context.Context, *http.Request) (any, error)) {
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	defer cancel()
+	r.Body = http.MaxBytesReader(w, r.Body, api.MaxValueBytes)
+	result, err := h(ctx, r)
+	status := http.StatusOK
+	if err != nil {
+		apiErr := s.toAPIError(err)
+		if apiErr.Retry() {
+			w.Header().Set("Retry-After", "1")
+		}
+		status, result = apiErr.Status, apiErr
+	}
+	if raw, ok := result.([]byte); ok {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = w.Write(raw)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(result) // the client has gone, if this fails
+}
+
+func (s *Server) toAPIError(err error) *api.Error {
+	var apiErr *api.Error
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &apiErr):
+		return apiErr
+	case errors.As(err, &tooLarge):
+		return api.ErrTooLarge.Detail("at most %d bytes", tooLarge.Limit)
+	case s.life.Err() != nil:
+		return api.ErrStopping
+	default:
+		s.log.Error("request failed", zap.Error(err))
+		return api.ErrInternal.Detail("%v", err)
+	}
+}
+
+func requestKey(r *http.Request) ([]byte, error) {
+	key := r.PathValue("key")
+	if len(key) > api.MaxKeyBytes {
+		return nil, api.ErrBadRequest.Detail("the key has %d bytes, at most %d are allowed", len(key), api.MaxKeyBytes)
+	}
+	return []byte(key), nil
+}
+
+func (s *Server) putKey(ctx context.Context, r *http.Request) (any, error) {
+	key, err := requestKey(r)
+	if err != nil {
+		return nil, err
+	}
+	value, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.propose(ctx, command{op: opPut, key: key, value: value})
+}
+
+// readBody reads the body without growing a buffer where its size is known.
+func readBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 || r.ContentLength > api.MaxValueBytes {
+		return io.ReadAll(r.Body) // stops at the limit
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
+}
+
+func (s *Server) getKey(ctx context.Context, r *http.Request) (any, error) {
+	key, err := requestKey(r)
+	if err != nil {
+		return nil, err
+	}
+	stale, err := flagParameter(r, "stale")
+	if err != nil {
+		return nil, err
+	}
+	if !stale {
+		if err := s.linearize(ctx); err != nil {
+			return nil, err
+		}
+	}
+	value, ok, err := s.storage.Data.Get(key)
+	if err == nil && !ok {
+		err = api.ErrKeyNotFound
+	}
+	return value, err
+}
+
+func flagParameter(r *http.Request, name string) (bool, error) {
+	v := r.URL.Query().Get(name)
+	if v == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, api.ErrBadRequest.Detail("%s=%s: want true or false", name, v)
+	}
+	return b, nil
+}
+
+func (s *Server) deleteKey(ctx context.Context, r *http.Request) (any, error) {
+	key, err := requestKey(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.propose(ctx, command{op: opDelete, key: key})
+}
+
+func (s *Server) getMembers(ctx context.Context, _ *http.Request) (any, error) {
+	if err := s.linearize(ctx); err != nil {
+		return nil, err
+	}
+	return s.cluster(), nil
+}
+
+func (s *Server) postMember(ctx context.Context, r *http.Request) (any, error) {
+	var m storage.Member
+	d := json.NewDecoder(io.LimitReader(r.Body, maxMemberBytes))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return nil, api.ErrBadRequest.Detail("want a member as JSON: %v", err)
+	}
+	if err := s.AddMember(ctx, m); err != nil {
+		return nil, err
+	}
+	return s.cluster(), nil
+}
+
+func (s *Server) deleteMember(ctx context.Context, r *http.Request) (any, error) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return nil, api.ErrBadRequest.Detail("%q is not a member id", r.PathValue("id"))
+	}
+	if err := s.RemoveMember(ctx, id); err != nil {
+		return nil, err
+	}
+	return s.cluster(), nil
+}
+
+func (s *Server) cluster() api.Cluster {
+	return api.Cluster{ID: s.clusterID, Members: sortedMembers(s.storage.Data.Membership())}
+}
+
+func sortedMembers(ms storage.Membership) []storage.Member {
+	return slices.SortedFunc(maps.Values(ms.Members), func(a, b storage.Member) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+func (s *Server) getStatus(context.Context, *http.Request) (any, error) { return s.Status(), nil }
+
+// Status is how the member sees itself, its group, and its connections.
+func (s *Server) Status() api.Status {
+	status, ms := s.node.Status(), s.storage.Data.Membership()
+	role := strings.ToLower(strings.TrimPrefix(status.RaftState.String(), "State"))
+	if ms.Members[s.cfg.ID].Learner {
+		role = "learner"
+	}
+	return api.Status{
+		ID:        s.cfg.ID,
+		ClusterID: s.clusterID,
+		Role:      role,
+		Leader:    status.Lead,
+		Term:      status.GetTerm(),
+		Commit:    status.GetCommit(),
+		Applied:   s.storage.Data.Position().Index,
+		Log:       s.logStatus(),
+		DBSize:    s.storage.Data.Size(),
+		Members:   sortedMembers(ms),
+		Snapshots: s.snapshots.counts(),
+		Transport: s.transport.Status(),
+	}
+}
+
+func (s *Server) logStatus() api.LogStatus {
+	first, last, bytes := s.storage.Log.Extent()
+	return api.LogStatus{First: first, Last: last, Bytes: bytes}
+}
+
+func (s *Server) getHash(context.Context, *http.Request) (any, error) {
+	return s.storage.Data.Digest()
+}
+
+func (s *Server) postCompact(ctx context.Context, _ *http.Request) (any, error) {
+	result := make(chan error, 1)
+	select {
+	case s.compactions <- result:
+	case <-ctx.Done():
+		return nil, api.ErrTimeout
+	case <-s.life.Done():
+		return nil, api.ErrStopping
+	}
+	if err := <-result; err != nil {
+		return nil, err
+	}
+	return s.logStatus(), nil
+}

@@ -1,0 +1,114 @@
+package server_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
+)
+
+func TestAPIErrors(t *testing.T) {
+	c := newCluster(t, 1)
+	for _, tc := range []struct {
+		name, method, path, body string
+		want                     *api.Error
+	}{
+		{"no such key", "GET", "/kv/none", "", api.ErrKeyNotFound},
+		{"no key", "GET", "/kv/", "", api.ErrNoRoute},
+		{"long key", "PUT", "/kv/" + strings.Repeat("k", api.MaxKeyBytes+1), "v", api.ErrBadRequest},
+		{"large value", "PUT", "/kv/k", strings.Repeat("v", api.MaxValueBytes+1), api.ErrTooLarge},
+		{"parameter", "GET", "/kv/k?stale=perhaps", "", api.ErrBadRequest},
+		{"method", "PATCH", "/kv/k", "", api.ErrNoRoute},
+		{"path", "GET", "/other", "", api.ErrNoRoute},
+		{"not JSON", "POST", "/members", "x", api.ErrBadRequest},
+		{"unknown field", "POST", "/members", `{"id":2,"peerURL":"http://h:1"}`, api.ErrBadRequest},
+		{"not an id", "DELETE", "/members/x", "", api.ErrBadRequest},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), tc.method, c.configs[1].ClientURL+tc.path, strings.NewReader(tc.body))
+			require.NoError(t, err)
+			resp, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.Equal(t, tc.want.Status, resp.StatusCode)
+			require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
+			var got api.Error
+			require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
+			require.Equal(t, tc.want.Code, got.Code)
+			require.Contains(t, got.Text, tc.want.Text)
+		})
+	}
+}
+
+func TestLargestKeyAndValue(t *testing.T) {
+	c := newCluster(t, 1)
+	key, value := strings.Repeat("k", api.MaxKeyBytes), strings.Repeat("v", api.MaxValueBytes)
+	put(t, c.client(), key, value)
+	requireValue(t, c.client(), key, value)
+	put(t, c.client(), "empty", "")
+	requireValue(t, c.client(), "empty", "")
+}
+
+func TestStatusAndCompact(t *testing.T) {
+	c := newCluster(t, 1, func(cfg *server.Config) { cfg.KeepEntries = 5 })
+	cl := c.client()
+	for range 50 {
+		put(t, cl, "k", "v")
+	}
+	before, err := cl.Status(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "leader", before.Role)
+	require.Equal(t, uint64(1), before.Leader)
+	require.Equal(t, uint64(1), before.Log.First)
+	require.GreaterOrEqual(t, before.Applied, uint64(50))
+	require.Equal(t, before.Applied, before.Commit)
+	require.Positive(t, before.DBSize)
+
+	log, err := cl.Compact(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, log.Last-5+1, log.First)
+	c.kill(1)
+	c.start(1)
+	requireValue(t, cl, "k", "v")
+}
+
+// Reads that come in together share rounds of heartbeats, and all see what was
+// written before.
+func TestConcurrentReads(t *testing.T) {
+	c := newCluster(t, 3)
+	put(t, c.client(), "k", "v")
+	follower := c.client(c.follower())
+	var readers sync.WaitGroup
+	for range 64 {
+		readers.Go(func() {
+			for range 5 {
+				v, err := follower.Get(t.Context(), "k", false)
+				if err != nil || string(v) != "v" {
+					t.Errorf("read %q, %v", v, err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+}
+
+func TestDecodeCommand(t *testing.T) {
+	whole := server.EncodePut(7, "key", "value")
+	again, err := server.DecodeCommand(whole)
+	require.NoError(t, err)
+	require.Equal(t, whole, again)
+	head := len(whole) - len("value")
+	for n := range whole {
+		_, err := server.DecodeCommand(whole[:n])
+		require.Equal(t, n < head, err != nil, "cut to %d bytes", n)
+	}
+	long := append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 7}, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01)
+	_, err = server.DecodeCommand(long)
+	require.Error(t, err)
+}

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
+)
+
+// fill checks the configuration and replaces zeros by defaults. Its errors name
+// the flags of the command line.
+func (c *Config) fill() error {
+	if c.ID == raft.None || raft.IsLocalMsgTarget(c.ID) {
+		return fmt.Errorf("--id: %d is not an id: want 1 or more", c.ID)
+	}
+	if c.DataDir == "" {
+		return fmt.Errorf("--data-dir: missing")
+	}
+	if err := checkPeerURL(c.PeerURL); err != nil {
+		return fmt.Errorf("--peer-url: %w", err)
+	}
+	if err := checkClientURL(c.ClientURL); err != nil {
+		return fmt.Errorf("--client-url: %w", err)
+	}
+	if err := c.checkFirstStart(); err != nil {
+		return err
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	setDefault(&c.Tick, 100*time.Millisecond)
+	setDefault(&c.CompactEntries, 20_000)
+	setDefault(&c.CompactBytes, 32<<20)
+	setDefault(&c.KeepEntries, 2_000)
+	return nil
+}
+
+func (c *Config) checkFirstStart() error {
+	if c.Join != "" && len(c.Bootstrap) > 0 {
+		return fmt.Errorf("--join and --cluster: a member either joins a cluster or is one of those that found it")
+	}
+	if c.Join != "" {
+		if err := checkClientURL(c.Join); err != nil {
+			return fmt.Errorf("--join: %w", err)
+		}
+	}
+	if len(c.Bootstrap) == 0 {
+		return nil
+	}
+	for id, u := range c.Bootstrap {
+		if err := checkPeerURL(u); err != nil {
+			return fmt.Errorf("--cluster: member %d: %w", id, err)
+		}
+	}
+	if own, ok := c.Bootstrap[c.ID]; !ok || own != c.PeerURL {
+		return fmt.Errorf("--cluster: does not list this member as %d=%s (--id, --peer-url)", c.ID, c.PeerURL)
+	}
+	return nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+func checkPeerURL(s string) error {
+	if _, err := types.NewURLs([]string{s}); err != nil {
+		return fmt.Errorf("%q is not a URL like https://host:port: %w", s, err)
+	}
+	return nil
+}
+
+func checkClientURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" || u.Port() == "" {
+		return fmt.Errorf("%q is not a URL like http://host:port", s)
+	}
+	return nil
+}
+
+// memberError says that what a client sent about a member cannot be.
+func memberError(format string, args ...any) error { return api.ErrBadRequest.Detail(format, args...) }

@@ -1,0 +1,294 @@
+// Package server is a member of a replicated key-value store: etcd's raft
+// library for consensus, rafthttp for the connections between members, bbolt
+// for storage. Start reading at ready.go, the loop that everything hangs on;
+// transport.go is what it takes to use rafthttp.
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/raft/v3"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// Config says who a member is and how it runs.
+type Config struct {
+	ID        uint64 // of this member; an id is used once, ever
+	DataDir   string // everything the member must not forget
+	PeerURL   string // where it listens for other members, and they reach it
+	ClientURL string // where it listens for clients, and they reach it
+
+	// A member that is started for the first time is either one of those that
+	// found the cluster (Bootstrap: id -> peer URL, the same at all of them), or
+	// joins one (Join: the client URL of a member). Later starts ignore both.
+	Bootstrap map[uint64]string
+	Join      string
+
+	PeerTLS transport.TLSInfo // zero: plain connections between members
+	Tick    time.Duration     // raft's unit of time; zero means 100 ms
+	Logger  *zap.Logger       // nil: none
+
+	// The log is compacted once it has CompactEntries entries or CompactBytes
+	// of data; KeepEntries of it remain, for followers that are a little behind.
+	// Zero means 20000, 32 MiB, 2000.
+	CompactEntries uint64
+	CompactBytes   int64
+	KeepEntries    uint64
+}
+
+const (
+	electionTicks  = 10 // a leader that was silent for 10 to 20 ticks is replaced
+	heartbeatTicks = 1
+
+	maxSizePerMsg    = 1 << 20  // of entries in one MsgApp
+	maxAppliedBytes  = 8 << 20  // of entries in one Ready, hence in one batch of the data
+	maxInflight      = 256      // MsgApps on their way to a follower
+	maxInflightBytes = 32 << 20 // below the transport's queue, which is 64 MiB
+	maxUncommitted   = 64 << 20 // proposals beyond that are refused
+
+	requestTimeout = 5 * time.Second // from request to answer, for clients
+	transferTime   = 2 * time.Second // to hand over leadership before a stop
+	keepBytes      = 16 << 20        // cap on what KeepEntries keeps
+)
+
+// ErrRemoved is how a server ends that was removed from its cluster.
+var ErrRemoved = errors.New("this member was removed from the cluster")
+
+// Server is a running member.
+type Server struct {
+	cfg       Config
+	log       *zap.Logger
+	clusterID uint64
+
+	storage   *storage.Storage
+	snapshots *snapshots
+	node      raft.Node
+	transport *rafthttp.Transport
+
+	waiters waiters
+	reads   reads
+	applied appliedIndex
+	writing chan struct{} // one slot for each write in progress
+	nextID  atomic.Uint64 // for proposals and reads; starts at random
+
+	leader      atomic.Uint64 // 0: none known
+	compactions chan chan error
+
+	// Owned by the Ready loop.
+	leading   bool
+	peers     map[uint64]string // the peer URLs that the transport has been told
+	removedAt <-chan time.Time  // fires some time after the member applied its own removal
+
+	peerServer, clientServer *http.Server
+	clientAddr               net.Addr
+
+	life   context.Context // ends when the server has to end; its cause says why
+	end    context.CancelCauseFunc
+	loops  sync.WaitGroup // everything that needs node, transport and storage
+	closed chan struct{}
+	err    error // valid when closed is
+}
+
+// Start starts a member. It returns when the member serves its peers and
+// clients, which may be before there is a leader; ctx ends an attempt to join.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:         cfg,
+		log:         cfg.Logger.With(zap.Uint64("member", cfg.ID)),
+		waiters:     newWaiters(),
+		reads:       newReads(),
+		writing:     make(chan struct{}, maxWrites),
+		compactions: make(chan chan error),
+		peers:       make(map[uint64]string),
+		closed:      make(chan struct{}),
+	}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	s.nextID.Store(randomUint64())
+	if err := s.start(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) error {
+	var err error
+	if s.storage, err = storage.Open(s.cfg.DataDir); err != nil {
+		return err
+	}
+	store, err := snap.Open(filepath.Join(s.cfg.DataDir, "snap"))
+	if err != nil {
+		return err
+	}
+	s.snapshots = &snapshots{store: store}
+	// Take the ports first: a member that cannot listen must not join.
+	peerListener, clientListener, err := s.listen()
+	if err != nil {
+		return err
+	}
+	closeListeners := func() { _, _ = peerListener.Close(), clientListener.Close() }
+	peers, known, err := s.identify(ctx)
+	if err != nil {
+		closeListeners()
+		return err
+	}
+	s.startNode(peers)
+	if err := s.startTransport(known); err != nil {
+		closeListeners()
+		return err
+	}
+	s.serve(peerListener, clientListener)
+	s.loops.Go(s.runReady)
+	s.loops.Go(s.runReads)
+	s.loops.Go(s.runMembership)
+	go s.closeAtEnd()
+	return nil
+}
+
+// startNode starts raft: with peers when the cluster is founded, without when
+// the storage, or the leader, knows what the members are.
+func (s *Server) startNode(peers []raft.Peer) {
+	applied := s.storage.Data.Position().Index
+	s.applied.set(applied)
+	cfg := &raft.Config{
+		ID:                        s.cfg.ID,
+		ElectionTick:              electionTicks,
+		HeartbeatTick:             heartbeatTicks,
+		Storage:                   s.storage.Raft(),
+		Applied:                   applied,
+		MaxSizePerMsg:             maxSizePerMsg,
+		MaxCommittedSizePerReady:  maxAppliedBytes,
+		MaxInflightMsgs:           maxInflight,
+		MaxInflightBytes:          maxInflightBytes,
+		MaxUncommittedEntriesSize: maxUncommitted,
+		CheckQuorum:               true, // a leader that lost its majority steps down
+		PreVote:                   true, // a member that was away does not force an election
+		ReadOnlyOption:            raft.ReadOnlySafe,
+		StepDownOnRemoval:         true,
+		Logger:                    raftLogger{s.log.Named("raft").Sugar()},
+	}
+	if len(peers) > 0 {
+		s.node = raft.StartNode(cfg, peers)
+		return
+	}
+	s.node = raft.RestartNode(cfg)
+}
+
+func (s *Server) listen() (peer, client net.Listener, err error) {
+	u, err := url.Parse(s.cfg.PeerURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	if peer, err = rafthttp.NewListener(*u, &s.cfg.PeerTLS); err != nil {
+		return nil, nil, fmt.Errorf("listen for peers on %s: %w", s.cfg.PeerURL, err)
+	}
+	if u, err = url.Parse(s.cfg.ClientURL); err == nil {
+		client, err = net.Listen("tcp", u.Host)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("listen for clients on %s: %w", s.cfg.ClientURL, err), peer.Close())
+	}
+	s.clientAddr = client.Addr()
+	return peer, client, nil
+}
+
+func (s *Server) serve(peer, client net.Listener) {
+	s.peerServer = &http.Server{Handler: s.transport.Handler(), ErrorLog: zap.NewStdLog(s.log.Named("peer"))}
+	s.clientServer = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          zap.NewStdLog(s.log.Named("client")),
+	}
+	s.loops.Go(func() { s.endIf(s.peerServer.Serve(peer)) })
+	s.loops.Go(func() { s.endIf(s.clientServer.Serve(client)) })
+}
+
+// endIf ends the server because a part of it cannot go on.
+func (s *Server) endIf(err error) {
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		s.end(err)
+	}
+}
+
+// Done is closed when the server has ended, for whatever reason.
+func (s *Server) Done() <-chan struct{} { return s.closed }
+
+// Err is why the server ended: nil after Stop, ErrRemoved, or what failed. It
+// is valid once Done is closed.
+func (s *Server) Err() error { return s.err }
+
+// Stop ends the server in good order: it takes no new requests, finishes those
+// in progress until ctx ends, and hands over leadership. It returns when
+// everything is closed.
+func (s *Server) Stop(ctx context.Context) {
+	if err := s.clientServer.Shutdown(ctx); err != nil {
+		s.log.Warn("stopped with client requests in progress", zap.Error(err))
+	}
+	s.handOver(ctx)
+	s.Kill()
+}
+
+// Kill ends the server without ceremony, as a crash would.
+func (s *Server) Kill() {
+	s.end(nil)
+	<-s.closed
+}
+
+func (s *Server) closeAtEnd() {
+	<-s.life.Done()
+	if err := context.Cause(s.life); !errors.Is(err, context.Canceled) {
+		s.err = err
+	}
+	s.close()
+	close(s.closed)
+}
+
+// close ends what was started, in the order in which nothing is missed: those
+// who ask first, then the transport, which delivers into the node, and the
+// storage, which all of them use, last.
+func (s *Server) close() {
+	s.end(nil)
+	if s.clientServer != nil {
+		_ = s.clientServer.Close()
+		_ = s.peerServer.Close()
+	}
+	if s.transport != nil {
+		s.transport.Stop()
+	}
+	if s.node != nil {
+		s.node.Stop()
+	}
+	s.loops.Wait()
+	if s.storage != nil {
+		if err := s.storage.Close(); err != nil {
+			s.log.Error("close storage", zap.Error(err))
+		}
+	}
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:])
+}

@@ -1,0 +1,129 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// snapshots keeps what comes in, counts, and knows what is going out.
+type snapshots struct {
+	store   *snap.Store
+	sending atomic.Int64
+
+	mu     sync.Mutex
+	status api.SnapshotStatus
+}
+
+// SaveDBFrom makes snapshots the transport's Snapshotter.
+func (s *snapshots) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
+	start := time.Now()
+	n, err := s.store.SaveDBFrom(r, id)
+	if err == nil {
+		s.count(func(st *api.SnapshotStatus) {
+			st.Received++
+			st.LastReceivedBytes, st.LastReceivedTime = n, time.Since(start)
+		})
+	}
+	return n, err
+}
+
+func (s *snapshots) count(change func(*api.SnapshotStatus)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.status)
+}
+
+func (s *snapshots) counts() (st api.SnapshotStatus) {
+	s.count(func(now *api.SnapshotStatus) { st = *now })
+	return st
+}
+
+// sendSnapshot sends a copy of the data as it is now to a follower that is too
+// far behind for entries. The message raft made announces the data as it was a
+// moment ago; what goes out announces exactly the copy.
+func (s *Server) sendSnapshot(m *raftpb.Message) {
+	to := m.GetTo()
+	reader, err := s.storage.Data.OpenSnapshot()
+	if err != nil {
+		s.log.Error("cannot read data for a snapshot", zap.Error(err))
+		s.node.ReportSnapshot(to, raft.SnapshotFailure)
+		return
+	}
+	message := snap.NewMessage(&raftpb.Message{
+		Type:     raftpb.MsgSnap.Enum(),
+		To:       m.To,
+		From:     m.From,
+		Term:     m.Term,
+		Snapshot: &raftpb.Snapshot{Metadata: reader.Metadata},
+	}, reader, reader.Size)
+	s.log.Info("sending snapshot", zap.Uint64("to", to),
+		zap.Uint64("index", reader.Metadata.GetIndex()), zap.Int64("bytes", reader.Size))
+
+	s.snapshots.sending.Add(1)
+	s.transport.SendSnapshot(message)
+	// Exactly one value comes, whatever happens. Until then the log must keep
+	// the entries that follow the snapshot. The transport reports to raft.
+	s.loops.Go(func() {
+		sent := <-message.CloseNotify()
+		s.snapshots.sending.Add(-1)
+		s.snapshots.count(func(st *api.SnapshotStatus) {
+			if sent {
+				st.Sent++
+			} else {
+				st.Failed++
+			}
+		})
+	})
+}
+
+// installSnapshot replaces the data by that of a snapshot, which the transport
+// has saved before raft heard of it.
+func (s *Server) installSnapshot(snapshot *raftpb.Snapshot, hs *raftpb.HardState) error {
+	index := snapshot.GetMetadata().GetIndex()
+	path, err := s.snapshots.store.DBFilePath(index)
+	if err != nil {
+		return fmt.Errorf("snapshot %d: %w", index, err)
+	}
+	if err := s.storage.InstallSnapshot(path, snapshot.GetMetadata(), hs); err != nil {
+		return err
+	}
+	s.log.Info("installed snapshot", zap.Uint64("index", index))
+	s.noteMembership()
+	s.applied.set(index)
+	return s.snapshots.store.RemoveBefore(index + 1) // those that raft did not want
+}
+
+// compactIfLong compacts the log when that is worth it.
+func (s *Server) compactIfLong() error {
+	first, last, bytes := s.storage.Log.Extent()
+	if last-first+1 < s.cfg.CompactEntries+s.cfg.KeepEntries && bytes < s.cfg.CompactBytes {
+		return nil
+	}
+	return s.compact()
+}
+
+// compact forgets the entries that the data has made superfluous, but for some.
+func (s *Server) compact() error {
+	if s.snapshots.sending.Load() > 0 {
+		return nil // its receiver will want the entries that follow it
+	}
+	applied := s.storage.Data.Position().Index
+	dropped, err := s.storage.Log.Compact(applied, s.cfg.KeepEntries, keepBytes)
+	if err != nil {
+		return fmt.Errorf("compact log: %w", err)
+	}
+	if dropped > 0 {
+		s.log.Info("compacted log", zap.Uint64("applied", applied), zap.Uint64("dropped", dropped))
+	}
+	return nil
+}

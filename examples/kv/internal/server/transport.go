@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
+)
+
+// startTransport starts the connections to the other members that are known.
+func (s *Server) startTransport(known storage.Membership) error {
+	urls, err := types.NewURLs([]string{s.cfg.PeerURL})
+	if err != nil {
+		return err
+	}
+	t := &rafthttp.Transport{
+		Logger:      s.log.Named("transport"),
+		ID:          types.ID(s.cfg.ID),
+		URLs:        urls,
+		ClusterID:   types.ID(s.clusterID),
+		Raft:        receiver{s},
+		Snapshotter: s.snapshots,
+		ErrorC:      make(chan error, 1),
+		TLSInfo:     s.cfg.PeerTLS,
+	}
+	if err := t.Start(); err != nil {
+		return err
+	}
+	s.transport = t
+	s.tellTransport(known)
+	return nil
+}
+
+// tellTransport makes the transport's peers those of a membership. Only a
+// removal takes one away: a member that is catching up applies memberships that
+// were true long ago.
+func (s *Server) tellTransport(ms storage.Membership) {
+	for id, m := range ms.Members {
+		url, known := s.peers[id]
+		switch {
+		case id == s.cfg.ID || url == m.PeerURL:
+			continue
+		case known:
+			s.transport.UpdatePeer(types.ID(id), []string{m.PeerURL})
+		default:
+			s.transport.AddPeer(types.ID(id), []string{m.PeerURL})
+		}
+		s.peers[id] = m.PeerURL
+	}
+	for id := range s.peers {
+		if ms.Removed[id] {
+			s.transport.RemovePeer(types.ID(id))
+			delete(s.peers, id)
+		}
+	}
+}
+
+// receiver is what the transport calls: rafthttp.Raft.
+type receiver struct{ *Server }
+
+// Process hands a message from another member to raft. For a MsgSnap, the
+// transport has saved the database before.
+func (r receiver) Process(ctx context.Context, m *raftpb.Message) error {
+	if r.IsIDRemoved(m.GetFrom()) {
+		return rafthttp.ErrMemberRemoved // tells the sender, which then stops
+	}
+	if m.GetTo() != r.cfg.ID {
+		return fmt.Errorf("message is for member %d, not %d", m.GetTo(), r.cfg.ID)
+	}
+	return r.node.Step(ctx, m)
+}
+
+// IsIDRemoved says whether the member was removed, as far as this member has
+// applied the log.
+func (r receiver) IsIDRemoved(id uint64) bool { return r.storage.Data.Membership().Removed[id] }
+
+// ReportUnreachable makes a leader probe the follower before it sends more.
+func (r receiver) ReportUnreachable(id uint64) { r.node.ReportUnreachable(id) }
+
+// ReportSnapshot makes a leader go on with entries, or try a snapshot again.
+func (r receiver) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
+	r.node.ReportSnapshot(id, status)
+}
+
+// transportError is what an error from the transport's ErrorC means for us.
+func transportError(err error) error {
+	if errors.Is(err, rafthttp.ErrMemberRemoved) {
+		return ErrRemoved
+	}
+	return fmt.Errorf("transport: %w", err)
+}
