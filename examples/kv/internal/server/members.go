@@ -23,8 +23,8 @@ const (
 
 // AddMember has the group add a member as a learner: it gets the log, and is
 // promoted to a voter when it has caught up, so that a new member never counts
-// towards a majority that it cannot yet be part of. Adding a member that is
-// there is no error.
+// towards a majority that it cannot yet be part of. Adding a learner that is
+// there is no error: it may have missed the first answer.
 func (s *Server) AddMember(ctx context.Context, m storage.Member) error {
 	if m.ID == raft.None || raft.IsLocalMsgTarget(m.ID) {
 		return memberError("%d is not an id", m.ID)
@@ -33,7 +33,7 @@ func (s *Server) AddMember(ctx context.Context, m storage.Member) error {
 		return memberError("%v", err)
 	}
 	there, ok := s.storage.Data.Membership().Members[m.ID]
-	if ok && there.PeerURL == m.PeerURL {
+	if ok && there.Learner && there.PeerURL == m.PeerURL {
 		return nil
 	}
 	m.Learner = true

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/demo"
+)
+
+// TestMain lets the demo run members: it starts its own executable with "serve",
+// and that is this test.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a cluster of processes")
+	}
+	var out bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	err := demo.Run(ctx, &out, demo.Options{Keys: 1000, Clients: 16, LoadMiB: 8})
+	require.NoError(t, err, out.String())
+	require.Equal(t, 10, strings.Count(out.String(), "\nok  ")+1, out.String())
+	require.Contains(t, out.String(), "it votes")
+	require.NotContains(t, out.String(), "FAIL")
+	require.NotContains(t, out.String(), "\r") // not a terminal
+}
+
+func TestDemoInterrupted(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	t.Setenv("TMPDIR", t.TempDir())
+	err := demo.Run(ctx, &bytes.Buffer{}, demo.Options{Keys: 1_000_000, Clients: 1, LoadMiB: 1})
+	require.ErrorContains(t, err, "interrupted")
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), "kv-demo-*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestHelp(t *testing.T) {
+	for _, c := range commands() {
+		for _, args := range [][]string{{c.name, "-h"}, {"help", c.name}} {
+			var out bytes.Buffer
+			require.ErrorIs(t, run(t.Context(), args, &out), flag.ErrHelp)
+			require.Contains(t, out.String(), "Usage: kv "+c.name)
+			require.Contains(t, out.String(), c.summary)
+		}
+	}
+	var out bytes.Buffer
+	require.ErrorIs(t, run(t.Context(), []string{"help"}, &out), flag.ErrHelp)
+	for _, c := range commands() {
+		require.Contains(t, out.String(), c.name)
+	}
+}
+
+func TestBadCommandLine(t *testing.T) {
+	serve := func(more ...string) []string {
+		return append([]string{"serve", "-id", "1", "-data-dir", t.TempDir(),
+			"-peer-url", "http://127.0.0.1:1", "-client-url", "http://127.0.0.1:2"}, more...)
+	}
+	for _, tc := range []struct {
+		name string
+		args []string
+		want string // in what is printed, or in the error
+	}{
+		{"nothing", nil, "Commands:"},
+		{"no such command", []string{"sreve"}, `no command "sreve"`},
+		{"no such flag", []string{"get", "-fast"}, "-fast"},
+		{"no key", []string{"get"}, "want a key"},
+		{"no value", []string{"put", "k"}, "want a key and a value"},
+		{"two keys", []string{"del", "k", "l"}, "want a key"},
+		{"members what", []string{"members", "drop", "1"}, "remove ID"},
+		{"members remove whom", []string{"members", "remove", "x"}, "remove ID"},
+		{"endpoint", []string{"get", "-endpoints", "localhost:1", "k"}, "--endpoints"},
+		{"status of what", []string{"status", "x"}, `"x"`},
+		{"bench without clients", []string{"bench", "-clients", "0"}, "--clients"},
+		{"demo without keys", []string{"demo", "-keys", "0"}, "--keys"},
+		{"serve without id", []string{"serve"}, "--id"},
+		{"serve with an argument", serve("x"), `"x"`},
+		{"cluster that is no list", serve("-cluster", "http://127.0.0.1:1"), "--cluster"},
+		{"cluster with a member twice", serve("-cluster", "1=http://127.0.0.1:1,1=http://127.0.0.1:1"), "--cluster"},
+		{"half of TLS", serve("-peer-cert", "main.go"), "--peer-key"},
+		{"no such file", serve("-peer-ca", "none.pem"), "--peer-ca"},
+		{"TLS for http", serve("-peer-cert", "main.go", "-peer-key", "main.go", "-peer-ca", "main.go"), "--peer-url"},
+		{"https without TLS", serve("-peer-url", "https://127.0.0.1:1"), "--peer-cert"},
+		{"log level", serve("-log-level", "loud"), "log-level"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out bytes.Buffer
+			err := run(t.Context(), tc.args, &out)
+			require.Error(t, err)
+			require.False(t, errors.Is(err, flag.ErrHelp))
+			require.Contains(t, out.String()+err.Error(), tc.want)
+		})
+	}
+}
+
+func TestParseCluster(t *testing.T) {
+	got, err := parseCluster("1=http://a:1, 2=http://b:2")
+	require.NoError(t, err)
+	require.Equal(t, map[uint64]string{1: "http://a:1", 2: "http://b:2"}, got)
+}
