@@ -112,13 +112,13 @@ func (s *Server) putKey(ctx context.Context, r *http.Request) (any, error) {
 	return s.propose(ctx, command{op: opPut, key: key, value: value})
 }
 
-// readBody reads the body without growing a buffer where its size is known.
+// readBody reads the body, up to the limit that answer has set.
 func readBody(r *http.Request) ([]byte, error) {
-	if r.ContentLength < 0 || r.ContentLength > api.MaxValueBytes {
-		return io.ReadAll(r.Body) // stops at the limit
+	body, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		err = api.ErrBadRequest.Detail("body: %v", err)
 	}
-	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(r.Body, body)
 	return body, err
 }
 
