@@ -1,0 +1,46 @@
+package snap
+
+import (
+	"io"
+	"os"
+	"runtime"
+)
+
+// filesystem is what Store changes files with, so that a test can let any step fail.
+type filesystem interface {
+	CreateTemp(dir, pattern string) (file, error)
+	Rename(from, to string) error
+	Remove(path string) error
+	SyncDir(dir string) error
+}
+
+type file interface {
+	io.WriteCloser
+	Name() string
+	Sync() error
+}
+
+type osFilesystem struct{}
+
+func (osFilesystem) CreateTemp(dir, pattern string) (file, error) {
+	f, err := os.CreateTemp(dir, pattern)
+	if err != nil {
+		return nil, err // not f: a nil *os.File in an interface is not nil
+	}
+	return f, nil
+}
+
+func (osFilesystem) Rename(from, to string) error { return os.Rename(from, to) }
+func (osFilesystem) Remove(path string) error     { return os.Remove(path) }
+
+func (osFilesystem) SyncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // a directory cannot be synced there
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

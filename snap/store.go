@@ -1,0 +1,214 @@
+package snap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+)
+
+// ErrNoDBSnapshot is returned by [Store.DBFilePath] when there is no database for the index.
+var ErrNoDBSnapshot = errors.New("snap: no database snapshot for this index")
+
+// ErrWrongSize is returned by [Store.SaveDBFrom] when the database is shorter or longer than its reader declared.
+var ErrWrongSize = errors.New("snap: database is not as long as declared")
+
+const (
+	copyBufferSize = 1 << 20
+	nameFormat     = "%016x.snap.db"
+	tempPattern    = nameFormat + ".*.tmp" // for os.CreateTemp
+)
+
+var (
+	nameRE = regexp.MustCompile(`^([0-9a-f]{16})\.snap\.db$`)
+	tempRE = regexp.MustCompile(`^[0-9a-f]{16}\.snap\.db\.[0-9]+\.tmp$`)
+)
+
+// Store keeps incoming database snapshots as files of a directory, each named by the index of its snapshot, as etcd
+// names them: %016x.snap.db. A file with that name is complete and durable, and what it holds never changes. Other
+// files in the directory are left alone. All methods may be called concurrently; a directory belongs to one Store at a
+// time. There is nothing to close.
+type Store struct {
+	dir string
+	fs  filesystem
+
+	// mu makes putting a file in its place, and taking it back, one step. It is not held while a database is read.
+	mu sync.Mutex
+}
+
+// Open returns the store in dir. It creates dir, readable by this user only, if it is missing, removes what a crash left
+// half written, and syncs the directory, so that all databases in it are durable.
+func Open(dir string) (*Store, error) { return open(dir, osFilesystem{}) }
+
+func open(dir string, fsys filesystem) (*Store, error) {
+	s := &Store{dir: dir, fs: fsys}
+	if err := s.makeDir(); err != nil {
+		return nil, fmt.Errorf("snap: create directory: %w", err)
+	}
+	err := s.removeMatching(func(name string) bool { return tempRE.MatchString(name) })
+	if err != nil {
+		return nil, fmt.Errorf("snap: remove leftovers: %w", err)
+	}
+	if err := fsys.SyncDir(dir); err != nil {
+		return nil, fmt.Errorf("snap: sync directory: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Store) makeDir() error {
+	if _, err := os.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(filepath.Dir(s.dir))
+}
+
+// SaveDBFrom reads r to its end, and keeps what it read as the database of the snapshot with index id. It returns the
+// number of bytes read. When it returns nil the database is durable: the file was written under a temporary name,
+// synced, renamed, and its directory synced. After any error nothing of it is left, and the error wraps the cause
+// (syscall.ENOSPC, an error of r, …).
+//
+// If r has a method Len() int64 or Len() int, that is the declared number of bytes still to come, and a database that is
+// shorter or longer is refused with [ErrWrongSize]; of a longer one, only one byte too many is read. A negative Len means
+// unknown.
+//
+// If there is a database with this index already, r is read and checked all the same, and the old file stays: snapshots
+// of one index hold the same state, and whoever was told of the file may have opened it by now.
+//
+// It blocks for as long as r and the disk do. It does not close r. An r that panics leaves nothing behind either.
+func (s *Store) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
+	f, err := s.fs.CreateTemp(s.dir, fmt.Sprintf(tempPattern, id))
+	if err != nil {
+		return 0, fmt.Errorf("snap: create temporary file: %w", err)
+	}
+	placed := false
+	defer func() {
+		if !placed {
+			_ = f.Close() // a second time, in most cases, which does no harm
+			_ = s.fs.Remove(f.Name())
+		}
+	}()
+	n, err := writeDB(f, r)
+	if err != nil {
+		return n, fmt.Errorf("snap: save database %016x: %w", id, err)
+	}
+	placed, err = s.place(f.Name(), id)
+	if err != nil {
+		return n, fmt.Errorf("snap: put database %016x in place: %w", id, err)
+	}
+	return n, nil
+}
+
+// writeDB copies r to f, checks the length, syncs and closes f.
+func writeDB(f file, r io.Reader) (int64, error) {
+	want, declared := declaredLen(r)
+	src := r
+	if declared {
+		src = io.LimitReader(r, want+1)
+	}
+	// Without its other methods, src cannot choose a smaller buffer than ours.
+	n, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{src}, make([]byte, copyBufferSize))
+	switch {
+	case err != nil:
+		return n, err
+	case n > want && declared:
+		return n, fmt.Errorf("%w: more than %d bytes", ErrWrongSize, want)
+	case n < want && declared:
+		return n, fmt.Errorf("%w: %d of %d bytes", ErrWrongSize, n, want)
+	}
+	if err := f.Sync(); err != nil {
+		return n, err
+	}
+	return n, f.Close()
+}
+
+func declaredLen(r io.Reader) (n int64, ok bool) {
+	switch r := r.(type) {
+	case interface{ Len() int64 }:
+		n = r.Len()
+	case interface{ Len() int }:
+		n = int64(r.Len())
+	default:
+		return 0, false
+	}
+	return n, n >= 0
+}
+
+// place gives the temporary file its final name, durably, unless there is such a file already; placed says whether the
+// temporary name is gone. After an error the final name is not there.
+func (s *Store) place(temp string, id uint64) (placed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path := s.path(id)
+	switch _, err := os.Stat(path); {
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	if err := s.fs.Rename(temp, path); err != nil {
+		return false, err
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return true, errors.Join(err, s.fs.Remove(path))
+	}
+	return true, nil
+}
+
+// DBFilePath returns the path of the database of the snapshot with index id, or [ErrNoDBSnapshot] if there is none.
+// The caller may rename or remove the file.
+func (s *Store) DBFilePath(id uint64) (string, error) {
+	path := s.path(id)
+	switch _, err := os.Stat(path); {
+	case err == nil:
+		return path, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", ErrNoDBSnapshot
+	default:
+		return "", fmt.Errorf("snap: find database: %w", err)
+	}
+}
+
+// RemoveBefore removes the databases of all snapshots with an index smaller than id. It goes on after an error, and
+// returns all of them joined. Removal is not synced: after a crash some may be back.
+func (s *Store) RemoveBefore(id uint64) error {
+	err := s.removeMatching(func(name string) bool {
+		match := nameRE.FindStringSubmatch(name)
+		if match == nil {
+			return false
+		}
+		index, err := strconv.ParseUint(match[1], 16, 64)
+		return err == nil && index < id
+	})
+	if err != nil {
+		return fmt.Errorf("snap: remove old databases: %w", err)
+	}
+	return nil
+}
+
+// removeMatching removes the files whose name matches. One that is gone by then is no error.
+func (s *Store) removeMatching(match func(name string) bool) error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !match(e.Name()) {
+			continue
+		}
+		if err := s.fs.Remove(filepath.Join(s.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) path(id uint64) string { return filepath.Join(s.dir, fmt.Sprintf(nameFormat, id)) }
