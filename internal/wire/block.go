@@ -1,0 +1,181 @@
+package wire
+
+import (
+	"slices"
+	"unsafe"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// A raftpb struct has a pointer for each scalar. The blocks hold a struct
+// together with what its pointers point to, so that it costs one allocation.
+
+type messageBlock struct {
+	msg      raftpb.Message
+	snapshot *snapshotBlock // what msg.Snapshot is part of
+
+	to, from, term, logTerm, index, commit, vote, rejectHint uint64
+
+	typ    raftpb.MessageType
+	reject bool
+}
+
+// oneEntryBlock is a messageBlock with room for the one entry that most
+// messages with entries have.
+type oneEntryBlock struct {
+	messageBlock
+	slot  [1]*raftpb.Entry
+	entry [1]entryBlock
+}
+
+type entryBlock struct {
+	entry       raftpb.Entry
+	term, index uint64
+	typ         raftpb.EntryType
+}
+
+type snapshotBlock struct {
+	snapshot    raftpb.Snapshot
+	metadata    raftpb.SnapshotMetadata
+	confState   raftpb.ConfState
+	index, term uint64
+	autoLeave   bool
+}
+
+// What a budget is charged for each, in bytes.
+const (
+	messageMemory  = uint64(unsafe.Sizeof(messageBlock{}))
+	snapshotMemory = uint64(unsafe.Sizeof(snapshotBlock{}))
+	slotMemory     = uint64(unsafe.Sizeof((*raftpb.Entry)(nil)))
+	entryMemory    = uint64(unsafe.Sizeof(entryBlock{})) + slotMemory
+)
+
+func (m *messageBlock) setVarint(num, v uint64) bool {
+	switch num {
+	case 1:
+		m.typ = raftpb.MessageType(v)
+		m.msg.Type = &m.typ
+	case 2:
+		m.to = v
+		m.msg.To = &m.to
+	case 3:
+		m.from = v
+		m.msg.From = &m.from
+	case 4:
+		m.term = v
+		m.msg.Term = &m.term
+	case 5:
+		m.logTerm = v
+		m.msg.LogTerm = &m.logTerm
+	case 6:
+		m.index = v
+		m.msg.Index = &m.index
+	case 8:
+		m.commit = v
+		m.msg.Commit = &m.commit
+	case 10:
+		m.reject = v != 0
+		m.msg.Reject = &m.reject
+	case 11:
+		m.rejectHint = v
+		m.msg.RejectHint = &m.rejectHint
+	case 13:
+		m.vote = v
+		m.msg.Vote = &m.vote
+	default:
+		return false
+	}
+	return true
+}
+
+func (e *entryBlock) setVarint(num, v uint64) bool {
+	switch num {
+	case 1:
+		e.typ = raftpb.EntryType(v)
+		e.entry.Type = &e.typ
+	case 2:
+		e.term = v
+		e.entry.Term = &e.term
+	case 3:
+		e.index = v
+		e.entry.Index = &e.index
+	default:
+		return false
+	}
+	return true
+}
+
+// setVarint: a snapshot has no field that is one.
+func (s *snapshotBlock) setVarint(uint64, uint64) bool { return false }
+
+// Sizes of what an arena allocates.
+const (
+	ownData      = 4 << 10  // data of this many bytes has an allocation of its own
+	slabBytes    = 64 << 10 // largest piece that small data share
+	chunkEntries = 256      // most entries that share an allocation
+)
+
+// arena hands out the parts of one message from a few allocations: blocks for
+// its entries, and pieces of memory that small data share. What it hands out
+// keeps a whole piece alive, therefore the pieces are bounded.
+type arena struct {
+	blocks []entryBlock // not used yet
+	chunk  int          // entries in the last allocation of blocks
+	slab   []byte       // not used yet
+
+	// Hints: entries expected, with the next one, and bytes expected after it.
+	moreEntries int
+	moreData    uint64
+}
+
+func (a *arena) nextEntry() *entryBlock {
+	if len(a.blocks) == 0 {
+		a.chunk = min(max(a.moreEntries, 2*a.chunk, 1), chunkEntries)
+		a.blocks = make([]entryBlock, a.chunk)
+	}
+	e := &a.blocks[0]
+	a.blocks = a.blocks[1:]
+	a.moreEntries--
+	return e
+}
+
+// bytes returns n bytes, capped so that an append to them moves them away.
+func (a *arena) bytes(n int) []byte {
+	switch {
+	case n == 0:
+		return []byte{}
+	case n >= ownData:
+		return make([]byte, n)
+	case n > len(a.slab):
+		// No more than 64 times what is needed now: one small data among large
+		// ones must not take, and keep, a large piece.
+		more := min(a.moreData, uint64(63*n), slabBytes)
+		a.slab = make([]byte, min(n+int(more), slabBytes))
+	}
+	p := a.slab[:n:n]
+	a.slab = a.slab[n:]
+	return p
+}
+
+// newMessage returns the block for a message for which n entries are expected,
+// and readies the arena for them.
+func (a *arena) newMessage(n int) *messageBlock {
+	*a = arena{moreEntries: n}
+	if n != 1 {
+		return new(messageBlock)
+	}
+	b := new(oneEntryBlock)
+	b.msg.Entries = b.slot[:0]
+	a.blocks, a.chunk = b.entry[:], 1
+	return &b.messageBlock
+}
+
+// addEntry gives m one more entry.
+func (a *arena) addEntry(m *messageBlock) *entryBlock {
+	if len(m.msg.Entries) == cap(m.msg.Entries) {
+		m.msg.Entries = slices.Grow(m.msg.Entries, max(a.moreEntries, 1))
+	}
+	e := a.nextEntry()
+	m.msg.Entries = append(m.msg.Entries, &e.entry)
+	return e
+}

@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"io"
+	"sync"
+)
+
+// ahead is how many bytes are allocated, at most, before they have arrived.
+const ahead = 1 << 20
+
+// pieces are buffers of ahead bytes, for what arrives of something longer.
+var pieces = sync.Pool{New: func() any { return new([ahead]byte) }}
+
+// readData reads n bytes into a slice of their own. The slice is allocated when
+// all but its last ahead bytes have arrived: until then these wait in pieces.
+func readData(r io.Reader, n uint64) ([]byte, error) {
+	if n <= ahead {
+		p := make([]byte, n)
+		_, err := io.ReadFull(r, p)
+		return p, inside(err)
+	}
+	var held []*[ahead]byte
+	defer func() {
+		for _, p := range held {
+			pieces.Put(p)
+		}
+	}()
+	first := n - ahead
+	for have := uint64(0); have < first; {
+		p := pieces.Get().(*[ahead]byte)
+		held = append(held, p)
+		got, err := io.ReadFull(r, p[:min(ahead, first-have)])
+		if err != nil {
+			return nil, inside(err)
+		}
+		have += uint64(got)
+	}
+	data := make([]byte, n)
+	for i, p := range held {
+		copy(data[i*ahead:first], p[:])
+	}
+	_, err := io.ReadFull(r, data[first:])
+	return data, inside(err)
+}
+
+// ReadBody reads r to its end and returns all of it. sizeHint is the length that
+// it is expected to have, below 0 if not known. A body of more than limit bytes is
+// a SizeError: a declared one before anything is read, else after limit+1 bytes.
+// It allocates at most 1 MiB ahead of what arrived. Errors of r are returned as
+// they are, without the part that came.
+func ReadBody(r io.Reader, sizeHint int64, limit uint64) ([]byte, error) {
+	if sizeHint > 0 && uint64(sizeHint) > limit {
+		return nil, &SizeError{What: "body", Size: uint64(sizeHint), Limit: limit}
+	}
+	size := uint64(4 << 10)
+	if sizeHint >= 0 {
+		size = uint64(sizeHint) + 1 // room to see the end
+	}
+	var (
+		parts [][]byte
+		held  []*[ahead]byte
+		total uint64
+	)
+	defer func() {
+		for _, p := range held {
+			pieces.Put(p)
+		}
+	}()
+	part := make([]byte, min(size-1, ahead-1, limit)+1)
+	for {
+		n, err := readUpTo(r, part)
+		parts = append(parts, part[:n])
+		total += uint64(n)
+		switch {
+		case total > limit:
+			return nil, &SizeError{What: "body", Size: total, Limit: limit}
+		case err == io.EOF:
+			return join(parts, total), nil
+		case err != nil:
+			return nil, err
+		}
+		p := pieces.Get().(*[ahead]byte)
+		held = append(held, p)
+		part = p[:min(ahead, limit-total+1)]
+	}
+}
+
+// readUpTo fills p, and returns the error of r that kept it from doing so.
+func readUpTo(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var k int
+		k, err = r.Read(p[n:])
+		n += k
+	}
+	if n == len(p) && n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+func join(parts [][]byte, size uint64) []byte {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	all := make([]byte, 0, size)
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}

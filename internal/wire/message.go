@@ -1,0 +1,103 @@
+package wire
+
+import (
+	"encoding/binary"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Encoder appends the frames of one stream to batches, in the order in which they
+// will be written. It is not safe for concurrent use.
+type Encoder interface {
+	// Append appends the frame of m. It only reads m; large data in it is referred
+	// to until b is Reset.
+	Append(b *Batch, m *raftpb.Message)
+	// AppendLinkHeartbeat appends the frame that only shows that the link is
+	// alive.
+	AppendLinkHeartbeat(b *Batch)
+}
+
+// Decoder reads the frames of one stream. It is not safe for concurrent use.
+type Decoder interface {
+	// Decode reads one frame, and blocks until it is complete. A nil message
+	// without an error is a link heartbeat. The message is the caller's.
+	//
+	// io.EOF means that the source ended between frames, io.ErrUnexpectedEOF that it
+	// ended inside one. A SizeError, and an error that wraps ErrMalformed, are the peer's fault;
+	// others are the source's. After any error the stream cannot be read further.
+	Decode() (*raftpb.Message, error)
+}
+
+// lengthBytes is the size of the lengths and counts in a frame.
+const lengthBytes = 8
+
+type messageEncoder struct{}
+
+// NewMessageEncoder returns an Encoder for the message stream (protocol: the message
+// stream). It has no state.
+func NewMessageEncoder() Encoder { return messageEncoder{} }
+
+func (messageEncoder) Append(b *Batch, m *raftpb.Message) { b.lengthPrefixed(m) }
+
+func (messageEncoder) AppendLinkHeartbeat(b *Batch) { b.lengthPrefixed(linkHeartbeat) }
+
+// linkHeartbeat is a heartbeat from nobody to nobody (protocol: the link
+// heartbeat). It is only read.
+var linkHeartbeat = &raftpb.Message{Type: raftpb.MessageType_MsgHeartbeat.Enum()}
+
+func isLinkHeartbeat(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MessageType_MsgHeartbeat && m.GetFrom() == 0 && m.GetTo() == 0
+}
+
+// lengthPrefixed appends the length of m, and m.
+func (b *Batch) lengthPrefixed(m *raftpb.Message) {
+	at, start := b.reserveLength()
+	b.message(m)
+	b.setLength(at, start)
+}
+
+// reserveLength appends room for a length. setLength fills it in, once what the
+// length is of has been appended: so nothing is measured before it is encoded.
+func (b *Batch) reserveLength() (at, start int) {
+	at = len(b.buf)
+	b.buf = append(b.buf, make([]byte, lengthBytes)...)
+	return at, b.Len()
+}
+
+func (b *Batch) setLength(at, start int) {
+	binary.BigEndian.PutUint64(b.buf[at:], uint64(b.Len()-start))
+}
+
+type messageDecoder struct {
+	stream
+}
+
+// NewMessageDecoder returns a Decoder for the message stream and for the message
+// at the head of a snapshot body (protocol: the message stream, and the head of a snapshot
+// body). It reads from r no further than the Reader does anyway: what follows a
+// frame can be read from r.
+func NewMessageDecoder(r *Reader, lim Limits) Decoder {
+	return &messageDecoder{stream{src: r, limit: lim.maxMessageBytes()}}
+}
+
+func (d *messageDecoder) Decode() (*raftpb.Message, error) {
+	n, err := d.src.readUint64()
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.message(n)
+	if err != nil || isLinkHeartbeat(m) {
+		return nil, err
+	}
+	return m, nil
+}
+
+// readUint64 reads a big-endian integer.
+func (r *Reader) readUint64() (uint64, error) {
+	b, err := r.peek(lengthBytes)
+	if err != nil {
+		return 0, err
+	}
+	r.discard(lengthBytes)
+	return binary.BigEndian.Uint64(b), nil
+}

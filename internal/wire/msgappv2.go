@@ -1,0 +1,184 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Frame types of the msgapp v2 stream (protocol: the msgapp v2 stream).
+const (
+	frameLinkHeartbeat = 0
+	frameEntries       = 1 // entries that continue where the last message ended
+	frameMessage       = 2
+)
+
+// position is where the last message of a msgapp v2 stream ended. Both ends
+// keep it, from (0, 0) on.
+type position struct {
+	term, index uint64
+}
+
+// after moves to the end of m, which went as a whole message.
+func (p *position) after(m *raftpb.Message) {
+	p.term, p.index = m.GetTerm(), m.GetIndex()
+	if n := len(m.GetEntries()); n > 0 {
+		p.index = m.Entries[n-1].GetIndex()
+	}
+}
+
+type msgAppV2Encoder struct {
+	pos position
+}
+
+// NewMsgAppV2Encoder returns an Encoder for the msgapp v2 stream (protocol: the
+// msgapp v2 stream). Its state belongs to one connection: a new connection needs a
+// new Encoder, and every batch must be written.
+func NewMsgAppV2Encoder() Encoder { return new(msgAppV2Encoder) }
+
+func (e *msgAppV2Encoder) AppendLinkHeartbeat(b *Batch) {
+	b.buf = append(b.buf, frameLinkHeartbeat)
+}
+
+func (e *msgAppV2Encoder) Append(b *Batch, m *raftpb.Message) {
+	if !e.continues(m) {
+		b.buf = append(b.buf, frameMessage)
+		b.lengthPrefixed(m)
+		e.pos.after(m)
+		return
+	}
+	b.buf = append(b.buf, frameEntries)
+	b.buf = binary.BigEndian.AppendUint64(b.buf, uint64(len(m.Entries)))
+	for _, entry := range m.Entries {
+		at, start := b.reserveLength()
+		b.entry(entry)
+		b.setLength(at, start)
+	}
+	b.buf = binary.BigEndian.AppendUint64(b.buf, m.GetCommit())
+	e.pos.index += uint64(len(m.Entries))
+}
+
+// continues says whether m may go without its head: it is what the receiver expects
+// next, and has no field that the receiver would not restore. The receiver sets
+// From and To to the two ends of the link, and the term, the index and the commit
+// index always, so that one of these which is not set arrives as a zero that is.
+func (e *msgAppV2Encoder) continues(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MessageType_MsgApp &&
+		m.GetIndex() == e.pos.index && m.GetLogTerm() == e.pos.term && m.GetTerm() == e.pos.term &&
+		m.Vote == nil && m.Snapshot == nil && m.Reject == nil && m.RejectHint == nil &&
+		m.Context == nil && len(m.Responses) == 0 && len(unknownOfMessage(m)) == 0
+}
+
+type msgAppV2Decoder struct {
+	stream
+	local, remote uint64
+	pos           position
+}
+
+// NewMsgAppV2Decoder returns a Decoder for the msgapp v2 stream (protocol: the
+// msgapp v2 stream) that the member remote sends to the member local. Its state
+// belongs to one connection.
+func NewMsgAppV2Decoder(r *Reader, local, remote uint64, lim Limits) Decoder {
+	return &msgAppV2Decoder{
+		stream: stream{src: r, limit: lim.maxMessageBytes()},
+		local:  local, remote: remote,
+	}
+}
+
+func (d *msgAppV2Decoder) Decode() (*raftpb.Message, error) {
+	typ, err := d.src.peek(1)
+	if err != nil {
+		return nil, err
+	}
+	d.src.discard(1)
+	switch typ[0] {
+	case frameLinkHeartbeat:
+		return nil, nil
+	case frameEntries:
+		m, err := d.entries()
+		return m, inside(err)
+	case frameMessage:
+		m, err := d.wholeMessage()
+		return m, inside(err)
+	default:
+		return nil, fmt.Errorf("%w: msgapp v2 type %d", ErrMalformed, typ[0])
+	}
+}
+
+func (d *msgAppV2Decoder) wholeMessage() (*raftpb.Message, error) {
+	n, err := d.src.readUint64()
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.message(n)
+	if err != nil {
+		return nil, err
+	}
+	d.pos.after(m)
+	if isLinkHeartbeat(m) {
+		return nil, nil
+	}
+	return m, nil
+}
+
+// entries reads a frame of type 1, behind its type.
+func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
+	count, err := d.src.readUint64()
+	if err != nil {
+		return nil, err
+	}
+	// size is what the frame takes at least, as far as it is known.
+	size := saturated(1+2*lengthBytes, saturatedMul(count, lengthBytes))
+	if err := d.begin(size); err != nil {
+		return nil, err
+	}
+	defer d.end()
+	// The count is of entries that have not arrived: nothing is allocated for all of
+	// them, but that many empty ones must fit.
+	if count > d.left/entryMemory {
+		return nil, d.exceeded(saturatedMul(count, entryMemory))
+	}
+	m, err := d.head(count)
+	if err != nil {
+		return nil, err
+	}
+	for left := count; left > 0; left-- {
+		n, err := d.src.readUint64()
+		if err != nil {
+			return nil, err
+		}
+		if n > d.limit-size {
+			return nil, &SizeError{What: "message", Size: saturated(size, n), Limit: d.limit}
+		}
+		size += n
+		d.moreEntries = int(min(left, chunkEntries))
+		d.moreData = n + (min(left, chunkEntries)-1)*min(n, ownData)
+		if err := d.readEntry(m, n); err != nil {
+			return nil, err
+		}
+	}
+	commit, err := d.src.readUint64()
+	if err != nil {
+		return nil, err
+	}
+	m.setVarint(8, commit)
+	d.pos.index += count
+	return &m.msg, nil
+}
+
+// head returns the block of the MsgApp that continues at the position reached, with
+// room for count entries, or for the first of them.
+func (d *msgAppV2Decoder) head(count uint64) (*messageBlock, error) {
+	if err := d.charge(messageMemory); err != nil {
+		return nil, err
+	}
+	m := d.newMessage(int(min(count, chunkEntries)))
+	m.setVarint(1, uint64(raftpb.MessageType_MsgApp))
+	m.setVarint(2, d.local)
+	m.setVarint(3, d.remote)
+	m.setVarint(4, d.pos.term)
+	m.setVarint(5, d.pos.term)
+	m.setVarint(6, d.pos.index)
+	return m, nil
+}

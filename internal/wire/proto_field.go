@@ -1,0 +1,50 @@
+package wire
+
+import "google.golang.org/protobuf/encoding/protowire"
+
+// consumeTag reads a field's tag from the start of b. n is its length, or not
+// above 0 if there is no valid tag.
+func consumeTag(b []byte) (num uint64, typ protowire.Type, n int) {
+	tag, n := consumeVarint(b)
+	num, typ = tag>>3, protowire.Type(tag&7)
+	if num < uint64(protowire.MinValidNumber) || num > uint64(protowire.MaxValidNumber) {
+		return 0, 0, -1
+	}
+	return num, typ, n
+}
+
+func consumeVarint(b []byte) (v uint64, n int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
+	}
+	return protowire.ConsumeVarint(b)
+}
+
+// consumeField reads the field at the start of b: v is the value of a varint,
+// val what is in a length-delimited field; a field of another type is only
+// skipped. n is the length of all of it, or not above 0 if there is no valid
+// field.
+func consumeField(b []byte) (num uint64, typ protowire.Type, v uint64, val []byte, n int) {
+	num, typ, tag := consumeTag(b)
+	if tag <= 0 {
+		return 0, 0, 0, nil, -1
+	}
+	switch typ {
+	case protowire.VarintType:
+		v, n = consumeVarint(b[tag:])
+	case protowire.BytesType:
+		v, n = consumeVarint(b[tag:])
+		if n <= 0 || v > uint64(len(b)-tag-n) {
+			return 0, 0, 0, nil, -1
+		}
+		val = b[tag+n:][:v]
+		n += int(v)
+	default:
+		n = protowire.ConsumeFieldValue(protowire.Number(num), typ, b[tag:])
+	}
+	if n <= 0 {
+		// An empty group has an end tag: no value is without bytes.
+		return 0, 0, 0, nil, -1
+	}
+	return num, typ, v, val, tag + n
+}

@@ -1,0 +1,150 @@
+package wire
+
+import (
+	"errors"
+	"io"
+)
+
+// Sizes of a Reader's buffer, in bytes.
+const (
+	minBuffer = 4 << 10
+	maxBuffer = 256 << 10
+	stepSize  = 4  // a buffer grows and shrinks by this factor
+	calmReads = 16 // small reads in a row after which it shrinks
+
+	maxEmptyReads = 100
+)
+
+// Reader is the buffered source of a Decoder. Its buffer is small while little
+// comes, grows to 256 KiB while reads fill it, and shrinks again. What is large is
+// read past it, straight to where it will stay.
+type Reader struct {
+	src  io.Reader
+	buf  []byte
+	r, w int   // buf[r:w] came and is not yet consumed
+	err  error // came with the last bytes, and is due after them
+	want int   // size that the buffer should have when it is empty
+	calm int   // reads in a row that used little of the buffer
+}
+
+// NewReader returns a Reader of r. It allocates its buffer with the first read.
+func NewReader(r io.Reader) *Reader { return &Reader{src: r, want: minBuffer} }
+
+// Buffered returns how many bytes have been read from the source and not yet
+// consumed.
+func (r *Reader) Buffered() int { return r.w - r.r }
+
+// Read reads what is buffered, and then from the source without buffering.
+func (r *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if r.r < r.w {
+		n := copy(p, r.buf[r.r:r.w])
+		r.r += n
+		return n, nil
+	}
+	if r.err != nil {
+		return 0, r.takeErr()
+	}
+	return r.src.Read(p)
+}
+
+func (r *Reader) takeErr() error {
+	err := r.err
+	r.err = nil
+	return err
+}
+
+// peek returns the next n bytes, at most maxBuffer, without consuming them.
+// They stay valid until the next read. io.EOF means that none came,
+// io.ErrUnexpectedEOF that some did.
+func (r *Reader) peek(n int) ([]byte, error) {
+	for r.w-r.r < n {
+		if r.err != nil {
+			err := r.takeErr()
+			if err == io.EOF && r.w > r.r {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		r.makeRoom(n)
+		r.fill()
+	}
+	return r.buf[r.r : r.r+n], nil
+}
+
+// discard consumes n bytes that are buffered.
+func (r *Reader) discard(n int) { r.r += n }
+
+// makeRoom gives the buffer the size that fits the traffic and holds n bytes, and moves
+// what is in it to its start if the n bytes would not fit behind it.
+func (r *Reader) makeRoom(n int) {
+	empty := r.r == r.w
+	if empty {
+		r.r, r.w = 0, 0
+	}
+	size := len(r.buf)
+	if r.want > size || empty {
+		size = r.want
+	}
+	for size < n {
+		size *= stepSize
+	}
+	switch {
+	case size != len(r.buf):
+		buf := make([]byte, size)
+		r.w = copy(buf, r.buf[r.r:r.w])
+		r.r, r.buf = 0, buf
+	case len(r.buf)-r.r < n || r.w == len(r.buf):
+		r.w = copy(r.buf, r.buf[r.r:r.w])
+		r.r = 0
+	}
+}
+
+// fill reads once from the source into the free part of the buffer.
+func (r *Reader) fill() {
+	room := len(r.buf) - r.w
+	for range maxEmptyReads {
+		n, err := r.src.Read(r.buf[r.w:])
+		if n < 0 || n > room {
+			r.err = errors.New("wire: source returned an invalid count from Read")
+			return
+		}
+		r.w += n
+		r.err = err
+		if n > 0 {
+			r.adapt(n, room)
+		}
+		if n > 0 || err != nil {
+			return
+		}
+	}
+	r.err = io.ErrNoProgress
+}
+
+// adapt learns from a read of n bytes for which there was room.
+func (r *Reader) adapt(n, room int) {
+	size := len(r.buf)
+	switch {
+	case n == room:
+		r.calm = 0
+		r.want = min(size*stepSize, maxBuffer)
+	case n >= size/(2*stepSize):
+		r.calm = 0
+		r.want = size
+	default:
+		if r.calm++; r.calm >= calmReads {
+			r.calm = 0
+			r.want = max(size/stepSize, minBuffer)
+		}
+	}
+}
+
+// inside turns io.EOF into io.ErrUnexpectedEOF, for reads inside a frame.
+func inside(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
