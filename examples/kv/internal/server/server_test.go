@@ -2,7 +2,10 @@ package server_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 )
 
 func TestSingleMember(t *testing.T) {
@@ -27,6 +31,14 @@ func TestSingleMember(t *testing.T) {
 	require.ErrorIs(t, err, api.ErrKeyNotFound)
 
 	c.kill(1)
+	// What it promised to others is on disk too: its vote, in this term.
+	disk, err := storage.Open(c.configs[1].DataDir)
+	require.NoError(t, err)
+	promised, _, err := disk.Raft().InitialState()
+	require.NoError(t, err)
+	require.NoError(t, disk.Close())
+	require.Equal(t, uint64(1), promised.GetVote())
+
 	c.start(1)
 	c.awaitLeader()
 	requireValue(t, cl, "a/b", "value of a/b")
@@ -133,6 +145,46 @@ func TestNoMajority(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "v", string(v))
 	c.await("the leader to step down", func() bool { return c.running[lone].Status().Leader == 0 })
+}
+
+// A write whose proposal went to a leader that is gone need not wait for its
+// timeout.
+func TestLostProposalFailsEarly(t *testing.T) {
+	c := newCluster(t, 3)
+	lone := c.follower()
+	failed := make(chan string)
+	go func() {
+		for {
+			if code := putOnce(t, c.configs[lone].ClientURL); code != "" {
+				failed <- code
+				return
+			}
+		}
+	}()
+	for id := range c.running {
+		if id != lone {
+			c.kill(id)
+		}
+	}
+	require.Equal(t, api.ErrLeaderChanged.Code, <-failed)
+}
+
+// putOnce writes without trying again, and returns the code of the error.
+func putOnce(t *testing.T, clientURL string) string {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, clientURL+"/kv/k", strings.NewReader("v"))
+	if err != nil {
+		return err.Error()
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	var answer api.Error
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return err.Error()
+	}
+	return answer.Code
 }
 
 func TestGracefulStopHandsOver(t *testing.T) {
