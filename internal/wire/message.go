@@ -77,7 +77,7 @@ type messageDecoder struct {
 // body). It reads from r no further than the Reader does anyway: what follows a
 // frame can be read from r.
 func NewMessageDecoder(r *Reader, lim Limits) Decoder {
-	return &messageDecoder{stream{src: r, limit: lim.maxMessageBytes()}}
+	return &messageDecoder{newStream(r, lim)}
 }
 
 func (d *messageDecoder) Decode() (*raftpb.Message, error) {

@@ -80,10 +80,7 @@ type msgAppV2Decoder struct {
 // msgapp v2 stream) that the member remote sends to the member local. Its state
 // belongs to one connection.
 func NewMsgAppV2Decoder(r *Reader, local, remote uint64, lim Limits) Decoder {
-	return &msgAppV2Decoder{
-		stream: stream{src: r, limit: lim.maxMessageBytes()},
-		local:  local, remote: remote,
-	}
+	return &msgAppV2Decoder{stream: newStream(r, lim), local: local, remote: remote}
 }
 
 func (d *msgAppV2Decoder) Decode() (*raftpb.Message, error) {

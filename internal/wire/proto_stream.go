@@ -16,7 +16,7 @@ const (
 // ReadMessage reads n bytes from r and decodes them as UnmarshalMessage does. io.ErrUnexpectedEOF
 // means that there were fewer; other errors of the source are returned as they are.
 func ReadMessage(r *Reader, n uint64, lim Limits) (*raftpb.Message, error) {
-	s := stream{src: r, limit: lim.maxMessageBytes()}
+	s := newStream(r, lim)
 	return s.message(n)
 }
 
@@ -30,6 +30,11 @@ type stream struct {
 	decode
 	src   *Reader
 	limit uint64 // for the encoded message, and for its memory
+	large uint64 // bytes from which something is taken apart
+}
+
+func newStream(r *Reader, lim Limits) stream {
+	return stream{src: r, limit: lim.maxMessageBytes(), large: ownData}
 }
 
 // message reads and decodes the n bytes of a message.
@@ -38,13 +43,18 @@ func (s *stream) message(n uint64) (*raftpb.Message, error) {
 		return nil, err
 	}
 	defer s.end()
-	if n < ownData || n <= uint64(s.src.Buffered()) {
+	if n < s.large || n <= uint64(s.src.Buffered()) {
 		b, err := s.collect(n)
 		if err != nil {
 			return nil, err
 		}
 		return s.decode.message(b, maxNesting)
 	}
+	return s.largeMessage(n)
+}
+
+// largeMessage reads a message field by field.
+func (s *stream) largeMessage(n uint64) (*raftpb.Message, error) {
 	if err := s.charge(messageMemory); err != nil {
 		return nil, err
 	}
@@ -156,7 +166,7 @@ func (s *stream) collect(n uint64) ([]byte, error) {
 
 // readField reads data of n bytes, which raft will own.
 func (s *stream) readField(n uint64) ([]byte, error) {
-	if n < ownData {
+	if n < s.large {
 		b, err := s.collect(n)
 		if err != nil {
 			return nil, err
@@ -171,7 +181,7 @@ func (s *stream) readField(n uint64) ([]byte, error) {
 
 // readEntry reads the next entry of m.
 func (s *stream) readEntry(m *messageBlock, n uint64) error {
-	if n < ownData {
+	if n < s.large {
 		b, err := s.collect(n)
 		if err != nil {
 			return err

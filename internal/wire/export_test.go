@@ -1,0 +1,46 @@
+package wire
+
+import "go.etcd.io/raft/v3/raftpb"
+
+// ReadMessageByFields is ReadMessage for a message of any size as if it were a
+// large one, in which everything from large bytes on is taken apart.
+func ReadMessageByFields(r *Reader, n, large uint64, lim Limits) (*raftpb.Message, error) {
+	s := newStream(r, lim)
+	s.large = large
+	if err := s.begin(n); err != nil {
+		return nil, err
+	}
+	return s.largeMessage(n)
+}
+
+// TakeApart makes the decoder take everything apart from large bytes on.
+func TakeApart(d Decoder, large uint64) {
+	switch d := d.(type) {
+	case *messageDecoder:
+		d.large = large
+	case *msgAppV2Decoder:
+		d.large = large
+	}
+}
+
+// BufferSize returns the size of the reader's buffer in bytes.
+func BufferSize(r *Reader) int { return len(r.buf) }
+
+// BufferCap returns the capacity of the batch's buffer in bytes.
+func BufferCap(b *Batch) int { return cap(b.buf) }
+
+// References returns how many references the batch has room for and still
+// holds.
+func References(b *Batch) (held int) {
+	for _, r := range b.refs[:cap(b.refs)] {
+		if r.data != nil {
+			held++
+		}
+	}
+	for _, p := range b.vec[:cap(b.vec)] {
+		if p != nil {
+			held++
+		}
+	}
+	return held
+}
