@@ -1,0 +1,118 @@
+package memnet
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	firstRetransmission = 200 * time.Millisecond
+	maxLosses           = 7 // in a row
+)
+
+// Link is one direction between two hosts, shared by all connections between them. A change holds for what is written
+// after it; what is under way arrives as planned, unless the link is cut.
+type Link struct {
+	net *Network
+
+	// Guarded by net.mu.
+	delay, jitter time.Duration
+	loss          float64
+	bandwidth     int
+	free          time.Time     // when what was sent before has left, given the bandwidth
+	mended        chan struct{} // nil while the link is up; closed when it is mended
+	paths         []*path
+	rand          *rand.Rand
+}
+
+// SetDelay sets how long bytes take to arrive. Zero, the default, and below mean no time.
+func (l *Link) SetDelay(d time.Duration) { l.set(func() { l.delay = max(0, d) }) }
+
+// SetJitter adds a random time from 0 to below d to each delay. The order of bytes in a connection stays.
+func (l *Link) SetJitter(d time.Duration) { l.set(func() { l.jitter = max(0, d) }) }
+
+// SetLoss sets the probability, from 0 to 1, that a segment (a Write, or 16 KiB of it) is lost on its way. As in TCP
+// that costs time, not bytes: a lost segment is sent again after 200 ms, then 400 ms and so on, and what was written
+// after it waits for it. The 8th try always arrives; for a link that lets nothing through use Cut.
+func (l *Link) SetLoss(p float64) { l.set(func() { l.loss = p }) }
+
+// SetBandwidth sets how many bytes a second the link carries, all connections together. Zero, the default, and below
+// mean no limit.
+func (l *Link) SetBandwidth(bytesPerSecond int) {
+	l.set(func() { l.bandwidth = max(0, bytesPerSecond) })
+}
+
+// Cut makes the link a black hole: nothing arrives any more, not what is under way either, and no acknowledgement of what
+// comes the other way, so that writers on both sides wait once a window is full. Neither side gets an error; dialing hangs.
+func (l *Link) Cut() { l.set(l.doCut) }
+
+// Mend undoes Cut: what was held back is sent again, in order, from now on.
+func (l *Link) Mend() { l.set(l.doMend) }
+
+func (l *Link) set(change func()) {
+	l.net.mu.Lock()
+	defer l.net.mu.Unlock()
+	change()
+}
+
+func (l *Link) cut() bool { return l.mended != nil }
+
+func (l *Link) doCut() {
+	if l.cut() {
+		return
+	}
+	l.mended = make(chan struct{})
+	for _, p := range l.paths {
+		p.stop()
+	}
+}
+
+func (l *Link) doMend() {
+	if !l.cut() {
+		return
+	}
+	close(l.mended)
+	l.mended = nil
+	l.free = time.Time{}
+	for _, p := range l.paths {
+		p.back.acknowledge(0)
+		p.resend()
+	}
+}
+
+// instant says whether bytes arrive at the moment they are written.
+func (l *Link) instant() bool {
+	return !l.cut() && l.delay == 0 && l.jitter == 0 && l.loss <= 0 && l.bandwidth == 0
+}
+
+// arrival returns when a segment of size bytes that is sent now arrives.
+func (l *Link) arrival(now time.Time, size int) time.Time {
+	sent := now
+	if l.bandwidth > 0 {
+		if sent.Before(l.free) {
+			sent = l.free
+		}
+		sent = sent.Add(time.Duration(int64(size) * int64(time.Second) / int64(l.bandwidth)))
+		l.free = sent
+	}
+	return sent.Add(l.transit())
+}
+
+// transit returns how long a segment is on its way, drawing jitter and loss.
+func (l *Link) transit() time.Duration {
+	d := l.delay
+	if l.jitter > 0 {
+		d += time.Duration(l.rand.Int64N(int64(l.jitter)))
+	}
+	if l.loss > 0 {
+		wait := firstRetransmission
+		for range maxLosses {
+			if l.rand.Float64() >= l.loss {
+				break
+			}
+			d += wait
+			wait *= 2
+		}
+	}
+	return d
+}

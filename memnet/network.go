@@ -1,0 +1,135 @@
+// Package memnet is a network in memory, for tests of programs that talk over TCP: hosts with listeners and dialers, and
+// between each two of them directed links that can be slow, lossy, narrow or cut.
+//
+//	n := memnet.New()
+//	ln, err := n.Host("b").Listen("80")        // a net.Listener
+//	dial := n.Host("a").DialContext            // fits http.Transport.DialContext
+//	n.Link("a", "b").SetDelay(time.Second)     // bytes from a to b take a second, those back take no time
+//
+// Connections behave as TCP's do: bytes are never lost or reordered, a window bounds what is under way, deadlines and
+// closing work as package net describes, and the errors are those of package net and syscall.
+//
+// There is no real I/O and no goroutine that waits, only timers for what is under way. So it works in bubbles of
+// testing/synctest, where time passes in no time and arrivals can be compared exactly: make the network inside the bubble.
+//
+// What it does not imitate: acknowledgements take no time (a window passes every delay, not every round trip), a
+// connection closed with unread bytes is not reset, and nothing gives up by itself.
+package memnet
+
+import (
+	"hash/fnv"
+	"math/rand/v2"
+	"sync"
+)
+
+const defaultBuffer = 64 << 10
+
+// Network is a set of hosts and the links between them. Make one with [New]. All its methods, and those of its hosts,
+// links, listeners and connections, may be called concurrently. None blocks but Accept, Read, Write and DialContext.
+type Network struct {
+	seed   uint64
+	buffer int
+
+	mu    sync.Mutex // guards all below, and all state of hosts, links, listeners and connections
+	hosts map[string]*Host
+	links map[[2]string]*Link
+	conns []*Conn // those not closed on both sides, in the order they were made
+}
+
+// Option changes what [New] makes.
+type Option func(*Network)
+
+// WithSeed seeds what is random (jitter and loss). Each link draws from its own sequence, so that traffic elsewhere does
+// not change it. The seed is 0 by default: runs are alike unless asked otherwise.
+func WithSeed(seed uint64) Option { return func(n *Network) { n.seed = seed } }
+
+// WithBuffer sets how many bytes may be written and not yet read in each direction of a connection; a writer waits
+// beyond that. Zero and below mean 64 KiB.
+func WithBuffer(bytes int) Option {
+	return func(n *Network) {
+		if bytes > 0 {
+			n.buffer = bytes
+		}
+	}
+}
+
+// New returns a network without hosts, whose links are instant and not bounded.
+func New(options ...Option) *Network {
+	n := &Network{buffer: defaultBuffer, hosts: make(map[string]*Host), links: make(map[[2]string]*Link)}
+	for _, o := range options {
+		o(n)
+	}
+	return n
+}
+
+// Host returns the host with this name, and makes it at the first call. The name is the host part of addresses.
+func (n *Network) Host(name string) *Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.hosts[name]
+	if h == nil {
+		h = &Host{net: n, name: name, listeners: make(map[string]*Listener), nextPort: firstPort}
+		n.hosts[name] = h
+	}
+	return h
+}
+
+// Link returns the directed link that carries bytes from one host to another; both may be the same, and need not be
+// there yet.
+func (n *Network) Link(from, to string) *Link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.link(from, to)
+}
+
+func (n *Network) link(from, to string) *Link {
+	key := [2]string{from, to}
+	l := n.links[key]
+	if l == nil {
+		hash := fnv.New64a()
+		_, _ = hash.Write([]byte(from + "\x00" + to))
+		l = &Link{net: n, rand: rand.New(rand.NewPCG(n.seed, hash.Sum64()))}
+		n.links[key] = l
+	}
+	return l
+}
+
+// Partition cuts the links, in both directions, between hosts of different groups. Links of hosts in no group stay as
+// they are, and so do links that are cut already.
+func (n *Network) Partition(groups ...[]string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, group := range groups {
+		for j, other := range groups {
+			if i == j {
+				continue
+			}
+			for _, from := range group {
+				for _, to := range other {
+					n.link(from, to).doCut()
+				}
+			}
+		}
+	}
+}
+
+// Heal mends all links that are cut, by [Network.Partition] or [Link.Cut].
+func (n *Network) Heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.links {
+		l.doMend()
+	}
+}
+
+// Reset resets all connections between two hosts, on both sides at once, whatever the links are like: reads and
+// writes fail with ECONNRESET.
+func (n *Network) Reset(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.conns {
+		if (c.host == a && c.peer.host == b) || (c.host == b && c.peer.host == a) {
+			c.reset()
+		}
+	}
+}
