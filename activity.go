@@ -1,0 +1,104 @@
+package rafthttp
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// activity knows whether a peer is active: a stream of it delivers, or posts to
+// or from it succeed. A failed post says nothing while a stream is up. It is
+// safe for concurrent use.
+type activity struct {
+	log     *zap.Logger
+	timeout time.Duration // how long a post speaks for the peer
+	changed func(active bool, cause error)
+
+	mu      sync.Mutex
+	streams int       // of the peer, delivering to us
+	posted  time.Time // last post that succeeded, either way
+	since   time.Time // zero while inactive
+	last    error     // last failure
+	lastAt  time.Time
+}
+
+// streamUp says that a stream of the peer began to deliver.
+func (a *activity) streamUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.streams++
+	a.activate()
+}
+
+// streamDown says that a stream that was up ended.
+func (a *activity) streamDown(cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.streams--
+	a.failure(cause)
+	if a.streams == 0 && time.Since(a.posted) >= a.timeout {
+		a.deactivate(cause)
+	}
+}
+
+// postOK says that a post to or from the peer succeeded.
+func (a *activity) postOK() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.posted = time.Now()
+	a.activate()
+}
+
+// failed says that a dial or a post to the peer failed.
+func (a *activity) failed(cause error, post bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failure(cause)
+	if post && a.streams == 0 {
+		a.posted = time.Time{}
+		a.deactivate(cause)
+	}
+}
+
+// tick ends the activity of a peer that is known only from posts, and had none
+// for the timeout.
+func (a *activity) tick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.since.IsZero() && a.streams == 0 && time.Since(a.posted) >= a.timeout {
+		a.deactivate(ErrStalled)
+	}
+}
+
+func (a *activity) activeSince() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.since
+}
+
+// failure is called with mu held.
+func (a *activity) failure(cause error) {
+	a.last, a.lastAt = cause, time.Now()
+}
+
+// activate is called with mu held.
+func (a *activity) activate() {
+	if !a.since.IsZero() {
+		return
+	}
+	a.since = time.Now()
+	a.log.Info("peer became active")
+	a.changed(true, nil)
+}
+
+// deactivate is called with mu held.
+func (a *activity) deactivate(cause error) {
+	if a.since.IsZero() {
+		return
+	}
+	a.log.Warn("peer became inactive (message send to peer failed)",
+		zap.Duration("was-active-for", time.Since(a.since)), zap.Error(cause))
+	a.since = time.Time{}
+	a.changed(false, cause)
+}

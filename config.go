@@ -1,0 +1,215 @@
+package rafthttp
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// Default timeouts, as upstream names them.
+const (
+	DefaultConnReadTimeout  = 5 * time.Second
+	DefaultConnWriteTimeout = 5 * time.Second
+)
+
+const (
+	defaultDialTimeout           = 5 * time.Second
+	defaultDialRetryFrequency    = rate.Limit(10)
+	defaultQueueMessages         = 4096
+	defaultQueueBytes            = 64 << 20
+	defaultMaxMessageBytes       = 512 << 20
+	defaultMaxSnapshots          = 4
+	defaultSnapshotAnswerTimeout = time.Minute
+	defaultServerVersion         = "3.7.0"
+	defaultMinClusterVersion     = "3.0.0"
+
+	pipelineMessages     = 64       // queue of a pipeline
+	pipelineWorkers      = 4        // posts of one pipeline at once
+	maxSnapshotHeadBytes = 64 << 20 // message at the head of a snapshot body
+	maxAnswerBytes       = 64 << 10 // body of an answer
+	maxRedialInterval    = time.Second
+	maxRemotes           = 128
+	remoteLifetime       = 10 * time.Minute
+	maxPeerSnapshots     = 16 // transfers to one peer, waiting or under way
+)
+
+// settings are a Transport's fields as Start found them, with defaults filled
+// in. Nothing changes them afterwards.
+type settings struct {
+	id, clusterID types.ID
+	urls          string // as X-PeerURLs states them
+	raft          Raft
+	snapshotter   Snapshotter
+	errorC        chan<- error
+	log           *zap.Logger
+	observer      Observer
+	verifyPeer    func(types.ID, *tls.ConnectionState) error
+	clientTLS     *tls.Config
+	dial          dialFunc
+
+	dialTimeout, readTimeout, writeTimeout time.Duration
+	redialInterval                         time.Duration
+
+	sendLimits, pipelineLimits, receiveLimits laneLimits
+	messageLimits, snapshotHeadLimits         wire.Limits
+
+	snapshotRate          rate.Limit
+	maxSnapshots          int
+	snapshotAnswerTimeout time.Duration
+
+	serverVersion, minClusterVersion         version
+	serverVersionText, minClusterVersionText string
+}
+
+// postTimeout bounds one pipeline post.
+func (s *settings) postTimeout() time.Duration { return s.readTimeout + s.writeTimeout }
+
+// heartbeatInterval is how often the link heartbeat goes out (protocol: the
+// link heartbeat).
+func (s *settings) heartbeatInterval() time.Duration { return s.readTimeout / 3 }
+
+// settings validates the fields of t and fills in defaults. Its errors are
+// *ConfigError.
+func (t *Transport) settings() (*settings, error) {
+	if err := t.validate(); err != nil {
+		return nil, err
+	}
+	log := t.Logger
+	if log == nil {
+		log = zap.NewNop()
+	}
+	s := &settings{
+		id: t.ID, clusterID: t.ClusterID, urls: t.URLs.String(),
+		raft: t.Raft, snapshotter: t.Snapshotter, errorC: t.ErrorC,
+		log:        log.With(zap.String("local-member-id", t.ID.String())),
+		verifyPeer: t.VerifyPeer,
+
+		dialTimeout:           orDefault(t.DialTimeout, defaultDialTimeout),
+		readTimeout:           orDefault(t.ReadTimeout, DefaultConnReadTimeout),
+		writeTimeout:          orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
+		snapshotRate:          orDefault(t.SnapshotRateLimit, rate.Inf),
+		maxSnapshots:          orDefault(t.MaxSnapshots, defaultMaxSnapshots),
+		snapshotAnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),
+		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
+		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
+	}
+	if t.Observer != nil {
+		s.observer = *t.Observer
+	}
+	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
+	s.redialInterval = time.Duration(float64(time.Second) / float64(retry))
+
+	sendBytes := orDefault(t.SendQueueBytes, defaultQueueBytes)
+	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes}
+	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes}
+	s.receiveLimits = laneLimits{
+		orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
+		orDefault(t.ReceiveQueueBytes, defaultQueueBytes),
+	}
+	maxBytes := uint64(orDefault(t.MaxMessageBytes, defaultMaxMessageBytes))
+	s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}
+	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, maxSnapshotHeadBytes)}
+
+	var err error
+	if s.serverVersion, err = parseVersion(s.serverVersionText); err != nil {
+		return nil, &ConfigError{"ServerVersion", t.ServerVersion, `a semantic version such as "3.7.0"`}
+	}
+	if s.minClusterVersion, err = parseVersion(s.minClusterVersionText); err != nil {
+		return nil, &ConfigError{"MinClusterVersion", t.MinClusterVersion, `a semantic version such as "3.0.0"`}
+	}
+	if s.serverVersion.less(s.minClusterVersion) {
+		return nil, &ConfigError{"MinClusterVersion", s.minClusterVersionText,
+			"at most ServerVersion, which is " + s.serverVersionText}
+	}
+	if s.clientTLS, err = t.TLSInfo.ClientConfig(); err != nil {
+		return nil, &ConfigError{"TLSInfo", t.TLSInfo, "readable files: " + err.Error()}
+	}
+	t.TLSInfo.ConfigureCRLVerification(s.clientTLS)
+	if s.dial, err = t.dialFunc(s.dialTimeout); err != nil {
+		return nil, &ConfigError{"TLSInfo.LocalAddr", t.TLSInfo.LocalAddr, "an IP address: " + err.Error()}
+	}
+	return s, nil
+}
+
+// dialFunc returns what makes the plain connections.
+func (t *Transport) dialFunc(timeout time.Duration) (dialFunc, error) {
+	if t.DialContext != nil {
+		return t.DialContext, nil
+	}
+	d, err := newNetDialer(t.TLSInfo.LocalAddr, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return d.DialContext, nil
+}
+
+func newNetDialer(localAddr string, timeout time.Duration) (*net.Dialer, error) {
+	d := &net.Dialer{Timeout: timeout, KeepAlive: keepAlivePeriod}
+	if localAddr != "" {
+		addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(localAddr, "0"))
+		if err != nil {
+			return nil, err
+		}
+		d.LocalAddr = addr
+	}
+	return d, nil
+}
+
+func (t *Transport) validate() error {
+	if t.Raft == nil {
+		return &ConfigError{"Raft", nil, "what receives messages and reports"}
+	}
+	if t.ID == 0 {
+		return &ConfigError{"ID", 0, "the id of the local member: raft does not allow 0"}
+	}
+	for _, c := range []struct {
+		field string
+		value any
+		bad   bool
+	}{
+		{"DialTimeout", t.DialTimeout, t.DialTimeout < 0},
+		{"DialRetryFrequency", t.DialRetryFrequency, t.DialRetryFrequency < 0},
+		{"ReadTimeout", t.ReadTimeout, t.ReadTimeout < 0},
+		{"WriteTimeout", t.WriteTimeout, t.WriteTimeout < 0},
+		{"SendQueueMessages", t.SendQueueMessages, t.SendQueueMessages < 0},
+		{"SendQueueBytes", t.SendQueueBytes, t.SendQueueBytes < 0},
+		{"ReceiveQueueMessages", t.ReceiveQueueMessages, t.ReceiveQueueMessages < 0},
+		{"ReceiveQueueBytes", t.ReceiveQueueBytes, t.ReceiveQueueBytes < 0},
+		{"MaxMessageBytes", t.MaxMessageBytes, t.MaxMessageBytes < 0},
+		{"SnapshotRateLimit", t.SnapshotRateLimit, t.SnapshotRateLimit < 0},
+		{"MaxSnapshots", t.MaxSnapshots, t.MaxSnapshots < 0},
+		{"SnapshotAnswerTimeout", t.SnapshotAnswerTimeout, t.SnapshotAnswerTimeout < 0},
+	} {
+		if c.bad {
+			return &ConfigError{c.field, c.value, "0 for the default, or a positive value"}
+		}
+	}
+	if t.ReadTimeout > 0 && t.ReadTimeout < minReadTimeout {
+		return &ConfigError{"ReadTimeout", t.ReadTimeout,
+			fmt.Sprintf("0 for the default, or at least %v: a link heartbeat must fit in", minReadTimeout)}
+	}
+	for _, u := range t.URLs {
+		if _, err := types.NewURLs([]string{u.String()}); err != nil || strings.Contains(u.String(), ",") {
+			return &ConfigError{"URLs", u.String(), "http, https, unix or unixs URLs without a path, such as http://10.0.0.1:2380"}
+		}
+	}
+	return nil
+}
+
+const minReadTimeout = 10 * time.Millisecond
+
+func orDefault[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}

@@ -1,0 +1,186 @@
+package rafthttp
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// keepAlivePeriod is the TCP keep-alive of both sides.
+const keepAlivePeriod = 30 * time.Second
+
+// socketHost marks the host of a request URL that stands for a Unix socket: its
+// path in hexadecimal, then this.
+const socketHost = ".unix-socket"
+
+// NewRoundTripper returns the round tripper that a Transport with the same
+// TLSInfo and DialTimeout uses for its posts, without a binding to a member:
+// it knows the schemes http, https, unix and unixs, takes no proxy from the
+// environment, and keeps idle connections for half of DefaultConnReadTimeout.
+// A dialTimeout of zero means 5 s.
+//
+// Close its idle connections with (*http.Client).CloseIdleConnections when it
+// is no longer used.
+func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http.RoundTripper, error) {
+	cfg, err := tlsInfo.ClientConfig()
+	if err != nil {
+		return nil, err
+	}
+	tlsInfo.ConfigureCRLVerification(cfg)
+	timeout := orDefault(dialTimeout, defaultDialTimeout)
+	d, err := newNetDialer(tlsInfo.LocalAddr, timeout)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &dialer{dial: d.DialContext, tls: cfg, timeout: timeout}
+	return schemes{dialer.newHTTPTransport(DefaultConnReadTimeout / 2)}, nil
+}
+
+// schemes maps URLs with a peer URL's scheme to what net/http knows.
+type schemes struct{ *http.Transport }
+
+func (s schemes) RoundTrip(r *http.Request) (*http.Response, error) {
+	u, err := requestURL(*r.URL, r.URL.Path)
+	if err != nil {
+		return nil, err
+	}
+	u.RawQuery = r.URL.RawQuery
+	r = r.Clone(r.Context())
+	r.URL = u
+	return s.Transport.RoundTrip(r)
+}
+
+// dialer makes connections to one peer: dialled, encrypted where the scheme
+// says so, and verified.
+type dialer struct {
+	dial    dialFunc
+	tls     *tls.Config
+	timeout time.Duration // for dialling and the TLS handshake together
+	peer    types.ID
+	verify  func(types.ID, *tls.ConnectionState) error // may be nil
+}
+
+// connect dials a peer URL. The connection is the caller's to close.
+func (d *dialer) connect(ctx context.Context, u url.URL) (net.Conn, error) {
+	switch u.Scheme {
+	case "http":
+		return d.plain(ctx, "tcp", u.Host)
+	case "https":
+		return d.secure(ctx, "tcp", u.Host)
+	case "unix":
+		return d.plain(ctx, "unix", socketPath(u))
+	case "unixs":
+		return d.secure(ctx, "unix", socketPath(u))
+	}
+	return nil, fmt.Errorf("unknown scheme in peer URL %s", u.String())
+}
+
+func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	return d.dial(ctx, network, addr)
+}
+
+func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	conn, err := d.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	cfg := d.tls
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName = serverName(network, addr)
+	}
+	tc := tls.Client(conn, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
+	}
+	if d.verify != nil {
+		state := tc.ConnectionState()
+		if err := d.verify(d.peer, &state); err != nil {
+			tc.Close()
+			return nil, fmt.Errorf("certificate of %s: %w", addr, err)
+		}
+	}
+	return tc, nil
+}
+
+// newHTTPTransport returns a pool of HTTP/1.1 connections to the peer.
+func (d *dialer) newHTTPTransport(idle time.Duration) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			network, addr := dialTarget(addr)
+			return d.plain(ctx, network, addr)
+		},
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			network, addr := dialTarget(addr)
+			return d.secure(ctx, network, addr)
+		},
+		IdleConnTimeout:     idle,
+		MaxIdleConnsPerHost: pipelineWorkers,
+		DisableCompression:  true,
+		// Bounds what a peer can make us hold in an answer's head.
+		MaxResponseHeaderBytes: maxAnswerBytes,
+	}
+}
+
+// requestURL returns the URL of a request to a peer URL, as net/http takes it.
+func requestURL(base url.URL, path string) (*url.URL, error) {
+	switch base.Scheme {
+	case "http", "https":
+		return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path}, nil
+	case "unix", "unixs":
+		if base.Path == path {
+			base.Path = "" // the path of a request, not of the socket
+		}
+		host := hex.EncodeToString([]byte(socketPath(base))) + socketHost
+		return &url.URL{Scheme: strings.Replace(base.Scheme, "unix", "http", 1), Host: host, Path: path}, nil
+	}
+	return nil, fmt.Errorf("unknown scheme in peer URL %s", base.String())
+}
+
+// socketPath returns the file of a Unix socket: unix:///run/a.sock is an
+// absolute path, unix://a.sock:0 a file of that name in the working directory,
+// as for etcd.
+func socketPath(u url.URL) string { return u.Host + u.Path }
+
+// dialTarget undoes requestURL for the address that net/http dials.
+func dialTarget(addr string) (network, target string) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "tcp", addr
+	}
+	if enc, ok := strings.CutSuffix(host, socketHost); ok {
+		if path, err := hex.DecodeString(enc); err == nil {
+			return "unix", string(path)
+		}
+	}
+	return "tcp", addr
+}
+
+// serverName is the name that the certificate of addr must carry where TLSInfo
+// names none.
+func serverName(network, addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	if network == "unix" && (host == "" || strings.ContainsRune(host, '/')) {
+		return "localhost"
+	}
+	return host
+}

@@ -1,0 +1,111 @@
+package rafthttp
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// Errors that callers act on. Match them with errors.Is: what is returned or
+// logged usually wraps one of them with the member and the URL it concerns.
+var (
+	// ErrClusterIDMismatch says that the other member belongs to another
+	// cluster. Its text is the body of the answer on the wire.
+	ErrClusterIDMismatch = errors.New("cluster ID mismatch")
+
+	// ErrIncompatibleVersion says that one of the two members is too old for
+	// the other. Its text is the body of the answer on the wire.
+	ErrIncompatibleVersion = errors.New("incompatible version")
+
+	// ErrToMismatch says that a request reached a member other than the one it
+	// was meant for, usually because of a wrong peer URL. Its text is the body
+	// of the answer on the wire.
+	ErrToMismatch = errors.New("to field mismatch")
+
+	// ErrMemberRemoved says that a member was removed from the cluster for
+	// good. It is sent to Transport.ErrorC when a peer says so of the local
+	// member. In the other direction, a Raft whose Process returns an error
+	// that is ErrMemberRemoved has the sender of a post told so (403), upon
+	// which a stock sender stops itself: return it only for a sender that is
+	// known to be removed.
+	ErrMemberRemoved = errors.New("the member has been permanently removed from the cluster")
+
+	// ErrMemberUnknown says that the other side does not know the member: the
+	// peer has not learned of us yet, or SendSnapshot was given a message to a
+	// member that is not a peer.
+	ErrMemberUnknown = errors.New("member not found")
+
+	// ErrExceedSizeLimit says that a message is larger than MaxMessageBytes, on
+	// the wire or decoded.
+	ErrExceedSizeLimit = wire.ErrExceedSizeLimit
+
+	// ErrStopped is the cause of everything that ends because of
+	// Transport.Stop.
+	ErrStopped = errors.New("rafthttp: transport stopped")
+
+	// ErrPeerRemoved is the cause of everything that ends because of RemovePeer
+	// or RemoveAllPeers.
+	ErrPeerRemoved = errors.New("rafthttp: peer removed")
+
+	// ErrQueueFull says that a message or snapshot was dropped because the
+	// queue for it was full.
+	ErrQueueFull = errors.New("rafthttp: queue is full")
+
+	// ErrStalled says that nothing moved on a connection or a snapshot
+	// transfer for ReadTimeout.
+	ErrStalled = errors.New("rafthttp: no progress within the read timeout")
+
+	// ErrSnapshotSize says that the reader of a snapshot was longer or shorter
+	// than its declared size.
+	ErrSnapshotSize = errors.New("rafthttp: snapshot reader does not match its declared size")
+
+	// ErrPaused says that a message or snapshot was dropped because of Pause or
+	// CutPeer.
+	ErrPaused = errors.New("rafthttp: peer is paused")
+)
+
+var (
+	errMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
+	errNotStarted       = errors.New("rafthttp: transport is not started")
+	errReplaced         = errors.New("rafthttp: a newer connection took over")
+	errUpdated          = errors.New("rafthttp: the peer's URLs changed")
+	errPeerGone         = errors.New("rafthttp: the peer closed the stream")
+	errUnexpectedData   = errors.New("rafthttp: the peer sent data on a stream it should only read")
+)
+
+// ConfigError says which field of a Transport cannot work, and what would.
+// Transport.Start returns it.
+type ConfigError struct {
+	Field string // name of the field of Transport, such as "ReadTimeout"
+	Value any    // what it was set to
+	Want  string // what would be right
+}
+
+// Error implements error.
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("rafthttp: Transport.%s is %v: want %s", e.Field, e.Value, e.Want)
+}
+
+// StatusError is an answer of a peer that the protocol gives no meaning to.
+type StatusError struct {
+	Code int    // HTTP status
+	Body string // first line of the body, at most 256 bytes
+}
+
+// Error implements error.
+func (e *StatusError) Error() string {
+	if e.Body == "" {
+		return fmt.Sprintf("unexpected http status %d", e.Code)
+	}
+	return fmt.Sprintf("unexpected http status %d: %s", e.Code, e.Body)
+}
+
+// badRequest is an error of the requester: it is answered with a status and
+// costs it the request.
+type badRequest struct {
+	code int
+	text string
+}
+
+func (e *badRequest) Error() string { return e.text }

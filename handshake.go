@@ -1,0 +1,219 @@
+package rafthttp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// Headers (protocol: request headers).
+const (
+	headerFrom       = "X-Server-From"
+	headerVersion    = "X-Server-Version"
+	headerMinVersion = "X-Min-Cluster-Version"
+	headerClusterID  = "X-Etcd-Cluster-Id" // canonical form of X-Etcd-Cluster-ID, as net/http writes it
+	headerRaftTo     = "X-Raft-To"
+	headerPeerURLs   = "X-Peerurls" // canonical form of X-PeerURLs
+)
+
+// absentVersion is what a request without a version header means (protocol:
+// request headers).
+var absentVersion = version{2, 0}
+
+// oldestStreamServer is the oldest server version that a stream is accepted
+// from, by us as by stock members.
+var oldestStreamServer = version{2, 1}
+
+// version is what counts of a semantic version here.
+type version struct{ major, minor int }
+
+func (v version) less(w version) bool {
+	return v.major < w.major || (v.major == w.major && v.minor < w.minor)
+}
+
+// parseVersion reads a semantic version: major.minor.patch, which may be
+// followed by a pre-release (-) and metadata (+).
+func parseVersion(s string) (version, error) {
+	core, _, _ := strings.Cut(s, "+")
+	core, _, _ = strings.Cut(core, "-")
+	parts := strings.Split(core, ".")
+	if len(s) > 128 || len(parts) != 3 {
+		return version{}, fmt.Errorf("not a semantic version: %.128q", s)
+	}
+	var n [3]int
+	for i, p := range parts {
+		v, err := strconv.ParseUint(p, 10, 31)
+		if err != nil {
+			return version{}, fmt.Errorf("not a semantic version: %.128q", s)
+		}
+		n[i] = int(v)
+	}
+	return version{n[0], n[1]}, nil
+}
+
+// headerVersionOf reads a version header; an absent one means 2.0.0.
+func headerVersionOf(h http.Header, name string) (version, error) {
+	s := h.Get(name)
+	if s == "" {
+		return absentVersion, nil
+	}
+	v, err := parseVersion(s)
+	if err != nil {
+		return v, fmt.Errorf("header %s: %w", name, err)
+	}
+	return v, nil
+}
+
+// requestHeader returns the headers that every request to a peer carries
+// (protocol: request headers).
+func (s *settings) requestHeader() http.Header {
+	h := http.Header{
+		headerFrom:       {s.id.String()},
+		headerVersion:    {s.serverVersionText},
+		headerMinVersion: {s.minClusterVersionText},
+		headerClusterID:  {s.clusterID.String()},
+	}
+	if s.urls != "" {
+		h[headerPeerURLs] = []string{s.urls}
+	}
+	return h
+}
+
+// checkRequest checks version and cluster of a request, in the order of the
+// protocol (what the handler checks: 2 and 3).
+func (s *settings) checkRequest(h http.Header) error {
+	server, err := headerVersionOf(h, headerVersion)
+	if err != nil {
+		return &badRequest{http.StatusBadRequest, err.Error()}
+	}
+	minimum, err := headerVersionOf(h, headerMinVersion)
+	if err != nil {
+		return &badRequest{http.StatusBadRequest, err.Error()}
+	}
+	if server.less(s.minClusterVersion) || s.serverVersion.less(minimum) {
+		return ErrIncompatibleVersion
+	}
+	id := h.Get(headerClusterID)
+	if id == s.clusterID.String() {
+		return nil
+	}
+	if _, err := types.IDFromString(id); err != nil && id != "" {
+		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a hexadecimal id: %.64q", headerClusterID, id)}
+	}
+	return ErrClusterIDMismatch
+}
+
+// from reads X-Server-From.
+func fromHeader(h http.Header) (types.ID, error) {
+	id, err := types.IDFromString(h.Get(headerFrom))
+	if err != nil {
+		return 0, &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a hexadecimal id: %.64q", headerFrom, h.Get(headerFrom))}
+	}
+	return id, nil
+}
+
+// scope says for which requests a status means an error to the requester.
+type scope int
+
+const (
+	all scope = iota
+	streams
+	posts
+	writeOnly // the status says too little to conclude the error from it
+)
+
+// answers is the one table between errors and answers, used in both directions
+// (protocol: what the handler checks; what the requester makes of an answer).
+// The first row that fits decides.
+var answers = []struct {
+	err   error
+	code  int
+	body  string // "" stands for the error's own text
+	scope scope
+}{
+	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", all},
+	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", all},
+	{ErrToMismatch, http.StatusPreconditionFailed, "to field mismatch", all},
+	{ErrMemberUnknown, http.StatusNotFound, "", streams},
+	{errMemberGone, http.StatusGone, "removed member", streams},
+	{ErrMemberRemoved, http.StatusForbidden, "", posts},
+	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", writeOnly},
+	{errNoSnapshotter, http.StatusNotImplemented, "", writeOnly},
+	{errBusy, http.StatusServiceUnavailable, "", writeOnly},
+	{errNotStarted, http.StatusServiceUnavailable, "", writeOnly},
+	{ErrStopped, http.StatusServiceUnavailable, "", writeOnly},
+}
+
+// errMemberGone is how a stream says that the member is removed.
+var errMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
+
+var (
+	// errBusy refuses a snapshot over MaxSnapshots.
+	errBusy = errors.New("too many snapshots in flight")
+	// errNoSnapshotter refuses a snapshot for want of a place to save it.
+	errNoSnapshotter = errors.New("this member takes no database snapshots")
+)
+
+// answerOf returns the status and the body that tell the requester err.
+func answerOf(err error) (code int, body string) {
+	if bad := (*badRequest)(nil); errors.As(err, &bad) {
+		return bad.code, bad.text
+	}
+	for _, a := range answers {
+		if errors.Is(err, a.err) {
+			if a.body == "" {
+				return a.code, err.Error()
+			}
+			return a.code, a.body
+		}
+	}
+	return http.StatusInternalServerError, err.Error()
+}
+
+// answerError returns what an answer means: nil for the wanted status, 200 for
+// a stream and 204 for a post. It reads the body to a bound and leaves it to
+// the caller to close it.
+func answerError(resp *http.Response, want int) error {
+	if resp.StatusCode == want {
+		return nil
+	}
+	ofStream := want == http.StatusOK
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	text := string(bytes.TrimSpace(body))
+	for _, a := range answers {
+		if a.code != resp.StatusCode || (a.scope == streams && !ofStream) || (a.scope == posts && ofStream) || a.scope == writeOnly {
+			continue
+		}
+		if a.code != http.StatusPreconditionFailed || a.body == text {
+			return a.err
+		}
+	}
+	return &StatusError{Code: resp.StatusCode, Body: firstLine(text)}
+}
+
+// firstLine bounds text that a peer sent, for errors and logs.
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	if len(s) > 256 {
+		s = s[:256]
+	}
+	return strings.ToValidUTF8(strings.TrimSpace(s), "?")
+}
+
+// reportRemoved tells the application when err says that the local member was
+// removed from the cluster. It never blocks.
+func (s *settings) reportRemoved(err error) {
+	if !errors.Is(err, ErrMemberRemoved) || s.errorC == nil {
+		return
+	}
+	select {
+	case s.errorC <- ErrMemberRemoved:
+	default:
+	}
+}

@@ -1,0 +1,310 @@
+package rafthttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// Paths that Handler serves (protocol: endpoints).
+const (
+	RaftPrefix         = "/raft"
+	ProbingPrefix      = RaftPrefix + "/probing"
+	RaftStreamPrefix   = RaftPrefix + "/stream"
+	RaftSnapshotPrefix = RaftPrefix + "/snapshot"
+)
+
+// Handler returns what serves the other members: mount it on RaftPrefix and
+// RaftPrefix + "/" of the server that listens on the member's peer URLs. It may
+// be mounted before Start and answers 503 until then, as it does after Stop.
+//
+// The handlers of a Transport keep no goroutine for a stream on HTTP/1.1: they
+// take the connection over from the server.
+func (t *Transport) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(RaftPrefix, &handler{t, http.MethodPost, (*request).servePost})
+	mux.Handle(RaftStreamPrefix+"/", &handler{t, http.MethodGet, (*request).serveStream})
+	mux.Handle(RaftSnapshotPrefix, &handler{t, http.MethodPost, (*request).serveSnapshot})
+	mux.HandleFunc(ProbingPrefix, serveProbe)
+	mux.HandleFunc(ProbingPrefix+"/", serveProbe)
+	return mux
+}
+
+// serveProbe tells the time (protocol: endpoints).
+func serveProbe(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(probeAnswer{OK: true, Now: time.Now()})
+}
+
+// handler maps what serve returns to an answer.
+type handler struct {
+	t      *Transport
+	method string
+	serve  func(*request) error
+}
+
+// request is one request while it is served.
+type request struct {
+	*engine
+	w    http.ResponseWriter
+	r    *http.Request
+	rc   *http.ResponseController
+	ctx  context.Context // ends with the client's patience, and with Stop
+	from types.ID        // 0: not stated
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != h.method {
+		w.Header().Set("Allow", h.method)
+		code, body := answerOf(errMethodNotAllowed)
+		http.Error(w, body, code)
+		return
+	}
+	e := h.t.engine.Load()
+	if e == nil {
+		code, body := answerOf(errNotStarted)
+		http.Error(w, body, code)
+		return
+	}
+	w.Header().Set(headerClusterID, e.clusterID.String())
+	if !e.enter() {
+		code, body := answerOf(ErrStopped)
+		http.Error(w, body, code)
+		return
+	}
+	defer e.leave()
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(e.ctx, func() { cancel(ErrStopped) })()
+	q := &request{engine: e, w: w, r: r, rc: http.NewResponseController(w), ctx: ctx}
+	err := q.check()
+	if err == nil {
+		err = h.serve(q)
+	}
+	if err != nil {
+		q.answer(err)
+	}
+}
+
+// check does what all requests have in common (protocol: what the handler
+// checks).
+func (q *request) check() (err error) {
+	if err := q.checkRequest(q.r.Header); err != nil {
+		return err
+	}
+	if q.r.Header.Get(headerFrom) != "" {
+		if q.from, err = fromHeader(q.r.Header); err != nil {
+			return err
+		}
+	}
+	if q.verifyPeer != nil {
+		if err := q.verifyPeer(q.from, q.r.TLS); err != nil {
+			return &badRequest{http.StatusUnauthorized, "certificate does not fit the member id"}
+		}
+	}
+	return nil
+}
+
+// answer tells the requester err.
+func (q *request) answer(err error) {
+	if failed := (*processError)(nil); errors.As(err, &failed) {
+		if wt, ok := failed.err.(interface{ WriteTo(http.ResponseWriter) }); ok {
+			wt.WriteTo(q.w)
+			return
+		}
+	}
+	if errors.Is(err, errBusy) {
+		q.w.Header().Set("Retry-After", "1")
+	}
+	code, body := answerOf(err)
+	q.logFailure(err, code)
+	http.Error(q.w, body, code)
+}
+
+// logFailure logs what an operator may have to act on, once for a row of the
+// same status from the same member.
+func (q *request) logFailure(err error, code int) {
+	if q.refusals.first(q.from, code) {
+		q.log.Warn("refused a request of a member; further ones like it are not logged for a while",
+			zap.String("remote-peer-id", q.from.String()), zap.String("path", q.r.URL.Path),
+			zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
+	}
+}
+
+// processError is an error of Process.
+type processError struct{ err error }
+
+func (e *processError) Error() string { return "failed to process raft message: " + e.err.Error() }
+func (e *processError) Unwrap() error { return e.err }
+
+// learn adds the requester as a remote, so that it can be answered before it is
+// a peer (protocol: what the handler checks, 4 and 5).
+func (q *request) learn() error {
+	list := q.r.Header.Get(headerPeerURLs)
+	if list == "" || q.from == 0 || q.from == q.id || q.peerOf(q.from) != nil {
+		return nil
+	}
+	urls, err := types.NewURLs(strings.Split(list, ","))
+	if err != nil {
+		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: %.256s", headerPeerURLs, err)}
+	}
+	if old := q.remotes.add(q.from, urls, true); old != nil {
+		q.join(old.link)
+	}
+	return nil
+}
+
+// servePost takes one message (protocol: endpoints, POST /raft).
+func (q *request) servePost() error {
+	if err := q.learn(); err != nil {
+		return err
+	}
+	body := q.body()
+	defer body.release()
+	m, err := readPost(body, q.r.ContentLength, q.messageLimits)
+	if err != nil {
+		return &badRequest{http.StatusBadRequest, "failed to read raft message: " + err.Error()}
+	}
+	p := q.peerOf(q.from)
+	if p != nil {
+		if p.paused.Load() {
+			return ErrPaused
+		}
+		p.activity.postOK()
+	}
+	if err := q.raft.Process(q.ctx, m); err != nil {
+		// What is wrong with this message may be wrong with the connection.
+		q.w.Header().Set("Connection", "close")
+		return &processError{err}
+	}
+	q.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// readPost reads a body that is one message; length is below 0 if not declared.
+func readPost(body io.Reader, length int64, lim wire.Limits) (*raftpb.Message, error) {
+	if length >= 0 {
+		return wire.ReadMessage(wire.NewReader(body), uint64(length), lim)
+	}
+	b, err := wire.ReadBody(body, length, lim.MaxMessageBytes)
+	if err != nil {
+		return nil, err
+	}
+	return wire.UnmarshalMessage(b, lim)
+}
+
+// serveStream gives the requester a stream to read (protocol: endpoints; what
+// the handler checks, 5).
+func (q *request) serveStream() error {
+	kind, err := streamOf(q.r.URL.Path)
+	if err != nil {
+		return err
+	}
+	from, err := types.IDFromString(path.Base(q.r.URL.Path))
+	if err != nil {
+		return &badRequest{http.StatusNotFound, "invalid from"}
+	}
+	if q.from != 0 && q.from != from {
+		return &badRequest{http.StatusBadRequest, "header X-Server-From differs from the path"}
+	}
+	q.from = from
+	if q.raft.IsIDRemoved(uint64(from)) {
+		return errMemberGone
+	}
+	p := q.peerOf(from)
+	if p == nil {
+		if err := q.learn(); err != nil {
+			return err
+		}
+		return &badRequest{http.StatusNotFound, "error sender not found"}
+	}
+	if q.r.Header.Get(headerRaftTo) != q.id.String() {
+		return ErrToMismatch
+	}
+	q.w.Header().Set(headerVersion, q.serverVersionText)
+	if c, raw, err := q.hijack(kind); err == nil {
+		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
+			c.close()
+		}
+		return nil
+	} else if !errors.Is(err, http.ErrNotSupported) {
+		return http.ErrAbortHandler
+	}
+	return q.serveResponse(p, kind)
+}
+
+func streamOf(p string) (streamKind, error) {
+	for kind := range streamKinds {
+		if path.Dir(p) == RaftStreamPrefix+"/"+kind.endpoint() {
+			return kind, nil
+		}
+	}
+	return 0, &badRequest{http.StatusNotFound, "invalid path"}
+}
+
+// body returns the request's body with a deadline for progress that also ends
+// with the transport.
+func (q *request) body() *progressReader {
+	b := &progressReader{q: q}
+	b.release = func() {}
+	if stop := context.AfterFunc(q.ctx, b.interrupt); stop != nil {
+		b.release = func() {
+			if stop() {
+				_ = q.rc.SetReadDeadline(time.Time{})
+			}
+		}
+	}
+	return b
+}
+
+// progressReader reads a request's body; a Read that takes longer than the read
+// timeout fails, as does one during Stop.
+type progressReader struct {
+	q       *request
+	release func() // takes the deadline away
+
+	mu sync.Mutex // makes extend and interrupt exclude each other
+}
+
+func (b *progressReader) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_ = b.q.rc.SetReadDeadline(time.Now())
+}
+
+func (b *progressReader) extend() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.q.ctx.Err() != nil {
+		return context.Cause(b.q.ctx)
+	}
+	// Where the server cannot set deadlines, it is up to its own.
+	_ = b.q.rc.SetReadDeadline(time.Now().Add(b.q.readTimeout))
+	return nil
+}
+
+// Read implements io.Reader.
+func (b *progressReader) Read(p []byte) (int, error) {
+	if err := b.extend(); err != nil {
+		return 0, err
+	}
+	n, err := b.q.r.Body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = causeOf(b.q.ctx, err)
+	}
+	return n, err
+}

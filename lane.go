@@ -1,0 +1,297 @@
+package rafthttp
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// item is a message in a lane, with the memory it occupies.
+type item struct {
+	m    *raftpb.Message
+	size int64
+}
+
+func newItem(m *raftpb.Message) item { return item{m: m, size: wire.MemorySize(m)} }
+
+// verdict is a lane's answer to an offer.
+type verdict int
+
+const (
+	accepted verdict = iota // the lane has the message now
+	full                    // a bound is reached
+	down                    // the lane has no connection, or is closed
+)
+
+// laneLimits bounds what a lane holds, queued and in the hands of its workers
+// together.
+type laneLimits struct {
+	messages int
+	bytes    int64
+}
+
+// lane is a queue of messages, bounded in messages and in bytes, with workers
+// that exist only while there is something to do: an idle lane costs no
+// goroutine. An offer either accepts a message or refuses it, in one step under
+// one lock; what was accepted leaves through take or drain, in order.
+//
+// All methods are safe for concurrent use and none blocks but offerWait.
+type lane struct {
+	name       string
+	limits     laneLimits
+	maxWorkers int
+	work       func()          // takes until take returns nothing, then returns
+	wg         *sync.WaitGroup // joins the workers
+
+	laneCounters
+
+	mu        sync.Mutex
+	open      bool          // offers are accepted
+	closed    bool          // for good
+	queue     []item        // queue[head:] is queued
+	head      int           //
+	held      int           // messages queued or in a worker's hands
+	heldBytes int64         // their size
+	workers   int           // running now
+	kicked    bool          // a worker should look, whatever the queue holds
+	spare     []item        // for the next worker's take
+	room      chan struct{} // closed when something is released; nil while nobody waits
+	used      bool          // since the last tidy
+}
+
+func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
+	return &lane{name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work}
+}
+
+// reopen accepts offers, unless the lane is closed. A new lane is shut.
+func (l *lane) reopen() {
+	l.mu.Lock()
+	l.open = !l.closed
+	l.mu.Unlock()
+}
+
+func (l *lane) isOpen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+// offer gives it to the lane, or refuses. Something larger than the lane's
+// byte limit is accepted while the lane is empty.
+func (l *lane) offer(it item) verdict {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := l.admit(it)
+	if v == accepted {
+		l.start()
+	}
+	return v
+}
+
+// offerAll offers items in order and returns those from the first refused one
+// on. Lane workers see all that was accepted at once.
+func (l *lane) offerAll(items []item) ([]item, verdict) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, it := range items {
+		if v := l.admit(it); v != accepted {
+			l.start()
+			return items[i:], v
+		}
+	}
+	l.start()
+	return nil, accepted
+}
+
+// admit is called with mu held.
+func (l *lane) admit(it item) verdict {
+	if !l.open {
+		return down
+	}
+	if l.held >= l.limits.messages || (l.held > 0 && l.heldBytes+it.size > l.limits.bytes) {
+		return full
+	}
+	if l.head > 0 && len(l.queue) == cap(l.queue) {
+		n := copy(l.queue, l.queue[l.head:])
+		clear(l.queue[n:])
+		l.queue, l.head = l.queue[:n], 0
+	}
+	l.queue = append(l.queue, it)
+	l.held++
+	l.heldBytes += it.size
+	l.used = true
+	return accepted
+}
+
+// offerWait offers items in order, waiting up to d in all for room. It returns
+// those that found none.
+func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) []item {
+	var timeout <-chan time.Time
+	for {
+		rest, v := l.offerAll(items)
+		if v != full {
+			return rest
+		}
+		items = rest
+		if timeout == nil {
+			t := time.NewTimer(d)
+			defer t.Stop()
+			timeout = t.C
+		}
+		select {
+		case <-l.roomFor(items[0]):
+		case <-timeout:
+			return items
+		case <-ctx.Done():
+			return items
+		}
+	}
+}
+
+// roomFor returns a channel that is closed when it is worth offering it again.
+func (l *lane) roomFor(it item) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.room == nil {
+		l.room = make(chan struct{})
+	}
+	if !l.open || l.held == 0 || (l.held < l.limits.messages && l.heldBytes+it.size <= l.limits.bytes) {
+		l.wake()
+		c := make(chan struct{})
+		close(c)
+		return c
+	}
+	return l.room
+}
+
+// wake is called with mu held.
+func (l *lane) wake() {
+	if l.room != nil {
+		close(l.room)
+		l.room = nil
+	}
+}
+
+// kick has a worker look, even if nothing is queued.
+func (l *lane) kick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.kicked = true
+		l.start()
+	}
+}
+
+// start is called with mu held: it adds a worker if one is of use.
+func (l *lane) start() {
+	pending := len(l.queue) - l.head
+	if l.workers >= l.maxWorkers || (pending == 0 && !l.kicked) {
+		return
+	}
+	l.workers++
+	l.wg.Go(l.work)
+}
+
+// take moves up to n queued items into buf, which is nil at first and what take
+// returned before after that. If it returns ok == false there is nothing to do,
+// and the calling worker is no longer counted: another may run already, so it
+// must return without touching what it shares with that one.
+func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if buf == nil {
+		buf, l.spare = l.spare, nil
+	}
+	buf = buf[:0]
+	pending := len(l.queue) - l.head
+	if pending == 0 && !l.kicked {
+		l.workers--
+		l.spare = buf
+		return nil, false
+	}
+	l.kicked = false
+	n = min(n, pending)
+	taken := l.queue[l.head : l.head+n]
+	buf = append(buf, taken...)
+	clear(taken)
+	l.head += n
+	if l.head == len(l.queue) {
+		l.queue, l.head = l.queue[:0], 0
+	} else {
+		l.start()
+	}
+	return buf, true
+}
+
+// release says that items taken before are done with.
+func (l *lane) release(items []item) {
+	var bytes int64
+	for _, it := range items {
+		bytes += it.size
+	}
+	l.mu.Lock()
+	l.held -= len(items)
+	l.heldBytes -= bytes
+	l.wake()
+	l.mu.Unlock()
+}
+
+// shut refuses offers until the lane is opened again, and returns what was
+// queued.
+func (l *lane) shut() []item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = false
+	return l.drain()
+}
+
+// drain is called with mu held.
+func (l *lane) drain() []item {
+	items := append([]item(nil), l.queue[l.head:]...)
+	l.queue, l.head = nil, 0
+	l.held -= len(items)
+	for _, it := range items {
+		l.heldBytes -= it.size
+	}
+	l.wake()
+	return items
+}
+
+// close shuts the lane for good and returns what was queued. Workers finish
+// what they hold.
+func (l *lane) close() []item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open, l.closed, l.kicked = false, true, false
+	return l.drain()
+}
+
+// whileIdle calls f, unless it is nil, if the lane did nothing since the last call, and gives back
+// the memory of its queue. No worker runs during f, and f must not block.
+func (l *lane) whileIdle(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	idle := !l.used && l.workers == 0 && len(l.queue) == 0
+	l.used = false
+	if idle {
+		l.queue, l.spare = nil, nil
+		if f != nil {
+			f()
+		}
+	}
+}
+
+// status returns the lane's part of Transport.Status.
+func (l *lane) status() LaneStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return LaneStatus{
+		Name: l.name, Up: l.open,
+		Queued: l.held, QueuedBytes: l.heldBytes,
+		Messages: l.messages.Load(), Bytes: l.bytes.Load(), Dropped: l.dropped.Load(),
+	}
+}

@@ -1,0 +1,125 @@
+package rafthttp
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+)
+
+// link is what everything that talks to one member shares. Its fields do not
+// change.
+type link struct {
+	*settings
+	peer types.ID
+	log  *zap.Logger // names the member
+
+	ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned unseen
+	cancel   context.CancelCauseFunc
+	wg       *sync.WaitGroup // joins all goroutines of the link but those of reports
+	spawning sync.Mutex      // makes spawn and end exclude each other
+
+	urls     *urlPicker
+	dialer   *dialer
+	posts    *http.Transport // connections for posts and probes
+	activity *activity
+	reports  *reports
+}
+
+func newLink(s *settings, id types.ID, urls types.URLs) *link {
+	l := &link{
+		settings: s, peer: id, wg: new(sync.WaitGroup),
+		log:     s.log.With(zap.String("remote-peer-id", id.String())),
+		urls:    newURLPicker(urls),
+		dialer:  &dialer{dial: s.dial, tls: s.clientTLS, timeout: s.dialTimeout, peer: id, verify: s.verifyPeer},
+		reports: &reports{raft: s.raft, id: uint64(id)},
+	}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	// Below a stock listener an idle connection dies after its read timeout;
+	// ours is gone before that, and no post meets a connection half dead.
+	l.posts = l.dialer.newHTTPTransport(s.readTimeout / 2)
+	l.activity = &activity{log: l.log, timeout: s.readTimeout, changed: l.observeActivity}
+	return l
+}
+
+func (l *link) observeActivity(active bool, cause error) {
+	if f := l.observer.PeerState; f != nil {
+		f(l.peer, active, cause)
+	}
+}
+
+// cause returns why the link ended.
+func (l *link) cause() error { return context.Cause(l.ctx) }
+
+// spawn runs f on a goroutine that join waits for, or reports false if the link
+// has ended.
+func (l *link) spawn(f func()) bool {
+	l.spawning.Lock()
+	defer l.spawning.Unlock()
+	if l.ctx.Err() != nil {
+		return false
+	}
+	l.wg.Go(f)
+	return true
+}
+
+// end ends the link: nothing is spawned any more, and the context is cancelled.
+func (l *link) end(cause error) {
+	l.spawning.Lock()
+	defer l.spawning.Unlock()
+	l.cancel(cause)
+}
+
+// join waits until nothing of the link runs and no callback of it will come.
+// The link's context has ended and its lanes are closed.
+func (l *link) join() {
+	l.wg.Wait()
+	l.reports.close()
+	l.posts.CloseIdleConnections()
+}
+
+// lose accounts for messages of a lane that will not be sent: counted, reported,
+// and logged for the first of a row.
+func (l *link) lose(ln *lane, items []item, cause error) {
+	if len(items) == 0 {
+		return
+	}
+	l.drop(ln, len(items), cause)
+	l.reports.lost()
+	for _, it := range items {
+		if it.m.GetType() == raftpb.MsgSnap {
+			l.reports.snapshot(cause)
+		}
+	}
+}
+
+// drop counts n messages that a lane does not deliver.
+func (l *link) drop(ln *lane, n int, cause error) {
+	ln.dropped.Add(uint64(n))
+	if !ln.dropping.Swap(true) && l.ctx.Err() == nil {
+		l.log.Warn("dropping messages; further ones are only counted until the lane delivers again",
+			zap.String("lane", ln.name), zap.Int("messages", n), zap.Error(cause))
+	}
+	if f := l.observer.Dropped; f != nil {
+		f(l.peer, ln.name, n, cause)
+	}
+}
+
+// delivers ends a row of drops.
+func (c *laneCounters) delivers() {
+	if c.dropping.Load() {
+		c.dropping.Store(false)
+	}
+}
+
+// laneCounters are a lane's totals since it was made.
+type laneCounters struct {
+	messages atomic.Uint64 // written to the network, or handed to Process
+	bytes    atomic.Uint64 // the same in bytes: on the wire for senders, in memory for receivers
+	dropped  atomic.Uint64 // accepted or refused, and not delivered
+	dropping atomic.Bool   // messages were dropped since the last one delivered
+}

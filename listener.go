@@ -1,0 +1,278 @@
+package rafthttp
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+)
+
+// maxHandshakes bounds the TLS handshakes that one listener has under way.
+const maxHandshakes = 256
+
+// NewListener listens on a peer URL: http, https, unix or unixs. For https and
+// unixs tlsInfo must name a certificate, and a client is held to it as etcd
+// does: certificate authority, revocation list, allowed names, and unless
+// SkipClientSANVerify is set, a certificate with addresses or names must fit
+// the client's address.
+//
+// A connection on which one read or one write takes longer than 5 s
+// (DefaultConnReadTimeout, DefaultConnWriteTimeout) is cut, so that a silent or
+// slow client cannot hold it. The streams of a Transport set their own deadlines
+// by the Transport's fields. TCP keep-alive is on.
+//
+// The file of a Unix socket is removed before listening and on Close.
+func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
+	var l net.Listener
+	var err error
+	switch u.Scheme {
+	case "http", "https":
+		lc := net.ListenConfig{KeepAlive: keepAlivePeriod}
+		l, err = lc.Listen(context.Background(), "tcp", u.Host)
+	case "unix", "unixs":
+		l, err = transport.NewUnixListener(socketPath(u))
+	default:
+		err = fmt.Errorf("scheme of %s: want http, https, unix or unixs", u.String())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rafthttp: listen on a peer URL: %w", err)
+	}
+	l = &deadlineListener{l, DefaultConnReadTimeout, DefaultConnWriteTimeout}
+	if u.Scheme == "http" || u.Scheme == "unix" {
+		return l, nil
+	}
+	tl, err := newTLSListener(l, tlsInfo)
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("rafthttp: listen on %s: %w", u.String(), err)
+	}
+	return tl, nil
+}
+
+// deadlineListener gives each connection deadlines for single reads and writes.
+type deadlineListener struct {
+	net.Listener
+	read, write time.Duration
+}
+
+func (l *deadlineListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &deadlineConn{Conn: c, read: l.read, write: l.write}, nil
+}
+
+// deadlineConn sets a new deadline before each read and write, until released.
+type deadlineConn struct {
+	net.Conn
+	read, write time.Duration
+	released    atomic.Bool
+}
+
+// Read implements net.Conn.
+func (c *deadlineConn) Read(p []byte) (int, error) {
+	if !c.released.Load() {
+		if err := c.SetReadDeadline(time.Now().Add(c.read)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *deadlineConn) Write(p []byte) (int, error) {
+	if !c.released.Load() {
+		if err := c.SetWriteDeadline(time.Now().Add(c.write)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// release hands the deadlines over to the caller, and returns the connection
+// below.
+func release(c net.Conn) net.Conn {
+	if tc, ok := c.(*tls.Conn); ok {
+		release(tc.NetConn())
+		return c
+	}
+	if dc, ok := c.(*deadlineConn); ok {
+		dc.released.Store(true)
+		return dc.Conn
+	}
+	return c
+}
+
+// tlsListener completes TLS handshakes before it hands connections out, so that
+// http.Server sees only clients that TLSInfo accepts.
+type tlsListener struct {
+	net.Listener // plain connections
+	config       *tls.Config
+	onFailure    func(*tls.Conn, error)
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	conns  chan net.Conn
+	failed chan struct{} // closed when the accept loop has ended
+	err    error         // why; set before failed is closed
+	wg     sync.WaitGroup
+}
+
+func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, error) {
+	if info == nil || info.Empty() {
+		return nil, errors.New("TLSInfo must name CertFile and KeyFile")
+	}
+	cfg, err := info.ServerConfig()
+	if err != nil {
+		return nil, err
+	}
+	info.ConfigureCRLVerification(cfg)
+	cfg.NextProtos = append(cfg.NextProtos, "http/1.1")
+	tl := &tlsListener{
+		Listener: l, config: cfg, onFailure: info.HandshakeFailure,
+		conns: make(chan net.Conn), failed: make(chan struct{}),
+	}
+	if !info.SkipClientSANVerify {
+		cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return withSANCheck(tl.ctx, cfg, hello.Conn.RemoteAddr()), nil
+		}
+	}
+	tl.ctx, tl.cancel = context.WithCancel(context.Background())
+	tl.wg.Go(tl.acceptLoop)
+	return tl, nil
+}
+
+func (l *tlsListener) acceptLoop() {
+	defer close(l.failed)
+	slots := make(chan struct{}, maxHandshakes)
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			l.err = err
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			c.Close() // more strangers than one member has peers
+			continue
+		}
+		l.wg.Go(func() {
+			defer func() { <-slots }()
+			l.handshake(tls.Server(c, l.config))
+		})
+	}
+}
+
+func (l *tlsListener) handshake(c *tls.Conn) {
+	ctx, cancel := context.WithTimeout(l.ctx, 2*DefaultConnReadTimeout)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		if l.onFailure != nil {
+			l.onFailure(c, err)
+		}
+		c.Close()
+		return
+	}
+	select {
+	case l.conns <- c:
+	case <-l.ctx.Done():
+		c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (l *tlsListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.failed:
+		return nil, l.err
+	}
+}
+
+// Close implements net.Listener. It ends handshakes under way.
+func (l *tlsListener) Close() error {
+	err := l.Listener.Close()
+	l.cancel()
+	l.wg.Wait()
+	return err
+}
+
+// withSANCheck returns cfg with a check that the client's certificate fits its
+// address.
+func withSANCheck(ctx context.Context, cfg *tls.Config, remote net.Addr) *tls.Config {
+	cfg = cfg.Clone()
+	before := cfg.VerifyConnection
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		if before != nil {
+			if err := before(state); err != nil {
+				return err
+			}
+		}
+		if len(state.PeerCertificates) == 0 {
+			return nil
+		}
+		return checkSAN(ctx, state.PeerCertificates[0], remote)
+	}
+	return cfg
+}
+
+// checkSAN checks that a certificate that names addresses or hosts names the
+// one that remote is. A Unix socket has no address to compare.
+func checkSAN(ctx context.Context, cert *x509.Certificate, remote net.Addr) error {
+	if remote.Network() == "unix" || (len(cert.IPAddresses) == 0 && len(cert.DNSNames) == 0) {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(remote.String())
+	if err != nil {
+		return err
+	}
+	if len(cert.IPAddresses) > 0 && cert.VerifyHostname(host) == nil {
+		return nil
+	}
+	ok, err := resolvesTo(ctx, cert.DNSNames, host)
+	if !ok {
+		return errors.Join(fmt.Errorf("certificate of %s is for %v %q", host, cert.IPAddresses, cert.DNSNames), err)
+	}
+	return nil
+}
+
+// resolvesTo reports whether addr's reverse name is one of names, which may be
+// wildcards, or one of names resolves to addr.
+func resolvesTo(ctx context.Context, names []string, addr string) (bool, error) {
+	if len(names) == 0 {
+		return false, nil
+	}
+	reverse, failure := net.DefaultResolver.LookupAddr(ctx, addr)
+	for _, r := range reverse {
+		r = strings.TrimSuffix(r, ".")
+		for _, name := range names {
+			if suffix, ok := strings.CutPrefix(name, "*"); r == name || (ok && strings.HasSuffix(r, suffix)) {
+				return true, nil
+			}
+		}
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "*.") {
+			continue
+		}
+		addrs, err := net.DefaultResolver.LookupHost(ctx, name)
+		if slices.Contains(addrs, addr) {
+			return true, nil
+		}
+		failure = errors.Join(failure, err)
+	}
+	return false, failure
+}

@@ -1,0 +1,181 @@
+package rafthttp
+
+import (
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// Peer is a member that a Transport sends to and receives from, as
+// Transport.Get returns it. It also is Pausable.
+type Peer interface {
+	// send gives m to a lane, or reports it lost. It never blocks.
+	send(m *raftpb.Message)
+	// sendSnap transfers m in the background. It reports false, and leaves m
+	// alone, if the peer is gone.
+	sendSnap(m *snap.Message) bool
+	// update moves the peer to other URLs, live streams included.
+	update(urls types.URLs)
+	// attachOutgoingConn takes over a stream that the peer dialled, and reports
+	// false if the peer is gone.
+	attachOutgoingConn(c *outgoingConn) bool
+	// activeSince returns when the peer became active, or the zero time.
+	activeSince() time.Time
+	// stop ends the peer and returns when nothing of it runs.
+	stop()
+}
+
+// Pausable is a peer that can be made deaf and mute, for tests.
+type Pausable interface {
+	// Pause drops every message from and to the peer until Resume.
+	Pause()
+	// Resume ends a Pause.
+	Resume()
+}
+
+// peer owns all that talks to one member: writers and readers of its streams, a
+// pipeline, a snapshot sender, and receive lanes.
+type peer struct {
+	*link
+	writers   [streamKinds]*streamWriter
+	readers   [streamKinds]*streamReader
+	pipeline  *pipeline
+	snapshots *snapshotSender
+	receivers receivers
+	probe     probe
+	paused    atomic.Bool
+}
+
+var (
+	_ Peer     = (*peer)(nil)
+	_ Pausable = (*peer)(nil)
+)
+
+// newPeer returns a peer that does nothing yet but queue: start runs it.
+func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *peer {
+	l := newLink(s, id, urls)
+	p := &peer{link: l, pipeline: newPipeline(l), snapshots: newSnapshotSender(l, pace), receivers: newReceivers(l)}
+	for kind := range streamKinds {
+		p.writers[kind] = newStreamWriter(l, kind)
+		p.readers[kind] = newStreamReader(l, kind, p.receive)
+	}
+	return p
+}
+
+// start begins to dial the peer.
+func (p *peer) start() {
+	for _, r := range p.readers {
+		p.wg.Go(r.run)
+	}
+}
+
+// send picks the lane (protocol: which way a message goes).
+func (p *peer) send(m *raftpb.Message) {
+	it := newItem(m)
+	first := p.pipeline.lane
+	switch m.GetType() {
+	case raftpb.MsgSnap:
+	case raftpb.MsgApp:
+		first = p.writers[streamMsgAppV2].lane
+	default:
+		first = p.writers[streamMessage].lane
+	}
+	if p.paused.Load() {
+		p.lose(first, []item{it}, ErrPaused)
+		return
+	}
+	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, p.pipeline.lane} {
+		switch ln.offer(it) {
+		case accepted:
+			ln.delivers()
+			return
+		case full:
+			p.lose(ln, []item{it}, ErrQueueFull)
+			return
+		case down:
+			if m.GetType() == raftpb.MsgSnap {
+				return // the pipeline is down only when the peer is gone
+			}
+		}
+	}
+}
+
+func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m, p.paused.Load()) }
+
+func (p *peer) update(urls types.URLs) {
+	p.urls.update(urls)
+	for _, r := range p.readers {
+		r.update()
+	}
+	p.posts.CloseIdleConnections()
+}
+
+func (p *peer) attachOutgoingConn(c *outgoingConn) bool { return p.writers[c.kind].attach(c) }
+
+func (p *peer) activeSince() time.Time { return p.activity.activeSince() }
+
+// receive sorts what a stream brought into the receive lanes.
+func (p *peer) receive(items []item, wait time.Duration) {
+	if p.paused.Load() {
+		p.drop(p.receivers.of(items[0].m.GetType()).lane, len(items), ErrPaused)
+		return
+	}
+	p.receivers.receive(items, wait)
+}
+
+// Pause implements Pausable.
+func (p *peer) Pause() { p.paused.Store(true) }
+
+// Resume implements Pausable.
+func (p *peer) Resume() { p.paused.Store(false) }
+
+// shut refuses new work, cancels what is under way and closes all connections.
+// It does not wait.
+func (p *peer) shut(cause error) {
+	p.end(cause)
+	for _, w := range p.writers {
+		w.close()
+	}
+	p.pipeline.close()
+	p.snapshots.close()
+	for _, r := range p.receivers.all() {
+		r.close()
+	}
+}
+
+func (p *peer) stop() {
+	p.shut(ErrPeerRemoved)
+	p.join()
+}
+
+// tick is called every heartbeat interval.
+func (p *peer) tick() {
+	for _, w := range p.writers {
+		w.tidy()
+		w.heartbeat()
+	}
+	for _, r := range p.receivers.all() {
+		r.lane.whileIdle(nil)
+	}
+	p.pipeline.lane.whileIdle(nil)
+	p.activity.tick()
+}
+
+// status returns the peer's part of Transport.Status.
+func (p *peer) status() PeerStatus {
+	st := PeerStatus{ID: p.peer, URLs: p.urls.list(), Snapshots: p.snapshots.status()}
+	p.activity.status(&st)
+	st.RTT, st.ClockOffset = p.probe.result()
+	for _, w := range p.writers {
+		st.Lanes = append(st.Lanes, w.lane.status())
+	}
+	st.Lanes = append(st.Lanes, p.pipeline.lane.status())
+	for _, r := range p.receivers.all() {
+		st.Lanes = append(st.Lanes, r.lane.status())
+	}
+	return st
+}

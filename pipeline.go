@@ -1,0 +1,99 @@
+package rafthttp
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// pipeline posts messages one by one, several posts at once, so in no order. It
+// carries what the streams cannot: everything while they are down, and MsgSnap
+// that was handed to Send.
+type pipeline struct {
+	*link
+	lane *lane
+}
+
+func newPipeline(l *link) *pipeline {
+	p := &pipeline{link: l}
+	p.lane = newLane("pipeline", l.pipelineLimits, pipelineWorkers, l.wg, p.work)
+	p.lane.reopen()
+	return p
+}
+
+// close ends the pipeline for good. The link's context has ended, so posts under
+// way fail.
+func (p *pipeline) close() {
+	p.lose(p.lane, p.lane.close(), p.cause())
+}
+
+func (p *pipeline) work() {
+	var items []item
+	for {
+		var ok bool
+		if items, ok = p.lane.take(items, 1); !ok {
+			return
+		}
+		for _, it := range items {
+			p.deliver(it)
+		}
+		p.lane.release(items)
+		clear(items)
+	}
+}
+
+// deliver posts one message and tells everyone concerned how it went.
+func (p *pipeline) deliver(it item) {
+	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
+	err := p.post(body)
+	if err != nil {
+		p.activity.failed(err, true)
+		p.reportRemoved(err)
+		p.lose(p.lane, []item{it}, err)
+		return
+	}
+	p.activity.postOK()
+	p.lane.delivers()
+	p.lane.messages.Add(1)
+	p.lane.bytes.Add(uint64(len(body)))
+	if it.m.GetType() == raftpb.MsgSnap {
+		p.reports.snapshot(nil)
+	}
+}
+
+// post sends one body to the peer's current URL (protocol: endpoints).
+func (p *pipeline) post(body []byte) error {
+	ctx, cancel := context.WithTimeoutCause(p.ctx, p.postTimeout(), ErrStalled)
+	defer cancel()
+	u := p.urls.pick()
+	target, err := requestURL(u, RaftPrefix)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header = p.requestHeader()
+	req.Header.Set("Content-Type", "application/protobuf")
+	// Raft takes a message twice without harm. With this key present, and not
+	// sent, net/http repeats a post that met a connection the peer was closing.
+	req.Header["Idempotency-Key"] = nil
+	resp, err := p.posts.RoundTrip(req)
+	if err == nil {
+		err = answerError(resp, http.StatusNoContent)
+		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
+		resp.Body.Close()
+	}
+	if err != nil {
+		p.urls.unreachable(u)
+		return fmt.Errorf("post to %s at %s: %w", p.peer, u.String(), causeOf(ctx, err))
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package rafthttp
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+)
+
+// receiver hands the messages of one receive lane to Process, in order.
+type receiver struct {
+	*link
+	lane    *lane
+	failing bool // Process returned an error last; owned by the one worker
+}
+
+func newReceiver(l *link, name string) *receiver {
+	r := &receiver{link: l}
+	r.lane = newLane(name, l.receiveLimits, 1, l.wg, r.work)
+	r.lane.reopen()
+	return r
+}
+
+// processMessages is how many messages a receive lane's worker takes at once.
+const processMessages = 64
+
+func (r *receiver) work() {
+	var items []item
+	for {
+		var ok bool
+		if items, ok = r.lane.take(items, processMessages); !ok {
+			return
+		}
+		for i, it := range items {
+			if r.ctx.Err() != nil {
+				r.drop(r.lane, len(items)-i, r.cause())
+				break
+			}
+			r.process(it)
+		}
+		r.lane.release(items)
+		clear(items)
+	}
+}
+
+func (r *receiver) process(it item) {
+	err := r.raft.Process(r.ctx, it.m)
+	if err != nil && !r.failing && r.ctx.Err() == nil {
+		r.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
+			zap.String("lane", r.lane.name), zap.Error(err))
+	}
+	r.failing = err != nil
+	r.lane.messages.Add(1)
+	r.lane.bytes.Add(uint64(it.size))
+}
+
+// offer gives items to the lane, waiting up to wait for room, and drops what
+// finds none.
+func (r *receiver) offer(items []item, wait time.Duration) {
+	rest := items
+	if wait > 0 {
+		rest = r.lane.offerWait(r.ctx, rest, wait)
+	} else {
+		rest, _ = r.lane.offerAll(rest)
+	}
+	if len(rest) == 0 {
+		r.lane.delivers()
+		return
+	}
+	dropped := 0
+	for len(rest) > 0 {
+		// A smaller one may find room where this one did not.
+		dropped++
+		rest, _ = r.lane.offerAll(rest[1:])
+	}
+	r.drop(r.lane, dropped, ErrQueueFull)
+}
+
+func (r *receiver) close() {
+	if n := len(r.lane.close()); n > 0 {
+		r.drop(r.lane, n, r.cause())
+	}
+}
+
+// receivers are the three receive lanes of a peer: none holds up another.
+type receivers struct {
+	control   *receiver // heartbeats, votes, responses
+	appends   *receiver // MsgApp, and MsgSnap
+	proposals *receiver // MsgProp: Process may block while there is no leader
+}
+
+func newReceivers(l *link) receivers {
+	return receivers{newReceiver(l, "control"), newReceiver(l, "append"), newReceiver(l, "proposal")}
+}
+
+func (r *receivers) of(t raftpb.MessageType) *receiver {
+	switch t {
+	case raftpb.MsgProp:
+		return r.proposals
+	case raftpb.MsgApp, raftpb.MsgSnap:
+		return r.appends
+	default:
+		return r.control
+	}
+}
+
+// receive sorts items into the lanes; only a full append lane waits.
+func (r *receivers) receive(items []item, wait time.Duration) {
+	for len(items) > 0 {
+		to := r.of(items[0].m.GetType())
+		n := 1
+		for n < len(items) && r.of(items[n].m.GetType()) == to {
+			n++
+		}
+		if to == r.appends {
+			to.offer(items[:n], wait)
+		} else {
+			to.offer(items[:n], 0)
+		}
+		items = items[n:]
+	}
+}
+
+func (r *receivers) all() [3]*receiver {
+	return [3]*receiver{r.control, r.appends, r.proposals}
+}

@@ -1,0 +1,150 @@
+package rafthttp
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// remote stands in for a member that is known only by its URLs, so that it can
+// be answered before it is a peer. It has a pipeline and nothing else, and costs
+// no goroutine until something is sent.
+type remote struct {
+	*link
+	pipeline *pipeline
+	learned  bool      // from a header, not from the application
+	used     time.Time // guarded by remotes.mu
+}
+
+func (r *remote) shut(cause error) {
+	r.end(cause)
+	r.pipeline.close()
+}
+
+// remotes are the remotes of a Transport: at most maxRemotes, each dropped after
+// remoteLifetime without use. Safe for concurrent use.
+type remotes struct {
+	s *settings
+
+	mu     sync.Mutex
+	byID   map[types.ID]*remote
+	closed bool
+}
+
+// add makes a remote unless there is one. When there are too many, the one that
+// was not used for the longest time goes, those learned from headers first: a
+// stranger cannot push out what the application added. What it returns is to be
+// joined.
+func (rs *remotes) add(id types.ID, urls types.URLs, learned bool) (evicted *remote) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.closed {
+		return nil
+	}
+	if r := rs.byID[id]; r != nil {
+		if r.urls.same(urls) && (learned || !r.learned) {
+			return nil
+		}
+		if learned && !r.learned {
+			return nil
+		}
+		evicted = r
+	} else if len(rs.byID) >= maxRemotes {
+		if evicted = rs.oldest(learned); evicted == nil {
+			return nil
+		}
+	}
+	if evicted != nil {
+		delete(rs.byID, evicted.peer)
+		evicted.shut(ErrPeerRemoved)
+	}
+	l := newLink(rs.s, id, urls)
+	rs.byID[id] = &remote{link: l, pipeline: newPipeline(l), learned: learned, used: time.Now()}
+	return evicted
+}
+
+// oldest is called with mu held.
+func (rs *remotes) oldest(learnedOnly bool) *remote {
+	var oldest *remote
+	for _, r := range rs.byID {
+		if learnedOnly && !r.learned {
+			continue
+		}
+		if oldest == nil || (r.learned && !oldest.learned) || (r.learned == oldest.learned && r.used.Before(oldest.used)) {
+			oldest = r
+		}
+	}
+	return oldest
+}
+
+// send gives m to the pipeline of a remote, and reports whether there is one.
+func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
+	rs.mu.Lock()
+	r := rs.byID[id]
+	if r != nil {
+		r.used = time.Now()
+	}
+	rs.mu.Unlock()
+	if r == nil {
+		return false
+	}
+	it := newItem(m)
+	if r.pipeline.lane.offer(it) == full {
+		r.lose(r.pipeline.lane, []item{it}, ErrQueueFull)
+	}
+	return true
+}
+
+// remove takes a remote out. What it returns is shut, and to be joined.
+func (rs *remotes) remove(id types.ID, cause error) *remote {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.byID[id]
+	if r != nil {
+		delete(rs.byID, id)
+		r.shut(cause)
+	}
+	return r
+}
+
+// expire takes out what was not used for remoteLifetime.
+func (rs *remotes) expire(now time.Time) (expired []*remote) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for id, r := range rs.byID {
+		if now.Sub(r.used) >= remoteLifetime {
+			delete(rs.byID, id)
+			r.shut(ErrPeerRemoved)
+			expired = append(expired, r)
+		}
+	}
+	return expired
+}
+
+// close takes out all, for good.
+func (rs *remotes) close(cause error) (all []*remote) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.closed = true
+	for id, r := range rs.byID {
+		delete(rs.byID, id)
+		r.shut(cause)
+		all = append(all, r)
+	}
+	return all
+}
+
+// ids returns the members that are remotes, sorted.
+func (rs *remotes) ids() []types.ID {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	ids := make([]types.ID, 0, len(rs.byID))
+	for id := range rs.byID {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}

@@ -1,0 +1,382 @@
+package rafthttp
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const (
+	// snapshotChunk is how much of a database is read and written at once.
+	snapshotChunk = 64 << 10
+	// refusalGrace is how long a sender whose connection broke waits for the
+	// answer that may say why.
+	refusalGrace = 500 * time.Millisecond
+	// readerGrace is how long a closed snapshot reader has to end a Read.
+	readerGrace = time.Second
+)
+
+// snapshotPace is shared by all snapshots that a Transport sends.
+type snapshotPace struct {
+	limiter *rate.Limiter
+	chunk   int           // bytes; small enough that a paced sender never looks stalled
+	slots   chan struct{} // one for each transfer in flight
+}
+
+func newSnapshotPace(s *settings) *snapshotPace {
+	chunk := snapshotChunk
+	if s.snapshotRate != rate.Inf {
+		// At least eight chunks in each read timeout of the receiver.
+		perChunk := float64(s.snapshotRate) * s.readTimeout.Seconds() / 8
+		chunk = int(max(1, min(float64(snapshotChunk), perChunk)))
+	}
+	return &snapshotPace{
+		limiter: rate.NewLimiter(s.snapshotRate, snapshotChunk),
+		chunk:   chunk,
+		slots:   make(chan struct{}, s.maxSnapshots),
+	}
+}
+
+// snapshotSender transfers snapshots to one peer, each on a connection of its
+// own, and reports each exactly once.
+type snapshotSender struct {
+	*link
+	pace *snapshotPace
+
+	mu        sync.Mutex
+	transfers map[*outgoingSnapshot]struct{} // nil once closed
+}
+
+func newSnapshotSender(l *link, pace *snapshotPace) *snapshotSender {
+	return &snapshotSender{link: l, pace: pace, transfers: map[*outgoingSnapshot]struct{}{}}
+}
+
+// send begins a transfer in the background. It reports false, and leaves m
+// alone, if the peer is gone.
+func (s *snapshotSender) send(m *snap.Message, paused bool) bool {
+	t := &outgoingSnapshot{
+		snapshotSender: s, m: m, started: time.Now(), index: m.GetSnapshot().GetMetadata().GetIndex(),
+		frame: snapshotHead(m.Message), size: m.DatabaseSize(),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.transfers == nil {
+		return false
+	}
+	run := t.run
+	switch {
+	case paused:
+		run = func() { t.finish(ErrPaused) }
+	case len(s.transfers) >= maxPeerSnapshots:
+		run = func() { t.finish(ErrQueueFull) }
+	default:
+		s.transfers[t] = struct{}{}
+	}
+	return s.spawn(run)
+}
+
+// close refuses further snapshots. The link's context has ended, and with it
+// those under way.
+func (s *snapshotSender) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.transfers = nil
+}
+
+func (s *snapshotSender) status() (all []SnapshotStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.transfers {
+		all = append(all, SnapshotStatus{
+			Index: t.index, Bytes: t.sent.Load(), Total: t.size, Started: t.started,
+		})
+	}
+	return all
+}
+
+// outgoingSnapshot is one transfer.
+type outgoingSnapshot struct {
+	*snapshotSender
+	m       *snap.Message
+	frame   []byte // head of the body: length and message (protocol: the head of a snapshot body)
+	size    int64  // of the database
+	index   uint64
+	started time.Time
+
+	sent  atomic.Int64 // of the database
+	moved atomic.Int64 // counts progress of any kind
+}
+
+// snapshotHead returns what precedes the database in the body.
+func snapshotHead(m *raftpb.Message) []byte {
+	size := wire.MessageSize(m)
+	head := binary.BigEndian.AppendUint64(make([]byte, 0, 8+size), uint64(size))
+	return wire.AppendMessage(head, m)
+}
+
+func (t *outgoingSnapshot) run() {
+	select {
+	case t.pace.slots <- struct{}{}:
+	case <-t.ctx.Done():
+		t.finish(t.cause())
+		return
+	}
+	u := t.urls.pick()
+	t.log.Info("sending database snapshot", zap.Uint64("snapshot-index", t.index), zap.Int64("bytes", t.size), zap.String("url", u.String()))
+	err := t.transfer(u)
+	<-t.pace.slots
+	if err != nil {
+		t.urls.unreachable(u)
+		t.activity.failed(err, true)
+		t.reportRemoved(err)
+		err = fmt.Errorf("snapshot %x to %s at %s: %w", t.index, t.peer, u.String(), err)
+	} else {
+		t.activity.postOK()
+	}
+	t.finish(err)
+}
+
+// finish tells everyone concerned how the transfer ended.
+func (t *outgoingSnapshot) finish(err error) {
+	t.mu.Lock()
+	delete(t.transfers, t)
+	t.mu.Unlock()
+	if err != nil {
+		t.log.Warn("failed to send database snapshot", zap.Uint64("snapshot-index", t.index), zap.Int64("bytes-sent", t.sent.Load()), zap.Error(err))
+	} else {
+		t.log.Info("sent database snapshot", zap.Uint64("snapshot-index", t.index), zap.Int64("bytes", t.size), zap.Duration("took", time.Since(t.started)))
+	}
+	t.m.CloseWithError(err)
+	t.reports.snapshot(err)
+	if f := t.observer.SnapshotSent; f != nil {
+		f(t.peer, t.index, t.sent.Load(), time.Since(t.started), err)
+	}
+}
+
+// transfer sends the snapshot to u and waits for the answer. When it returns,
+// the reader is no longer read, unless it holds a Read for longer than
+// readerGrace after it was closed.
+func (t *outgoingSnapshot) transfer(u url.URL) error {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
+	conn, err := t.dialer.connect(ctx, u)
+	if err != nil {
+		return causeOf(ctx, err)
+	}
+	answered, written := make(chan error, 1), make(chan error, 1)
+	t.wg.Go(func() { answered <- t.answer(conn) })
+	go func() { written <- t.write(ctx, conn, u) }() // joined below, with a bound
+
+	err, joined := t.supervise(ctx, written, answered)
+	cancel(err)
+	conn.Close()
+	if err != nil {
+		t.m.CloseWithError(err) // ends a Read under way
+	}
+	if joined {
+		return err
+	}
+	grace := time.NewTimer(readerGrace)
+	defer grace.Stop()
+	select {
+	case <-written:
+	case <-grace.C:
+		t.log.Warn("the reader of a database snapshot does not return from Read after Close", zap.Uint64("snapshot-index", t.index))
+	}
+	return err
+}
+
+// supervise waits for the end of a transfer, and reports whether the writing
+// goroutine has ended.
+func (t *outgoingSnapshot) supervise(ctx context.Context, written, answered <-chan error) (err error, joined bool) {
+	tick := time.NewTicker(t.readTimeout / 4)
+	defer tick.Stop()
+	var deadline <-chan time.Time // for the answer
+	still, last := 0, t.moved.Load()
+	for {
+		select {
+		case err := <-answered:
+			if err == nil && !joined {
+				err = errors.New("the receiver answered before the end of the snapshot")
+			}
+			return err, joined
+		case err := <-written:
+			joined, written = true, nil
+			if err != nil {
+				return t.refusal(ctx, answered, err), joined
+			}
+			timer := time.NewTimer(t.snapshotAnswerTimeout)
+			defer timer.Stop()
+			deadline = timer.C
+		case <-tick.C:
+			now := t.moved.Load()
+			if now != last || joined {
+				still, last = 0, now
+			} else if still++; still >= 4 {
+				return ErrStalled, joined
+			}
+		case <-deadline:
+			return fmt.Errorf("no answer to the snapshot: %w", ErrStalled), joined
+		case <-ctx.Done():
+			return context.Cause(ctx), joined
+		}
+	}
+}
+
+// refusal returns the answer that made the writing fail with err, if one came.
+func (t *outgoingSnapshot) refusal(ctx context.Context, answered <-chan error, err error) error {
+	if errors.Is(err, ErrSnapshotSize) || errors.Is(err, errSnapshotReader) {
+		return err
+	}
+	grace := time.NewTimer(refusalGrace)
+	defer grace.Stop()
+	select {
+	case answer := <-answered:
+		if answer != nil && !errors.Is(answer, io.EOF) {
+			return answer
+		}
+	case <-grace.C:
+	case <-ctx.Done():
+	}
+	return causeOf(ctx, err)
+}
+
+// answer reads the receiver's answer, which may come at any time.
+func (t *outgoingSnapshot) answer(conn net.Conn) error {
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, 2*maxAnswerBytes)), nil)
+	if err != nil {
+		return err
+	}
+	return answerError(resp, http.StatusNoContent)
+}
+
+// write sends the request (protocol: endpoints; the head of a snapshot body).
+func (t *outgoingSnapshot) write(ctx context.Context, conn net.Conn, u url.URL) error {
+	target, err := requestURL(u, RaftSnapshotPrefix)
+	if err != nil {
+		return err
+	}
+	h := t.requestHeader()
+	h.Set("Host", target.Host)
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", fmt.Sprint(int64(len(t.frame))+t.size))
+	h.Set("Connection", "close")
+	bw := bufio.NewWriterSize(conn, snapshotChunk)
+	fmt.Fprintf(bw, "POST %s HTTP/1.1\r\n", target.RequestURI())
+	if err := h.Write(bw); err != nil {
+		return err
+	}
+	if _, err := bw.WriteString("\r\n"); err != nil {
+		return err
+	}
+	if _, err := bw.Write(t.frame); err != nil {
+		return err
+	}
+	if err := bw.Flush(); err != nil {
+		return err
+	}
+	t.moved.Add(1)
+	return t.writeDatabase(ctx, conn)
+}
+
+// writeDatabase copies the reader to conn, at the pace that is set. The last
+// bytes go out only once the reader has shown its end: a receiver must not take
+// a snapshot for whole that is not.
+func (t *outgoingSnapshot) writeDatabase(ctx context.Context, conn net.Conn) error {
+	src := &exactReader{r: t.m.ReadCloser, left: t.size}
+	buf := make([]byte, t.pace.chunk)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			t.moved.Add(1)
+			if err := t.pace.limiter.WaitN(ctx, n); err != nil {
+				return err
+			}
+			if _, err := conn.Write(buf[:n]); err != nil {
+				return err
+			}
+			t.sent.Add(int64(n))
+			t.moved.Add(1)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// errSnapshotReader marks errors of the application's reader.
+var errSnapshotReader = errors.New("reader of the snapshot failed")
+
+// exactReader reads exactly left bytes from r. Its errors are those of r, marked
+// with errSnapshotReader, and ErrSnapshotSize; a panic of r is an error.
+type exactReader struct {
+	r    io.Reader // nil: empty
+	left int64
+}
+
+func (e *exactReader) Read(p []byte) (n int, err error) {
+	if e.left == 0 {
+		return 0, e.end()
+	}
+	n, err = safeRead(e.r, p[:min(int64(len(p)), e.left)])
+	e.left -= int64(n)
+	if e.left == 0 {
+		if err := e.end(); !errors.Is(err, io.EOF) {
+			return 0, err // the bytes in p are held back
+		}
+		return n, io.EOF
+	}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotSize, e.left)
+	} else if err != nil {
+		err = fmt.Errorf("%w: %w", errSnapshotReader, err)
+	}
+	return n, err
+}
+
+// end returns io.EOF if r is at its end.
+func (e *exactReader) end() error {
+	var one [1]byte
+	for {
+		n, err := safeRead(e.r, one[:])
+		switch {
+		case n > 0:
+			return fmt.Errorf("%w: it goes on behind its end", ErrSnapshotSize)
+		case errors.Is(err, io.EOF):
+			return io.EOF
+		case err != nil:
+			return fmt.Errorf("%w: %w", errSnapshotReader, err)
+		}
+	}
+}
+
+func safeRead(r io.Reader, p []byte) (n int, err error) {
+	if r == nil {
+		return 0, io.EOF
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			n, err = 0, fmt.Errorf("panic in Read: %v", v)
+		}
+	}()
+	return r.Read(p)
+}

@@ -1,0 +1,328 @@
+package rafthttp
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+const (
+	// flushBytes is how much a writer encodes before it writes.
+	flushBytes = 256 << 10
+	// takeMessages is how many messages a writer takes from its lane at once.
+	takeMessages = 512
+	// vectorBytes is the most that goes out in one writev: one deadline holds for
+	// all of it.
+	vectorBytes = 512 << 10
+	// pieceBytes is the most that one deadline is set for, where a write that
+	// times out cannot be continued.
+	pieceBytes = 128 << 10
+)
+
+// streamKind is one of the two kinds of streams of the protocol.
+type streamKind int
+
+const (
+	streamMessage streamKind = iota
+	streamMsgAppV2
+	streamKinds // how many there are
+)
+
+// String returns the name of the stream's lane.
+func (k streamKind) String() string {
+	return [streamKinds]string{"message", "msgapp"}[k]
+}
+
+// endpoint is the path of the stream below RaftStreamPrefix.
+func (k streamKind) endpoint() string { return k.String() }
+
+func (k streamKind) encoder() wire.Encoder {
+	if k == streamMsgAppV2 {
+		return wire.NewMsgAppV2Encoder()
+	}
+	return wire.NewMessageEncoder()
+}
+
+// outgoingConn is a stream that a peer dialled, to be written by us. Its writer
+// owns it from attach on.
+type outgoingConn struct {
+	kind  streamKind
+	enc   wire.Encoder // of this connection: msgapp v2 keeps state
+	paced pacedWriter
+	vec   io.Writer    // takes a batch in one writev; nil: not this connection
+	flush func() error // after each write; nil: nothing to flush
+	end   func()       // closes the connection
+
+	once  sync.Once
+	gone  chan struct{} // closed by close
+	using sync.Mutex    // held while a write is under way
+}
+
+// newHijackedConn returns the stream on a hijacked connection, which is a
+// *tls.Conn or what release returned.
+func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
+	_, encrypted := c.(*tls.Conn)
+	o := &outgoingConn{
+		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
+		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: !encrypted},
+		end:   func() { c.Close() },
+	}
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		o.vec = c
+	}
+	return o
+}
+
+// newResponseConn returns the stream on a response that could not be hijacked.
+// The handler must return once gone is closed.
+func newResponseConn(kind streamKind, w http.ResponseWriter) *outgoingConn {
+	rc := http.NewResponseController(w)
+	return &outgoingConn{
+		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
+		paced: pacedWriter{w: w, limit: rc.SetWriteDeadline},
+		flush: rc.Flush, end: func() {},
+	}
+}
+
+// close ends the stream. It may be called at any time, by anyone, repeatedly.
+func (c *outgoingConn) close() {
+	c.once.Do(func() {
+		close(c.gone)
+		// A write under way ends now: the other end may have stopped reading.
+		_ = c.paced.limit(time.Now())
+		c.end()
+	})
+}
+
+// write writes what is encoded in b, with the write timeout for each piece of
+// it: a slow connection lives as long as it moves.
+func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
+	c.using.Lock()
+	defer c.using.Unlock()
+	select {
+	case <-c.gone:
+		return net.ErrClosed
+	default:
+	}
+	c.paced.timeout = timeout
+	w := io.Writer(&c.paced)
+	if c.vec != nil && b.Len() <= vectorBytes {
+		if err := c.paced.extend(); err != nil {
+			return err
+		}
+		w = c.vec
+	}
+	if _, err := b.WriteTo(w); err != nil {
+		return err
+	}
+	if c.flush != nil {
+		return c.flush()
+	}
+	return nil
+}
+
+// quiesce waits for the end of a write under way. After close no other begins.
+func (c *outgoingConn) quiesce() {
+	c.using.Lock()
+	defer c.using.Unlock()
+}
+
+// pacedWriter writes with a timeout for progress, not for the whole.
+type pacedWriter struct {
+	w         io.Writer
+	limit     func(time.Time) error // sets the write deadline
+	resumable bool                  // a write that timed out halfway can be continued: not over TLS, where it cuts a record
+	timeout   time.Duration
+}
+
+func (p *pacedWriter) extend() error {
+	if err := p.limit(time.Now().Add(p.timeout)); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+// Write implements io.Writer.
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	written := 0
+	for written < len(b) {
+		if err := p.extend(); err != nil {
+			return written, err
+		}
+		piece := b[written:]
+		if !p.resumable {
+			piece = piece[:min(len(piece), pieceBytes)]
+		}
+		n, err := p.w.Write(piece)
+		written += n
+		if err != nil && !(p.resumable && n > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// streamWriter sends the messages of one lane over the stream that the peer
+// dialled last. While there is none its lane is down.
+type streamWriter struct {
+	*link
+	lane *lane
+	kind streamKind
+
+	beat atomic.Bool // a link heartbeat is due
+
+	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
+	conn *outgoingConn // nil while down
+
+	batch wire.Batch // owned by the one worker of the lane
+}
+
+func newStreamWriter(l *link, kind streamKind) *streamWriter {
+	w := &streamWriter{link: l, kind: kind}
+	w.lane = newLane(kind.String(), l.sendLimits, 1, l.wg, w.work)
+	return w
+}
+
+// attach takes over c: a newer connection replaces the older one. What the lane
+// holds goes on over c. It reports false, and closes c, if the peer is gone.
+func (w *streamWriter) attach(c *outgoingConn) bool {
+	w.mu.Lock()
+	if w.ctx.Err() != nil {
+		w.mu.Unlock()
+		c.close()
+		return false
+	}
+	old := w.conn
+	w.conn = c
+	w.lane.reopen()
+	w.mu.Unlock()
+	if old != nil {
+		w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
+		old.close()
+	} else {
+		w.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
+	}
+	return true
+}
+
+// detach ends c, if it still is the connection of the writer: what the lane
+// holds is lost, and reported. What was written and not read by the peer may be
+// lost as well, so the peer is reported in any case.
+func (w *streamWriter) detach(c *outgoingConn, cause error) {
+	w.mu.Lock()
+	current := w.conn == c
+	var lost []item
+	if current {
+		w.conn = nil
+		lost = w.lane.shut()
+	}
+	w.mu.Unlock()
+	c.close()
+	if !current {
+		return
+	}
+	w.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
+	w.lose(w.lane, lost, cause)
+	w.reports.lost()
+}
+
+// close ends the writer for good. The peer's context has ended.
+func (w *streamWriter) close() {
+	w.mu.Lock()
+	c := w.conn
+	w.conn = nil
+	lost := w.lane.close()
+	w.mu.Unlock()
+	if c != nil {
+		c.close()
+	}
+	w.lose(w.lane, lost, w.cause())
+}
+
+func (w *streamWriter) current() *outgoingConn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.conn
+}
+
+// heartbeat has a link heartbeat written, if the stream is up (protocol: the
+// link heartbeat).
+func (w *streamWriter) heartbeat() {
+	if w.lane.isOpen() {
+		w.beat.Store(true)
+		w.lane.kick()
+	}
+}
+
+// work is the lane's worker: it encodes what is queued and writes it.
+func (w *streamWriter) work() {
+	var items []item
+	for {
+		var ok bool
+		if items, ok = w.lane.take(items, takeMessages); !ok {
+			return
+		}
+		c := w.current()
+		if c == nil {
+			w.lose(w.lane, items, errPeerGone)
+		} else if err := w.send(c, items); err != nil {
+			w.detach(c, err)
+		}
+		w.lane.release(items)
+		clear(items)
+	}
+}
+
+// send writes the taken items to c. Those that were not written whole are lost.
+func (w *streamWriter) send(c *outgoingConn, items []item) error {
+	w.batch.Reset()
+	if w.beat.Swap(false) {
+		c.enc.AppendLinkHeartbeat(&w.batch)
+	}
+	first := 0 // of the items that are in the batch
+	for i, it := range items {
+		c.enc.Append(&w.batch, it.m)
+		if w.batch.Len() < flushBytes && i < len(items)-1 {
+			continue
+		}
+		if err := w.flush(c, i+1-first); err != nil {
+			w.lose(w.lane, items[first:], err)
+			return err
+		}
+		first = i + 1
+	}
+	if w.batch.Len() > 0 { // a heartbeat alone
+		return w.flush(c, 0)
+	}
+	return nil
+}
+
+// flush writes the batch, which holds n messages.
+func (w *streamWriter) flush(c *outgoingConn, n int) error {
+	size := uint64(w.batch.Len())
+	err := c.write(&w.batch, w.writeTimeout)
+	w.batch.Reset()
+	if err != nil {
+		return err
+	}
+	w.lane.messages.Add(uint64(n))
+	w.lane.bytes.Add(size)
+	return nil
+}
+
+// tidy gives back the buffers of an idle writer. Only the transport's keeper
+// calls it.
+func (w *streamWriter) tidy() {
+	w.lane.whileIdle(w.batch.Shrink)
+}

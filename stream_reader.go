@@ -1,0 +1,298 @@
+package rafthttp
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// chunkBuffer is the read buffer below a chunked body, which a member that
+// cannot hijack sends: its chunks are as small as its writes.
+const chunkBuffer = 32 << 10
+
+// streamReader dials the peer for one kind of stream, reads it, and dials again
+// when it ends, for as long as the peer lives. Its one goroutine is run's.
+type streamReader struct {
+	*link
+	kind    streamKind
+	receive func(items []item, wait time.Duration)
+	redial  chan struct{} // has a value when the URLs changed
+
+	mu     sync.Mutex
+	cancel context.CancelCauseFunc // of the attempt or stream under way
+
+	failing bool // the last attempt failed; owned by run
+}
+
+func newStreamReader(l *link, kind streamKind, receive func([]item, time.Duration)) *streamReader {
+	return &streamReader{link: l, kind: kind, receive: receive, redial: make(chan struct{}, 1)}
+}
+
+// run returns when the peer's context ends.
+func (r *streamReader) run() {
+	delay := r.redialInterval
+	for r.ctx.Err() == nil {
+		ctx, cancel := context.WithCancelCause(r.ctx)
+		r.mu.Lock()
+		r.cancel = cancel
+		r.mu.Unlock()
+		up, err := r.attempt(ctx)
+		cancel(nil)
+		if up {
+			delay = r.redialInterval
+		}
+		if r.ctx.Err() != nil {
+			return
+		}
+		r.reportRemoved(err)
+		if !r.pause(delay) {
+			return
+		}
+		delay = min(delay*3/2, max(maxRedialInterval, r.redialInterval))
+	}
+}
+
+// pause waits before the next attempt: about d, or until the URLs change.
+func (r *streamReader) pause(d time.Duration) bool {
+	// Half of it is random, so that members that lost each other at the same
+	// moment do not meet again and again.
+	t := time.NewTimer(d/2 + rand.N(d/2+1))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.redial:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// update ends the stream or the attempt under way and dials at once.
+func (r *streamReader) update() {
+	select {
+	case r.redial <- struct{}{}:
+	default:
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cancel != nil {
+		r.cancel(errUpdated)
+	}
+}
+
+// attempt dials and reads one stream to its end, and reports whether it was up.
+func (r *streamReader) attempt(ctx context.Context) (up bool, err error) {
+	u := r.urls.pick()
+	s, err := r.open(ctx, u)
+	if err != nil {
+		r.urls.unreachable(u)
+		err = fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), causeOf(ctx, err))
+		r.failed(err)
+		return false, err
+	}
+	r.failing = false
+	r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", u.String()))
+	r.activity.streamUp()
+	err = causeOf(ctx, r.read(s))
+	s.conn.Close()
+	s.stop()
+	if !errors.Is(err, errUpdated) {
+		r.urls.unreachable(u)
+	}
+	err = fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), err)
+	r.activity.streamDown(err)
+	if r.ctx.Err() == nil {
+		r.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
+	}
+	return true, err
+}
+
+// failed notes a dial that failed, with one line for the first of a row.
+func (r *streamReader) failed(err error) {
+	r.activity.failed(err, false)
+	if !r.failing && r.ctx.Err() == nil {
+		r.failing = true
+		r.log.Warn("failed to dial a stream of the peer; trying on", zap.Stringer("stream", r.kind), zap.Error(err))
+	}
+}
+
+// causeOf returns why ctx ended in place of the error that this led to.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if errors.Is(err, io.EOF) {
+		return errPeerGone
+	}
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w: %w", ErrStalled, err)
+	}
+	return err
+}
+
+// incoming is a stream of the peer, to be read.
+type incoming struct {
+	conn net.Conn
+	body io.Reader
+	stop func() bool // ends the closing of conn with the context
+}
+
+// open dials u and asks for the stream (protocol: endpoints; request headers).
+func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
+	conn, err := r.dialer.connect(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	body, err := r.handshake(conn, u)
+	if err != nil {
+		stop()
+		conn.Close()
+		return nil, err
+	}
+	return &incoming{conn: conn, body: body, stop: stop}, nil
+}
+
+// handshake sends the request and reads the head of the answer.
+func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
+	if err := conn.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
+		return nil, err
+	}
+	target, err := requestURL(u, RaftStreamPrefix+"/"+r.kind.endpoint()+"/"+r.id.String())
+	if err != nil {
+		return nil, err
+	}
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.requestHeader()}
+	req.Header.Set(headerRaftTo, r.peer.String())
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	head := &io.LimitedReader{R: conn, N: maxAnswerBytes}
+	br := bufio.NewReader(head)
+	resp, err := http.ReadResponse(br, req)
+	if err != nil {
+		if head.N <= 0 {
+			return nil, fmt.Errorf("head of the answer is over %d bytes", maxAnswerBytes)
+		}
+		return nil, err
+	}
+	if err := answerError(resp, http.StatusOK); err != nil {
+		return nil, err
+	}
+	v, err := headerVersionOf(resp.Header, headerVersion)
+	if err != nil {
+		return nil, err
+	}
+	if v.less(oldestStreamServer) {
+		return nil, fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
+	}
+	return streamBody(resp, br, conn)
+}
+
+// streamBody returns the body of the answer without net/http's buffer where it
+// is plain. What is in br already comes first.
+func streamBody(resp *http.Response, br *bufio.Reader, conn net.Conn) (io.Reader, error) {
+	rest, err := br.Peek(br.Buffered())
+	if err != nil {
+		return nil, err
+	}
+	raw := io.MultiReader(&sliceReader{rest}, conn)
+	switch {
+	case len(resp.TransferEncoding) > 0:
+		return httputil.NewChunkedReader(bufio.NewReaderSize(raw, chunkBuffer)), nil
+	case resp.ContentLength >= 0:
+		return io.LimitReader(raw, resp.ContentLength), nil
+	case len(rest) == 0:
+		return conn, nil
+	default:
+		return raw, nil
+	}
+}
+
+// sliceReader reads a slice once and then lets go of it.
+type sliceReader struct{ p []byte }
+
+func (s *sliceReader) Read(p []byte) (int, error) {
+	if len(s.p) == 0 {
+		s.p = nil
+		return 0, io.EOF
+	}
+	n := copy(p, s.p)
+	s.p = s.p[n:]
+	return n, nil
+}
+
+// read delivers what the stream brings until it ends.
+func (r *streamReader) read(s *incoming) error {
+	d := &delivery{reader: r, s: s}
+	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if r.kind == streamMsgAppV2 {
+		// A full append lane pushes back on the stream that brings nothing else.
+		d.wait = r.readTimeout / 2
+		return d.run(wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.id), uint64(r.peer), r.messageLimits))
+	}
+	return d.run(wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits))
+}
+
+// deliverMessages is how many messages are handed over at once, at most.
+const deliverMessages = 128
+
+// delivery is the source below a decoder. It hands over what was decoded before
+// it waits for more, so that a burst costs one handover and a lone message does
+// not wait for company.
+type delivery struct {
+	reader *streamReader
+	s      *incoming
+	wait   time.Duration
+	items  []item
+}
+
+// Read implements io.Reader. Silence for the read timeout ends the stream.
+func (d *delivery) Read(p []byte) (int, error) {
+	d.flush()
+	if err := d.s.conn.SetReadDeadline(time.Now().Add(d.reader.readTimeout)); err != nil {
+		return 0, err
+	}
+	return d.s.body.Read(p)
+}
+
+func (d *delivery) flush() {
+	if len(d.items) > 0 {
+		d.reader.receive(d.items, d.wait)
+		clear(d.items)
+		d.items = d.items[:0]
+	}
+}
+
+func (d *delivery) run(dec wire.Decoder) error {
+	defer d.flush()
+	for {
+		m, err := dec.Decode()
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			continue // a link heartbeat: raft does not see it
+		}
+		if d.items = append(d.items, newItem(m)); len(d.items) == deliverMessages {
+			d.flush()
+		}
+	}
+}

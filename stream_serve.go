@@ -1,0 +1,122 @@
+package rafthttp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// suspectBeat is how often a heartbeat is written on a stream whose request
+// context ended, to find out whether its client is still there.
+const suspectBeat = 300 * time.Millisecond
+
+// hijack takes the connection over and writes the head of an answer whose body
+// ends with the connection. Its error is http.ErrNotSupported, and nothing is
+// written, where the server cannot hand the connection over.
+func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
+	if q.r.ProtoMajor != 1 {
+		return nil, nil, http.ErrNotSupported
+	}
+	conn, buf, err := q.rc.Hijack()
+	if err != nil {
+		if errors.Is(err, http.ErrNotSupported) {
+			return nil, nil, err
+		}
+		return nil, nil, fmt.Errorf("hijack: %w", err)
+	}
+	if buf.Reader.Buffered() > 0 { // a client of a stream has nothing to say
+		conn.Close()
+		return nil, nil, errUnexpectedData
+	}
+	raw := release(conn)
+	if err := q.writeStreamHead(raw); err != nil {
+		raw.Close()
+		return nil, nil, err
+	}
+	return newHijackedConn(kind, raw), raw, nil
+}
+
+func (q *request) writeStreamHead(c net.Conn) error {
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(q.writeTimeout)); err != nil {
+		return err
+	}
+	h := q.w.Header().Clone()
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	h.Set("Connection", "close")
+	head := []byte("HTTP/1.1 200 OK\r\n")
+	w := writerFunc(func(p []byte) (int, error) {
+		head = append(head, p...)
+		return len(p), nil
+	})
+	if err := h.Write(w); err != nil {
+		return err
+	}
+	_, err := c.Write(append(head, "\r\n"...))
+	return err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// watch ends a hijacked stream when its client goes, or says anything.
+func (p *peer) watch(c *outgoingConn, raw net.Conn) {
+	var one [1]byte
+	for {
+		n, err := raw.Read(one[:])
+		var timeout net.Error
+		switch {
+		case n > 0:
+			err = errUnexpectedData
+		case errors.As(err, &timeout) && timeout.Timeout():
+			continue // a wrapper of the connection sets deadlines of its own
+		case errors.Is(err, io.EOF):
+			err = errPeerGone
+		case err == nil:
+			continue
+		}
+		p.writers[c.kind].detach(c, err)
+		return
+	}
+}
+
+// serveResponse lends the response to the writer until the stream ends. Behind a
+// listener with read deadlines the request's context ends on a healthy stream;
+// only a failed write then tells that the client is gone.
+func (q *request) serveResponse(p *peer, kind streamKind) error {
+	q.w.WriteHeader(http.StatusOK)
+	if err := q.rc.Flush(); err != nil {
+		return http.ErrAbortHandler
+	}
+	c := newResponseConn(kind, q.w)
+	w := p.writers[kind]
+	p.attachOutgoingConn(c)
+	defer c.quiesce()
+	select {
+	case <-c.gone:
+		return nil
+	case <-q.engine.ctx.Done():
+		w.detach(c, ErrStopped)
+		return nil
+	case <-q.r.Context().Done():
+	}
+	beat := time.NewTicker(suspectBeat)
+	defer beat.Stop()
+	for {
+		w.heartbeat()
+		select {
+		case <-c.gone:
+			return nil
+		case <-q.engine.ctx.Done():
+			w.detach(c, ErrStopped)
+			return nil
+		case <-beat.C:
+		}
+	}
+}

@@ -1,0 +1,516 @@
+package rafthttp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// Raft is what a Transport delivers to and reports to. All methods are called
+// concurrently, on goroutines of the transport or of the HTTP server, never on a
+// goroutine that is inside a method of Transport.
+type Raft interface {
+	// Process takes a received message; m is its to keep. It may block, as
+	// raft's Step does on a proposal without a leader: messages of one kind from
+	// one peer (control, appends, proposals) come one after another, and others
+	// are not held up. It must return soon after ctx ends, which it does with the
+	// peer, the request or the transport.
+	//
+	// An error is answered to a post with 500 and the end of its connection, or
+	// with 403 if it is ErrMemberRemoved, or by itself if it has the method
+	// WriteTo(http.ResponseWriter). For a message from a stream it is logged.
+	Process(ctx context.Context, m *raftpb.Message) error
+
+	// IsIDRemoved reports whether the member was removed from the cluster for
+	// good. Such a member is refused streams.
+	IsIDRemoved(id uint64) bool
+
+	// ReportUnreachable says that messages to the member were lost or may have
+	// been. It is called once for any number of them.
+	ReportUnreachable(id uint64)
+
+	// ReportSnapshot says how a snapshot ended, exactly once for each that was
+	// given to SendSnapshot, and for each MsgSnap given to Send.
+	ReportSnapshot(id uint64, status raft.SnapshotStatus)
+}
+
+// Snapshotter saves incoming databases. snap.Store is one, as is etcd's.
+type Snapshotter interface {
+	// SaveDBFrom saves the database that r brings, which belongs to the snapshot
+	// with index id, and returns its size. It is called from several goroutines
+	// at once. The message that the database came with is processed after it
+	// returned, so what it saved must be durable then.
+	SaveDBFrom(r io.Reader, id uint64) (int64, error)
+}
+
+// Transporter is what a server needs of a transport.
+type Transporter interface {
+	// Start runs the transport. It comes before everything else.
+	Start() error
+	// Handler serves the other members.
+	Handler() http.Handler
+	// Send sends messages to the members in their To fields.
+	Send(m []*raftpb.Message)
+	// SendSnapshot sends a snapshot with its database.
+	SendSnapshot(m *snap.Message)
+	// AddRemote adds a member that can be sent to before it is a peer.
+	AddRemote(id types.ID, urls []string)
+	// AddPeer adds a member of the cluster.
+	AddPeer(id types.ID, urls []string)
+	// RemovePeer removes a member.
+	RemovePeer(id types.ID)
+	// RemoveAllPeers removes all members.
+	RemoveAllPeers()
+	// UpdatePeer changes the URLs of a member.
+	UpdatePeer(id types.ID, urls []string)
+	// ActiveSince returns when a peer became active, or the zero time.
+	ActiveSince(id types.ID) time.Time
+	// ActivePeers returns the number of active peers.
+	ActivePeers() int
+	// Stop ends the transport.
+	Stop()
+}
+
+// Transport sends raft messages to the other members of a cluster and receives
+// theirs. Set its fields, then call Start; changes after Start have no effect,
+// and a Transport must not be copied. The zero values of all fields but ID and
+// Raft work. All methods are safe for concurrent use.
+type Transport struct {
+	// Logger takes the log; nil means none. Events that repeat are logged once
+	// for each change of state.
+	Logger *zap.Logger
+
+	// ID is the local member, and ClusterID its cluster: members of another
+	// cluster are refused. ID must not be 0.
+	ID        types.ID
+	ClusterID types.ID
+	// URLs are the peer URLs of the local member, told to the others so that they
+	// can answer a member they do not know yet. Empty: they are not told.
+	URLs types.URLs
+
+	// Raft takes messages and reports. It must not be nil.
+	Raft Raft
+	// Snapshotter saves incoming databases. Nil: they are refused with 501, which
+	// the sender reports as a failure.
+	Snapshotter Snapshotter
+	// ErrorC gets ErrMemberRemoved when a peer says that the local member was
+	// removed from the cluster; the server should stop then. It may be nil, and
+	// the transport never waits for it.
+	ErrorC chan error
+	// Observer has hooks into the transport; nil means none.
+	Observer *Observer
+
+	// TLSInfo is used to dial https and unixs URLs. Certificates are read again
+	// for every handshake.
+	TLSInfo transport.TLSInfo
+	// VerifyPeer, if not nil, decides whether a connection belongs to the member
+	// with this id: when dialling it, and for each of its requests. The state is
+	// nil where the connection is not encrypted, and the id is 0 where the
+	// requester states none. An error refuses the connection or the request.
+	VerifyPeer func(types.ID, *tls.ConnectionState) error
+	// DialContext makes the connections; network is "tcp" or "unix". Nil means a
+	// net.Dialer. Proxies of the environment are not used.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// DialTimeout bounds dialling and TLS handshake together; 0 means 5 s.
+	DialTimeout time.Duration
+	// DialRetryFrequency is how often a stream that is down is dialled again, in
+	// attempts a second; 0 means 10. While a peer stays down the attempts become
+	// fewer, down to one a second.
+	DialRetryFrequency rate.Limit
+
+	// ReadTimeout is how long a stream may be silent before it is closed and
+	// dialled again, and how long a request or a snapshot may stand still; 0
+	// means 5 s. A third of it is the interval of link heartbeats, so it should
+	// be about the same on all members. At least 10 ms.
+	ReadTimeout time.Duration
+	// WriteTimeout is how long a write may make no progress; 0 means 5 s.
+	WriteTimeout time.Duration
+
+	// SendQueueMessages and SendQueueBytes bound what waits for one stream of one
+	// peer, in messages and in bytes of memory; 0 means 4096 and 64 MiB. A message
+	// larger than the bound is taken while the queue is empty. The pipeline has
+	// the same bound in bytes and holds 64 messages.
+	SendQueueMessages int
+	SendQueueBytes    int64
+	// ReceiveQueueMessages and ReceiveQueueBytes bound what waits for Process in
+	// each of the three receive lanes of a peer; 0 means 4096 and 64 MiB.
+	ReceiveQueueMessages int
+	ReceiveQueueBytes    int64
+	// MaxMessageBytes bounds one received message, on the wire and in memory; 0
+	// means 512 MiB. The message at the head of a snapshot may have at most
+	// 64 MiB.
+	MaxMessageBytes int64
+
+	// SnapshotRateLimit bounds what all outgoing database snapshots together
+	// send, in bytes a second; 0 means unlimited.
+	SnapshotRateLimit rate.Limit
+	// MaxSnapshots bounds the snapshots that are sent at once, and those that are
+	// received at once; 0 means 4. Over it a sender waits, and a receiver refuses.
+	MaxSnapshots int
+	// SnapshotAnswerTimeout bounds the time from the last byte of a snapshot to
+	// the receiver's answer, which comes after it has saved the database; 0 means
+	// 1 min.
+	SnapshotAnswerTimeout time.Duration
+
+	// ServerVersion and MinClusterVersion are what requests and answers state as
+	// the local member's version and the lowest version it works with; empty
+	// means "3.7.0" and "3.0.0".
+	ServerVersion     string
+	MinClusterVersion string
+
+	engine atomic.Pointer[engine]
+}
+
+var _ Transporter = (*Transport)(nil)
+
+// engine is a Transport that was started.
+type engine struct {
+	*settings
+	ctx    context.Context // ends with Stop
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when Stop is done
+
+	peers     atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
+	remotes   *remotes
+	pace      *snapshotPace
+	receiving *incomingSnapshots
+	refusals  refusals
+
+	mu      sync.Mutex
+	stopped bool
+	wg      sync.WaitGroup // keeper, ends of peers, refused snapshots, requests; added to under mu until stopped
+}
+
+// Start validates the fields and begins to work. Its error is a *ConfigError for
+// a field that cannot work, or says that Start was called before. It does not
+// block.
+func (t *Transport) Start() error {
+	s, err := t.settings()
+	if err != nil {
+		return err
+	}
+	e := &engine{
+		settings: s, done: make(chan struct{}), pace: newSnapshotPace(s),
+		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
+		receiving: &incomingSnapshots{max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
+	}
+	e.peers.Store(&map[types.ID]*peer{})
+	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	if !t.engine.CompareAndSwap(nil, e) {
+		return errors.New("rafthttp: Transport.Start was called before")
+	}
+	e.spawn(e.keep)
+	return nil
+}
+
+// Send sends each message to the member in its To field: a peer, or else a
+// remote. Messages to 0 and to unknown members are ignored.
+//
+// Send never blocks and never calls into Raft. It takes over the messages: the
+// caller must not change them any more. A message that cannot be sent is
+// reported by ReportUnreachable, and a MsgSnap by ReportSnapshot as well. After
+// Stop it does nothing.
+func (t *Transport) Send(msgs []*raftpb.Message) {
+	e := t.engine.Load()
+	if e == nil {
+		return
+	}
+	peers := e.peerMap()
+	for _, m := range msgs {
+		to := types.ID(m.GetTo())
+		if to == 0 {
+			continue
+		}
+		if p := peers[to]; p != nil {
+			p.send(m)
+		} else {
+			e.remotes.send(to, m)
+		}
+	}
+}
+
+// SendSnapshot sends m, a MsgSnap with its database, to the peer in its To field.
+// It does not block. It takes over m: its ReadCloser is closed exactly once, its
+// CloseNotify gets exactly one value, and ReportSnapshot is called exactly once,
+// with a failure if there is no such peer. After Stop, m is closed and there is
+// no report.
+func (t *Transport) SendSnapshot(m *snap.Message) {
+	e := t.engine.Load()
+	if e == nil {
+		m.CloseWithError(errNotStarted)
+		return
+	}
+	if p := e.peerOf(types.ID(m.GetTo())); p != nil && p.sendSnap(m) {
+		return
+	}
+	refuse := func() {
+		m.CloseWithError(ErrMemberUnknown)
+		e.raft.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
+	}
+	if !e.spawn(refuse) {
+		m.CloseWithError(ErrStopped)
+	}
+}
+
+// AddRemote adds a member that is to be sent to before it is a peer, such as one
+// known from a discovery service. There are at most 128 remotes; one that is not
+// used for 10 minutes is dropped, as is one that becomes a peer. It panics,
+// naming it, if a URL is wrong. After Stop it does nothing.
+func (t *Transport) AddRemote(id types.ID, urls []string) {
+	us := mustURLs("AddRemote", id, urls)
+	e := t.engine.Load()
+	if e == nil {
+		panic("rafthttp: AddRemote before Start")
+	}
+	if id == e.id || e.peerOf(id) != nil {
+		return
+	}
+	if old := e.remotes.add(id, us, false); old != nil {
+		e.join(old.link)
+	}
+}
+
+// AddPeer adds a member of the cluster: its streams are dialled from now on, and
+// it may dial ours. For a member that is a peer already, and for the local one,
+// it does nothing. It panics, naming it, if a URL is wrong, and after Stop.
+func (t *Transport) AddPeer(id types.ID, urls []string) {
+	us := mustURLs("AddPeer", id, urls)
+	e := t.engine.Load()
+	if e == nil {
+		panic("rafthttp: AddPeer before Start")
+	}
+	if id == e.id {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		panic("rafthttp: AddPeer after Stop: transport stopped")
+	}
+	if e.peerOf(id) != nil {
+		return
+	}
+	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
+		e.wg.Go(old.join)
+	}
+	p := newPeer(e.settings, e.pace, id, us)
+	peers := maps.Clone(e.peerMap())
+	peers[id] = p
+	e.peers.Store(&peers)
+	p.start()
+	p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
+}
+
+// RemovePeer removes a peer. Connections to it are closed; messages to it that
+// wait are reported, and snapshots to it fail. It does not wait: callbacks for
+// the peer may still come until its last Process has returned. For a member that
+// is no peer it does nothing.
+func (t *Transport) RemovePeer(id types.ID) { t.remove(func(p types.ID) bool { return p == id }) }
+
+// RemoveAllPeers removes all peers, as RemovePeer does one.
+func (t *Transport) RemoveAllPeers() { t.remove(func(types.ID) bool { return true }) }
+
+func (t *Transport) remove(which func(types.ID) bool) {
+	e := t.engine.Load()
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return
+	}
+	peers := maps.Clone(e.peerMap())
+	for id, p := range peers {
+		if which(id) {
+			delete(peers, id)
+			defer func() {
+				p.log.Info("removed a peer")
+				e.wg.Go(p.stop)
+			}()
+		}
+	}
+	e.peers.Store(&peers)
+}
+
+// UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones
+// included. For a member that is no peer it does nothing. It panics, naming it,
+// if a URL is wrong.
+func (t *Transport) UpdatePeer(id types.ID, urls []string) {
+	us := mustURLs("UpdatePeer", id, urls)
+	e := t.engine.Load()
+	if e == nil {
+		return
+	}
+	if p := e.peerOf(id); p != nil {
+		p.update(us)
+		p.log.Info("updated the URLs of a peer", zap.Strings("urls", us.StringSlice()))
+	}
+}
+
+// mustURLs panics for a URL that cannot work.
+func mustURLs(method string, id types.ID, urls []string) types.URLs {
+	us, err := types.NewURLs(urls)
+	if err != nil {
+		panic(fmt.Sprintf("rafthttp: %s(%s, %q): %v", method, id, urls, err))
+	}
+	return us
+}
+
+// ActiveSince returns when the peer became active: since then, streams of it
+// deliver or posts succeed. It is the zero time for a peer that is not active and
+// for any other member.
+func (t *Transport) ActiveSince(id types.ID) time.Time {
+	if p := t.peer(id); p != nil {
+		return p.activeSince()
+	}
+	return time.Time{}
+}
+
+// ActivePeers returns how many peers are active.
+func (t *Transport) ActivePeers() (n int) {
+	if e := t.engine.Load(); e != nil {
+		for _, p := range e.peerMap() {
+			if !p.activeSince().IsZero() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Get returns the peer, or nil.
+func (t *Transport) Get(id types.ID) Peer {
+	if p := t.peer(id); p != nil {
+		return p
+	}
+	return nil
+}
+
+// CutPeer drops everything to and from a peer until MendPeer. It is for tests.
+func (t *Transport) CutPeer(id types.ID) {
+	if p := t.peer(id); p != nil {
+		p.Pause()
+	}
+}
+
+// MendPeer ends CutPeer.
+func (t *Transport) MendPeer(id types.ID) {
+	if p := t.peer(id); p != nil {
+		p.Resume()
+	}
+}
+
+// Pause cuts all peers. It is for tests.
+func (t *Transport) Pause() {
+	if e := t.engine.Load(); e != nil {
+		for _, p := range e.peerMap() {
+			p.Pause()
+		}
+	}
+}
+
+// Resume ends Pause and CutPeer for all peers.
+func (t *Transport) Resume() {
+	if e := t.engine.Load(); e != nil {
+		for _, p := range e.peerMap() {
+			p.Resume()
+		}
+	}
+}
+
+// Stop ends the transport: it refuses new work, cancels what is under way,
+// closes all connections, reports what is lost by that, and returns when no
+// goroutine of the transport runs and no callback will come. It waits for
+// callbacks under way, so it must not be called from inside one, nor under a
+// lock that one waits for. Calling it again is harmless.
+func (t *Transport) Stop() {
+	e := t.engine.Load()
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	if e.stopped {
+		e.mu.Unlock()
+		<-e.done
+		return
+	}
+	e.stopped = true
+	peers := e.peerMap()
+	e.peers.Store(&map[types.ID]*peer{})
+	e.mu.Unlock()
+
+	e.cancel(ErrStopped)
+	for _, p := range peers {
+		p.shut(ErrStopped)
+	}
+	for _, r := range e.remotes.close(ErrStopped) {
+		r.join()
+	}
+	for _, p := range peers {
+		p.join()
+	}
+	e.wg.Wait()
+	close(e.done)
+}
+
+func (t *Transport) peer(id types.ID) *peer {
+	if e := t.engine.Load(); e != nil {
+		return e.peerOf(id)
+	}
+	return nil
+}
+
+func (e *engine) peerMap() map[types.ID]*peer { return *e.peers.Load() }
+
+func (e *engine) peerOf(id types.ID) *peer { return e.peerMap()[id] }
+
+// enter counts a request in, unless the transport is stopped.
+func (e *engine) enter() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return false
+	}
+	e.wg.Add(1)
+	return true
+}
+
+func (e *engine) leave() { e.wg.Done() }
+
+// spawn runs f on a goroutine that Stop waits for, unless the transport is
+// stopped.
+func (e *engine) spawn(f func()) bool {
+	if !e.enter() {
+		return false
+	}
+	go func() {
+		defer e.leave()
+		f()
+	}()
+	return true
+}
+
+// join waits for the end of a link in the background.
+func (e *engine) join(l *link) {
+	if !e.spawn(l.join) {
+		l.join()
+	}
+}

@@ -1,0 +1,39 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+func TestMessagesArriveWholeAndInOrder(t *testing.T) {
+	a, b := startMember(t, 1, nil), startMember(t, 2, nil)
+	connect(t, a, b)
+
+	const n = 2000
+	var apps, beats []*raftpb.Message
+	for i := range uint64(n) {
+		apps = append(apps, msgApp(2, 1, i, bytes.Repeat([]byte{byte(i)}, int(i%3000))))
+		beats = append(beats, heartbeat(2, 1, i))
+	}
+	for i := range n {
+		a.Send([]*raftpb.Message{apps[i], beats[i]})
+	}
+	eventually(t, func() bool { return len(b.raft.received()) == 2*n })
+
+	got := map[raftpb.MessageType][]*raftpb.Message{}
+	for _, m := range b.raft.received() {
+		got[m.GetType()] = append(got[m.GetType()], m)
+	}
+	for i := range n {
+		require.True(t, proto.Equal(apps[i], got[raftpb.MsgApp][i]), "append %d: %v", i, got[raftpb.MsgApp][i])
+		require.True(t, proto.Equal(beats[i], got[raftpb.MsgHeartbeat][i]), "heartbeat %d", i)
+	}
+	require.Equal(t, 1, a.ActivePeers())
+	require.Zero(t, laneOf(a, 2, "pipeline").Messages, "streams were up")
+	require.EqualValues(t, n, laneOf(a, 2, "msgapp").Messages)
+	require.EqualValues(t, n, laneOf(a, 2, "message").Messages)
+}

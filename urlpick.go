@@ -1,0 +1,60 @@
+package rafthttp
+
+import (
+	"net/url"
+	"slices"
+	"sync"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// urlPicker remembers which URL of a peer to try next. It is safe for
+// concurrent use.
+type urlPicker struct {
+	mu     sync.Mutex
+	urls   types.URLs // guarded by mu; never empty, never changed in place
+	picked int        // guarded by mu
+}
+
+func newURLPicker(urls types.URLs) *urlPicker {
+	return &urlPicker{urls: urls}
+}
+
+// pick returns the URL to use now: the same one until it is said to be
+// unreachable.
+func (p *urlPicker) pick() url.URL {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.urls[p.picked]
+}
+
+// unreachable says that u failed. The picker moves on only if u is still its
+// choice, so that several lanes failing at once move it by one.
+func (p *urlPicker) unreachable(u url.URL) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.urls[p.picked] == u {
+		p.picked = (p.picked + 1) % len(p.urls)
+	}
+}
+
+// update replaces the URLs.
+func (p *urlPicker) update(urls types.URLs) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.urls, p.picked = urls, 0
+}
+
+// list returns the URLs as text.
+func (p *urlPicker) list() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.urls.StringSlice()
+}
+
+// same reports whether urls are the ones already known.
+func (p *urlPicker) same(urls types.URLs) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Equal(p.urls, urls)
+}
