@@ -147,10 +147,10 @@ type stream struct {
 
 var streams = []stream{
 	{"message", wire.NewMessageEncoder, func(r io.Reader, lim wire.Limits) wire.Decoder {
-		return wire.NewMessageDecoder(wire.NewReader(r), lim)
+		return wire.NewMessageDecoder(reader(r), lim)
 	}},
 	{"msgappv2", wire.NewMsgAppV2Encoder, func(r io.Reader, lim wire.Limits) wire.Decoder {
-		return wire.NewMsgAppV2Decoder(wire.NewReader(r), 2, 1, lim)
+		return wire.NewMsgAppV2Decoder(reader(r), 2, 1, lim)
 	}},
 }
 
@@ -164,4 +164,12 @@ func decodeAll(d wire.Decoder) ([]*raftpb.Message, error) {
 		}
 		ms = append(ms, m)
 	}
+}
+
+// reader returns r itself if it is a Reader, else a new one of it.
+func reader(r io.Reader) *wire.Reader {
+	if r, ok := r.(*wire.Reader); ok {
+		return r
+	}
+	return wire.NewReader(r)
 }

@@ -1,0 +1,227 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// writes records each Write.
+type writes struct {
+	sizes []int
+	limit int // bytes each Write takes, if above 0
+	err   error
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.sizes = append(w.sizes, len(p))
+	if w.limit > 0 && len(p) > w.limit {
+		return w.limit, w.err
+	}
+	return len(p), nil
+}
+
+func TestBatchIsOneWrite(t *testing.T) {
+	var b wire.Batch
+	var w writes
+	n, err := b.WriteTo(&w)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.Empty(t, w.sizes, "an empty batch writes nothing")
+
+	enc := wire.NewMessageEncoder()
+	for range 10 {
+		enc.Append(&b, msgApp(1, 0, 2, wire.RefThreshold-1))
+	}
+	n, err = b.WriteTo(&w)
+	require.NoError(t, err)
+	require.Equal(t, []int{b.Len()}, w.sizes)
+	require.EqualValues(t, b.Len(), n)
+}
+
+func TestBatchRefersToLargeData(t *testing.T) {
+	m := msgApp(1, 0, 2, wire.RefThreshold)
+	var b wire.Batch
+	wire.NewMessageEncoder().Append(&b, m)
+	require.Equal(t, 2, wire.References(&b))
+	require.Less(t, wire.BufferCap(&b), 1024)
+
+	var w writes
+	_, err := b.WriteTo(&w)
+	require.NoError(t, err)
+	require.Len(t, w.sizes, 5, "head, data, head, data and commit")
+
+	b.Reset()
+	require.Zero(t, b.Len())
+	require.Zero(t, wire.References(&b), "data must not be kept alive")
+}
+
+// TestBatchToConnection writes with writev, more often than one call takes.
+func TestBatchToConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	out, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	in, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { in.Close() })
+
+	m := msgApp(1, 0, 1200, wire.RefThreshold)
+	written := make(chan error, 1)
+	go func() {
+		var b wire.Batch
+		wire.NewMsgAppV2Encoder().Append(&b, m)
+		_, err := b.WriteTo(out)
+		written <- errors.Join(err, out.Close())
+	}()
+	got, err := decodeAll(wire.NewMsgAppV2Decoder(wire.NewReader(in), 2, 1, noLimits))
+	require.Equal(t, io.EOF, err)
+	require.NoError(t, <-written)
+	require.Len(t, got, 1)
+	requireEqual(t, m, got[0])
+}
+
+func TestBatchWriteErrors(t *testing.T) {
+	broken := errors.New("broken")
+	for name, size := range map[string]int{"copied": 100, "referred to": wire.RefThreshold} {
+		t.Run(name, func(t *testing.T) {
+			var b wire.Batch
+			b.AppendMessage(msgApp(1, 0, 2, size))
+			n, err := b.WriteTo(&writes{limit: 10, err: broken})
+			require.ErrorIs(t, err, broken)
+			require.EqualValues(t, 10, n)
+			_, err = b.WriteTo(&writes{limit: 10})
+			require.ErrorIs(t, err, io.ErrShortWrite)
+		})
+	}
+}
+
+func TestBatchShrink(t *testing.T) {
+	var b wire.Batch
+	b.AppendMessage(msgApp(1, 0, 1, 64))
+	small := wire.BufferCap(&b)
+	b.Shrink()
+	require.Zero(t, b.Len())
+	require.Equal(t, small, wire.BufferCap(&b), "a small buffer is kept")
+
+	b.AppendMessage(msgApp(1, 0, 100, 1000))
+	b.Reset()
+	require.Greater(t, wire.BufferCap(&b), 100_000)
+	b.AppendMessage(msgApp(1, 0, 100, wire.RefThreshold))
+	b.Shrink()
+	require.Zero(t, wire.BufferCap(&b))
+	require.Zero(t, wire.References(&b))
+}
+
+// trickle returns n bytes a read.
+type trickle struct{ n int }
+
+func (s *trickle) Read(p []byte) (int, error) { return min(s.n, len(p)), nil }
+
+func TestReaderBufferFollowsTraffic(t *testing.T) {
+	src := &trickle{n: 8}
+	r := wire.NewReader(src)
+	require.Zero(t, wire.BufferSize(r), "nothing is allocated before the first read")
+	d := wire.NewMessageDecoder(r, noLimits) // of empty messages
+	for range 100 {
+		_, err := d.Decode()
+		require.NoError(t, err)
+	}
+	require.Equal(t, 4<<10, wire.BufferSize(r))
+
+	src.n = 1 << 20
+	for range 100_000 {
+		_, err := d.Decode()
+		require.NoError(t, err)
+	}
+	require.Equal(t, 256<<10, wire.BufferSize(r), "grows while reads fill it")
+
+	src.n = 8
+	for range 40_000 {
+		_, err := d.Decode()
+		require.NoError(t, err)
+	}
+	require.Equal(t, 4<<10, wire.BufferSize(r), "and shrinks again")
+}
+
+func TestReader(t *testing.T) {
+	content := strings.Repeat("0123456789", 2000)
+	require.NoError(t, iotest.TestReader(wire.NewReader(strings.NewReader(content)), []byte(content)))
+
+	// Behind a frame, what is buffered comes first, then the error, once.
+	frame := frames(t, wire.NewMessageEncoder(), msgApp(1, 0, 1, 10))
+	r := wire.NewReader(iotest.DataErrReader(bytes.NewReader(append(frame, content[:100]...))))
+	_, err := wire.NewMessageDecoder(r, noLimits).Decode()
+	require.NoError(t, err)
+	require.Equal(t, 100, r.Buffered())
+	n, err := r.Read(nil)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	rest, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.Equal(t, content[:100], string(rest))
+	require.Zero(t, r.Buffered())
+}
+
+func TestReadMessage(t *testing.T) {
+	m := msgApp(1, 0, 3, 5000)
+	b := marshal(t, m)
+	for _, size := range []int{len(b), len(b) + 10} {
+		got, err := wire.ReadMessage(wire.NewReader(bytes.NewReader(append(b, make([]byte, 10)...))), uint64(len(b)), noLimits)
+		require.NoError(t, err, size)
+		requireEqual(t, m, got)
+	}
+	got, err := wire.ReadMessage(wire.NewReader(strings.NewReader("")), 0, noLimits)
+	require.NoError(t, err)
+	requireEqual(t, &raftpb.Message{}, got)
+	_, err = wire.ReadMessage(wire.NewReader(bytes.NewReader(b)), uint64(len(b))+1, noLimits)
+	require.Equal(t, io.ErrUnexpectedEOF, err)
+	_, err = wire.ReadMessage(wire.NewReader(bytes.NewReader(b)), uint64(len(b)), wire.Limits{MaxMessageBytes: 1000})
+	require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
+}
+
+func TestReadBody(t *testing.T) {
+	const mib = 1 << 20
+	broken := errors.New("broken")
+	for _, size := range []int{0, 1, 4095, 4096, 4097, mib - 1, mib, mib + 1, 3*mib + 5} {
+		content := bytes.Repeat([]byte("x"), size)
+		for _, hint := range []int64{-1, 0, int64(size), int64(size) - 1, int64(size) + 1, 2 * mib} {
+			for _, limit := range []uint64{uint64(size), uint64(size) + 1, 1 << 40, 1<<64 - 1} {
+				if hint > 0 && uint64(hint) > limit {
+					continue
+				}
+				body, err := wire.ReadBody(iotest.HalfReader(bytes.NewReader(content)), hint, limit)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(content, body))
+			}
+			src := bytes.NewReader(append(content, make([]byte, 100)...))
+			_, err := wire.ReadBody(src, min(hint, int64(size)), uint64(size))
+			require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
+			require.Equal(t, 99, src.Len(), "one byte more than the limit is read")
+
+			_, err = wire.ReadBody(io.MultiReader(bytes.NewReader(content), iotest.ErrReader(broken)), hint, 1<<40)
+			require.Equal(t, broken, err)
+			cut := io.MultiReader(bytes.NewReader(content), iotest.ErrReader(io.ErrUnexpectedEOF))
+			_, err = wire.ReadBody(cut, hint, 1<<40)
+			require.Equal(t, io.ErrUnexpectedEOF, err, "a body cut short is not a body")
+		}
+	}
+	_, err := wire.ReadBody(iotest.ErrReader(errors.New("must not be read")), 1001, 1000)
+	require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
+	if !raceEnabled {
+		require.Less(t, allocated(func() {
+			_, err := wire.ReadBody(strings.NewReader("little"), 1<<30, 1<<40)
+			require.NoError(t, err)
+		}), uint64(mib+64<<10))
+	}
+}
