@@ -17,7 +17,8 @@ type activity struct {
 
 	mu      sync.Mutex
 	streams int       // of the peer, delivering to us
-	posted  time.Time // last post that succeeded, either way
+	posted  time.Time // last post to the peer, if it succeeded
+	heard   time.Time // last post of the peer
 	since   time.Time // zero while inactive
 	last    error     // last failure
 	lastAt  time.Time
@@ -37,16 +38,29 @@ func (a *activity) streamDown(cause error) {
 	defer a.mu.Unlock()
 	a.streams--
 	a.failure(cause)
-	if a.streams == 0 && time.Since(a.posted) >= a.timeout {
+	if a.silent() {
 		a.deactivate(cause)
 	}
 }
 
-// postOK says that a post to or from the peer succeeded.
+// silent reports whether nothing speaks for the peer. It is called with mu held.
+func (a *activity) silent() bool {
+	return a.streams == 0 && time.Since(a.posted) >= a.timeout && time.Since(a.heard) >= a.timeout
+}
+
+// postOK says that a post to the peer succeeded.
 func (a *activity) postOK() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.posted = time.Now()
+	a.activate()
+}
+
+// postOf says that a post of the peer came in.
+func (a *activity) postOf() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = time.Now()
 	a.activate()
 }
 
@@ -55,8 +69,10 @@ func (a *activity) failed(cause error, post bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failure(cause)
-	if post && a.streams == 0 {
-		a.posted = time.Time{}
+	if !post {
+		return
+	}
+	if a.posted = (time.Time{}); a.silent() {
 		a.deactivate(cause)
 	}
 }
@@ -66,7 +82,7 @@ func (a *activity) failed(cause error, post bool) {
 func (a *activity) tick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.since.IsZero() && a.streams == 0 && time.Since(a.posted) >= a.timeout {
+	if !a.since.IsZero() && a.silent() {
 		a.deactivate(ErrStalled)
 	}
 }

@@ -184,7 +184,7 @@ func (q *request) servePost() error {
 		if p.paused.Load() {
 			return ErrPaused
 		}
-		p.activity.postOK()
+		p.activity.postOf()
 	}
 	if err := q.raft.Process(q.ctx, m); err != nil {
 		// What is wrong with this message may be wrong with the connection.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
@@ -97,29 +98,36 @@ func (l *link) lose(ln *lane, items []item, cause error) {
 	}
 }
 
+// dropQuiet is how long a lane that drops messages is quiet after a log line.
+const dropQuiet = time.Minute
+
 // drop counts n messages that a lane does not deliver.
 func (l *link) drop(ln *lane, n int, cause error) {
-	ln.dropped.Add(uint64(n))
-	if !ln.dropping.Swap(true) && l.ctx.Err() == nil {
-		l.log.Warn("dropping messages; further ones are only counted until the lane delivers again",
-			zap.String("lane", ln.name), zap.Int("messages", n), zap.Error(cause))
+	total := ln.dropped.Add(uint64(n))
+	if now := time.Now(); ln.droppedLog.due(now) && l.ctx.Err() == nil {
+		l.log.Warn("dropping messages; further ones are only counted for a while",
+			zap.String("lane", ln.name), zap.Uint64("dropped-in-all", total), zap.Error(cause))
 	}
 	if f := l.observer.Dropped; f != nil {
 		f(l.peer, ln.name, n, cause)
 	}
 }
 
-// delivers ends a row of drops.
-func (c *laneCounters) delivers() {
-	if c.dropping.Load() {
-		c.dropping.Store(false)
-	}
-}
-
 // laneCounters are a lane's totals since it was made.
 type laneCounters struct {
-	messages atomic.Uint64 // written to the network, or handed to Process
-	bytes    atomic.Uint64 // the same in bytes: on the wire for senders, in memory for receivers
-	dropped  atomic.Uint64 // accepted or refused, and not delivered
-	dropping atomic.Bool   // messages were dropped since the last one delivered
+	messages   atomic.Uint64 // written to the network, or handed to Process
+	bytes      atomic.Uint64 // the same in bytes: on the wire for senders, in memory for receivers
+	dropped    atomic.Uint64 // accepted or refused, and not delivered
+	droppedLog quiet
+}
+
+// quiet lets one log line through in each dropQuiet.
+type quiet struct{ last atomic.Pointer[time.Time] }
+
+func (q *quiet) due(now time.Time) bool {
+	last := q.last.Load()
+	if last != nil && now.Sub(*last) < dropQuiet {
+		return false
+	}
+	return q.last.CompareAndSwap(last, &now)
 }

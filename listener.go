@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -70,34 +69,81 @@ func (l *deadlineListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &deadlineConn{Conn: c, read: l.read, write: l.write}, nil
+	return &deadlineConn{Conn: c, reads: opDeadline{timeout: l.read}, writes: opDeadline{timeout: l.write}}, nil
 }
 
-// deadlineConn sets a new deadline before each read and write, until released.
+// deadlineConn sets a new deadline before each read and write, until released,
+// unless its user has set one: net/http interrupts a read by a deadline in the
+// past, and must find that it holds for a read that only begins.
 type deadlineConn struct {
 	net.Conn
-	read, write time.Duration
-	released    atomic.Bool
+	reads, writes opDeadline
+}
+
+// opDeadline is the deadline of one direction.
+type opDeadline struct {
+	timeout time.Duration
+
+	mu    sync.Mutex
+	user  bool // the user's deadline is in force
+	never bool // released
+}
+
+// extend sets the deadline for an operation that begins.
+func (d *opDeadline) extend(set func(time.Time) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.user || d.never {
+		return nil
+	}
+	return set(time.Now().Add(d.timeout))
+}
+
+// override sets the user's deadline, or ours again where that is none.
+func (d *opDeadline) override(t time.Time, set func(time.Time) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.user = !t.IsZero(); !d.user && !d.never {
+		t = time.Now().Add(d.timeout)
+	}
+	return set(t)
+}
+
+func (d *opDeadline) release() {
+	d.mu.Lock()
+	d.never = true
+	d.mu.Unlock()
 }
 
 // Read implements net.Conn.
 func (c *deadlineConn) Read(p []byte) (int, error) {
-	if !c.released.Load() {
-		if err := c.SetReadDeadline(time.Now().Add(c.read)); err != nil {
-			return 0, err
-		}
+	if err := c.reads.extend(c.Conn.SetReadDeadline); err != nil {
+		return 0, err
 	}
 	return c.Conn.Read(p)
 }
 
 // Write implements net.Conn.
 func (c *deadlineConn) Write(p []byte) (int, error) {
-	if !c.released.Load() {
-		if err := c.SetWriteDeadline(time.Now().Add(c.write)); err != nil {
-			return 0, err
-		}
+	if err := c.writes.extend(c.Conn.SetWriteDeadline); err != nil {
+		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+// SetDeadline implements net.Conn; zero means the listener's deadlines again.
+func (c *deadlineConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline implements net.Conn, as SetDeadline.
+func (c *deadlineConn) SetReadDeadline(t time.Time) error {
+	return c.reads.override(t, c.Conn.SetReadDeadline)
+}
+
+// SetWriteDeadline implements net.Conn, as SetDeadline.
+func (c *deadlineConn) SetWriteDeadline(t time.Time) error {
+	return c.writes.override(t, c.Conn.SetWriteDeadline)
 }
 
 // release hands the deadlines over to the caller, and returns the connection
@@ -108,7 +154,8 @@ func release(c net.Conn) net.Conn {
 		return c
 	}
 	if dc, ok := c.(*deadlineConn); ok {
-		dc.released.Store(true)
+		dc.reads.release()
+		dc.writes.release()
 		return dc.Conn
 	}
 	return c

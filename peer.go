@@ -91,7 +91,6 @@ func (p *peer) send(m *raftpb.Message) {
 	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, p.pipeline.lane} {
 		switch ln.offer(it) {
 		case accepted:
-			ln.delivers()
 			return
 		case full:
 			p.lose(ln, []item{it}, ErrQueueFull)

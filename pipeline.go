@@ -59,7 +59,6 @@ func (p *pipeline) deliver(it item) {
 		return
 	}
 	p.activity.postOK()
-	p.lane.delivers()
 	p.lane.messages.Add(1)
 	p.lane.bytes.Add(uint64(len(body)))
 	if it.m.GetType() == raftpb.MsgSnap {

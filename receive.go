@@ -63,17 +63,15 @@ func (r *receiver) offer(items []item, wait time.Duration) {
 	} else {
 		rest, _ = r.lane.offerAll(rest)
 	}
-	if len(rest) == 0 {
-		r.lane.delivers()
-		return
-	}
 	dropped := 0
 	for len(rest) > 0 {
 		// A smaller one may find room where this one did not.
 		dropped++
 		rest, _ = r.lane.offerAll(rest[1:])
 	}
-	r.drop(r.lane, dropped, ErrQueueFull)
+	if dropped > 0 {
+		r.drop(r.lane, dropped, ErrQueueFull)
+	}
 }
 
 func (r *receiver) close() {

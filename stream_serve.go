@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// hijackPause is how long net/http has to begin a read that Hijack interrupts.
+const hijackPause = 2 * time.Millisecond
+
 // suspectBeat is how often a heartbeat is written on a stream whose request
 // context ended, to find out whether its client is still there.
 const suspectBeat = 300 * time.Millisecond
@@ -19,6 +22,16 @@ const suspectBeat = 300 * time.Millisecond
 func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 	if q.r.ProtoMajor != 1 {
 		return nil, nil, http.ErrNotSupported
+	}
+	// net/http may only now begin to read ahead on the connection, and Hijack
+	// has to interrupt that read by a deadline. A listener such as etcd's, whose
+	// connections set a deadline of their own when a read begins, would undo it
+	// and hold Hijack up for seconds: let the read begin first.
+	pause := time.NewTimer(hijackPause)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-q.ctx.Done():
 	}
 	conn, buf, err := q.rc.Hijack()
 	if err != nil {
