@@ -111,10 +111,16 @@ func (q *request) check() (err error) {
 			return err
 		}
 	}
-	if q.verifyPeer != nil {
-		if err := q.verifyPeer(q.from, q.r.TLS); err != nil {
-			return &badRequest{http.StatusUnauthorized, "certificate does not fit the member id"}
-		}
+	return q.verify()
+}
+
+// verify asks VerifyPeer about the member that the requester says it is.
+func (q *request) verify() error {
+	if q.verifyPeer == nil {
+		return nil
+	}
+	if err := q.verifyPeer(q.from, q.r.TLS); err != nil {
+		return &badRequest{http.StatusUnauthorized, "certificate does not fit the member id"}
 	}
 	return nil
 }
@@ -221,7 +227,12 @@ func (q *request) serveStream() error {
 	if q.from != 0 && q.from != from {
 		return &badRequest{http.StatusBadRequest, "header X-Server-From differs from the path"}
 	}
-	q.from = from
+	if q.from == 0 {
+		q.from = from
+		if err := q.verify(); err != nil {
+			return err
+		}
+	}
 	if q.raft.IsIDRemoved(uint64(from)) {
 		return errMemberGone
 	}

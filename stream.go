@@ -77,9 +77,12 @@ func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: !encrypted},
 		end:   func() { c.Close() },
 	}
-	switch c.(type) {
+	switch c := c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		o.vec = c
+	case *tls.Conn:
+		// Without the farewell of TLS, which waits for a reader that is stuck.
+		o.end = func() { c.NetConn().Close() }
 	}
 	return o
 }
@@ -210,6 +213,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	if old != nil {
 		w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		old.close()
+		w.reports.lost() // what the peer did not read of it
 	} else {
 		w.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}

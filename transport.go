@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -269,173 +267,6 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 	}
 }
 
-// AddRemote adds a member that is to be sent to before it is a peer, such as one
-// known from a discovery service. There are at most 128 remotes; one that is not
-// used for 10 minutes is dropped, as is one that becomes a peer. It panics,
-// naming it, if a URL is wrong. After Stop it does nothing.
-func (t *Transport) AddRemote(id types.ID, urls []string) {
-	us := mustURLs("AddRemote", id, urls)
-	e := t.engine.Load()
-	if e == nil {
-		panic("rafthttp: AddRemote before Start")
-	}
-	if id == e.id || e.peerOf(id) != nil {
-		return
-	}
-	if old := e.remotes.add(id, us, false); old != nil {
-		e.join(old.link)
-	}
-}
-
-// AddPeer adds a member of the cluster: its streams are dialled from now on, and
-// it may dial ours. For a member that is a peer already, and for the local one,
-// it does nothing. It panics, naming it, if a URL is wrong, and after Stop.
-func (t *Transport) AddPeer(id types.ID, urls []string) {
-	us := mustURLs("AddPeer", id, urls)
-	e := t.engine.Load()
-	if e == nil {
-		panic("rafthttp: AddPeer before Start")
-	}
-	if id == e.id {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.stopped {
-		panic("rafthttp: AddPeer after Stop: transport stopped")
-	}
-	if e.peerOf(id) != nil {
-		return
-	}
-	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
-		e.wg.Go(old.join)
-	}
-	p := newPeer(e.settings, e.pace, id, us)
-	peers := maps.Clone(e.peerMap())
-	peers[id] = p
-	e.peers.Store(&peers)
-	p.start()
-	p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
-}
-
-// RemovePeer removes a peer. Connections to it are closed; messages to it that
-// wait are reported, and snapshots to it fail. It does not wait: callbacks for
-// the peer may still come until its last Process has returned. For a member that
-// is no peer it does nothing.
-func (t *Transport) RemovePeer(id types.ID) { t.remove(func(p types.ID) bool { return p == id }) }
-
-// RemoveAllPeers removes all peers, as RemovePeer does one.
-func (t *Transport) RemoveAllPeers() { t.remove(func(types.ID) bool { return true }) }
-
-func (t *Transport) remove(which func(types.ID) bool) {
-	e := t.engine.Load()
-	if e == nil {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.stopped {
-		return
-	}
-	peers := maps.Clone(e.peerMap())
-	for id, p := range peers {
-		if which(id) {
-			delete(peers, id)
-			defer func() {
-				p.log.Info("removed a peer")
-				e.wg.Go(p.stop)
-			}()
-		}
-	}
-	e.peers.Store(&peers)
-}
-
-// UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones
-// included. For a member that is no peer it does nothing. It panics, naming it,
-// if a URL is wrong.
-func (t *Transport) UpdatePeer(id types.ID, urls []string) {
-	us := mustURLs("UpdatePeer", id, urls)
-	e := t.engine.Load()
-	if e == nil {
-		return
-	}
-	if p := e.peerOf(id); p != nil {
-		p.update(us)
-		p.log.Info("updated the URLs of a peer", zap.Strings("urls", us.StringSlice()))
-	}
-}
-
-// mustURLs panics for a URL that cannot work.
-func mustURLs(method string, id types.ID, urls []string) types.URLs {
-	us, err := types.NewURLs(urls)
-	if err != nil {
-		panic(fmt.Sprintf("rafthttp: %s(%s, %q): %v", method, id, urls, err))
-	}
-	return us
-}
-
-// ActiveSince returns when the peer became active: since then, streams of it
-// deliver or posts succeed. It is the zero time for a peer that is not active and
-// for any other member.
-func (t *Transport) ActiveSince(id types.ID) time.Time {
-	if p := t.peer(id); p != nil {
-		return p.activeSince()
-	}
-	return time.Time{}
-}
-
-// ActivePeers returns how many peers are active.
-func (t *Transport) ActivePeers() (n int) {
-	if e := t.engine.Load(); e != nil {
-		for _, p := range e.peerMap() {
-			if !p.activeSince().IsZero() {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-// Get returns the peer, or nil.
-func (t *Transport) Get(id types.ID) Peer {
-	if p := t.peer(id); p != nil {
-		return p
-	}
-	return nil
-}
-
-// CutPeer drops everything to and from a peer until MendPeer. It is for tests.
-func (t *Transport) CutPeer(id types.ID) {
-	if p := t.peer(id); p != nil {
-		p.Pause()
-	}
-}
-
-// MendPeer ends CutPeer.
-func (t *Transport) MendPeer(id types.ID) {
-	if p := t.peer(id); p != nil {
-		p.Resume()
-	}
-}
-
-// Pause cuts all peers. It is for tests.
-func (t *Transport) Pause() {
-	if e := t.engine.Load(); e != nil {
-		for _, p := range e.peerMap() {
-			p.Pause()
-		}
-	}
-}
-
-// Resume ends Pause and CutPeer for all peers.
-func (t *Transport) Resume() {
-	if e := t.engine.Load(); e != nil {
-		for _, p := range e.peerMap() {
-			p.Resume()
-		}
-	}
-}
-
 // Stop ends the transport: it refuses new work, cancels what is under way,
 // closes all connections, reports what is lost by that, and returns when no
 // goroutine of the transport runs and no callback will come. It waits for
@@ -469,13 +300,6 @@ func (t *Transport) Stop() {
 	}
 	e.wg.Wait()
 	close(e.done)
-}
-
-func (t *Transport) peer(id types.ID) *peer {
-	if e := t.engine.Load(); e != nil {
-		return e.peerOf(id)
-	}
-	return nil
 }
 
 func (e *engine) peerMap() map[types.ID]*peer { return *e.peers.Load() }
