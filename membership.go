@@ -182,4 +182,3 @@ func (t *Transport) peer(id types.ID) *peer {
 	}
 	return nil
 }
-
