@@ -13,7 +13,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/client"
 )
@@ -190,16 +189,12 @@ func printStatus(w io.Writer, s api.Status) {
 			fmt.Fprintf(tab, "  %d\t%t\t%s\t%s\t%t\t%d\t%d\t%d\t%d\n", uint64(p.ID), p.Active,
 				p.RTT.Round(time.Microsecond), l.Name, l.Up, l.Messages, l.Bytes, l.Queued, l.Dropped)
 		}
-		for _, transfer := range p.Snapshots {
-			fmt.Fprintf(tab, "  %d\tsnapshot %s: %d of %d bytes\n", uint64(p.ID), direction(transfer), transfer.Bytes, transfer.Total)
+		for _, t := range p.Snapshots {
+			fmt.Fprintf(tab, "  %d\tsnapshot going out: %d of %d bytes\n", uint64(p.ID), t.Bytes, t.Total)
 		}
 	}
-	_ = tab.Flush()
-}
-
-func direction(s rafthttp.SnapshotStatus) string {
-	if s.Incoming {
-		return "coming in"
+	for _, t := range s.Transport.Receiving {
+		fmt.Fprintf(tab, "  %d\tsnapshot coming in: %d of %d bytes\n", uint64(t.Peer), t.Bytes, t.Total)
 	}
-	return "going out"
+	_ = tab.Flush()
 }

@@ -195,10 +195,8 @@ func (d *demo) join(ctx context.Context, b *bar) (string, error) {
 		if s, err = n.status(ctx); err != nil {
 			return false
 		}
-		for _, p := range s.Transport.Peers {
-			for _, t := range p.Snapshots {
-				b.set(t.Bytes, t.Total)
-			}
+		for _, t := range s.Transport.Receiving {
+			b.set(t.Bytes, t.Total)
 		}
 		if s.Snapshots.Received > 0 {
 			b.set(s.Snapshots.LastReceivedBytes, s.Snapshots.LastReceivedBytes)
