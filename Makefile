@@ -1,0 +1,64 @@
+# Needs Go, git, make and a C compiler (for the race detector), nothing else.
+# What else is used comes from the Go module proxy.
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+FUZZTIME  ?= 20s
+BENCH     ?= .
+BENCHTIME ?= 1s
+COUNT     ?= 1
+COVERAGE  := 85
+COVERED   := . ./internal/wire ./snap
+ETCDSWAP  := $(wildcard compat/etcdswap)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint cover fuzz bench compat-etcd clean needs-go needs-cc
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: needs-go ## run a raft cluster through its whole life on this machine
+	cd examples/kv && go build -buildvcs=false -o ../../bin/kv .
+	bin/kv demo
+
+test: needs-go needs-cc ## run all tests of all modules with the race detector
+	tools/test -race -shuffle=on
+
+lint: needs-go $(GOLANGCI) ## check formatting, go vet, and golangci-lint with .golangci.yml
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$bad" ]; then echo "not formatted; run gofmt -w on:"; echo "$$bad"; exit 1; fi
+	@failed=; for dir in $$(tools/modules); do \
+		echo "--- $$dir: go vet, golangci-lint"; \
+		(cd $$dir && go vet ./... && "$(CURDIR)/$(GOLANGCI)" run --config "$(CURDIR)/.golangci.yml" ./...) || failed="$$failed $$dir"; \
+	done; if [ -n "$$failed" ]; then echo "lint failed in:$$failed"; exit 1; fi
+
+cover: needs-go ## measure the coverage of the library's packages; fails below 85 %
+	tools/cover $(COVERAGE) $(COVERED)
+
+fuzz: needs-go ## run each fuzz target for FUZZTIME (20s)
+	tools/fuzz $(FUZZTIME)
+
+bench: needs-go ## run the benchmarks that match BENCH (.), for BENCHTIME (1s), COUNT (1) times
+	tools/test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
+
+compat-etcd: needs-go ## run real etcd servers, stock and on this transport, as one cluster
+ifeq ($(ETCDSWAP),)
+	@echo "compat/etcdswap is not in this checkout"; exit 1
+else
+	cd compat && go run ./etcdswap
+endif
+
+clean: ## remove what the other targets have built
+	rm -rf bin
+
+$(GOLANGCI):
+	@echo "installing golangci-lint $(GOLANGCI_VERSION) into $(@D): this takes some minutes, once"
+	GOBIN="$(CURDIR)/$(@D)" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+needs-go:
+	@command -v go >/dev/null || { echo "Go is missing: install 1.26 or newer from https://go.dev/dl/"; exit 1; }
+
+needs-cc:
+	@[ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null || \
+		{ echo "the race detector needs a C compiler: install gcc, and do not set CGO_ENABLED=0"; exit 1; }
