@@ -12,8 +12,9 @@ import (
 const RefThreshold = 16 << 10
 
 const (
-	keepBuffer = 4 << 10 // bytes a batch keeps when it shrinks
-	keepRefs   = 16      // references for which it keeps room
+	keepBuffer = 4 << 10  // bytes a batch keeps when it shrinks
+	keepRefs   = 16       // references for which it keeps room
+	joinBytes  = 64 << 10 // least size of a write where there is no writev, but for the last
 )
 
 // Batch holds encoded frames for one write. The zero value is empty and ready.
@@ -29,6 +30,7 @@ type Batch struct {
 
 	vec  net.Buffers // what one WriteTo writes, kept for its memory
 	rest net.Buffers // the part of vec not yet written
+	join []byte      // where small pieces are joined, of joinBytes; nil until needed
 }
 
 // ref is data that belongs into the encoding before buf[at].
@@ -61,27 +63,37 @@ func (b *Batch) Shrink() {
 		b.refs = nil
 		b.vec = nil
 	}
+	b.join = nil
 }
 
 // AppendMessage appends m as bare protobuf, without any framing.
 func (b *Batch) AppendMessage(m *raftpb.Message) { b.message(m) }
 
-// WriteTo writes the batch: in one Write if it holds no references, else by
-// net.Buffers, which is one writev on a TCP or Unix connection and one Write
-// for each piece on anything else. It returns the number of bytes written and
-// the error of w. It does not allocate once the batch has seen its largest
-// load. It may be called once for each Reset.
+// WriteTo writes the batch: in one Write if it holds no references, in one writev
+// if it does and w is a TCP or Unix connection, and in writes of 64 KiB and more,
+// as far as there is so much, if w is anything else, such as a TLS connection. It
+// returns the number of bytes written and the error of w. It does not allocate once the
+// batch has seen its largest load. It may be called once for each Reset.
 func (b *Batch) WriteTo(w io.Writer) (int64, error) {
 	if len(b.refs) == 0 {
 		if len(b.buf) == 0 {
 			return 0, nil
 		}
-		n, err := w.Write(b.buf)
-		if err == nil && n < len(b.buf) {
-			err = io.ErrShortWrite
-		}
-		return int64(n), err
+		return write(w, b.buf)
 	}
+	b.fillVec()
+	defer b.dropVec()
+	switch w.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		b.rest = b.vec
+		return b.rest.WriteTo(w)
+	default:
+		return b.writeJoined(w)
+	}
+}
+
+// fillVec puts the pieces of the batch in order.
+func (b *Batch) fillVec() {
 	at := 0
 	for _, r := range b.refs {
 		if r.at > at {
@@ -93,13 +105,50 @@ func (b *Batch) WriteTo(w io.Writer) (int64, error) {
 	if at < len(b.buf) {
 		b.vec = append(b.vec, b.buf[at:])
 	}
-	b.rest = b.vec
-	n, err := b.rest.WriteTo(w)
-	if err == nil && n < int64(b.Len()) {
+}
+
+// writeJoined writes the pieces without making a write of each small one: on a TLS
+// connection that would be a record and a system call of its own.
+func (b *Batch) writeJoined(w io.Writer) (written int64, err error) {
+	if b.join == nil {
+		b.join = make([]byte, 0, joinBytes)
+	}
+	join := b.join
+	put := func(p []byte) {
+		var n int64
+		if err == nil {
+			n, err = write(w, p)
+			written += n
+		}
+	}
+	for _, p := range b.vec {
+		if len(join) > 0 {
+			n := min(len(p), joinBytes-len(join))
+			join = append(join, p[:n]...)
+			if p = p[n:]; len(join) < joinBytes {
+				continue
+			}
+			put(join)
+			join = join[:0]
+		}
+		if len(p) >= joinBytes {
+			put(p)
+		} else {
+			join = append(join, p...)
+		}
+	}
+	if len(join) > 0 {
+		put(join)
+	}
+	return written, err
+}
+
+func write(w io.Writer, p []byte) (int64, error) {
+	n, err := w.Write(p)
+	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
-	b.dropVec()
-	return n, err
+	return int64(n), err
 }
 
 func (b *Batch) dropVec() {

@@ -55,14 +55,45 @@ func TestBatchRefersToLargeData(t *testing.T) {
 	require.Equal(t, 2, wire.References(&b))
 	require.Less(t, wire.BufferCap(&b), 1024)
 
-	var w writes
-	_, err := b.WriteTo(&w)
-	require.NoError(t, err)
-	require.Len(t, w.sizes, 5, "head, data, head, data and commit")
-
 	b.Reset()
 	require.Zero(t, b.Len())
 	require.Zero(t, wire.References(&b), "data must not be kept alive")
+}
+
+// TestBatchJoinsSmallPieces: where there is no writev, small pieces share a write.
+func TestBatchJoinsSmallPieces(t *testing.T) {
+	const kib = 1 << 10
+	tests := []struct {
+		name  string
+		sizes []int // of the data
+		want  []int // sizes of the writes, the last apart
+	}{
+		{"one", []int{16 * kib}, nil},
+		{"a few", []int{16 * kib, 20 * kib, 16 * kib}, nil},
+		{"more than a write takes", []int{40 * kib, 40 * kib, 40 * kib}, []int{64 * kib}},
+		{"many", []int{32 * kib, 32 * kib, 32 * kib, 32 * kib, 32 * kib}, []int{64 * kib, 64 * kib}},
+		{"large", []int{1024 * kib}, []int{64 * kib, 1024*kib - 64*kib}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := msgApp(1, 0, 0, 0)
+			m.Context = make([]byte, 100) // ends up behind the data
+			for _, size := range tt.sizes {
+				m.Entries = append(m.Entries, msgApp(1, 0, 1, size).Entries[0])
+			}
+			var b wire.Batch
+			b.AppendMessage(m)
+			var w writes
+			n, err := b.WriteTo(&w)
+			require.NoError(t, err)
+			require.EqualValues(t, b.Len(), n)
+			require.Len(t, w.sizes, len(tt.want)+1)
+			for i, size := range tt.want {
+				require.InDelta(t, size, w.sizes[i], 200)
+			}
+			checkMessage(t, m)
+		})
+	}
 }
 
 // TestBatchToConnection writes with writev, more often than one call takes.

@@ -57,12 +57,15 @@ func confState(parts ...[]byte) []byte {
 	return field(9, field(2, field(1, parts...)))
 }
 
+// nest wraps a message into the responses of others.
 func nest(levels int, innermost []byte) []byte {
-	b := innermost
-	for range levels {
-		b = field(14, b)
+	heads := make([][]byte, levels, levels+1)
+	size := len(innermost)
+	for i := levels - 1; i >= 0; i-- {
+		heads[i] = protowire.AppendVarint(protowire.AppendTag(nil, 14, protowire.BytesType), uint64(size))
+		size += len(heads[i])
 	}
-	return b
+	return slices.Concat(append(heads, innermost)...)
 }
 
 func TestDecodeAsProto(t *testing.T) {
