@@ -1,0 +1,313 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+func message(typ raftpb.MessageType, to types.ID) *raftpb.Message {
+	return &raftpb.Message{Type: typ.Enum(), To: new(uint64(to)), From: new(uint64(1)), Term: new(uint64(1))}
+}
+
+func TestLaneChoice(t *testing.T) {
+	up := map[string][]string{"both": {"message", "msgapp"}, "message": {"message"}, "msgapp": {"msgapp"}, "none": nil}
+	tests := []struct {
+		typ  raftpb.MessageType
+		want map[string]string // by streams that are up
+	}{
+		{raftpb.MsgApp, map[string]string{"both": "msgapp", "message": "message", "msgapp": "msgapp", "none": "pipeline"}},
+		{raftpb.MsgSnap, map[string]string{"both": "pipeline", "message": "pipeline", "msgapp": "pipeline", "none": "pipeline"}},
+		{raftpb.MsgHeartbeat, map[string]string{"both": "message", "message": "message", "msgapp": "pipeline", "none": "pipeline"}},
+		{raftpb.MsgProp, map[string]string{"both": "message", "message": "message", "msgapp": "pipeline", "none": "pipeline"}},
+		{raftpb.MsgVote, map[string]string{"both": "message", "message": "message", "msgapp": "pipeline", "none": "pipeline"}},
+		{raftpb.MsgAppResp, map[string]string{"both": "message", "message": "message", "msgapp": "pipeline", "none": "pipeline"}},
+		{raftpb.MsgReadIndex, map[string]string{"both": "message", "message": "message", "msgapp": "pipeline", "none": "pipeline"}},
+	}
+	for state, streams := range up {
+		t.Run(state, func(t *testing.T) {
+			a, b := startMember(t, 1, nil), startMember(t, 2, nil)
+			a.AddPeer(2, []string{b.url}) // b does not know a, so the streams are those of the test
+			for _, kind := range streams {
+				dialStream(t, dialLoopback, a, kind, 2)
+				eventually(t, func() bool { return laneOf(a, 2, kind).Up })
+			}
+			for _, tt := range tests {
+				before := laneOf(a, 2, tt.want[state]).Messages
+				a.Send([]*raftpb.Message{message(tt.typ, 2)})
+				eventually(t, func() bool { return laneOf(a, 2, tt.want[state]).Messages == before+1 })
+			}
+			var total uint64
+			for _, name := range []string{"message", "msgapp", "pipeline"} {
+				total += laneOf(a, 2, name).Messages
+				require.Zero(t, laneOf(a, 2, name).Dropped)
+			}
+			require.EqualValues(t, len(tests), total)
+			eventually(t, func() bool { return len(a.raft.snapshotReports()) == 1 })
+			require.Equal(t, raft.SnapshotFinish, a.raft.snapshotReports()[0])
+		})
+	}
+}
+
+func TestFailedPostIsReported(t *testing.T) {
+	a := startMember(t, 1, nil)
+	a.AddPeer(2, []string{refuse})
+	a.Send([]*raftpb.Message{message(raftpb.MsgVote, 2)})
+	eventually(t, func() bool { return a.raft.unreachables(2) > 0 })
+	require.EqualValues(t, 1, laneOf(a, 2, "pipeline").Dropped)
+	require.Empty(t, a.raft.snapshotReports())
+
+	a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)})
+	eventually(t, func() bool { return len(a.raft.snapshotReports()) == 1 })
+	require.Equal(t, raft.SnapshotFailure, a.raft.snapshotReports()[0])
+	eventually(t, func() bool { return a.raft.unreachables(2) > 1 })
+}
+
+func TestMessagesToNobodyAreIgnored(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		connect(t, a, b)
+		a.Send(nil)
+		a.Send([]*raftpb.Message{message(raftpb.MsgApp, 0), message(raftpb.MsgSnap, 99), heartbeat(2, 1, 7), {}})
+		within(t, time.Second, func() bool { return len(b.raft.received()) == 1 })
+		always(t, time.Second, func() bool { return len(b.raft.received()) == 1 && a.raft.unreachables(99)+a.raft.unreachables(0) == 0 })
+		require.Empty(t, a.raft.snapshotReports())
+	})
+}
+
+// TestOrderOfConcurrentSenders: each sender's messages keep their order in each
+// lane.
+func TestOrderOfConcurrentSenders(t *testing.T) {
+	a, b := startMember(t, 1, nil), startMember(t, 2, nil)
+	connect(t, a, b)
+	const senders, each = 4, 400
+	var wg sync.WaitGroup
+	for s := range types.ID(senders) {
+		wg.Go(func() {
+			for i := range uint64(each) {
+				a.Send([]*raftpb.Message{msgApp(2, 1, i, []byte{byte(s)}), heartbeat(2, s+1, i)})
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, func() bool { return len(b.raft.received()) == 2*senders*each })
+	var apps, beats [senders]uint64 // next of each sender
+	for _, m := range b.raft.received() {
+		next := &beats[(m.GetFrom()-1)%senders]
+		if m.GetType() == raftpb.MsgApp {
+			next = &apps[m.Entries[0].Data[0]]
+		}
+		require.Equal(t, *next, m.GetCommit())
+		*next++
+	}
+}
+
+// chanLock is a mutex that a bubble sees its goroutines wait for.
+type chanLock chan struct{}
+
+func (l chanLock) Lock()   { l <- struct{}{} }
+func (l chanLock) Unlock() { <-l }
+
+// lockedRaft takes a lock in every callback, as an application that holds the
+// same lock while it calls Send.
+type lockedRaft struct {
+	recorder
+	lock chanLock
+}
+
+func (r *lockedRaft) Process(ctx context.Context, m *raftpb.Message) error {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	return r.recorder.Process(ctx, m)
+}
+
+func (r *lockedRaft) ReportUnreachable(id uint64) {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	r.recorder.ReportUnreachable(id)
+}
+
+func (r *lockedRaft) ReportSnapshot(id uint64, s raft.SnapshotStatus) {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	r.recorder.ReportSnapshot(id, s)
+}
+
+func TestSendWithFullQueuesUnderTheLockOfCallbacks(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		locked := &lockedRaft{lock: make(chanLock, 1)}
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.Raft, tr.SendQueueMessages = locked, 10
+		})
+		a.AddPeer(2, silentHost(n, 2))
+		a.AddRemote(3, silentHost(n, 3))
+		n.Link("m1", "m2").Cut()
+		n.Link("m1", "m3").Cut()
+		dialStream(t, n.Host("m9").DialContext, a, "msgapp", 2) // is not read
+		dialStream(t, n.Host("m9").DialContext, a, "message", 2)
+		waitStreams(t, a, 2)
+
+		const each = 200
+		locked.lock.Lock()
+		soon(t, func() {
+			for i := range uint64(each) {
+				a.Send([]*raftpb.Message{
+					msgApp(2, 1, i, make([]byte, 10<<10)), heartbeat(2, 1, i),
+					{Type: raftpb.MsgProp.Enum(), To: new(uint64(2)), Entries: []*raftpb.Entry{{Data: make([]byte, 10<<10)}}},
+					message(raftpb.MsgSnap, 2), message(raftpb.MsgVote, 3),
+				})
+			}
+		})
+		for _, name := range []string{"msgapp", "message", "pipeline"} {
+			ln := laneOf(a, 2, name)
+			require.NotZero(t, ln.Dropped, name)
+			require.LessOrEqual(t, ln.Queued, 64, name)
+		}
+		require.Zero(t, locked.unreachables(2), "the lock is held")
+		locked.lock.Unlock()
+		synctest.Wait()
+		require.NotZero(t, locked.unreachables(2))
+		require.NotZero(t, locked.unreachables(3))
+		require.Less(t, locked.unreachables(2), each, "one report for many messages")
+		require.Len(t, locked.snapshotReports(), int(laneOf(a, 2, "pipeline").Dropped))
+		within(t, 2*time.Minute, func() bool { return len(locked.snapshotReports()) == each })
+	})
+}
+
+func TestMessageOverTheByteLimit(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		small := func(tr *rafthttp.Transport) { tr.SendQueueBytes, tr.ReceiveQueueBytes = 1000, 1000 }
+		a, b := startSimulated(t, n, 1, small), startSimulated(t, n, 2, small)
+		connect(t, a, b)
+		data := bytes.Repeat([]byte("large"), 200<<10)
+		for i := range uint64(3) {
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, data)})
+			within(t, time.Second, func() bool { return len(b.raft.received()) == int(i)+1 })
+			require.Equal(t, data, b.raft.received()[i].Entries[0].Data)
+			within(t, time.Second, func() bool { return laneOf(a, 2, "msgapp").Queued == 0 })
+		}
+		require.Zero(t, a.raft.unreachables(2))
+
+		n.Link("m1", "m2").Cut() // so that the next one stays in the lane
+		a.Send([]*raftpb.Message{msgApp(2, 1, 3, data)})
+		require.EqualValues(t, 1, laneOf(a, 2, "msgapp").Queued)
+		require.Greater(t, laneOf(a, 2, "msgapp").QueuedBytes, int64(len(data)))
+		a.Send([]*raftpb.Message{msgApp(2, 1, 4, nil)})
+		require.EqualValues(t, 1, laneOf(a, 2, "msgapp").Dropped)
+		within(t, time.Second, func() bool { return a.raft.unreachables(2) == 1 })
+	})
+}
+
+// TestBlockedProcessHoldsUpOnlyItsLane: while Process blocks on appends and
+// proposals, heartbeats arrive without delay.
+func TestBlockedProcessHoldsUpOnlyItsLane(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ReceiveQueueMessages = 8 })
+		release := make(chan struct{})
+		b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+			if typ := m.GetType(); typ == raftpb.MsgApp || typ == raftpb.MsgProp {
+				<-release
+			}
+			b.raft.keep(m)
+			return nil
+		}
+		connect(t, a, b)
+		since := a.ActiveSince(2)
+		start := time.Now()
+		const appends = 20
+		for i := range uint64(appends) {
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, nil), message(raftpb.MsgProp, 2)})
+		}
+		for i := range uint64(40) {
+			sent := time.Now()
+			a.Send([]*raftpb.Message{heartbeat(2, 1, i)})
+			within(t, time.Second, func() bool { return len(b.raft.received()) == int(i)+1 })
+			require.LessOrEqual(t, time.Since(sent), time.Millisecond, "heartbeat %d", i)
+			require.EqualValues(t, appends-8, laneOf(b, 1, "proposal").Dropped, "proposals are dropped at once")
+			if time.Since(start) < readTimeout/2 {
+				require.Zero(t, laneOf(b, 1, "append").Dropped, "appends push back first")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.EqualValues(t, appends-8, laneOf(b, 1, "append").Dropped, "after half the read timeout")
+		always(t, 4*readTimeout, func() bool { return laneOf(a, 2, "msgapp").Up && laneOf(a, 2, "message").Up })
+		require.Equal(t, since, a.ActiveSince(2))
+
+		close(release)
+		within(t, time.Second, func() bool { return len(b.raft.received()) == 40+8+8 })
+		a.Send([]*raftpb.Message{msgApp(2, 1, 99, nil)})
+		within(t, time.Second, func() bool { return len(b.raft.received()) == 40+8+8+1 })
+	})
+}
+
+// TestPushBackLosesNothing: a Process that is slow, but not too slow, gets all.
+func TestPushBackLosesNothing(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ReceiveQueueMessages = 2 })
+		b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+			time.Sleep(readTimeout / 400)
+			b.raft.keep(m)
+			return nil
+		}
+		connect(t, a, b)
+		const appends = 300
+		for i := range uint64(appends) {
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 5000))})
+		}
+		within(t, time.Minute, func() bool { return len(b.raft.received()) == appends })
+		for i, m := range b.raft.received() {
+			require.EqualValues(t, i, m.GetIndex())
+		}
+		require.Zero(t, laneOf(b, 1, "append").Dropped)
+		require.Zero(t, a.raft.unreachables(2))
+	})
+}
+
+func TestContextOfProcessEndsWithThePeer(t *testing.T) {
+	ends := map[string]struct {
+		end   func(*member)
+		cause error
+	}{
+		"RemovePeer":     {func(m *member) { m.RemovePeer(1) }, rafthttp.ErrPeerRemoved},
+		"RemoveAllPeers": {func(m *member) { m.RemoveAllPeers() }, rafthttp.ErrPeerRemoved},
+		"Stop":           {func(m *member) { m.Stop() }, rafthttp.ErrStopped},
+	}
+	for name, tt := range ends {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+				var begun atomic.Int32
+				causes := make(chan error, 10)
+				b.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+					begun.Add(1)
+					<-ctx.Done()
+					causes <- context.Cause(ctx)
+					return ctx.Err()
+				}
+				connect(t, a, b)
+				a.Send([]*raftpb.Message{msgApp(2, 1, 1, nil), message(raftpb.MsgProp, 2), heartbeat(2, 1, 1), heartbeat(2, 1, 2)})
+				within(t, time.Second, func() bool { return begun.Load() == 3 })
+				soon(t, func() { tt.end(b) })
+				within(t, time.Second, func() bool { return len(causes) == 3 })
+				for range 3 {
+					require.ErrorIs(t, <-causes, tt.cause)
+				}
+				require.EqualValues(t, 3, begun.Load(), "what was queued is dropped")
+			})
+		})
+	}
+}
