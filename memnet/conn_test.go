@@ -240,21 +240,43 @@ func TestPartialWriteIsDelivered(t *testing.T) {
 }
 
 func TestConcurrentWritesDoNotMix(t *testing.T) {
-	within(t, func(t *testing.T, n *memnet.Network) {
-		a, b := connect(t, n)
-		const size, writers = 200_000, 4
+	synctest.Test(t, func(t *testing.T) {
+		a, b := connect(t, memnet.New(memnet.WithBuffer(10)))
+		const size, writers = 2000, 4
 		var wg sync.WaitGroup
 		for w := range writers {
 			wg.Go(func() { _, _ = a.Write(bytes.Repeat([]byte{byte(w)}, size)) })
 		}
 		for range writers {
 			got := make([]byte, size)
-			_, err := io.ReadFull(b, got)
-			require.NoError(t, err)
+			for i := range got {
+				_, err := io.ReadFull(b, got[i:i+1])
+				require.NoError(t, err)
+			}
 			require.Equal(t, bytes.Repeat(got[:1], size), got)
 		}
 		wg.Wait()
 	})
+}
+
+func TestWriteWaitingForItsTurnHasADeadline(t *testing.T) {
+	within(t, func(t *testing.T, n *memnet.Network) {
+		a, _ := connect(t, n)
+		results := blocked(t, a)
+		require.NoError(t, a.SetDeadline(time.Now().Add(time.Second)))
+		for _, err := range results() {
+			requireFails(t, err, os.ErrDeadlineExceeded, true)
+		}
+	})
+}
+
+func TestClosedConnectionsAreForgotten(t *testing.T) {
+	n := memnet.New()
+	a, b := connect(t, n)
+	require.NoError(t, a.Close())
+	require.Equal(t, 2, n.Sides(), "b may still read")
+	require.NoError(t, b.Close())
+	require.Zero(t, n.Sides())
 }
 
 func TestEmptyReadAndWrite(t *testing.T) {

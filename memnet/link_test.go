@@ -185,6 +185,20 @@ func TestCutHoldsBytesBack(t *testing.T) {
 	})
 }
 
+func TestCutForgetsWhatTheBandwidthDelayed(t *testing.T) {
+	within(t, func(t *testing.T, n *memnet.Network) {
+		a, b := connect(t, n)
+		l := n.Link("a", "b")
+		l.SetBandwidth(1000)
+		write(t, a, strings.Repeat("x", 30_000))
+		l.Cut()
+		l.Mend()
+		start := time.Now()
+		requireRead(t, b, strings.Repeat("x", 30_000))
+		require.Equal(t, 30*time.Second, time.Since(start))
+	})
+}
+
 // travelTimeAfterDrain reads what fill left, and then measures.
 func travelTimeAfterDrain(t *testing.T, from, to net.Conn) time.Duration {
 	t.Helper()

@@ -57,29 +57,21 @@ func (p *path) send(data []byte, sig signal) {
 
 func (p *path) enqueue(s segment, now time.Time) {
 	if !p.link.cut() {
-		p.plan(&s, len(p.queue), now)
+		s.due = p.link.arrival(now, len(s.data))
 	}
 	p.queue = append(p.queue, s)
-}
-
-// plan sets when the i-th segment arrives: not before the one ahead of it.
-func (p *path) plan(s *segment, i int, now time.Time) {
-	s.due = p.link.arrival(now, len(s.data))
-	if i > 0 && s.due.Before(p.queue[i-1].due) {
-		s.due = p.queue[i-1].due
-	}
 }
 
 // resend plans anew all that was held back.
 func (p *path) resend() {
 	now := time.Now()
 	for i := range p.queue {
-		p.plan(&p.queue[i], i, now)
+		p.queue[i].due = p.link.arrival(now, len(p.queue[i].data))
 	}
 	p.deliver(now)
 }
 
-// deliver hands over what is due, and sets the timer for the next.
+// deliver hands over what is due and not behind something that is not, and sets the timer for the next.
 func (p *path) deliver(now time.Time) {
 	if p.link.cut() {
 		return
