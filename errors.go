@@ -68,7 +68,6 @@ var (
 var (
 	errMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
 	errNotStarted       = errors.New("rafthttp: transport is not started")
-	errReplaced         = errors.New("rafthttp: a newer connection took over")
 	errUpdated          = errors.New("rafthttp: the peer's URLs changed")
 	errPeerGone         = errors.New("rafthttp: the peer closed the stream")
 	errUnexpectedData   = errors.New("rafthttp: the peer sent data on a stream it should only read")
