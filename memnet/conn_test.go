@@ -240,22 +240,21 @@ func TestPartialWriteIsDelivered(t *testing.T) {
 }
 
 func TestConcurrentWritesDoNotMix(t *testing.T) {
+	const size, writers, rounds = 50, 4, 50
 	synctest.Test(t, func(t *testing.T) {
 		a, b := connect(t, memnet.New(memnet.WithBuffer(10)))
-		const size, writers = 2000, 4
-		var wg sync.WaitGroup
-		for w := range writers {
-			wg.Go(func() { _, _ = a.Write(bytes.Repeat([]byte{byte(w)}, size)) })
-		}
-		for range writers {
-			got := make([]byte, size)
-			for i := range got {
-				_, err := io.ReadFull(b, got[i:i+1])
-				require.NoError(t, err)
+		for range rounds {
+			for w := range writers {
+				go func() { _, _ = a.Write(bytes.Repeat([]byte{byte(w)}, size)) }()
 			}
-			require.Equal(t, bytes.Repeat(got[:1], size), got)
+			for range writers {
+				synctest.Wait() // all writers wait, one of them amid its bytes
+				got := make([]byte, size)
+				_, err := io.ReadFull(b, got)
+				require.NoError(t, err)
+				require.Equal(t, bytes.Repeat(got[:1], size), got)
+			}
 		}
-		wg.Wait()
 	})
 }
 
