@@ -169,6 +169,21 @@ func SnapshotMessage(from, to, index, term uint64) *raftpb.Message {
 	return &raftpb.Message{Type: raftpb.MessageType_MsgSnap.Enum(), From: &from, To: &to, Term: &term, Snapshot: Snapshot(index, term)}
 }
 
+// Lane is what keeps messages in order: the way they go, and the way they are handed to raft. Ours has
+// all of these; upstream hands appends and others over on one.
+func Lane(m *raftpb.Message) string {
+	switch m.GetType() {
+	case raftpb.MessageType_MsgApp:
+		return "append"
+	case raftpb.MessageType_MsgProp:
+		return "proposal"
+	case raftpb.MessageType_MsgSnap:
+		return "snapshot"
+	default:
+		return "control"
+	}
+}
+
 // Normal returns m as etcd 3.6 cannot but write it: a scalar that is zero is set no differently from one that is not
 // set, and an empty sub-message is none. Two messages mean the same to raft if their normal forms are equal.
 func Normal(m *raftpb.Message) *raftpb.Message {

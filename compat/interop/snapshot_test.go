@@ -1,0 +1,99 @@
+package interop_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp/compat/member"
+	"github.com/seed-4d73690b/rafthttp/compat/traffic"
+	"github.com/seed-4d73690b/rafthttp/compat/v36/drive"
+)
+
+// TestSnapshots: databases up to 256 MiB, byte for byte. The sender is told of success once, the receiver's raft once, and
+// the database is on disk by then.
+func TestSnapshots(t *testing.T) {
+	plainAndTLS(t, all, func(t *testing.T, p pairing, files *drive.TLS) {
+		a, b := connect(t, p, withTLS(files))
+		sizes := []int64{0, 1, 1 << 20}
+		switch plain37 := p == mixed[0] && files == nil; {
+		case plain37, slices.Contains(mixed, p) && !raceDetector:
+			sizes = append(sizes, 256<<20)
+		case slices.Contains(mixed, p):
+			sizes = append(sizes, 16<<20)
+		}
+		inBothDirections(t, a, b, func(t *testing.T, from, to *end) {
+			for i, size := range sizes {
+				t.Run(fmt.Sprint(size), func(t *testing.T) {
+					transfer(t, from, to, uint64(1000+i), size)
+				})
+			}
+		})
+	})
+}
+
+// TestSnapshotToUnknownReceiver: a snapshot for who has us neither as a peer nor as a remote, as a new member's.
+func TestSnapshotToUnknownReceiver(t *testing.T) {
+	for _, p := range all {
+		for _, kinds := range p.directions() {
+			t.Run("from-"+string(kinds[0])+"-to-"+string(kinds[1]), func(t *testing.T) {
+				from, to := start(t, kinds[0], 1), start(t, kinds[1], 2)
+				from.AddPeer(to.ID(), to.URL())
+				transfer(t, from, to, 1000, 1<<20)
+			})
+		}
+	}
+}
+
+// transfer sends one snapshot and checks everything that comes of it.
+func transfer(t *testing.T, from, to *end, index uint64, size int64) {
+	t.Helper()
+	from.Reset()
+	to.Reset()
+	db := drive.Database{Seed: index, Size: size}
+	head := traffic.SnapshotMessage(from.ID(), to.ID(), index, 3)
+	sent := proto.CloneOf(head) // the transport owns what it is given
+	closed := from.SendSnapshot(head, member.Source{Generated: db})
+
+	require.True(t, <-closed)
+	got := await(t, to, 1)
+	require.Len(t, got, 1)
+	require.Truef(t, alike(from, to, sent, got[0]), "want %v\ngot %v", sent, got[0])
+	saved := member.DatabasePath(to.dir, index)
+	requireDatabase(t, db, saved)
+	require.NoError(t, os.Remove(saved))
+	eventually(t, from, func(s *member.Seen) bool { return len(s.Snapshots) > 0 })
+	from.Recorder.Look(func(s *member.Seen) {
+		require.Equal(t, []member.SnapshotReport{{Peer: to.ID(), Status: raft.SnapshotFinish}}, s.Snapshots)
+	})
+}
+
+// requireDatabase requires that the file has the bytes of db and no others.
+func requireDatabase(t *testing.T, db drive.Database, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	info, err := f.Stat()
+	require.NoError(t, err)
+	require.Equal(t, db.Size, info.Size())
+	want, got := make([]byte, 1<<20), make([]byte, 1<<20)
+	generated := db.Reader()
+	for at := int64(0); at < db.Size; {
+		n, err := io.ReadFull(f, got)
+		if err != io.ErrUnexpectedEOF {
+			require.NoError(t, err)
+		}
+		_, err = io.ReadFull(generated, want[:n])
+		require.NoError(t, err)
+		require.Truef(t, bytes.Equal(want[:n], got[:n]), "the database differs within the MiB from byte %d", at)
+		at += int64(n)
+	}
+}
