@@ -33,10 +33,14 @@ func checkDecode(t *testing.T, b []byte) {
 	}
 	got, err := wire.UnmarshalMessage(b, noLimits)
 	check("contiguous", got, err)
-	got, err = wire.ReadMessage(wire.NewReader(iotest.OneByteReader(bytes.NewReader(b))), uint64(len(b)), noLimits)
+	slowly := iotest.OneByteReader
+	if len(b) > 10_000 {
+		slowly = iotest.HalfReader
+	}
+	got, err = wire.ReadMessage(wire.NewReader(slowly(bytes.NewReader(b))), uint64(len(b)), noLimits)
 	check("read", got, err)
 	for _, large := range []uint64{0, 16} {
-		r := wire.NewReader(iotest.OneByteReader(bytes.NewReader(b)))
+		r := wire.NewReader(slowly(bytes.NewReader(b)))
 		got, err = wire.ReadMessageByFields(r, uint64(len(b)), large, noLimits)
 		check("by fields", got, err)
 	}
@@ -127,6 +131,20 @@ func TestDecodeAsProto(t *testing.T) {
 		{"bad metadata", field(9, field(2, []byte{0x10}))},
 		{"bad snapshot", field(9, []byte{0x0a, 0x02, 0x01})},
 		{"bad response", field(14, []byte{0x10})},
+		{"100 levels of responses", nest(100, field(7, uintField(2, 1)))},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { checkDecode(t, tt.b) })
+	}
+}
+
+// TestNesting has the last level that proto takes, and the first it does not, of
+// each kind.
+func TestNesting(t *testing.T) {
+	tests := []struct {
+		name string
+		b    []byte
+	}{
 		{"9999 levels of responses", nest(9999, nil)},
 		{"10000 levels of responses", nest(10000, nil)},
 		{"an entry at level 10000", nest(9998, field(7, uintField(2, 1)))},
@@ -137,7 +155,16 @@ func TestDecodeAsProto(t *testing.T) {
 		{"a ConfState at level 10000", nest(9996, confState())},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { checkDecode(t, tt.b) })
+		t.Run(tt.name, func(t *testing.T) {
+			want := proto.Unmarshal(tt.b, &raftpb.Message{})
+			_, err := wire.UnmarshalMessage(tt.b, noLimits)
+			require.Equal(t, want == nil, err == nil)
+			if err != nil {
+				require.ErrorIs(t, err, wire.ErrMalformed)
+			}
+			_, err = wire.ReadMessageByFields(wire.NewReader(bytes.NewReader(tt.b)), uint64(len(tt.b)), 0, noLimits)
+			require.Equal(t, want == nil, err == nil)
+		})
 	}
 }
 

@@ -233,7 +233,8 @@ func (d *plainMsgAppV2) entries() (*raftpb.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if count > 1<<22 { // so many pass the limit for memory
+	empty := wire.MemorySize(msgApp(0, 0, 1, 0)) - wire.MemorySize(msgApp(0, 0, 0, 0))
+	if count > 512<<20/uint64(empty) {
 		return nil, wire.ErrExceedSizeLimit
 	}
 	for range count {

@@ -48,7 +48,7 @@ func checkMessage(t *testing.T, m *raftpb.Message) {
 
 func TestRandomMessages(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for range 300 {
+	for range 150 {
 		checkMessage(t, randomMessage(rng))
 	}
 }

@@ -25,7 +25,7 @@ func sampleStreams() []*raftpb.Message {
 	rng := rand.New(rand.NewPCG(11, 12))
 	ms := []*raftpb.Message{
 		msgApp(1, 0, 1, 64), nil, msgApp(1, 1, 64, 1024), msgApp(1, 65, 0, 0), msgApp(1, 65, 2, 5000),
-		msgApp(2, 67, 1, 3<<20+17), msgApp(2, 68, 3, 100), nil, msgApp(2, 71, 700, 10), msgApp(2, 771, 5, 100_000),
+		msgApp(2, 67, 1, 1<<20+17), msgApp(2, 68, 3, 100), nil, msgApp(2, 71, 700, 10), msgApp(2, 771, 5, 100_000),
 		msgApp(2, 700, 5, 1), msgApp(2, 705, 2, 1),
 	}
 	for range 30 {
