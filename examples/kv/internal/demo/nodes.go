@@ -26,6 +26,10 @@ const (
 	founders  = 3
 	allNodes  = 4
 	pollEvery = 20 * time.Millisecond
+
+	// keepEntries is how much of the log a compaction keeps: so little that even
+	// a small load leaves the fourth member nothing but a snapshot.
+	keepEntries = "100"
 )
 
 // node is one member: a process of its own.
@@ -116,7 +120,7 @@ func (ns *nodes) start(n *node, flags ...string) error {
 	}
 	defer logFile.Close() // the process has its own
 	args := []string{"serve", "-id", fmt.Sprint(n.id), "-data-dir", filepath.Join(n.dir, "data"),
-		"-peer-url", n.peerURL, "-client-url", n.clientURL}
+		"-peer-url", n.peerURL, "-client-url", n.clientURL, "-keep-entries", keepEntries}
 	cmd := exec.Command(self, slices.Concat(args, n.tls, flags)...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = procAttr()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"text/tabwriter"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp"
 )
 
 // printTable prints what was measured, and what the members' transports have
@@ -28,7 +30,7 @@ func (d *demo) printTable(ctx context.Context) error {
 }
 
 func (d *demo) printCounters(ctx context.Context) error {
-	fmt.Fprintf(d.out, "\nConnections between members, as each sees them (since it was started):\n")
+	fmt.Fprintf(d.out, "\nWhat the members that are left have sent (→) and received (←) since they were started:\n")
 	tab := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tab, "member\tpeer\tRTT\tlane\tmessages\tMiB\tdropped\t")
 	for _, n := range d.nodes.running() {
@@ -41,10 +43,20 @@ func (d *demo) printCounters(ctx context.Context) error {
 				if l.Messages == 0 && l.Dropped == 0 {
 					continue
 				}
-				fmt.Fprintf(tab, "%d\t%d\t%s\t%s\t%s\t%.1f\t%d\t\n", n.id, uint64(p.ID), p.RTT.Round(10*time.Microsecond),
-					l.Name, count(int(l.Messages)), float64(l.Bytes)/(1<<20), l.Dropped)
+				fmt.Fprintf(tab, "%d\t%s %d\t%s\t%s\t%s\t%.1f\t%d\t\n", n.id, direction(l), uint64(p.ID),
+					p.RTT.Round(10*time.Microsecond), l.Name, count(int(l.Messages)), float64(l.Bytes)/(1<<20), l.Dropped)
 			}
 		}
 	}
 	return tab.Flush()
+}
+
+// direction tells the lanes to a peer from those from it.
+func direction(l rafthttp.LaneStatus) string {
+	switch l.Name {
+	case "control", "append", "proposal":
+		return "←"
+	default:
+		return "→"
+	}
 }
