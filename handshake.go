@@ -40,21 +40,31 @@ func (v version) less(w version) bool {
 // parseVersion reads a semantic version: major.minor.patch, which may be
 // followed by a pre-release (-) and metadata (+).
 func parseVersion(s string) (version, error) {
-	core, _, _ := strings.Cut(s, "+")
-	core, _, _ = strings.Cut(core, "-")
+	rest, metadata, _ := strings.Cut(s, "+")
+	core, preRelease, _ := strings.Cut(rest, "-")
 	parts := strings.Split(core, ".")
-	if len(s) > 128 || len(parts) != 3 {
-		return version{}, fmt.Errorf("not a semantic version: %.128q", s)
+	if len(s) > 128 || len(parts) != 3 || !isIdentifier(preRelease) || !isIdentifier(metadata) {
+		return version{}, notVersion(s)
 	}
 	var n [3]int
 	for i, p := range parts {
 		v, err := strconv.ParseUint(p, 10, 31)
 		if err != nil {
-			return version{}, fmt.Errorf("not a semantic version: %.128q", s)
+			return version{}, notVersion(s)
 		}
 		n[i] = int(v)
 	}
 	return version{n[0], n[1]}, nil
+}
+
+func notVersion(s string) error { return fmt.Errorf("not a semantic version: %.128q", s) }
+
+// isIdentifier reports whether s has only what may follow the numbers of a
+// semantic version.
+func isIdentifier(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '.' || r == '-')
+	})
 }
 
 // headerVersionOf reads a version header; an absent one means 2.0.0.
@@ -99,21 +109,30 @@ func (s *settings) checkRequest(h http.Header) error {
 	if server.less(s.minClusterVersion) || s.serverVersion.less(minimum) {
 		return ErrIncompatibleVersion
 	}
-	id := h.Get(headerClusterID)
-	if id == s.clusterID.String() {
-		return nil
-	}
-	if _, err := types.IDFromString(id); err != nil && id != "" {
-		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a hexadecimal id: %.64q", headerClusterID, id)}
-	}
-	return ErrClusterIDMismatch
+	return checkID(h, headerClusterID, s.clusterID, ErrClusterIDMismatch)
 }
 
-// from reads X-Server-From.
-func fromHeader(h http.Header) (types.ID, error) {
-	id, err := types.IDFromString(h.Get(headerFrom))
+// checkTo checks that a stream is meant for the local member (protocol: what the
+// handler checks, 5).
+func (s *settings) checkTo(h http.Header) error { return checkID(h, headerRaftTo, s.id, ErrToMismatch) }
+
+// checkID returns mismatch unless the header states the wanted id.
+func checkID(h http.Header, name string, want types.ID, mismatch error) error {
+	if id := h.Get(name); id == want.String() {
+		return nil
+	} else if id != "" {
+		if _, err := idHeader(h, name); err != nil {
+			return err
+		}
+	}
+	return mismatch
+}
+
+// idHeader reads a header that is the id of a member or a cluster.
+func idHeader(h http.Header, name string) (types.ID, error) {
+	id, err := types.IDFromString(h.Get(name))
 	if err != nil {
-		return 0, &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a hexadecimal id: %.64q", headerFrom, h.Get(headerFrom))}
+		return 0, &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a hexadecimal id: %.64q", name, h.Get(name))}
 	}
 	return id, nil
 }

@@ -107,7 +107,7 @@ func (q *request) check() (err error) {
 		return err
 	}
 	if q.r.Header.Get(headerFrom) != "" {
-		if q.from, err = fromHeader(q.r.Header); err != nil {
+		if q.from, err = idHeader(q.r.Header, headerFrom); err != nil {
 			return err
 		}
 	}
@@ -127,10 +127,16 @@ func (q *request) verify() error {
 
 // answer tells the requester err.
 func (q *request) answer(err error) {
+	if errors.Is(err, http.ErrAbortHandler) {
+		return // there is no one to tell
+	}
 	if failed := (*processError)(nil); errors.As(err, &failed) {
 		if wt, ok := failed.err.(interface{ WriteTo(http.ResponseWriter) }); ok {
 			wt.WriteTo(q.w)
 			return
+		}
+		if failed.drop {
+			q.w.Header().Set("Connection", "close")
 		}
 	}
 	if errors.Is(err, errBusy) {
@@ -152,7 +158,10 @@ func (q *request) logFailure(err error, code int) {
 }
 
 // processError is an error of Process.
-type processError struct{ err error }
+type processError struct {
+	err  error
+	drop bool // the connection is not to be used again
+}
 
 func (e *processError) Error() string { return "failed to process raft message: " + e.err.Error() }
 func (e *processError) Unwrap() error { return e.err }
@@ -194,8 +203,7 @@ func (q *request) servePost() error {
 	}
 	if err := q.raft.Process(q.ctx, m); err != nil {
 		// What is wrong with this message may be wrong with the connection.
-		q.w.Header().Set("Connection", "close")
-		return &processError{err}
+		return &processError{err, true}
 	}
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -243,8 +251,8 @@ func (q *request) serveStream() error {
 		}
 		return &badRequest{http.StatusNotFound, "error sender not found"}
 	}
-	if q.r.Header.Get(headerRaftTo) != q.id.String() {
-		return ErrToMismatch
+	if err := q.checkTo(q.r.Header); err != nil {
+		return err
 	}
 	q.w.Header().Set(headerVersion, q.serverVersionText)
 	if c, raw, err := q.hijack(kind); err == nil {
@@ -289,6 +297,8 @@ type progressReader struct {
 	release func() // takes the deadline away
 
 	mu sync.Mutex // makes extend and interrupt exclude each other
+
+	err error // what ended the body
 }
 
 func (b *progressReader) interrupt() {
@@ -310,12 +320,30 @@ func (b *progressReader) extend() error {
 
 // Read implements io.Reader.
 func (b *progressReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
 	if err := b.extend(); err != nil {
 		return 0, err
 	}
 	n, err := b.q.r.Body.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = causeOf(b.q.ctx, err)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended()
+	case err != nil:
+		// The server ends the request's context for any error, so that says nothing.
+		err = causeOf(b.q.engine.ctx, err)
 	}
+	b.err = err
 	return n, err
+}
+
+// ended takes the deadline away. From the end of the body on, the server reads
+// ahead to see the client go, and takes a deadline for that.
+func (b *progressReader) ended() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.q.ctx.Err() == nil {
+		_ = b.q.rc.SetReadDeadline(time.Time{})
+	}
 }

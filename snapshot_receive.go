@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"sync"
@@ -67,11 +68,15 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, src *wire
 		return fmt.Errorf("failed to save database snapshot: %w", err)
 	}
 	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.started)))
-	if q.ctx.Err() != nil {
+	// A database that is saved is of use even if the sender has gone meanwhile:
+	// the request's context does not matter any more, the transport's does.
+	ctx, cancel := context.WithTimeoutCause(q.engine.ctx, q.snapshotAnswerTimeout, ErrStalled)
+	defer cancel()
+	if ctx.Err() != nil {
 		return ErrStopped
 	}
-	if err := q.raft.Process(q.ctx, m); err != nil {
-		return &processError{err}
+	if err := q.raft.Process(ctx, m); err != nil {
+		return &processError{err, false}
 	}
 	return nil
 }

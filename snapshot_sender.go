@@ -42,8 +42,8 @@ type snapshotPace struct {
 func newSnapshotPace(s *settings) *snapshotPace {
 	chunk := snapshotChunk
 	if s.snapshotRate != rate.Inf {
-		// At least eight chunks in each read timeout of the receiver.
-		perChunk := float64(s.snapshotRate) * s.readTimeout.Seconds() / 8
+		// At least four chunks of each transfer in a read timeout of its receiver.
+		perChunk := float64(s.snapshotRate) * s.readTimeout.Seconds() / float64(4*s.maxSnapshots)
 		chunk = int(max(1, min(float64(snapshotChunk), perChunk)))
 	}
 	return &snapshotPace{
@@ -142,9 +142,11 @@ func (t *outgoingSnapshot) run() {
 	err := t.transfer(u)
 	<-t.pace.slots
 	if err != nil {
-		t.urls.unreachable(u)
-		t.activity.failed(err, true)
-		t.reportRemoved(err)
+		if !isReaderFailure(err) { // which is not the peer's
+			t.urls.unreachable(u)
+			t.activity.failed(err, true)
+			t.reportRemoved(err)
+		}
 		err = fmt.Errorf("snapshot %x to %s at %s: %w", t.index, t.peer, u.String(), err)
 	} else {
 		t.activity.postOK()
@@ -212,10 +214,10 @@ func (t *outgoingSnapshot) supervise(ctx context.Context, written, answered <-ch
 	for {
 		select {
 		case err := <-answered:
-			if err == nil && !joined {
-				err = errors.New("the receiver answered before the end of the snapshot")
+			if err != nil || joined {
+				return err, joined
 			}
-			return err, joined
+			return t.endOfWriting(ctx, written)
 		case err := <-written:
 			joined, written = true, nil
 			if err != nil {
@@ -239,9 +241,24 @@ func (t *outgoingSnapshot) supervise(ctx context.Context, written, answered <-ch
 	}
 }
 
+// endOfWriting waits for the writing goroutine once the receiver has answered
+// that it has the whole snapshot: the answer may be there before Write returns.
+func (t *outgoingSnapshot) endOfWriting(ctx context.Context, written <-chan error) (err error, joined bool) {
+	grace := time.NewTimer(readerGrace)
+	defer grace.Stop()
+	select {
+	case err := <-written:
+		return err, true
+	case <-grace.C:
+		return errors.New("the receiver answered before the end of the snapshot"), false
+	case <-ctx.Done():
+		return context.Cause(ctx), false
+	}
+}
+
 // refusal returns the answer that made the writing fail with err, if one came.
 func (t *outgoingSnapshot) refusal(ctx context.Context, answered <-chan error, err error) error {
-	if errors.Is(err, ErrSnapshotSize) || errors.Is(err, errSnapshotReader) {
+	if isReaderFailure(err) {
 		return err
 	}
 	grace := time.NewTimer(refusalGrace)
@@ -277,6 +294,10 @@ func (t *outgoingSnapshot) write(ctx context.Context, conn net.Conn, u url.URL) 
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Length", fmt.Sprint(int64(len(t.frame))+t.size))
 	h.Set("Connection", "close")
+	src := &exactReader{r: t.m.ReadCloser, left: t.size}
+	if err := src.begin(); err != nil {
+		return err
+	}
 	bw := bufio.NewWriterSize(conn, snapshotChunk)
 	fmt.Fprintf(bw, "POST %s HTTP/1.1\r\n", target.RequestURI())
 	if err := h.Write(bw); err != nil {
@@ -292,14 +313,16 @@ func (t *outgoingSnapshot) write(ctx context.Context, conn net.Conn, u url.URL) 
 		return err
 	}
 	t.moved.Add(1)
-	return t.writeDatabase(ctx, conn)
+	return t.writeDatabase(ctx, conn, src)
 }
 
-// writeDatabase copies the reader to conn, at the pace that is set. The last
+// writeDatabase copies src to conn, at the pace that is set. The last
 // bytes go out only once the reader has shown its end: a receiver must not take
 // a snapshot for whole that is not.
-func (t *outgoingSnapshot) writeDatabase(ctx context.Context, conn net.Conn) error {
-	src := &exactReader{r: t.m.ReadCloser, left: t.size}
+func (t *outgoingSnapshot) writeDatabase(ctx context.Context, conn net.Conn, src *exactReader) error {
+	if src.left == 0 {
+		return nil
+	}
 	buf := make([]byte, t.pace.chunk)
 	for {
 		n, err := src.Read(buf)
@@ -321,62 +344,4 @@ func (t *outgoingSnapshot) writeDatabase(ctx context.Context, conn net.Conn) err
 			return err
 		}
 	}
-}
-
-// errSnapshotReader marks errors of the application's reader.
-var errSnapshotReader = errors.New("reader of the snapshot failed")
-
-// exactReader reads exactly left bytes from r. Its errors are those of r, marked
-// with errSnapshotReader, and ErrSnapshotSize; a panic of r is an error.
-type exactReader struct {
-	r    io.Reader // nil: empty
-	left int64
-}
-
-func (e *exactReader) Read(p []byte) (n int, err error) {
-	if e.left == 0 {
-		return 0, e.end()
-	}
-	n, err = safeRead(e.r, p[:min(int64(len(p)), e.left)])
-	e.left -= int64(n)
-	if e.left == 0 {
-		if err := e.end(); !errors.Is(err, io.EOF) {
-			return 0, err // the bytes in p are held back
-		}
-		return n, io.EOF
-	}
-	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotSize, e.left)
-	} else if err != nil {
-		err = fmt.Errorf("%w: %w", errSnapshotReader, err)
-	}
-	return n, err
-}
-
-// end returns io.EOF if r is at its end.
-func (e *exactReader) end() error {
-	var one [1]byte
-	for {
-		n, err := safeRead(e.r, one[:])
-		switch {
-		case n > 0:
-			return fmt.Errorf("%w: it goes on behind its end", ErrSnapshotSize)
-		case errors.Is(err, io.EOF):
-			return io.EOF
-		case err != nil:
-			return fmt.Errorf("%w: %w", errSnapshotReader, err)
-		}
-	}
-}
-
-func safeRead(r io.Reader, p []byte) (n int, err error) {
-	if r == nil {
-		return 0, io.EOF
-	}
-	defer func() {
-		if v := recover(); v != nil {
-			n, err = 0, fmt.Errorf("panic in Read: %v", v)
-		}
-	}()
-	return r.Read(p)
 }

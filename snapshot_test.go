@@ -1,0 +1,278 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+func TestSnapshotArrivesWhole(t *testing.T) {
+	for _, size := range []int{0, 1, 64<<10 - 1, 64 << 10, 3<<20 + 17} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			store, err := snap.Open(dir)
+			require.NoError(t, err)
+			p := newPair(t, nil, receives(store))
+			data := randomBytes(size)
+			var saved atomic.Bool // before Process
+			p.b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+				path, err := store.DBFilePath(7)
+				saved.Store(err == nil && path != "")
+				p.b.raft.keep(m)
+				return nil
+			}
+			db := &database{Reader: bytes.NewReader(data)}
+			m := newSnapshot(db, int64(size))
+			p.a.SendSnapshot(m)
+			requireEnd(t, m, db, true, p.a.raft, raft.SnapshotFinish)
+			require.NoError(t, <-p.sent)
+
+			require.True(t, saved.Load(), "processed before it was saved")
+			require.Len(t, p.b.raft.received(), 1)
+			require.True(t, proto.Equal(m.Message, p.b.raft.received()[0]))
+			path, err := store.DBFilePath(7)
+			require.NoError(t, err)
+			got, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, got), "the database differs")
+		})
+	}
+}
+
+func TestSnapshotRefused(t *testing.T) {
+	fails := func(err error) func(*member) {
+		return func(b *member) { b.raft.process = func(context.Context, *raftpb.Message) error { return err } }
+	}
+	tests := []struct {
+		name    string
+		tune    func(*rafthttp.Transport)
+		prepare func(b *member)
+		code    int
+		is      error
+		errorC  bool
+	}{
+		{name: "no snapshotter", code: 501},
+		{name: "not saved", tune: receives(saver(func(io.Reader, uint64) (int64, error) { return 0, errors.New("disk full") })), code: 500},
+		{name: "not processed", tune: receives(savesAll), prepare: fails(errors.New("no")), code: 500},
+		{name: "own answer", tune: receives(savesAll), prepare: fails(teapot{}), code: 418},
+		{name: "removed", tune: receives(savesAll), prepare: fails(rafthttp.ErrMemberRemoved), is: rafthttp.ErrMemberRemoved, errorC: true},
+		{name: "other cluster", tune: func(tr *rafthttp.Transport) { tr.ClusterID = 0xbad }, is: rafthttp.ErrClusterIDMismatch},
+		{name: "too old", tune: func(tr *rafthttp.Transport) { tr.ServerVersion, tr.MinClusterVersion = "4.0.0", "4.0.0" }, is: rafthttp.ErrIncompatibleVersion},
+		{name: "stopped", prepare: func(b *member) { b.Stop() }, code: 503},
+	}
+	for _, size := range []int{10, 1 << 20} { // sent before the answer comes, or interrupted by it
+		for _, tc := range tests {
+			t.Run(tc.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					errorC := make(chan error, 1)
+					p := newPair(t, func(tr *rafthttp.Transport) { tr.ErrorC = errorC }, tc.tune)
+					if tc.prepare != nil {
+						tc.prepare(p.b)
+					}
+					db := &database{Reader: bytes.NewReader(randomBytes(size))}
+					m := newSnapshot(db, int64(size))
+					p.a.SendSnapshot(m)
+					requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+					err := <-p.sent
+					if tc.is != nil {
+						require.ErrorIs(t, err, tc.is)
+					} else {
+						var status *rafthttp.StatusError
+						require.ErrorAs(t, err, &status)
+						require.Equal(t, tc.code, status.Code)
+					}
+					if tc.errorC {
+						require.ErrorIs(t, <-errorC, rafthttp.ErrMemberRemoved)
+					}
+					require.Empty(t, errorC)
+				})
+			})
+		}
+	}
+}
+
+func TestSnapshotReaderFails(t *testing.T) {
+	cause := errors.New("bad sector")
+	data := func() io.Reader { return bytes.NewReader(randomBytes(100_000)) }
+	tests := []struct {
+		name   string
+		reader io.Reader
+		size   int64
+		is     error
+		text   string
+	}{
+		{"error", io.MultiReader(data(), iotest.ErrReader(cause)), 200_000, cause, ""},
+		{"error at once", iotest.ErrReader(cause), 10, cause, ""},
+		{"error instead of the end", io.MultiReader(data(), iotest.ErrReader(cause)), 100_000, cause, ""},
+		{"shorter", data(), 100_001, rafthttp.ErrSnapshotSize, "1 bytes early"},
+		{"empty", strings.NewReader(""), 1, rafthttp.ErrSnapshotSize, ""},
+		{"longer", data(), 99_999, rafthttp.ErrSnapshotSize, "behind"},
+		{"longer by chunks", data(), 64 << 10, rafthttp.ErrSnapshotSize, "behind"},
+		{"longer than nothing", strings.NewReader("x"), 0, rafthttp.ErrSnapshotSize, "behind"},
+		{"negative size", strings.NewReader("x"), -1, rafthttp.ErrSnapshotSize, "-1"},
+		{"panic", io.MultiReader(data(), readerFunc(func([]byte) (int, error) { panic("in Read") })), 200_000, nil, "in Read"},
+		{"nothing and no error", readerFunc(func([]byte) (int, error) { return 0, nil }), 10, io.ErrNoProgress, ""},
+		{"more than asked for", readerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), 10, nil, "invalid count"},
+		{"less than nothing", readerFunc(func([]byte) (int, error) { return -1, nil }), 10, nil, "invalid count"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var whole atomic.Int32
+				p := newPair(t, nil, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+					n, err := io.Copy(io.Discard, r)
+					if err == nil {
+						whole.Add(1)
+					}
+					return n, err
+				})))
+				time.Sleep(time.Second)
+				active := p.a.ActiveSince(2)
+				db := &database{Reader: tc.reader}
+				m := newSnapshot(db, tc.size)
+				p.a.SendSnapshot(m)
+				requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+				err := <-p.sent
+				if tc.is != nil {
+					require.ErrorIs(t, err, tc.is)
+				}
+				require.ErrorContains(t, err, tc.text)
+				require.Zero(t, whole.Load(), "the receiver took it for whole")
+				require.Empty(t, p.b.raft.received())
+				require.Equal(t, active, p.a.ActiveSince(2))
+			})
+		})
+	}
+}
+
+func TestSnapshotInterrupted(t *testing.T) {
+	tests := []struct {
+		name  string
+		event func(p *pair)
+		is    error
+	}{
+		{"network cut", func(p *pair) { p.net.Partition([]string{"a"}, []string{"b"}) }, rafthttp.ErrStalled},
+		{"link to the receiver cut", func(p *pair) { p.net.Link("a", "b").Cut() }, nil},
+		{"connection reset", func(p *pair) { p.net.Reset("a", "b") }, nil},
+		{"receiver crashed", func(p *pair) { p.net.Host("b").Crash() }, nil},
+		{"receiver stopped", func(p *pair) { p.b.Stop() }, nil},
+		{"RemovePeer", func(p *pair) { p.a.RemovePeer(2) }, rafthttp.ErrPeerRemoved},
+		{"RemoveAllPeers", func(p *pair) { p.a.RemoveAllPeers() }, rafthttp.ErrPeerRemoved},
+		{"Stop", func(p *pair) { go p.a.Stop() }, rafthttp.ErrStopped},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var saveErr error
+				p := newPair(t, nil, receives(saver(func(r io.Reader, _ uint64) (n int64, err error) {
+					n, saveErr = io.Copy(io.Discard, r)
+					return n, saveErr
+				})))
+				// The reader goes on forever, so that only the event can end it.
+				read := 0
+				var once sync.Once
+				db := &database{Reader: readerFunc(func(b []byte) (int, error) {
+					if read += len(b); read > 1<<20 {
+						once.Do(func() { tc.event(p) })
+					}
+					return len(b), nil
+				})}
+				m := newSnapshot(db, 1<<40)
+				p.a.SendSnapshot(m)
+				requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+				err := <-p.sent
+				require.Error(t, err)
+				if tc.is != nil {
+					require.ErrorIs(t, err, tc.is)
+				}
+				require.Error(t, saveErr, "the receiver still waits, or took it for whole")
+				require.Empty(t, p.b.raft.received())
+			})
+		})
+	}
+}
+
+func TestSnapshotStalls(t *testing.T) {
+	const timeout = 2 * time.Second
+	tests := []struct {
+		name     string
+		saver    func(release <-chan struct{}) saver
+		db       func(release <-chan struct{}) *database
+		min, max time.Duration
+	}{
+		{
+			name: "receiver reads nothing",
+			saver: func(release <-chan struct{}) saver {
+				return func(io.Reader, uint64) (int64, error) { <-release; return 0, errors.New("too late") }
+			},
+			min: timeout, max: timeout * 3 / 2,
+		},
+		{
+			name: "receiver does not answer",
+			saver: func(release <-chan struct{}) saver {
+				return func(r io.Reader, _ uint64) (int64, error) {
+					n, err := io.Copy(io.Discard, r)
+					<-release
+					return n, err
+				}
+			},
+			min: 20 * time.Second, max: 20 * time.Second,
+		},
+		{
+			name: "reader blocks until closed",
+			db:   func(<-chan struct{}) *database { return blockingReader(randomBytes(100_000)) },
+			min:  timeout, max: timeout * 3 / 2,
+		},
+		{
+			name: "reader blocks even when closed",
+			db: func(release <-chan struct{}) *database {
+				return &database{Reader: readerFunc(func([]byte) (int, error) { <-release; return 0, io.EOF })}
+			},
+			min: timeout, max: timeout*3/2 + time.Second,
+		},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				defer close(release)
+				s := savesAll
+				if tc.saver != nil {
+					s = tc.saver(release)
+				}
+				db := &database{Reader: bytes.NewReader(randomBytes(1 << 20))}
+				if tc.db != nil {
+					db = tc.db(release)
+				}
+				p := newPair(t, func(tr *rafthttp.Transport) {
+					tr.ReadTimeout, tr.SnapshotAnswerTimeout = timeout, 20*time.Second
+				}, receives(s))
+				m := newSnapshot(db, 1<<20)
+				start := time.Now()
+				p.a.SendSnapshot(m)
+				err := <-p.sent
+				require.ErrorIs(t, err, rafthttp.ErrStalled)
+				require.GreaterOrEqual(t, time.Since(start), tc.min)
+				require.LessOrEqual(t, time.Since(start), tc.max)
+				requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+			})
+		})
+	}
+}
