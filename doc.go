@@ -1,0 +1,168 @@
+// Package rafthttp carries the messages of go.etcd.io/raft/v3 between the
+// members of a cluster, over the wire that etcd's members speak.
+//
+// A [Transport] is one member's end of it. It serves the other members by an
+// http.Handler, sends what Send and SendSnapshot are given, and calls the
+// application's [Raft] with what arrives and with what could not be delivered.
+//
+// # Usage
+//
+// The application is a Raft; around a raft.Node it is four lines:
+//
+//	type server struct{ node raft.Node }
+//
+//	func (s *server) Process(ctx context.Context, m *raftpb.Message) error { return s.node.Step(ctx, m) }
+//	func (s *server) IsIDRemoved(id uint64) bool                            { return false } // ask the membership
+//	func (s *server) ReportUnreachable(id uint64)                           { s.node.ReportUnreachable(id) }
+//	func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)      { s.node.ReportSnapshot(id, st) }
+//
+// Make a transport, tell it who the other members are, and serve them:
+//
+//	t := &rafthttp.Transport{
+//		ID: 1, ClusterID: 0x1000, URLs: urls, // our own peer URLs
+//		Raft: s, Snapshotter: store, ErrorC: make(chan error, 1), TLSInfo: tlsInfo,
+//	}
+//	if err := t.Start(); err != nil {
+//		return err
+//	}
+//	defer t.Stop()
+//	t.AddPeer(2, []string{"https://10.0.0.2:2380"})
+//	t.AddPeer(3, []string{"https://10.0.0.3:2380"})
+//	ln, err := rafthttp.NewListener(urls[0], &tlsInfo)
+//	if err != nil {
+//		return err
+//	}
+//	defer ln.Close()
+//	go http.Serve(ln, t.Handler()) // or mount it on /raft and /raft/
+//
+// Then send from the Ready loop, once what the messages promise is durable:
+//
+//	case rd := <-s.node.Ready():
+//		save(rd.HardState, rd.Entries, rd.Snapshot)
+//		t.Send(rd.Messages)
+//		apply(rd.CommittedEntries) // a ConfChange ends in AddPeer, UpdatePeer or RemovePeer
+//		s.node.Advance()
+//	case err := <-t.ErrorC: // the local member was removed from the cluster
+//		return err
+//
+// A MsgSnap whose data is a database of its own goes through SendSnapshot
+// instead, as a [snap.Message]; the other side saves the database with its
+// Snapshotter, for which [snap.Store] is made, before Process sees the message.
+// The folder examples/kv is a whole server built this way.
+//
+// # Guarantees
+//
+// Send never blocks, does no I/O and calls nothing of Raft. Each message is
+// taken by exactly one lane, a queue bounded in messages and bytes, or it is
+// reported; what a lane has taken and cannot write is reported as well. Raft
+// learns of it by ReportUnreachable, once for any number of messages, and sends
+// again. A message that was written to a connection may still be lost with the
+// connection, so its loss is reported whatever was queued. Within one lane order
+// is kept, except on the pipeline, whose posts run four at a time.
+//
+// MsgApp goes over the msgapp stream, all else over the message stream. While a
+// stream is down MsgApp falls back to the message stream, and everything to the
+// pipeline, one post for each message; a MsgSnap given to Send always goes there.
+//
+// Received messages wait for Process in three lanes for each peer: control
+// (heartbeats, votes, responses), append, and proposal. Process may block on one
+// without holding up the others. A full append lane first slows its stream down
+// and then drops; the other two drop at once, as raft expects of a network.
+//
+// SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
+// one value from CloseNotify, however it ends, but for a transport that was
+// stopped before or not started: that one does not report. Process runs only
+// after the Snapshotter has saved the whole database.
+//
+// A peer is active from the first stream of it that is up, or the first post
+// that succeeds. A stream on which nothing arrives for ReadTimeout is closed and
+// dialled again, and link heartbeats keep an idle one alive. While any stream is
+// up, a failed post does not make the peer inactive.
+//
+// Stop waits until no goroutine of the transport runs and no callback will come,
+// so it must not be called from inside a callback, and Process has to return soon
+// after its context ended.
+//
+// # Limits
+//
+// Nothing that a peer sends is trusted. A declared length allocates at most
+// 1 MiB ahead of the bytes that arrived, MaxMessageBytes bounds a message both on
+// the wire and in memory, headers are parsed with errors, and bodies of answers
+// are read to 64 KiB. A bad peer loses its own connection and nothing else.
+// Everything that waits is bounded: queues, snapshots in flight, remotes, TLS
+// handshakes, and log lines: what repeats is logged once for each change of state.
+//
+// # Concurrency
+//
+// All methods of a Transport may be called concurrently, by any goroutine, also
+// from inside Process and under locks that callbacks take; only Stop may not.
+// Callbacks of Raft come from several goroutines at once, never from one that is
+// inside a method of the Transport. A peer costs two goroutines, one for each
+// stream that is read, and two more for connections that the peer reads; queues
+// have goroutines only while there is something in them, and posts and probes for
+// as long as their connections are kept.
+//
+// # Wire compatibility
+//
+// Members that run etcd 3.4 to 3.7, or anything on
+// go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp, are peers like any other:
+// endpoints, headers, both streams, posts, snapshots, probes, and status codes
+// are theirs. The names are upstream's too, so that code written for it compiles
+// after changing imports, with these differences: [snap.Message] is ours;
+// Snapshotter is an interface; there are no ServerStats and LeaderStats, use
+// Status or Observer; the connections' timeouts are fields of Transport.
+//
+// # Deviations from upstream
+//
+// What can be observed is what etcd 3.7's package does but for what follows, all
+// of it on purpose. Sending:
+//
+//   - Losses are reported from a goroutine of the transport and coalesced, never
+//     from inside Send. The end of a stream that the peer read reports it
+//     unreachable, even if nothing was queued.
+//   - Queues are bounded in bytes as well as in messages.
+//   - A message goes in the short form of the msgapp stream only if that carries
+//     all its fields; upstream's sender loses the others.
+//   - A stream that is down is dialled less and less often, down to once a
+//     second; upstream dials ten times a second for as long as it takes.
+//   - Proxies of the environment are not used between members.
+//   - A post that fails does not make a peer inactive while a stream is up.
+//
+// Receiving:
+//
+//   - Appends have a receive lane of their own beside proposals and the rest,
+//     and a full one slows the stream down before it drops.
+//   - ReadTimeout holds for streams: a silent peer is noticed. Upstream's has
+//     had no effect on the dialling side since etcd 3.5.
+//   - MaxMessageBytes holds for posts, and for the memory of a message.
+//   - Headers that do not parse, and a sender that differs from the one in the
+//     path of a stream, are answered 400; upstream panics at some.
+//   - An error of Process that is ErrMemberRemoved is answered 403.
+//   - After Stop, and before Start, every request but a probe is answered 503.
+//   - Data from the reading end of a stream closes it.
+//   - The answer of a stream ends with its connection instead of being chunked,
+//     where the connection can be taken over from the server (HTTP/1.1).
+//
+// Snapshots:
+//
+//   - SendSnapshot for a member that is no peer is reported as a failure;
+//     upstream only closes the message.
+//   - A transfer that stands still for ReadTimeout is ended, at both ends. The
+//     answer has SnapshotAnswerTimeout, a minute; upstream waits 5 s.
+//   - A reader longer or shorter than declared is a failure.
+//   - At most MaxSnapshots are sent, and received, at a time. The next to be sent
+//     waits, and fails over 16 for one peer; the next to be received is answered
+//     503.
+//   - Without a Snapshotter they are answered 501.
+//
+// Members:
+//
+//   - Start reports a field that cannot work by a [ConfigError]. A wrong URL given
+//     to AddPeer, AddRemote or UpdatePeer panics with and without a Logger.
+//   - There are at most 128 remotes. One that is not used for 10 minutes is
+//     dropped, as is one that becomes a peer; those learned from headers never
+//     displace those of AddRemote.
+//   - UpdatePeer moves live streams too, not only those dialled later.
+//   - VerifyPeer can bind certificates to member ids; a request that fails it is
+//     answered 401.
+package rafthttp
