@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -104,7 +103,7 @@ func TestBadCommandLine(t *testing.T) {
 			var out bytes.Buffer
 			err := run(t.Context(), tc.args, &out)
 			require.Error(t, err)
-			require.False(t, errors.Is(err, flag.ErrHelp))
+			require.NotErrorIs(t, err, flag.ErrHelp)
 			require.Contains(t, out.String()+err.Error(), tc.want)
 		})
 	}

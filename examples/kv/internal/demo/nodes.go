@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ const (
 	// a small load leaves the fourth member nothing but a snapshot.
 	keepEntries = "100"
 )
+
+var errExitedWell = errors.New("exit code 0")
 
 // node is one member: a process of its own.
 type node struct {
@@ -228,7 +231,7 @@ func (ns *nodes) await(ctx context.Context, what string, ok func() bool) error {
 		for _, n := range up {
 			select {
 			case <-n.exited:
-				return fmt.Errorf("member %d has ended (%v) while waiting for %s", n.id, n.err, what)
+				return fmt.Errorf("waiting for %s: member %d has ended: %w", what, n.id, cmp.Or(n.err, errExitedWell))
 			default:
 			}
 		}

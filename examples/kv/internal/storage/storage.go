@@ -17,6 +17,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -163,7 +164,7 @@ func openDB(path string, opts bolt.Options) (*bolt.DB, error) {
 	opts.NoFreelistSync = true
 	opts.NoStatistics = true
 	db, err := bolt.Open(path, 0o600, &opts)
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s is in use by another process", path)
 	}
 	return db, err

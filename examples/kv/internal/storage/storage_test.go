@@ -1,7 +1,6 @@
 package storage_test
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -379,6 +378,6 @@ func TestSnapshotReader(t *testing.T) {
 
 	require.NoError(t, r.Close())
 	_, err = r.Read(make([]byte, 1))
-	require.True(t, errors.Is(err, io.ErrClosedPipe), err)
+	require.ErrorIs(t, err, io.ErrClosedPipe)
 	require.NoError(t, s.Close()) // and nothing holds the old file any more
 }
