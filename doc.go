@@ -107,10 +107,11 @@
 // Members that run etcd 3.4 to 3.7, or anything on
 // go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp, are peers like any other:
 // endpoints, headers, both streams, posts, snapshots, probes, and status codes
-// are theirs. The names are upstream's too, so that code written for it compiles
-// after changing imports, with these differences: [snap.Message] is ours;
-// Snapshotter is an interface; there are no ServerStats and LeaderStats, use
-// Status or Observer; the connections' timeouts are fields of Transport.
+// are theirs; the tests run against 3.6 and 3.7. The names are upstream's too, so
+// that code written for it compiles after changing imports, with these
+// differences: [snap.Message] is ours; Snapshotter is an interface; there are no
+// ServerStats and LeaderStats, use Status or Observer; the timeouts of
+// connections are fields of Transport.
 //
 // # Deviations from upstream
 //
