@@ -92,7 +92,7 @@ type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 // client is the other end of one stream of a member, operated by hand.
 type client struct {
 	net.Conn
-	body   *bufio.Reader
+	body   io.Reader
 	header http.Header
 }
 
@@ -114,10 +114,9 @@ func requestStream(t *testing.T, dial dialFunc, m *member, kind string, from typ
 		"X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: %s\r\nX-Raft-To: %s\r\n\r\n",
 		rafthttp.RaftStreamPrefix, kind, from, from, testCluster, m.ID)
 	require.NoError(t, err)
-	br := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(br, nil)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
-	return &client{conn, br, resp.Header}, resp.StatusCode
+	return &client{conn, resp.Body, resp.Header}, resp.StatusCode
 }
 
 // dialLoopback dials for real.

@@ -1,0 +1,321 @@
+package rafthttp_test
+
+import (
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// drops counts what the observer of a member hears of messages lost.
+type drops struct{ n atomic.Int64 }
+
+func (d *drops) observe(tr *rafthttp.Transport) {
+	tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, _ error) { d.n.Add(int64(n)) }}
+}
+
+// startSender runs member 1 with a peer 2 that nobody is: the test dials its
+// streams.
+func startSender(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (*member, *drops) {
+	t.Helper()
+	lost := &drops{}
+	a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+		lost.observe(tr)
+		if tune != nil {
+			tune(tr)
+		}
+	})
+	a.AddPeer(2, silentHost(n, 2))
+	return a, lost
+}
+
+// streamMessage returns the i-th message that goes over a kind of stream.
+func streamMessage(kind string, i uint64, size int) *raftpb.Message {
+	if kind == "msgapp" {
+		return msgApp(2, 1, i, make([]byte, size))
+	}
+	m := heartbeat(2, 1, i)
+	m.Context = make([]byte, size)
+	return m
+}
+
+// TestReplacedConnectionsLoseNothingSilently has a peer that dials again and
+// again under load and reads all it gets: what it did not get was counted and
+// reported.
+func TestReplacedConnectionsLoseNothingSilently(t *testing.T) {
+	for _, kind := range []string{"message", "msgapp"} {
+		t.Run(kind, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				const sent = 2000
+				a, lost := startSender(t, n, nil)
+				n.Link("m1", "m2").SetBandwidth(20 << 20)
+				rng := rand.New(rand.NewPCG(5, 6))
+				var mu sync.Mutex
+				var got []*raftpb.Message
+				var readers sync.WaitGroup
+				dial := func() {
+					c := dialStream(t, n.Host("m2").DialContext, a, kind, 2)
+					readers.Go(func() {
+						ms, _ := c.read(kind, 2, 1)
+						mu.Lock()
+						defer mu.Unlock()
+						got = append(got, ms...)
+					})
+				}
+				dial()
+				synctest.Wait()
+				for i := range uint64(sent) {
+					a.Send([]*raftpb.Message{streamMessage(kind, i, rng.IntN(20<<10))})
+					if i%10 == 0 {
+						time.Sleep(time.Duration(rng.IntN(10)) * time.Millisecond)
+					}
+					if i%97 == 0 {
+						dial()
+					}
+				}
+				within(t, time.Minute, func() bool { return laneOf(a, 2, kind).Queued == 0 })
+				written := laneOf(a, 2, kind).Messages
+				require.EqualValues(t, sent, int64(written)+lost.n.Load(), "each is written or dropped")
+				require.NotZero(t, lost.n.Load(), "the test should have cut some writes")
+				require.NotZero(t, a.raft.unreachables(2))
+				a.Stop()
+				readers.Wait()
+
+				seen := map[uint64]bool{}
+				for _, m := range got {
+					require.False(t, seen[m.GetCommit()], "delivered twice: %d", m.GetCommit())
+					seen[m.GetCommit()] = true
+				}
+				require.GreaterOrEqual(t, len(seen), int(written))
+				require.GreaterOrEqual(t, len(seen)+int(lost.n.Load()), sent)
+			})
+		})
+	}
+}
+
+// TestLostConnectionIsReported: what was written to a connection may not have
+// been read, so the end of one is reported even if nothing was queued.
+func TestLostConnectionIsReported(t *testing.T) {
+	ends := map[string]func(*testing.T, *memnet.Network, *member, *client){
+		"closed by the peer": func(_ *testing.T, _ *memnet.Network, _ *member, c *client) { c.Close() },
+		"reset":              func(_ *testing.T, n *memnet.Network, _ *member, _ *client) { n.Reset("m1", "m2") },
+		"replaced": func(t *testing.T, n *memnet.Network, a *member, _ *client) {
+			dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a, lost := startSender(t, n, nil)
+				c := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				synctest.Wait()
+				for i := range uint64(5) {
+					a.Send([]*raftpb.Message{msgApp(2, 1, i, nil)})
+				}
+				within(t, time.Second, func() bool { return laneOf(a, 2, "msgapp").Messages == 5 })
+				require.Zero(t, a.raft.unreachables(2))
+				end(t, n, a, c)
+				within(t, time.Second, func() bool { return a.raft.unreachables(2) == 1 })
+				require.Zero(t, lost.n.Load())
+			})
+		})
+	}
+}
+
+// TestQueuedMessagesAreReported: a connection ends while messages wait for it.
+func TestQueuedMessagesAreReported(t *testing.T) {
+	ends := map[string]func(*memnet.Network, *member, *client){
+		"closed by the peer": func(_ *memnet.Network, _ *member, c *client) { c.Close() },
+		"cut":                func(n *memnet.Network, _ *member, _ *client) { n.Link("m1", "m2").Cut() },
+		"not read":           func(*memnet.Network, *member, *client) {},
+		"RemovePeer":         func(_ *memnet.Network, a *member, _ *client) { a.RemovePeer(2) },
+		"Stop":               func(_ *memnet.Network, a *member, _ *client) { a.Stop() },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				const sent = 1000
+				a, lost := startSender(t, n, nil)
+				c := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				synctest.Wait()
+				for i := range uint64(sent) { // far more than the window
+					a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 1000))})
+				}
+				start := time.Now()
+				end(n, a, c)
+				// What went into the window was progress.
+				within(t, 2*writeTimeout+time.Second, func() bool { return a.raft.unreachables(2) > 0 })
+				if strings.HasPrefix(name, "cut") || strings.HasPrefix(name, "not") {
+					require.GreaterOrEqual(t, time.Since(start), writeTimeout)
+				}
+				time.Sleep(time.Second)
+				n.Heal()
+				got, _ := c.read("msgapp", 2, 1)
+				if name != "closed by the peer" { // who does not read what was written
+					require.GreaterOrEqual(t, len(got)+int(lost.n.Load()), sent)
+				}
+				require.LessOrEqual(t, lost.n.Load(), int64(sent))
+				for i, m := range got {
+					require.EqualValues(t, i, m.GetIndex())
+				}
+				if a.Get(2) != nil {
+					require.EqualValues(t, sent, int64(laneOf(a, 2, "msgapp").Messages)+lost.n.Load())
+					require.False(t, laneOf(a, 2, "msgapp").Up)
+				}
+			})
+		})
+	}
+}
+
+func TestNewerConnectionReplacesTheOlder(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, _ := startSender(t, n, nil)
+		dial := n.Host("m2").DialContext
+		first, other := dialStream(t, dial, a, "message", 2), dialStream(t, dial, a, "msgapp", 2)
+		second := dialStream(t, dial, a, "message", 2)
+		require.Equal(t, time.Now(), first.ended(t))
+		a.Send([]*raftpb.Message{heartbeat(2, 1, 5)})
+		time.Sleep(10 * readTimeout)
+		a.Stop()
+		got, _ := second.read("message", 2, 1)
+		require.Len(t, got, 1)
+		require.EqualValues(t, 5, got[0].GetCommit())
+		_, err := other.read("msgapp", 2, 1)
+		require.Equal(t, io.EOF, err, "the other kind was left alone until Stop")
+	})
+}
+
+func TestTalkativeClientIsDropped(t *testing.T) {
+	tests := map[string]func(c *client) error{
+		"data":     func(c *client) error { _, err := c.Write([]byte("x")); return err },
+		"one more": func(c *client) error { _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); return err },
+	}
+	for name, talk := range tests {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a, _ := startSender(t, n, nil)
+				c := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				synctest.Wait()
+				require.True(t, laneOf(a, 2, "msgapp").Up)
+				require.NoError(t, talk(c))
+				synctest.Wait()
+				require.False(t, laneOf(a, 2, "msgapp").Up)
+				require.Equal(t, time.Now(), c.ended(t))
+			})
+		})
+	}
+}
+
+// basicWriter is a ResponseWriter as middleware makes it: there is no way to
+// hijack the connection below.
+type basicWriter struct{ w http.ResponseWriter }
+
+func (b basicWriter) Header() http.Header         { return b.w.Header() }
+func (b basicWriter) Write(p []byte) (int, error) { return b.w.Write(p) }
+func (b basicWriter) WriteHeader(code int)        { b.w.WriteHeader(code) }
+func (b basicWriter) Flush()                      { b.w.(http.Flusher).Flush() }
+
+// deadlineWriter is one that takes deadlines as well.
+type deadlineWriter struct{ basicWriter }
+
+func (d deadlineWriter) SetReadDeadline(t time.Time) error {
+	return http.NewResponseController(d.w).SetReadDeadline(t)
+}
+
+func (d deadlineWriter) SetWriteDeadline(t time.Time) error {
+	return http.NewResponseController(d.w).SetWriteDeadline(t)
+}
+
+var wrappers = map[string]func(http.ResponseWriter) http.ResponseWriter{
+	"hijacked":       func(w http.ResponseWriter) http.ResponseWriter { return w },
+	"basic":          func(w http.ResponseWriter) http.ResponseWriter { return basicWriter{w} },
+	"with deadlines": func(w http.ResponseWriter) http.ResponseWriter { return deadlineWriter{basicWriter{w}} },
+}
+
+// wrap changes the ResponseWriters of a simulated member, before its first
+// request. It returns how many stream handlers run.
+func wrap(m *member, f func(http.ResponseWriter) http.ResponseWriter) *atomic.Int32 {
+	running, h := new(atomic.Int32), m.server.Handler
+	m.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, rafthttp.RaftStreamPrefix) {
+			running.Add(1)
+			defer running.Add(-1)
+		}
+		h.ServeHTTP(f(w), r)
+	})
+	return running
+}
+
+func TestStreamsThroughResponseWriters(t *testing.T) {
+	for name, f := range wrappers {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+				running := wrap(a, f)
+				connect(t, a, b)
+				synctest.Wait()
+				if name == "hijacked" {
+					require.Zero(t, running.Load(), "the handler returns")
+				} else {
+					require.EqualValues(t, 2, running.Load())
+				}
+				for i := range uint64(50) {
+					a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 40<<10)), heartbeat(2, 1, i)})
+				}
+				within(t, time.Second, func() bool { return len(b.raft.received()) == 100 })
+				require.Zero(t, laneOf(a, 2, "pipeline").Messages)
+
+				b.Stop() // the client leaves
+				within(t, time.Second, func() bool { return running.Load() == 0 && !laneOf(a, 2, "msgapp").Up && !laneOf(a, 2, "message").Up })
+			})
+		})
+	}
+}
+
+// TestHandlerEndsWithItsStream: the handler of a stream that could not be
+// hijacked returns when the stream is replaced, when the peer is removed, and
+// with Stop.
+func TestHandlerEndsWithItsStream(t *testing.T) {
+	for name, f := range wrappers {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a, _ := startSender(t, n, nil)
+				running := wrap(a, f)
+				dial := n.Host("m2").DialContext
+				want := int32(1)
+				if name == "hijacked" {
+					want = 0
+				}
+				first := dialStream(t, dial, a, "msgapp", 2)
+				dialStream(t, dial, a, "msgapp", 2)
+				require.Equal(t, time.Now(), first.ended(t), "replaced")
+				synctest.Wait()
+				require.Equal(t, want, running.Load())
+
+				a.RemovePeer(2)
+				synctest.Wait()
+				require.Zero(t, running.Load(), "removed")
+				_, status := requestStream(t, dial, a, "msgapp", 2)
+				require.Equal(t, http.StatusNotFound, status)
+
+				a.AddPeer(2, silentHost(n, 2))
+				last := dialStream(t, dial, a, "msgapp", 2)
+				a.Stop()
+				require.Zero(t, running.Load(), "stopped")
+				require.Equal(t, time.Now(), last.ended(t))
+			})
+		})
+	}
+}
