@@ -1,0 +1,177 @@
+package rafthttp_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+const maxRemotes = 128
+
+// introduce has m learn of a member by a post that states its URLs.
+func introduce(t *testing.T, m *member, id types.ID, urls string) {
+	t.Helper()
+	body, err := proto.Marshal(heartbeat(m.ID, id, 1))
+	require.NoError(t, err)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, rafthttp.RaftPrefix, strings.NewReader(string(body)))
+	require.NoError(t, err)
+	r.Header.Set("X-Server-From", id.String())
+	r.Header.Set("X-Server-Version", "3.7.0")
+	r.Header.Set("X-Min-Cluster-Version", "3.0.0")
+	r.Header.Set("X-Etcd-Cluster-ID", testCluster.String())
+	r.Header.Set("X-PeerURLs", urls)
+	w := &statusWriter{header: http.Header{}}
+	m.server.Handler.ServeHTTP(w, r)
+	require.Equal(t, http.StatusNoContent, w.code)
+}
+
+// statusWriter is a ResponseWriter that keeps the status.
+type statusWriter struct {
+	header http.Header
+	code   int
+}
+
+func (a *statusWriter) Header() http.Header         { return a.header }
+func (a *statusWriter) WriteHeader(code int)        { a.code = code }
+func (a *statusWriter) Write(p []byte) (int, error) { return len(p), nil }
+
+// TestStrangerIsAnswered: a member that knows us, and that we do not know, gets
+// our messages to it.
+func TestStrangerIsAnswered(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		a.AddPeer(2, []string{b.url})
+		b.Send([]*raftpb.Message{heartbeat(1, 2, 9)})
+		within(t, time.Second, func() bool { return len(b.Status().Remotes) == 1 }) // from the stream that a dials
+		b.Send([]*raftpb.Message{heartbeat(1, 2, 10)})
+		within(t, time.Second, func() bool { return len(a.raft.received()) > 0 })
+		require.Equal(t, []types.ID{1}, b.Status().Remotes)
+		require.Nil(t, b.Get(1))
+		require.Zero(t, b.ActivePeers())
+	})
+}
+
+func TestRemotesAreBounded(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		url := silentHost(n, 2)
+		for i := range types.ID(100) {
+			a.AddRemote(1000+i, url)
+			time.Sleep(time.Millisecond)
+		}
+		for i := range types.ID(1000) {
+			introduce(t, a, 5000+i, url[0])
+			require.LessOrEqual(t, len(a.Status().Remotes), maxRemotes)
+		}
+		remotes := a.Status().Remotes
+		require.Len(t, remotes, maxRemotes)
+		for i := range types.ID(100) {
+			require.Contains(t, remotes, 1000+i, "added by the application")
+		}
+		for i := range types.ID(200) {
+			a.AddRemote(2000+i, url)
+			time.Sleep(time.Millisecond)
+		}
+		remotes = a.Status().Remotes
+		require.Len(t, remotes, maxRemotes)
+		for i := range types.ID(maxRemotes) {
+			require.Contains(t, remotes, 2000+200-1-i, "the youngest stay")
+		}
+		introduce(t, a, 9999, url[0])
+		require.NotContains(t, a.Status().Remotes, types.ID(9999), "no room for a stranger")
+	})
+}
+
+func TestRemotesExpire(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		for id := range types.ID(3) {
+			a.AddRemote(2+id, []string{b.url})
+		}
+		for range 5 {
+			time.Sleep(9 * time.Minute)
+			require.Contains(t, a.Status().Remotes, types.ID(2))
+			a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+		}
+		require.Equal(t, []types.ID{2}, a.Status().Remotes, "those that were not used are gone")
+		time.Sleep(10*time.Minute - time.Second)
+		require.Equal(t, []types.ID{2}, a.Status().Remotes)
+		within(t, 5*time.Second, func() bool { return len(a.Status().Remotes) == 0 })
+		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+		time.Sleep(time.Minute)
+		require.Len(t, b.raft.received(), 5)
+		require.Zero(t, a.raft.unreachables(2))
+	})
+}
+
+func TestRemoteBecomesPeer(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		n.Link("m1", "m2").Cut()
+		a.AddRemote(2, silentHost(n, 2))
+		a.Send([]*raftpb.Message{heartbeat(2, 1, 1), message(raftpb.MsgSnap, 2)})
+		synctest.Wait()
+		soon(t, func() { a.AddPeer(2, silentHost(n, 2)) })
+		require.Empty(t, a.Status().Remotes)
+		require.NotNil(t, a.Get(2))
+		within(t, time.Second, func() bool { return a.raft.unreachables(2) > 0 && len(a.raft.snapshotReports()) == 1 })
+		a.AddRemote(2, []string{refuse})
+		introduce(t, a, 2, refuse)
+		a.AddRemote(1, []string{refuse})
+		require.Empty(t, a.Status().Remotes, "neither a peer nor ourselves")
+	})
+}
+
+// TestRemoteMoves: the last URLs hold, but a stranger cannot redirect what the
+// application said.
+func TestRemoteMoves(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		reaches := func(want bool) {
+			t.Helper()
+			before := len(b.raft.received())
+			a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+			time.Sleep(time.Second)
+			require.Equal(t, want, len(b.raft.received()) == before+1)
+		}
+		wrong := "http://" + hostOf(9) + ":1"
+		n.Host(hostOf(9))
+		introduce(t, a, 2, wrong)
+		reaches(false)
+		require.Equal(t, 1, a.raft.unreachables(2))
+		introduce(t, a, 2, b.url)
+		reaches(true)
+		introduce(t, a, 2, wrong)
+		reaches(false)
+		a.AddRemote(2, []string{b.url})
+		reaches(true)
+		introduce(t, a, 2, wrong)
+		reaches(true)
+		a.AddRemote(2, []string{wrong})
+		reaches(false)
+	})
+}
+
+func TestFullPipelineOfARemote(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		n.Link("m1", "m2").Cut()
+		a.AddRemote(2, silentHost(n, 2))
+		for range 100 {
+			a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)})
+		}
+		synctest.Wait()
+		require.Len(t, a.raft.snapshotReports(), 100-64, "64 are held")
+		require.NotZero(t, a.raft.unreachables(2))
+	})
+}
