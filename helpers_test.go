@@ -97,7 +97,13 @@ func startMember(t *testing.T, id types.ID, tune func(*rafthttp.Transport)) *mem
 
 func startMemberOn(t *testing.T, ln net.Listener, id types.ID, tune func(*rafthttp.Transport)) *member {
 	t.Helper()
-	m := &member{raft: &recorder{}, url: "http://" + ln.Addr().String()}
+	return startMemberAt(t, ln, "http://"+ln.Addr().String(), id, tune)
+}
+
+// startMemberAt runs a member that is known by url.
+func startMemberAt(t *testing.T, ln net.Listener, url string, id types.ID, tune func(*rafthttp.Transport)) *member {
+	t.Helper()
+	m := &member{raft: &recorder{}, url: url}
 	m.Transport = &rafthttp.Transport{ID: id, ClusterID: testCluster, Raft: m.raft, URLs: types.MustNewURLs([]string{m.url})}
 	if tune != nil {
 		tune(m.Transport)
