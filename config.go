@@ -36,7 +36,11 @@ const (
 	maxSnapshotHeadBytes = 64 << 20 // message at the head of a snapshot body
 	maxAnswerBytes       = 64 << 10 // body of an answer
 	maxRedialInterval    = time.Second
+	minRedialSeconds     = 1e-3 // for a DialRetryFrequency that is infinite
+	maxRedialSeconds     = 3600 // for one that is next to zero
 	maxRemotes           = 128
+	maxPeerURLs          = 32      // that one member states
+	maxPeerURLsBytes     = 8 << 10 // of their header
 	remoteLifetime       = 10 * time.Minute
 	maxPeerSnapshots     = 16 // transfers to one peer, waiting or under way
 )
@@ -105,7 +109,7 @@ func (t *Transport) settings() (*settings, error) {
 		s.observer = *t.Observer
 	}
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
-	s.redialInterval = time.Duration(float64(time.Second) / float64(retry))
+	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 
 	sendBytes := orDefault(t.SendQueueBytes, defaultQueueBytes)
 	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes}
@@ -176,7 +180,7 @@ func (t *Transport) validate() error {
 		bad   bool
 	}{
 		{"DialTimeout", t.DialTimeout, t.DialTimeout < 0},
-		{"DialRetryFrequency", t.DialRetryFrequency, t.DialRetryFrequency < 0},
+		{"DialRetryFrequency", t.DialRetryFrequency, !(t.DialRetryFrequency >= 0)},
 		{"ReadTimeout", t.ReadTimeout, t.ReadTimeout < 0},
 		{"WriteTimeout", t.WriteTimeout, t.WriteTimeout < 0},
 		{"SendQueueMessages", t.SendQueueMessages, t.SendQueueMessages < 0},
@@ -184,7 +188,7 @@ func (t *Transport) validate() error {
 		{"ReceiveQueueMessages", t.ReceiveQueueMessages, t.ReceiveQueueMessages < 0},
 		{"ReceiveQueueBytes", t.ReceiveQueueBytes, t.ReceiveQueueBytes < 0},
 		{"MaxMessageBytes", t.MaxMessageBytes, t.MaxMessageBytes < 0},
-		{"SnapshotRateLimit", t.SnapshotRateLimit, t.SnapshotRateLimit < 0},
+		{"SnapshotRateLimit", t.SnapshotRateLimit, !(t.SnapshotRateLimit >= 0)},
 		{"MaxSnapshots", t.MaxSnapshots, t.MaxSnapshots < 0},
 		{"SnapshotAnswerTimeout", t.SnapshotAnswerTimeout, t.SnapshotAnswerTimeout < 0},
 	} {

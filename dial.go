@@ -53,6 +53,9 @@ type schemes struct{ *http.Transport }
 func (s schemes) RoundTrip(r *http.Request) (*http.Response, error) {
 	u, err := requestURL(*r.URL, r.URL.Path)
 	if err != nil {
+		if r.Body != nil {
+			r.Body.Close()
+		}
 		return nil, err
 	}
 	u.RawQuery = r.URL.RawQuery
@@ -89,7 +92,15 @@ func (d *dialer) connect(ctx context.Context, u url.URL) (net.Conn, error) {
 func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	return d.dial(ctx, network, addr)
+	conn, err := d.dial(ctx, network, addr)
+	if err != nil || d.verify == nil {
+		return conn, err
+	}
+	if err := d.verify(d.peer, nil); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("member at %s without a certificate: %w", addr, err)
+	}
+	return conn, nil
 }
 
 func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -184,6 +184,13 @@ func answerOf(err error) (code int, body string) {
 	if bad := (*badRequest)(nil); errors.As(err, &bad) {
 		return bad.code, bad.text
 	}
+	if failed := (*processError)(nil); errors.As(err, &failed) {
+		// Only what Raft says on purpose: a status means something to the sender.
+		if errors.Is(failed.err, ErrMemberRemoved) {
+			return http.StatusForbidden, err.Error()
+		}
+		return http.StatusInternalServerError, err.Error()
+	}
 	for _, a := range answers {
 		if errors.Is(err, a.err) {
 			if a.body == "" {

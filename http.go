@@ -62,8 +62,7 @@ type request struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	rc   *http.ResponseController
-	ctx  context.Context // ends with the client's patience, and with Stop
-	from types.ID        // 0: not stated
+	from types.ID // 0: not stated
 }
 
 // ServeHTTP implements http.Handler.
@@ -87,10 +86,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer e.leave()
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(e.ctx, func() { cancel(ErrStopped) })()
-	q := &request{engine: e, w: w, r: r, rc: http.NewResponseController(w), ctx: ctx}
+	q := &request{engine: e, w: w, r: r, rc: http.NewResponseController(w)}
 	err := q.check()
 	if err == nil {
 		err = h.serve(q)
@@ -170,6 +166,9 @@ func (e *processError) Unwrap() error { return e.err }
 // a peer (protocol: what the handler checks, 4 and 5).
 func (q *request) learn() error {
 	list := q.r.Header.Get(headerPeerURLs)
+	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
+		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)}
+	}
 	if list == "" || q.from == 0 || q.from == q.id || q.peerOf(q.from) != nil {
 		return nil
 	}
@@ -201,9 +200,16 @@ func (q *request) servePost() error {
 		}
 		p.activity.postOf()
 	}
-	if err := q.raft.Process(q.ctx, m); err != nil {
+	// Not the request's context: behind a listener with read deadlines that ends
+	// on a client that waits patiently.
+	ctx, cancel := context.WithTimeoutCause(q.ctx, q.postTimeout(), ErrStalled)
+	defer cancel()
+	if err := q.raft.Process(ctx, m); err != nil {
 		// What is wrong with this message may be wrong with the connection.
 		return &processError{err, true}
+	}
+	if q.r.Context().Err() != nil {
+		q.w.Header().Set("Connection", "close") // it would fail the next post
 	}
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -279,12 +285,16 @@ func streamOf(p string) (streamKind, error) {
 // with the transport.
 func (q *request) body() *progressReader {
 	b := &progressReader{q: q}
-	b.release = func() {}
-	if stop := context.AfterFunc(q.ctx, b.interrupt); stop != nil {
-		b.release = func() {
-			if stop() {
-				_ = q.rc.SetReadDeadline(time.Time{})
-			}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(q.ctx, func() {
+		defer close(interrupted)
+		b.interrupt()
+	})
+	b.release = func() {
+		// A body that was not read to its end keeps the deadline: the server reads
+		// on for a while, and sets its own for the next request.
+		if !stop() {
+			<-interrupted // the handler must not return while its response is in use
 		}
 	}
 	return b
@@ -294,7 +304,7 @@ func (q *request) body() *progressReader {
 // timeout fails, as does one during Stop.
 type progressReader struct {
 	q       *request
-	release func() // takes the deadline away
+	release func() // waits until the request is no longer in use
 
 	mu sync.Mutex // makes extend and interrupt exclude each other
 
@@ -332,7 +342,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 		b.ended()
 	case err != nil:
 		// The server ends the request's context for any error, so that says nothing.
-		err = causeOf(b.q.engine.ctx, err)
+		err = causeOf(b.q.ctx, err)
 	}
 	b.err = err
 	return n, err

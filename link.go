@@ -2,6 +2,7 @@ package rafthttp
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 // link is what everything that talks to one member shares. Its fields do not
@@ -43,6 +45,8 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 	// Below a stock listener an idle connection dies after its read timeout;
 	// ours is gone before that, and no post meets a connection half dead.
 	l.posts = l.dialer.newHTTPTransport(s.readTimeout / 2)
+	l.posts.DialContext = l.joined(l.posts.DialContext)
+	l.posts.DialTLSContext = l.joined(l.posts.DialTLSContext)
 	l.activity = &activity{log: l.log, timeout: s.readTimeout, changed: l.observeActivity}
 	return l
 }
@@ -74,6 +78,29 @@ func (l *link) end(cause error) {
 	defer l.spawning.Unlock()
 	l.cancel(cause)
 }
+
+// joined returns dial as a part of the link: net/http goes on dialling for a
+// request that has ended, and would do so after the link's end.
+func (l *link) joined(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		l.spawning.Lock()
+		if l.ctx.Err() != nil {
+			l.spawning.Unlock()
+			return nil, l.cause()
+		}
+		l.wg.Add(1)
+		l.spawning.Unlock()
+		defer l.wg.Done()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(l.ctx, func() { cancel(l.cause()) })()
+		return dial(ctx, network, addr)
+	}
+}
+
+// newLineLimit bounds the log lines about connections that come and go: ten in
+// a row, then ten a minute.
+func newLineLimit() *rate.Limiter { return rate.NewLimiter(rate.Every(6*time.Second), 10) }
 
 // join waits until nothing of the link runs and no callback of it will come.
 // The link's context has ended and its lanes are closed.

@@ -19,6 +19,9 @@ import (
 // maxHandshakes bounds the TLS handshakes that one listener has under way.
 const maxHandshakes = 256
 
+// acceptPause is how long a listener rests after Accept failed for the moment.
+const acceptPause = 50 * time.Millisecond
+
 // NewListener listens on a peer URL: http, https, unix or unixs. For https and
 // unixs tlsInfo must name a certificate, and a client is held to it as etcd
 // does: certificate authority, revocation list, allowed names, and unless
@@ -192,7 +195,7 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	}
 	if !info.SkipClientSANVerify {
 		cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			return withSANCheck(tl.ctx, cfg, hello.Conn.RemoteAddr()), nil
+			return withSANCheck(hello.Context(), cfg, hello.Conn.RemoteAddr()), nil
 		}
 	}
 	tl.ctx, tl.cancel = context.WithCancel(context.Background())
@@ -205,6 +208,9 @@ func (l *tlsListener) acceptLoop() {
 	slots := make(chan struct{}, maxHandshakes)
 	for {
 		c, err := l.Listener.Accept()
+		if err != nil && l.retryAfter(err) {
+			continue
+		}
 		if err != nil {
 			l.err = err
 			return
@@ -219,6 +225,23 @@ func (l *tlsListener) acceptLoop() {
 			defer func() { <-slots }()
 			l.handshake(tls.Server(c, l.config))
 		})
+	}
+}
+
+// retryAfter waits a moment after an error that passes, such as one for want of
+// file descriptors, and reports whether to go on.
+func (l *tlsListener) retryAfter(err error) bool {
+	var passing interface{ Temporary() bool }
+	if !errors.As(err, &passing) || !passing.Temporary() {
+		return false
+	}
+	t := time.NewTimer(acceptPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-l.ctx.Done():
+		return false
 	}
 }
 

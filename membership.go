@@ -47,14 +47,15 @@ func (t *Transport) AddPeer(id types.ID, urls []string) {
 	if e.peerOf(id) != nil {
 		return
 	}
-	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
-		e.wg.Go(old.join)
-	}
 	p := newPeer(e.settings, e.pace, id, us)
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.peers.Store(&peers)
 	p.start()
+	// After the peer is there: a message that is sent meanwhile finds one of them.
+	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
+		e.wg.Go(old.join)
+	}
 	p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
 }
 

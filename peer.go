@@ -96,11 +96,10 @@ func (p *peer) send(m *raftpb.Message) {
 			p.lose(ln, []item{it}, ErrQueueFull)
 			return
 		case down:
-			if m.GetType() == raftpb.MsgSnap {
-				return // the pipeline is down only when the peer is gone
-			}
+			// The next one; the pipeline is down only when the peer is gone.
 		}
 	}
+	p.lose(p.pipeline.lane, []item{it}, p.cause())
 }
 
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m, p.paused.Load()) }
@@ -118,12 +117,12 @@ func (p *peer) attachOutgoingConn(c *outgoingConn) bool { return p.writers[c.kin
 func (p *peer) activeSince() time.Time { return p.activity.activeSince() }
 
 // receive sorts what a stream brought into the receive lanes.
-func (p *peer) receive(items []item, wait time.Duration) {
+func (p *peer) receive(items []item, wait time.Duration) (roomy bool) {
 	if p.paused.Load() {
 		p.drop(p.receivers.of(items[0].m.GetType()).lane, len(items), ErrPaused)
-		return
+		return true
 	}
-	p.receivers.receive(items, wait)
+	return p.receivers.receive(items, wait)
 }
 
 // Pause implements Pausable.

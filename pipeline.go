@@ -51,7 +51,7 @@ func (p *pipeline) work() {
 // deliver posts one message and tells everyone concerned how it went.
 func (p *pipeline) deliver(it item) {
 	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
-	err := p.post(body)
+	err := p.post(body, it.m.GetType())
 	if err != nil {
 		p.activity.failed(err, true)
 		p.reportRemoved(err)
@@ -67,7 +67,7 @@ func (p *pipeline) deliver(it item) {
 }
 
 // post sends one body to the peer's current URL (protocol: endpoints).
-func (p *pipeline) post(body []byte) error {
+func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	ctx, cancel := context.WithTimeoutCause(p.ctx, p.postTimeout(), ErrStalled)
 	defer cancel()
 	u := p.urls.pick()
@@ -81,9 +81,12 @@ func (p *pipeline) post(body []byte) error {
 	}
 	req.Header = p.requestHeader()
 	req.Header.Set("Content-Type", "application/protobuf")
-	// Raft takes a message twice without harm. With this key present, and not
-	// sent, net/http repeats a post that met a connection the peer was closing.
-	req.Header["Idempotency-Key"] = nil
+	if t != raftpb.MsgProp {
+		// Raft takes a message twice without harm, but a proposal would be appended
+		// twice. With this key present, and not sent, net/http repeats a post that
+		// met a connection the peer was closing.
+		req.Header["Idempotency-Key"] = nil
+	}
 	resp, err := p.posts.RoundTrip(req)
 	if err == nil {
 		err = answerError(resp, http.StatusNoContent)

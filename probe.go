@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,6 +38,7 @@ type probe struct {
 	rtt     time.Duration // smoothed; 0: not measured yet
 	offset  time.Duration // the peer's clock minus ours
 	warned  bool          // of offset
+	warning quiet
 }
 
 func (p *probe) result() (rtt, offset time.Duration) {
@@ -73,7 +75,7 @@ func (p *probe) measured(rtt, offset time.Duration, log *zap.Logger) {
 	}
 	p.offset = offset
 	bad := offset.Abs() > maxClockOffset
-	if bad && !p.warned {
+	if bad && !p.warned && p.warning.due(time.Now()) {
 		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", offset), zap.Duration("rtt", rtt))
 	}
 	p.warned = bad
@@ -91,7 +93,8 @@ func (p *peer) probePeer() {
 func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.readTimeout)
 	defer cancel()
-	target, err := requestURL(p.urls.pick(), ProbingPrefix)
+	u := p.urls.pick()
+	target, err := requestURL(u, ProbingPrefix)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -102,12 +105,19 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	start := time.Now()
 	resp, err := p.posts.RoundTrip(req)
 	if err != nil {
+		p.urls.unreachable(u)
 		return 0, 0, err
 	}
 	defer resp.Body.Close()
+	if err := answerError(resp, http.StatusOK); err != nil {
+		return 0, 0, err
+	}
 	var answer probeAnswer
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswerBytes)).Decode(&answer); err != nil {
 		return 0, 0, fmt.Errorf("probing answer: %w", err)
+	}
+	if !answer.OK || answer.Now.IsZero() {
+		return 0, 0, errors.New("probing answer: the peer is not well")
 	}
 	rtt = time.Since(start)
 	return rtt, answer.Now.Sub(start.Add(rtt / 2)), nil

@@ -55,8 +55,8 @@ func (r *receiver) process(it item) {
 }
 
 // offer gives items to the lane, waiting up to wait for room, and drops what
-// finds none.
-func (r *receiver) offer(items []item, wait time.Duration) {
+// finds none. It reports whether all found room.
+func (r *receiver) offer(items []item, wait time.Duration) bool {
 	rest := items
 	if wait > 0 {
 		rest = r.lane.offerWait(r.ctx, rest, wait)
@@ -72,6 +72,7 @@ func (r *receiver) offer(items []item, wait time.Duration) {
 	if dropped > 0 {
 		r.drop(r.lane, dropped, ErrQueueFull)
 	}
+	return dropped == 0
 }
 
 func (r *receiver) close() {
@@ -102,8 +103,10 @@ func (r *receivers) of(t raftpb.MessageType) *receiver {
 	}
 }
 
-// receive sorts items into the lanes; only a full append lane waits.
-func (r *receivers) receive(items []item, wait time.Duration) {
+// receive sorts items into the lanes; only a full append lane waits. It reports
+// whether that had room for all.
+func (r *receivers) receive(items []item, wait time.Duration) bool {
+	roomy := true
 	for len(items) > 0 {
 		to := r.of(items[0].m.GetType())
 		n := 1
@@ -111,12 +114,16 @@ func (r *receivers) receive(items []item, wait time.Duration) {
 			n++
 		}
 		if to == r.appends {
-			to.offer(items[:n], wait)
+			roomy = to.offer(items[:n], wait) && roomy
+			if !roomy {
+				wait = 0
+			}
 		} else {
 			to.offer(items[:n], 0)
 		}
 		items = items[n:]
 	}
+	return roomy
 }
 
 func (r *receivers) all() [3]*receiver {

@@ -92,8 +92,12 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 		return false
 	}
 	it := newItem(m)
-	if r.pipeline.lane.offer(it) == full {
+	switch r.pipeline.lane.offer(it) {
+	case accepted:
+	case full:
 		r.lose(r.pipeline.lane, []item{it}, ErrQueueFull)
+	case down:
+		r.lose(r.pipeline.lane, []item{it}, r.cause())
 	}
 	return true
 }

@@ -62,7 +62,7 @@ func (q *request) serveSnapshot() error {
 func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, src *wire.Reader) error {
 	log := q.log.With(zap.String("remote-peer-id", q.from.String()), zap.Uint64("snapshot-index", t.index.Load()))
 	log.Info("receiving database snapshot", zap.Int64("bytes", t.total.Load()))
-	n, err := q.snapshotter.SaveDBFrom(&countingReader{r: src, n: &t.bytes}, t.index.Load())
+	n, err := q.snapshotter.SaveDBFrom(&countingReader{r: src, t: t}, t.index.Load())
 	if err != nil {
 		log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
 		return fmt.Errorf("failed to save database snapshot: %w", err)
@@ -70,7 +70,7 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, src *wire
 	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.started)))
 	// A database that is saved is of use even if the sender has gone meanwhile:
 	// the request's context does not matter any more, the transport's does.
-	ctx, cancel := context.WithTimeoutCause(q.engine.ctx, q.snapshotAnswerTimeout, ErrStalled)
+	ctx, cancel := context.WithTimeoutCause(q.ctx, q.snapshotAnswerTimeout, ErrStalled)
 	defer cancel()
 	if ctx.Err() != nil {
 		return ErrStopped
@@ -81,15 +81,25 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, src *wire
 	return nil
 }
 
+// countingReader is the database, and knows its length where the sender declared
+// it.
 type countingReader struct {
 	r *wire.Reader
-	n *atomic.Int64
+	t *incomingSnapshot
+}
+
+// Len returns how many bytes are still to come, below 0 if that is not known.
+func (c *countingReader) Len() int64 {
+	if total := c.t.total.Load(); total >= 0 {
+		return total - c.t.bytes.Load()
+	}
+	return -1
 }
 
 // Read implements io.Reader.
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
+	c.t.bytes.Add(int64(n))
 	return n, err
 }
 

@@ -72,7 +72,7 @@ func newSnapshotSender(l *link, pace *snapshotPace) *snapshotSender {
 func (s *snapshotSender) send(m *snap.Message, paused bool) bool {
 	t := &outgoingSnapshot{
 		snapshotSender: s, m: m, started: time.Now(), index: m.GetSnapshot().GetMetadata().GetIndex(),
-		frame: snapshotHead(m.Message), size: m.DatabaseSize(),
+		size: m.DatabaseSize(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,21 +137,47 @@ func (t *outgoingSnapshot) run() {
 		t.finish(t.cause())
 		return
 	}
+	err := t.deliver()
+	<-t.pace.slots
+	t.finish(err)
+}
+
+// deliver makes the one attempt, while the transfer has its turn.
+func (t *outgoingSnapshot) deliver() error {
+	if size := wire.MessageSize(t.m.Message); size > maxSnapshotHeadBytes {
+		return &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: maxSnapshotHeadBytes}
+	}
+	t.frame = snapshotHead(t.m.Message)
 	u := t.urls.pick()
 	t.log.Info("sending database snapshot", zap.Uint64("snapshot-index", t.index), zap.Int64("bytes", t.size), zap.String("url", u.String()))
 	err := t.transfer(u)
-	<-t.pace.slots
 	if err != nil {
 		if !isReaderFailure(err) { // which is not the peer's
 			t.urls.unreachable(u)
 			t.activity.failed(err, true)
 			t.reportRemoved(err)
 		}
-		err = fmt.Errorf("snapshot %x to %s at %s: %w", t.index, t.peer, u.String(), err)
-	} else {
-		t.activity.postOK()
+		return fmt.Errorf("snapshot %x to %s at %s: %w", t.index, t.peer, u.String(), err)
 	}
-	t.finish(err)
+	t.activity.postOK()
+	return nil
+}
+
+// closeReader ends the application's part of the transfer. A Close that hangs is
+// left to itself.
+func (t *outgoingSnapshot) closeReader(err error) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		t.m.CloseWithError(err)
+	}()
+	grace := time.NewTimer(readerGrace)
+	defer grace.Stop()
+	select {
+	case <-closed:
+	case <-grace.C:
+		t.log.Warn("the reader of a database snapshot does not return from Close", zap.Uint64("snapshot-index", t.index))
+	}
 }
 
 // finish tells everyone concerned how the transfer ended.
@@ -164,7 +190,7 @@ func (t *outgoingSnapshot) finish(err error) {
 	} else {
 		t.log.Info("sent database snapshot", zap.Uint64("snapshot-index", t.index), zap.Int64("bytes", t.size), zap.Duration("took", time.Since(t.started)))
 	}
-	t.m.CloseWithError(err)
+	t.closeReader(err)
 	t.reports.snapshot(err)
 	if f := t.observer.SnapshotSent; f != nil {
 		f(t.peer, t.index, t.sent.Load(), time.Since(t.started), err)
@@ -189,7 +215,7 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 	cancel(err)
 	conn.Close()
 	if err != nil {
-		t.m.CloseWithError(err) // ends a Read under way
+		t.closeReader(err) // ends a Read under way
 	}
 	if joined {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -180,8 +181,9 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 // dialled last. While there is none its lane is down.
 type streamWriter struct {
 	*link
-	lane *lane
-	kind streamKind
+	lane  *lane
+	kind  streamKind
+	lines *rate.Limiter // of the log
 
 	beat atomic.Bool // a link heartbeat is due
 
@@ -192,7 +194,7 @@ type streamWriter struct {
 }
 
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
-	w := &streamWriter{link: l, kind: kind}
+	w := &streamWriter{link: l, kind: kind, lines: newLineLimit()}
 	w.lane = newLane(kind.String(), l.sendLimits, 1, l.wg, w.work)
 	return w
 }
@@ -210,11 +212,16 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.conn = c
 	w.lane.reopen()
 	w.mu.Unlock()
+	// So that the peer knows at once that the stream delivers.
+	w.heartbeat()
+	logged := w.lines.Allow()
 	if old != nil {
-		w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
+		if logged {
+			w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
+		}
 		old.close()
 		w.reports.lost() // what the peer did not read of it
-	} else {
+	} else if logged {
 		w.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}
 	return true
@@ -236,7 +243,9 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	if !current {
 		return
 	}
-	w.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
+	if w.lines.Allow() {
+		w.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
+	}
 	w.lose(w.lane, lost, cause)
 	w.reports.lost()
 }

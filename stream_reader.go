@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -28,17 +29,18 @@ const chunkBuffer = 32 << 10
 type streamReader struct {
 	*link
 	kind    streamKind
-	receive func(items []item, wait time.Duration)
+	receive func(items []item, wait time.Duration) (roomy bool)
 	redial  chan struct{} // has a value when the URLs changed
 
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc // of the attempt or stream under way
 
-	failing bool // the last attempt failed; owned by run
+	failing bool // the last attempt failed, which was logged; owned by run
+	lines   *rate.Limiter
 }
 
-func newStreamReader(l *link, kind streamKind, receive func([]item, time.Duration)) *streamReader {
-	return &streamReader{link: l, kind: kind, receive: receive, redial: make(chan struct{}, 1)}
+func newStreamReader(l *link, kind streamKind, receive func([]item, time.Duration) bool) *streamReader {
+	return &streamReader{link: l, kind: kind, receive: receive, redial: make(chan struct{}, 1), lines: newLineLimit()}
 }
 
 // run returns when the peer's context ends.
@@ -49,9 +51,9 @@ func (r *streamReader) run() {
 		r.mu.Lock()
 		r.cancel = cancel
 		r.mu.Unlock()
-		up, err := r.attempt(ctx)
+		delivered, err := r.attempt(ctx)
 		cancel(nil)
-		if up {
+		if delivered {
 			delay = r.redialInterval
 		}
 		if r.ctx.Err() != nil {
@@ -94,20 +96,26 @@ func (r *streamReader) update() {
 	}
 }
 
-// attempt dials and reads one stream to its end, and reports whether it was up.
-func (r *streamReader) attempt(ctx context.Context) (up bool, err error) {
+// attempt dials and reads one stream to its end, and reports whether anything
+// came: a peer that accepts streams and drops them is as good as down.
+func (r *streamReader) attempt(ctx context.Context) (delivered bool, err error) {
 	u := r.urls.pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errUpdated) {
+			return false, errUpdated // which says nothing about the URL
+		}
 		r.urls.unreachable(u)
 		err = fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), causeOf(ctx, err))
 		r.failed(err)
 		return false, err
 	}
-	r.failing = false
-	r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", u.String()))
+	if r.failing = false; r.lines.Allow() {
+		r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", u.String()))
+	}
 	r.activity.streamUp()
-	err = causeOf(ctx, r.read(s))
+	delivered, err = r.read(s)
+	err = causeOf(ctx, err)
 	s.conn.Close()
 	s.stop()
 	if !errors.Is(err, errUpdated) {
@@ -115,16 +123,16 @@ func (r *streamReader) attempt(ctx context.Context) (up bool, err error) {
 	}
 	err = fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), err)
 	r.activity.streamDown(err)
-	if r.ctx.Err() == nil {
+	if r.ctx.Err() == nil && r.lines.Allow() {
 		r.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
-	return true, err
+	return delivered, err
 }
 
 // failed notes a dial that failed, with one line for the first of a row.
 func (r *streamReader) failed(err error) {
 	r.activity.failed(err, false)
-	if !r.failing && r.ctx.Err() == nil {
+	if !r.failing && r.ctx.Err() == nil && r.lines.Allow() {
 		r.failing = true
 		r.log.Warn("failed to dial a stream of the peer; trying on", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
@@ -237,11 +245,12 @@ func (s *sliceReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// read delivers what the stream brings until it ends.
-func (r *streamReader) read(s *incoming) error {
+// read delivers what the stream brings until it ends, and reports whether
+// anything came.
+func (r *streamReader) read(s *incoming) (delivered bool, err error) {
 	d := &delivery{reader: r, s: s}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
-		return err
+		return false, err
 	}
 	if r.kind == streamMsgAppV2 {
 		// A full append lane pushes back on the stream that brings nothing else.
@@ -261,6 +270,7 @@ type delivery struct {
 	reader *streamReader
 	s      *incoming
 	wait   time.Duration
+	full   bool // the append lane had no room last
 	items  []item
 }
 
@@ -275,19 +285,25 @@ func (d *delivery) Read(p []byte) (int, error) {
 
 func (d *delivery) flush() {
 	if len(d.items) > 0 {
-		d.reader.receive(d.items, d.wait)
+		// A lane that found no room in time is not waited for until it has some.
+		wait := d.wait
+		if d.full {
+			wait = 0
+		}
+		d.full = !d.reader.receive(d.items, wait)
 		clear(d.items)
 		d.items = d.items[:0]
 	}
 }
 
-func (d *delivery) run(dec wire.Decoder) error {
+func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
 	defer d.flush()
 	for {
 		m, err := dec.Decode()
 		if err != nil {
-			return err
+			return delivered, err
 		}
+		delivered = true
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}

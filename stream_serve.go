@@ -110,11 +110,14 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 	c := newResponseConn(kind, q.w)
 	w := p.writers[kind]
 	p.attachOutgoingConn(c)
-	defer c.quiesce()
+	defer func() {
+		c.close() // or waits for one under way: both use the response
+		c.quiesce()
+	}()
 	select {
 	case <-c.gone:
 		return nil
-	case <-q.engine.ctx.Done():
+	case <-q.ctx.Done():
 		w.detach(c, ErrStopped)
 		return nil
 	case <-q.r.Context().Done():
@@ -126,7 +129,7 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 		select {
 		case <-c.gone:
 			return nil
-		case <-q.engine.ctx.Done():
+		case <-q.ctx.Done():
 			w.detach(c, ErrStopped)
 			return nil
 		case <-beat.C:
