@@ -120,7 +120,6 @@ const (
 // keeps a whole piece alive, therefore the pieces are bounded.
 type arena struct {
 	blocks []entryBlock // not used yet
-	chunk  int          // entries in the last allocation of blocks
 	slab   []byte       // not used yet
 
 	// Hints: entries expected, with the next one, and bytes expected after it.
@@ -130,8 +129,7 @@ type arena struct {
 
 func (a *arena) nextEntry() *entryBlock {
 	if len(a.blocks) == 0 {
-		a.chunk = min(max(a.moreEntries, 2*a.chunk, 1), chunkEntries)
-		a.blocks = make([]entryBlock, a.chunk)
+		a.blocks = make([]entryBlock, min(max(a.moreEntries, 1), chunkEntries))
 	}
 	e := &a.blocks[0]
 	a.blocks = a.blocks[1:]
@@ -166,7 +164,7 @@ func (a *arena) newMessage(n int) *messageBlock {
 	}
 	b := new(oneEntryBlock)
 	b.msg.Entries = b.slot[:0]
-	a.blocks, a.chunk = b.entry[:], 1
+	a.blocks = b.entry[:]
 	return &b.messageBlock
 }
 

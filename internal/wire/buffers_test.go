@@ -55,6 +55,9 @@ func TestBatchRefersToLargeData(t *testing.T) {
 	require.Equal(t, 2, wire.References(&b))
 	require.Less(t, wire.BufferCap(&b), 1024)
 
+	_, err := b.WriteTo(io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, 2, wire.References(&b))
 	b.Reset()
 	require.Zero(t, b.Len())
 	require.Zero(t, wire.References(&b), "data must not be kept alive")
@@ -149,6 +152,8 @@ func TestBatchShrink(t *testing.T) {
 	b.Reset()
 	require.Greater(t, wire.BufferCap(&b), 100_000)
 	b.AppendMessage(msgApp(1, 0, 100, wire.RefThreshold))
+	_, err := b.WriteTo(io.Discard)
+	require.NoError(t, err)
 	b.Shrink()
 	require.Zero(t, wire.BufferCap(&b))
 	require.Zero(t, wire.References(&b))

@@ -26,11 +26,11 @@ func TakeApart(d Decoder, large uint64) {
 // BufferSize returns the size of the reader's buffer in bytes.
 func BufferSize(r *Reader) int { return len(r.buf) }
 
-// BufferCap returns the capacity of the batch's buffer in bytes.
-func BufferCap(b *Batch) int { return cap(b.buf) }
+// BufferCap returns the capacity of the batch's buffers in bytes.
+func BufferCap(b *Batch) int { return cap(b.buf) + cap(b.join) }
 
-// References returns how many references the batch has room for and still
-// holds.
+// References returns how many references to large data the batch still holds, in
+// all the memory it keeps.
 func References(b *Batch) (held int) {
 	for _, r := range b.refs[:cap(b.refs)] {
 		if r.data != nil {
@@ -38,7 +38,7 @@ func References(b *Batch) (held int) {
 		}
 	}
 	for _, p := range b.vec[:cap(b.vec)] {
-		if p != nil {
+		if len(p) >= RefThreshold {
 			held++
 		}
 	}

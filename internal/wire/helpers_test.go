@@ -34,6 +34,7 @@ func requireEqual(t testing.TB, want, got *raftpb.Message) {
 	}
 	// proto.Equal looks past the difference of nil and empty lists; bytes do not.
 	require.Equal(t, marshal(t, want), marshal(t, got))
+	require.Equal(t, want.GetEntries() == nil, got.GetEntries() == nil)
 }
 
 // fill sets each field of m with the given chance, by reflection.

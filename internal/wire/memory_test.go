@@ -38,7 +38,7 @@ func TestDecodeAllocations(t *testing.T) {
 		name    string
 		m       *raftpb.Message
 		allocs  float64
-		perByte float64 // bytes allocated for each byte of data
+		perByte float64 // bytes allocated for each of MemorySize
 	}{
 		// Of term 0, so that on the msgapp v2 stream they go as type 1.
 		{"1 entry of 64 B", msgApp(0, 0, 1, 64), 2, 0},
@@ -46,6 +46,7 @@ func TestDecodeAllocations(t *testing.T) {
 		{"64 entries of 64 B", msgApp(0, 0, 64, 64), 5, 0},
 		{"64 entries of 1 KiB", msgApp(0, 0, 64, 1024), 5, 1.15},
 		{"1 entry of 1 MiB", msgApp(0, 0, 1, 1<<20), 2, 1.05},
+		{"260 entries without data", msgApp(0, 0, 260, 0), 5, 1.15},
 		{"1 entry of 64 B in a whole message", msgApp(1, 0, 1, 64), 2, 0},
 		{"heartbeat", heartbeat, 1, 0},
 	}
@@ -65,8 +66,8 @@ func TestDecodeAllocations(t *testing.T) {
 				}
 				require.LessOrEqual(t, testing.AllocsPerRun(50, decode), tt.allocs)
 				if tt.perByte > 0 {
-					data := float64(wire.MemorySize(tt.m))
-					require.Less(t, float64(allocated(decode)), tt.perByte*data)
+					size := float64(wire.MemorySize(tt.m))
+					require.Less(t, float64(allocated(decode)), tt.perByte*size)
 				}
 			})
 		}

@@ -180,9 +180,7 @@ func (d *decode) response(m *messageBlock, b []byte, nesting int) error {
 	if err := d.charge(slotMemory); err != nil {
 		return err
 	}
-	outer := d.arena // the response has its own entries
 	r, err := d.message(b, nesting)
-	d.arena = outer
 	m.msg.Responses = append(m.msg.Responses, r)
 	return err
 }

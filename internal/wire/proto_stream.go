@@ -62,6 +62,9 @@ func (s *stream) largeMessage(n uint64) (*raftpb.Message, error) {
 	if err := s.fields(m, n); err != nil {
 		return nil, err
 	}
+	if len(m.msg.Entries) == 0 {
+		m.msg.Entries = nil // not the room for one
+	}
 	return &m.msg, nil
 }
 

@@ -192,11 +192,13 @@ func TestLinkHeartbeatAsMessage(t *testing.T) {
 	for _, s := range streams {
 		anonymous := &raftpb.Message{Type: raftpb.MessageType_MsgHeartbeat.Enum(), To: proto.Uint64(0), From: proto.Uint64(0)}
 		addressed := &raftpb.Message{Type: raftpb.MessageType_MsgHeartbeat.Enum(), To: proto.Uint64(1)}
-		got, err := decodeAll(s.decoder(bytes.NewReader(frames(t, s.encoder(), anonymous, addressed)), noLimits))
+		signed := &raftpb.Message{Type: raftpb.MessageType_MsgHeartbeat.Enum(), From: proto.Uint64(1)}
+		got, err := decodeAll(s.decoder(bytes.NewReader(frames(t, s.encoder(), anonymous, addressed, signed)), noLimits))
 		require.Equal(t, io.EOF, err)
-		require.Len(t, got, 2)
+		require.Len(t, got, 3)
 		require.Nil(t, got[0])
 		requireEqual(t, addressed, got[1])
+		requireEqual(t, signed, got[2])
 	}
 }
 
@@ -241,6 +243,9 @@ func TestHostileFrames(t *testing.T) {
 				m, err := tt.stream.decoder(bytes.NewReader(tt.b), wire.Limits{MaxMessageBytes: tt.limit}).Decode()
 				require.ErrorIs(t, err, tt.want)
 				require.Nil(t, m)
+				if sizeErr := new(wire.SizeError); errors.As(err, &sizeErr) {
+					require.Greater(t, sizeErr.Size, sizeErr.Limit)
+				}
 			}
 			run()
 			if !raceEnabled {
