@@ -88,20 +88,20 @@ type member struct {
 
 // startMember runs a member with a server on a free port of loopback. tune may
 // change the Transport's fields before Start.
-func startMember(t *testing.T, id types.ID, tune func(*rafthttp.Transport)) *member {
+func startMember(t testing.TB, id types.ID, tune func(*rafthttp.Transport)) *member {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	return startMemberOn(t, ln, id, tune)
 }
 
-func startMemberOn(t *testing.T, ln net.Listener, id types.ID, tune func(*rafthttp.Transport)) *member {
+func startMemberOn(t testing.TB, ln net.Listener, id types.ID, tune func(*rafthttp.Transport)) *member {
 	t.Helper()
 	return startMemberAt(t, ln, "http://"+ln.Addr().String(), id, tune)
 }
 
 // startMemberAt runs a member that is known by url.
-func startMemberAt(t *testing.T, ln net.Listener, url string, id types.ID, tune func(*rafthttp.Transport)) *member {
+func startMemberAt(t testing.TB, ln net.Listener, url string, id types.ID, tune func(*rafthttp.Transport)) *member {
 	t.Helper()
 	m := &member{raft: &recorder{}, url: url}
 	m.Transport = &rafthttp.Transport{ID: id, ClusterID: testCluster, Raft: m.raft, URLs: types.MustNewURLs([]string{m.url})}
@@ -124,7 +124,7 @@ func startMemberAt(t *testing.T, ln net.Listener, url string, id types.ID, tune 
 }
 
 // connect makes a and b peers and waits until all four streams are up.
-func connect(t *testing.T, a, b *member) {
+func connect(t testing.TB, a, b *member) {
 	t.Helper()
 	a.AddPeer(b.ID, []string{b.url})
 	b.AddPeer(a.ID, []string{a.url})
@@ -133,12 +133,12 @@ func connect(t *testing.T, a, b *member) {
 }
 
 // waitStreams waits until m can write both streams to the peer.
-func waitStreams(t *testing.T, m *member, peer types.ID) {
+func waitStreams(t testing.TB, m *member, peer types.ID) {
 	t.Helper()
 	eventually(t, func() bool { return laneOf(m, peer, "message").Up && laneOf(m, peer, "msgapp").Up })
 }
 
-func eventually(t *testing.T, cond func() bool) {
+func eventually(t testing.TB, cond func() bool) {
 	t.Helper()
 	require.Eventually(t, cond, 20*time.Second, time.Millisecond)
 }

@@ -97,14 +97,14 @@ type client struct {
 }
 
 // dialStream asks m for a stream as a member would, and reads the head of the answer.
-func dialStream(t *testing.T, dial dialFunc, m *member, kind string, from types.ID) *client {
+func dialStream(t testing.TB, dial dialFunc, m *member, kind string, from types.ID) *client {
 	t.Helper()
 	c, status := requestStream(t, dial, m, kind, from)
 	require.Equal(t, http.StatusOK, status)
 	return c
 }
 
-func requestStream(t *testing.T, dial dialFunc, m *member, kind string, from types.ID) (*client, int) {
+func requestStream(t testing.TB, dial dialFunc, m *member, kind string, from types.ID) (*client, int) {
 	t.Helper()
 	u := types.MustNewURLs([]string{m.url})[0]
 	conn, err := dial(t.Context(), "tcp", u.Host)

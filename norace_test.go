@@ -1,0 +1,5 @@
+//go:build !race
+
+package rafthttp_test
+
+const raceEnabled = false
