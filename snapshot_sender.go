@@ -211,7 +211,7 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 	t.wg.Go(func() { answered <- t.answer(conn) })
 	go func() { written <- t.write(ctx, conn, u) }() // joined below, with a bound
 
-	err, joined := t.supervise(ctx, written, answered)
+	joined, err := t.supervise(ctx, written, answered)
 	cancel(err)
 	conn.Close()
 	if err != nil {
@@ -223,7 +223,7 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 	grace := time.NewTimer(readerGrace)
 	defer grace.Stop()
 	select {
-	case <-written:
+	case <-written: //nolint:errcheck // err is the cause of it
 	case <-grace.C:
 		t.log.Warn("the reader of a database snapshot does not return from Read after Close", zap.Uint64("snapshot-index", t.index))
 	}
@@ -232,7 +232,7 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 
 // supervise waits for the end of a transfer, and reports whether the writing
 // goroutine has ended.
-func (t *outgoingSnapshot) supervise(ctx context.Context, written, answered <-chan error) (err error, joined bool) {
+func (t *outgoingSnapshot) supervise(ctx context.Context, written, answered <-chan error) (joined bool, err error) {
 	tick := time.NewTicker(t.readTimeout / 4)
 	defer tick.Stop()
 	var deadline <-chan time.Time // for the answer
@@ -241,13 +241,13 @@ func (t *outgoingSnapshot) supervise(ctx context.Context, written, answered <-ch
 		select {
 		case err := <-answered:
 			if err != nil || joined {
-				return err, joined
+				return joined, err
 			}
 			return t.endOfWriting(ctx, written)
 		case err := <-written:
 			joined, written = true, nil
 			if err != nil {
-				return t.refusal(ctx, answered, err), joined
+				return joined, t.refusal(ctx, answered, err)
 			}
 			timer := time.NewTimer(t.snapshotAnswerTimeout)
 			defer timer.Stop()
@@ -257,28 +257,28 @@ func (t *outgoingSnapshot) supervise(ctx context.Context, written, answered <-ch
 			if now != last || joined {
 				still, last = 0, now
 			} else if still++; still >= 4 {
-				return ErrStalled, joined
+				return joined, ErrStalled
 			}
 		case <-deadline:
-			return fmt.Errorf("no answer to the snapshot: %w", ErrStalled), joined
+			return joined, fmt.Errorf("no answer to the snapshot: %w", ErrStalled)
 		case <-ctx.Done():
-			return context.Cause(ctx), joined
+			return joined, context.Cause(ctx)
 		}
 	}
 }
 
 // endOfWriting waits for the writing goroutine once the receiver has answered
 // that it has the whole snapshot: the answer may be there before Write returns.
-func (t *outgoingSnapshot) endOfWriting(ctx context.Context, written <-chan error) (err error, joined bool) {
+func (t *outgoingSnapshot) endOfWriting(ctx context.Context, written <-chan error) (joined bool, err error) {
 	grace := time.NewTimer(readerGrace)
 	defer grace.Stop()
 	select {
 	case err := <-written:
-		return err, true
+		return true, err
 	case <-grace.C:
-		return errors.New("the receiver answered before the end of the snapshot"), false
+		return false, errors.New("the receiver answered before the end of the snapshot")
 	case <-ctx.Done():
-		return context.Cause(ctx), false
+		return false, context.Cause(ctx)
 	}
 }
 
