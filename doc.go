@@ -128,6 +128,8 @@
 //     second; upstream dials ten times a second for as long as it takes.
 //   - Proxies of the environment are not used between members.
 //   - A post that fails does not make a peer inactive while a stream is up.
+//   - A post of a proposal that broke off is not repeated by net/http: it might be
+//     appended twice.
 //
 // Receiving:
 //
@@ -139,6 +141,9 @@
 //   - Headers that do not parse, and a sender that differs from the one in the
 //     path of a stream, are answered 400; upstream panics at some.
 //   - An error of Process that is ErrMemberRemoved is answered 403.
+//   - The context of Process for a post ends after ReadTimeout and WriteTimeout
+//     together, that for a snapshot after SnapshotAnswerTimeout, and neither
+//     because the client seems gone.
 //   - After Stop, and before Start, every request but a probe is answered 503.
 //   - Data from the reading end of a stream closes it.
 //   - The answer of a stream ends with its connection instead of being chunked,
@@ -162,7 +167,7 @@
 //     to AddPeer, AddRemote or UpdatePeer panics with and without a Logger.
 //   - There are at most 128 remotes. One that is not used for 10 minutes is
 //     dropped, as is one that becomes a peer; those learned from headers never
-//     displace those of AddRemote.
+//     displace those of AddRemote. A header may name 32 URLs.
 //   - UpdatePeer moves live streams too, not only those dialled later.
 //   - VerifyPeer can bind certificates to member ids; a request that fails it is
 //     answered 401.
