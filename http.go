@@ -126,6 +126,8 @@ func (q *request) answer(err error) {
 	if errors.Is(err, http.ErrAbortHandler) {
 		return // there is no one to tell
 	}
+	// The server may want the rest of the body before it sends the answer.
+	_ = q.rc.SetReadDeadline(time.Now().Add(q.readTimeout))
 	if failed := (*processError)(nil); errors.As(err, &failed) {
 		if wt, ok := failed.err.(interface{ WriteTo(http.ResponseWriter) }); ok {
 			wt.WriteTo(q.w)
@@ -191,7 +193,7 @@ func (q *request) servePost() error {
 	defer body.release()
 	m, err := readPost(body, q.r.ContentLength, q.messageLimits)
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, "failed to read raft message: " + err.Error()}
+		return q.badBody("failed to read raft message", err)
 	}
 	p := q.peerOf(q.from)
 	if p != nil {
@@ -213,6 +215,13 @@ func (q *request) servePost() error {
 	}
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// badBody refuses a request for what its body holds, and ends the connection:
+// where the next request begins is not known.
+func (q *request) badBody(text string, err error) error {
+	q.w.Header().Set("Connection", "close")
+	return &badRequest{http.StatusBadRequest, text + ": " + err.Error()}
 }
 
 // readPost reads a body that is one message; length is below 0 if not declared.

@@ -35,7 +35,7 @@ func (q *request) serveSnapshot() error {
 	src := wire.NewReader(body)
 	m, err := wire.NewMessageDecoder(src, q.snapshotHeadLimits).Decode()
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, "failed to read the message at the head of a snapshot: " + err.Error()}
+		return q.badBody("failed to read the message at the head of a snapshot", err)
 	}
 	if m == nil || m.GetType() != raftpb.MsgSnap {
 		return &badRequest{http.StatusBadRequest, "wrong raft message type"}

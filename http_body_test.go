@@ -1,0 +1,171 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+func TestHandlerPostBodies(t *testing.T) {
+	const max = 10_000
+	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.MaxMessageBytes = max })
+	good := marshal(t, heartbeat(1, 2, 1))
+	unsized := func(r io.Reader) io.Reader { return io.MultiReader(r) } // chunked
+	endless := readerFunc(func(p []byte) (int, error) { return len(p), nil })
+	bomb := &raftpb.Message{Entries: make([]*raftpb.Entry, max/10)} // small on the wire only
+	for i := range bomb.Entries {
+		bomb.Entries[i] = &raftpb.Entry{}
+	}
+	tests := []struct {
+		name string
+		body io.Reader
+		code int
+	}{
+		{"good", bytes.NewReader(good), 204},
+		{"good, chunked", unsized(bytes.NewReader(good)), 204},
+		{"good, byte by byte", iotest.OneByteReader(bytes.NewReader(good)), 204},
+		{"largest", bytes.NewReader(marshal(t, msgApp(1, 2, 1, make([]byte, max*9/10)))), 204},
+		{"undecodable", strings.NewReader("\xff\xff\xff"), 400},
+		{"undecodable, chunked", unsized(strings.NewReader("\xff\xff\xff")), 400},
+		{"cut inside a field", bytes.NewReader(good[:len(good)-1]), 400},
+		{"too long", bytes.NewReader(make([]byte, max+1)), 400},
+		{"too long, chunked", unsized(bytes.NewReader(make([]byte, max+1))), 400},
+		{"endless", io.LimitReader(endless, 1<<40), 400},
+		{"too large in memory", bytes.NewReader(marshal(t, bomb)), 400},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			before := len(a.raft.received())
+			got := exchange(t, a.url, "POST", "/raft", peerHeader(nil), tc.body)
+			require.Equal(t, tc.code, got.StatusCode, got.body)
+			want := before
+			if tc.code == 204 {
+				want++
+			}
+			require.Len(t, a.raft.received(), want)
+		})
+	}
+}
+
+func TestHandlerTruncatedPost(t *testing.T) {
+	a := startMember(t, 1, nil)
+	c, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, requestHead("POST", "/raft", peerHeader(nil), 100)+"\x08")
+	require.NoError(t, err)
+	require.NoError(t, c.(*net.TCPConn).CloseWrite())
+	require.Equal(t, 400, readAnswer(t, c).StatusCode)
+	require.Empty(t, a.raft.received())
+}
+
+func TestHandlerProcessErrors(t *testing.T) {
+	tests := []struct {
+		name   string
+		err    error
+		code   int
+		body   string
+		closes bool
+	}{
+		{"none", nil, 204, "", false},
+		{"plain", errors.New("no leader"), 500, "failed to process raft message: no leader\n", true},
+		{"answers by itself", teapot{}, 418, "", false},
+		{"WriteTo with a result", notTeapot{}, 500, "failed to process raft message: no teapot\n", true},
+		{"removed", rafthttp.ErrMemberRemoved, 403, "failed to process raft message: the member has been permanently removed from the cluster\n", true},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			a := startMember(t, 1, nil)
+			a.raft.process = func(context.Context, *raftpb.Message) error { return tc.err }
+			body := marshal(t, heartbeat(1, 2, 1))
+			c, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+			require.NoError(t, err)
+			defer c.Close()
+			_, err = io.WriteString(c, requestHead("POST", "/raft", peerHeader(nil), len(body))+string(body))
+			require.NoError(t, err)
+			got := readAnswer(t, c)
+			require.Equal(t, tc.code, got.StatusCode)
+			require.Equal(t, tc.body, got.body)
+			require.Equal(t, tc.closes, got.Close, "Connection: close")
+			_, err = io.WriteString(c, requestHead("GET", "/raft/probing", nil, 0))
+			if !tc.closes {
+				require.NoError(t, err)
+				require.Equal(t, 200, readAnswer(t, c).StatusCode, "the connection is good for more")
+				return
+			}
+			_, err = c.Read(make([]byte, 1))
+			require.Error(t, err)
+		})
+	}
+}
+
+// A body that stops coming is given up after ReadTimeout, not before.
+func TestHandlerSlowBody(t *testing.T) {
+	for path, begin := range map[string]string{"/raft": string(marshal(t, heartbeat(1, 2, 1))), "/raft/snapshot": "\x00\x00\x00\x00\x00"} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, nil, func(tr *rafthttp.Transport) {
+				tr.ReadTimeout, tr.Snapshotter = 2*time.Second, savesAll
+			})
+			c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+			require.NoError(t, err)
+			defer c.Close()
+			start := time.Now()
+			_, err = io.WriteString(c, requestHead("POST", path, peerHeader(nil), 1000))
+			require.NoError(t, err)
+			for i := range 5 { // slow, but moving
+				time.Sleep(time.Second)
+				_, err = io.WriteString(c, begin[i:i+1])
+				require.NoError(t, err)
+			}
+			require.Equal(t, 400, readAnswer(t, c).StatusCode)
+			require.Equal(t, 7*time.Second, time.Since(start))
+		})
+	}
+}
+
+// A refusal does not wait for a body that does not come, and neither does the
+// connection wait for ever.
+func TestHandlerRefusesBeforeTheBody(t *testing.T) {
+	tests := []struct {
+		name, path string
+		change     map[string]string
+		body       string
+		code       int
+		within     time.Duration
+	}{
+		{"undecodable", "/raft", nil, "\xff\xff", 400, 2 * time.Second},
+		{"over-long head", "/raft/snapshot", nil, "\xff\xff\xff\xff\xff\xff\xff\xff", 400, 0},
+		{"other cluster", "/raft", map[string]string{"X-Etcd-Cluster-Id": "2"}, "", 412, 2 * time.Second},
+		{"not a snapshot", "/raft/snapshot", nil, "\x00\x00\x00\x00\x00\x00\x00\x00", 400, 2 * time.Second},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.ReadTimeout, tr.Snapshotter = 2*time.Second, savesAll })
+				c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+				require.NoError(t, err)
+				defer c.Close()
+				start := time.Now()
+				_, err = io.WriteString(c, requestHead("POST", tc.path, peerHeader(tc.change), 1000)+tc.body)
+				require.NoError(t, err)
+				require.Equal(t, tc.code, readAnswer(t, c).StatusCode)
+				require.LessOrEqual(t, time.Since(start), tc.within)
+				_, err = c.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF)
+				require.LessOrEqual(t, time.Since(start), 4*time.Second)
+			})
+		})
+	}
+}
