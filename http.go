@@ -80,6 +80,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set(headerClusterID, e.clusterID.String())
+	if h.method == http.MethodGet {
+		// A stream's dialler believes no answer, not even that it was removed,
+		// without a version.
+		w.Header().Set(headerVersion, e.serverVersionText)
+	}
 	if !e.enter() {
 		code, body := answerOf(ErrStopped)
 		http.Error(w, body, code)
@@ -269,7 +274,6 @@ func (q *request) serveStream() error {
 	if err := q.checkTo(q.r.Header); err != nil {
 		return err
 	}
-	q.w.Header().Set(headerVersion, q.serverVersionText)
 	if c, raw, err := q.hijack(kind); err == nil {
 		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
 			c.close()

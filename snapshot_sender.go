@@ -156,6 +156,7 @@ func (t *outgoingSnapshot) deliver() error {
 			t.urls.unreachable(u)
 			t.activity.failed(err, true)
 			t.reportRemoved(err)
+			t.reports.lost()
 		}
 		return fmt.Errorf("snapshot %x to %s at %s: %w", t.index, t.peer, u.String(), err)
 	}

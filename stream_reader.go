@@ -199,17 +199,28 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 		}
 		return nil, err
 	}
-	if err := answerError(resp, http.StatusOK); err != nil {
+	if err := checkStreamAnswer(resp); err != nil {
 		return nil, err
-	}
-	v, err := headerVersionOf(resp.Header, headerVersion)
-	if err != nil {
-		return nil, err
-	}
-	if v.less(oldestStreamServer) {
-		return nil, fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
 	}
 	return streamBody(resp, br, conn)
+}
+
+// checkStreamAnswer returns what is wrong with the head of an answer. That we
+// were removed is believed only of a server that states its version, as stock
+// does: it is not for any web server to say.
+func checkStreamAnswer(resp *http.Response) error {
+	err := answerError(resp, http.StatusOK)
+	if err != nil && !errors.Is(err, ErrMemberRemoved) {
+		return err
+	}
+	v, verr := headerVersionOf(resp.Header, headerVersion)
+	if verr != nil {
+		return verr
+	}
+	if v.less(oldestStreamServer) {
+		return fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
+	}
+	return err
 }
 
 // streamBody returns the body of the answer without net/http's buffer where it
