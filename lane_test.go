@@ -217,9 +217,12 @@ func TestBlockedProcessHoldsUpOnlyItsLane(t *testing.T) {
 		a := startSimulated(t, n, 1, nil)
 		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ReceiveQueueMessages = 8 })
 		release := make(chan struct{})
-		b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+		b.raft.process = func(ctx context.Context, m *raftpb.Message) error {
 			if typ := m.GetType(); typ == raftpb.MsgApp || typ == raftpb.MsgProp {
-				<-release
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
 			}
 			b.raft.keep(m)
 			return nil
