@@ -202,7 +202,7 @@ func TestMessageOverTheByteLimit(t *testing.T) {
 
 		n.Link("m1", "m2").Cut() // so that the next one stays in the lane
 		a.Send([]*raftpb.Message{msgApp(2, 1, 3, data)})
-		require.EqualValues(t, 1, laneOf(a, 2, "msgapp").Queued)
+		require.Equal(t, 1, laneOf(a, 2, "msgapp").Queued)
 		require.Greater(t, laneOf(a, 2, "msgapp").QueuedBytes, int64(len(data)))
 		a.Send([]*raftpb.Message{msgApp(2, 1, 4, nil)})
 		require.EqualValues(t, 1, laneOf(a, 2, "msgapp").Dropped)

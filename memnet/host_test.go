@@ -177,7 +177,9 @@ func TestDialHangsWhileCut(t *testing.T) {
 				start := time.Now()
 				err = dialFor(t, n.Host("a"), "b:80", time.Hour)
 				require.ErrorIs(t, err, context.DeadlineExceeded)
-				require.True(t, err.(net.Error).Timeout())
+				var timeout net.Error
+				require.ErrorAs(t, err, &timeout)
+				require.True(t, timeout.Timeout())
 				require.Equal(t, time.Hour, time.Since(start))
 
 				time.AfterFunc(time.Minute, l.Mend)
