@@ -92,8 +92,7 @@ type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 // client is the other end of one stream of a member, operated by hand.
 type client struct {
 	net.Conn
-	body   io.Reader
-	header http.Header
+	body io.Reader
 }
 
 // dialStream asks m for a stream as a member would, and reads the head of the answer.
@@ -116,7 +115,7 @@ func requestStream(t testing.TB, dial dialFunc, m *member, kind string, from typ
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
-	return &client{conn, resp.Body, resp.Header}, resp.StatusCode
+	return &client{conn, resp.Body}, resp.StatusCode
 }
 
 // dialLoopback dials for real.

@@ -66,7 +66,7 @@ type outgoingConn struct {
 
 	once  sync.Once
 	gone  chan struct{} // closed by close
-	using sync.Mutex    // held while a write is under way
+	using chan struct{} // has a value while a write is under way; not a mutex, which stops time in a synctest bubble
 }
 
 // newHijackedConn returns the stream on a hijacked connection, which is a
@@ -74,7 +74,7 @@ type outgoingConn struct {
 func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 	_, encrypted := c.(*tls.Conn)
 	o := &outgoingConn{
-		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
+		kind: kind, enc: kind.encoder(), gone: make(chan struct{}), using: make(chan struct{}, 1),
 		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: !encrypted},
 		end:   func() { c.Close() },
 	}
@@ -92,11 +92,21 @@ func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 // The handler must return once gone is closed.
 func newResponseConn(kind streamKind, w http.ResponseWriter) *outgoingConn {
 	rc := http.NewResponseController(w)
-	return &outgoingConn{
-		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
-		paced: pacedWriter{w: w, limit: rc.SetWriteDeadline},
+	o := &outgoingConn{
+		kind: kind, enc: kind.encoder(), gone: make(chan struct{}), using: make(chan struct{}, 1),
 		flush: rc.Flush, end: func() {},
 	}
+	limit := func(t time.Time) error {
+		err := rc.SetWriteDeadline(t)
+		select {
+		case <-o.gone: // perhaps since before: the deadline of close holds
+			err = rc.SetWriteDeadline(time.Now())
+		default:
+		}
+		return err
+	}
+	o.paced = pacedWriter{w: w, limit: limit}
+	return o
 }
 
 // close ends the stream. It may be called at any time, by anyone, repeatedly.
@@ -112,8 +122,8 @@ func (c *outgoingConn) close() {
 // write writes what is encoded in b, with the write timeout for each piece of
 // it: a slow connection lives as long as it moves.
 func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
-	c.using.Lock()
-	defer c.using.Unlock()
+	c.using <- struct{}{}
+	defer func() { <-c.using }()
 	select {
 	case <-c.gone:
 		return net.ErrClosed
@@ -138,8 +148,8 @@ func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
 
 // quiesce waits for the end of a write under way. After close no other begins.
 func (c *outgoingConn) quiesce() {
-	c.using.Lock()
-	defer c.using.Unlock()
+	c.using <- struct{}{}
+	defer func() { <-c.using }()
 }
 
 // pacedWriter writes with a timeout for progress, not for the whole.

@@ -319,3 +319,29 @@ func TestHandlerEndsWithItsStream(t *testing.T) {
 		})
 	}
 }
+
+// slowWriter is one whose write deadlines take a while to set.
+type slowWriter struct{ deadlineWriter }
+
+func (s slowWriter) SetWriteDeadline(t time.Time) error {
+	if t.After(time.Now()) {
+		time.Sleep(time.Second)
+	}
+	return s.deadlineWriter.SetWriteDeadline(t)
+}
+
+// TestEndDuringAWrite: a stream that ends at the moment its writer sets a new
+// deadline does not wait for that deadline.
+func TestEndDuringAWrite(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, _ := startSender(t, n, nil)
+		running := wrap(a, func(w http.ResponseWriter) http.ResponseWriter { return slowWriter{deadlineWriter{basicWriter{w}}} })
+		dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+		within(t, 5*time.Second, func() bool { return laneOf(a, 2, "msgapp").Bytes > 0 }) // the first heartbeat
+		a.Send([]*raftpb.Message{msgApp(2, 1, 1, make([]byte, 1<<20))})                   // is not read
+		time.Sleep(time.Second / 2)
+		require.EqualValues(t, 1, running.Load())
+		a.RemovePeer(2)
+		within(t, time.Second, func() bool { return running.Load() == 0 })
+	})
+}
