@@ -1,0 +1,148 @@
+package rafthttp_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// server is one member: raft decides what to send, the transport carries it.
+type server struct {
+	node      raft.Node
+	log       *raft.MemoryStorage // a real server saves to disk
+	transport *rafthttp.Transport
+	propose   chan string
+	applied   chan string
+}
+
+// These methods make a server a rafthttp.Raft.
+
+func (s *server) Process(ctx context.Context, m *raftpb.Message) error { return s.node.Step(ctx, m) }
+func (s *server) IsIDRemoved(uint64) bool                              { return false } // ask the membership
+func (s *server) ReportUnreachable(id uint64)                          { s.node.ReportUnreachable(id) }
+func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)     { s.node.ReportSnapshot(id, st) }
+
+// run runs a member until ctx ends.
+func (s *server) run(ctx context.Context, id types.ID, ln net.Listener, cluster map[types.ID]string) error {
+	s.node = raft.StartNode(raftConfig(id, s.log), raftPeers(cluster))
+	defer s.node.Stop()
+
+	s.transport = &rafthttp.Transport{ID: id, ClusterID: 0x1000, Raft: s, ErrorC: make(chan error, 1)}
+	if err := s.transport.Start(); err != nil {
+		return err
+	}
+	defer s.transport.Stop()
+	for peer, u := range cluster {
+		s.transport.AddPeer(peer, []string{u}) // does nothing for ourselves
+	}
+	web := &http.Server{Handler: s.transport.Handler()}
+	go web.Serve(ln)
+	defer web.Close()
+
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.node.Tick()
+		case rd := <-s.node.Ready():
+			if err := s.save(rd); err != nil {
+				return err
+			}
+			s.transport.Send(rd.Messages) // once what they promise is saved
+			s.apply(rd.CommittedEntries)
+			s.node.Advance()
+		case text := <-s.propose:
+			go s.node.Propose(ctx, []byte(text)) // waits for a leader
+		case err := <-s.transport.ErrorC: // we were removed from the cluster
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Three members of a cluster, which agree on what any of them proposes.
+func Example() {
+	ctx, stop := context.WithCancel(context.Background())
+	listeners, cluster := map[types.ID]net.Listener{}, map[types.ID]string{}
+	for id := types.ID(1); id <= 3; id++ {
+		ln, err := rafthttp.NewListener(url.URL{Scheme: "http", Host: "127.0.0.1:0"}, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		listeners[id], cluster[id] = ln, "http://"+ln.Addr().String()
+	}
+	servers, ended := map[types.ID]*server{}, make(chan error)
+	for id, ln := range listeners {
+		s := &server{log: raft.NewMemoryStorage(), propose: make(chan string, 1), applied: make(chan string, 1)}
+		servers[id] = s
+		go func() { ended <- s.run(ctx, id, ln, cluster) }()
+	}
+
+	servers[2].propose <- "hello"
+	for id := types.ID(1); id <= 3; id++ {
+		fmt.Printf("member %d applied %q\n", id, <-servers[id].applied)
+	}
+	stop()
+	for range servers {
+		if err := <-ended; err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// member 1 applied "hello"
+	// member 2 applied "hello"
+	// member 3 applied "hello"
+}
+
+func raftConfig(id types.ID, storage raft.Storage) *raft.Config {
+	return &raft.Config{
+		ID: uint64(id), ElectionTick: 10, HeartbeatTick: 1, Storage: storage, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256,
+		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)},
+	}
+}
+
+func raftPeers(cluster map[types.ID]string) (peers []raft.Peer) {
+	for id := types.ID(1); int(id) <= len(cluster); id++ { // in the same order everywhere
+		peers = append(peers, raft.Peer{ID: uint64(id)})
+	}
+	return peers
+}
+
+// save makes durable what raft has decided.
+func (s *server) save(rd raft.Ready) error {
+	if !raft.IsEmptyHardState(rd.HardState) {
+		if err := s.log.SetHardState(rd.HardState); err != nil {
+			return err
+		}
+	}
+	return s.log.Append(rd.Entries)
+}
+
+// apply carries out what the cluster has agreed on.
+func (s *server) apply(entries []*raftpb.Entry) {
+	for _, e := range entries {
+		switch {
+		case e.GetType() == raftpb.EntryConfChange:
+			var change raftpb.ConfChange
+			if err := proto.Unmarshal(e.Data, &change); err == nil {
+				s.node.ApplyConfChange(&change) // and AddPeer, UpdatePeer or RemovePeer
+			}
+		case len(e.Data) > 0:
+			s.applied <- string(e.Data)
+		}
+	}
+}
