@@ -48,7 +48,7 @@ func (s *server) run(ctx context.Context, id types.ID, ln net.Listener, cluster 
 		s.transport.AddPeer(peer, []string{u}) // does nothing for ourselves
 	}
 	web := &http.Server{Handler: s.transport.Handler()}
-	go web.Serve(ln)
+	go func() { _ = web.Serve(ln) }()
 	defer web.Close()
 
 	ticker := time.NewTicker(10 * time.Millisecond)
@@ -65,7 +65,7 @@ func (s *server) run(ctx context.Context, id types.ID, ln net.Listener, cluster 
 			s.apply(rd.CommittedEntries)
 			s.node.Advance()
 		case text := <-s.propose:
-			go s.node.Propose(ctx, []byte(text)) // waits for a leader
+			go func() { _ = s.node.Propose(ctx, []byte(text)) }() // waits for a leader
 		case err := <-s.transport.ErrorC: // we were removed from the cluster
 			return err
 		case <-ctx.Done():

@@ -14,9 +14,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // script runs a host "evil" that writes the same to everyone who connects and
@@ -188,6 +190,20 @@ func TestHostileAnswersToPosts(t *testing.T) {
 	}
 }
 
+// An answer that comes before the end of a snapshot is none.
+func TestSnapshotAnsweredTooEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
+		url, _ := p.script(t, says("HTTP/1.1 204 No Content\r\n\r\n"), true)
+		p.a.AddPeer(3, []string{url})
+		db := blockingReader(randomBytes(5))
+		m := snap.NewMessage(msgSnap(3, 1, 7), db, 10)
+		p.a.SendSnapshot(m)
+		require.ErrorContains(t, <-p.sent, "before the end of the snapshot")
+		requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+	})
+}
+
 // TestErrorC: the channel hears of the removal, and is never waited for.
 func TestErrorC(t *testing.T) {
 	channels := map[string]func() chan error{
@@ -253,7 +269,8 @@ func TestBadClients(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, p.a.raft.received(), 2)
 		require.Len(t, p.b.raft.received(), 2)
-		require.Equal(t, since, [2]time.Time{p.a.ActiveSince(2), p.b.ActiveSince(1)})
+		require.Equal(t, since[0], p.a.ActiveSince(2))
+		require.Equal(t, since[1], p.b.ActiveSince(1))
 		for _, m := range []struct {
 			*member
 			peer types.ID
