@@ -5,7 +5,6 @@ package compat_test
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -125,7 +124,7 @@ func TestSourceForUpstreamCompiles(t *testing.T) {
 	transporter.Send([]*raftpb.Message{{To: new(uint64(2))}})
 	transporter.(rafthttp.Pausable).Pause()
 	transporter.(rafthttp.Pausable).Resume()
-	var peer rafthttp.Peer = tr.Get(types.ID(2))
+	var peer rafthttp.Peer = tr.Get(types.ID(2)) //nolint:staticcheck // the type is what is tested
 	require.NotNil(t, peer)
 	require.Nil(t, tr.Get(types.ID(3)), "an unknown peer is nil, not an interface around one")
 	require.Nil(t, new(stock.Transport).Get(types.ID(3)))
@@ -143,13 +142,13 @@ func TestSourceForUpstreamCompiles(t *testing.T) {
 
 // TestNamesMeanTheSame compares the values that go over the wire or that programs look for.
 func TestNamesMeanTheSame(t *testing.T) {
-	require.Equal(t, stock.RaftPrefix, rafthttp.RaftPrefix)
-	require.Equal(t, stock.ProbingPrefix, rafthttp.ProbingPrefix)
-	require.Equal(t, stock.RaftStreamPrefix, rafthttp.RaftStreamPrefix)
-	require.Equal(t, stock.RaftSnapshotPrefix, rafthttp.RaftSnapshotPrefix)
-	require.Equal(t, time.Duration(stock.DefaultConnReadTimeout), time.Duration(rafthttp.DefaultConnReadTimeout))
-	require.Equal(t, time.Duration(stock.DefaultConnWriteTimeout), time.Duration(rafthttp.DefaultConnWriteTimeout))
+	require.Equal(t, stock.RaftPrefix, rafthttp.RaftPrefix)                 //nolint:testifylint // stock is what is expected
+	require.Equal(t, stock.ProbingPrefix, rafthttp.ProbingPrefix)           //nolint:testifylint // stock is what is expected
+	require.Equal(t, stock.RaftStreamPrefix, rafthttp.RaftStreamPrefix)     //nolint:testifylint // stock is what is expected
+	require.Equal(t, stock.RaftSnapshotPrefix, rafthttp.RaftSnapshotPrefix) //nolint:testifylint // stock is what is expected
+	require.Equal(t, stock.DefaultConnReadTimeout, rafthttp.DefaultConnReadTimeout)
+	require.Equal(t, stock.DefaultConnWriteTimeout, rafthttp.DefaultConnWriteTimeout)
 	require.EqualError(t, rafthttp.ErrClusterIDMismatch, stock.ErrClusterIDMismatch.Error())
-	require.True(t, errors.Is(rafthttp.ErrExceedSizeLimit, rafthttp.ErrExceedSizeLimit))
-	require.NotNil(t, stock.ErrExceedSizeLimit)
+	require.ErrorIs(t, rafthttp.ErrExceedSizeLimit, rafthttp.ErrExceedSizeLimit)
+	require.Error(t, stock.ErrExceedSizeLimit)
 }

@@ -121,7 +121,7 @@ func (n *node) propose(ctx context.Context, command string) error {
 	n.mu.Unlock()
 	for {
 		try, cancel := context.WithTimeout(ctx, 2*election*tick)
-		r.Propose(try, []byte(command))
+		_ = r.Propose(try, []byte(command))
 		select {
 		case <-applied:
 			cancel()
@@ -160,7 +160,7 @@ func (c *cluster) change(t *testing.T, typ raftpb.ConfChangeType, id uint64, inF
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*election*tick)
 		defer cancel()
-		n.raft.ProposeConfChange(ctx, &raftpb.ConfChange{Type: typ.Enum(), NodeId: &id})
+		_ = n.raft.ProposeConfChange(ctx, &raftpb.ConfChange{Type: typ.Enum(), NodeId: &id})
 		return false
 	}, patience, 5*tick)
 }

@@ -115,7 +115,7 @@ func serveStream(t *testing.T, m member.Member, v *golden.Vector) {
 			return
 		}
 		w.WriteHeader(http.StatusOK)
-		w.Write(v.Bytes)
+		_, _ = w.Write(v.Bytes)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done() // the reader stops
 	}))

@@ -133,7 +133,7 @@ func (h *helper) handle(ev drive.Event) {
 func (h *helper) process(lane <-chan *raftpb.Message) {
 	for m := range lane {
 		if h.ctx.Err() == nil {
-			h.cfg.Raft.Process(h.ctx, m)
+			_ = h.cfg.Raft.Process(h.ctx, m)
 		}
 	}
 }
@@ -239,9 +239,9 @@ func (h *helper) Look(peer uint64) Look {
 func (h *helper) Stop() {
 	h.stop.Do(func() {
 		h.cancel()
-		h.do(drive.Command{Op: drive.Stop})
+		_, _ = h.do(drive.Command{Op: drive.Stop})
 		h.in.Close()
 		h.running.Wait()
-		h.cmd.Wait()
+		_ = h.cmd.Wait()
 	})
 }

@@ -80,7 +80,7 @@ func (l *local) serve(tr transporter, listener net.Listener) error {
 		return err
 	}
 	l.server = &http.Server{Handler: l.requests.Counting(tr.Handler()), ErrorLog: quiet}
-	l.served.Go(func() { l.server.Serve(listener) })
+	l.served.Go(func() { _ = l.server.Serve(listener) })
 	l.served.Go(l.forwardErrors)
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	flag.Set("test.parallel", "24") // these tests wait far more than they work: for time-outs of upstream's, above all
+	_ = flag.Set("test.parallel", "24") // these tests wait far more than they work: for time-outs of upstream's, above all
 	code := m.Run()
 	member.RemoveHelper()
 	os.Exit(code)

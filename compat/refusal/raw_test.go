@@ -162,5 +162,5 @@ func writeRequest(t *testing.T, conn net.Conn, r request) {
 	}
 	b.WriteString("\r\n")
 	b.Write(r.body)
-	conn.Write(b.Bytes())
+	_, _ = conn.Write(b.Bytes())
 }

@@ -76,7 +76,7 @@ func follow(t *testing.T, lane string, s script) *scripted {
 	t.Helper()
 	p := &scripted{stop: make(chan struct{})}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		_, _ = io.Copy(io.Discard, r.Body)
 		isStream := strings.HasPrefix(r.URL.Path, "/raft/stream")
 		isLane := map[string]bool{"stream": isStream, "pipeline": r.URL.Path == "/raft", "snapshot": r.URL.Path == "/raft/snapshot"}[lane]
 		if !isLane {
@@ -116,7 +116,7 @@ func (p *scripted) answer(w http.ResponseWriter, r *http.Request, s script, isSt
 		}
 		return
 	}
-	io.WriteString(w, s.body)
+	_, _ = io.WriteString(w, s.body)
 }
 
 func (p *scripted) times() int {
@@ -156,7 +156,7 @@ func judge(t *testing.T, kind member.Kind, lane string, s script) (v verdict) {
 	// What else comes of it comes soon after.
 	settle, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()
-	recorder.Wait(settle, func(*member.Seen) bool { return false })
+	_ = recorder.Wait(settle, func(*member.Seen) bool { return false })
 	v.Active = !m.Look(2).ActiveSince.IsZero()
 	recorder.Look(func(s *member.Seen) {
 		for _, err := range s.Errors {

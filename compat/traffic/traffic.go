@@ -135,7 +135,7 @@ func Entries(term, index uint64, sizes ...int) []*raftpb.Entry {
 // Data returns size bytes that follow from seed.
 func Data(seed uint64, size int) []byte {
 	b := make([]byte, size)
-	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)}).Read(b)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)}).Read(b)
 	return b
 }
 

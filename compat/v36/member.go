@@ -105,7 +105,7 @@ func (m *member) start(c drive.Command) (string, error) {
 		return "", err
 	}
 	m.server = &http.Server{Handler: m.requests.Counting(m.tr.Handler())}
-	go m.server.Serve(listener)
+	go func() { _ = m.server.Serve(listener) }()
 	go m.forwardErrors(errorC, m.quit)
 	return u.String(), nil
 }
@@ -114,7 +114,7 @@ func (m *member) forwardErrors(errorC <-chan error, quit <-chan struct{}) {
 	for {
 		select {
 		case err := <-errorC:
-			m.emit(drive.Event{Ev: drive.Failed, Err: err.Error()})
+			_ = m.emit(drive.Event{Ev: drive.Failed, Err: err.Error()})
 		case <-quit:
 			return
 		}
@@ -158,7 +158,7 @@ func (m *member) sendSnapshot(c drive.Command) error {
 	go func() {
 		select {
 		case ok := <-s.CloseNotify():
-			m.emit(drive.Event{Ev: drive.Closed, Seq: c.Seq, OK: ok})
+			_ = m.emit(drive.Event{Ev: drive.Closed, Seq: c.Seq, OK: ok})
 		case <-quit:
 		}
 	}()

@@ -39,11 +39,11 @@ func (r *raftStub) IsIDRemoved(id uint64) bool {
 }
 
 func (r *raftStub) ReportUnreachable(id uint64) {
-	r.emit(drive.Event{Ev: drive.Unreachable, Peer: id})
+	_ = r.emit(drive.Event{Ev: drive.Unreachable, Peer: id})
 }
 
 func (r *raftStub) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
-	r.emit(drive.Event{Ev: drive.Snapshot, Peer: id, OK: status == raft.SnapshotFinish})
+	_ = r.emit(drive.Event{Ev: drive.Snapshot, Peer: id, OK: status == raft.SnapshotFinish})
 }
 
 func (r *raftStub) markRemoved(id uint64) {
