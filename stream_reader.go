@@ -67,11 +67,12 @@ func (r *streamReader) run() {
 	}
 }
 
-// pause waits before the next attempt: about d, or until the URLs change.
+// pause waits before the next attempt: d and up to a quarter more, or until the
+// URLs change.
 func (r *streamReader) pause(d time.Duration) bool {
-	// Half of it is random, so that members that lost each other at the same
-	// moment do not meet again and again.
-	t := time.NewTimer(d/2 + rand.N(d/2+1))
+	// What is random keeps members that lost each other at the same moment from
+	// meeting again and again.
+	t := time.NewTimer(d + rand.N(d/4+1))
 	defer t.Stop()
 	select {
 	case <-t.C:
