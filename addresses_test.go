@@ -246,6 +246,7 @@ func TestNewRoundTripper(t *testing.T) {
 			info := ca.member(t, 1)
 			a := startAt(t, scheme, 1, info, nil)
 			for name, trusted := range map[string]bool{"of the authority": true, "of another": false} {
+				info := info
 				if !trusted {
 					info = newAuthority(t).member(t, 1)
 				}

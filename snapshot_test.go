@@ -180,10 +180,11 @@ func TestSnapshotInterrupted(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var saveErr error
-				p := newPair(t, nil, receives(saver(func(r io.Reader, _ uint64) (n int64, err error) {
-					n, saveErr = io.Copy(io.Discard, r)
-					return n, saveErr
+				saved := make(chan error, 1)
+				p := newPair(t, nil, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+					n, err := io.Copy(io.Discard, r)
+					saved <- err
+					return n, err
 				})))
 				// The reader goes on forever, so that only the event can end it.
 				read := 0
@@ -202,7 +203,7 @@ func TestSnapshotInterrupted(t *testing.T) {
 				if tc.is != nil {
 					require.ErrorIs(t, err, tc.is)
 				}
-				require.Error(t, saveErr, "the receiver still waits, or took it for whole")
+				require.Error(t, <-saved, "the receiver took it for whole")
 				require.Empty(t, p.b.raft.received())
 			})
 		})

@@ -101,8 +101,10 @@ const (
 // start brings the node to life with a transport of the kind. A node of a new cluster gets its first members in peers.
 func (n *node) start(t *testing.T, kind member.Kind, peers ...raft.Peer) {
 	t.Helper()
+	n.mu.Lock() // a transport that was stopped may still ask
 	n.kind, n.removed, n.waiting, n.errors = kind, make(map[uint64]bool), make(map[string]chan struct{}), nil
 	n.state = n.disk.snapshot.clone()
+	n.mu.Unlock()
 	m, err := member.Start(kind, member.Config{ID: n.id, Cluster: 0x2000, Dir: n.dir, Listen: n.listen, Raft: n, Failed: n.fail})
 	require.NoError(t, err)
 	u, err := url.Parse(m.URL())
