@@ -25,6 +25,8 @@ type pair struct {
 	net  *memnet.Network
 	a, b *member
 	sent chan error // what a's observer is told of the ends of its snapshots
+
+	deadlines bool // members listen as NewListener does
 }
 
 // newPair runs a (1) and b (2), peers of each other, on the hosts "a" and "b".
@@ -50,6 +52,9 @@ func (p *pair) start(t *testing.T, host string, id types.ID, tune func(*rafthttp
 	t.Helper()
 	ln, err := p.net.Host(host).Listen("80")
 	require.NoError(t, err)
+	if p.deadlines {
+		ln = rafthttp.WithDeadlines(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+	}
 	return startMemberOn(t, ln, id, func(tr *rafthttp.Transport) {
 		tr.DialContext = p.net.Host(host).DialContext
 		if tune != nil {

@@ -2,6 +2,7 @@ package rafthttp_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -51,21 +53,33 @@ func TestSnapshotNotSent(t *testing.T) {
 }
 
 // A database that is still saved, or a message still processed, when the sender's
-// patience with bodies is over is no failure: only SnapshotAnswerTimeout is.
-func TestSnapshotSavedSlowly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
-			n, err := io.Copy(io.Discard, r)
-			time.Sleep(4 * rafthttp.DefaultConnReadTimeout)
-			return n, err
-		})))
-		db := &database{Reader: bytes.NewReader(randomBytes(1 << 20))}
-		m := newSnapshot(db, 1<<20)
-		p.a.SendSnapshot(m)
-		require.NoError(t, <-p.sent)
-		requireEnd(t, m, db, true, p.a.raft, raft.SnapshotFinish)
-		require.Len(t, p.b.raft.received(), 1)
-	})
+// patience with bodies is over is no failure: only SnapshotAnswerTimeout is. Behind
+// a listener with deadlines the request's context has ended by then.
+func TestSnapshotTakenSlowly(t *testing.T) {
+	const slow = 4 * rafthttp.DefaultConnReadTimeout
+	for _, deadlines := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, nil, nil)
+			p.deadlines = deadlines
+			c := p.start(t, "c", 3, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+				n, err := io.Copy(io.Discard, r)
+				time.Sleep(slow)
+				return n, err
+			})))
+			c.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+				time.Sleep(slow)
+				return ctx.Err()
+			}
+			p.a.AddPeer(3, []string{c.url})
+			db := &database{Reader: bytes.NewReader(randomBytes(1 << 20))}
+			m := snap.NewMessage(msgSnap(3, 1, 7), db, 1<<20)
+			start := time.Now()
+			p.a.SendSnapshot(m)
+			require.NoError(t, <-p.sent)
+			require.Equal(t, 2*slow, time.Since(start))
+			requireEnd(t, m, db, true, p.a.raft, raft.SnapshotFinish)
+		})
+	}
 }
 
 func TestSnapshotsWaitTheirTurn(t *testing.T) {

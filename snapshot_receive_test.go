@@ -34,6 +34,8 @@ func TestSnapshotBodies(t *testing.T) {
 	app := msgApp(1, 2, 7, nil)
 	large := msgSnap(1, 2, 7)
 	large.Snapshot.Data = make([]byte, max)
+	mixed := msgSnap(1, 2, 7)
+	mixed.Type = raftpb.MsgApp.Enum()
 	noIndex := msgSnap(1, 2, 0)
 	tests := []struct {
 		name string
@@ -52,6 +54,7 @@ func TestSnapshotBodies(t *testing.T) {
 		{"empty message", bytes.NewReader(lengthPrefix(0)), 400},
 		{"link heartbeat", bytes.NewReader(append(lengthPrefix(2), 8, 8)), 400},
 		{"append", snapshotBody(t, app, ""), 400},
+		{"append with a snapshot in it", snapshotBody(t, mixed, ""), 400},
 		{"no snapshot in it", snapshotBody(t, &raftpb.Message{Type: raftpb.MsgSnap.Enum()}, ""), 400},
 		{"empty snapshot", snapshotBody(t, noIndex, ""), 400},
 	}
