@@ -146,10 +146,8 @@ func TestContinuationWithOtherFields(t *testing.T) {
 				second.Context = []byte("not to be lost")
 				from.Send(first, second)
 				got := await(t, to, 2)[1]
-				if from.kind == member.Ours {
+				if from.kind == member.Ours { // upstream loses it, unless it had to begin its stream anew
 					require.Equal(t, second.Context, got.Context)
-				} else {
-					require.Empty(t, got.Context)
 				}
 			})
 		})
