@@ -216,9 +216,11 @@ func TestErrorC(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := channel()
-				p := newPair(t, func(tr *rafthttp.Transport) { tr.ErrorC = c }, nil)
-				p.b.raft.removed = func(id uint64) bool { return id == 3 }
-				p.b.raft.process = func(context.Context, *raftpb.Message) error { return rafthttp.ErrMemberRemoved }
+				p := newPair(t, func(tr *rafthttp.Transport) { tr.ErrorC = c }, func(tr *rafthttp.Transport) {
+					b := tr.Raft.(*recorder)
+					b.removed = func(id uint64) bool { return id == 3 }
+					b.process = func(context.Context, *raftpb.Message) error { return rafthttp.ErrMemberRemoved }
+				})
 				errorC := channel()
 				removed := p.start(t, "c", 3, func(tr *rafthttp.Transport) { tr.ErrorC = errorC })
 				removed.AddPeer(2, []string{p.b.url})
