@@ -109,7 +109,7 @@ func (s *server) kill() {
 		return
 	}
 	_ = s.cmd.Process.Kill() // fails where the process has ended by itself
-	_ = <-s.exited           // with whatever
+	<-s.exited               //nolint:errcheck // whatever it ended with, it is gone
 	s.cmd = nil
 }
 
