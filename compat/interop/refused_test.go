@@ -205,3 +205,24 @@ func TestProbing(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotToNobody pins a deviation: a snapshot for a member that is no peer is closed by every make; ours reports that it
+// failed as well, so that raft does not wait for it.
+func TestSnapshotToNobody(t *testing.T) {
+	for _, kind := range []member.Kind{member.Stock37, member.Stock36, member.Ours} {
+		t.Run(string(kind), func(t *testing.T) {
+			a := start(t, kind, 1)
+			closed := a.SendSnapshot(traffic.SnapshotMessage(1, 7, 5, 1), member.Source{Generated: drive.Database{Size: 10}})
+			require.False(t, <-closed)
+			if kind == member.Ours {
+				eventually(t, a, func(s *member.Seen) bool { return len(s.Snapshots) > 0 })
+			}
+			a.Stop()
+			var want []member.SnapshotReport
+			if kind == member.Ours {
+				want = []member.SnapshotReport{{Peer: 7, Status: raft.SnapshotFailure}}
+			}
+			a.Recorder.Look(func(s *member.Seen) { require.Equal(t, want, s.Snapshots) })
+		})
+	}
+}

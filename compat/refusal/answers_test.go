@@ -15,10 +15,15 @@ import (
 	"github.com/seed-4d73690b/rafthttp/compat/member"
 )
 
+var proxied *sync.Map // hosts that the proxy of useProxy was asked for
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = flag.Set("test.parallel", "24") // these tests wait far more than they work: for time-outs of upstream's, above all
+	var stop func()
+	proxied, stop = useProxy()
 	code := m.Run()
+	stop()
 	member.RemoveHelper()
 	os.Exit(code)
 }
