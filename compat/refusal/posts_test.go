@@ -62,7 +62,7 @@ func breaksSecondPost(t *testing.T) (url string, posts *atomic.Int64) {
 			http.NotFound(w, r)
 			return
 		}
-		io.Copy(io.Discard, r.Body)
+		_, _ = io.Copy(io.Discard, r.Body)
 		mu.Lock()
 		second := seen[r.RemoteAddr]
 		seen[r.RemoteAddr] = true
