@@ -313,6 +313,7 @@ func TestHandlerEndsWithItsStream(t *testing.T) {
 				a.AddPeer(2, silentHost(n, 2))
 				last := dialStream(t, dial, a, "msgapp", 2)
 				a.Stop()
+				synctest.Wait() // for what wraps the handler
 				require.Zero(t, running.Load(), "stopped")
 				require.Equal(t, time.Now(), last.ended(t))
 			})
