@@ -95,8 +95,10 @@ func connect(t *testing.T, p pairing, change ...func(*member.Config)) (a, b *end
 	return a, b
 }
 
-// awaitStreams waits until what a and b send each other goes over streams: until a message for each stream arrives
-// without a post. Both recorders are empty afterwards.
+// awaitStreams waits until what a and b send each other goes over the stream that is meant for it: until a message for each
+// arrives without a post, and an append that does not say whom it is from arrives from its sender. Only the msgapp stream
+// adds that, to a message that continues the last one; the message stream, which stands in for it, does not. Both
+// recorders are empty afterwards.
 func awaitStreams(t *testing.T, a, b *end) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -107,11 +109,19 @@ func awaitStreams(t *testing.T, a, b *end) {
 			require.NoError(t, ctx.Err(), "the streams do not come up")
 			before := posts(to)
 			to.Reset()
-			from.Send(heartbeat(from, to, 1), empty(from, to, 1))
+			anonymous := empty(from, to, 1)
+			anonymous.From = nil
+			from.Send(heartbeat(from, to, 1), empty(from, to, 1), anonymous)
 			wait, cancel := context.WithTimeout(ctx, time.Second)
-			err := to.Wait(wait, func(s *member.Seen) bool { return len(s.Messages) == 2 })
+			named := true
+			err := to.Wait(wait, func(s *member.Seen) bool {
+				for _, m := range s.Messages {
+					named = named && m.GetFrom() == from.ID()
+				}
+				return len(s.Messages) == 3
+			})
 			cancel()
-			if err == nil && posts(to) == before {
+			if err == nil && named && posts(to) == before {
 				break
 			}
 		}

@@ -59,6 +59,7 @@ type counter struct {
 	mu         sync.Mutex
 	lanes      map[string]*numbered
 	unnumbered int
+	anonymous  int // those of them that do not say whom they are from
 	reports    []uint64
 }
 
@@ -82,6 +83,9 @@ func (c *counter) Process(_ context.Context, m *raftpb.Message) error {
 	defer c.mu.Unlock()
 	if m.GetIndex() == 0 {
 		c.unnumbered++ // sent while the streams were coming up
+		if m.GetFrom() == 0 {
+			c.anonymous++
+		}
 		return nil
 	}
 	l := c.lanes[traffic.Lane(m)]
@@ -115,23 +119,28 @@ func (c *counter) awaitStreams(t *testing.T, from, to *end) {
 	for deadline := time.Now().Add(patience); ; {
 		require.True(t, time.Now().Before(deadline), "the streams do not come up")
 		before := posts(to)
-		from.Send(numberedMessage("control", from, to, 0), numberedMessage("append", from, to, 0))
-		sent += 2
-		if assert.Eventually(new(assert.CollectT), func() bool { return c.early() == sent }, 2*time.Second, pollEvery) && posts(to) == before {
+		_, anonymous := c.early()
+		nameless := empty(from, to, 0)
+		nameless.From = nil
+		from.Send(numberedMessage("control", from, to, 0), empty(from, to, 0), nameless)
+		sent += 3
+		came := func() bool { n, _ := c.early(); return n == sent }
+		all := assert.Eventually(new(assert.CollectT), came, 2*time.Second, pollEvery)
+		var still int
+		if sent, still = c.early(); all && still == anonymous && posts(to) == before {
 			break
 		}
-		sent = c.early() // the others were dropped
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reports = nil
 }
 
-// early is how many messages came that are not numbered.
-func (c *counter) early() int {
+// early is how many messages came that are not numbered, and how many of them do not say whom they are from.
+func (c *counter) early() (unnumbered, anonymous int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.unnumbered
+	return c.unnumbered, c.anonymous
 }
 
 // feed sends n messages of a lane and waits until all of them have come; c is the raft of to.
