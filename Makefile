@@ -10,7 +10,6 @@ BENCHTIME ?= 1s
 COUNT     ?= 1
 COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
-ETCDSWAP  := $(wildcard compat/etcdswap)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint cover fuzz bench compat-etcd clean needs-go needs-cc
@@ -43,11 +42,7 @@ bench: needs-go ## run the benchmarks that match BENCH (.), for BENCHTIME (1s), 
 	tools/test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
 
 compat-etcd: needs-go ## run real etcd servers, stock and on this transport, as one cluster
-ifeq ($(ETCDSWAP),)
-	@echo "compat/etcdswap is not in this checkout"; exit 1
-else
-	cd compat && go run ./etcdswap
-endif
+	cd compat/etcdswap && go run .
 
 clean: ## remove what the other targets have built
 	rm -rf bin

@@ -128,8 +128,8 @@
 //     second; upstream dials ten times a second for as long as it takes.
 //   - Proxies of the environment are not used between members.
 //   - A post that fails does not make a peer inactive while a stream is up.
-//   - A post of a proposal that broke off is not repeated by net/http: it might be
-//     appended twice.
+//   - A post on a connection that the peer was closing is made again, unless it
+//     is a proposal, which raft would append twice; upstream makes none again.
 //
 // Receiving:
 //
@@ -142,8 +142,8 @@
 //     path of a stream, are answered 400; upstream panics at some.
 //   - An error of Process that is ErrMemberRemoved is answered 403.
 //   - The context of Process for a post ends after ReadTimeout and WriteTimeout
-//     together, that for a snapshot after SnapshotAnswerTimeout, and neither
-//     because the client seems gone.
+//     together, that for a snapshot after SnapshotAnswerTimeout; upstream's has
+//     no deadline.
 //   - After Stop, and before Start, every request but a probe is answered 503.
 //   - Data from the reading end of a stream closes it.
 //   - The answer of a stream ends with its connection instead of being chunked,

@@ -1,0 +1,101 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// FuzzSnapshotRequest gives the handler any body for a snapshot, and compares what
+// it makes of the message at its head with the plainest reading of it: a length
+// and what proto decodes.
+func FuzzSnapshotRequest(f *testing.F) {
+	const limit = 64 << 10
+	var (
+		processed []*raftpb.Message
+		saved     [][]byte
+	)
+	tr := &rafthttp.Transport{
+		ID: 1, ClusterID: testCluster, MaxMessageBytes: limit,
+		Raft: &recorder{process: func(_ context.Context, m *raftpb.Message) error {
+			processed = append(processed, m)
+			return nil
+		}},
+		Snapshotter: saver(func(r io.Reader, _ uint64) (int64, error) {
+			b, err := io.ReadAll(r)
+			saved = append(saved, b)
+			return int64(len(b)), err
+		}),
+	}
+	require.NoError(f, tr.Start())
+	f.Cleanup(tr.Stop)
+	h := tr.Handler()
+	add := func(m *raftpb.Message, db string) {
+		b, err := proto.Marshal(m)
+		require.NoError(f, err)
+		f.Add(append(append(lengthPrefix(len(b)), b...), db...), true)
+	}
+	add(msgSnap(1, 2, 7), "db")
+	add(msgSnap(1, 2, 0), "db")
+	add(msgApp(1, 2, 7, []byte("x")), "")
+	add(&raftpb.Message{Type: raftpb.MsgSnap.Enum()}, "")
+	f.Add(append(lengthPrefix(2), 8, 8), false) // a link heartbeat
+	f.Add(lengthPrefix(1<<62), true)
+	f.Add(lengthPrefix(limit), false)
+	f.Fuzz(func(t *testing.T, body []byte, declared bool) {
+		want, db := snapshotOf(body, limit)
+		processed, saved = nil, nil
+		r := httptest.NewRequest(http.MethodPost, "/raft/snapshot", iotest.HalfReader(bytes.NewReader(body)))
+		for k, v := range peerHeader(nil) {
+			r.Header[k] = v
+		}
+		r.ContentLength = -1
+		if declared {
+			r.ContentLength = int64(len(body))
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if want == nil {
+			require.Equal(t, http.StatusBadRequest, w.Code, w.Body)
+			require.Empty(t, processed)
+			require.Empty(t, saved)
+		} else if w.Code != http.StatusBadRequest || !bytes.Contains(w.Body.Bytes(), []byte("limit")) {
+			// A message within the limit on the wire may take more in memory.
+			require.Equal(t, http.StatusNoContent, w.Code, w.Body)
+			require.Len(t, saved, 1)
+			require.True(t, bytes.Equal(db, saved[0]))
+			require.Len(t, processed, 1)
+			require.True(t, proto.Equal(want, processed[0]))
+		}
+		require.Empty(t, tr.Status().Receiving)
+	})
+}
+
+// snapshotOf returns the message at the head of a body, if it is a snapshot with
+// an index, and the database behind it.
+func snapshotOf(body []byte, limit uint64) (*raftpb.Message, []byte) {
+	if len(body) < 8 {
+		return nil, nil
+	}
+	n, rest := binary.BigEndian.Uint64(body), body[8:]
+	m := &raftpb.Message{}
+	if n > limit || n > uint64(len(rest)) || proto.Unmarshal(rest[:n], m) != nil {
+		return nil, nil
+	}
+	if m.GetType() != raftpb.MsgSnap || raft.IsEmptySnap(m.GetSnapshot()) {
+		return nil, nil
+	}
+	return m, rest[n:]
+}
