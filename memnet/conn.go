@@ -32,6 +32,7 @@ type Conn struct {
 	wasReset   bool
 	finished   bool // CloseWrite was called
 	closed     bool
+	vanished   bool // closed by a loss of power: what still comes is answered with a reset
 }
 
 // connect makes a connection between two addresses and returns both sides.
@@ -42,6 +43,7 @@ func (n *Network) connect(from, to *Host, fromAddr, toAddr addr) (client, server
 	client.out = &path{link: n.link(from.name, to.name), src: client, dst: server}
 	server.out = &path{link: n.link(to.name, from.name), src: server, dst: client}
 	client.out.back, server.out.back = server.out, client.out
+	n.note("%s connects to %s", fromAddr, toAddr)
 	for _, c := range []*Conn{client, server} {
 		n.conns = append(n.conns, c)
 		c.out.link.paths = append(c.out.link.paths, c.out)
@@ -65,7 +67,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		case len(b) == 0:
 			return 0, nil
 		case c.in.Len() > 0:
-			n, _ := c.in.Read(b)
+			n, _ := c.in.Read(b[:c.net.readSize(len(b), c.out.link)])
 			c.peer.out.acknowledge(n)
 			return n, nil
 		case c.eof:
@@ -122,6 +124,9 @@ func (c *Conn) writeError() error {
 
 // receive takes what arrives. Bytes that no one will read are dropped and not acknowledged.
 func (c *Conn) receive(s segment) {
+	if c.vanished && s.signal != signalReset {
+		c.out.send(nil, signalReset)
+	}
 	if c.closed || c.wasReset {
 		return
 	}
@@ -167,15 +172,24 @@ func (c *Conn) abort() {
 	c.close(signalReset)
 }
 
+// vanish ends the connection as a loss of power does: what is on its way is lost, and the peer is not told until it
+// sends something.
+func (c *Conn) vanish() {
+	c.out.discard()
+	c.close(noSignal)
+	c.vanished = true
+}
+
 func (c *Conn) close(sig signal) {
 	if c.closed {
 		return
 	}
+	c.net.note("%s closes its connection with %s", c.local, c.remote)
 	c.closed = true
 	c.readLimit.stop()
 	c.writeLimit.stop()
 	c.in = bytes.Buffer{}
-	if !c.wasReset {
+	if !c.wasReset && sig != noSignal {
 		c.out.send(nil, sig)
 	}
 	c.changed.Broadcast()
@@ -189,6 +203,7 @@ func (c *Conn) reset() {
 	if c.closed {
 		return
 	}
+	c.net.note("%s: its connection with %s is reset", c.local, c.remote)
 	c.wasReset = true
 	c.in = bytes.Buffer{}
 	c.out.discard()

@@ -136,17 +136,37 @@ func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (slept b
 	}
 }
 
+// PowerLoss ends what runs on the host as [Host.Crash] does, but nobody is told: the other sides of its connections stay
+// open, and get ECONNRESET only after they have sent something that reached the host, which does not know the connection
+// any more. The host can listen and dial again at once; cut its links for as long as it is to be away.
+func (h *Host) PowerLoss() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	h.net.note("%s loses power", h.name)
+	h.eachConn((*Conn).vanish)
+	h.closeListeners()
+}
+
 // Crash ends what runs on the host: its listeners and connections are closed, what is on its way from them is lost, and
 // their peers get ECONNRESET, as soon as the links let that through. The host can listen and dial again at once.
 func (h *Host) Crash() {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
+	h.net.note("%s crashes", h.name)
+	h.closeListeners()
+	h.eachConn((*Conn).abort)
+}
+
+func (h *Host) closeListeners() {
 	for _, l := range h.listeners {
 		l.close()
 	}
+}
+
+func (h *Host) eachConn(end func(*Conn)) {
 	for _, c := range append([]*Conn(nil), h.net.conns...) {
 		if c.host == h.name {
-			c.abort()
+			end(c)
 		}
 	}
 }

@@ -13,7 +13,8 @@ const (
 // Link is one direction between two hosts, shared by all connections between them. A change holds for what is written
 // after it; what is under way arrives as planned, unless the link is cut.
 type Link struct {
-	net *Network
+	net      *Network
+	from, to string
 
 	// Guarded by net.mu.
 	delay, jitter time.Duration
@@ -26,33 +27,49 @@ type Link struct {
 }
 
 // SetDelay sets how long bytes take to arrive. Zero, the default, and below mean no time.
-func (l *Link) SetDelay(d time.Duration) { l.set(func() { l.delay = max(0, d) }) }
+func (l *Link) SetDelay(d time.Duration) { l.set(func() { l.delay = max(0, d) }, "delay %v", d) }
 
 // SetJitter adds a random time from 0 to below d to each delay. The order of bytes in a connection stays.
-func (l *Link) SetJitter(d time.Duration) { l.set(func() { l.jitter = max(0, d) }) }
+func (l *Link) SetJitter(d time.Duration) { l.set(func() { l.jitter = max(0, d) }, "jitter %v", d) }
 
 // SetLoss sets the probability, from 0 to 1, that a segment (a Write, or 16 KiB of it) is lost on its way. As in TCP
 // that costs time, not bytes: a lost segment is sent again after 200 ms, then 400 ms and so on, and what was written
 // after it waits for it. The 8th try always arrives; for a link that lets nothing through use Cut.
-func (l *Link) SetLoss(p float64) { l.set(func() { l.loss = p }) }
+func (l *Link) SetLoss(p float64) { l.set(func() { l.loss = p }, "loss %v", p) }
 
 // SetBandwidth sets how many bytes a second the link carries, all connections together. Zero, the default, and below
 // mean no limit.
 func (l *Link) SetBandwidth(bytesPerSecond int) {
-	l.set(func() { l.bandwidth = max(0, bytesPerSecond) })
+	l.set(func() { l.bandwidth = max(0, bytesPerSecond) }, "%d bytes a second", bytesPerSecond)
 }
 
 // Cut makes the link a black hole: nothing arrives any more, not what is under way either, and no acknowledgement of what
 // comes the other way, so that writers on both sides wait once a window is full. Neither side gets an error; dialing hangs.
-func (l *Link) Cut() { l.set(l.doCut) }
+func (l *Link) Cut() { l.set(l.doCut, "cut") }
 
 // Mend undoes Cut: what was held back is sent again, in order, from now on.
-func (l *Link) Mend() { l.set(l.doMend) }
+func (l *Link) Mend() { l.set(l.doMend, "mended") }
 
-func (l *Link) set(change func()) {
+// HalfOpen makes the connections that the link carries now black holes in its direction, for as long as they live: nothing
+// more arrives, not even their end, and no acknowledgement of what comes the other way. Neither side gets an error. Those
+// made later are whole. That is what is left when a firewall or an address translation forgets connections; do it to
+// both directions for what is left when the other host is gone for good.
+func (l *Link) HalfOpen() { l.set(l.doHalfOpen, "connections are half-open") }
+
+func (l *Link) set(change func(), event string, args ...any) {
 	l.net.mu.Lock()
 	defer l.net.mu.Unlock()
+	if l.net.events != nil {
+		l.net.note("%s to %s: "+event, append([]any{l.from, l.to}, args...)...)
+	}
 	change()
+}
+
+func (l *Link) doHalfOpen() {
+	for _, p := range l.paths {
+		p.lost = true
+		p.discard()
+	}
 }
 
 func (l *Link) cut() bool { return l.mended != nil }

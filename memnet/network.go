@@ -1,13 +1,25 @@
 // Package memnet is a network in memory, for tests of programs that talk over TCP: hosts with listeners and dialers, and
 // between each two of them directed links that can be slow, lossy, narrow or cut.
 //
-//	n := memnet.New()
+//	n := memnet.New(memnet.WithTranscript(t))  // logs what happened if the test fails
 //	ln, err := n.Host("b").Listen("80")        // a net.Listener
 //	dial := n.Host("a").DialContext            // fits http.Transport.DialContext
 //	n.Link("a", "b").SetDelay(time.Second)     // bytes from a to b take a second, those back take no time
 //
-// Connections behave as TCP's do: bytes are never lost or reordered, a window bounds what is under way, deadlines and
-// closing work as package net describes, and the errors are those of package net and syscall.
+// Connections behave as TCP's do: bytes are never lost, doubled or reordered, a window bounds what is under way, deadlines
+// and closing work as package net describes, and the errors are those of package net and syscall. A lossy link delays
+// bytes, as retransmission does. To lose, double or reorder single messages of raft, use package memnet/rafttest, which
+// has a layer above the transport for that, and runs whole clusters.
+//
+// # What can go wrong
+//
+//   - [Link.SetDelay], [Link.SetJitter], [Link.SetLoss], [Link.SetBandwidth]: a bad link, each direction by itself.
+//   - [Link.Cut], [Network.Partition]: a black hole. Bytes are held back until [Link.Mend] or [Network.Heal].
+//   - [Link.HalfOpen]: what a middlebox does that forgets connections. They are black holes for good, new ones work.
+//   - [Network.Reset]: the connections between two hosts break, and both sides know.
+//   - [Host.Crash]: a process dies, and its system tells the others.
+//   - [Host.PowerLoss]: a machine dies and comes back. No one is told, until it answers what it does not know with a reset.
+//   - [WithTinyBuffers]: reads and writes are short.
 //
 // There is no real I/O and no goroutine that waits, only timers for what is under way. So it works in bubbles of
 // testing/synctest, where time passes in no time and arrivals can be compared exactly: make the network inside the bubble.
@@ -22,24 +34,30 @@ import (
 	"sync"
 )
 
-const defaultBuffer = 64 << 10
+const (
+	defaultBuffer = 64 << 10
+	tinyBuffer    = 61
+	tinyRead      = 7
+)
 
 // Network is a set of hosts and the links between them. Make one with [New]. All its methods, and those of its hosts,
 // links, listeners and connections, may be called concurrently. None blocks but Accept, Read, Write and DialContext.
 type Network struct {
 	seed   uint64
 	buffer int
+	pieces int // the most that a Read returns is drawn from 1 to this; 0: not bounded
 
-	mu    sync.Mutex // guards all below, and all state of hosts, links, listeners and connections
-	hosts map[string]*Host
-	links map[[2]string]*Link
-	conns []*Conn // those not closed on both sides, in the order they were made
+	mu     sync.Mutex // guards all below, and all state of hosts, links, listeners and connections
+	hosts  map[string]*Host
+	links  map[[2]string]*Link
+	conns  []*Conn     // those not closed on both sides, in the order they were made
+	events *transcript // nil: none is kept
 }
 
 // Option changes what [New] makes.
 type Option func(*Network)
 
-// WithSeed seeds what is random (jitter and loss). Each link draws from its own sequence, so that traffic elsewhere does
+// WithSeed seeds what is random (jitter, loss, and sizes of tiny reads). Each link draws from its own sequence, so that traffic elsewhere does
 // not change it. The seed is 0 by default: runs are alike unless asked otherwise.
 func WithSeed(seed uint64) Option { return func(n *Network) { n.seed = seed } }
 
@@ -51,6 +69,12 @@ func WithBuffer(bytes int) Option {
 			n.buffer = bytes
 		}
 	}
+}
+
+// WithTinyBuffers has every Read return at most 1 to 7 bytes, drawn at random, and every Write wait after at most 61 bytes
+// that were not read: for code that must not care how a stream is cut into pieces. It is slow.
+func WithTinyBuffers() Option {
+	return func(n *Network) { n.buffer, n.pieces = tinyBuffer, tinyRead }
 }
 
 // New returns a network without hosts, whose links are instant and not bounded.
@@ -88,7 +112,7 @@ func (n *Network) link(from, to string) *Link {
 	if l == nil {
 		hash := fnv.New64a()
 		_, _ = hash.Write([]byte(from + "\x00" + to))
-		l = &Link{net: n, rand: rand.New(rand.NewPCG(n.seed, hash.Sum64()))}
+		l = &Link{net: n, from: from, to: to, rand: rand.New(rand.NewPCG(n.seed, hash.Sum64()))}
 		n.links[key] = l
 	}
 	return l
@@ -99,6 +123,7 @@ func (n *Network) link(from, to string) *Link {
 func (n *Network) Partition(groups ...[]string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.note("partition %v", groups)
 	for i, group := range groups {
 		for j, other := range groups {
 			if i == j {
@@ -117,6 +142,7 @@ func (n *Network) Partition(groups ...[]string) {
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.note("heal")
 	for _, l := range n.links {
 		l.doMend()
 	}
@@ -127,9 +153,18 @@ func (n *Network) Heal() {
 func (n *Network) Reset(a, b string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.note("reset the connections between %s and %s", a, b)
 	for _, c := range n.conns {
 		if (c.host == a && c.peer.host == b) || (c.host == b && c.peer.host == a) {
 			c.reset()
 		}
 	}
+}
+
+// readSize returns how much a Read of up to size bytes takes at most. It is called with mu held.
+func (n *Network) readSize(size int, l *Link) int {
+	if n.pieces == 0 {
+		return size
+	}
+	return min(size, 1+l.rand.IntN(n.pieces))
 }

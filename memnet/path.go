@@ -34,13 +34,21 @@ type path struct {
 
 	used    int // bytes written by src and not acknowledged by dst: the window in use
 	unacked int // of these, bytes that dst has read, but could not acknowledge because the link back is cut
+
+	lost bool // nothing arrives any more: the connection is half-open
 }
+
+// blocked says that nothing gets through.
+func (p *path) blocked() bool { return p.lost || p.link.cut() }
 
 func (p *path) room() int { return p.src.net.buffer - p.used }
 
 // send sends data, a copy of it if it does not arrive at once, and then the signal.
 func (p *path) send(data []byte, sig signal) {
 	p.used += len(data)
+	if p.lost {
+		return
+	}
 	if len(p.queue) == 0 && p.link.instant() {
 		p.dst.receive(segment{data: data, signal: sig})
 		return
@@ -73,7 +81,7 @@ func (p *path) resend() {
 
 // deliver hands over what is due and not behind something that is not, and sets the timer for the next.
 func (p *path) deliver(now time.Time) {
-	if p.link.cut() {
+	if p.blocked() {
 		return
 	}
 	for len(p.queue) > 0 && !p.queue[0].due.After(now) {
@@ -101,7 +109,7 @@ func (p *path) timeout() {
 // acknowledge opens the window by n bytes that dst has taken, or later if the link back is cut.
 func (p *path) acknowledge(n int) {
 	p.unacked += n
-	if p.back.link.cut() || p.unacked == 0 {
+	if p.back.blocked() || p.unacked == 0 {
 		return
 	}
 	p.used -= p.unacked
