@@ -1,0 +1,153 @@
+package rafttest
+
+import (
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// Config says what [New] makes.
+type Config struct {
+	// Members is how many members know each other from the start: those with the ids from 1 to it. Others are told by
+	// AddPeer of their transports, with [URL].
+	Members int
+	// Seed is that of the network and of the rules. Runs are alike in what they draw unless asked otherwise; goroutines
+	// are scheduled as it comes, and raft draws its election timeouts without a seed.
+	Seed uint64
+	// Tune may change the fields of each transport before it starts; nil changes none. ID, ClusterID (1), URLs, Raft and
+	// DialContext are set.
+	Tune func(id uint64, t *rafthttp.Transport)
+	// Network are further options of the network.
+	Network []memnet.Option
+}
+
+// Cluster is a set of members on a network in memory. [Faults.Apply] makes their messages unreliable. All methods may be
+// called concurrently.
+type Cluster struct {
+	*Faults
+	tb      testing.TB
+	cfg     Config
+	network *memnet.Network
+}
+
+// New returns a cluster of which no member runs yet. Members that run at the end of tb are stopped; then tb fails if
+// goroutines are left, and if it failed, what happened is logged. Call it in a bubble of testing/synctest for time to pass
+// when all wait, or outside for real time.
+func New(tb testing.TB, cfg Config) *Cluster {
+	tb.Helper()
+	options := append([]memnet.Option{memnet.WithSeed(cfg.Seed), memnet.WithTranscript(tb)}, cfg.Network...)
+	n := memnet.New(options...)
+	for id := range uint64(cfg.Members) {
+		n.Host(Host(id + 1))
+	}
+	memnet.CheckGoroutines(tb)
+	return &Cluster{Faults: NewFaults(cfg.Seed, n), tb: tb, cfg: cfg, network: n}
+}
+
+// Network returns the network, for slow links and all else that [memnet] has.
+func (c *Cluster) Network() *memnet.Network { return c.network }
+
+// Host returns the name of the host that a member is on: "m1" for 1.
+func Host(id uint64) string { return "m" + strconv.FormatUint(id, 10) }
+
+// URL returns the peer URL of a member.
+func URL(id uint64) string { return "http://" + Host(id) + ":2380" }
+
+// Member is a running member: what has to be there for it to send, by Transport, and to be sent to.
+type Member struct {
+	*rafthttp.Transport
+	host   *memnet.Host
+	raft   *Raft
+	server *http.Server
+	served chan struct{}
+	once   sync.Once
+}
+
+// Start runs a member: a transport that delivers to r, with all members as peers, and its HTTP server. A member that was
+// stopped or crashed can be started again. It fails the test, and does not return, if the member runs already.
+func (c *Cluster) Start(id uint64, r rafthttp.Raft) *Member {
+	c.tb.Helper()
+	m := &Member{host: c.network.Host(Host(id)), raft: c.Wrap(id, r), served: make(chan struct{})}
+	m.Transport = &rafthttp.Transport{
+		ID: types.ID(id), ClusterID: 1, URLs: types.MustNewURLs([]string{URL(id)}), Raft: m.raft, DialContext: m.host.DialContext,
+	}
+	if c.cfg.Tune != nil {
+		c.cfg.Tune(id, m.Transport)
+	}
+	ln, err := m.host.Listen("2380")
+	if err != nil {
+		c.tb.Fatalf("member %d runs already: %v", id, err)
+	}
+	if err := m.Transport.Start(); err != nil {
+		ln.Close()
+		c.tb.Fatalf("start member %d: %v", id, err)
+	}
+	for peer := range uint64(c.cfg.Members) {
+		m.AddPeer(types.ID(peer+1), []string{URL(peer + 1)})
+	}
+	m.serve(ln)
+	c.network.Note("member %d is started", id)
+	c.tb.Cleanup(m.Stop)
+	return m
+}
+
+func (m *Member) serve(ln net.Listener) {
+	m.server = &http.Server{Handler: m.Handler(), ErrorLog: log.New(io.Discard, "", 0)}
+	go func() {
+		defer close(m.served)
+		_ = m.server.Serve(ln)
+	}()
+}
+
+// Stop stops the member: its transport, then its server. What runs behind the Raft is not its business. Stopping again
+// does nothing.
+func (m *Member) Stop() {
+	m.once.Do(func() {
+		m.Transport.Stop()
+		m.raft.Close()
+		_ = m.server.Close()
+	})
+	<-m.served
+}
+
+// Crash ends the member as kill -9 does: what is on its way from it is lost, its peers find their connections reset. It
+// returns when nothing of it runs.
+func (m *Member) Crash() {
+	m.host.Crash()
+	m.Stop()
+}
+
+// PowerLoss ends the member as Crash does, but its peers are not told.
+func (m *Member) PowerLoss() {
+	m.host.PowerLoss()
+	m.Stop()
+}
+
+// Partition cuts the links, in both directions, between members of different groups, until [Cluster.Heal]. Those in no
+// group keep theirs.
+func (c *Cluster) Partition(groups ...[]uint64) {
+	var hosts [][]string
+	for _, g := range groups {
+		var names []string
+		for _, id := range g {
+			names = append(names, Host(id))
+		}
+		hosts = append(hosts, names)
+	}
+	c.network.Partition(hosts...)
+}
+
+// Heal mends all links that are cut.
+func (c *Cluster) Heal() { c.network.Heal() }
+
+// Link returns the way from one member to another.
+func (c *Cluster) Link(from, to uint64) *memnet.Link { return c.network.Link(Host(from), Host(to)) }

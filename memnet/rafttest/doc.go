@@ -1,0 +1,27 @@
+// Package rafttest runs the members of a raft cluster, each with a real rafthttp.Transport and HTTP server, on a network
+// in memory (package memnet), for tests of servers that use rafthttp: partitions, crashes, slow links, lost and doubled
+// messages, and minutes of elections in milliseconds of real time.
+//
+//	synctest.Test(t, func(t *testing.T) { // package testing/synctest: time passes when all wait
+//		c := rafttest.New(t, rafttest.Config{Members: 5})
+//		for id := uint64(1); id <= 5; id++ {
+//			s := newServer(id)                 // yours, a rafthttp.Raft
+//			go s.run(c.Start(id, s).Transport) // it sends by this transport
+//		}
+//		c.Partition([]uint64{1, 2}, []uint64{3, 4, 5})
+//		time.Sleep(time.Minute)
+//		… // 3, 4 or 5 leads now, and nobody else
+//	})
+//
+// The test file example_test.go has all of it.
+//
+// # Two layers of faults
+//
+// The network below the transports ([Cluster.Network]) carries connections: there it is links that are slow, narrow or cut,
+// and hosts that crash. TCP never loses or reorders single bytes, so single messages cannot be lost there. That is what
+// [Rule] is for: it acts between a transport and its Raft, on messages that have arrived, by sender, receiver, type or
+// whatever a function of yours tells. [Faults] alone does that for transports over any network.
+//
+// What is random comes from a seed. When a test fails, the seed and what happened are logged, and so are goroutines
+// that outlive it.
+package rafttest

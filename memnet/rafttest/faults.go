@@ -1,0 +1,208 @@
+package rafttest
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// swapPatience is how long a message waits for the next one, to be processed after it.
+const swapPatience = time.Second
+
+// Faults loses, doubles, delays and reorders messages between transports and the Raft they deliver to. All methods may
+// be called concurrently.
+type Faults struct {
+	seed uint64
+	net  *memnet.Network // takes notes of what happens; may be nil
+
+	mu    sync.Mutex
+	rules []*Rule
+	rands map[[2]uint64]*rand.Rand // by sender and receiver, so that traffic elsewhere does not change what happens
+}
+
+// NewFaults returns Faults without rules, which do nothing. What happens goes into the transcript of the network, if it
+// is not nil.
+func NewFaults(seed uint64, n *memnet.Network) *Faults {
+	return &Faults{seed: seed, net: n, rands: make(map[[2]uint64]*rand.Rand)}
+}
+
+// Apply adds a rule to those that hold, for messages that arrive from now on, until undo is called. Where several match a
+// message, all happens to it.
+func (f *Faults) Apply(r Rule) (undo func()) {
+	rule := &r
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = append(f.rules, rule)
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for i := range f.rules {
+			if f.rules[i] == rule {
+				f.rules = append(f.rules[:i:i], f.rules[i+1:]...)
+				return
+			}
+		}
+	}
+}
+
+// judge returns what happens to a message that reached a member.
+func (f *Faults) judge(m *raftpb.Message, to uint64) fate {
+	f.mu.Lock()
+	rules := f.rules
+	f.mu.Unlock()
+	var matching []*Rule
+	for _, r := range rules {
+		if r.matches(m, to) {
+			matching = append(matching, r)
+		}
+	}
+	if len(matching) == 0 {
+		return fate{}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := [2]uint64{m.GetFrom(), to}
+	if f.rands[key] == nil {
+		f.rands[key] = rand.New(rand.NewPCG(f.seed, m.GetFrom()<<32^to))
+	}
+	return decide(matching, f.rands[key])
+}
+
+func (f *Faults) note(m *raftpb.Message, what string) {
+	if f.net != nil {
+		f.net.Note("message %s %s", raft.DescribeMessage(m, func([]byte) string { return "…" }), what)
+	}
+}
+
+// Wrap returns a Raft for the transport of a member, behind which is r. Close it after the transport was stopped and
+// before r is.
+func (f *Faults) Wrap(id uint64, r rafthttp.Raft) *Raft {
+	w := &Raft{Raft: r, faults: f, id: id, swapped: make(map[uint64]*raftpb.Message)}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w
+}
+
+// Raft gives what it gets to another Raft, as far as [Faults] let it. [Faults.Wrap] makes it.
+type Raft struct {
+	rafthttp.Raft
+	faults *Faults
+	id     uint64
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	swapped map[uint64]*raftpb.Message // by sender: waits for the next
+	wg      sync.WaitGroup             // messages that are held back
+}
+
+// Process implements rafthttp.Raft. A message that is lost or held back is no error.
+func (r *Raft) Process(ctx context.Context, m *raftpb.Message) error {
+	f := r.faults.judge(m, r.id)
+	if f.lost {
+		r.faults.note(m, "is lost")
+		return nil
+	}
+	if len(f.delays) == 0 {
+		return r.now(ctx, m)
+	}
+	var copies []*raftpb.Message // that come at once
+	for _, d := range f.delays[1:] {
+		r.faults.note(m, "is doubled")
+		double := proto.CloneOf(m)
+		if d > 0 {
+			r.later(double, d, false)
+		} else {
+			copies = append(copies, double)
+		}
+	}
+	var err error
+	switch {
+	case f.delays[0] > 0:
+		r.later(m, f.delays[0], false)
+	case f.swapped && r.swap(m):
+		r.faults.note(m, "waits for the next")
+	default:
+		err = r.now(ctx, m)
+	}
+	for _, double := range copies {
+		_ = r.now(ctx, double)
+	}
+	return err
+}
+
+// now processes m, and what waited for it.
+func (r *Raft) now(ctx context.Context, m *raftpb.Message) error {
+	err := r.Raft.Process(ctx, m)
+	r.mu.Lock()
+	before := r.swapped[m.GetFrom()]
+	delete(r.swapped, m.GetFrom())
+	r.mu.Unlock()
+	if before != nil {
+		_ = r.Raft.Process(ctx, before) // who sent it does not wait for the answer any more
+	}
+	return err
+}
+
+// swap has m wait for the next message, unless one does already.
+func (r *Raft) swap(m *raftpb.Message) bool {
+	r.mu.Lock()
+	if r.swapped[m.GetFrom()] != nil {
+		r.mu.Unlock()
+		return false
+	}
+	r.swapped[m.GetFrom()] = m
+	r.mu.Unlock()
+	r.later(m, swapPatience, true)
+	return true
+}
+
+// later processes m after a time, if swapped says so only if it still waits for the next then.
+func (r *Raft) later(m *raftpb.Message, d time.Duration, swapped bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.wg.Go(func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.ctx.Done():
+			return
+		}
+		if swapped && !r.unswap(m) {
+			return
+		}
+		_ = r.Raft.Process(r.ctx, m)
+	})
+}
+
+func (r *Raft) unswap(m *raftpb.Message) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.swapped[m.GetFrom()] != m {
+		return false
+	}
+	delete(r.swapped, m.GetFrom())
+	return true
+}
+
+// Close drops what is held back, and returns when the Raft behind is not called any more because of it.
+func (r *Raft) Close() {
+	r.mu.Lock()
+	r.closed = true
+	clear(r.swapped)
+	r.mu.Unlock()
+	r.cancel()
+	r.wg.Wait()
+}
