@@ -5,14 +5,18 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
 FUZZTIME  ?= 20s
-BENCH     ?= .
+BENCH     ?=
+SYSTEMS   ?=
+ROUNDS    ?= 5
+PROFILES  ?=
+MATCH     ?= .
 BENCHTIME ?= 1s
 COUNT     ?= 1
 COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cover fuzz bench compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint cover fuzz bench microbench compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +42,16 @@ cover: needs-go ## measure the coverage of the library's packages; fails below 8
 fuzz: needs-go ## run each fuzz target for FUZZTIME (20s)
 	tools/fuzz $(FUZZTIME)
 
-bench: needs-go ## run the benchmarks that match BENCH (.), for BENCHTIME (1s), COUNT (1) times
-	tools/test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
+bench: bin/bench ## measure side by side with others: BENCH=A,D SYSTEMS=ours,upstream ROUNDS=5 PROFILES=dir
+	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -profiles '$(PROFILES)' $(if $(BENCH)$(SYSTEMS),,-out bench/results)
+
+bin/bench: needs-go FORCE
+	cd bench && go build -buildvcs=false -o ../bin/bench .
+
+FORCE:
+
+microbench: needs-go ## run the go test benchmarks that match MATCH (.), for BENCHTIME (1s), COUNT (1) times
+	tools/test -run '^$$' -bench '$(MATCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
 
 compat-etcd: needs-go ## run real etcd servers, stock and on this transport, as one cluster
 	cd compat/etcdswap && go run .

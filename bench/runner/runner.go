@@ -1,0 +1,116 @@
+// Package runner runs scenarios and collects their figures. Every run is a process of its own, so that none finds the
+// heap, the goroutines or the sockets of another.
+package runner
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/bench/report"
+	"github.com/seed-4d73690b/rafthttp/bench/scenario"
+	"github.com/seed-4d73690b/rafthttp/bench/system"
+)
+
+// runTimeout is far above what a run takes.
+const runTimeout = 5 * time.Minute
+
+// Plan is what to run.
+type Plan struct {
+	Scenarios []scenario.Scenario
+	Systems   []system.System
+	Rounds    int
+	Timing    scenario.Timing
+	Profiles  string    // folder for a CPU and an allocation profile of each run; empty: none
+	Progress  io.Writer // a line for each run
+}
+
+// request is what a child process is told.
+type request struct {
+	Scenario string
+	System   string
+	Timing   scenario.Timing
+	Profile  string // path of the profiles without their ending; empty: none
+}
+
+// Run runs each scenario on each system, Rounds times: the systems take turns, so that what else the machine does
+// falls on all of them. The first error ends it: a run in which a message is lost has no figures.
+func Run(ctx context.Context, p Plan) ([]report.Sample, error) {
+	var samples []report.Sample
+	for _, sc := range p.Scenarios {
+		for round := range p.Rounds {
+			for _, sys := range p.Systems {
+				if sc.Skips(sys) {
+					continue
+				}
+				r := request{Scenario: sc.ID, System: sys.Name, Timing: p.Timing}
+				if p.Profiles != "" {
+					r.Profile = filepath.Join(p.Profiles, fmt.Sprintf("%s-%s-%d", sc.ID, sys.Name, round+1))
+				}
+				figures, err := child(ctx, r)
+				if err != nil {
+					return samples, fmt.Errorf("scenario %s, %s: %w", sc.ID, sys.Name, err)
+				}
+				samples = append(samples, report.Sample{Scenario: sc.ID, System: sys.Name, Round: round, Figures: figures})
+				fmt.Fprintf(p.Progress, "%-2s round %d  %-10s %s\n", sc.ID, round+1, sys.Name, report.Line(sc, figures))
+			}
+		}
+	}
+	return samples, nil
+}
+
+// ChildArgument as the first argument makes this program a child.
+const ChildArgument = "child"
+
+func child(ctx context.Context, r request) (scenario.Figures, error) {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	in, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, ChildArgument)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errs
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(errs.Bytes()))
+	}
+	var f scenario.Figures
+	return f, json.Unmarshal(out.Bytes(), &f)
+}
+
+// Child is what a child process does: it reads a request from in, and writes figures to out.
+func Child(in io.Reader, out io.Writer) error {
+	var r request
+	if err := json.NewDecoder(in).Decode(&r); err != nil {
+		return err
+	}
+	sc, err := scenario.ByID(r.Scenario)
+	if err != nil {
+		return err
+	}
+	sys, err := system.ByName(r.System)
+	if err != nil {
+		return err
+	}
+	stop, err := profile(r.Profile)
+	if err != nil {
+		return err
+	}
+	figures, err := sc.Run(sys, r.Timing)
+	if err = errors.Join(err, stop()); err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(figures)
+}

@@ -1,0 +1,121 @@
+package scenario
+
+import (
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// maxBatch is how many appends are handed over at once: etcd lets raft have 512 in flight to a follower, so a Ready
+// has no more.
+const maxBatch = 512
+
+// stallTimeout is how long nothing may arrive while something is under way.
+const stallTimeout = 20 * time.Second
+
+// arrivals counts what has arrived at one peer. A message costs one addition and one load, whoever waits.
+type arrivals struct {
+	count  atomic.Int64
+	target atomic.Int64 // count at which wake is told; MaxInt64 while nobody waits
+	wake   chan struct{}
+	_      [64]byte // no line of cache is shared with another peer
+}
+
+func newArrivals(n int) []arrivals {
+	all := make([]arrivals, n)
+	for i := range all {
+		all[i].target.Store(math.MaxInt64)
+		all[i].wake = make(chan struct{}, 1)
+	}
+	return all
+}
+
+func (a *arrivals) add(n int) {
+	if a.count.Add(int64(n)) >= a.target.Load() {
+		select {
+		case a.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wait waits until n have arrived in all. It is not called concurrently. When failed gets a value, that is its error.
+func (a *arrivals) wait(n int64, failed <-chan error) error {
+	if a.count.Load() >= n {
+		return nil
+	}
+	a.target.Store(n)
+	defer a.target.Store(math.MaxInt64)
+	timer := time.NewTimer(stallTimeout)
+	defer timer.Stop()
+	for a.count.Load() < n {
+		select {
+		case <-a.wake:
+		case err := <-failed:
+			return err
+		case <-timer.C:
+			return fmt.Errorf("only %d of %d messages have arrived, and nothing moves for %v", a.count.Load(), n, stallTimeout)
+		}
+	}
+	return nil
+}
+
+// sink counts what a cluster says.
+type sink struct {
+	arrived []arrivals
+	ponged  []arrivals
+	failed  chan error // holds the first
+}
+
+func newSink(peers int) *sink {
+	return &sink{arrived: newArrivals(peers), ponged: newArrivals(peers), failed: make(chan error, 1)}
+}
+
+func (s *sink) Appended(peer, n int) { s.arrived[peer].add(n) }
+func (s *sink) Ponged(peer int)      { s.ponged[peer].add(1) }
+
+func (s *sink) Failed(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// err returns what failed first, if anything.
+func (s *sink) err() error {
+	select {
+	case err := <-s.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// total counts what has arrived at all peers.
+func (s *sink) total() int64 {
+	var n int64
+	for i := range s.arrived {
+		n += s.arrived[i].count.Load()
+	}
+	return n
+}
+
+// slowest counts what has arrived at each peer at least.
+func (s *sink) slowest() int64 {
+	n := int64(math.MaxInt64)
+	for i := range s.arrived {
+		n = min(n, s.arrived[i].count.Load())
+	}
+	return n
+}
+
+// waitAll waits until n have arrived at each peer.
+func (s *sink) waitAll(n int64) error {
+	for i := range s.arrived {
+		if err := s.arrived[i].wait(n, s.failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// transporter is what our Transport and etcd's have in common.
+type transporter interface {
+	Start() error
+	Handler() http.Handler
+	Send(m []*raftpb.Message)
+	AddPeer(id types.ID, urls []string)
+	Stop()
+}
+
+// make_ is one of the two: how to listen, and how to make a transport that is not started.
+type make_ struct {
+	listen func(url.URL, *transport.TLSInfo) (net.Listener, error)
+	newFor func(m *member) transporter
+	// ready reports whether all streams between the member and its peers are up.
+	ready func(m *member, peers int) bool
+}
+
+// member is a transport with the http.Server around it. It is the Raft of its transport.
+type member struct {
+	transporter
+	id   uint64
+	cfg  *Config
+	url  url.URL
+	tls  transport.TLSInfo
+	pong []*raftpb.Message // of a peer
+
+	server  *http.Server
+	served  sync.WaitGroup
+	streams atomic.Int64 // requests for streams that a handler is in
+	closing atomic.Bool
+}
+
+var quiet = log.New(io.Discard, "", 0)
+
+func startMember(kind make_, cfg *Config, id uint64) (*member, error) {
+	m := &member{id: id, cfg: cfg, tls: cfg.TLS.info(), pong: heartbeatResponse(id), url: url.URL{Scheme: "http", Host: "127.0.0.1:0"}}
+	if cfg.TLS != nil {
+		m.url.Scheme = "https"
+	}
+	listener, err := kind.listen(m.url, &m.tls)
+	if err != nil {
+		return nil, err
+	}
+	m.url.Host = listener.Addr().String()
+	m.transporter = kind.newFor(m)
+	if err := m.Start(); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	// As etcd serves its peers.
+	m.server = &http.Server{Handler: m.counting(m.Handler()), ReadTimeout: 5 * time.Minute, ErrorLog: quiet}
+	m.served.Go(func() { _ = m.server.Serve(listener) })
+	return m, nil
+}
+
+// counting counts the requests for streams that are being served, where the handler stays with them.
+func (m *member) counting(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/stream/") {
+			m.streams.Add(1)
+			defer m.streams.Add(-1)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Process implements Raft.
+func (m *member) Process(_ context.Context, msg *raftpb.Message) error {
+	switch msg.GetType() {
+	case raftpb.MsgApp:
+		if !m.cfg.Load.fits(msg) {
+			m.cfg.Sink.Failed(errors.New("an append has arrived that was not sent"))
+		}
+		m.cfg.Sink.Appended(int(m.id-peerID(0)), 1)
+	case raftpb.MsgHeartbeat:
+		m.Send(m.pong)
+	case raftpb.MsgHeartbeatResp:
+		m.cfg.Sink.Ponged(int(msg.GetFrom() - peerID(0)))
+	default:
+		m.cfg.Sink.Failed(fmt.Errorf("a %v has arrived", msg.GetType()))
+	}
+	return nil
+}
+
+// IsIDRemoved implements Raft.
+func (m *member) IsIDRemoved(uint64) bool { return false }
+
+// ReportUnreachable implements Raft: messages were lost.
+func (m *member) ReportUnreachable(id uint64) {
+	m.lost(fmt.Errorf("member %d has reported member %d unreachable", m.id, id))
+}
+
+func (m *member) lost(err error) {
+	if !m.closing.Load() {
+		m.cfg.Sink.Failed(err)
+	}
+}
+
+// ReportSnapshot implements Raft.
+func (m *member) ReportSnapshot(uint64, raft.SnapshotStatus) {}
+
+// members is a cluster of them.
+type members struct {
+	kind  make_
+	load  *Load
+	all   []*member // the sender first
+	pings [][]*raftpb.Message
+}
+
+func (kind make_) start(cfg Config) (Cluster, error) {
+	c := &members{kind: kind, load: cfg.Load}
+	for id := uint64(senderID); id < peerID(cfg.Peers); id++ {
+		m, err := startMember(kind, &cfg, id)
+		if err != nil {
+			c.Close()
+			return nil, err
+		}
+		c.all = append(c.all, m)
+		c.pings = append(c.pings, heartbeat(id))
+	}
+	if err := c.connect(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+const connectTimeout = 30 * time.Second
+
+func (c *members) connect() error {
+	sender, peers := c.all[0], c.all[1:]
+	for _, m := range peers { // first, so that the sender's dials find them waiting for it
+		m.AddPeer(types.ID(sender.id), []string{sender.url.String()})
+	}
+	for _, m := range peers {
+		sender.AddPeer(types.ID(m.id), []string{m.url.String()})
+	}
+	deadline := time.Now().Add(connectTimeout)
+	for _, m := range c.all {
+		n := 1
+		if m == sender {
+			n = len(peers)
+		}
+		for !c.kind.ready(m, n) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("not all streams of member %d are up after %v", m.id, connectTimeout)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
+}
+
+func (c *members) Send(from, n int) { c.all[0].Send(c.load.messages(from, n)) }
+
+func (c *members) Ping(peer int) { c.all[0].Send(c.pings[peer+1]) }
+
+func (c *members) Close() {
+	for _, m := range c.all {
+		m.closing.Store(true)
+	}
+	var wg sync.WaitGroup
+	for _, m := range c.all {
+		wg.Go(func() {
+			m.Stop()
+			m.server.Close()
+			m.served.Wait()
+		})
+	}
+	wg.Wait()
+}

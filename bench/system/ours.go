@@ -1,0 +1,38 @@
+package system
+
+import (
+	"fmt"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// ours is this repository's transport. It is used with its defaults, but for queues that hold what a load has
+// under way: they count the memory of messages, not only their data, until a batch is written as a whole.
+var ours = System{
+	Name: "ours", Title: "ours", Module: "github.com/seed-4d73690b/rafthttp",
+	Start: make_{
+		listen: rafthttp.NewListener,
+		newFor: func(m *member) transporter {
+			return &rafthttp.Transport{
+				ID: types.ID(m.id), ClusterID: 0x1000, URLs: types.URLs{m.url}, TLSInfo: m.tls, Raft: m,
+				SendQueueBytes: 2 * maxInFlightBytes, ReceiveQueueBytes: 2 * maxInFlightBytes,
+				Observer: &rafthttp.Observer{Dropped: func(id types.ID, lane string, n int, cause error) {
+					m.lost(fmt.Errorf("lane %s of member %d has dropped %d messages from or to member %d: %w", lane, m.id, n, uint64(id), cause))
+				}},
+			}
+		},
+		ready: func(m *member, peers int) bool {
+			up := 0
+			for _, p := range m.transporter.(*rafthttp.Transport).Status().Peers {
+				for _, lane := range p.Lanes {
+					if lane.Up && (lane.Name == "msgapp" || lane.Name == "message") {
+						up++
+					}
+				}
+			}
+			return up == 2*peers
+		},
+	}.start,
+}
