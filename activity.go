@@ -20,6 +20,7 @@ type activity struct {
 	posted  time.Time // last post to the peer, if it succeeded
 	heard   time.Time // last post of the peer
 	since   time.Time // zero while inactive
+	ends    uint64    // how often the peer became inactive
 	last    error     // last failure
 	lastAt  time.Time
 }
@@ -116,5 +117,6 @@ func (a *activity) deactivate(cause error) {
 	a.log.Warn("peer became inactive (message send to peer failed)",
 		zap.Duration("was-active-for", time.Since(a.since)), zap.Error(cause))
 	a.since = time.Time{}
+	a.ends++
 	a.changed(false, cause)
 }

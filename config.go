@@ -108,6 +108,7 @@ func (t *Transport) settings() (*settings, error) {
 	if t.Observer != nil {
 		s.observer = *t.Observer
 	}
+	s.observer.SlowProcessAfter = orDefault(s.observer.SlowProcessAfter, DefaultSlowProcess)
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
 	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -72,6 +73,8 @@ type dialer struct {
 	timeout time.Duration // for dialling and the TLS handshake together
 	peer    types.ID
 	verify  func(types.ID, *tls.ConnectionState) error // may be nil
+
+	certExpires atomic.Pointer[time.Time] // of the certificate that the peer showed last
 }
 
 // connect dials a peer URL. The connection is the caller's to close.
@@ -120,8 +123,11 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 		conn.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
 	}
+	state := tc.ConnectionState()
+	if len(state.PeerCertificates) > 0 {
+		d.certExpires.Store(&state.PeerCertificates[0].NotAfter)
+	}
 	if d.verify != nil {
-		state := tc.ConnectionState()
 		if err := d.verify(d.peer, &state); err != nil {
 			tc.Close()
 			return nil, fmt.Errorf("certificate of %s: %w", addr, err)

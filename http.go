@@ -196,22 +196,29 @@ func (q *request) servePost() error {
 	}
 	body := q.body()
 	defer body.release()
+	p := q.peerOf(q.from)
 	m, err := readPost(body, q.r.ContentLength, q.messageLimits)
 	if err != nil {
+		if p != nil {
+			p.counters.badPosts.Add(1)
+		}
 		return q.badBody("failed to read raft message", err)
 	}
-	p := q.peerOf(q.from)
 	if p != nil {
 		if p.paused.Load() {
 			return ErrPaused
 		}
 		p.activity.postOf()
+		p.counters.posted.Add(body.bytes)
+	}
+	if f := q.observer.Received; f != nil {
+		f(q.from, lanePost, 1, int64(body.bytes))
 	}
 	// Not the request's context: behind a listener with read deadlines that ends
 	// on a client that waits patiently.
 	ctx, cancel := context.WithTimeoutCause(q.ctx, q.postTimeout(), ErrStalled)
 	defer cancel()
-	if err := q.raft.Process(ctx, m); err != nil {
+	if err := q.process(ctx, q.from, lanePost, m); err != nil {
 		// What is wrong with this message may be wrong with the connection.
 		return &processError{err, true}
 	}
@@ -274,6 +281,7 @@ func (q *request) serveStream() error {
 	if err := q.checkTo(q.r.Header); err != nil {
 		return err
 	}
+	p.sawVersion(q.r.Header)
 	if c, raw, err := q.hijack(kind); err == nil {
 		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
 			c.close()
@@ -321,7 +329,8 @@ type progressReader struct {
 
 	mu sync.Mutex // makes extend and interrupt exclude each other
 
-	err error // what ended the body
+	bytes uint64 // read so far
+	err   error  // what ended the body
 }
 
 func (b *progressReader) interrupt() {
@@ -350,6 +359,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.q.r.Body.Read(p)
+	b.bytes += uint64(n)
 	switch {
 	case errors.Is(err, io.EOF):
 		b.ended()

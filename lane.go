@@ -2,6 +2,7 @@ package rafthttp
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 type item struct {
 	m    *raftpb.Message
 	size int64
+	at   time.Duration // the lane's clock when it was accepted
 }
 
 func newItem(m *raftpb.Message) item { return item{m: m, size: wire.MemorySize(m)} }
@@ -46,6 +48,7 @@ type lane struct {
 	maxWorkers int
 	work       func()          // takes until take returns nothing, then returns
 	wg         *sync.WaitGroup // joins the workers
+	born       time.Time       // zero of the lane's clock
 
 	laneCounters
 
@@ -61,10 +64,16 @@ type lane struct {
 	spare     []item        // for the next worker's take
 	room      chan struct{} // closed when something is released; nil while nobody waits
 	used      bool          // since the last tidy
+
+	// clock is read when a worker starts, at each take and for each offerAll, not
+	// for each message: what is accepted meanwhile counts as accepted then, so an
+	// age may be too high by the time that one batch takes.
+	clock time.Duration
+	hands []time.Duration // the oldest of each batch in a worker's hands, in order
 }
 
 func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
-	return &lane{name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work}
+	return &lane{name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now()}
 }
 
 // reopen accepts offers, unless the lane is closed. A new lane is shut.
@@ -85,6 +94,9 @@ func (l *lane) isOpen() bool {
 func (l *lane) offer(it item) verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.workers == 0 { // one that runs reads the clock by itself
+		l.clock = time.Since(l.born)
+	}
 	v := l.admit(it)
 	if v == accepted {
 		l.start()
@@ -97,6 +109,7 @@ func (l *lane) offer(it item) verdict {
 func (l *lane) offerAll(items []item) ([]item, verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.clock = time.Since(l.born)
 	for i, it := range items {
 		if v := l.admit(it); v != accepted {
 			l.start()
@@ -120,6 +133,7 @@ func (l *lane) admit(it item) verdict {
 		clear(l.queue[n:])
 		l.queue, l.head = l.queue[:n], 0
 	}
+	it.at = l.clock
 	l.queue = append(l.queue, it)
 	l.held++
 	l.heldBytes += it.size
@@ -214,9 +228,13 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 		return nil, false
 	}
 	l.kicked = false
+	l.clock = time.Since(l.born)
 	n = min(n, pending)
 	taken := l.queue[l.head : l.head+n]
 	buf = append(buf, taken...)
+	if n > 0 {
+		l.hands = append(l.hands, taken[0].at)
+	}
 	clear(taken)
 	l.head += n
 	if l.head == len(l.queue) {
@@ -227,8 +245,11 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	return buf, true
 }
 
-// release says that items taken before are done with.
+// release says that items, which one take returned, are done with.
 func (l *lane) release(items []item) {
+	if len(items) == 0 {
+		return
+	}
 	var bytes int64
 	for _, it := range items {
 		bytes += it.size
@@ -236,6 +257,9 @@ func (l *lane) release(items []item) {
 	l.mu.Lock()
 	l.held -= len(items)
 	l.heldBytes -= bytes
+	if i := slices.Index(l.hands, items[0].at); i >= 0 {
+		l.hands = slices.Delete(l.hands, i, i+1)
+	}
 	l.wake()
 	l.mu.Unlock()
 }
@@ -282,16 +306,5 @@ func (l *lane) whileIdle(f func()) {
 		if f != nil {
 			f()
 		}
-	}
-}
-
-// status returns the lane's part of Transport.Status.
-func (l *lane) status() LaneStatus {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return LaneStatus{
-		Name: l.name, Up: l.open,
-		Queued: l.held, QueuedBytes: l.heldBytes,
-		Messages: l.messages.Load(), Bytes: l.bytes.Load(), Dropped: l.dropped.Load(),
 	}
 }

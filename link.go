@@ -15,7 +15,7 @@ import (
 )
 
 // link is what everything that talks to one member shares. Its fields do not
-// change.
+// change, but for what is atomic.
 type link struct {
 	*settings
 	peer types.ID
@@ -31,6 +31,8 @@ type link struct {
 	posts    *http.Transport // connections for posts and probes
 	activity *activity
 	reports  *reports
+	counters linkCounters
+	version  atomic.Pointer[string] // as the peer states it; nil: not known
 }
 
 func newLink(s *settings, id types.ID, urls types.URLs) *link {
@@ -130,7 +132,7 @@ const dropQuiet = time.Minute
 
 // drop counts n messages that a lane does not deliver.
 func (l *link) drop(ln *lane, n int, cause error) {
-	total := ln.dropped.Add(uint64(n))
+	total := ln.drop(n, cause)
 	if now := time.Now(); ln.droppedLog.due(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
 			zap.String("lane", ln.name), zap.Uint64("dropped-in-all", total), zap.Error(cause))
@@ -138,14 +140,6 @@ func (l *link) drop(ln *lane, n int, cause error) {
 	if f := l.observer.Dropped; f != nil {
 		f(l.peer, ln.name, n, cause)
 	}
-}
-
-// laneCounters are a lane's totals since it was made.
-type laneCounters struct {
-	messages   atomic.Uint64 // written to the network, or handed to Process
-	bytes      atomic.Uint64 // the same in bytes: on the wire for senders, in memory for receivers
-	dropped    atomic.Uint64 // accepted or refused, and not delivered
-	droppedLog quiet
 }
 
 // quiet lets one log line through in each dropQuiet.

@@ -1,22 +1,53 @@
 package rafthttp
 
 import (
+	"context"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Observer has hooks into a Transport. Every hook may be nil, and then costs
-// nothing. Hooks are called on goroutines of the transport and on those of its
+// Observer has hooks into a Transport. Every hook may be nil, and then costs a
+// comparison. Hooks are called on goroutines of the transport and on those of its
 // callers, several at once, and sometimes under a lock: they must return soon and
-// must not call the Transport.
+// must not call the Transport. Those for traffic are called once for each batch;
+// what they cost beyond the call itself is said there.
+//
+// The packages observe and metrics have Observers for log/slog, expvar and
+// Prometheus, and observe.Chain calls several.
 type Observer struct {
 	// PeerState is called when a peer became active, or inactive with its cause.
 	PeerState func(id types.ID, active bool, cause error)
 
+	// Sent is called after each write to a stream and after each successful post:
+	// how many messages of the lane with this name (LaneStatus.Name) it had, its
+	// bytes on the wire, and how long encoding and writing took. A write has up
+	// to 512 messages; it may have none, for a link heartbeat. No allocation, no
+	// lock, no clock that is not read anyhow.
+	Sent func(id types.ID, lane string, messages int, bytes int64, took time.Duration)
+
+	// Received is called for what a stream brought at once, up to 128 messages, as
+	// it enters a receive lane, and for each post, with lane "post": bytes are
+	// those of memory for a stream, and those on the wire for a post. What the
+	// lane then drops is told to Dropped as well. It costs a sum over the batch.
+	Received func(id types.ID, lane string, messages int, bytes int64)
+
 	// Dropped is called when messages to or from a peer are not delivered: n
-	// messages of the lane with this name (LaneStatus.Name).
+	// messages of the lane with this name. DropReasonOf sorts causes.
 	Dropped func(id types.ID, lane string, n int, cause error)
+
+	// SlowProcess is called after Process took SlowProcessAfter or longer for a
+	// message of the receive lane with this name, or of a "post" or a "snapshot".
+	// It costs two readings of the clock for each message. What has not returned
+	// yet is seen in LaneStatus.OldestAge.
+	SlowProcess func(id types.ID, lane string, kind raftpb.MessageType, took time.Duration)
+	// SlowProcessAfter is the threshold of SlowProcess; 0 means DefaultSlowProcess.
+	SlowProcessAfter time.Duration
+
+	// Probed is called after each probe of a peer, every 4 s by default: the
+	// round-trip time of this one probe, and the peer's clock minus ours.
+	Probed func(id types.ID, rtt, clockOffset time.Duration, err error)
 
 	// SnapshotSent is called at the end of each transfer by SendSnapshot to a
 	// peer: index of the snapshot, bytes of the database that were sent, how long
@@ -26,4 +57,28 @@ type Observer struct {
 	// SnapshotReceived is the same for a transfer from another member. A nil err
 	// says that the database is saved and Process returned without error.
 	SnapshotReceived func(id types.ID, index uint64, bytes int64, took time.Duration, err error)
+}
+
+// DefaultSlowProcess is how long Process may take without being called slow:
+// raft's usual tick.
+const DefaultSlowProcess = 100 * time.Millisecond
+
+// The lanes of Received and SlowProcess that are no lanes.
+const (
+	lanePost     = "post"
+	laneSnapshot = "snapshot"
+)
+
+// process calls Process, and tells the observer if it was slow.
+func (s *settings) process(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
+	f := s.observer.SlowProcess
+	if f == nil {
+		return s.raft.Process(ctx, m)
+	}
+	kind, start := m.GetType(), time.Now() // m is not ours afterwards
+	err := s.raft.Process(ctx, m)
+	if took := time.Since(start); took >= s.observer.SlowProcessAfter {
+		f(from, lane, kind, took)
+	}
+	return err
 }

@@ -162,18 +162,3 @@ func (p *peer) tick() {
 	p.pipeline.lane.whileIdle(nil)
 	p.activity.tick()
 }
-
-// status returns the peer's part of Transport.Status.
-func (p *peer) status() PeerStatus {
-	st := PeerStatus{ID: p.peer, URLs: p.urls.list(), Snapshots: p.snapshots.status()}
-	p.activity.status(&st)
-	st.RTT, st.ClockOffset = p.probe.result()
-	for _, w := range p.writers {
-		st.Lanes = append(st.Lanes, w.lane.status())
-	}
-	st.Lanes = append(st.Lanes, p.pipeline.lane.status())
-	for _, r := range p.receivers.all() {
-		st.Lanes = append(st.Lanes, r.lane.status())
-	}
-	return st
-}

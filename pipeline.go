@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -50,6 +51,7 @@ func (p *pipeline) work() {
 
 // deliver posts one message and tells everyone concerned how it went.
 func (p *pipeline) deliver(it item) {
+	start := time.Now()
 	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
 	err := p.post(body, it.m.GetType())
 	if err != nil {
@@ -59,8 +61,11 @@ func (p *pipeline) deliver(it item) {
 		return
 	}
 	p.activity.postOK()
-	p.lane.messages.Add(1)
-	p.lane.bytes.Add(uint64(len(body)))
+	took := time.Since(start)
+	p.lane.done(1, uint64(len(body)), took)
+	if f := p.observer.Sent; f != nil {
+		f(p.peer, p.lane.name, 1, int64(len(body)), took)
+	}
 	if it.m.GetType() == raftpb.MsgSnap {
 		p.reports.snapshot(nil)
 	}

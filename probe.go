@@ -39,12 +39,24 @@ type probe struct {
 	offset  time.Duration // the peer's clock minus ours
 	warned  bool          // of offset
 	warning quiet
+
+	at               time.Time // when it was measured
+	probes, failures uint64
 }
 
-func (p *probe) result() (rtt, offset time.Duration) {
+// status fills in what the probe knows.
+func (p *probe) status(st *PeerStatus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.rtt, p.offset
+	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = p.rtt, p.offset, p.at, p.probes, p.failures
+}
+
+// failed counts a probe that brought no measurement.
+func (p *probe) failed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probes++
+	p.failures++
 }
 
 // begin reports whether a probe may start: one at a time.
@@ -73,7 +85,8 @@ func (p *probe) measured(rtt, offset time.Duration, log *zap.Logger) {
 	} else {
 		p.rtt += (rtt - p.rtt) / smoothing
 	}
-	p.offset = offset
+	p.offset, p.at = offset, time.Now()
+	p.probes++
 	bad := offset.Abs() > maxClockOffset
 	if bad && !p.warned && p.warning.due(time.Now()) {
 		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", offset), zap.Duration("rtt", rtt))
@@ -87,6 +100,11 @@ func (p *peer) probePeer() {
 	rtt, offset, err := p.measure()
 	if err == nil {
 		p.probe.measured(rtt, offset, p.log)
+	} else {
+		p.probe.failed()
+	}
+	if f := p.observer.Probed; f != nil {
+		f(p.peer, rtt, offset, err)
 	}
 }
 

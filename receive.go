@@ -31,20 +31,26 @@ func (r *receiver) work() {
 		if items, ok = r.lane.take(items, processMessages); !ok {
 			return
 		}
-		for i, it := range items {
-			if r.ctx.Err() != nil {
-				r.drop(r.lane, len(items)-i, r.cause())
-				break
-			}
-			r.process(it)
-		}
+		r.processAll(items)
 		r.lane.release(items)
 		clear(items)
 	}
 }
 
-func (r *receiver) process(it item) {
-	err := r.raft.Process(r.ctx, it.m)
+func (r *receiver) processAll(items []item) {
+	start := time.Now()
+	for i, it := range items {
+		if r.ctx.Err() != nil {
+			r.drop(r.lane, len(items)-i, r.cause())
+			break
+		}
+		r.processOne(it)
+	}
+	r.lane.done(0, 0, time.Since(start))
+}
+
+func (r *receiver) processOne(it item) {
+	err := r.process(r.ctx, r.peer, r.lane.name, it.m)
 	if err != nil && !r.failing && r.ctx.Err() == nil {
 		r.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", r.lane.name), zap.Error(err))
@@ -57,6 +63,13 @@ func (r *receiver) process(it item) {
 // offer gives items to the lane, waiting up to wait for room, and drops what
 // finds none. It reports whether all found room.
 func (r *receiver) offer(items []item, wait time.Duration) bool {
+	if f := r.observer.Received; f != nil {
+		var bytes int64
+		for _, it := range items {
+			bytes += it.size
+		}
+		f(r.peer, r.lane.name, len(items), bytes)
+	}
 	rest := items
 	if wait > 0 {
 		rest = r.lane.offerWait(r.ctx, rest, wait)

@@ -43,8 +43,11 @@ func (q *request) serveSnapshot() error {
 	if raft.IsEmptySnap(m.GetSnapshot()) {
 		return &badRequest{http.StatusBadRequest, "the message carries no snapshot"}
 	}
-	if p := q.peerOf(q.from); p != nil && p.paused.Load() {
-		return ErrPaused
+	if p := q.peerOf(q.from); p != nil {
+		if p.paused.Load() {
+			return ErrPaused
+		}
+		t.peerBytes = &p.counters.gotSnapshots
 	}
 	t.head(m, q.r.ContentLength)
 	err = q.saveSnapshot(t, m, src)
@@ -75,7 +78,7 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, src *wire
 	if ctx.Err() != nil {
 		return ErrStopped
 	}
-	if err := q.raft.Process(ctx, m); err != nil {
+	if err := q.process(ctx, q.from, laneSnapshot, m); err != nil {
 		return &processError{err, false}
 	}
 	return nil
@@ -100,6 +103,9 @@ func (c *countingReader) Len() int64 {
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.t.bytes.Add(int64(n))
+	if c.t.peerBytes != nil {
+		c.t.peerBytes.Add(uint64(n))
+	}
 	return n, err
 }
 
@@ -110,6 +116,8 @@ type incomingSnapshot struct {
 	index   atomic.Uint64
 	bytes   atomic.Int64 // of the database
 	total   atomic.Int64 // -1: not known
+
+	peerBytes *atomic.Uint64 // counts bytes for the peer; nil if the sender is none
 }
 
 func (t *incomingSnapshot) head(m *raftpb.Message, contentLength int64) {

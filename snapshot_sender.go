@@ -187,6 +187,7 @@ func (t *outgoingSnapshot) finish(err error) {
 	delete(t.transfers, t)
 	t.mu.Unlock()
 	if err != nil {
+		t.counters.failedSnapshots.Add(1)
 		t.log.Warn("failed to send database snapshot", zap.Uint64("snapshot-index", t.index), zap.Int64("bytes-sent", t.sent.Load()), zap.Error(err))
 	} else {
 		t.log.Info("sent database snapshot", zap.Uint64("snapshot-index", t.index), zap.Int64("bytes", t.size), zap.Duration("took", time.Since(t.started)))
@@ -362,6 +363,7 @@ func (t *outgoingSnapshot) writeDatabase(ctx context.Context, conn net.Conn, src
 				return err
 			}
 			t.sent.Add(int64(n))
+			t.counters.sentSnapshots.Add(uint64(n))
 			t.moved.Add(1)
 		}
 		if errors.Is(err, io.EOF) {

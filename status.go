@@ -2,7 +2,9 @@ package rafthttp
 
 import (
 	"cmp"
+	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -13,6 +15,12 @@ import (
 type Status struct {
 	ID        types.ID `json:"id"`
 	ClusterID types.ID `json:"cluster_id"`
+	// URLs and Version are what other members are told of the local one.
+	URLs    []string `json:"urls,omitempty"`
+	Version string   `json:"version"`
+	// Time is when the status was taken, Started when the transport was.
+	Time    time.Time `json:"time"`
+	Started time.Time `json:"started"`
 	// Peers, sorted by id.
 	Peers []PeerStatus `json:"peers"`
 	// Remotes are members that are known from AddRemote or from their requests,
@@ -29,6 +37,8 @@ type PeerStatus struct {
 	Active bool     `json:"active"`
 	// ActiveSince is the zero time while the peer is inactive.
 	ActiveSince time.Time `json:"active_since,omitzero"`
+	// Disconnects counts how often the peer became inactive.
+	Disconnects uint64 `json:"disconnects"`
 	// LastError is the last failure with the peer, and LastErrorAt when it was.
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
@@ -37,6 +47,28 @@ type PeerStatus struct {
 	RTT time.Duration `json:"rtt_ns"`
 	// ClockOffset is the peer's clock minus ours, in nanoseconds.
 	ClockOffset time.Duration `json:"clock_offset_ns"`
+	// ProbedAt is when RTT and ClockOffset were measured. Probes counts attempts,
+	// ProbeFailures those that failed.
+	ProbedAt      time.Time `json:"probed_at,omitzero"`
+	Probes        uint64    `json:"probes"`
+	ProbeFailures uint64    `json:"probe_failures"`
+	// Version is what the peer states as its version; empty until it connected.
+	Version string `json:"version,omitempty"`
+	// CertificateExpires is the end of the certificate that the peer showed last
+	// when it was dialled; the zero time without TLS.
+	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
+	// SentBytes and ReceivedBytes count streams, posts and database snapshots, on
+	// the wire but for the heads of HTTP.
+	SentBytes     uint64 `json:"sent_bytes"`
+	ReceivedBytes uint64 `json:"received_bytes"`
+	// SendFailures counts messages and snapshots that were not delivered to the
+	// peer, ReceiveFailures messages of it that were not delivered to Process, and
+	// posts that could not be read.
+	SendFailures    uint64 `json:"send_failures"`
+	ReceiveFailures uint64 `json:"receive_failures"`
+	// Streams are the four connections of streams with the peer: "message" and
+	// "msgapp", each in both directions.
+	Streams []StreamStatus `json:"streams"`
 	// Lanes are those to the peer, "message", "msgapp" and "pipeline", and those
 	// from it, "control", "append" and "proposal".
 	Lanes []LaneStatus `json:"lanes"`
@@ -50,15 +82,71 @@ type LaneStatus struct {
 	// Up says that the lane takes messages: its stream is connected.
 	Up bool `json:"up"`
 	// Queued counts messages that wait or are being written or processed,
-	// QueuedBytes their memory.
-	Queued      int   `json:"queued"`
-	QueuedBytes int64 `json:"queued_bytes"`
+	// QueuedBytes their memory. Capacity and CapacityBytes are their bounds.
+	Queued        int   `json:"queued"`
+	QueuedBytes   int64 `json:"queued_bytes"`
+	Capacity      int   `json:"capacity"`
+	CapacityBytes int64 `json:"capacity_bytes"`
+	// OldestAge is how long the oldest of them has been in the lane, in
+	// nanoseconds; too high by at most the time that the batch before it took.
+	OldestAge time.Duration `json:"oldest_age_ns"`
 	// Messages counts what was written to the network, or handed to Process;
-	// Bytes the same in bytes, on the wire or in memory.
-	Messages uint64 `json:"messages"`
-	Bytes    uint64 `json:"bytes"`
-	// Dropped counts messages that were not delivered.
+	// Bytes the same in bytes, on the wire or in memory. Batches counts the writes
+	// or handovers that this took, and BusyTime is the time spent on those, in
+	// nanoseconds: encoding and writing, posting, or processing.
+	Messages uint64        `json:"messages"`
+	Bytes    uint64        `json:"bytes"`
+	Batches  uint64        `json:"batches"`
+	BusyTime time.Duration `json:"busy_ns"`
+	// Dropped counts messages that were not delivered, Drops the same by reason.
 	Dropped uint64 `json:"dropped"`
+	Drops   Drops  `json:"drops"`
+}
+
+// Drops counts messages that were not delivered, by reason.
+type Drops struct {
+	QueueFull    uint64 `json:"queue_full"`
+	Disconnected uint64 `json:"disconnected"`
+	Refused      uint64 `json:"refused"`
+	Paused       uint64 `json:"paused"`
+	Ended        uint64 `json:"ended"`
+}
+
+// Total returns the sum.
+func (d Drops) Total() uint64 {
+	return d.QueueFull + d.Disconnected + d.Refused + d.Paused + d.Ended
+}
+
+// All returns each reason with its count, in a fixed order.
+func (d Drops) All() iter.Seq2[DropReason, uint64] {
+	return func(yield func(DropReason, uint64) bool) {
+		for i, n := range [...]uint64{d.QueueFull, d.Disconnected, d.Refused, d.Paused, d.Ended} {
+			if !yield(dropReasons[i], n) {
+				return
+			}
+		}
+	}
+}
+
+// The directions of a stream.
+const (
+	StreamOut = "out" // dialled by the peer, written by us
+	StreamIn  = "in"  // dialled and read by us
+)
+
+// StreamStatus is the state of one kind of stream in one direction.
+type StreamStatus struct {
+	Name      string `json:"name"`      // "message" or "msgapp"
+	Direction string `json:"direction"` // StreamOut or StreamIn
+	Up        bool   `json:"up"`
+	// Since is when the connection began; the zero time while there is none.
+	Since time.Time `json:"since,omitzero"`
+	// Connects counts connections: all but the first are reconnects. DialFailures
+	// counts failed attempts to dial an incoming stream.
+	Connects     uint64 `json:"connects"`
+	DialFailures uint64 `json:"dial_failures"`
+	// Bytes counts what all connections together carried.
+	Bytes uint64 `json:"bytes"`
 }
 
 // SnapshotStatus is the state of one transfer of a database.
@@ -80,7 +168,13 @@ func (t *Transport) Status() Status {
 	if e == nil {
 		return Status{}
 	}
-	st := Status{ID: e.id, ClusterID: e.clusterID, Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Receiving: e.receiving.status()}
+	st := Status{
+		ID: e.id, ClusterID: e.clusterID, Version: e.serverVersionText, Time: time.Now(), Started: e.started,
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Receiving: e.receiving.status(),
+	}
+	if e.urls != "" {
+		st.URLs = strings.Split(e.urls, ",")
+	}
 	for _, p := range e.peerMap() {
 		st.Peers = append(st.Peers, p.status())
 	}
@@ -92,7 +186,7 @@ func (t *Transport) Status() Status {
 func (a *activity) status(st *PeerStatus) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	st.Active, st.ActiveSince = !a.since.IsZero(), a.since
+	st.Active, st.ActiveSince, st.Disconnects = !a.since.IsZero(), a.since, a.ends
 	if a.last != nil {
 		st.LastError, st.LastErrorAt = a.last.Error(), a.lastAt
 	}

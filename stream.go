@@ -200,7 +200,11 @@ type streamWriter struct {
 	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
 	conn *outgoingConn // nil while down
 
+	since    time.Time // when conn was attached; guarded by mu, as is connects
+	connects uint64
+
 	batch wire.Batch // owned by the one worker of the lane
+	begun time.Time  // when it began to encode batch; owned by the worker
 }
 
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
@@ -219,7 +223,8 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 		return false
 	}
 	old := w.conn
-	w.conn = c
+	w.conn, w.since = c, time.Now()
+	w.connects++
 	w.lane.reopen()
 	w.mu.Unlock()
 	// So that the peer knows at once that the stream delivers.
@@ -245,7 +250,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	current := w.conn == c
 	var lost []item
 	if current {
-		w.conn = nil
+		w.conn, w.since = nil, time.Time{}
 		lost = w.lane.shut()
 	}
 	w.mu.Unlock()
@@ -264,7 +269,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 func (w *streamWriter) close() {
 	w.mu.Lock()
 	c := w.conn
-	w.conn = nil
+	w.conn, w.since = nil, time.Time{}
 	lost := w.lane.close()
 	w.mu.Unlock()
 	if c != nil {
@@ -310,6 +315,7 @@ func (w *streamWriter) work() {
 // send writes the taken items to c. Those that were not written whole are lost.
 func (w *streamWriter) send(c *outgoingConn, items []item) error {
 	w.batch.Reset()
+	w.begun = time.Now()
 	if w.beat.Swap(false) {
 		c.enc.AppendLinkHeartbeat(&w.batch)
 	}
@@ -339,8 +345,13 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	if err != nil {
 		return err
 	}
-	w.lane.messages.Add(uint64(n))
-	w.lane.bytes.Add(size)
+	now := time.Now()
+	took := now.Sub(w.begun)
+	w.begun = now
+	w.lane.done(n, size, took)
+	if f := w.observer.Sent; f != nil {
+		f(w.peer, w.lane.name, n, int64(size), took)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,6 +35,10 @@ type streamReader struct {
 
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc // of the attempt or stream under way
+
+	since                  time.Time // when the stream began; zero while down; guarded by mu, as is the next
+	connects, dialFailures uint64
+	bytes                  atomic.Uint64 // that streams brought
 
 	failing bool // the last attempt failed, which was logged; owned by run
 	lines   *rate.Limiter
@@ -114,8 +119,10 @@ func (r *streamReader) attempt(ctx context.Context) (delivered bool, err error) 
 	if r.failing = false; r.lines.Allow() {
 		r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", u.String()))
 	}
+	r.opened()
 	r.activity.streamUp()
 	delivered, err = r.read(s)
+	r.closed()
 	err = causeOf(ctx, err)
 	s.conn.Close()
 	s.stop()
@@ -132,6 +139,9 @@ func (r *streamReader) attempt(ctx context.Context) (delivered bool, err error) 
 
 // failed notes a dial that failed, with one line for the first of a row.
 func (r *streamReader) failed(err error) {
+	r.mu.Lock()
+	r.dialFailures++
+	r.mu.Unlock()
 	r.activity.failed(err, false)
 	if !r.failing && r.ctx.Err() == nil && r.lines.Allow() {
 		r.failing = true
@@ -203,6 +213,7 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 	if err := checkStreamAnswer(resp); err != nil {
 		return nil, err
 	}
+	r.sawVersion(resp.Header)
 	return streamBody(resp, br, conn)
 }
 
@@ -292,7 +303,9 @@ func (d *delivery) Read(p []byte) (int, error) {
 	if err := d.s.conn.SetReadDeadline(time.Now().Add(d.reader.readTimeout)); err != nil {
 		return 0, err
 	}
-	return d.s.body.Read(p)
+	n, err := d.s.body.Read(p)
+	d.reader.bytes.Add(uint64(max(n, 0)))
+	return n, err
 }
 
 func (d *delivery) flush() {

@@ -181,9 +181,10 @@ var _ Transporter = (*Transport)(nil)
 // engine is a Transport that was started.
 type engine struct {
 	*settings
-	ctx    context.Context // ends with Stop
-	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when Stop is done
+	started time.Time
+	ctx     context.Context // ends with Stop
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed when Stop is done
 
 	peers     atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
 	remotes   *remotes
@@ -205,7 +206,7 @@ func (t *Transport) Start() error {
 		return err
 	}
 	e := &engine{
-		settings: s, done: make(chan struct{}), pace: newSnapshotPace(s),
+		settings: s, started: time.Now(), done: make(chan struct{}), pace: newSnapshotPace(s),
 		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
 		receiving: &incomingSnapshots{max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
 	}

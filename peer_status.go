@@ -1,0 +1,110 @@
+package rafthttp
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// status returns the peer's part of Transport.Status.
+func (p *peer) status() PeerStatus {
+	st := PeerStatus{ID: p.peer, URLs: p.urls.list(), Snapshots: p.snapshots.status()}
+	p.activity.status(&st)
+	p.probe.status(&st)
+	if v := p.version.Load(); v != nil {
+		st.Version = *v
+	}
+	if at := p.dialer.certExpires.Load(); at != nil {
+		st.CertificateExpires = *at
+	}
+	for _, w := range p.writers {
+		st.Streams = append(st.Streams, w.status())
+		st.addSent(w.lane.status())
+	}
+	for _, r := range p.readers {
+		s := r.status()
+		st.Streams = append(st.Streams, s)
+		st.ReceivedBytes += s.Bytes
+	}
+	st.addSent(p.pipeline.lane.status())
+	for _, r := range p.receivers.all() {
+		l := r.lane.status()
+		st.Lanes = append(st.Lanes, l)
+		st.ReceiveFailures += l.Dropped
+	}
+	st.SentBytes += p.counters.sentSnapshots.Load()
+	st.SendFailures += p.counters.failedSnapshots.Load()
+	st.ReceivedBytes += p.counters.posted.Load() + p.counters.gotSnapshots.Load()
+	st.ReceiveFailures += p.counters.badPosts.Load()
+	return st
+}
+
+// addSent adds a lane to the peer.
+func (st *PeerStatus) addSent(l LaneStatus) {
+	st.Lanes = append(st.Lanes, l)
+	st.SentBytes += l.Bytes
+	st.SendFailures += l.Dropped
+}
+
+// status returns the lane's part of Transport.Status.
+func (l *lane) status() LaneStatus {
+	st := LaneStatus{
+		Name: l.name, Capacity: l.limits.messages, CapacityBytes: l.limits.bytes,
+		Messages: l.messages.Load(), Bytes: l.bytes.Load(), Batches: l.batches.Load(),
+		BusyTime: time.Duration(l.busy.Load()), Drops: l.dropped(),
+	}
+	st.Dropped = st.Drops.Total()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st.Up, st.Queued, st.QueuedBytes = l.open, l.held, l.heldBytes
+	switch {
+	case len(l.hands) > 0:
+		st.OldestAge = time.Since(l.born) - l.hands[0]
+	case l.head < len(l.queue):
+		st.OldestAge = time.Since(l.born) - l.queue[l.head].at
+	}
+	return st
+}
+
+// status returns the stream's part of Transport.Status.
+func (w *streamWriter) status() StreamStatus {
+	st := StreamStatus{Name: w.lane.name, Direction: StreamOut, Bytes: w.lane.bytes.Load()}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	st.Up, st.Since, st.Connects = w.conn != nil, w.since, w.connects
+	return st
+}
+
+// status returns the stream's part of Transport.Status.
+func (r *streamReader) status() StreamStatus {
+	st := StreamStatus{Name: r.kind.String(), Direction: StreamIn, Bytes: r.bytes.Load()}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st.Up, st.Since, st.Connects, st.DialFailures = !r.since.IsZero(), r.since, r.connects, r.dialFailures
+	return st
+}
+
+// opened notes that a stream of the peer is up.
+func (r *streamReader) opened() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.since = time.Now()
+	r.connects++
+}
+
+// closed notes that it ended.
+func (r *streamReader) closed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.since = time.Time{}
+}
+
+// sawVersion keeps what a message of the peer states as its version, which was
+// parsed before.
+func (l *link) sawVersion(h http.Header) {
+	v := h.Get(headerVersion)
+	if old := l.version.Load(); v != "" && (old == nil || *old != v) {
+		v = strings.Clone(v) // not the whole head
+		l.version.Store(&v)
+	}
+}
