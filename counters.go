@@ -31,7 +31,6 @@ var dropReasons = [...]DropReason{DropQueueFull, DropDisconnected, DropRefused, 
 func DropReasonOf(cause error) DropReason { return dropReasons[dropIndex(cause)] }
 
 func dropIndex(cause error) int {
-	var status *StatusError
 	switch {
 	case errors.Is(cause, ErrQueueFull):
 		return 0
@@ -39,12 +38,17 @@ func dropIndex(cause error) int {
 		return 3
 	case errors.Is(cause, ErrPeerRemoved), errors.Is(cause, ErrStopped):
 		return 4
-	case errors.As(cause, &status), errors.Is(cause, ErrMemberRemoved), errors.Is(cause, ErrMemberUnknown),
+	case isStatus(cause), errors.Is(cause, ErrMemberRemoved), errors.Is(cause, ErrMemberUnknown),
 		errors.Is(cause, ErrClusterIDMismatch), errors.Is(cause, ErrIncompatibleVersion), errors.Is(cause, ErrToMismatch):
 		return 2
 	default:
 		return 1
 	}
+}
+
+func isStatus(err error) bool {
+	_, ok := errors.AsType[*StatusError](err)
+	return ok
 }
 
 // laneCounters are a lane's totals since it was made.
