@@ -56,6 +56,7 @@ type settings struct {
 	log           *zap.Logger
 	observer      Observer
 	verifyPeer    func(types.ID, *tls.ConnectionState) error
+	allRefused    *identityCounters
 	clientTLS     *tls.Config
 	dial          dialFunc
 
@@ -94,7 +95,7 @@ func (t *Transport) settings() (*settings, error) {
 		id: t.ID, clusterID: t.ClusterID, urls: t.URLs.String(),
 		raft: t.Raft, snapshotter: t.Snapshotter, errorC: t.ErrorC,
 		log:        log.With(zap.String("local-member-id", t.ID.String())),
-		verifyPeer: t.VerifyPeer,
+		verifyPeer: t.VerifyPeer, allRefused: new(identityCounters),
 
 		dialTimeout:           orDefault(t.DialTimeout, defaultDialTimeout),
 		readTimeout:           orDefault(t.ReadTimeout, DefaultConnReadTimeout),

@@ -16,7 +16,8 @@ const (
 	DropQueueFull DropReason = "queue_full"
 	// DropDisconnected: the connection could not be made, broke, or stood still.
 	DropDisconnected DropReason = "disconnected"
-	// DropRefused: the peer answered with an error.
+	// DropRefused: the peer answered with an error, or the message was refused
+	// because it is not the peer's (ErrIdentity).
 	DropRefused DropReason = "refused"
 	// DropPaused: Pause or CutPeer.
 	DropPaused DropReason = "paused"
@@ -39,7 +40,8 @@ func dropIndex(cause error) int {
 	case errors.Is(cause, ErrPeerRemoved), errors.Is(cause, ErrStopped):
 		return 4
 	case isStatus(cause), errors.Is(cause, ErrMemberRemoved), errors.Is(cause, ErrMemberUnknown),
-		errors.Is(cause, ErrClusterIDMismatch), errors.Is(cause, ErrIncompatibleVersion), errors.Is(cause, ErrToMismatch):
+		errors.Is(cause, ErrClusterIDMismatch), errors.Is(cause, ErrIncompatibleVersion), errors.Is(cause, ErrToMismatch),
+		errors.Is(cause, ErrIdentity):
 		return 2
 	default:
 		return 1

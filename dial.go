@@ -73,6 +73,7 @@ type dialer struct {
 	timeout time.Duration // for dialling and the TLS handshake together
 	peer    types.ID
 	verify  func(types.ID, *tls.ConnectionState) error // may be nil
+	refused func(addr string, cause error) error       // counts what verify refused; nil with verify
 
 	certExpires atomic.Pointer[time.Time] // of the certificate that the peer showed last
 }
@@ -101,7 +102,7 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 	}
 	if err := d.verify(d.peer, nil); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("member at %s without a certificate: %w", addr, err)
+		return nil, d.refused(addr, err)
 	}
 	return conn, nil
 }
@@ -130,7 +131,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	if d.verify != nil {
 		if err := d.verify(d.peer, &state); err != nil {
 			tc.Close()
-			return nil, fmt.Errorf("certificate of %s: %w", addr, err)
+			return nil, d.refused(addr, err)
 		}
 	}
 	return tc, nil

@@ -169,6 +169,12 @@
 //     dropped, as is one that becomes a peer; those learned from headers never
 //     displace those of AddRemote. A header may name 32 URLs.
 //   - UpdatePeer moves live streams too, not only those dialled later.
-//   - VerifyPeer can bind certificates to member ids; a request that fails it is
-//     answered 401.
+//   - VerifyPeer can bind certificates to member ids; package peerid has ready
+//     ones. A stream that fails it is answered 403, a post or a snapshot 401: to
+//     these, 403 would say that the sender was removed, and it would stop. With
+//     VerifyPeer, messages whose From is another member are refused, but for
+//     MsgProp and MsgTransferLeader, as are those of types that raft sends only to
+//     itself.
+//   - A message whose From is a local thread of raft is refused in any case: raft
+//     would take it for the word of its own storage.
 package rafthttp

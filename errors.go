@@ -40,6 +40,11 @@ var (
 	// the wire or decoded.
 	ErrExceedSizeLimit = wire.ErrExceedSizeLimit
 
+	// ErrIdentity says that a connection, a request or a message is not of the
+	// member that it is said to be of: Transport.VerifyPeer refused its
+	// certificate, or its From is another member.
+	ErrIdentity = errors.New("rafthttp: identity of the member is not proven")
+
 	// ErrStopped is the cause of everything that ends because of
 	// Transport.Stop.
 	ErrStopped = errors.New("rafthttp: transport stopped")

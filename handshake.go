@@ -184,6 +184,9 @@ func answerOf(err error) (code int, body string) {
 	if bad := (*badRequest)(nil); errors.As(err, &bad) {
 		return bad.code, bad.text
 	}
+	if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
+		return refusal.code, refusal.Error()
+	}
 	if failed := (*processError)(nil); errors.As(err, &failed) {
 		// Only what Raft says on purpose: a status means something to the sender.
 		if errors.Is(failed.err, ErrMemberRemoved) {

@@ -112,18 +112,10 @@ func (q *request) check() (err error) {
 			return err
 		}
 	}
+	if q.from == 0 && q.r.Method == http.MethodGet {
+		return nil // the path of a stream says who it is
+	}
 	return q.verify()
-}
-
-// verify asks VerifyPeer about the member that the requester says it is.
-func (q *request) verify() error {
-	if q.verifyPeer == nil {
-		return nil
-	}
-	if err := q.verifyPeer(q.from, q.r.TLS); err != nil {
-		return &badRequest{http.StatusUnauthorized, "certificate does not fit the member id"}
-	}
-	return nil
 }
 
 // answer tells the requester err.
@@ -153,7 +145,14 @@ func (q *request) answer(err error) {
 // logFailure logs what an operator may have to act on, once for a row of the
 // same status from the same member.
 func (q *request) logFailure(err error, code int) {
-	if q.refusals.first(q.from, code) {
+	logged := &q.refusals
+	if p := q.peerOf(q.from); p != nil {
+		logged = &p.refusals // which strangers cannot use up
+	}
+	if logged.first(q.from, code) {
+		if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
+			err = fmt.Errorf("%w: %w", refusal, refusal.cause)
+		}
 		q.log.Warn("refused a request of a member; further ones like it are not logged for a while",
 			zap.String("remote-peer-id", q.from.String()), zap.String("path", q.r.URL.Path),
 			zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
@@ -203,6 +202,9 @@ func (q *request) servePost() error {
 			p.counters.badPosts.Add(1)
 		}
 		return q.badBody("failed to read raft message", err)
+	}
+	if err := q.admitted(m); err != nil {
+		return err
 	}
 	if p != nil {
 		if p.paused.Load() {

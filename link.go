@@ -33,6 +33,10 @@ type link struct {
 	reports  *reports
 	counters linkCounters
 	version  atomic.Pointer[string] // as the peer states it; nil: not known
+
+	refused    identityCounters
+	refusedLog quiet // of messages
+	refusals   refusals
 }
 
 func newLink(s *settings, id types.ID, urls types.URLs) *link {
@@ -40,8 +44,11 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 		settings: s, peer: id, wg: new(sync.WaitGroup),
 		log:     s.log.With(zap.String("remote-peer-id", id.String())),
 		urls:    newURLPicker(urls),
-		dialer:  &dialer{dial: s.dial, tls: s.clientTLS, timeout: s.dialTimeout, peer: id, verify: s.verifyPeer},
 		reports: &reports{raft: s.raft, id: uint64(id)},
+	}
+	l.dialer = &dialer{
+		dial: s.dial, tls: s.clientTLS, timeout: s.dialTimeout,
+		peer: id, verify: s.verifyPeer, refused: l.refusedDial,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	// Below a stock listener an idle connection dies after its read timeout;

@@ -61,7 +61,7 @@ func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *pee
 	p := &peer{link: l, pipeline: newPipeline(l), snapshots: newSnapshotSender(l, pace), receivers: newReceivers(l)}
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
-		p.readers[kind] = newStreamReader(l, kind, p.receive)
+		p.readers[kind] = newStreamReader(p, kind)
 	}
 	return p
 }

@@ -43,6 +43,9 @@ func (q *request) serveSnapshot() error {
 	if raft.IsEmptySnap(m.GetSnapshot()) {
 		return &badRequest{http.StatusBadRequest, "the message carries no snapshot"}
 	}
+	if err := q.admitted(m); err != nil {
+		return err
+	}
 	if p := q.peerOf(q.from); p != nil {
 		if p.paused.Load() {
 			return ErrPaused

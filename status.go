@@ -26,6 +26,9 @@ type Status struct {
 	// Remotes are members that are known from AddRemote or from their requests,
 	// sorted by id.
 	Remotes []types.ID `json:"remotes,omitempty"`
+	// Refused counts what was refused because it is not of the member that it is
+	// said to be of.
+	Refused IdentityStatus `json:"refused"`
 	// Receiving are the database snapshots that come in, from anybody.
 	Receiving []SnapshotStatus `json:"receiving,omitempty"`
 }
@@ -42,6 +45,8 @@ type PeerStatus struct {
 	// LastError is the last failure with the peer, and LastErrorAt when it was.
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
+	// Refused is the part of Status.Refused that was said to be of this peer.
+	Refused IdentityStatus `json:"refused"`
 	// RTT is the smoothed round-trip time of probes, in nanoseconds; 0 until it
 	// was measured.
 	RTT time.Duration `json:"rtt_ns"`
@@ -74,6 +79,16 @@ type PeerStatus struct {
 	Lanes []LaneStatus `json:"lanes"`
 	// Snapshots are the transfers to the peer, waiting and under way.
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
+}
+
+// IdentityStatus counts what was refused for ErrIdentity.
+type IdentityStatus struct {
+	// Dials counts connections that were dialled to a member whose certificate
+	// Transport.VerifyPeer refused, Requests those of members that it refused.
+	Dials    uint64 `json:"dials"`
+	Requests uint64 `json:"requests"`
+	// Messages counts messages whose From is not the member that they came from.
+	Messages uint64 `json:"messages"`
 }
 
 // LaneStatus is the state of one bounded queue.
@@ -170,7 +185,7 @@ func (t *Transport) Status() Status {
 	}
 	st := Status{
 		ID: e.id, ClusterID: e.clusterID, Version: e.serverVersionText, Time: time.Now(), Started: e.started,
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Receiving: e.receiving.status(),
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(), Receiving: e.receiving.status(),
 	}
 	if e.urls != "" {
 		st.URLs = strings.Split(e.urls, ",")

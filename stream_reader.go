@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -31,6 +32,7 @@ type streamReader struct {
 	*link
 	kind    streamKind
 	receive func(items []item, wait time.Duration) (roomy bool)
+	refuse  func(m *raftpb.Message, cause error)
 	redial  chan struct{} // has a value when the URLs changed
 
 	mu     sync.Mutex
@@ -44,8 +46,11 @@ type streamReader struct {
 	lines   *rate.Limiter
 }
 
-func newStreamReader(l *link, kind streamKind, receive func([]item, time.Duration) bool) *streamReader {
-	return &streamReader{link: l, kind: kind, receive: receive, redial: make(chan struct{}, 1), lines: newLineLimit()}
+func newStreamReader(p *peer, kind streamKind) *streamReader {
+	return &streamReader{
+		link: p.link, kind: kind, receive: p.receive, refuse: p.refuse,
+		redial: make(chan struct{}, 1), lines: newLineLimit(),
+	}
 }
 
 // run returns when the peer's context ends.
@@ -331,6 +336,10 @@ func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
 		delivered = true
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
+		}
+		if err := d.reader.admit(m, d.reader.peer); err != nil {
+			d.reader.refuse(m, err)
+			continue
 		}
 		if d.items = append(d.items, newItem(m)); len(d.items) == deliverMessages {
 			d.flush()

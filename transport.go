@@ -121,7 +121,11 @@ type Transport struct {
 	// VerifyPeer, if not nil, decides whether a connection belongs to the member
 	// with this id: when dialling it, and for each of its requests. The state is
 	// nil where the connection is not encrypted, and the id is 0 where the
-	// requester states none. An error refuses the connection or the request.
+	// requester states none. An error refuses the connection, or the request: a
+	// stream with 403, anything else with 401. Messages are then held to the same
+	// member: one whose From is another is refused, but for types that raft passes
+	// on for others, as is one of a type that raft sends only to itself. Package
+	// peerid has ready ones. It is called concurrently, and must not block.
 	VerifyPeer func(types.ID, *tls.ConnectionState) error
 	// DialContext makes the connections; network is "tcp" or "unix". Nil means a
 	// net.Dialer. Proxies of the environment are not used.
