@@ -255,7 +255,7 @@ func TestIdentityOfDials(t *testing.T) {
 	}
 	// Two streams, two posts and a snapshot in each direction.
 	eventually(t, func() bool { st := a.Status().Refused; return st.Dials >= 5 && st.Requests >= 5 })
-	require.Equal(t, a.Status().Peers[0].Refused.Messages, uint64(0))
+	require.Zero(t, a.Status().Peers[0].Refused.Messages)
 	require.Empty(t, impostor.raft.received())
 	require.Empty(t, a.raft.received())
 	require.Empty(t, removed, "nobody was removed")
