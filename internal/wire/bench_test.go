@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"testing"
@@ -60,7 +61,7 @@ func BenchmarkDecode(b *testing.B) {
 		for _, shape := range shapes {
 			b.Run(fmt.Sprintf("%s/%s", s.name, shape.name), func(b *testing.B) {
 				frame := frames(b, s.encoder(), msgApp(0, 0, shape.entries, shape.n))
-				d := s.decoder(&repeat{b: frame}, noLimits)
+				d := s.decoder(&repeat{b: bytes.Repeat(frame, 1+(256<<10)/len(frame))}, noLimits)
 				b.SetBytes(int64(len(frame)))
 				b.ReportAllocs()
 				for b.Loop() {

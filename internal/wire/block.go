@@ -10,14 +10,13 @@ import (
 // A raftpb struct has a pointer for each scalar. The blocks hold a struct
 // together with what its pointers point to, so that it costs one allocation.
 
+// What few messages have is left out: Reject, RejectHint and Vote are allocated
+// where they come.
+
 type messageBlock struct {
-	msg      raftpb.Message
-	snapshot *snapshotBlock // what msg.Snapshot is part of
-
-	to, from, term, logTerm, index, commit, vote, rejectHint uint64
-
-	typ    raftpb.MessageType
-	reject bool
+	msg                                    raftpb.Message
+	to, from, term, logTerm, index, commit uint64
+	typ                                    raftpb.MessageType
 }
 
 // oneEntryBlock is a messageBlock with room for the one entry that most
@@ -44,7 +43,7 @@ type snapshotBlock struct {
 
 // What a budget is charged for each, in bytes.
 const (
-	messageMemory  = uint64(unsafe.Sizeof(messageBlock{}))
+	messageMemory  = uint64(unsafe.Sizeof(messageBlock{})) + 3*8 // what is left out
 	snapshotMemory = uint64(unsafe.Sizeof(snapshotBlock{}))
 	slotMemory     = uint64(unsafe.Sizeof((*raftpb.Entry)(nil)))
 	entryMemory    = uint64(unsafe.Sizeof(entryBlock{})) + slotMemory
@@ -74,18 +73,37 @@ func (m *messageBlock) setVarint(num, v uint64) bool {
 		m.commit = v
 		m.msg.Commit = &m.commit
 	case 10:
-		m.reject = v != 0
-		m.msg.Reject = &m.reject
+		m.msg.Reject = new(v != 0)
 	case 11:
-		m.rejectHint = v
-		m.msg.RejectHint = &m.rejectHint
+		m.msg.RejectHint = new(v)
 	case 13:
-		m.vote = v
-		m.msg.Vote = &m.vote
+		m.msg.Vote = new(v)
 	default:
 		return false
 	}
 	return true
+}
+
+// scalars takes the fields from the start of b that are as every encoder writes
+// them, and returns the rest. Pointers are stored side by side, so that they share
+// the garbage collector's barrier.
+func (e *entryBlock) scalars(b []byte) []byte {
+	if v, n := usualVarint(b, 1<<3|varint); n > 0 {
+		e.typ = raftpb.EntryType(v)
+		e.entry.Type = &e.typ
+		b = b[n:]
+	}
+	term, n := usualVarint(b, 2<<3|varint)
+	if n == 0 {
+		return b
+	}
+	index, k := usualVarint(b[n:], 3<<3|varint)
+	if k == 0 {
+		return b
+	}
+	e.term, e.index = term, index
+	e.entry.Term, e.entry.Index = &e.term, &e.index
+	return b[n+k:]
 }
 
 func (e *entryBlock) setVarint(num, v uint64) bool {
@@ -121,6 +139,7 @@ const (
 type arena struct {
 	blocks []entryBlock // not used yet
 	slab   []byte       // not used yet
+	owned  bool         // what is decoded now is the message's own memory already
 
 	// Hints: entries expected, with the next one, and bytes expected after it.
 	moreEntries int
@@ -148,6 +167,9 @@ func (a *arena) bytes(n int) []byte {
 		// No more than 64 times what is needed now: one small data among large
 		// ones must not take, and keep, a large piece.
 		more := min(a.moreData, uint64(63*n), slabBytes)
+		if more == 0 {
+			return make([]byte, n)
+		}
 		a.slab = make([]byte, min(n+int(more), slabBytes))
 	}
 	p := a.slab[:n:n]
@@ -158,18 +180,37 @@ func (a *arena) bytes(n int) []byte {
 // newMessage returns the block for a message for which n entries are expected,
 // and readies the arena for them.
 func (a *arena) newMessage(n int) *messageBlock {
-	*a = arena{moreEntries: n}
+	a.reset()
+	a.moreEntries, a.moreData = n, 0
 	if n != 1 {
 		return new(messageBlock)
 	}
 	b := new(oneEntryBlock)
 	b.msg.Entries = b.slot[:0]
-	a.blocks = b.entry[:]
 	return &b.messageBlock
+}
+
+// reset lets go of what was not used. To look first is cheaper than to clear a
+// pointer while the garbage collector runs.
+func (a *arena) reset() {
+	if a.blocks != nil {
+		a.blocks = nil
+	}
+	if a.slab != nil {
+		a.slab = nil
+	}
+	a.owned = false
 }
 
 // addEntry gives m one more entry.
 func (a *arena) addEntry(m *messageBlock) *entryBlock {
+	if len(m.msg.Entries) == 0 && cap(m.msg.Entries) == 1 { // only in a oneEntryBlock
+		one := (*oneEntryBlock)(unsafe.Pointer(m))
+		one.slot[0] = &one.entry[0].entry
+		one.msg.Entries = one.slot[:]
+		a.moreEntries--
+		return &one.entry[0]
+	}
 	if len(m.msg.Entries) == cap(m.msg.Entries) {
 		m.msg.Entries = slices.Grow(m.msg.Entries, max(a.moreEntries, 1))
 	}

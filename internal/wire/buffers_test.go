@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -261,3 +262,55 @@ func TestReadBody(t *testing.T) {
 		}), uint64(mib+64<<10))
 	}
 }
+
+// TestEntriesOfAllSizes: however entries come, they arrive whole, and none shares
+// memory with what is read later or can be appended to.
+func TestEntriesOfAllSizes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	var want []*raftpb.Message
+	next := uint64(0) // each continues the one before
+	for i := range 100 {
+		m := msgApp(0, next, 0, 0)
+		most := []int{20, 300, 1500, 6000}[i%4]
+		for range 1 + rng.IntN(100) {
+			data := make([]byte, rng.IntN(most))
+			for k := range data {
+				data[k] = byte(rng.Uint32())
+			}
+			next++
+			m.Entries = append(m.Entries, &raftpb.Entry{Term: new(uint64), Index: new(next), Data: data})
+		}
+		want = append(want, m)
+	}
+	for _, s := range streams {
+		b := frames(t, s.encoder(), want...)
+		for name, src := range map[string]func(io.Reader) io.Reader{
+			"whole": func(r io.Reader) io.Reader { return r }, "halves": iotest.HalfReader,
+			"pieces": func(r io.Reader) io.Reader { return &pieces{r, rand.New(rand.NewPCG(4, 4))} },
+		} {
+			t.Run(s.name+"/"+name, func(t *testing.T) {
+				got, err := decodeAll(s.decoder(src(bytes.NewReader(b)), noLimits))
+				require.Equal(t, io.EOF, err)
+				require.Len(t, got, len(want))
+				for i, m := range want {
+					require.Len(t, got[i].Entries, len(m.Entries))
+					for j, e := range m.Entries {
+						require.True(t, bytes.Equal(e.Data, got[i].Entries[j].Data))
+						require.Equal(t, e.GetIndex(), got[i].Entries[j].GetIndex())
+						if n := len(e.Data); n < 4096 {
+							require.Equal(t, n, cap(got[i].Entries[j].Data))
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// pieces reads pieces of random sizes.
+type pieces struct {
+	r   io.Reader
+	rng *rand.Rand
+}
+
+func (p *pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), 1+p.rng.IntN(3000))]) }

@@ -94,6 +94,11 @@ func (d *messageDecoder) Decode() (*raftpb.Message, error) {
 
 // readUint64 reads a big-endian integer.
 func (r *Reader) readUint64() (uint64, error) {
+	if r.w-r.r >= lengthBytes {
+		v := binary.BigEndian.Uint64(r.buf[r.r:])
+		r.r += lengthBytes
+		return v, nil
+	}
 	b, err := r.peek(lengthBytes)
 	if err != nil {
 		return 0, err

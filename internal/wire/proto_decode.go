@@ -2,6 +2,7 @@ package wire
 
 import (
 	"slices"
+	"unsafe"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -149,6 +150,7 @@ func (d *decode) entry(m *messageBlock, b []byte, nesting int) error {
 }
 
 func (d *decode) entryFields(e *entryBlock, b []byte) error {
+	b = e.scalars(b)
 	var unknown []byte
 	for len(b) > 0 {
 		num, typ, v, val, n := consumeField(b)
@@ -187,14 +189,13 @@ func (d *decode) response(m *messageBlock, b []byte, nesting int) error {
 
 // newSnapshot returns the snapshot of m: a second one is merged with the first.
 func (d *decode) newSnapshot(m *messageBlock) (*snapshotBlock, error) {
-	if m.snapshot == nil {
+	if m.msg.Snapshot == nil {
 		if err := d.charge(snapshotMemory); err != nil {
 			return nil, err
 		}
-		m.snapshot = new(snapshotBlock)
-		m.msg.Snapshot = &m.snapshot.snapshot
+		m.msg.Snapshot = &new(snapshotBlock).snapshot
 	}
-	return m.snapshot, nil
+	return (*snapshotBlock)(unsafe.Pointer(m.msg.Snapshot)), nil // its first field
 }
 
 func (d *decode) snapshot(m *messageBlock, b []byte, nesting int) error {
@@ -331,10 +332,13 @@ func (d *decode) packed(list *[]uint64, b []byte) error {
 	return nil
 }
 
-// data returns a copy of p, not nil.
+// data returns a copy of p, not nil, or p itself where that is the message's own.
 func (d *decode) data(p []byte) ([]byte, error) {
 	if err := d.charge(uint64(len(p))); err != nil {
 		return nil, err
+	}
+	if d.owned {
+		return p[:len(p):len(p)], nil
 	}
 	c := d.bytes(len(p))
 	copy(c, p)

@@ -20,6 +20,21 @@ func consumeVarint(b []byte) (v uint64, n int) {
 	return protowire.ConsumeVarint(b)
 }
 
+// usualVarint reads the field at the start of b if it has this tag, of one byte,
+// and a varint. Else n is 0.
+func usualVarint(b []byte, tag byte) (v uint64, n int) {
+	if len(b) < 2 || b[0] != tag {
+		return 0, 0
+	}
+	if b[1] < 0x80 {
+		return uint64(b[1]), 2
+	}
+	if v, n = protowire.ConsumeVarint(b[1:]); n < 0 {
+		return 0, 0
+	}
+	return v, n + 1
+}
+
 // consumeField reads the field at the start of b: v is the value of a varint,
 // val what is in a length-delimited field; a field of another type is only
 // skipped. n is the length of all of it, or not above 0 if there is no valid

@@ -78,7 +78,7 @@ func (s *stream) begin(n uint64) error {
 }
 
 // end lets go of the memory that the message did not use.
-func (s *stream) end() { s.arena = arena{} }
+func (s *stream) end() { s.reset() }
 
 // block is a part of a message that can be decoded field by field.
 type block interface {

@@ -12,6 +12,10 @@ const (
 	stepSize  = 4  // a buffer grows and shrinks by this factor
 	calmReads = 16 // small reads in a row after which it shrinks
 
+	// What is large comes in rows: after one, the buffer takes only the head of what
+	// follows, so that the rest, if it is large as well, needs no copy.
+	pastBuffer = 64 << 10
+
 	maxEmptyReads = 100
 )
 
@@ -25,6 +29,7 @@ type Reader struct {
 	err  error // came with the last bytes, and is due after them
 	want int   // size that the buffer should have when it is empty
 	calm int   // reads in a row that used little of the buffer
+	past bool  // something large was read past the buffer last
 }
 
 // NewReader returns a Reader of r. It allocates its buffer with the first read.
@@ -47,6 +52,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.takeErr()
 	}
+	r.past = len(p) >= pastBuffer
 	return r.src.Read(p)
 }
 
@@ -60,6 +66,14 @@ func (r *Reader) takeErr() error {
 // They stay valid until the next read. io.EOF means that none came,
 // io.ErrUnexpectedEOF that some did.
 func (r *Reader) peek(n int) ([]byte, error) {
+	if r.w-r.r >= n {
+		return r.buf[r.r : r.r+n], nil
+	}
+	return r.await(n)
+}
+
+// await is peek for bytes that have not all come yet.
+func (r *Reader) await(n int) ([]byte, error) {
 	for r.w-r.r < n {
 		if r.err != nil {
 			err := r.takeErr()
@@ -104,16 +118,21 @@ func (r *Reader) makeRoom(n int) {
 
 // fill reads once from the source into the free part of the buffer.
 func (r *Reader) fill() {
-	room := len(r.buf) - r.w
+	free := r.buf[r.w:]
+	past := r.past
+	if r.past = false; past {
+		free = free[:min(len(free), minBuffer)]
+	}
+	room := len(free)
 	for range maxEmptyReads {
-		n, err := r.src.Read(r.buf[r.w:])
+		n, err := r.src.Read(free)
 		if n < 0 || n > room {
 			r.err = errors.New("wire: source returned an invalid count from Read")
 			return
 		}
 		r.w += n
 		r.err = err
-		if n > 0 {
+		if n > 0 && !past {
 			r.adapt(n, room)
 		}
 		if n > 0 || err != nil {
