@@ -3,6 +3,7 @@ package scenario
 import (
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -40,8 +41,43 @@ func (a *arrivals) add(n int) {
 	}
 }
 
-// wait waits until n have arrived in all. It is not called concurrently. When failed gets a value, that is its error.
-func (a *arrivals) wait(n int64, failed <-chan error) error {
+// sink counts what a cluster says.
+type sink struct {
+	arrived []arrivals
+	ponged  []arrivals
+
+	failed chan struct{} // closed at the first failure, after cause is set
+	fail   sync.Once
+	cause  error
+}
+
+func newSink(peers int) *sink {
+	return &sink{arrived: newArrivals(peers), ponged: newArrivals(peers), failed: make(chan struct{})}
+}
+
+func (s *sink) Appended(peer, n int) { s.arrived[peer].add(n) }
+func (s *sink) Ponged(peer int)      { s.ponged[peer].add(1) }
+
+func (s *sink) Failed(err error) {
+	s.fail.Do(func() {
+		s.cause = err
+		close(s.failed)
+	})
+}
+
+// err returns what failed first, if anything.
+func (s *sink) err() error {
+	select {
+	case <-s.failed:
+		return s.cause
+	default:
+		return nil
+	}
+}
+
+// wait waits until n have arrived in all. It is not called concurrently for the same arrivals. A failure ends it, and
+// so does a stall.
+func (s *sink) wait(a *arrivals, n int64) error {
 	if a.count.Load() >= n {
 		return nil
 	}
@@ -52,8 +88,8 @@ func (a *arrivals) wait(n int64, failed <-chan error) error {
 	for a.count.Load() < n {
 		select {
 		case <-a.wake:
-		case err := <-failed:
-			return err
+		case <-s.failed:
+			return s.cause
 		case <-timer.C:
 			return fmt.Errorf("only %d of %d messages have arrived, and nothing moves for %v", a.count.Load(), n, stallTimeout)
 		}
@@ -61,35 +97,14 @@ func (a *arrivals) wait(n int64, failed <-chan error) error {
 	return nil
 }
 
-// sink counts what a cluster says.
-type sink struct {
-	arrived []arrivals
-	ponged  []arrivals
-	failed  chan error // holds the first
-}
-
-func newSink(peers int) *sink {
-	return &sink{arrived: newArrivals(peers), ponged: newArrivals(peers), failed: make(chan error, 1)}
-}
-
-func (s *sink) Appended(peer, n int) { s.arrived[peer].add(n) }
-func (s *sink) Ponged(peer int)      { s.ponged[peer].add(1) }
-
-func (s *sink) Failed(err error) {
-	select {
-	case s.failed <- err:
-	default:
+// waitAll waits until n have arrived at each peer.
+func (s *sink) waitAll(n int64) error {
+	for i := range s.arrived {
+		if err := s.wait(&s.arrived[i], n); err != nil {
+			return err
+		}
 	}
-}
-
-// err returns what failed first, if anything.
-func (s *sink) err() error {
-	select {
-	case err := <-s.failed:
-		return err
-	default:
-		return nil
-	}
+	return nil
 }
 
 // total counts what has arrived at all peers.
@@ -108,14 +123,4 @@ func (s *sink) slowest() int64 {
 		n = min(n, s.arrived[i].count.Load())
 	}
 	return n
-}
-
-// waitAll waits until n have arrived at each peer.
-func (s *sink) waitAll(n int64) error {
-	for i := range s.arrived {
-		if err := s.arrived[i].wait(n, s.failed); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -10,9 +10,10 @@ import (
 
 func TestArrivalsWakeAtTheTarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &newArrivals(1)[0]
+		s := newSink(1)
+		a := &s.arrived[0]
 		done := make(chan error, 1)
-		go func() { done <- a.wait(5, nil) }()
+		go func() { done <- s.wait(a, 5) }()
 		for range 4 {
 			a.add(1)
 			synctest.Wait()
@@ -21,7 +22,7 @@ func TestArrivalsWakeAtTheTarget(t *testing.T) {
 		a.add(3)
 		synctest.Wait()
 		require.NoError(t, <-done)
-		require.NoError(t, a.wait(7, nil), "no waiting for what is there")
+		require.NoError(t, s.wait(a, 7), "no waiting for what is there")
 	})
 }
 
@@ -33,9 +34,9 @@ func TestWaitingEnds(t *testing.T) {
 		s.Failed(errors.New("lost one"))
 		s.Failed(errors.New("lost another"))
 		require.EqualError(t, s.waitAll(3), "lost one")
-		require.NoError(t, s.err(), "told once")
+		require.EqualError(t, s.err(), "lost one")
 		s.Appended(1, 4)
-		require.NoError(t, s.waitAll(3))
+		require.NoError(t, s.waitAll(3), "no waiting for what is there")
 		require.EqualValues(t, 3, s.slowest())
 		require.EqualValues(t, 7, s.total())
 	})

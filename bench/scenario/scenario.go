@@ -4,8 +4,6 @@ package scenario
 
 import (
 	"fmt"
-	"os"
-	"runtime"
 	"strings"
 	"time"
 
@@ -26,6 +24,11 @@ const (
 	Tail     Metric = "p99 µs"
 	TailBulk Metric = "p99 ms"
 	Bulk     Metric = "bulk MB/s"
+
+	// Of each end of a connection between two members.
+	Goroutines Metric = "goroutines a peer"
+	Heap       Metric = "heap KiB a peer"
+	IdleCPU    Metric = "CPU % of a core"
 )
 
 // Scenario is one row of the tables.
@@ -36,8 +39,10 @@ type Scenario struct {
 	Metrics []Metric
 	// Entries and Size are the appends that are sent, Peers how many members receive them.
 	Entries, Size, Peers int
-	TLS                  bool
-	run                  func(*run) (Figures, error)
+	// Window is how many may be under way to a peer; 0 means system.Window.
+	Window int
+	TLS    bool
+	run    func(*run) (Figures, error)
 }
 
 // Figures are what a run has measured.
@@ -47,10 +52,12 @@ type Figures map[Metric]float64
 type Timing struct {
 	WarmUp  time.Duration
 	Measure time.Duration
+	Settle  time.Duration // after the last message, before an idle system is measured
+	Idle    time.Duration // how long it is
 }
 
 // Default is long enough for figures that repeat to a few percent on a quiet machine.
-var Default = Timing{WarmUp: 500 * time.Millisecond, Measure: 1500 * time.Millisecond}
+var Default = Timing{WarmUp: 500 * time.Millisecond, Measure: 1500 * time.Millisecond, Settle: 5 * time.Second, Idle: 5 * time.Second}
 
 // All are the scenarios in the order of the tables.
 func All() []Scenario {
@@ -63,6 +70,11 @@ func All() []Scenario {
 		{ID: "C", Title: "MsgApp, one entry of 1 MiB", Metrics: large, Entries: 1, Size: mib, Peers: 1, run: throughput},
 		{ID: "C'", Title: "the same, 64 B smaller", Metrics: large, Entries: 1, Size: mib - 64, Peers: 1, run: throughput},
 		{ID: "D", Title: "heartbeat and answer, idle", Metrics: []Metric{Median, Tail}, Peers: 1, Entries: 1, Size: 64, run: latency},
+		{ID: "E", Title: "heartbeat beside appends of 1 MiB", Metrics: []Metric{TailBulk, Bulk}, Entries: 1, Size: mib, Peers: 1, run: latencyBesideBulk},
+		{ID: "FA", Title: "A over mutual TLS 1.3", Metrics: small, Entries: 1, Size: 64, Peers: 1, TLS: true, run: throughput},
+		{ID: "FC", Title: "C over mutual TLS 1.3", Metrics: large, Entries: 1, Size: mib, Peers: 1, TLS: true, run: throughput},
+		{ID: "G", Title: "idle, 100 peers", Metrics: []Metric{Heap, Goroutines, IdleCPU}, Entries: 1, Size: 64, Peers: 100, Window: 64, run: idle},
+		{ID: "H", Title: "A to 6 receivers", Metrics: small, Entries: 1, Size: 64, Peers: 6, run: throughput},
 	}
 }
 
@@ -103,84 +115,4 @@ func ByID(id string) (Scenario, error) {
 }
 
 // Skips says that the scenario makes no sense for a system.
-func (s Scenario) Skips(sys system.System) bool { return false }
-
-// run is one run of a scenario.
-type run struct {
-	Scenario
-	Timing
-	load    *system.Load
-	sink    *sink
-	cluster system.Cluster
-}
-
-// Run starts a cluster of sys, measures and closes it.
-func (s Scenario) Run(sys system.System, t Timing) (_ Figures, err error) {
-	r := &run{Scenario: s, Timing: t, load: system.NewLoad(s.Entries, s.Size, s.Peers), sink: newSink(s.Peers)}
-	cfg := system.Config{Peers: s.Peers, Load: r.load, Sink: r.sink}
-	if s.TLS {
-		dir, err := os.MkdirTemp("", "bench")
-		if err != nil {
-			return nil, err
-		}
-		defer os.RemoveAll(dir)
-		if cfg.TLS, err = system.NewTLS(dir); err != nil {
-			return nil, err
-		}
-	}
-	if r.cluster, err = sys.Start(cfg); err != nil {
-		return nil, fmt.Errorf("start: %w", err)
-	}
-	figures, err := s.run(r)
-	r.cluster.Close()
-	if err == nil {
-		err = r.sink.err() // Close looks at what was dropped
-	}
-	return figures, err
-}
-
-// throughput sends appends as fast as they are taken.
-func throughput(r *run) (Figures, error) {
-	runtime.GC()
-	s := startSender(r.cluster, r.sink, r.load)
-	time.Sleep(r.WarmUp)
-	before, first := usageNow(), r.sink.total()
-	last := first
-	for last == first && len(s.done) == 0 { // again, where nothing at all came in so short a time
-		time.Sleep(r.Measure)
-		last = r.sink.total()
-	}
-	after := usageNow()
-	if err := s.finish(); err != nil {
-		return nil, err
-	}
-	used := after.since(before)
-	n, seconds := float64(last-first), used.elapsed.Seconds()
-	data := n * float64(r.Entries*r.Size)
-	return Figures{
-		Rate: n / seconds, CPU: used.cpu.Seconds() / n * 1e6, Allocs: float64(used.mallocs) / n,
-		Data: data / seconds / 1e6, Bytes: float64(used.bytes) / data,
-	}.only(r.Metrics), nil
-}
-
-// latency sends heartbeats one after the other while nothing else is sent.
-func latency(r *run) (Figures, error) {
-	if _, err := pingFor(r.cluster, r.sink, r.WarmUp); err != nil {
-		return nil, err
-	}
-	runtime.GC()
-	times, err := pingFor(r.cluster, r.sink, r.Measure)
-	if err != nil {
-		return nil, err
-	}
-	return Figures{Median: percentile(times, 0.50) * 1e6, Tail: percentile(times, 0.99) * 1e6}, nil
-}
-
-// only leaves out what is not in metrics.
-func (f Figures) only(metrics []Metric) Figures {
-	kept := Figures{}
-	for _, m := range metrics {
-		kept[m] = f[m]
-	}
-	return kept
-}
+func (s Scenario) Skips(sys system.System) bool { return sys.NoIdle && s.ID == "G" }

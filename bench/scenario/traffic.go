@@ -22,7 +22,7 @@ type sender struct {
 }
 
 func startSender(c system.Cluster, s *sink, l *system.Load) *sender {
-	snd := &sender{cluster: c, sink: s, load: l, window: int64(system.Window(l.Entries, l.Size)), done: make(chan error, 1)}
+	snd := &sender{cluster: c, sink: s, load: l, window: int64(l.Window), done: make(chan error, 1)}
 	go func() { snd.done <- snd.run() }()
 	return snd
 }
@@ -73,7 +73,7 @@ func pingFor(c system.Cluster, s *sink, d time.Duration) ([]time.Duration, error
 	for now := start; now.Sub(start) < d || len(times) == 0; {
 		expected := s.ponged[0].count.Load() + 1
 		c.Ping(0)
-		if err := s.ponged[0].wait(expected, s.failed); err != nil {
+		if err := s.wait(&s.ponged[0], expected); err != nil {
 			return nil, err
 		}
 		after := time.Now()

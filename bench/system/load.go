@@ -10,6 +10,7 @@ type Load struct {
 	Entries int // of each append
 	Size    int // bytes of data of each entry
 	Peers   int
+	Window  int // appends that may be under way to one peer
 	Len     int // appends for one peer
 
 	msgs []*raftpb.Message // Len × Peers: the first append for each peer, then the second
@@ -21,17 +22,19 @@ const (
 	maxData          = 16 << 20
 	maxInFlight      = 2048
 	maxInFlightBytes = 64 << 20
+	maxInFlightInAll = 1 << 17 // so that the load of very many peers fits into memory
 )
 
-// Window is how many appends with these entries may be under way to one peer: 2,048, or 64 MiB of data.
-func Window(entries, size int) int {
-	return max(1, min(maxInFlight, maxInFlightBytes/max(1, entries*size)))
+// Window is how many appends with these entries may be under way to one of so many peers: 2,048, or 64 MiB of data, or
+// fewer if they are very many.
+func Window(entries, size, peers int) int {
+	return max(1, min(maxInFlight, maxInFlightBytes/max(1, entries*size), maxInFlightInAll/peers))
 }
 
 // NewLoad makes a load of appends for this number of peers. It is twice as long as the window, so that no message is
 // sent again before it has arrived.
-func NewLoad(entries, size, peers int) *Load {
-	l := &Load{Entries: entries, Size: size, Peers: peers, Len: 2 * Window(entries, size)}
+func NewLoad(entries, size, peers, window int) *Load {
+	l := &Load{Entries: entries, Size: size, Peers: peers, Window: window, Len: 2 * window}
 	distinct := max(1, min(l.Len*entries, maxData/max(1, size)))
 	data := make([][]byte, distinct)
 	for i := range data {

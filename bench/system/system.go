@@ -24,7 +24,7 @@ type System struct {
 
 // All are the systems in the order of the tables.
 func All() []System {
-	return []System{ours, upstream, tcp}
+	return []System{ours, upstream, grpcSystem, hashicorp, tcp}
 }
 
 // ByName returns the system with this name.
