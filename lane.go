@@ -104,6 +104,23 @@ func (l *lane) offer(it item) verdict {
 	return v
 }
 
+// offerRun offers messages in order, and says how many it took before the
+// first that it refused, if any.
+func (l *lane) offerRun(msgs []*raftpb.Message) (n int, v verdict) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.workers == 0 {
+		l.clock = time.Since(l.born)
+	}
+	for n < len(msgs) && v == accepted {
+		if v = l.admit(newItem(msgs[n])); v == accepted {
+			n++
+		}
+	}
+	l.start()
+	return n, v
+}
+
 // offerAll offers items in order and returns those from the first refused one
 // on. Lane workers see all that was accepted at once.
 func (l *lane) offerAll(items []item) ([]item, verdict) {
@@ -210,8 +227,8 @@ func (l *lane) start() {
 	l.wg.Go(l.work)
 }
 
-// take moves up to n queued items into buf, which is nil at first and what take
-// returned before after that. If it returns ok == false there is nothing to do,
+// take returns up to n queued items. Its buf is nil at first, and after that what
+// take returned before, cleared: take uses it again. If it returns ok == false there is nothing to do,
 // and the calling worker is no longer counted: another may run already, so it
 // must return without touching what it shares with that one.
 func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
@@ -230,11 +247,15 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	l.kicked = false
 	l.clock = time.Since(l.born)
 	n = min(n, pending)
+	if n > 0 {
+		l.hands = append(l.hands, l.queue[l.head].at)
+	}
+	if n == len(l.queue) { // all: the two change places, which costs no copy
+		l.queue, buf = buf, l.queue
+		return buf, true
+	}
 	taken := l.queue[l.head : l.head+n]
 	buf = append(buf, taken...)
-	if n > 0 {
-		l.hands = append(l.hands, taken[0].at)
-	}
 	clear(taken)
 	l.head += n
 	if l.head == len(l.queue) {
@@ -245,8 +266,9 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	return buf, true
 }
 
-// release says that items, which one take returned, are done with.
-func (l *lane) release(items []item) {
+// release says that items are done with, and left is what the same take
+// returned behind them.
+func (l *lane) release(items, left []item) {
 	if len(items) == 0 {
 		return
 	}
@@ -258,7 +280,11 @@ func (l *lane) release(items []item) {
 	l.held -= len(items)
 	l.heldBytes -= bytes
 	if i := slices.Index(l.hands, items[0].at); i >= 0 {
-		l.hands = slices.Delete(l.hands, i, i+1)
+		if len(left) > 0 {
+			l.hands[i] = left[0].at
+		} else {
+			l.hands = slices.Delete(l.hands, i, i+1)
+		}
 	}
 	l.wake()
 	l.mu.Unlock()

@@ -73,33 +73,63 @@ func (p *peer) start() {
 	}
 }
 
-// send picks the lane (protocol: which way a message goes).
-func (p *peer) send(m *raftpb.Message) {
-	it := newItem(m)
-	first := p.pipeline.lane
-	switch m.GetType() {
-	case raftpb.MsgSnap:
-	case raftpb.MsgApp:
-		first = p.writers[streamMsgAppV2].lane
-	default:
-		first = p.writers[streamMessage].lane
+func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
+
+// runMessages is how many messages a lane is offered at once, at most: meanwhile
+// its worker waits.
+const runMessages = 64
+
+// sendRun sends the first of msgs, and those after it that go to the same member
+// the same way, so that they cost one lock. It returns how many.
+func (p *peer) sendRun(msgs []*raftpb.Message) int {
+	to, first := msgs[0].GetTo(), p.laneFor(msgs[0])
+	n := 1
+	for n < min(len(msgs), runMessages) && msgs[n].GetTo() == to && p.laneFor(msgs[n]) == first {
+		n++
 	}
 	if p.paused.Load() {
-		p.lose(first, []item{it}, ErrPaused)
-		return
+		p.loseRun(first, msgs[:n], ErrPaused)
+		return n
 	}
+	rest := msgs[:n]
 	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, p.pipeline.lane} {
-		switch ln.offer(it) {
-		case accepted:
-			return
-		case full:
-			p.lose(ln, []item{it}, ErrQueueFull)
-			return
-		case down:
-			// The next one; the pipeline is down only when the peer is gone.
+		for v := accepted; v != down; {
+			var k int
+			k, v = ln.offerRun(rest)
+			if rest = rest[k:]; len(rest) == 0 {
+				return n
+			}
+			if v == full { // which a smaller one may not be refused for
+				p.loseRun(ln, rest[:1], ErrQueueFull)
+				if rest = rest[1:]; len(rest) == 0 {
+					return n
+				}
+			}
 		}
+		// The next lane; the pipeline is down only when the peer is gone.
 	}
-	p.lose(p.pipeline.lane, []item{it}, p.cause())
+	p.loseRun(p.pipeline.lane, rest, p.cause())
+	return n
+}
+
+// laneFor returns the lane that m should take (protocol: which way a message
+// goes).
+func (p *peer) laneFor(m *raftpb.Message) *lane {
+	switch m.GetType() {
+	case raftpb.MsgSnap:
+		return p.pipeline.lane
+	case raftpb.MsgApp:
+		return p.writers[streamMsgAppV2].lane
+	default:
+		return p.writers[streamMessage].lane
+	}
+}
+
+// loseRun is lose for messages that no lane has taken.
+func (p *peer) loseRun(ln *lane, msgs []*raftpb.Message, cause error) {
+	for _, m := range msgs {
+		p.lose(ln, []item{{m: m}}, cause)
+	}
 }
 
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m, p.paused.Load()) }

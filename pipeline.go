@@ -44,7 +44,7 @@ func (p *pipeline) work() {
 		for _, it := range items {
 			p.deliver(it)
 		}
-		p.lane.release(items)
+		p.lane.release(items, nil)
 		clear(items)
 	}
 }

@@ -21,8 +21,14 @@ func newReceiver(l *link, name string) *receiver {
 	return r
 }
 
-// processMessages is how many messages a receive lane's worker takes at once.
-const processMessages = 64
+const (
+	// processMessages is how many messages a receive lane's worker takes at once.
+	processMessages = 512
+	// releaseMessages is how many of them, and releaseBytes how much, it processes
+	// before it makes room for others.
+	releaseMessages = 64
+	releaseBytes    = 256 << 10
+)
 
 func (r *receiver) work() {
 	var items []item
@@ -31,22 +37,31 @@ func (r *receiver) work() {
 		if items, ok = r.lane.take(items, processMessages); !ok {
 			return
 		}
-		r.processAll(items)
-		r.lane.release(items)
+		for rest := items; len(rest) > 0; {
+			n := r.processSome(rest)
+			r.lane.release(rest[:n], rest[n:])
+			rest = rest[n:]
+		}
 		clear(items)
 	}
 }
 
-func (r *receiver) processAll(items []item) {
+// processSome processes the first items, and returns how many.
+func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
-	for i, it := range items {
+	var bytes int64
+	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
 		if r.ctx.Err() != nil {
-			r.drop(r.lane, len(items)-i, r.cause())
-			break
+			r.drop(r.lane, len(items)-n, r.cause())
+			r.lane.done(n, uint64(bytes), time.Since(start))
+			return len(items)
 		}
-		r.processOne(it)
+		r.processOne(items[n])
+		bytes += items[n].size
+		n++
 	}
-	r.lane.done(0, 0, time.Since(start))
+	r.lane.done(n, uint64(bytes), time.Since(start))
+	return n
 }
 
 func (r *receiver) processOne(it item) {
@@ -56,8 +71,6 @@ func (r *receiver) processOne(it item) {
 			zap.String("lane", r.lane.name), zap.Error(err))
 	}
 	r.failing = err != nil
-	r.lane.messages.Add(1)
-	r.lane.bytes.Add(uint64(it.size))
 }
 
 // offer gives items to the lane, waiting up to wait for room, and drops what

@@ -307,7 +307,7 @@ func (w *streamWriter) work() {
 		} else if err := w.send(c, items); err != nil {
 			w.detach(c, err)
 		}
-		w.lane.release(items)
+		w.lane.release(items, nil)
 		clear(items)
 	}
 }

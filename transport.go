@@ -236,16 +236,14 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 		return
 	}
 	peers := e.peerMap()
-	for _, m := range msgs {
-		to := types.ID(m.GetTo())
-		if to == 0 {
-			continue
-		}
+	for len(msgs) > 0 {
+		n, to := 1, types.ID(msgs[0].GetTo())
 		if p := peers[to]; p != nil {
-			p.send(m)
-		} else {
-			e.remotes.send(to, m)
+			n = p.sendRun(msgs)
+		} else if to != 0 {
+			e.remotes.send(to, msgs[0])
 		}
+		msgs = msgs[n:]
 	}
 }
 
