@@ -1,0 +1,83 @@
+// Package metrics makes a Prometheus collector of a rafthttp.Transport: all
+// metrics of etcd's rafthttp package under the same names, so that dashboards and
+// alerts made for etcd work, and more about queues, streams, drops and clocks as
+// rafthttp_*.
+//
+//	t := &rafthttp.Transport{…}
+//	c := metrics.New(t, nil) // before Start
+//	if err := t.Start(); err != nil {
+//		return err
+//	}
+//	prometheus.MustRegister(c) // or any other Registerer
+//
+// Nothing is registered by itself. The metrics of etcd do not say which member
+// they are of, since an etcd has a process of its own; to register several
+// transports of one process, give each a label:
+//
+//	prometheus.WrapRegistererWith(prometheus.Labels{"member": "a"}, registry).MustRegister(c)
+//
+// The folder has an example dashboard for Grafana and example alerts:
+// dashboard.json and alerts.yml. docs/metrics.md says what each metric means.
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/observe"
+)
+
+// Options are what New can be told. The zero value is that of nil.
+type Options struct {
+	// SlowProcess has rafthttp_process_slow_total count the messages for which
+	// Process took this long or longer. That costs two readings of the clock for
+	// each message. 0: they are not counted.
+	SlowProcess time.Duration
+}
+
+// Collector collects the metrics of one Transport. It implements
+// prometheus.Collector, and all of its methods may be called concurrently.
+type Collector struct {
+	t      *rafthttp.Transport
+	events *events
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+// New returns a collector for t. It adds itself to t.Observer, whose hooks go on
+// being called, so it must be called before t.Start; called later, there are no
+// histograms and no counts of snapshots. A collector needs no end, and may be
+// registered before Start and after Stop.
+//
+// Each write of a batch costs two lookups and two observations of a histogram,
+// and no allocation.
+func New(t *rafthttp.Transport, o *Options) *Collector {
+	if o == nil {
+		o = &Options{}
+	}
+	e := newEvents(o.SlowProcess > 0)
+	t.Observer = observe.Chain(t.Observer, e.observer(o.SlowProcess))
+	return &Collector{t: t, events: e}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, f := range statusFamilies {
+		ch <- f.desc
+	}
+	c.events.describe(ch)
+}
+
+// Collect implements prometheus.Collector. The series of a member that is no
+// longer known to the transport are gone.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	st := c.t.Status()
+	collectTransport(ch, st)
+	for _, p := range st.Peers {
+		collectPeer(ch, st, p)
+	}
+	c.events.prune(st)
+	c.events.collect(ch)
+}

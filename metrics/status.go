@@ -1,0 +1,130 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+func yes(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// timestamp is t in seconds since 1970, and 0 for the zero time.
+func timestamp(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixNano()) / float64(time.Second)
+}
+
+func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
+	remotes.send(ch, float64(len(st.Remotes)))
+	known := members(st)
+	receiving := map[types.ID][]rafthttp.SnapshotStatus{}
+	for _, p := range st.Peers {
+		receiving[p.ID] = nil
+	}
+	for _, s := range st.Receiving {
+		if known[s.Peer] { // not any stranger's id
+			receiving[s.Peer] = append(receiving[s.Peer], s)
+		}
+	}
+	for id, all := range receiving {
+		etcdReceiving.send(ch, float64(len(all)), id.String())
+		collectSnapshots(ch, st.Time, id, "in", all)
+	}
+}
+
+// members are those that the transport knows: peers and remotes.
+func members(st rafthttp.Status) map[types.ID]bool {
+	known := make(map[types.ID]bool, len(st.Peers)+len(st.Remotes))
+	for _, p := range st.Peers {
+		known[p.ID] = true
+	}
+	for _, id := range st.Remotes {
+		known[id] = true
+	}
+	return known
+}
+
+func collectPeer(ch chan<- prometheus.Metric, st rafthttp.Status, p rafthttp.PeerStatus) {
+	local, id := st.ID.String(), p.ID.String()
+	etcdActivePeers.send(ch, yes(p.Active), local, id)
+	etcdDisconnects.send(ch, float64(p.Disconnects), local, id)
+	etcdSentBytes.send(ch, float64(p.SentBytes), id)
+	etcdGotBytes.send(ch, float64(p.ReceivedBytes), id)
+	etcdSendFails.send(ch, float64(p.SendFailures), id)
+	etcdGetFails.send(ch, float64(p.ReceiveFailures), id)
+	etcdSending.send(ch, float64(len(p.Snapshots)), id)
+
+	peerInfo.send(ch, 1, id, p.Version)
+	peerSince.send(ch, timestamp(p.ActiveSince), id)
+	probes.send(ch, float64(p.Probes), id)
+	probeFails.send(ch, float64(p.ProbeFailures), id)
+	if !p.ProbedAt.IsZero() {
+		peerRTT.send(ch, p.RTT.Seconds(), id)
+		clockOffset.send(ch, p.ClockOffset.Seconds(), id)
+	}
+	if !p.CertificateExpires.IsZero() {
+		certExpiry.send(ch, timestamp(p.CertificateExpires), id)
+	}
+	collectSnapshots(ch, st.Time, p.ID, "out", p.Snapshots)
+	for _, s := range p.Streams {
+		collectStream(ch, st.Time, id, s)
+	}
+	for _, l := range p.Lanes {
+		collectLane(ch, id, l)
+	}
+}
+
+func collectSnapshots(ch chan<- prometheus.Metric, now time.Time, id types.ID, direction string, all []rafthttp.SnapshotStatus) {
+	var done, size int64
+	var age time.Duration
+	for _, s := range all {
+		done += s.Bytes
+		size += max(0, s.Total)
+		age = max(age, now.Sub(s.Started))
+	}
+	peer := id.String()
+	snapshots.send(ch, float64(len(all)), peer, direction)
+	snapshotDone.send(ch, float64(done), peer, direction)
+	snapshotSize.send(ch, float64(size), peer, direction)
+	snapshotAge.send(ch, age.Seconds(), peer, direction)
+}
+
+func collectStream(ch chan<- prometheus.Metric, now time.Time, id string, s rafthttp.StreamStatus) {
+	var age time.Duration
+	if s.Up {
+		age = max(0, now.Sub(s.Since))
+	}
+	streamUp.send(ch, yes(s.Up), id, s.Name, s.Direction)
+	streamAge.send(ch, age.Seconds(), id, s.Name, s.Direction)
+	streamConnects.send(ch, float64(s.Connects), id, s.Name, s.Direction)
+	streamBytes.send(ch, float64(s.Bytes), id, s.Name, s.Direction)
+	if s.Direction == rafthttp.StreamIn { // the others are dialled by the peer
+		streamFails.send(ch, float64(s.DialFailures), id, s.Name)
+	}
+}
+
+func collectLane(ch chan<- prometheus.Metric, id string, l rafthttp.LaneStatus) {
+	laneUp.send(ch, yes(l.Up), id, l.Name)
+	laneQueued.send(ch, float64(l.Queued), id, l.Name)
+	laneBytes.send(ch, float64(l.QueuedBytes), id, l.Name)
+	laneCap.send(ch, float64(l.Capacity), id, l.Name)
+	laneCapBytes.send(ch, float64(l.CapacityBytes), id, l.Name)
+	laneAge.send(ch, l.OldestAge.Seconds(), id, l.Name)
+	laneDone.send(ch, float64(l.Messages), id, l.Name)
+	laneTraffic.send(ch, float64(l.Bytes), id, l.Name)
+	laneBatches.send(ch, float64(l.Batches), id, l.Name)
+	laneBusy.send(ch, l.BusyTime.Seconds(), id, l.Name)
+	for reason, n := range l.Drops.All() {
+		laneDropped.send(ch, float64(n), id, l.Name, string(reason))
+	}
+}
