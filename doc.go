@@ -99,7 +99,7 @@
 // Callbacks of Raft come from several goroutines at once, never from one that is
 // inside a method of the Transport. A peer costs two goroutines, one for each
 // stream that is read, and two more for connections that the peer reads; queues
-// have goroutines only while there is something in them, and posts and probes for
+// have goroutines only while they are in use, and posts and probes for
 // as long as their connections are kept.
 //
 // # Wire compatibility

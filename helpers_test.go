@@ -130,6 +130,7 @@ func connect(t testing.TB, a, b *member) {
 	b.AddPeer(a.ID, []string{a.url})
 	waitStreams(t, a, b.ID)
 	waitStreams(t, b, a.ID)
+	eventually(t, func() bool { return !a.ActiveSince(b.ID).IsZero() && !b.ActiveSince(a.ID).IsZero() })
 }
 
 // waitStreams waits until m can write both streams to the peer.

@@ -37,8 +37,9 @@ type laneLimits struct {
 }
 
 // lane is a queue of messages, bounded in messages and in bytes, with workers
-// that exist only while there is something to do: an idle lane costs no
-// goroutine. An offer either accepts a message or refuses it, in one step under
+// that exist only while the lane is in use: they wait for more until whileIdle
+// finds nothing used, so that traffic does not pay for a new goroutine and its
+// growing stack each time, and an idle lane costs none. An offer either accepts a message or refuses it, in one step under
 // one lock; what was accepted leaves through take or drain, in order.
 //
 // All methods are safe for concurrent use and none blocks but offerWait.
@@ -59,7 +60,9 @@ type lane struct {
 	head      int           //
 	held      int           // messages queued or in a worker's hands
 	heldBytes int64         // their size
-	workers   int           // running now
+	workers   int           // goroutines
+	waiting   int           // those of them that wait for more
+	more      chan struct{} // has a value for each that should look again
 	kicked    bool          // a worker should look, whatever the queue holds
 	spare     []item        // for the next worker's take
 	room      chan struct{} // closed when something is released; nil while nobody waits
@@ -73,7 +76,10 @@ type lane struct {
 }
 
 func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
-	return &lane{name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now()}
+	return &lane{
+		name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
+		more: make(chan struct{}, maxWorkers),
+	}
 }
 
 // reopen accepts offers, unless the lane is closed. A new lane is shut.
@@ -217,20 +223,32 @@ func (l *lane) kick() {
 	}
 }
 
-// start is called with mu held: it adds a worker if one is of use.
+// start is called with mu held: it wakes or adds a worker if one is of use.
 func (l *lane) start() {
-	pending := len(l.queue) - l.head
-	if l.workers >= l.maxWorkers || (pending == 0 && !l.kicked) {
-		return
+	switch pending := len(l.queue) - l.head; {
+	case pending == 0 && !l.kicked:
+	case l.waiting > 0:
+		l.waiting--
+		l.more <- struct{}{}
+	case l.workers < l.maxWorkers:
+		l.workers++
+		l.wg.Go(l.work)
 	}
-	l.workers++
-	l.wg.Go(l.work)
 }
 
-// take returns up to n queued items. Its buf is nil at first, and after that what
-// take returned before, cleared: take uses it again. If it returns ok == false there is nothing to do,
-// and the calling worker is no longer counted: another may run already, so it
-// must return without touching what it shares with that one.
+// dismiss is called with mu held: it has the workers that wait look again, to
+// find that there is nothing.
+func (l *lane) dismiss() {
+	for ; l.waiting > 0; l.waiting-- {
+		l.more <- struct{}{}
+	}
+}
+
+// take returns up to n queued items, and waits until there are some or a worker
+// is to look anyway. Its buf is nil at first, and after that what take returned
+// before, cleared: take uses it again. If it returns ok == false the calling worker
+// is no longer counted: another may run already, so it must return without
+// touching what it shares with that one.
 func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -238,15 +256,20 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 		buf, l.spare = l.spare, nil
 	}
 	buf = buf[:0]
-	pending := len(l.queue) - l.head
-	if pending == 0 && !l.kicked {
-		l.workers--
-		l.spare = buf
-		return nil, false
+	for len(l.queue) == l.head && !l.kicked {
+		if !l.used || l.closed {
+			l.workers--
+			l.spare = buf
+			return nil, false
+		}
+		l.waiting++
+		l.mu.Unlock()
+		<-l.more
+		l.mu.Lock()
 	}
 	l.kicked = false
 	l.clock = time.Since(l.born)
-	n = min(n, pending)
+	n = min(n, len(l.queue)-l.head)
 	if n > 0 {
 		l.hands = append(l.hands, l.queue[l.head].at)
 	}
@@ -317,6 +340,7 @@ func (l *lane) close() []item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open, l.closed, l.kicked = false, true, false
+	l.dismiss()
 	return l.drain()
 }
 
@@ -325,9 +349,10 @@ func (l *lane) close() []item {
 func (l *lane) whileIdle(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	idle := !l.used && l.workers == 0 && len(l.queue) == 0
+	idle := !l.used && l.workers == l.waiting && len(l.queue) == 0
 	l.used = false
 	if idle {
+		l.dismiss()
 		l.queue, l.spare = nil, nil
 		if f != nil {
 			f()
