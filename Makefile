@@ -16,7 +16,7 @@ COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cover fuzz bench microbench compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint cover fuzz bench bench-check microbench compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ fuzz: needs-go ## run each fuzz target for FUZZTIME (20s)
 
 bench: bin/bench ## measure side by side with others: BENCH=A,D SYSTEMS=ours,upstream ROUNDS=5 PROFILES=dir
 	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -profiles '$(PROFILES)' $(if $(BENCH)$(SYSTEMS),,-out bench/results)
+
+bench-check: bin/bench ## the same, and fail where this transport misses what it promises against the others
+	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -check
 
 bin/bench: needs-go FORCE
 	cd bench && go build -buildvcs=false -o ../bin/bench .

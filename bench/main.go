@@ -2,15 +2,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 
 	"github.com/seed-4d73690b/rafthttp/bench/report"
 	"github.com/seed-4d73690b/rafthttp/bench/runner"
@@ -39,7 +35,9 @@ func run(args []string) error {
 	flags.DurationVar(&plan.Timing.WarmUp, "warmup", plan.Timing.WarmUp, "before each measurement")
 	flags.DurationVar(&plan.Timing.Measure, "measure", plan.Timing.Measure, "how long each run is measured")
 	flags.StringVar(&plan.Profiles, "profiles", "", "folder for profiles of each run; empty means none")
-	out := flags.String("out", "", "folder for results.md and results.json; empty means none")
+	out := flags.String("out", "", "folder for results.md, results.png and results.json; empty means none")
+	check := flags.Bool("check", false, "fail if ours misses a floor")
+	again := flags.String("render", "", "results.json of an earlier run, to be rendered again instead of measuring")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -50,36 +48,41 @@ func run(args []string) error {
 	if plan.Systems, err = system.Select(*systems); err != nil {
 		return err
 	}
-	if plan.Profiles != "" {
-		if err := os.MkdirAll(plan.Profiles, 0o755); err != nil {
-			return err
-		}
-	}
-	samples, err := runner.Run(ctx, plan)
+	env, samples, err := measure(ctx, plan, *again)
 	if err != nil {
 		return err
 	}
-	var table strings.Builder
-	report.Table(&table, report.Summarize(samples), plan.Scenarios, plan.Systems)
-	fmt.Print(table.String())
-	if *out == "" {
-		return nil
-	}
-	return save(*out, table.String(), samples)
+	return show(plan, env, samples, *out, *check)
 }
 
-func save(dir, table string, samples []report.Sample) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+// measure runs the plan, or reads what an earlier run has measured.
+func measure(ctx context.Context, plan runner.Plan, earlier string) (report.Environment, []report.Sample, error) {
+	if earlier != "" {
+		return report.Load(earlier)
 	}
-	var raw bytes.Buffer
-	enc := json.NewEncoder(&raw)
-	enc.SetIndent("", " ")
-	if err := enc.Encode(samples); err != nil {
-		return err
+	if plan.Profiles != "" {
+		if err := os.MkdirAll(plan.Profiles, 0o755); err != nil {
+			return report.Environment{}, nil, err
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "results.json"), raw.Bytes(), 0o644); err != nil {
-		return err
+	samples, err := runner.Run(ctx, plan)
+	return report.Here(fmt.Sprintf("make bench ROUNDS=%d", plan.Rounds), plan.Systems), samples, err
+}
+
+func show(plan runner.Plan, env report.Environment, samples []report.Sample, out string, check bool) error {
+	r := report.Summarize(samples)
+	fmt.Println(env)
+	fmt.Println()
+	report.Table(os.Stdout, r, plan.Scenarios, plan.Systems)
+	fmt.Println()
+	missed := report.Check(os.Stdout, r, plan.Scenarios, report.Floors)
+	if out != "" {
+		if err := report.Save(out, env, samples, plan.Scenarios, plan.Systems); err != nil {
+			return err
+		}
 	}
-	return os.WriteFile(filepath.Join(dir, "results.md"), []byte(table), 0o644)
+	if check && missed > 0 {
+		return fmt.Errorf("%d floors are missed", missed)
+	}
+	return nil
 }

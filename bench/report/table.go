@@ -14,7 +14,7 @@ import (
 const (
 	Ours     = "ours"
 	Upstream = "upstream"
-	Floor    = "tcp"
+	Bare     = "tcp"
 )
 
 // Table writes the results as a Markdown table: a row for each metric of each scenario, a column for each system, and
@@ -35,7 +35,7 @@ func Table(w io.Writer, r Results, scenarios []scenario.Scenario, systems []syst
 				v, ok := r.Value(sc.ID, s.Name, m)
 				cells = append(cells, cell(v, ok))
 			}
-			for _, to := range []string{Upstream, Floor} {
+			for _, to := range []string{Upstream, Bare} {
 				ratio, ok := r.Ratio(sc.ID, Ours, to, m)
 				cells = append(cells, ratioCell(ratio, ok))
 			}

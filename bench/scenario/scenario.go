@@ -31,6 +31,9 @@ const (
 	IdleCPU    Metric = "CPU % of a core"
 )
 
+// LessIsBetter says so; for others more is.
+func (m Metric) LessIsBetter() bool { return m != Rate && m != Data && m != Bulk }
+
 // Scenario is one row of the tables.
 type Scenario struct {
 	ID    string

@@ -1,0 +1,84 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/seed-4d73690b/rafthttp/bench/scenario"
+	"github.com/seed-4d73690b/rafthttp/bench/system"
+)
+
+// Save writes results.md, results.png and results.json to dir.
+func Save(dir string, env Environment, samples []Sample, scenarios []scenario.Scenario, systems []system.System) error {
+	r := Summarize(samples)
+	var md, chart bytes.Buffer
+	fmt.Fprintf(&md, "# Results\n\n%s\nMedians, with the least and the most in brackets. [How it is measured](../README.md).\n\n", env)
+	md.WriteString("![a panel for each scenario, a bar for each system](results.png)\n\n")
+	Table(&md, r, scenarios, systems)
+	md.WriteString("\n## What is promised\n\n")
+	Check(&md, r, scenarios, Floors)
+	if err := Chart(&chart, r, scenarios, systems); err != nil {
+		return err
+	}
+	return saveAll(dir, map[string][]byte{"results.md": md.Bytes(), "results.png": chart.Bytes()}, "results.json", env, samples)
+}
+
+// raw is what is kept of a run for other programs.
+type raw struct {
+	Environment Environment `json:"environment"`
+	Samples     []Sample    `json:"samples"`
+}
+
+func saveAll(dir string, files map[string][]byte, rawName string, env Environment, samples []Sample) error {
+	var b bytes.Buffer
+	if err := writeRaw(&b, raw{env, samples}); err != nil {
+		return err
+	}
+	files[rawName] = b.Bytes()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeRaw writes a line for each sample, which can be read and compared.
+func writeRaw(w io.Writer, r raw) error {
+	env, err := json.Marshal(r.Environment)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "{\"environment\": %s,\n\"samples\": [", env)
+	for i, s := range r.Samples {
+		line, err := json.Marshal(s)
+		if err != nil {
+			return err
+		}
+		sep := ",\n"
+		if i == 0 {
+			sep = "\n"
+		}
+		fmt.Fprintf(w, "%s%s", sep, line)
+	}
+	_, err = fmt.Fprintln(w, "\n]}")
+	return err
+}
+
+// Load reads what Save has written.
+func Load(path string) (Environment, []Sample, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Environment{}, nil, err
+	}
+	var r raw
+	err = json.Unmarshal(b, &r)
+	return r.Environment, r.Samples, err
+}
