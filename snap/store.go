@@ -19,9 +19,8 @@ var ErrNoDBSnapshot = errors.New("snap: no database snapshot for this index")
 var ErrWrongSize = errors.New("snap: database is not as long as declared")
 
 const (
-	copyBufferSize = 1 << 20
-	nameFormat     = "%016x.snap.db"
-	tempPattern    = nameFormat + ".*.tmp" // for os.CreateTemp
+	nameFormat  = "%016x.snap.db"
+	tempPattern = nameFormat + ".*.tmp" // for os.CreateTemp
 )
 
 var (
@@ -32,13 +31,15 @@ var (
 // Store keeps incoming database snapshots as files of a directory, each named by the index of its snapshot, as etcd
 // names them: %016x.snap.db. A file with that name is complete and durable, and what it holds never changes. Other
 // files in the directory are left alone. All methods may be called concurrently; a directory belongs to one Store at a
-// time. There is nothing to close.
+// time. There is nothing to close; what is half there (see [Store.ResumeDBFrom]) is removed in time, or by the next Open.
 type Store struct {
 	dir string
 	fs  filesystem
 
 	// mu makes putting a file in its place, and taking it back, one step. It is not held while a database is read.
-	mu sync.Mutex
+	mu       sync.Mutex
+	partials map[Transfer]*partial // guarded by mu
+	saved    []saved               // the newest last; guarded by mu
 }
 
 // Open returns the store in dir. It creates dir, readable by this user only, if it is missing, removes what a crash left
@@ -82,20 +83,33 @@ func (s *Store) makeDir() error {
 // If there is a database with this index already, r is read and checked all the same, and the old file stays: snapshots
 // of one index hold the same state, and whoever was told of the file may have opened it by now.
 //
+// Where r has both that Len() int64 and the method of io.WriterTo, SaveDBFrom calls WriteTo, with a writer that is an
+// io.ReaderFrom too and has a method File() *os.File: a reader that knows of a socket can have its bytes moved to the
+// file without passing through memory of the process. The readers of package rafthttp do.
+//
+// On Linux, room is allocated some way ahead of what arrives, and what has arrived is written to the disk from early on,
+// so that the sync at the end is short. SaveDBFrom needs 256 KiB of memory, whatever the size of the database.
+//
 // It blocks for as long as r and the disk do. It does not close r. An r that panics leaves nothing behind either.
 func (s *Store) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
-	f, err := s.fs.CreateTemp(s.dir, fmt.Sprintf(tempPattern, id))
+	size := int64(-1)
+	if n, ok := declaredLen(r); ok {
+		size = n
+	}
+	f, err := s.create(id, size, false)
 	if err != nil {
-		return 0, fmt.Errorf("snap: create temporary file: %w", err)
+		return 0, err
 	}
 	placed := false
 	defer func() {
 		if !placed {
-			_ = f.Close() // a second time, in most cases, which does no harm
-			_ = s.fs.Remove(f.Name())
+			s.discard(f)
 		}
 	}()
-	n, err := writeDB(f, r)
+	n, err := f.fill(r)
+	if err == nil {
+		err = f.finish()
+	}
 	if err != nil {
 		return n, fmt.Errorf("snap: save database %016x: %w", id, err)
 	}
@@ -106,27 +120,18 @@ func (s *Store) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
 	return n, nil
 }
 
-// writeDB copies r to f, checks the length, syncs and closes f.
-func writeDB(f file, r io.Reader) (int64, error) {
-	want, declared := declaredLen(r)
-	src := r
-	if declared {
-		src = io.LimitReader(r, want+1)
+func (s *Store) create(id uint64, size int64, checksums bool) (*dbFile, error) {
+	f, err := s.fs.CreateTemp(s.dir, fmt.Sprintf(tempPattern, id))
+	if err != nil {
+		return nil, fmt.Errorf("snap: create temporary file: %w", err)
 	}
-	// Without its other methods, src cannot choose a smaller buffer than ours.
-	n, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{src}, make([]byte, copyBufferSize))
-	switch {
-	case err != nil:
-		return n, err
-	case n > want && declared:
-		return n, fmt.Errorf("%w: more than %d bytes", ErrWrongSize, want)
-	case n < want && declared:
-		return n, fmt.Errorf("%w: %d of %d bytes", ErrWrongSize, n, want)
-	}
-	if err := f.Sync(); err != nil {
-		return n, err
-	}
-	return n, f.Close()
+	return newDBFile(f, size, checksums), nil
+}
+
+// discard removes a temporary file.
+func (s *Store) discard(f *dbFile) {
+	_ = f.Close() // a second time, in some cases, which does no harm
+	_ = s.fs.Remove(f.Name())
 }
 
 func declaredLen(r io.Reader) (n int64, ok bool) {

@@ -1,0 +1,190 @@
+package snap
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+)
+
+const (
+	// copyBufferSize is what is read and written at once where bytes pass through our hands.
+	copyBufferSize = 256 << 10
+	// allocateAhead is how much room a file gets ahead of the bytes that arrived, no more than that: a size is only
+	// what somebody says.
+	allocateAhead = 64 << 20
+	// flushEvery is how many bytes are left to the system before it is told to write them, so that the sync at the end
+	// finds little to do.
+	flushEvery = 8 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// copyBuffers has *[]byte of copyBufferSize.
+var copyBuffers = sync.Pool{New: func() any {
+	b := make([]byte, copyBufferSize)
+	return &b
+}}
+
+// dbFile is a database while it is written, from its start to its end.
+type dbFile struct {
+	file
+	real *os.File // file, where it is one of the operating system
+
+	size      int64 // that it is declared to have; below 0: not known
+	at        int64 // bytes written
+	allocated int64 // room that was made, below 0: the file system makes none
+	flushed   int64 // the system was told to write these
+
+	checksums bool // keep sum
+	sum       uint32
+	summed    int64 // bytes in sum
+
+	failed error // of the file, as opposed to what is written
+}
+
+func newDBFile(f file, size int64, checksums bool) *dbFile {
+	d := &dbFile{file: f, size: size, checksums: checksums}
+	d.real, _ = f.(*os.File)
+	return d
+}
+
+// File returns the file that is written to, or nil where it is none of the operating system.
+func (d *dbFile) File() *os.File { return d.real }
+
+// Write implements io.Writer. It refuses more than the declared size, before it writes any of it.
+func (d *dbFile) Write(p []byte) (int, error) {
+	if d.size >= 0 && int64(len(p)) > d.size-d.at {
+		return 0, fmt.Errorf("%w: more than %d bytes", ErrWrongSize, d.size)
+	}
+	if err := d.allocate(int64(len(p))); err != nil {
+		return 0, err
+	}
+	n, err := d.file.Write(p)
+	d.at += int64(n)
+	d.failed = err
+	if d.checksums {
+		d.sum = crc32.Update(d.sum, castagnoli, p[:n])
+		d.summed += int64(n)
+	}
+	d.flush()
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom for a File that is not nil, as it does: what comes from a connection of the
+// operating system does not pass through memory of ours, but for the checksum. Call it with some MiB at a time: what is
+// done ahead and behind the bytes is done between calls.
+func (d *dbFile) ReadFrom(r io.Reader) (int64, error) {
+	if err := d.allocate(0); err != nil {
+		return 0, err
+	}
+	n, err := d.real.ReadFrom(r)
+	d.at += n
+	if isDiskError(err) {
+		d.failed = err
+	}
+	if serr := d.sumUp(); serr != nil {
+		d.failed = serr
+		err = errors.Join(err, serr)
+	}
+	d.flush()
+	if err == nil && d.size >= 0 && d.at > d.size {
+		err = fmt.Errorf("%w: more than %d bytes", ErrWrongSize, d.size)
+	}
+	return n, err
+}
+
+// sumUp reads again what was written past us. It is still in memory.
+func (d *dbFile) sumUp() error {
+	if !d.checksums || d.summed == d.at {
+		return nil
+	}
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	for d.summed < d.at {
+		p := (*buf)[:min(int64(len(*buf)), d.at-d.summed)]
+		if _, err := d.real.ReadAt(p, d.summed); err != nil {
+			return err
+		}
+		d.sum = crc32.Update(d.sum, castagnoli, p)
+		d.summed += int64(len(p))
+	}
+	return nil
+}
+
+// allocate makes room for what comes next, at least n bytes of it.
+func (d *dbFile) allocate(n int64) error {
+	if d.real == nil || d.allocated < 0 || d.at+max(n, allocateAhead/2) <= d.allocated || d.allocated >= d.size {
+		return nil
+	}
+	room := min(allocateAhead, d.size-d.allocated)
+	err := preallocate(d.real, d.allocated, room)
+	if errors.Is(err, errors.ErrUnsupported) {
+		d.allocated = -1
+		return nil
+	}
+	d.allocated += room
+	d.failed = err
+	return err
+}
+
+// isDiskError tells errors of a file from those of the connection that is copied to it.
+func isDiskError(err error) bool {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS, syscall.EINVAL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *dbFile) flush() {
+	if d.real != nil && d.at-d.flushed >= flushEvery {
+		startWriteback(d.real, d.flushed, d.at-d.flushed)
+		d.flushed = d.at
+	}
+}
+
+// fill writes what r brings, to its end, and returns how many bytes it read. An error of r comes back as it is.
+func (d *dbFile) fill(r io.Reader) (int64, error) {
+	if d.size >= 0 {
+		if _, ok := r.(interface{ Len() int64 }); ok { // nothing of the standard library's, which would write all at once
+			if wt, ok := r.(io.WriterTo); ok {
+				return wt.WriteTo(d)
+			}
+		}
+		r = io.LimitReader(r, d.size-d.at+1)
+	}
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	var read int64
+	for {
+		n, err := r.Read(*buf)
+		read += int64(n)
+		if n > 0 {
+			if _, werr := d.Write((*buf)[:n]); werr != nil {
+				return read, werr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return read, nil
+		}
+		if err != nil {
+			return read, err
+		}
+	}
+}
+
+// finish makes what was written durable, if all of it is there.
+func (d *dbFile) finish() error {
+	if d.size >= 0 && d.at != d.size {
+		return fmt.Errorf("%w: %d of %d bytes", ErrWrongSize, d.at, d.size)
+	}
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	return d.Close()
+}
