@@ -153,3 +153,10 @@ func heartbeats(from, to types.ID, n int) (ms []*raftpb.Message) {
 	}
 	return ms
 }
+
+// sentTo is an Observer that tells how snapshots ended.
+func sentTo(ended chan<- error) *rafthttp.Observer {
+	return &rafthttp.Observer{
+		SnapshotSent: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) { ended <- err },
+	}
+}

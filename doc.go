@@ -72,7 +72,9 @@
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
 // one value from CloseNotify, however it ends, but for a transport that was
 // stopped before or not started: that one does not report. Process runs only
-// after the Snapshotter has saved the whole database.
+// after the Snapshotter has saved the whole database. There is no limit to how long
+// a transfer takes, as long as bytes move; one that breaks is resumed where both
+// members can. A failure names its cause: ErrSnapshotDiskFull and the others.
 //
 // A peer is active from the first stream of it that is up, or the first post
 // that succeeds. A stream on which nothing arrives for ReadTimeout is closed and
@@ -160,6 +162,13 @@
 //     waits, and fails over 16 for one peer; the next to be received is answered
 //     503.
 //   - Without a Snapshotter they are answered 501.
+//   - The body of an answer 500 says why a database was not saved, in words that a
+//     sender of this package understands.
+//   - Between two members with a ResumingSnapshotter, such as snap.Store, a
+//     database carries a checksum, and a transfer that breaks is resumed, by
+//     headers that stock members ignore: docs/extensions.md. A peer of which
+//     nothing is known yet is sent a probe before its first snapshot. To a stock
+//     member goes the stock request.
 //
 // Members:
 //

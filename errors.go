@@ -61,10 +61,6 @@ var (
 	// transfer for ReadTimeout.
 	ErrStalled = errors.New("rafthttp: no progress within the read timeout")
 
-	// ErrSnapshotSize says that the reader of a snapshot was longer or shorter
-	// than its declared size.
-	ErrSnapshotSize = errors.New("rafthttp: snapshot reader does not match its declared size")
-
 	// ErrPaused says that a message or snapshot was dropped because of Pause or
 	// CutPeer.
 	ErrPaused = errors.New("rafthttp: peer is paused")
@@ -95,7 +91,12 @@ func (e *ConfigError) Error() string {
 type StatusError struct {
 	Code int    // HTTP status
 	Body string // first line of the body, at most 256 bytes
+
+	cause error // what the answer says of a snapshot, or nil
 }
+
+// Unwrap returns what became of a snapshot, such as ErrSnapshotDiskFull, or nil.
+func (e *StatusError) Unwrap() error { return e.cause }
 
 // Error implements error.
 func (e *StatusError) Error() string {

@@ -165,6 +165,7 @@ var answers = []struct {
 	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", writeOnly},
 	{errNoSnapshotter, http.StatusNotImplemented, "", writeOnly},
 	{errBusy, http.StatusServiceUnavailable, "", writeOnly},
+	{errSnapshotOffset, http.StatusConflict, "", writeOnly},
 	{errNotStarted, http.StatusServiceUnavailable, "", writeOnly},
 	{ErrStopped, http.StatusServiceUnavailable, "", writeOnly},
 }

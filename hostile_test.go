@@ -58,6 +58,24 @@ func says(text string) func(io.Writer) error {
 	return func(w io.Writer) error { _, err := io.WriteString(w, text); return err }
 }
 
+// conversation gives one answer to each request of a connection.
+func conversation(answers ...string) func(io.Writer) error {
+	return func(c io.Writer) error {
+		br := bufio.NewReader(c.(io.Reader))
+		for i, answer := range answers {
+			if i > 0 {
+				if _, err := http.ReadRequest(br); err != nil {
+					return err
+				}
+			}
+			if _, err := io.WriteString(c, answer); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 func forever(begin, again string) func(io.Writer) error {
 	return func(w io.Writer) error {
 		_, err := io.WriteString(w, begin)
@@ -194,7 +212,8 @@ func TestHostileAnswersToPosts(t *testing.T) {
 func TestSnapshotAnsweredTooEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
-		url, _ := p.script(t, says("HTTP/1.1 204 No Content\r\n\r\n"), true)
+		answer := "HTTP/1.1 204 No Content\r\n\r\n"
+		url, _ := p.script(t, conversation(answer, answer), true) // a probe, and then the snapshot
 		p.a.AddPeer(3, []string{url})
 		db := blockingReader(randomBytes(5))
 		m := snap.NewMessage(msgSnap(3, 1, 7), db, 10)

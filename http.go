@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -38,13 +37,17 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftPrefix, &handler{t, http.MethodPost, (*request).servePost})
 	mux.Handle(RaftStreamPrefix+"/", &handler{t, http.MethodGet, (*request).serveStream})
 	mux.Handle(RaftSnapshotPrefix, &handler{t, http.MethodPost, (*request).serveSnapshot})
-	mux.HandleFunc(ProbingPrefix, serveProbe)
-	mux.HandleFunc(ProbingPrefix+"/", serveProbe)
+	mux.Handle(snapshotOffsetPath, &handler{t, http.MethodGet, (*request).serveSnapshotOffset})
+	mux.HandleFunc(ProbingPrefix, t.serveProbe)
+	mux.HandleFunc(ProbingPrefix+"/", t.serveProbe)
 	return mux
 }
 
 // serveProbe tells the time (protocol: endpoints).
-func serveProbe(w http.ResponseWriter, _ *http.Request) {
+func (t *Transport) serveProbe(w http.ResponseWriter, _ *http.Request) {
+	if e := t.engine.Load(); e != nil {
+		e.stateExtensions(w.Header())
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(probeAnswer{OK: true, Now: time.Now()})
 }
@@ -63,6 +66,8 @@ type request struct {
 	r    *http.Request
 	rc   *http.ResponseController
 	from types.ID // 0: not stated
+
+	taken *takenResponse // w, where the connection was taken over to read a snapshot
 }
 
 // ServeHTTP implements http.Handler.
@@ -84,6 +89,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// A stream's dialler believes no answer, not even that it was removed,
 		// without a version.
 		w.Header().Set(headerVersion, e.serverVersionText)
+		e.stateExtensions(w.Header())
 	}
 	if !e.enter() {
 		code, body := answerOf(ErrStopped)
@@ -92,6 +98,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer e.leave()
 	q := &request{engine: e, w: w, r: r, rc: http.NewResponseController(w)}
+	defer q.finish()
 	err := q.check()
 	if err == nil {
 		err = h.serve(q)
@@ -284,6 +291,7 @@ func (q *request) serveStream() error {
 		return err
 	}
 	p.sawVersion(q.r.Header)
+	p.learnExtensions(q.r.Header)
 	if c, raw, err := q.hijack(kind); err == nil {
 		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
 			c.close()
@@ -302,83 +310,4 @@ func streamOf(p string) (streamKind, error) {
 		}
 	}
 	return 0, &badRequest{http.StatusNotFound, "invalid path"}
-}
-
-// body returns the request's body with a deadline for progress that also ends
-// with the transport.
-func (q *request) body() *progressReader {
-	b := &progressReader{q: q}
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(q.ctx, func() {
-		defer close(interrupted)
-		b.interrupt()
-	})
-	b.release = func() {
-		// A body that was not read to its end keeps the deadline: the server reads
-		// on for a while, and sets its own for the next request.
-		if !stop() {
-			<-interrupted // the handler must not return while its response is in use
-		}
-	}
-	return b
-}
-
-// progressReader reads a request's body; a Read that takes longer than the read
-// timeout fails, as does one during Stop.
-type progressReader struct {
-	q       *request
-	release func() // waits until the request is no longer in use
-
-	mu sync.Mutex // makes extend and interrupt exclude each other
-
-	bytes uint64 // read so far
-	err   error  // what ended the body
-}
-
-func (b *progressReader) interrupt() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_ = b.q.rc.SetReadDeadline(time.Now())
-}
-
-func (b *progressReader) extend() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.q.ctx.Err() != nil {
-		return context.Cause(b.q.ctx)
-	}
-	// Where the server cannot set deadlines, it is up to its own.
-	_ = b.q.rc.SetReadDeadline(time.Now().Add(b.q.readTimeout))
-	return nil
-}
-
-// Read implements io.Reader.
-func (b *progressReader) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	if err := b.extend(); err != nil {
-		return 0, err
-	}
-	n, err := b.q.r.Body.Read(p)
-	b.bytes += uint64(n)
-	switch {
-	case errors.Is(err, io.EOF):
-		b.ended()
-	case err != nil:
-		// The server ends the request's context for any error, so that says nothing.
-		err = causeOf(b.q.ctx, err)
-	}
-	b.err = err
-	return n, err
-}
-
-// ended takes the deadline away. From the end of the body on, the server reads
-// ahead to see the client go, and takes a deadline for that.
-func (b *progressReader) ended() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.q.ctx.Err() == nil {
-		_ = b.q.rc.SetReadDeadline(time.Time{})
-	}
 }

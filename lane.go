@@ -95,6 +95,13 @@ func (l *lane) isOpen() bool {
 	return l.open
 }
 
+// holds reports whether the lane holds a message.
+func (l *lane) holds() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held > 0
+}
+
 // offer gives it to the lane, or refuses. Something larger than the lane's
 // byte limit is accepted while the lane is empty.
 func (l *lane) offer(it item) verdict {

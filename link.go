@@ -37,6 +37,8 @@ type link struct {
 	refused    identityCounters
 	refusedLog quiet // of messages
 	refusals   refusals
+
+	extensions atomic.Int32 // extensionsUnknown, …None or …Snapshot
 }
 
 func newLink(s *settings, id types.ID, urls types.URLs) *link {

@@ -57,6 +57,11 @@ type Observer struct {
 	// SnapshotReceived is the same for a transfer from another member. A nil err
 	// says that the database is saved and Process returned without error.
 	SnapshotReceived func(id types.ID, index uint64, bytes int64, took time.Duration, err error)
+
+	// SnapshotProgress is called while a database is transferred, in both
+	// directions, at most every quarter of ReadTimeout, with what Status would say
+	// of the transfer.
+	SnapshotProgress func(SnapshotStatus)
 }
 
 // DefaultSlowProcess is how long Process may take without being called slow:

@@ -58,11 +58,12 @@ var (
 // newPeer returns a peer that does nothing yet but queue: start runs it.
 func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *peer {
 	l := newLink(s, id, urls)
-	p := &peer{link: l, pipeline: newPipeline(l), snapshots: newSnapshotSender(l, pace), receivers: newReceivers(l)}
+	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l)}
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
 	}
+	p.snapshots = newSnapshotSender(l, pace, p.streamsBusy)
 	return p
 }
 
@@ -130,6 +131,16 @@ func (p *peer) loseRun(ln *lane, msgs []*raftpb.Message, cause error) {
 	for _, m := range msgs {
 		p.lose(ln, []item{{m: m}}, cause)
 	}
+}
+
+// streamsBusy reports whether messages wait for a stream, or are being written.
+func (p *peer) streamsBusy() bool {
+	for _, w := range p.writers {
+		if w.lane.holds() {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m, p.paused.Load()) }

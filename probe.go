@@ -130,6 +130,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	if err := answerError(resp, http.StatusOK); err != nil {
 		return 0, 0, err
 	}
+	p.learnExtensions(resp.Header)
 	var answer probeAnswer
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswerBytes)).Decode(&answer); err != nil {
 		return 0, 0, fmt.Errorf("probing answer: %w", err)

@@ -4,21 +4,91 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"sync/atomic"
 )
-
-// errSnapshotReader marks errors of the application's reader.
-var errSnapshotReader = errors.New("reader of the snapshot failed")
 
 // isReaderFailure reports whether a transfer failed by its reader alone.
 func isReaderFailure(err error) bool {
-	return errors.Is(err, errSnapshotReader) || errors.Is(err, ErrSnapshotSize)
+	return errors.Is(err, ErrSnapshotReader) || errors.Is(err, ErrSnapshotSize)
 }
 
 // maxEmptyReads is how often in a row a reader may return nothing and no error.
 const maxEmptyReads = 100
 
+// outgoingDatabase is the application's reader, held to its size.
+type outgoingDatabase struct {
+	exactReader
+	size   int64
+	file   *os.File  // the reader, where it is a regular file
+	seeker io.Seeker // the reader, where it can go back; nil if not
+	base   int64     // where the database begins, as seeker counts
+
+	reading atomic.Bool // a call of the application's reader is under way
+}
+
+func newOutgoingDatabase(r io.Reader, size int64) *outgoingDatabase {
+	d := &outgoingDatabase{exactReader: exactReader{r: r, left: size}, size: size}
+	defer func() {
+		if recover() != nil { // in a method of the reader: then it can do no more than Read
+			d.file, d.seeker = nil, nil
+		}
+	}()
+	if f := fileOf(r); f != nil {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			d.file, d.r = f, f
+		}
+	}
+	seeker, ok := d.r.(io.Seeker)
+	if !ok {
+		return d
+	}
+	if at, err := seeker.Seek(0, io.SeekCurrent); err == nil && at >= 0 {
+		d.seeker, d.base = seeker, at
+	} else {
+		d.file = nil
+	}
+	return d
+}
+
+// at returns how much of the database was read.
+func (d *outgoingDatabase) at() int64 { return d.size - d.left }
+
+// seek goes to an offset of the database.
+func (d *outgoingDatabase) seek(offset int64) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: panic in Seek: %v", ErrSnapshotReader, v)
+		}
+	}()
+	if d.at() == offset {
+		return nil
+	}
+	d.reading.Store(true)
+	defer d.reading.Store(false)
+	if _, err := d.seeker.Seek(d.base+offset, io.SeekStart); err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+	}
+	d.left = d.size - offset
+	return nil
+}
+
+// Read implements io.Reader, as exactReader does.
+func (d *outgoingDatabase) Read(p []byte) (int, error) {
+	d.reading.Store(true)
+	defer d.reading.Store(false)
+	return d.exactReader.Read(p)
+}
+
+// begin is that of exactReader.
+func (d *outgoingDatabase) begin() error {
+	d.reading.Store(true)
+	defer d.reading.Store(false)
+	return d.exactReader.begin()
+}
+
 // exactReader reads exactly left bytes from r. Its errors are those of r, marked
-// with errSnapshotReader, and ErrSnapshotSize; a panic of r is an error.
+// with ErrSnapshotReader, and ErrSnapshotSize; a panic of r is an error.
 type exactReader struct {
 	r    io.Reader // nil: empty
 	left int64
@@ -53,9 +123,9 @@ func (e *exactReader) Read(p []byte) (int, error) {
 		return n, io.EOF
 	}
 	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotSize, e.left)
+		err = fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotShort, e.left)
 	} else if err != nil {
-		err = fmt.Errorf("%w: %w", errSnapshotReader, err)
+		err = fmt.Errorf("%w: %w", ErrSnapshotReader, err)
 	}
 	return n, err
 }
@@ -66,11 +136,11 @@ func (e *exactReader) end() error {
 	n, err := readSome(e.r, one[:])
 	switch {
 	case n > 0:
-		return fmt.Errorf("%w: it goes on behind its end", ErrSnapshotSize)
+		return fmt.Errorf("%w: it goes on behind its end", ErrSnapshotLong)
 	case errors.Is(err, io.EOF):
 		return io.EOF
 	default:
-		return fmt.Errorf("%w: %w", errSnapshotReader, err)
+		return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
 	}
 }
 

@@ -4,17 +4,22 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -184,23 +189,118 @@ func TestSnapshotSenderFallsSilent(t *testing.T) {
 	}
 }
 
-// What is shown of a transfer, at both ends.
+// What is shown of a transfer, at both ends, while it goes on and afterwards.
 func TestSnapshotStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size, gone = 1 << 20, 300_000
 		p := newPair(t, nil, receives(savesAll))
-		db := blockingReader(randomBytes(gone))
-		m := newSnapshot(db, size)
+		var told []rafthttp.SnapshotStatus
+		c := p.start(t, "c", 3, func(tr *rafthttp.Transport) {
+			tr.Observer = &rafthttp.Observer{SnapshotProgress: func(s rafthttp.SnapshotStatus) { told = append(told, s) }}
+		})
+		c.AddPeer(2, []string{p.b.url})
 		start := time.Now()
-		p.a.SendSnapshot(m)
-		time.Sleep(time.Second)
-		sending := p.a.Status().Peers[0].Snapshots
-		require.Equal(t, []rafthttp.SnapshotStatus{{Index: 7, Bytes: gone, Total: size, Started: start}}, sending)
+		slow := throttled(randomBytes(size), size/16, time.Second) // all of it in 16 seconds
+		m := snap.NewMessage(msgSnap(2, 3, 7), slow, size)
+		c.SendSnapshot(m)
+		time.Sleep(8*time.Second + time.Second/2)
+		want := rafthttp.SnapshotStatus{
+			Peer: 2, Index: 7, Bytes: size / 2, Total: size, Started: start, Attempts: 1,
+		}
+		sending := c.Status().Peers[0].Snapshots
+		require.Len(t, sending, 1)
+		require.InDelta(t, size/16, sending[0].Rate, size/16/2)
+		require.InDelta(t, 8, sending[0].ETA.Seconds(), 4)
+		sending[0].Rate, sending[0].ETA = 0, 0
+		require.Equal(t, want, sending[0])
 		receiving := p.b.Status().Receiving
-		require.Equal(t, []rafthttp.SnapshotStatus{{Peer: 1, Index: 7, Bytes: gone, Total: size, Started: start}}, receiving)
-		<-m.CloseNotify()
-		time.Sleep(time.Second)
-		require.Empty(t, p.a.Status().Peers[0].Snapshots)
+		require.Len(t, receiving, 1)
+		require.InDelta(t, size/16, receiving[0].Rate, size/16/2)
+		receiving[0].Rate, receiving[0].ETA = 0, 0
+		want.Peer, want.Incoming, want.Attempts = 3, true, 0
+		require.Equal(t, want, receiving[0])
+		require.GreaterOrEqual(t, len(told), 4)
+		require.Less(t, told[0].Bytes, told[3].Bytes)
+
+		require.True(t, <-m.CloseNotify())
+		synctest.Wait()
+		require.Empty(t, c.Status().Peers[0].Snapshots)
 		require.Empty(t, p.b.Status().Receiving)
+		for _, last := range []*rafthttp.SnapshotStatus{c.Status().Peers[0].LastSnapshot, p.b.Status().LastReceived} {
+			require.EqualValues(t, size, last.Bytes)
+			require.InDelta(t, size/16, last.Rate, size/16/8)
+			require.Zero(t, last.ETA)
+			require.Empty(t, last.Error)
+			require.Equal(t, time.Now(), last.Ended)
+		}
 	})
+}
+
+// throttled returns a reader that gives n bytes after each pause.
+func throttled(data []byte, n int, pause time.Duration) *database {
+	rest := bytes.NewReader(data)
+	left := 0
+	return &database{Reader: readerFunc(func(p []byte) (int, error) {
+		if left == 0 && rest.Len() > 0 {
+			time.Sleep(pause)
+			left = n
+		}
+		m, err := rest.Read(p[:min(len(p), max(left, 1))])
+		left -= m
+		return m, err
+	})}
+}
+
+// The reason of a receiver reaches the sender's log, status and observer, and the
+// receiver's own, as one error that can be told from others.
+func TestSnapshotCauses(t *testing.T) {
+	tests := []struct {
+		name string
+		err  error // of the Snapshotter
+		want error
+	}{
+		{"no space", &os.PathError{Op: "write", Path: "/data/db", Err: syscall.ENOSPC}, rafthttp.ErrSnapshotDiskFull},
+		{"quota", fmt.Errorf("save: %w", syscall.EDQUOT), rafthttp.ErrSnapshotDiskFull},
+		{"permission", &os.PathError{Op: "open", Path: "/data/db", Err: syscall.EACCES}, rafthttp.ErrSnapshotPermission},
+		{"read-only", syscall.EROFS, rafthttp.ErrSnapshotPermission},
+		{"broken disk", syscall.EIO, rafthttp.ErrSnapshotDisk},
+		{"checksum", snap.ErrChecksum, rafthttp.ErrSnapshotChecksum},
+		{"anything else", errors.New("(disk full): not in our words\nnor in one line"), rafthttp.ErrSnapshotNotSaved},
+	}
+	all := []error{
+		rafthttp.ErrSnapshotDiskFull, rafthttp.ErrSnapshotPermission, rafthttp.ErrSnapshotDisk, rafthttp.ErrSnapshotChecksum,
+		rafthttp.ErrSnapshotCut, rafthttp.ErrSnapshotRefused, rafthttp.ErrSnapshotReader, rafthttp.ErrSnapshotSize, rafthttp.ErrStalled,
+	}
+	for _, tc := range tests {
+		for _, size := range []int{10, 1 << 20} {
+			t.Run(fmt.Sprint(tc.name, " ", size), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					core, logged := observer.New(zap.WarnLevel)
+					received := make(chan error, 1)
+					p := newPair(t, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) }, func(tr *rafthttp.Transport) {
+						tr.Snapshotter = saver(func(io.Reader, uint64) (int64, error) { return 0, tc.err })
+						tr.Observer = &rafthttp.Observer{SnapshotReceived: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) { received <- err }}
+					})
+					db := &database{Reader: bytes.NewReader(randomBytes(size))}
+					m := newSnapshot(db, int64(size))
+					p.a.SendSnapshot(m)
+					err := <-p.sent
+					for _, err := range []error{err, <-received} {
+						require.ErrorIs(t, err, tc.want)
+						require.ErrorIs(t, err, rafthttp.ErrSnapshotNotSaved)
+						for _, other := range all {
+							require.Equal(t, errors.Is(tc.want, other), errors.Is(err, other), "%v is %v", err, other)
+						}
+						require.NotContains(t, err.Error(), "\n")
+					}
+					requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+					lines := logged.FilterMessage("failed to send database snapshot").All()
+					require.Len(t, lines, 1)
+					require.Equal(t, err.Error(), lines[0].ContextMap()["error"])
+					require.Equal(t, err.Error(), p.a.Status().Peers[0].LastSnapshot.Error)
+					require.Contains(t, p.b.Status().LastReceived.Error, "failed to save database snapshot")
+				})
+			})
+		}
+	}
 }

@@ -31,6 +31,8 @@ type Status struct {
 	Refused IdentityStatus `json:"refused"`
 	// Receiving are the database snapshots that come in, from anybody.
 	Receiving []SnapshotStatus `json:"receiving,omitempty"`
+	// LastReceived is the one that ended last, well or not.
+	LastReceived *SnapshotStatus `json:"last_received,omitempty"`
 }
 
 // PeerStatus is what a Transport knows of one peer.
@@ -79,6 +81,8 @@ type PeerStatus struct {
 	Lanes []LaneStatus `json:"lanes"`
 	// Snapshots are the transfers to the peer, waiting and under way.
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
+	// LastSnapshot is the transfer to the peer that ended last, well or not.
+	LastSnapshot *SnapshotStatus `json:"last_snapshot,omitempty"`
 }
 
 // IdentityStatus counts what was refused for ErrIdentity.
@@ -164,18 +168,6 @@ type StreamStatus struct {
 	Bytes uint64 `json:"bytes"`
 }
 
-// SnapshotStatus is the state of one transfer of a database.
-type SnapshotStatus struct {
-	// Peer is the other member; set for Status.Receiving.
-	Peer  types.ID `json:"peer,omitempty"`
-	Index uint64   `json:"index"`
-	// Bytes of the database that were transferred, of Total; -1 if that is not
-	// known.
-	Bytes   int64     `json:"bytes"`
-	Total   int64     `json:"total"`
-	Started time.Time `json:"started"`
-}
-
 // Status returns the state of the transport and its peers. It does not block on
 // I/O, may be called at any time, and is empty before Start.
 func (t *Transport) Status() Status {
@@ -185,8 +177,9 @@ func (t *Transport) Status() Status {
 	}
 	st := Status{
 		ID: e.id, ClusterID: e.clusterID, Version: e.serverVersionText, Time: time.Now(), Started: e.started,
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(), Receiving: e.receiving.status(),
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(),
 	}
+	st.Receiving, st.LastReceived = e.receiving.status()
 	if e.urls != "" {
 		st.URLs = strings.Split(e.urls, ",")
 	}

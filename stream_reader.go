@@ -203,6 +203,7 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.requestHeader()}
 	req.Header.Set(headerRaftTo, r.peer.String())
+	r.stateExtensions(req.Header)
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}
@@ -219,6 +220,7 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 		return nil, err
 	}
 	r.sawVersion(resp.Header)
+	r.learnExtensions(resp.Header)
 	return streamBody(resp, br, conn)
 }
 

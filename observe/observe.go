@@ -37,6 +37,7 @@ func Chain(observers ...*rafthttp.Observer) *rafthttp.Observer {
 		SnapshotReceived: hooks5(c, func(o *rafthttp.Observer) func(types.ID, uint64, int64, time.Duration, error) {
 			return o.SnapshotReceived
 		}),
+		SnapshotProgress: hooks1(c, func(o *rafthttp.Observer) func(rafthttp.SnapshotStatus) { return o.SnapshotProgress }),
 	}
 }
 
@@ -74,6 +75,26 @@ func (c chain) slowProcess() func(*rafthttp.Observer) slowHook {
 			if took >= after {
 				o.SlowProcess(id, lane, kind, took)
 			}
+		}
+	}
+}
+
+func hooks1[A any](c chain, hook func(*rafthttp.Observer) func(A)) func(A) {
+	var all []func(A)
+	for _, o := range c {
+		if o != nil && hook(o) != nil {
+			all = append(all, hook(o))
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return func(a A) {
+		for _, f := range all {
+			f(a)
 		}
 	}
 }

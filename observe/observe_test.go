@@ -64,6 +64,8 @@ func callAll(t *testing.T, o *rafthttp.Observer) (all []string) {
 				args = append(args, reflect.ValueOf("msgapp"))
 			case reflect.Bool:
 				args = append(args, reflect.ValueOf(true))
+			case reflect.Struct:
+				args = append(args, reflect.Zero(in))
 			default:
 				args = append(args, reflect.ValueOf(int64(time.Hour)).Convert(in))
 			}

@@ -1,0 +1,118 @@
+package rafthttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+// body returns the request's body with a deadline for progress that also ends
+// with the transport.
+func (q *request) body() *progressReader {
+	b := &progressReader{q: q, src: q.r.Body, setDeadline: q.rc.SetReadDeadline}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(q.ctx, func() {
+		defer close(interrupted)
+		b.interrupt()
+	})
+	b.release = func() {
+		// A body that was not read to its end keeps the deadline: the server reads
+		// on for a while, and sets its own for the next request.
+		if !stop() {
+			<-interrupted // the handler must not return while its response is in use
+		}
+	}
+	return b
+}
+
+// progressReader reads a request's body; a Read that takes longer than the read
+// timeout fails, as does one during Stop.
+type progressReader struct {
+	q       *request
+	release func() // waits until the request is no longer in use
+
+	mu          sync.Mutex // makes extend, interrupt and replace exclude each other
+	setDeadline func(time.Time) error
+	isCut       bool
+
+	src   io.Reader
+	bytes uint64 // read so far
+	err   error  // what ended the body
+}
+
+func (b *progressReader) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_ = b.setDeadline(time.Now())
+}
+
+// cut ends the body as if its connection broke.
+func (b *progressReader) cut() {
+	b.mu.Lock()
+	b.isCut = true
+	b.mu.Unlock()
+	b.interrupt()
+}
+
+func (b *progressReader) wasCut() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.isCut
+}
+
+// replace has the rest of the body come from src.
+func (b *progressReader) replace(src io.Reader, setDeadline func(time.Time) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.src, b.setDeadline = src, setDeadline
+}
+
+// extend sets the deadline for what is read next.
+func (b *progressReader) extend(d time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.q.ctx.Err() != nil {
+		return context.Cause(b.q.ctx)
+	}
+	if b.isCut {
+		return ErrSnapshotCut
+	}
+	// Where the server cannot set deadlines, it is up to its own.
+	_ = b.setDeadline(time.Now().Add(d))
+	return nil
+}
+
+// Read implements io.Reader.
+func (b *progressReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if err := b.extend(b.q.readTimeout); err != nil {
+		return 0, err
+	}
+	n, err := b.src.Read(p)
+	b.bytes += uint64(n)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended()
+	case err != nil:
+		// The server ends the request's context for any error, so that says nothing.
+		if err = causeOf(b.q.ctx, err); b.wasCut() {
+			err = ErrSnapshotCut
+		}
+	}
+	b.err = err
+	return n, err
+}
+
+// ended takes the deadline away. From the end of the body on, the server reads
+// ahead to see the client go, and takes a deadline for that.
+func (b *progressReader) ended() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.q.ctx.Err() == nil {
+		_ = b.setDeadline(time.Time{})
+	}
+}

@@ -1,0 +1,51 @@
+package rafthttp
+
+import (
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// refusals remember which refusals were logged lately. They are bounded: what a
+// stranger sends decides neither memory nor log volume.
+type refusals struct {
+	mu     sync.Mutex
+	logged map[refusal]time.Time
+}
+
+type refusal struct {
+	from types.ID
+	code int
+}
+
+const (
+	refusalQuiet = time.Minute
+	maxRefusals  = 64 // log lines for each refusalQuiet
+)
+
+// first reports whether a refusal is to be logged.
+func (r *refusals) first(from types.ID, code int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	key := refusal{from, code}
+	if at, ok := r.logged[key]; ok && now.Sub(at) < refusalQuiet {
+		return false
+	}
+	if len(r.logged) >= maxRefusals {
+		for k, at := range r.logged {
+			if now.Sub(at) >= refusalQuiet {
+				delete(r.logged, k)
+			}
+		}
+		if len(r.logged) >= maxRefusals {
+			return false
+		}
+	}
+	if r.logged == nil {
+		r.logged = map[refusal]time.Time{}
+	}
+	r.logged[key] = now
+	return true
+}

@@ -1,0 +1,234 @@
+package rafthttp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+const (
+	// snapshotBufferSize is what a transfer copies at once where bytes pass through
+	// memory.
+	snapshotBufferSize = 256 << 10
+	// snapshotSlice is what the kernel is told to move at once.
+	snapshotSlice = 1 << 20
+	// takeOverBytes is how much of a database there must be still to come for its
+	// connection to be taken over from the server.
+	takeOverBytes = 256 << 10
+	// trailerSize is the length of the checksum behind a database (extensions: the
+	// snapshot).
+	trailerSize = 4
+)
+
+// snapshotBuffers has *[]byte of snapshotBufferSize.
+var snapshotBuffers = sync.Pool{New: func() any {
+	b := make([]byte, snapshotBufferSize)
+	return &b
+}}
+
+// databaseReader is the database of an incoming snapshot as the Snapshotter gets
+// it. It knows its length where the sender declared it.
+type databaseReader struct {
+	q        *request
+	t        *incomingSnapshot
+	src      *wire.Reader // the body, behind what was read with the head
+	body     *progressReader
+	left     int64 // still to come; -1: not known
+	trailing bool  // a trailer follows
+	tcp      *net.TCPConn
+	rest     *rawBody // of a connection that was taken over
+	err      error    // what ended the body
+}
+
+// Len returns how many bytes are still to come, below 0 if that is not known.
+func (d *databaseReader) Len() int64 { return d.left }
+
+// Read implements io.Reader.
+func (d *databaseReader) Read(p []byte) (int, error) {
+	if d.trailing && d.left == 0 {
+		return 0, io.EOF
+	}
+	if d.trailing {
+		p = p[:min(int64(len(p)), d.left)]
+	}
+	n, err := d.src.Read(p)
+	if d.left >= 0 {
+		d.left -= int64(n)
+	}
+	d.t.add(int64(n))
+	switch {
+	case err == nil, errors.Is(err, io.EOF) && d.left <= 0:
+		return n, err
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	return n, d.fail(err)
+}
+
+// fail says that a connection is at fault, unless err says more.
+func (d *databaseReader) fail(err error) error {
+	if !errors.Is(err, ErrStalled) && !errors.Is(err, ErrStopped) && !errors.Is(err, ErrSnapshotCut) {
+		err = fmt.Errorf("%w: %w", ErrSnapshotCut, err)
+	}
+	if d.err == nil {
+		d.err = err
+	}
+	return err
+}
+
+// WriteTo implements io.WriterTo: it copies with large buffers, or has the kernel
+// move the bytes where they come from a TCP connection and go to a file: w is an
+// *os.File, or an io.ReaderFrom with a method File that returns one.
+func (d *databaseReader) WriteTo(w io.Writer) (total int64, err error) {
+	buf := snapshotBuffers.Get().(*[]byte)
+	defer snapshotBuffers.Put(buf)
+	file := d.splicer(w)
+	for {
+		p := *buf
+		if file != nil {
+			read := d.src.Buffered() + len(d.rest.read)
+			if read == 0 {
+				n, err := d.splice(file)
+				return total + n, err
+			}
+			p = p[:min(len(p), read)]
+		}
+		n, rerr := d.fill(p)
+		if n > 0 {
+			written, err := w.Write(p[:n])
+			total += int64(written)
+			if err != nil {
+				return total, err
+			}
+		}
+		if errors.Is(rerr, io.EOF) {
+			return total, nil
+		}
+		if rerr != nil {
+			return total, rerr
+		}
+	}
+}
+
+// fill reads until p is full: over TLS no more than 16 KiB come at once.
+func (d *databaseReader) fill(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = d.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+// splicer returns what the kernel can move bytes to, or nil.
+func (d *databaseReader) splicer(w io.Writer) io.ReaderFrom {
+	rf, ok := w.(io.ReaderFrom)
+	if d.tcp == nil || !ok || fileOf(w) == nil {
+		return nil
+	}
+	return rf
+}
+
+// splice has the kernel move the rest of the database.
+func (d *databaseReader) splice(w io.ReaderFrom) (total int64, err error) {
+	for still := 0; d.left > 0; {
+		if err := d.body.extend(d.q.readTimeout / stallTicks); err != nil {
+			return total, d.fail(err)
+		}
+		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.left, snapshotSlice)})
+		total += n
+		d.left -= n
+		d.rest.left -= n
+		d.t.add(n)
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		switch {
+		case n > 0 && (err == nil || late):
+			still = 0
+		case late:
+			if still++; still == stallTicks {
+				return total, d.fail(ErrStalled)
+			}
+		case err == nil:
+			return total, d.fail(io.ErrUnexpectedEOF)
+		default:
+			if errors.Is(err, syscall.EINVAL) { // what was on its way is lost
+				d.q.receiving.noSplice.Store(true)
+			}
+			return total, d.fail(err)
+		}
+	}
+	return total, nil
+}
+
+// trailer reads the checksum behind the database.
+func (d *databaseReader) trailer() (uint32, error) {
+	var b [trailerSize]byte
+	if _, err := io.ReadFull(d.src, b[:]); err != nil {
+		return 0, d.fail(err)
+	}
+	return binary.BigEndian.Uint32(b[:]), nil
+}
+
+// takeOver takes the connection over from the server, if that saves copying.
+func (d *databaseReader) takeOver() {
+	q := d.q
+	// A sender that closes the connection anyway does not mind if we do.
+	if d.left < takeOverBytes || !q.r.Close || q.r.ProtoMajor != 1 || q.r.TLS != nil || q.receiving.noSplice.Load() {
+		return
+	}
+	conn, buf, err := q.rc.Hijack()
+	if err != nil {
+		return
+	}
+	raw := release(conn)
+	read, _ := buf.Reader.Peek(buf.Reader.Buffered())
+	d.rest = &rawBody{conn: raw, read: read, left: q.r.ContentLength - int64(d.body.bytes)}
+	d.tcp, _ = raw.(*net.TCPConn)
+	d.body.replace(d.rest, raw.SetReadDeadline)
+	q.taken = &takenResponse{conn: raw, header: q.w.Header().Clone(), body: d.rest}
+	q.w = q.taken
+}
+
+// rawBody is the rest of a body whose length was declared.
+type rawBody struct {
+	conn net.Conn
+	read []byte // comes before what conn brings
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *rawBody) Read(p []byte) (n int, err error) {
+	if b.left <= 0 {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), b.left)]
+	if len(b.read) > 0 {
+		n = copy(p, b.read)
+		b.read = b.read[n:]
+	} else {
+		n, err = b.conn.Read(p)
+	}
+	b.left -= int64(n)
+	if errors.Is(err, io.EOF) && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// fileOf returns the file that v is, or says it is.
+func fileOf(v any) *os.File {
+	switch f := v.(type) {
+	case *os.File:
+		return f
+	case interface{ File() *os.File }:
+		return f.File()
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package rafthttp
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// What becomes of a snapshot that fails, as the log, Status and the observer of
+// its sender have it, and those of its receiver. Beside these, a transfer fails
+// with ErrStalled, ErrStopped, ErrPeerRemoved, ErrPaused, ErrQueueFull and what
+// other requests fail with.
+var (
+	// ErrSnapshotSize says that the reader of a snapshot was longer or shorter
+	// than its declared size. It is either ErrSnapshotShort or ErrSnapshotLong,
+	// but for a size below 0.
+	ErrSnapshotSize = errors.New("rafthttp: snapshot reader does not match its declared size")
+	// ErrSnapshotShort says that the reader ended before its declared size.
+	ErrSnapshotShort = fmt.Errorf("%w: too short", ErrSnapshotSize)
+	// ErrSnapshotLong says that the reader goes on behind its declared size.
+	ErrSnapshotLong = fmt.Errorf("%w: too long", ErrSnapshotSize)
+	// ErrSnapshotReader says that the reader of a snapshot failed, and wraps its
+	// error.
+	ErrSnapshotReader = errors.New("rafthttp: reader of the snapshot failed")
+
+	// ErrSnapshotCut says that the connection of a transfer broke.
+	ErrSnapshotCut = errors.New("rafthttp: the connection of a snapshot was cut")
+
+	// ErrSnapshotRefused says that the receiver does not take the snapshot.
+	ErrSnapshotRefused = errors.New("rafthttp: snapshot refused")
+	// ErrSnapshotBusy is an ErrSnapshotRefused: the receiver has MaxSnapshots
+	// coming in.
+	ErrSnapshotBusy = fmt.Errorf("%w: too many snapshots in flight", ErrSnapshotRefused)
+
+	// ErrSnapshotNotSaved says that the receiver could not save the database. It
+	// is one of the following errors where the reason is known.
+	ErrSnapshotNotSaved = errors.New("rafthttp: database snapshot not saved")
+	// ErrSnapshotDiskFull is an ErrSnapshotNotSaved: no space or quota is left.
+	ErrSnapshotDiskFull = fmt.Errorf("%w: disk full", ErrSnapshotNotSaved)
+	// ErrSnapshotPermission is an ErrSnapshotNotSaved: the receiver may not write
+	// there.
+	ErrSnapshotPermission = fmt.Errorf("%w: no permission", ErrSnapshotNotSaved)
+	// ErrSnapshotDisk is an ErrSnapshotNotSaved: input or output failed.
+	ErrSnapshotDisk = fmt.Errorf("%w: input/output error", ErrSnapshotNotSaved)
+	// ErrSnapshotChecksum is an ErrSnapshotNotSaved: what arrived is not what was
+	// sent.
+	ErrSnapshotChecksum = fmt.Errorf("%w: checksum differs", ErrSnapshotNotSaved)
+)
+
+// savingFailed begins the body of an answer 500 to a database that was not saved.
+// The text of a saveFailure follows in brackets, where one fits, then a colon and
+// details.
+const savingFailed = "failed to save database snapshot"
+
+// saveFailures are the reasons that go over the wire, in both directions.
+var saveFailures = []struct {
+	err  error
+	text string
+	is   []error
+}{
+	{ErrSnapshotDiskFull, "disk full", []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG}},
+	{ErrSnapshotPermission, "no permission", []error{fs.ErrPermission, syscall.EROFS}},
+	{ErrSnapshotDisk, "input/output error", []error{syscall.EIO}},
+	{ErrSnapshotChecksum, "checksum differs", []error{snap.ErrChecksum}},
+	{ErrSnapshotCut, "connection cut", []error{ErrSnapshotCut}},
+	{ErrStalled, "stalled", []error{ErrStalled}},
+}
+
+// saveError is why a database was not saved, at its receiver.
+type saveError struct {
+	reason error // of saveFailures, or ErrSnapshotNotSaved
+	text   string
+	err    error
+}
+
+func newSaveError(err error) *saveError {
+	for _, f := range saveFailures {
+		for _, is := range f.is {
+			if errors.Is(err, is) {
+				return &saveError{reason: f.err, text: " (" + f.text + ")", err: err}
+			}
+		}
+	}
+	return &saveError{reason: ErrSnapshotNotSaved, err: err}
+}
+
+// Error is the body of the answer: one line, bounded.
+func (e *saveError) Error() string { return firstLine(savingFailed + e.text + ": " + e.err.Error()) }
+
+func (e *saveError) Unwrap() []error { return []error{e.reason, e.err} }
+
+// snapshotAnswerError is answerError for the answer to a snapshot: it says what
+// the receiver's reason was.
+func snapshotAnswerError(resp *http.Response) error {
+	err := answerError(resp, http.StatusNoContent)
+	var status *StatusError
+	if errors.As(err, &status) {
+		status.cause = reasonOf(status)
+	}
+	return err
+}
+
+func reasonOf(s *StatusError) error {
+	switch {
+	case s.Code == http.StatusServiceUnavailable && s.Body == errBusy.Error():
+		return ErrSnapshotBusy
+	case s.Code == http.StatusConflict:
+		return errSnapshotOffset
+	case s.Code != http.StatusInternalServerError:
+		return ErrSnapshotRefused
+	}
+	reason, ok := strings.CutPrefix(s.Body, savingFailed)
+	if !ok {
+		return ErrSnapshotRefused // by Process
+	}
+	for _, f := range saveFailures {
+		if strings.HasPrefix(reason, " ("+f.text+"): ") {
+			return f.err
+		}
+	}
+	return ErrSnapshotNotSaved
+}

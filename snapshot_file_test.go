@@ -1,0 +1,217 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// plain hides that a store can resume, so that snapshots go as to a stock member.
+type plain struct{ rafthttp.Snapshotter }
+
+// exposed is a reader that says which file it reads.
+type exposed struct {
+	*database
+	file *os.File
+}
+
+func (e exposed) File() *os.File { return e.file }
+
+// unexposed hides everything of a file but reading.
+type unexposed struct{ f *os.File }
+
+func (u unexposed) Read(p []byte) (int, error) { return u.f.Read(p) }
+func (u unexposed) Close() error               { return u.f.Close() }
+
+// fileOf makes a file with a prefix that does not belong to the database, and
+// positions it behind that.
+func fileWith(t *testing.T, prefix, data []byte) *os.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "db")
+	require.NoError(t, os.WriteFile(path, append(bytes.Clone(prefix), data...), 0o600))
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	_, err = f.Seek(int64(len(prefix)), io.SeekStart)
+	require.NoError(t, err)
+	return f
+}
+
+// Over real sockets: every way by which bytes can go from a file to a file.
+func TestSnapshotOfAFile(t *testing.T) {
+	readers := map[string]func(*os.File) io.ReadCloser{
+		"file":      func(f *os.File) io.ReadCloser { return f },
+		"exposed":   func(f *os.File) io.ReadCloser { return exposed{&database{Reader: errReader{}}, f} },
+		"unexposed": func(f *os.File) io.ReadCloser { return unexposed{f} },
+	}
+	stores := map[string]func(*snap.Store) rafthttp.Snapshotter{
+		"with a checksum": func(s *snap.Store) rafthttp.Snapshotter { return s },
+		"as stock":        func(s *snap.Store) rafthttp.Snapshotter { return plain{s} },
+		"by io.Copy":      func(s *snap.Store) rafthttp.Snapshotter { return saver(copying(t)) },
+	}
+	servers := map[string]func(net.Listener) net.Listener{
+		"plain listener": func(l net.Listener) net.Listener { return l },
+		"deadlines": func(l net.Listener) net.Listener {
+			return rafthttp.WithDeadlines(l, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+		},
+	}
+	data := randomBytes(5<<20 + 12345)
+	for readerName, reader := range readers {
+		for storeName, wrap := range stores {
+			for serverName, listen := range servers {
+				t.Run(readerName+", "+storeName+", "+serverName, func(t *testing.T) {
+					dir := t.TempDir()
+					store, err := snap.Open(dir)
+					require.NoError(t, err)
+					a := startMember(t, 1, nil)
+					ln, err := net.Listen("tcp", "127.0.0.1:0")
+					require.NoError(t, err)
+					b := startMemberOn(t, listen(ln), 2, receives(wrap(store)))
+					a.AddPeer(2, []string{b.url})
+					for _, size := range []int{len(data), 100_000, 32<<10 + 1, 32 << 10, 1, 0} {
+						m := snap.NewMessage(msgSnap(2, 1, uint64(size)+1), reader(fileWith(t, []byte("not of it"), data[:size])), int64(size))
+						a.SendSnapshot(m)
+						require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
+						path, err := store.DBFilePath(uint64(size) + 1)
+						if storeName == "by io.Copy" {
+							path, err = copied, nil
+						}
+						require.NoError(t, err)
+						got, err := os.ReadFile(path)
+						require.NoError(t, err)
+						require.True(t, bytes.Equal(data[:size], got), "the database differs")
+						require.Equal(t, int64(size), b.Status().LastReceived.Bytes)
+					}
+				})
+			}
+		}
+	}
+}
+
+// copied is where the Snapshotter of copying puts a database.
+var copied string
+
+// copying saves a database as etcd does.
+func copying(t *testing.T) func(io.Reader, uint64) (int64, error) {
+	copied = filepath.Join(t.TempDir(), "copied")
+	return func(r io.Reader, _ uint64) (int64, error) {
+		f, err := os.Create(copied)
+		if err != nil {
+			return 0, err
+		}
+		defer f.Close()
+		return io.Copy(f, r)
+	}
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errors.New("read by its wrapper") }
+
+// A file that is shorter or longer than declared, or that changes while it is
+// sent, is never taken for whole.
+func TestSnapshotOfAFileOfAnotherSize(t *testing.T) {
+	const size = 3 << 20
+	data := randomBytes(size)
+	tests := []struct {
+		name     string
+		declared int64
+		want     error
+	}{
+		{"shorter by a byte", size + 1, rafthttp.ErrSnapshotShort},
+		{"much shorter", size * 3, rafthttp.ErrSnapshotShort},
+		{"longer by a byte", size - 1, rafthttp.ErrSnapshotLong},
+		{"much longer", size / 3, rafthttp.ErrSnapshotLong},
+	}
+	for _, tc := range tests {
+		for _, stock := range []bool{true, false} {
+			t.Run(tc.name, func(t *testing.T) {
+				dir := t.TempDir()
+				store, err := snap.Open(dir)
+				require.NoError(t, err)
+				ended := make(chan error, 1)
+				a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				b := startMember(t, 2, func(tr *rafthttp.Transport) {
+					if tr.Snapshotter = store; stock {
+						tr.Snapshotter = plain{store}
+					}
+				})
+				a.AddPeer(2, []string{b.url})
+				m := snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, data), tc.declared)
+				a.SendSnapshot(m)
+				require.False(t, <-m.CloseNotify())
+				err = <-ended
+				require.ErrorIs(t, err, tc.want)
+				require.ErrorIs(t, err, rafthttp.ErrSnapshotSize)
+				eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
+				_, err = store.DBFilePath(7)
+				require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
+				require.Empty(t, b.raft.received())
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.snapshotReports())
+			})
+		}
+	}
+}
+
+// The memory of a transfer does not depend on its size: a database of 192 MiB.
+func TestSnapshotMemory(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes pools forget")
+	}
+	const size = 192 << 20
+	path := filepath.Join(t.TempDir(), "db")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Truncate(size)) // a hole: nothing to write
+	for _, reader := range []io.ReadCloser{f, unexposed{f}} {
+		_, err = f.Seek(0, io.SeekStart)
+		require.NoError(t, err)
+		store, err := snap.Open(t.TempDir())
+		require.NoError(t, err)
+		a, b := startMember(t, 1, nil), startMember(t, 2, receives(store))
+		a.AddPeer(2, []string{b.url})
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		m := snap.NewMessage(msgSnap(2, 1, 7), io.NopCloser(reader), size)
+		if reader == io.ReadCloser(f) {
+			m.ReadCloser = exposed{&database{}, f}
+		}
+		a.SendSnapshot(m)
+		require.True(t, <-m.CloseNotify())
+		runtime.ReadMemStats(&after)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20), "allocated in all, by both sides")
+	}
+}
+
+// A connection that was taken over still answers in time why a snapshot is not
+// wanted, whatever the sender has still to say.
+func TestSnapshotRefusedWhileItComes(t *testing.T) {
+	b := startMember(t, 2, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+		_, err := io.ReadFull(r, make([]byte, 1<<20))
+		return 0, errors.Join(err, os.ErrPermission)
+	})))
+	ended := make(chan error, 1)
+	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+	a.AddPeer(2, []string{b.url})
+	f := fileWith(t, nil, randomBytes(64<<20))
+	a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), f, 64<<20))
+	err := <-ended
+	require.ErrorIs(t, err, rafthttp.ErrSnapshotPermission)
+	var status *rafthttp.StatusError
+	require.ErrorAs(t, err, &status)
+	require.Equal(t, http.StatusInternalServerError, status.Code)
+}

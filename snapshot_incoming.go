@@ -1,0 +1,103 @@
+package rafthttp
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// incomingSnapshot is one transfer to us.
+type incomingSnapshot struct {
+	progress
+	interrupt func() // ends it as if its connection broke
+	done      chan struct{}
+
+	key snap.Transfer // guarded by the mutex of incomingSnapshots; the zero Transfer where it cannot be resumed
+}
+
+func (t *incomingSnapshot) head(m *raftpb.Message, left int64) {
+	t.index.Store(m.GetSnapshot().GetMetadata().GetIndex())
+	if left >= 0 {
+		t.total.Store(t.bytes.Load() + left)
+	}
+}
+
+// incomingSnapshots are the transfers to us, at most max at once.
+type incomingSnapshots struct {
+	max      int
+	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the Snapshotter's files
+
+	mu   sync.Mutex
+	all  map[*incomingSnapshot]struct{}
+	last *SnapshotStatus
+}
+
+func (s *incomingSnapshots) begin(q *request) (*incomingSnapshot, bool) {
+	t := &incomingSnapshot{done: make(chan struct{})}
+	t.peer, t.incoming, t.observe, t.every = q.from, true, q.observer.SnapshotProgress, q.readTimeout/stallTicks
+	t.begin(time.Now(), -1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) >= s.max {
+		return nil, false
+	}
+	s.all[t] = struct{}{}
+	return t, true
+}
+
+// name says what t brings. It reports false if another transfer brings the same.
+func (s *incomingSnapshots) name(t *incomingSnapshot, key snap.Transfer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other := range s.all {
+		if other.key == key {
+			return false
+		}
+	}
+	t.key = key
+	return true
+}
+
+// interruptOlder ends the transfer that brings what a new one is to bring, and
+// returns a channel that is closed when it has ended: a sender that begins anew
+// has seen it break. It returns nil if there is none.
+func (s *incomingSnapshots) interruptOlder(key snap.Transfer) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.all {
+		if t.key == key {
+			t.interrupt()
+			return t.done
+		}
+	}
+	return nil
+}
+
+func (s *incomingSnapshots) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all) >= s.max
+}
+
+func (s *incomingSnapshots) end(t *incomingSnapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, t)
+	if st := t.state(); !st.Ended.IsZero() {
+		s.last = &st
+	}
+	close(t.done)
+}
+
+func (s *incomingSnapshots) status() (all []SnapshotStatus, last *SnapshotStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.all {
+		all = append(all, t.state())
+	}
+	return all, clonePointer(s.last)
+}

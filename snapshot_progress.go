@@ -1,0 +1,150 @@
+package rafthttp
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// rateWindow is the time over which the rate of a transfer is measured: from one
+// to two of them.
+const rateWindow = time.Second
+
+// SnapshotStatus is the state of one transfer of a database.
+type SnapshotStatus struct {
+	// Peer is the other member.
+	Peer types.ID `json:"peer"`
+	// Incoming says that the peer is the sender.
+	Incoming bool   `json:"incoming"`
+	Index    uint64 `json:"index"` // of the snapshot
+	// Bytes of the database that were transferred, of Total; -1 if that is not
+	// known. Both count what an earlier attempt has brought.
+	Bytes int64 `json:"bytes"`
+	Total int64 `json:"total"`
+	// Rate is how fast it was in the last one or two seconds, in bytes a second.
+	Rate float64 `json:"rate"`
+	// ETA is how long it takes at that rate, in nanoseconds; 0 if that is not
+	// known.
+	ETA     time.Duration `json:"eta_ns,omitempty"`
+	Started time.Time     `json:"started"`
+	// Attempts counts connections of an outgoing transfer; it waits while that is
+	// 0.
+	Attempts int `json:"attempts,omitempty"`
+	// Error is how the last attempt failed, and Ended when the transfer did: the
+	// zero time while it goes on.
+	Error string    `json:"error,omitempty"`
+	Ended time.Time `json:"ended,omitzero"`
+}
+
+// progress is what SnapshotStatus tells of a transfer.
+type progress struct {
+	started  time.Time
+	index    atomic.Uint64
+	bytes    atomic.Int64 // of the database
+	total    atomic.Int64 // -1: not known
+	attempts atomic.Int32
+
+	peerBytes *atomic.Uint64       // counts bytes for the peer; nil if the other side is none
+	observe   func(SnapshotStatus) // may be nil
+	every     time.Duration        // how often it is called, at most
+	peer      types.ID
+	incoming  bool
+
+	guard  sync.Mutex
+	window [2]sample // beginnings of the last two windows
+	err    error
+	end    time.Time
+	told   time.Time // observe
+}
+
+type sample struct {
+	at    time.Time
+	bytes int64
+}
+
+func (p *progress) begin(now time.Time, total int64) {
+	p.started, p.told = now, now
+	p.total.Store(total)
+	p.window = [2]sample{{at: now}, {at: now}}
+}
+
+// add counts n bytes. Call it after some hundred KiB, not for each byte.
+func (p *progress) add(n int64) {
+	bytes := p.bytes.Add(n)
+	if p.peerBytes != nil {
+		p.peerBytes.Add(uint64(n))
+	}
+	now := time.Now()
+	p.guard.Lock()
+	if now.Sub(p.window[1].at) >= rateWindow {
+		p.window[0], p.window[1] = p.window[1], sample{now, bytes}
+	}
+	tell := p.observe != nil && now.Sub(p.told) >= p.every
+	if tell {
+		p.told = now
+	}
+	p.guard.Unlock()
+	if tell {
+		p.observe(p.state())
+	}
+}
+
+// jump says that the transfer goes on at a position.
+func (p *progress) jump(bytes int64) {
+	p.bytes.Store(bytes)
+	now := time.Now()
+	p.guard.Lock()
+	defer p.guard.Unlock()
+	p.window = [2]sample{{now, bytes}, {now, bytes}}
+}
+
+// failed says that an attempt has.
+func (p *progress) failed(err error) {
+	p.guard.Lock()
+	defer p.guard.Unlock()
+	p.err = err
+}
+
+// ended says how the transfer did.
+func (p *progress) ended(err error) {
+	p.guard.Lock()
+	defer p.guard.Unlock()
+	p.err, p.end = err, time.Now()
+}
+
+func (p *progress) state() SnapshotStatus {
+	st := SnapshotStatus{
+		Peer: p.peer, Incoming: p.incoming,
+		Index: p.index.Load(), Bytes: p.bytes.Load(), Total: p.total.Load(), Started: p.started, Attempts: int(p.attempts.Load()),
+	}
+	p.guard.Lock()
+	defer p.guard.Unlock()
+	if p.err != nil {
+		st.Error = p.err.Error()
+	}
+	st.Ended = p.end
+	now, since := time.Now(), p.window[0]
+	if !p.end.IsZero() {
+		now, since = p.end, sample{at: p.started} // of all of it
+	}
+	if took := now.Sub(since.at); took > 0 {
+		st.Rate = float64(max(0, st.Bytes-since.bytes)) / took.Seconds()
+	}
+	if left := st.Total - st.Bytes; st.Rate > 0 && left > 0 && p.end.IsZero() {
+		st.ETA = time.Duration(min(float64(left)/st.Rate, maxETA.Seconds()) * float64(time.Second))
+	}
+	return st
+}
+
+// maxETA is the longest time that is told, for all practical purposes never.
+const maxETA = 1000 * 24 * time.Hour
+
+func clonePointer[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
+}

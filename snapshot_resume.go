@@ -1,0 +1,227 @@
+package rafthttp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// errConnectionUsed says that a connection cannot take a second request.
+var errConnectionUsed = errors.New("rafthttp: the connection ends with this answer")
+
+// startingPoint is how far a receiver says it is.
+type startingPoint struct {
+	offset int64
+	sum    uint32 // CRC-32C of the bytes before it
+}
+
+// negotiate finds out whether the receiver can resume, and how far it is. It
+// returns nil for one that takes the stock request, and only that.
+func (t *outgoingSnapshot) negotiate(ctx context.Context, conn *snapshotConn) (*startingPoint, error) {
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	if err := conn.SetDeadline(time.Now().Add(t.readTimeout)); err != nil {
+		return nil, err
+	}
+	if t.extensions.Load() == extensionsUnknown {
+		// A probe is what stock members send each other all the time.
+		resp, err := t.exchange(conn, ProbingPrefix, nil)
+		if err != nil {
+			return nil, causeOrCut(ctx, err)
+		}
+		t.learnExtensions(resp.Header)
+		if resp.Close {
+			return nil, errConnectionUsed
+		}
+	}
+	if t.extensions.Load() != extensionsSnapshot {
+		return nil, conn.SetDeadline(time.Time{})
+	}
+	meta := t.m.GetSnapshot().GetMetadata()
+	resp, err := t.exchange(conn, snapshotOffsetPath, http.Header{
+		headerRaftTo:        {t.link.peer.String()},
+		headerSnapshotTerm:  {strconv.FormatUint(meta.GetTerm(), 10)},
+		headerSnapshotIndex: {strconv.FormatUint(meta.GetIndex(), 10)},
+		headerSnapshotSize:  {strconv.FormatInt(t.size, 10)},
+	})
+	if err != nil {
+		return nil, causeOrCut(ctx, err)
+	}
+	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
+		t.extensions.Store(extensionsNone) // it is no longer the member it was
+		if resp.Close {
+			return nil, errConnectionUsed
+		}
+		return nil, conn.SetDeadline(time.Time{})
+	}
+	from, err := t.startingPoint(resp)
+	if err != nil {
+		return nil, err
+	}
+	t.answered = true
+	t.furthest = max(t.furthest, from.offset)
+	return from, conn.SetDeadline(time.Time{})
+}
+
+// startingPoint reads the answer to the question how far the receiver is.
+func (t *outgoingSnapshot) startingPoint(resp *http.Response) (*startingPoint, error) {
+	if err := snapshotAnswerError(resp); err != nil {
+		return nil, err
+	}
+	offset, err := sizeHeader(resp.Header, headerSnapshotOffset)
+	if err != nil {
+		return nil, err
+	}
+	if offset > t.size {
+		return nil, fmt.Errorf("the receiver says it has %d of %d bytes", offset, t.size)
+	}
+	sum, err := strconv.ParseUint(resp.Header.Get(headerSnapshotChecksum), 16, 32)
+	if err != nil {
+		return nil, fmt.Errorf("header %s: not a checksum: %.64q", headerSnapshotChecksum, resp.Header.Get(headerSnapshotChecksum))
+	}
+	return &startingPoint{offset, uint32(sum)}, nil
+}
+
+// exchange sends a GET on the connection and reads its answer, whose body is in
+// memory.
+func (t *outgoingSnapshot) exchange(conn *snapshotConn, path string, more http.Header) (*http.Response, error) {
+	target := *conn.target
+	target.Path = path
+	req := &http.Request{Method: http.MethodGet, URL: &target, Host: target.Host, Header: t.requestHeader()}
+	for name, values := range more {
+		req.Header[name] = values
+	}
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(conn.br, req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSnapshotCut, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSnapshotCut, err)
+	}
+	if len(text) > maxAnswerBytes {
+		return nil, errors.New("the answer is too long")
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(text))
+	return resp, nil
+}
+
+// rewind goes to where the receiver is, if what it has is what we have.
+func (t *outgoingSnapshot) rewind(from *startingPoint) error {
+	if t.db.seeker == nil {
+		if t.db.at() > 0 {
+			return errors.New("the reader cannot go back")
+		}
+		t.sums = checksums{}
+		return nil
+	}
+	if from.offset > 0 {
+		same, err := t.sumTo(from.offset, from.sum)
+		if err != nil || same {
+			return err
+		}
+	}
+	t.sums = checksums{}
+	return t.db.seek(0)
+}
+
+// sumTo goes to offset and reports whether the bytes before it have this sum. It
+// reads those that were not read yet.
+func (t *outgoingSnapshot) sumTo(offset int64, sum uint32) (bool, error) {
+	t.sums.back(offset)
+	if err := t.db.seek(t.sums.at); err != nil {
+		return false, err
+	}
+	buf := snapshotBuffers.Get().(*[]byte)
+	defer snapshotBuffers.Put(buf)
+	for t.sums.at < offset {
+		n, err := t.db.Read((*buf)[:min(int64(len(*buf)), offset-t.sums.at)])
+		t.sums.update((*buf)[:n])
+		t.moved.Add(1)
+		if err != nil && !(errors.Is(err, io.EOF) && t.sums.at == offset) {
+			return false, err
+		}
+	}
+	return t.sums.sum == sum, nil
+}
+
+// sumFile takes the next n bytes of the file into the sum, without moving on.
+func (t *outgoingSnapshot) sumFile(n int64, buf []byte) error {
+	t.db.reading.Store(true)
+	defer t.db.reading.Store(false)
+	for at, end := t.db.at(), t.db.at()+n; at < end; {
+		p := buf[:min(int64(len(buf)), end-at)]
+		m, err := t.db.file.ReadAt(p, t.db.base+at)
+		t.sums.update(p[:m])
+		at += int64(m)
+		t.moved.Add(1)
+		switch {
+		case errors.Is(err, io.EOF) && at < end:
+			return fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotShort, t.size-at)
+		case err != nil && !errors.Is(err, io.EOF):
+			return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+		}
+	}
+	return nil
+}
+
+// maxCheckpoints bounds the memory of checksums.
+const maxCheckpoints = 1024
+
+// checksums is a running CRC-32C that can go back without reading all again. The
+// zero value is that of nothing.
+type checksums struct {
+	at   int64
+	sum  uint32
+	step int64 // bytes between two of past
+	past []checkpoint
+}
+
+type checkpoint struct {
+	at  int64
+	sum uint32
+}
+
+func (c *checksums) update(p []byte) {
+	c.sum = crc32.Update(c.sum, castagnoli, p)
+	c.at += int64(len(p))
+	if c.step == 0 {
+		c.step = snapshotSlice
+	}
+	if last := len(c.past); last > 0 && c.at-c.past[last-1].at < c.step || c.at < c.step {
+		return
+	}
+	if len(c.past) == maxCheckpoints { // keep every other
+		kept := c.past[:0]
+		for i := 1; i < len(c.past); i += 2 {
+			kept = append(kept, c.past[i])
+		}
+		c.past, c.step = kept, 2*c.step
+	}
+	c.past = append(c.past, checkpoint{c.at, c.sum})
+}
+
+// back goes to the last known sum at offset or before it, unless it is there.
+func (c *checksums) back(offset int64) {
+	if c.at <= offset {
+		return
+	}
+	for len(c.past) > 0 && c.past[len(c.past)-1].at > offset {
+		c.past = c.past[:len(c.past)-1]
+	}
+	c.at, c.sum = 0, 0
+	if n := len(c.past); n > 0 {
+		c.at, c.sum = c.past[n-1].at, c.past[n-1].sum
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package rafthttp
+
+import "net"
+
+func limitUnsent(net.Conn) {}

@@ -1,0 +1,215 @@
+package rafthttp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const (
+	// lastBytes of a database go through memory, so that its end is seen before
+	// they are sent.
+	lastBytes = 32 << 10
+	// smallWrite is what is given at once to a connection that does not tell how
+	// far a write has got.
+	smallWrite = 32 << 10
+)
+
+// snapshotHead returns what precedes the database in the body.
+func snapshotHead(m *raftpb.Message) []byte {
+	size := wire.MessageSize(m)
+	head := binary.BigEndian.AppendUint64(make([]byte, 0, 8+size), uint64(size))
+	return wire.AppendMessage(head, m)
+}
+
+// readerOf returns the database of m, or nil.
+func readerOf(m *snap.Message) io.Reader {
+	if m.ReadCloser == nil {
+		return nil
+	}
+	return m.ReadCloser
+}
+
+// write sends the request (protocol: endpoints; the head of a snapshot body;
+// extensions: the snapshot). from is nil for the whole database without a
+// checksum.
+func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, from *startingPoint) error {
+	w := &databaseWriter{t: t, conn: conn, sum: from != nil}
+	w.tcp, _ = conn.Conn.(*net.TCPConn)
+	_, unix := conn.Conn.(*net.UnixConn)
+	w.tells = unix || w.tcp != nil
+	if t.db.at() == 0 {
+		if err := t.db.begin(); err != nil {
+			return err
+		}
+	}
+	if from != nil {
+		if err := t.rewind(from); err != nil {
+			return err
+		}
+	}
+	left := t.db.left
+	h := t.requestHeader()
+	h.Set("Host", conn.target.Host)
+	h.Set("Content-Type", "application/octet-stream")
+	length := int64(len(t.frame)) + left
+	if from != nil {
+		length += trailerSize
+		h.Set(headerRaftTo, t.link.peer.String())
+		h.Set(headerSnapshotOffset, strconv.FormatInt(t.db.at(), 10))
+	}
+	h.Set("Content-Length", strconv.FormatInt(length, 10))
+	h.Set("Connection", "close")
+	if err := w.head(h); err != nil {
+		return err
+	}
+	t.jump(t.db.at())
+	if err := w.database(ctx); err != nil {
+		return err
+	}
+	if from == nil {
+		return nil
+	}
+	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.sum))
+}
+
+// databaseWriter writes one request.
+type databaseWriter struct {
+	t     *outgoingSnapshot
+	conn  *snapshotConn
+	tcp   *net.TCPConn // conn, where the kernel can copy to it
+	tells bool         // a write to conn that a deadline ends tells how far it got
+	sum   bool         // keep t.sums
+}
+
+// head writes all that comes before the database.
+func (w *databaseWriter) head(h http.Header) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", w.conn.target.RequestURI())
+	if err := h.Write(&b); err != nil {
+		return err
+	}
+	b.WriteString("\r\n")
+	b.Write(w.t.frame)
+	return w.write(b.Bytes())
+}
+
+// database copies the database, at the pace that is set. The last bytes go out
+// only once the reader has shown its end: a receiver must not take a snapshot for
+// whole that is not.
+func (w *databaseWriter) database(ctx context.Context) error {
+	t := w.t
+	if t.db.left == 0 {
+		return nil
+	}
+	buf := snapshotBuffers.Get().(*[]byte)
+	defer snapshotBuffers.Put(buf)
+	for {
+		want := int(min(int64(len(*buf)), t.db.left))
+		whole := t.db.file != nil && w.tcp != nil && t.db.left > lastBytes
+		if whole {
+			want = int(min(snapshotSlice, t.db.left-lastBytes))
+		}
+		n, err := t.pace.grant(ctx, giveWay(ctx, t.busy, want))
+		if err != nil {
+			return err
+		}
+		t.moved.Add(1)
+		if whole {
+			err = w.sendfile(int64(n), *buf)
+		} else {
+			err = w.copy((*buf)[:min(n, len(*buf))])
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// copy moves some bytes through p. At the end of the database it returns io.EOF.
+func (w *databaseWriter) copy(p []byte) error {
+	t := w.t
+	n, rerr := t.db.Read(p)
+	t.moved.Add(1)
+	if n > 0 {
+		if w.sum {
+			t.sums.update(p[:n])
+		}
+		if err := w.write(p[:n]); err != nil {
+			return err
+		}
+		t.add(int64(n))
+	}
+	return rerr
+}
+
+// sendfile has the kernel move n bytes of the file.
+func (w *databaseWriter) sendfile(n int64, buf []byte) error {
+	t := w.t
+	if w.sum {
+		// They are read twice: from the cache that is cheaper than to copy them to
+		// the socket. Should they differ, the checksum does.
+		if err := t.sumFile(n, buf); err != nil {
+			return err
+		}
+	}
+	part := &io.LimitedReader{R: t.db.file, N: n}
+	for part.N > 0 {
+		if err := w.tcp.SetWriteDeadline(time.Now().Add(t.readTimeout / (2 * stallTicks))); err != nil {
+			return err
+		}
+		sent, err := w.tcp.ReadFrom(part)
+		t.db.left -= sent
+		t.add(sent)
+		if sent > 0 {
+			t.moved.Add(1)
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded): // supervise decides for how long
+		case err != nil:
+			return err
+		case sent == 0:
+			return fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotShort, t.db.left)
+		}
+	}
+	return nil
+}
+
+// write writes p to the connection and counts how far it gets.
+func (w *databaseWriter) write(p []byte) error {
+	for len(p) > 0 {
+		chunk := p
+		if w.tells {
+			if err := w.conn.SetWriteDeadline(time.Now().Add(w.t.readTimeout / (2 * stallTicks))); err != nil {
+				return err
+			}
+		} else {
+			chunk = p[:min(len(p), smallWrite)]
+		}
+		n, err := w.conn.Write(chunk)
+		p = p[n:]
+		if n > 0 {
+			w.t.moved.Add(1)
+		}
+		if err != nil && !(w.tells && errors.Is(err, os.ErrDeadlineExceeded)) {
+			return err
+		}
+	}
+	return nil
+}
