@@ -101,8 +101,8 @@
 // Callbacks of Raft come from several goroutines at once, never from one that is
 // inside a method of the Transport. A peer costs two goroutines, one for each
 // stream that is read, and two more for connections that the peer reads; queues
-// have goroutines only while they are in use, and posts and probes for
-// as long as their connections are kept.
+// have goroutines only while they are in use, and posts for as
+// long as their connections are kept.
 //
 // # Wire compatibility
 //
@@ -128,6 +128,8 @@
 //     all its fields; upstream's sender loses the others.
 //   - A stream that is down is dialled less and less often, down to once a
 //     second; upstream dials ten times a second for as long as it takes.
+//   - A peer that answers probes is probed every 28 s, by default, on a connection
+//     that is closed again; upstream probes every 4 s, twice.
 //   - Proxies of the environment are not used between members.
 //   - A post that fails does not make a peer inactive while a stream is up.
 //   - A post on a connection that the peer was closing is made again, unless it

@@ -243,6 +243,26 @@ func (l *lane) start() {
 	}
 }
 
+// enlist makes the caller the lane's worker until discharge, so that what is due
+// on many idle lanes needs no goroutine for each. It reports false if the lane is
+// shut or in use.
+func (l *lane) enlist() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.open || l.workers > 0 || len(l.queue) > l.head {
+		return false
+	}
+	l.workers++
+	return true
+}
+
+func (l *lane) discharge() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.workers--
+	l.start()
+}
+
 // dismiss is called with mu held: it has the workers that wait look again, to
 // find that there is nothing.
 func (l *lane) dismiss() {

@@ -71,6 +71,18 @@ func (l *link) observeActivity(active bool, cause error) {
 // cause returns why the link ended.
 func (l *link) cause() error { return context.Cause(l.ctx) }
 
+// enter counts the caller in as a goroutine that join waits for, until it calls
+// wg.Done, or reports false if the link has ended.
+func (l *link) enter() bool {
+	l.spawning.Lock()
+	defer l.spawning.Unlock()
+	if l.ctx.Err() != nil {
+		return false
+	}
+	l.wg.Add(1)
+	return true
+}
+
 // spawn runs f on a goroutine that join waits for, or reports false if the link
 // has ended.
 func (l *link) spawn(f func()) bool {
@@ -94,13 +106,9 @@ func (l *link) end(cause error) {
 // request that has ended, and would do so after the link's end.
 func (l *link) joined(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		l.spawning.Lock()
-		if l.ctx.Err() != nil {
-			l.spawning.Unlock()
+		if !l.enter() {
 			return nil, l.cause()
 		}
-		l.wg.Add(1)
-		l.spawning.Unlock()
 		defer l.wg.Done()
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)

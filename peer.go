@@ -191,11 +191,26 @@ func (p *peer) stop() {
 	p.join()
 }
 
+// heartbeat has a link heartbeat written on both streams: at once, which may
+// block, or when it suits.
+func (p *peer) heartbeat(now bool) {
+	if !p.enter() {
+		return
+	}
+	defer p.wg.Done()
+	for _, w := range p.writers {
+		if now {
+			w.heartbeatNow()
+		} else {
+			w.heartbeat()
+		}
+	}
+}
+
 // tick is called every heartbeat interval.
 func (p *peer) tick() {
 	for _, w := range p.writers {
 		w.tidy()
-		w.heartbeat()
 	}
 	for _, r := range p.receivers.all() {
 		r.lane.whileIdle(nil)

@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,9 +22,14 @@ const (
 	maxClockOffset = time.Second
 )
 
-// probeInterval is how often each peer is probed: 4 s by default (protocol:
-// timing).
+// probeInterval is the time after which a probe that failed is made again, and
+// the least time between two: 4 s by default (protocol: timing).
 func (s *settings) probeInterval() time.Duration { return s.readTimeout * 4 / 5 }
+
+// steadyProbes is how many intervals pass between two probes of a peer that
+// answers. Each dials anew, since a connection kept for it would cost three
+// goroutines, and stock members close it after 5 s.
+const steadyProbes = 7
 
 // probeAnswer is the body of a probe's answer (protocol: endpoints).
 type probeAnswer struct {
@@ -35,6 +41,7 @@ type probeAnswer struct {
 type probe struct {
 	mu      sync.Mutex
 	running bool
+	skip    int           // intervals until the next
 	rtt     time.Duration // smoothed; 0: not measured yet
 	offset  time.Duration // the peer's clock minus ours
 	warned  bool          // of offset
@@ -59,14 +66,16 @@ func (p *probe) failed() {
 	p.failures++
 }
 
-// begin reports whether a probe may start: one at a time.
+// begin is called every interval, and reports whether a probe should start: one at
+// a time.
 func (p *probe) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.running {
+	p.skip--
+	if p.running || p.skip >= 0 {
 		return false
 	}
-	p.running = true
+	p.running, p.skip = true, 0
 	return true
 }
 
@@ -87,6 +96,7 @@ func (p *probe) measured(rtt, offset time.Duration, log *zap.Logger) {
 	}
 	p.offset, p.at = offset, time.Now()
 	p.probes++
+	p.skip = steadyProbes - 1
 	bad := offset.Abs() > maxClockOffset
 	if bad && !p.warned && p.warning.due(time.Now()) {
 		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", offset), zap.Duration("rtt", rtt))
@@ -109,24 +119,31 @@ func (p *peer) probePeer() {
 }
 
 func (p *peer) measure() (rtt, offset time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(p.ctx, p.readTimeout)
-	defer cancel()
 	u := p.urls.pick()
 	target, err := requestURL(u, ProbingPrefix)
 	if err != nil {
 		return 0, 0, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return 0, 0, err
-	}
-	start := time.Now()
-	resp, err := p.posts.RoundTrip(req)
+	conn, err := p.dialer.connect(p.ctx, u)
 	if err != nil {
 		p.urls.unreachable(u)
 		return 0, 0, err
 	}
-	defer resp.Body.Close()
+	defer conn.Close()
+	defer context.AfterFunc(p.ctx, func() { conn.Close() })()
+	start := time.Now()
+	if err := conn.SetDeadline(start.Add(p.readTimeout)); err != nil {
+		return 0, 0, err
+	}
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true}
+	if err := req.Write(conn); err != nil {
+		return 0, 0, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: conn, N: maxAnswerBytes}, 1<<10), req)
+	if err != nil {
+		p.urls.unreachable(u)
+		return 0, 0, err
+	}
 	if err := answerError(resp, http.StatusOK); err != nil {
 		return 0, 0, err
 	}
@@ -142,6 +159,25 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	return rtt, answer.Now.Sub(start.Add(rtt / 2)), nil
 }
 
+// heartbeat has all peers sent link heartbeats. One goroutine does it for all, as
+// a write to an idle connection does not block; should one of them do, the others
+// get theirs the next time, from workers of their own.
+func (e *engine) heartbeat() {
+	now := e.beating.CompareAndSwap(false, true)
+	all := func() {
+		for _, p := range e.peerMap() {
+			p.heartbeat(now)
+		}
+	}
+	if !now {
+		all()
+		return
+	}
+	if !e.spawn(func() { defer e.beating.Store(false); all() }) {
+		e.beating.Store(false)
+	}
+}
+
 // keep is the one goroutine of a Transport that does what is due regularly:
 // link heartbeats, giving back idle memory, probes, and dropping unused remotes.
 func (e *engine) keep() {
@@ -155,6 +191,7 @@ func (e *engine) keep() {
 			for _, p := range e.peerMap() {
 				p.tick()
 			}
+			e.heartbeat()
 			for _, r := range e.remotes.expire(time.Now()) {
 				e.wg.Go(r.join)
 			}

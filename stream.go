@@ -293,6 +293,18 @@ func (w *streamWriter) heartbeat() {
 	}
 }
 
+// heartbeatNow is heartbeat, but writes it on the caller's goroutine if the stream
+// is idle. It may block for the write timeout.
+func (w *streamWriter) heartbeatNow() {
+	w.beat.Store(true)
+	if w.lane.enlist() {
+		w.round(nil)
+		w.lane.discharge()
+	} else if w.lane.isOpen() {
+		w.lane.kick()
+	}
+}
+
 // work is the lane's worker: it encodes what is queued and writes it.
 func (w *streamWriter) work() {
 	var items []item
@@ -301,14 +313,20 @@ func (w *streamWriter) work() {
 		if items, ok = w.lane.take(items, takeMessages); !ok {
 			return
 		}
-		c := w.current()
-		if c == nil {
-			w.lose(w.lane, items, errPeerGone)
-		} else if err := w.send(c, items); err != nil {
-			w.detach(c, err)
-		}
+		w.round(items)
 		w.lane.release(items, nil)
 		clear(items)
+	}
+}
+
+// round writes what was taken, and the heartbeat that is due. Only the lane's
+// worker calls it.
+func (w *streamWriter) round(items []item) {
+	c := w.current()
+	if c == nil {
+		w.lose(w.lane, items, errPeerGone)
+	} else if err := w.send(c, items); err != nil {
+		w.detach(c, err)
 	}
 }
 

@@ -195,6 +195,7 @@ type engine struct {
 	pace      *snapshotPace
 	receiving *incomingSnapshots
 	refusals  refusals
+	beating   atomic.Bool // a goroutine writes heartbeats
 
 	mu      sync.Mutex
 	stopped bool
