@@ -3,8 +3,10 @@ package rafttest
 import (
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -37,6 +39,9 @@ type Cluster struct {
 	tb      testing.TB
 	cfg     Config
 	network *memnet.Network
+
+	mu      sync.Mutex
+	running map[*Member]struct{}
 }
 
 // New returns a cluster of which no member runs yet. Members that run at the end of tb are stopped; then tb fails if
@@ -50,7 +55,19 @@ func New(tb testing.TB, cfg Config) *Cluster {
 		n.Host(Host(id + 1))
 	}
 	memnet.CheckGoroutines(tb)
-	return &Cluster{Faults: NewFaults(cfg.Seed, n), tb: tb, cfg: cfg, network: n}
+	c := &Cluster{Faults: NewFaults(cfg.Seed, n), tb: tb, cfg: cfg, network: n, running: make(map[*Member]struct{})}
+	tb.Cleanup(c.stop)
+	return c
+}
+
+// stop stops all members.
+func (c *Cluster) stop() {
+	c.mu.Lock()
+	running := slices.Collect(maps.Keys(c.running))
+	c.mu.Unlock()
+	for _, m := range running {
+		m.Stop()
+	}
 }
 
 // Network returns the network, for slow links and all else that [memnet] has.
@@ -65,18 +82,19 @@ func URL(id uint64) string { return "http://" + Host(id) + ":2380" }
 // Member is a running member: what has to be there for it to send, by Transport, and to be sent to.
 type Member struct {
 	*rafthttp.Transport
-	host   *memnet.Host
-	raft   *Raft
-	server *http.Server
-	served chan struct{}
-	once   sync.Once
+	cluster *Cluster
+	host    *memnet.Host
+	raft    *Raft
+	server  *http.Server
+	served  chan struct{}
+	once    sync.Once
 }
 
 // Start runs a member: a transport that delivers to r, with all members as peers, and its HTTP server. A member that was
 // stopped or crashed can be started again. It fails the test, and does not return, if the member runs already.
 func (c *Cluster) Start(id uint64, r rafthttp.Raft) *Member {
 	c.tb.Helper()
-	m := &Member{host: c.network.Host(Host(id)), raft: c.Wrap(id, r), served: make(chan struct{})}
+	m := &Member{cluster: c, host: c.network.Host(Host(id)), raft: c.Wrap(id, r), served: make(chan struct{})}
 	m.Transport = &rafthttp.Transport{
 		ID: types.ID(id), ClusterID: 1, URLs: types.MustNewURLs([]string{URL(id)}), Raft: m.raft, DialContext: m.host.DialContext,
 	}
@@ -96,7 +114,9 @@ func (c *Cluster) Start(id uint64, r rafthttp.Raft) *Member {
 	}
 	m.serve(ln)
 	c.network.Note("member %d is started", id)
-	c.tb.Cleanup(m.Stop)
+	c.mu.Lock()
+	c.running[m] = struct{}{}
+	c.mu.Unlock()
 	return m
 }
 
@@ -115,6 +135,9 @@ func (m *Member) Stop() {
 		m.Transport.Stop()
 		m.raft.Close()
 		_ = m.server.Close()
+		m.cluster.mu.Lock()
+		delete(m.cluster.running, m)
+		m.cluster.mu.Unlock()
 	})
 	<-m.served
 }
