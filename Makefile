@@ -12,6 +12,9 @@ PROFILES  ?=
 MATCH     ?= .
 BENCHTIME ?= 1s
 COUNT     ?= 1
+SEED      ?= 1
+SEEDS     ?= 10
+HOURS     ?= 1
 COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
 
@@ -55,6 +58,9 @@ FORCE:
 
 microbench: needs-go ## run the go test benchmarks that match MATCH (.), for BENCHTIME (1s), COUNT (1) times
 	tools/test -run '^$$' -bench '$(MATCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
+
+sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on
+	cd chaos && go test ./sim -run TestSimulation -v -timeout 0 -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
 
 compat-etcd: needs-go ## run real etcd servers, stock and on this transport, as one cluster
 	cd compat/etcdswap && go run .

@@ -106,20 +106,21 @@ type Raft struct {
 
 // Process implements rafthttp.Raft. A message that is lost or held back is no error.
 func (r *Raft) Process(ctx context.Context, m *raftpb.Message) error {
+	from := m.GetFrom() // m is the Raft's own once it was processed
 	f := r.faults.judge(m, r.id)
 	if f.lost {
 		r.faults.note(m, "is lost")
 		return nil
 	}
 	if len(f.delays) == 0 {
-		return r.now(ctx, m)
+		return r.now(ctx, m, from)
 	}
 	var copies []*raftpb.Message // that come at once
 	for _, d := range f.delays[1:] {
 		r.faults.note(m, "is doubled")
 		double := proto.CloneOf(m)
 		if d > 0 {
-			r.later(double, d, false)
+			r.later(double, d, nil)
 		} else {
 			copies = append(copies, double)
 		}
@@ -127,46 +128,54 @@ func (r *Raft) Process(ctx context.Context, m *raftpb.Message) error {
 	var err error
 	switch {
 	case f.delays[0] > 0:
-		r.later(m, f.delays[0], false)
-	case f.swapped && r.swap(m):
+		r.later(m, f.delays[0], nil)
+	case f.swapped && r.swap(m, from):
 		r.faults.note(m, "waits for the next")
 	default:
-		err = r.now(ctx, m)
+		err = r.now(ctx, m, from)
 	}
 	for _, double := range copies {
-		_ = r.now(ctx, double)
+		_ = r.now(ctx, double, from)
 	}
 	return err
 }
 
 // now processes m, and what waited for it.
-func (r *Raft) now(ctx context.Context, m *raftpb.Message) error {
+func (r *Raft) now(ctx context.Context, m *raftpb.Message, from uint64) error {
 	err := r.Raft.Process(ctx, m)
-	r.mu.Lock()
-	before := r.swapped[m.GetFrom()]
-	delete(r.swapped, m.GetFrom())
-	r.mu.Unlock()
-	if before != nil {
+	if before := r.take(from, nil); before != nil {
 		_ = r.Raft.Process(ctx, before) // who sent it does not wait for the answer any more
 	}
 	return err
 }
 
 // swap has m wait for the next message, unless one does already.
-func (r *Raft) swap(m *raftpb.Message) bool {
+func (r *Raft) swap(m *raftpb.Message, from uint64) bool {
 	r.mu.Lock()
-	if r.swapped[m.GetFrom()] != nil {
+	if r.swapped[from] != nil {
 		r.mu.Unlock()
 		return false
 	}
-	r.swapped[m.GetFrom()] = m
+	r.swapped[from] = m
 	r.mu.Unlock()
-	r.later(m, swapPatience, true)
+	r.later(m, swapPatience, func() bool { return r.take(from, m) == m })
 	return true
 }
 
-// later processes m after a time, if swapped says so only if it still waits for the next then.
-func (r *Raft) later(m *raftpb.Message, d time.Duration, swapped bool) {
+// take returns what waits for the next message of a member, if it is m or m is nil.
+func (r *Raft) take(from uint64, m *raftpb.Message) *raftpb.Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	waits := r.swapped[from]
+	if m != nil && waits != m {
+		return nil
+	}
+	delete(r.swapped, from)
+	return waits
+}
+
+// later processes m after a time, if still, unless it is nil, says so then.
+func (r *Raft) later(m *raftpb.Message, d time.Duration, still func() bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -180,21 +189,10 @@ func (r *Raft) later(m *raftpb.Message, d time.Duration, swapped bool) {
 		case <-r.ctx.Done():
 			return
 		}
-		if swapped && !r.unswap(m) {
-			return
+		if still == nil || still() {
+			_ = r.Raft.Process(r.ctx, m)
 		}
-		_ = r.Raft.Process(r.ctx, m)
 	})
-}
-
-func (r *Raft) unswap(m *raftpb.Message) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.swapped[m.GetFrom()] != m {
-		return false
-	}
-	delete(r.swapped, m.GetFrom())
-	return true
 }
 
 // Close drops what is held back, and returns when the Raft behind is not called any more because of it.

@@ -1,0 +1,297 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const (
+	tick     = 100 * time.Millisecond
+	diskTime = time.Millisecond // a save takes
+)
+
+// member is a running server: a raft.Node, a transport, the state it has applied.
+type member struct {
+	raft.Node
+	id     uint64
+	wrong  sabotage
+	disk   *disk
+	net    *rafttest.Member
+	ctx    context.Context // ends with stop
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	state   machine
+	applied uint64
+	conf    *raftpb.ConfState
+	waiters map[string]chan struct{} // of commands, by id
+	reads   map[string]chan uint64   // of reads, by id: get the index to be read at
+	moved   chan struct{}            // closed and replaced when applied grows
+	gone    bool                     // it has applied its own removal
+
+	installed int // snapshots
+}
+
+// startMember runs a member on what its disk has.
+func startMember(c *rafttest.Cluster, id uint64, d *disk, wrong sabotage) *member {
+	m := &member{
+		id: id, wrong: wrong, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
+		waiters: make(map[string]chan struct{}), reads: make(map[string]chan uint64),
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	s, err := d.Snapshot()
+	must(err)
+	m.conf = s.GetMetadata().GetConfState()
+	if m.applied = s.GetMetadata().GetIndex(); m.applied > 0 {
+		m.state.unmarshal(s.GetData())
+	}
+	m.Node = raft.RestartNode(&raft.Config{
+		ID: id, ElectionTick: 10, HeartbeatTick: 1, Storage: d, Applied: m.applied, MaxSizePerMsg: 4 << 10, MaxInflightMsgs: 64,
+		MaxUncommittedEntriesSize: 1 << 20, CheckQuorum: true, PreVote: true,
+		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)},
+	})
+	m.net = c.Start(id, m)
+	m.setPeers()
+	go m.run()
+	return m
+}
+
+// Process implements rafthttp.Raft.
+func (m *member) Process(ctx context.Context, msg *raftpb.Message) error {
+	if m.IsIDRemoved(msg.GetFrom()) {
+		return rafthttp.ErrMemberRemoved
+	}
+	return m.Step(ctx, msg)
+}
+
+// IsIDRemoved implements rafthttp.Raft.
+func (m *member) IsIDRemoved(id uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.Removed[id]
+}
+
+func (m *member) run() {
+	defer close(m.ended)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			m.Tick()
+		case rd := <-m.Ready():
+			m.handle(rd)
+			m.Advance()
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}
+
+// handle does what raft wants done, in the order it wants it.
+func (m *member) handle(rd raft.Ready) {
+	if len(rd.Entries) > 0 || !raft.IsEmptyHardState(rd.HardState) || !raft.IsEmptySnap(rd.Snapshot) {
+		time.Sleep(diskTime)
+		if database := m.disk.save(rd); database != nil {
+			m.install(rd.Snapshot, database)
+		}
+	}
+	m.send(rd.Messages)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range rd.CommittedEntries {
+		m.apply(e)
+	}
+	for _, r := range rd.ReadStates {
+		if c := m.reads[string(r.RequestCtx)]; c != nil {
+			c <- r.Index
+			delete(m.reads, string(r.RequestCtx))
+		}
+	}
+	if last, err := m.disk.Snapshot(); err == nil && m.applied >= last.GetMetadata().GetIndex()+snapshotEvery {
+		m.disk.snapshot(m.applied, m.conf, m.state.marshal())
+	}
+	if len(rd.CommittedEntries) > 0 {
+		close(m.moved)
+		m.moved = make(chan struct{})
+	}
+}
+
+// send gives messages to the transport: snapshots with the state beside them, as a database, or in them.
+func (m *member) send(ms []*raftpb.Message) {
+	for _, msg := range ms {
+		if msg.GetType() != raftpb.MsgSnap {
+			m.net.Send([]*raftpb.Message{msg})
+			continue
+		}
+		msg = proto.CloneOf(msg)
+		msg.Snapshot = m.current()
+		if msg.GetTo()%2 == 0 {
+			m.net.Send([]*raftpb.Message{msg})
+			continue
+		}
+		database := msg.Snapshot.Data
+		msg.Snapshot.Data = nil
+		m.net.SendSnapshot(snap.NewMessage(msg, io.NopCloser(bytes.NewReader(database)), int64(len(database))))
+	}
+}
+
+// current returns a snapshot of now: the last on the disk may be from before its receiver joined, who refuses it then.
+func (m *member) current() *raftpb.Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	term, err := m.disk.Term(m.applied)
+	must(err)
+	return &raftpb.Snapshot{Data: m.state.marshal(), Metadata: &raftpb.SnapshotMetadata{
+		Index: new(m.applied), Term: new(term), ConfState: proto.CloneOf(m.conf),
+	}}
+}
+
+// install replaces the state by a snapshot.
+func (m *member) install(s *raftpb.Snapshot, database []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.installed++
+	m.state.unmarshal(database)
+	m.applied, m.conf = s.GetMetadata().GetIndex(), s.GetMetadata().GetConfState()
+	m.setPeers()
+}
+
+// apply is called with mu held.
+func (m *member) apply(e *raftpb.Entry) {
+	m.applied = e.GetIndex()
+	switch {
+	case e.GetType() == raftpb.EntryConfChange:
+		var change raftpb.ConfChange
+		must(proto.Unmarshal(e.Data, &change))
+		m.conf = m.ApplyConfChange(&change)
+		if change.GetType() == raftpb.ConfChangeRemoveNode {
+			m.state.remove(change.GetNodeId())
+			m.gone = m.gone || change.GetNodeId() == m.id
+		}
+		m.setPeers()
+	case len(e.Data) > 0:
+		var c command
+		must(json.Unmarshal(e.Data, &c))
+		m.state.apply(c)
+		if w := m.waiters[c.id()]; w != nil {
+			close(w)
+			delete(m.waiters, c.id())
+		}
+	}
+}
+
+// setPeers tells the transport who is a member. It is called with mu held, or before anybody else knows of m.
+func (m *member) setPeers() {
+	for _, p := range m.net.Status().Peers {
+		if !slices.Contains(m.conf.GetVoters(), uint64(p.ID)) {
+			m.net.RemovePeer(p.ID)
+		}
+	}
+	for _, id := range m.conf.GetVoters() {
+		m.net.AddPeer(types.ID(id), []string{rafttest.URL(id)})
+	}
+}
+
+var errStopped = errors.New("the member stopped")
+
+// appendTo appends to a list. An error other than raft.ErrProposalDropped leaves open whether that was or will be done.
+func (m *member) appendTo(ctx context.Context, c command) error {
+	data, err := json.Marshal(c)
+	must(err)
+	w := make(chan struct{})
+	m.mu.Lock()
+	m.waiters[c.id()] = w
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.waiters, c.id())
+	}()
+	if err := m.Propose(ctx, data); err != nil || m.wrong.hastyAcks {
+		return err
+	}
+	select {
+	case <-w:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-m.ctx.Done():
+		return errStopped
+	}
+}
+
+// read returns a list as it is now, or later before it returns.
+func (m *member) read(ctx context.Context, id, list string) (string, error) {
+	c := make(chan uint64, 1)
+	m.mu.Lock()
+	if m.wrong.staleReads {
+		defer m.mu.Unlock()
+		return m.state.Lists[list], nil
+	}
+	m.reads[id] = c
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.reads, id)
+	}()
+	if err := m.ReadIndex(ctx, []byte(id)); err != nil {
+		return "", err
+	}
+	var index uint64
+	select {
+	case index = <-c:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case <-m.ctx.Done():
+		return "", errStopped
+	}
+	for {
+		m.mu.Lock()
+		applied, moved, value := m.applied, m.moved, m.state.Lists[list]
+		m.mu.Unlock()
+		if applied >= index {
+			return value, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-m.ctx.Done():
+			return "", errStopped
+		}
+	}
+}
+
+// view returns what the member has applied.
+func (m *member) view() (applied, hash uint64, voters []uint64, gone bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.applied, m.state.hash(), slices.Sorted(slices.Values(m.conf.GetVoters())), m.gone
+}
+
+// stop ends the member; end ends what it has of the network.
+func (m *member) stop(end func(*rafttest.Member)) {
+	m.cancel()
+	<-m.ended
+	end(m.net)
+	m.Stop()
+}
