@@ -19,7 +19,7 @@ COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cover fuzz bench bench-check microbench compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint cover fuzz bench bench-check microbench sim compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
