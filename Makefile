@@ -46,10 +46,10 @@ fuzz: needs-go ## run each fuzz target for FUZZTIME (20s)
 	tools/fuzz $(FUZZTIME)
 
 bench: bin/bench ## measure side by side with others: BENCH=A,D SYSTEMS=ours,upstream ROUNDS=5 PROFILES=dir
-	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -profiles '$(PROFILES)' $(if $(BENCH)$(SYSTEMS),,-out bench/results)
+	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -disk bin -profiles '$(PROFILES)' $(if $(BENCH)$(SYSTEMS),,-out bench/results)
 
 bench-check: bin/bench ## the same, and fail where this transport misses what it promises against the others
-	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -check
+	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -disk bin -check
 
 bin/bench: needs-go FORCE
 	cd bench && go build -buildvcs=false -o ../bin/bench .

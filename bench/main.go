@@ -28,12 +28,14 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	plan := runner.Plan{Timing: scenario.Default, Progress: os.Stderr}
+	plan := runner.Plan{Settings: scenario.Default, Progress: os.Stderr}
 	scenarios := flags.String("scenarios", "", "comma-separated; F means FA and FC; empty means all")
 	systems := flags.String("systems", "", "comma-separated names; empty means all")
 	flags.IntVar(&plan.Rounds, "rounds", 5, "runs of each system in each scenario")
-	flags.DurationVar(&plan.Timing.WarmUp, "warmup", plan.Timing.WarmUp, "before each measurement")
-	flags.DurationVar(&plan.Timing.Measure, "measure", plan.Timing.Measure, "how long each run is measured")
+	flags.DurationVar(&plan.Settings.WarmUp, "warmup", plan.Settings.WarmUp, "before each measurement")
+	flags.DurationVar(&plan.Settings.Measure, "measure", plan.Settings.Measure, "how long each run is measured")
+	flags.StringVar(&plan.DiskDir, "disk", os.TempDir(), "where on a disk snapshots may be")
+	flags.StringVar(&plan.MemoryDir, "memory", "/dev/shm", "where in memory they may be")
 	flags.StringVar(&plan.Profiles, "profiles", "", "folder for profiles of each run; empty means none")
 	out := flags.String("out", "", "folder for results.md, results.png and results.json; empty means none")
 	check := flags.Bool("check", false, "fail if ours misses a floor")

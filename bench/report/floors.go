@@ -40,6 +40,14 @@ var Floors = []Floor{
 	{Scenario: "G", Metric: scenario.Heap, AtMost: true, Limit: 64},
 	{Scenario: "G", Metric: scenario.IdleCPU, AtMost: true, Limit: 0.3},
 	{Scenario: "H", Metric: scenario.Rate, To: Upstream, Limit: 4.5},
+	{Scenario: "SD", Metric: scenario.FileRate, To: Upstream, Limit: 1.5},
+	{Scenario: "SD", Metric: scenario.FileRate, To: Bare, Limit: 0.95},
+	{Scenario: "SD", Metric: scenario.FileCPU, To: Upstream, AtMost: true, Limit: 0.75},
+	{Scenario: "SD", Metric: scenario.Peak, AtMost: true, Limit: 8},
+	{Scenario: "SM", Metric: scenario.FileRate, To: Upstream, Limit: 1.3},
+	{Scenario: "SM", Metric: scenario.FileRate, To: Bare, Limit: 0.95},
+	{Scenario: "SM", Metric: scenario.FileCPU, To: Upstream, AtMost: true, Limit: 0.75},
+	{Scenario: "SM", Metric: scenario.Peak, AtMost: true, Limit: 8},
 }
 
 // Check writes a table of the floors of all scenarios that were measured, and returns how many were missed. A floor

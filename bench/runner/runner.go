@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/bench/report"
@@ -27,7 +28,9 @@ type Plan struct {
 	Scenarios []scenario.Scenario
 	Systems   []system.System
 	Rounds    int
-	Timing    scenario.Timing
+	Settings  scenario.Settings
+	DiskDir   string    // on a disk; a folder is made in it for databases, and removed
+	MemoryDir string    // the same, in memory
 	Profiles  string    // folder for a CPU and an allocation profile of each run; empty: none
 	Progress  io.Writer // a line for each run
 }
@@ -36,7 +39,7 @@ type Plan struct {
 type request struct {
 	Scenario string
 	System   string
-	Timing   scenario.Timing
+	Settings scenario.Settings
 	Profile  string // path of the profiles without their ending; empty: none
 }
 
@@ -44,13 +47,19 @@ type request struct {
 // falls on all of them. The first error ends it: a run in which a message is lost has no figures.
 func Run(ctx context.Context, p Plan) ([]report.Sample, error) {
 	var samples []report.Sample
+	folders, remove, err := p.folders()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	p.Settings.Folders = folders
 	for _, sc := range p.Scenarios {
 		for round := range p.Rounds {
 			for _, sys := range p.Systems {
 				if sc.Skips(sys) {
 					continue
 				}
-				r := request{Scenario: sc.ID, System: sys.Name, Timing: p.Timing}
+				r := request{Scenario: sc.ID, System: sys.Name, Settings: p.Settings}
 				if p.Profiles != "" {
 					r.Profile = filepath.Join(p.Profiles, fmt.Sprintf("%s-%s-%d", sc.ID, sys.Name, round+1))
 				}
@@ -64,6 +73,26 @@ func Run(ctx context.Context, p Plan) ([]report.Sample, error) {
 		}
 	}
 	return samples, nil
+}
+
+// folders makes those that the scenarios need.
+func (p Plan) folders() (_ map[string]string, remove func(), err error) {
+	folders := map[string]string{}
+	remove = func() {
+		for _, dir := range folders {
+			os.RemoveAll(dir)
+		}
+	}
+	for name, parent := range map[string]string{scenario.Disk: p.DiskDir, scenario.Memory: p.MemoryDir} {
+		if !slices.ContainsFunc(p.Scenarios, func(s scenario.Scenario) bool { return s.Folder == name }) {
+			continue
+		}
+		if folders[name], err = os.MkdirTemp(parent, "rafthttp-bench"); err != nil {
+			remove()
+			return nil, nil, err
+		}
+	}
+	return folders, remove, nil
 }
 
 // ChildArgument as the first argument makes this program a child.
@@ -108,7 +137,7 @@ func Child(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	figures, err := sc.Run(sys, r.Timing)
+	figures, err := sc.Run(sys, r.Settings)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func plan(t *testing.T, systems string) runner.Plan {
 	require.NoError(t, err)
 	return runner.Plan{
 		Scenarios: scenarios, Systems: all, Rounds: 2, Progress: io.Discard,
-		Timing: scenario.Timing{WarmUp: time.Millisecond, Measure: 5 * time.Millisecond},
+		Settings: scenario.Settings{WarmUp: time.Millisecond, Measure: 5 * time.Millisecond},
 	}
 }
 

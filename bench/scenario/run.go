@@ -14,7 +14,7 @@ import (
 // run is one run of a scenario.
 type run struct {
 	Scenario
-	Timing
+	Settings
 	load    *system.Load
 	before  settled // the cluster starts
 	sink    *sink
@@ -22,9 +22,9 @@ type run struct {
 }
 
 // Run starts a cluster of sys, measures and closes it.
-func (s Scenario) Run(sys system.System, t Timing) (_ Figures, err error) {
+func (s Scenario) Run(sys system.System, t Settings) (_ Figures, err error) {
 	window := cmp.Or(s.Window, system.Window(s.Entries, s.Size, s.Peers))
-	r := &run{Scenario: s, Timing: t, load: system.NewLoad(s.Entries, s.Size, s.Peers, window), sink: newSink(s.Peers)}
+	r := &run{Scenario: s, Settings: t, load: system.NewLoad(s.Entries, s.Size, s.Peers, window), sink: newSink(s.Peers)}
 	cfg := system.Config{Peers: s.Peers, Load: r.load, Sink: r.sink}
 	if s.TLS {
 		dir, err := os.MkdirTemp("", "bench")
@@ -35,6 +35,12 @@ func (s Scenario) Run(sys system.System, t Timing) (_ Figures, err error) {
 		if cfg.TLS, err = system.NewTLS(dir); err != nil {
 			return nil, err
 		}
+	}
+	if s.Folder != "" {
+		if cfg.SnapshotDir, err = os.MkdirTemp(t.Folders[s.Folder], "saved"); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(cfg.SnapshotDir)
 	}
 	r.before = settle()
 	if r.cluster, err = sys.Start(cfg); err != nil {

@@ -13,6 +13,12 @@ import (
 // Metric names a figure of a scenario.
 type Metric string
 
+// Disk and Memory are the names of folders in Settings.
+const (
+	Disk   = "disk"
+	Memory = "memory"
+)
+
 // The figures.
 const (
 	Rate     Metric = "messages/s"
@@ -29,10 +35,15 @@ const (
 	Goroutines Metric = "goroutines a peer"
 	Heap       Metric = "heap KiB a peer"
 	IdleCPU    Metric = "CPU % of a core"
+
+	FileRate Metric = "database MB/s"
+	FileCPU  Metric = "CPU s"
+	Peak     Metric = "peak memory growth MiB"
+	Calls    Metric = "read and write calls"
 )
 
 // LessIsBetter says so; for others more is.
-func (m Metric) LessIsBetter() bool { return m != Rate && m != Data && m != Bulk }
+func (m Metric) LessIsBetter() bool { return m != Rate && m != Data && m != Bulk && m != FileRate }
 
 // Scenario is one row of the tables.
 type Scenario struct {
@@ -45,27 +56,35 @@ type Scenario struct {
 	// Window is how many may be under way to a peer; 0 means system.Window.
 	Window int
 	TLS    bool
+	Folder string // of Settings.Folders, where databases are sent from and saved to
 	run    func(*run) (Figures, error)
 }
 
 // Figures are what a run has measured.
 type Figures map[Metric]float64
 
-// Timing says how long to measure.
-type Timing struct {
+// Settings say how long to measure, and where files go.
+type Settings struct {
 	WarmUp  time.Duration
 	Measure time.Duration
 	Settle  time.Duration // after the last message, before an idle system is measured
 	Idle    time.Duration // how long it is
+
+	// Folders are where the databases of snapshots are, by the names Disk and Memory. They must exist; what is written
+	// to them is theirs to remove.
+	Folders map[string]string
+	// DatabaseBytes is how large one is.
+	DatabaseBytes int64
 }
 
 // Default is long enough for figures that repeat to a few percent on a quiet machine.
-var Default = Timing{WarmUp: 500 * time.Millisecond, Measure: 1500 * time.Millisecond, Settle: 5 * time.Second, Idle: 5 * time.Second}
+var Default = Settings{WarmUp: 500 * time.Millisecond, Measure: 1500 * time.Millisecond, Settle: 5 * time.Second, Idle: 5 * time.Second, DatabaseBytes: 1 << 30}
 
 // All are the scenarios in the order of the tables.
 func All() []Scenario {
 	small := []Metric{Rate, CPU, Allocs}
 	large := []Metric{Data, Bytes, CPU}
+	snapshots := []Metric{FileRate, FileCPU, Peak, Calls}
 	const mib = 1 << 20
 	return []Scenario{
 		{ID: "A", Title: "MsgApp, one entry of 64 B", Metrics: small, Entries: 1, Size: 64, Peers: 1, run: throughput},
@@ -78,10 +97,13 @@ func All() []Scenario {
 		{ID: "FC", Title: "C over mutual TLS 1.3", Metrics: large, Entries: 1, Size: mib, Peers: 1, TLS: true, run: throughput},
 		{ID: "G", Title: "idle, 100 peers", Metrics: []Metric{Heap, Goroutines, IdleCPU}, Entries: 1, Size: 64, Peers: 100, Window: 64, run: idle},
 		{ID: "H", Title: "A to 6 receivers", Metrics: small, Entries: 1, Size: 64, Peers: 6, run: throughput},
+		{ID: "SD", Title: "snapshot of 1 GiB, on disk", Metrics: snapshots, Entries: 1, Size: 64, Peers: 1, Window: 1, Folder: Disk, run: snapshot},
+		{ID: "SM", Title: "the same, in memory (tmpfs)", Metrics: snapshots, Entries: 1, Size: 64, Peers: 1, Window: 1, Folder: Memory, run: snapshot},
 	}
 }
 
-// Select returns the scenarios that a comma-separated list names, in the order of the tables: F stands for FA and FC.
+// Select returns the scenarios that a comma-separated list names, in the order of the tables: F stands for FA and FC,
+// S for SD and SM.
 // An empty list stands for all.
 func Select(list string) ([]Scenario, error) {
 	if list == "" {
@@ -118,4 +140,6 @@ func ByID(id string) (Scenario, error) {
 }
 
 // Skips says that the scenario makes no sense for a system.
-func (s Scenario) Skips(sys system.System) bool { return sys.NoIdle && s.ID == "G" }
+func (s Scenario) Skips(sys system.System) bool {
+	return sys.NoIdle && s.ID == "G" || !sys.Snapshots && s.Folder != ""
+}

@@ -11,7 +11,7 @@ import (
 )
 
 // tiny is enough to see that all that is sent arrives, and not enough for figures.
-var tiny = scenario.Timing{WarmUp: 5 * time.Millisecond, Measure: 20 * time.Millisecond, Idle: time.Millisecond}
+var tiny = scenario.Settings{WarmUp: 5 * time.Millisecond, Measure: 20 * time.Millisecond, Idle: time.Millisecond, DatabaseBytes: 3<<20 + 7}
 
 func TestEveryScenarioOnEverySystem(t *testing.T) {
 	for _, sc := range scenario.All() {
@@ -21,7 +21,9 @@ func TestEveryScenarioOnEverySystem(t *testing.T) {
 			}
 			t.Run(sc.ID+"/"+sys.Name, func(t *testing.T) {
 				sc.Peers, sc.Window = min(sc.Peers, 6), 8
-				figures, err := sc.Run(sys, tiny)
+				settings := tiny
+				settings.Folders = map[string]string{scenario.Disk: t.TempDir(), scenario.Memory: t.TempDir()}
+				figures, err := sc.Run(sys, settings)
 				require.NoError(t, err)
 				for _, m := range sc.Metrics {
 					require.Contains(t, figures, m)

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +34,9 @@ type transporter interface {
 // make_ is one of the two: how to listen, and how to make a transport that is not started.
 type make_ struct {
 	listen func(url.URL, *transport.TLSInfo) (net.Listener, error)
-	newFor func(m *member) transporter
+	newFor func(m *member) (transporter, error)
+	// sendSnapshot sends a MsgSnap with a database. The channel says whether it has arrived.
+	sendSnapshot func(m *member, msg *raftpb.Message, database *os.File, size int64) <-chan bool
 	// ready reports whether all streams between the member and its peers are up.
 	ready func(m *member, peers int) bool
 }
@@ -44,6 +48,7 @@ type member struct {
 	cfg  *Config
 	url  url.URL
 	tls  transport.TLSInfo
+	dir  string            // of databases
 	pong []*raftpb.Message // of a peer
 
 	server  *http.Server
@@ -59,13 +64,21 @@ func startMember(kind make_, cfg *Config, id uint64) (*member, error) {
 	if cfg.TLS != nil {
 		m.url.Scheme = "https"
 	}
+	if cfg.SnapshotDir != "" {
+		m.dir = filepath.Join(cfg.SnapshotDir, fmt.Sprint(id))
+		if err := os.Mkdir(m.dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	listener, err := kind.listen(m.url, &m.tls)
 	if err != nil {
 		return nil, err
 	}
 	m.url.Host = listener.Addr().String()
-	m.transporter = kind.newFor(m)
-	if err := m.Start(); err != nil {
+	if m.transporter, err = kind.newFor(m); err == nil {
+		err = m.Start()
+	}
+	if err != nil {
 		listener.Close()
 		return nil, err
 	}
@@ -98,6 +111,7 @@ func (m *member) Process(_ context.Context, msg *raftpb.Message) error {
 		m.Send(m.pong)
 	case raftpb.MsgHeartbeatResp:
 		m.cfg.Sink.Ponged(int(msg.GetFrom() - peerID(0)))
+	case raftpb.MsgSnap: // the database is saved; the sender will know
 	default:
 		m.cfg.Sink.Failed(fmt.Errorf("a %v has arrived", msg.GetType()))
 	}
@@ -176,6 +190,31 @@ func (c *members) connect() error {
 func (c *members) Send(from, n int) { c.all[0].Send(c.load.messages(from, n)) }
 
 func (c *members) Ping(peer int) { c.all[0].Send(c.pings[peer+1]) }
+
+const snapshotIndex = 7
+
+// SendSnapshot implements SnapshotSender.
+func (c *members) SendSnapshot(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return "", errors.Join(err, f.Close())
+	}
+	to := c.all[1]
+	msg := &raftpb.Message{
+		Type: raftpb.MsgSnap.Enum(), From: new(uint64(senderID)), To: new(to.id), Term: new(uint64(term)),
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+			Index: new(uint64(snapshotIndex)), Term: new(uint64(term)), ConfState: &raftpb.ConfState{Voters: []uint64{senderID, to.id}},
+		}},
+	}
+	if !<-c.kind.sendSnapshot(c.all[0], msg, f, info.Size()) {
+		return "", errors.New("the snapshot was not sent")
+	}
+	return filepath.Join(to.dir, fmt.Sprintf("%016x.snap.db", snapshotIndex)), nil
+}
 
 func (c *members) Close() {
 	for _, m := range c.all {

@@ -20,6 +20,8 @@ type System struct {
 	Start func(cfg Config) (Cluster, error)
 	// NoIdle says that the system has no life of its own between messages, so that measuring it idle means nothing.
 	NoIdle bool
+	// Snapshots says that its clusters are SnapshotSenders.
+	Snapshots bool
 }
 
 // All are the systems in the order of the tables.
@@ -57,6 +59,8 @@ type Config struct {
 	Load  *Load // what Send sends
 	TLS   *TLS  // mutual TLS 1.3 between all members; nil: none
 	Sink  Sink
+	// SnapshotDir is where peers save databases, each in a folder of its own; empty: they are sent none.
+	SnapshotDir string
 }
 
 // Sink learns what arrives. Its methods are called on the goroutines of the system, concurrently for different peers.
@@ -79,6 +83,13 @@ type Cluster interface {
 	Ping(peer int)
 	// Close ends the cluster and all its goroutines.
 	Close()
+}
+
+// SnapshotSender is a Cluster that sends databases.
+type SnapshotSender interface {
+	// SendSnapshot sends a file to peer 0, which saves it durably. It returns the path there when the sender knows that
+	// it has arrived.
+	SendSnapshot(path string) (saved string, err error)
 }
 
 // Ids of members, in messages and URLs.

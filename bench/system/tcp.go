@@ -15,7 +15,7 @@ import (
 
 // tcp is the floor below all others: the bytes of the msgapp v2 stream, encoded beforehand, written from and read into
 // buffers that are used again. Nothing is decoded and nothing is kept.
-var tcp = System{Name: "tcp", Title: "bare TCP", Start: startTCP, NoIdle: true}
+var tcp = System{Name: "tcp", Title: "bare TCP", Start: startTCP, NoIdle: true, Snapshots: true}
 
 const (
 	tcpBuffer    = 256 << 10
