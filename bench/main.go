@@ -34,6 +34,7 @@ func run(args []string) error {
 	flags.IntVar(&plan.Rounds, "rounds", 5, "runs of each system in each scenario")
 	flags.DurationVar(&plan.Settings.WarmUp, "warmup", plan.Settings.WarmUp, "before each measurement")
 	flags.DurationVar(&plan.Settings.Measure, "measure", plan.Settings.Measure, "how long each run is measured")
+	heap := flags.Int("heap", plan.Settings.Heap>>20, "MiB that each process holds besides what is measured")
 	flags.StringVar(&plan.DiskDir, "disk", os.TempDir(), "where on a disk snapshots may be")
 	flags.StringVar(&plan.MemoryDir, "memory", "/dev/shm", "where in memory they may be")
 	flags.StringVar(&plan.Profiles, "profiles", "", "folder for profiles of each run; empty means none")
@@ -43,6 +44,7 @@ func run(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	plan.Settings.Heap = *heap << 20
 	var err error
 	if plan.Scenarios, err = scenario.Select(*scenarios); err != nil {
 		return err

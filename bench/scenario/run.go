@@ -42,6 +42,8 @@ func (s Scenario) Run(sys system.System, t Settings) (_ Figures, err error) {
 		}
 		defer os.RemoveAll(cfg.SnapshotDir)
 	}
+	other := make([]byte, t.Heap)
+	defer runtime.KeepAlive(other)
 	r.before = settle()
 	if r.cluster, err = sys.Start(cfg); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
