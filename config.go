@@ -23,6 +23,7 @@ const (
 const (
 	defaultDialTimeout           = 5 * time.Second
 	defaultDialRetryFrequency    = rate.Limit(10)
+	defaultTLSRecheck            = 10 * time.Second
 	defaultQueueMessages         = 4096
 	defaultQueueBytes            = 64 << 20
 	defaultMaxMessageBytes       = 512 << 20
@@ -57,7 +58,9 @@ type settings struct {
 	observer      Observer
 	verifyPeer    func(types.ID, *tls.ConnectionState) error
 	allRefused    *identityCounters
-	clientTLS     *tls.Config
+	clientTLS     *tls.Config // but for the authorities, which are those of files
+	files         *tlsFiles
+	tlsRecheck    time.Duration
 	dial          dialFunc
 
 	dialTimeout, readTimeout, writeTimeout time.Duration
@@ -100,6 +103,7 @@ func (t *Transport) settings() (*settings, error) {
 		dialTimeout:           orDefault(t.DialTimeout, defaultDialTimeout),
 		readTimeout:           orDefault(t.ReadTimeout, DefaultConnReadTimeout),
 		writeTimeout:          orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
+		tlsRecheck:            orDefault(t.TLSRecheck, defaultTLSRecheck),
 		snapshotRate:          orDefault(t.SnapshotRateLimit, rate.Inf),
 		maxSnapshots:          orDefault(t.MaxSnapshots, defaultMaxSnapshots),
 		snapshotAnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),
@@ -135,10 +139,12 @@ func (t *Transport) settings() (*settings, error) {
 		return nil, &ConfigError{"MinClusterVersion", s.minClusterVersionText,
 			"at most ServerVersion, which is " + s.serverVersionText}
 	}
-	if s.clientTLS, err = t.TLSInfo.ClientConfig(); err != nil {
+	if s.files, err = newTLSFiles(&t.TLSInfo, s.log); err == nil {
+		s.clientTLS, err = s.files.client(t.TLSInfo)
+	}
+	if err != nil {
 		return nil, &ConfigError{"TLSInfo", t.TLSInfo, "readable files: " + err.Error()}
 	}
-	t.TLSInfo.ConfigureCRLVerification(s.clientTLS)
 	if s.dial, err = t.dialFunc(s.dialTimeout); err != nil {
 		return nil, &ConfigError{"TLSInfo.LocalAddr", t.TLSInfo.LocalAddr, "an IP address: " + err.Error()}
 	}
@@ -185,6 +191,7 @@ func (t *Transport) validate() error {
 		{"DialRetryFrequency", t.DialRetryFrequency, !(t.DialRetryFrequency >= 0)},
 		{"ReadTimeout", t.ReadTimeout, t.ReadTimeout < 0},
 		{"WriteTimeout", t.WriteTimeout, t.WriteTimeout < 0},
+		{"TLSRecheck", t.TLSRecheck, t.TLSRecheck < 0},
 		{"SendQueueMessages", t.SendQueueMessages, t.SendQueueMessages < 0},
 		{"SendQueueBytes", t.SendQueueBytes, t.SendQueueBytes < 0},
 		{"ReceiveQueueMessages", t.ReceiveQueueMessages, t.ReceiveQueueMessages < 0},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,17 +35,20 @@ const socketHost = ".unix-socket"
 // Close its idle connections with (*http.Client).CloseIdleConnections when it
 // is no longer used.
 func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http.RoundTripper, error) {
-	cfg, err := tlsInfo.ClientConfig()
+	files, err := newTLSFiles(&tlsInfo, tlsInfo.Logger)
 	if err != nil {
 		return nil, err
 	}
-	tlsInfo.ConfigureCRLVerification(cfg)
+	cfg, err := files.client(tlsInfo)
+	if err != nil {
+		return nil, err
+	}
 	timeout := orDefault(dialTimeout, defaultDialTimeout)
 	d, err := newNetDialer(tlsInfo.LocalAddr, timeout)
 	if err != nil {
 		return nil, err
 	}
-	dialer := &dialer{dial: d.DialContext, tls: cfg, timeout: timeout}
+	dialer := &dialer{dial: d.DialContext, tls: cfg, files: files, timeout: timeout}
 	return schemes{dialer.newHTTPTransport(DefaultConnReadTimeout / 2)}, nil
 }
 
@@ -69,11 +73,15 @@ func (s schemes) RoundTrip(r *http.Request) (*http.Response, error) {
 // says so, and verified.
 type dialer struct {
 	dial    dialFunc
-	tls     *tls.Config
+	tls     *tls.Config // but for the authorities
+	files   *tlsFiles
 	timeout time.Duration // for dialling and the TLS handshake together
 	peer    types.ID
 	verify  func(types.ID, *tls.ConnectionState) error // may be nil
 	refused func(addr string, cause error) error       // counts what verify refused; nil with verify
+
+	mu    sync.Mutex
+	conns map[*dialedConn]struct{} // those that are up, and checked again
 
 	certExpires atomic.Pointer[time.Time] // of the certificate that the peer showed last
 }
@@ -104,7 +112,7 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 		conn.Close()
 		return nil, d.refused(addr, err)
 	}
-	return conn, nil
+	return d.keep(conn, nil, 0), nil
 }
 
 func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -114,9 +122,10 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	cfg := d.tls
+	generation := d.files.generation()
+	cfg := d.tls.Clone()
+	cfg.RootCAs = d.files.authorities()
 	if cfg.ServerName == "" {
-		cfg = cfg.Clone()
 		cfg.ServerName = serverName(network, addr)
 	}
 	tc := tls.Client(conn, cfg)
@@ -134,7 +143,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 			return nil, d.refused(addr, err)
 		}
 	}
-	return tc, nil
+	return d.keep(tc, &state, generation), nil
 }
 
 // newHTTPTransport returns a pool of HTTP/1.1 connections to the peer.

@@ -180,6 +180,10 @@
 //     dropped, as is one that becomes a peer; those learned from headers never
 //     displace those of AddRemote. A header may name 32 URLs.
 //   - UpdatePeer moves live streams too, not only those dialled later.
+//   - Authorities and revocation list are read again when they change, not only
+//     certificates, and connections that are up are held to them: see TLSRecheck.
+//   - A stream that is replaced by a newer one of the same peer is closed between
+//     two messages, if that takes no longer than half a second.
 //   - VerifyPeer can bind certificates to member ids; package peerid has ready
 //     ones. A stream that fails it is answered 403, a post or a snapshot 401: to
 //     these, 403 would say that the sender was removed, and it would stop. With

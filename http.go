@@ -291,6 +291,9 @@ func (q *request) serveStream() error {
 		return err
 	}
 	p.sawVersion(q.r.Header)
+	if err := q.stands(); err != nil {
+		return err
+	}
 	p.learnExtensions(q.r.Header)
 	if c, raw, err := q.hijack(kind); err == nil {
 		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {

@@ -104,9 +104,13 @@ func (q *request) verify() error {
 	return nil
 }
 
-// admitted holds a message of a request to its requester. A requester that
+// admitted holds a message of a request to its requester, once it was read: that
+// may have taken a while. A requester that
 // states no id, which VerifyPeer let through, is who the message says.
 func (q *request) admitted(m *raftpb.Message) error {
+	if err := q.stands(); err != nil {
+		return err
+	}
 	from := q.from
 	if from == 0 && q.verifyPeer != nil {
 		from = types.ID(m.GetFrom())

@@ -49,7 +49,7 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 		reports: &reports{raft: s.raft, id: uint64(id)},
 	}
 	l.dialer = &dialer{
-		dial: s.dial, tls: s.clientTLS, timeout: s.dialTimeout,
+		dial: s.dial, tls: s.clientTLS, files: s.files, timeout: s.dialTimeout,
 		peer: id, verify: s.verifyPeer, refused: l.refusedDial,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())

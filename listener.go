@@ -26,7 +26,8 @@ const acceptPause = 50 * time.Millisecond
 // unixs tlsInfo must name a certificate, and a client is held to it as etcd
 // does: certificate authority, revocation list, allowed names, and unless
 // SkipClientSANVerify is set, a certificate with addresses or names must fit
-// the client's address.
+// the client's address. The files are read again for every handshake, as those of
+// Transport.TLSInfo are.
 //
 // A connection on which one read or one write takes longer than 5 s
 // (DefaultConnReadTimeout, DefaultConnWriteTimeout) is cut, so that a silent or
@@ -183,20 +184,27 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	if info == nil || info.Empty() {
 		return nil, errors.New("TLSInfo must name CertFile and KeyFile")
 	}
-	cfg, err := info.ServerConfig()
+	files, err := newTLSFiles(info, info.Logger)
 	if err != nil {
 		return nil, err
 	}
-	info.ConfigureCRLVerification(cfg)
+	cfg, err := files.server(*info)
+	if err != nil {
+		return nil, err
+	}
 	cfg.NextProtos = append(cfg.NextProtos, "http/1.1")
 	tl := &tlsListener{
 		Listener: l, config: cfg, onFailure: info.HandshakeFailure,
 		conns: make(chan net.Conn), failed: make(chan struct{}),
 	}
-	if !info.SkipClientSANVerify {
-		cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			return withSANCheck(hello.Context(), cfg, hello.Conn.RemoteAddr()), nil
+	checkSANs := !info.SkipClientSANVerify
+	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		now := cfg.Clone()
+		now.ClientCAs = files.authorities()
+		if checkSANs {
+			addSANCheck(hello.Context(), now, hello.Conn.RemoteAddr())
 		}
+		return now, nil
 	}
 	tl.ctx, tl.cancel = context.WithCancel(context.Background())
 	tl.wg.Go(tl.acceptLoop)
@@ -280,10 +288,8 @@ func (l *tlsListener) Close() error {
 	return err
 }
 
-// withSANCheck returns cfg with a check that the client's certificate fits its
-// address.
-func withSANCheck(ctx context.Context, cfg *tls.Config, remote net.Addr) *tls.Config {
-	cfg = cfg.Clone()
+// addSANCheck adds to cfg a check that the client's certificate fits its address.
+func addSANCheck(ctx context.Context, cfg *tls.Config, remote net.Addr) {
 	before := cfg.VerifyConnection
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {
 		if before != nil {
@@ -296,7 +302,6 @@ func withSANCheck(ctx context.Context, cfg *tls.Config, remote net.Addr) *tls.Co
 		}
 		return checkSAN(ctx, state.PeerCertificates[0], remote)
 	}
-	return cfg
 }
 
 // checkSAN checks that a certificate that names addresses or hosts names the

@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -86,10 +87,10 @@ func (r *streamReader) status() StreamStatus {
 }
 
 // opened notes that a stream of the peer is up.
-func (r *streamReader) opened() {
+func (r *streamReader) opened(c net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.since = time.Now()
+	r.conn, r.since = c, time.Now()
 	r.connects++
 }
 
@@ -97,7 +98,7 @@ func (r *streamReader) opened() {
 func (r *streamReader) closed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.since = time.Time{}
+	r.conn, r.since = nil, time.Time{}
 }
 
 // sawVersion keeps what a message of the peer states as its version, which was

@@ -179,12 +179,15 @@ func (e *engine) heartbeat() {
 }
 
 // keep is the one goroutine of a Transport that does what is due regularly:
-// link heartbeats, giving back idle memory, probes, and dropping unused remotes.
+// link heartbeats, giving back idle memory, probes, dropping unused remotes, and
+// checking certificates again.
 func (e *engine) keep() {
 	beat := time.NewTicker(e.heartbeatInterval())
 	defer beat.Stop()
 	probe := time.NewTicker(e.probeInterval())
 	defer probe.Stop()
+	check := time.NewTicker(e.tlsRecheck)
+	defer check.Stop()
 	for {
 		select {
 		case <-beat.C:
@@ -201,6 +204,8 @@ func (e *engine) keep() {
 					p.probe.end()
 				}
 			}
+		case <-check.C:
+			e.startRecheck()
 		case <-e.ctx.Done():
 			return
 		}

@@ -141,6 +141,16 @@ func (rs *remotes) close(cause error) (all []*remote) {
 	return all
 }
 
+// links returns those of all remotes.
+func (rs *remotes) links() (all []*link) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.byID {
+		all = append(all, r.link)
+	}
+	return all
+}
+
 // ids returns the members that are remotes, sorted.
 func (rs *remotes) ids() []types.ID {
 	rs.mu.Lock()

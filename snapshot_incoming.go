@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"crypto/tls"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +14,10 @@ import (
 // incomingSnapshot is one transfer to us.
 type incomingSnapshot struct {
 	progress
-	interrupt func() // ends it as if its connection broke
-	done      chan struct{}
+	tls  *tls.ConnectionState // that it comes over; nil: not encrypted
+	done chan struct{}
+
+	interrupt func() // ends it as if its connection broke; nil until it can be called; guarded as key is
 
 	key snap.Transfer // guarded by the mutex of incomingSnapshots; the zero Transfer where it cannot be resumed
 }
@@ -37,7 +40,7 @@ type incomingSnapshots struct {
 }
 
 func (s *incomingSnapshots) begin(q *request) (*incomingSnapshot, bool) {
-	t := &incomingSnapshot{done: make(chan struct{})}
+	t := &incomingSnapshot{tls: q.r.TLS, done: make(chan struct{})}
 	t.peer, t.incoming, t.observe, t.every = q.from, true, q.observer.SnapshotProgress, q.readTimeout/stallTicks
 	t.begin(time.Now(), -1)
 	s.mu.Lock()
@@ -47,6 +50,13 @@ func (s *incomingSnapshots) begin(q *request) (*incomingSnapshot, bool) {
 	}
 	s.all[t] = struct{}{}
 	return t, true
+}
+
+// interruptible says how t is interrupted.
+func (s *incomingSnapshots) interruptible(t *incomingSnapshot, interrupt func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.interrupt = interrupt
 }
 
 // name says what t brings. It reports false if another transfer brings the same.

@@ -34,7 +34,7 @@ func (q *request) serveSnapshot() error {
 	defer q.receiving.end(t)
 	body := q.body()
 	defer body.release()
-	t.interrupt = body.cut
+	q.receiving.interruptible(t, body.cut)
 	src := wire.NewReader(body)
 	m, err := wire.NewMessageDecoder(src, q.snapshotHeadLimits).Decode()
 	if err != nil {
@@ -88,6 +88,9 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *datab
 		return err
 	}
 	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.started)))
+	if err := q.stands(); err != nil {
+		return err
+	}
 	// A database that is saved is of use even if the sender has gone meanwhile:
 	// the request's context does not matter any more, the transport's does.
 	ctx, cancel := context.WithTimeoutCause(q.ctx, q.snapshotAnswerTimeout, ErrStalled)

@@ -64,6 +64,9 @@ type outgoingConn struct {
 	flush func() error // after each write; nil: nothing to flush
 	end   func()       // closes the connection
 
+	state    *tls.ConnectionState // nil: not encrypted; does not change
+	outdated bool                 // the client is expected to come anew; owned by recheck
+
 	once  sync.Once
 	gone  chan struct{} // closed by close
 	using chan struct{} // has a value while a write is under way; not a mutex, which stops time in a synctest bubble
@@ -203,8 +206,9 @@ type streamWriter struct {
 	since    time.Time // when conn was attached; guarded by mu, as is connects
 	connects uint64
 
-	batch wire.Batch // owned by the one worker of the lane
-	begun time.Time  // when it began to encode batch; owned by the worker
+	last  *outgoingConn // what was written to last; owned by the one worker of the lane
+	batch wire.Batch    // the same
+	begun time.Time     // when it began to encode batch; owned by the worker
 }
 
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
@@ -234,12 +238,36 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 		if logged {
 			w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		}
-		old.close()
+		w.retire(old)
 		w.reports.lost() // what the peer did not read of it
 	} else if logged {
 		w.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}
 	return true
+}
+
+// handoverGrace is how long a connection that a newer one replaced has to end
+// the batch that is being written to it.
+const handoverGrace = 500 * time.Millisecond
+
+// retire has a connection that was replaced closed between two batches: a peer
+// that is alive reads it to its end, and goes on with the newer one. One that is
+// stuck is closed after a moment.
+func (w *streamWriter) retire(old *outgoingConn) {
+	grace := time.NewTimer(handoverGrace)
+	wait := func() {
+		defer grace.Stop()
+		select {
+		case <-old.gone:
+		case <-grace.C:
+		case <-w.ctx.Done():
+		}
+		old.close()
+	}
+	if !w.spawn(wait) {
+		grace.Stop()
+		old.close()
+	}
 }
 
 // detach ends c, if it still is the connection of the writer: what the lane
@@ -323,6 +351,10 @@ func (w *streamWriter) work() {
 // worker calls it.
 func (w *streamWriter) round(items []item) {
 	c := w.current()
+	if w.last != c && w.last != nil {
+		w.last.close() // it was replaced, and has had its last batch
+	}
+	w.last = c
 	if c == nil {
 		w.lose(w.lane, items, errPeerGone)
 	} else if err := w.send(c, items); err != nil {

@@ -1,15 +1,12 @@
 package rafthttp
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -22,10 +19,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// chunkBuffer is the read buffer below a chunked body, which a member that
-// cannot hijack sends: its chunks are as small as its writes.
-const chunkBuffer = 32 << 10
-
 // streamReader dials the peer for one kind of stream, reads it, and dials again
 // when it ends, for as long as the peer lives. Its one goroutine is run's.
 type streamReader struct {
@@ -35,8 +28,11 @@ type streamReader struct {
 	refuse  func(m *raftpb.Message, cause error)
 	redial  chan struct{} // has a value when the URLs changed
 
-	mu     sync.Mutex
-	cancel context.CancelCauseFunc // of the attempt or stream under way
+	mu      sync.Mutex
+	target  context.Context         // ends when the URLs change
+	cancel  context.CancelCauseFunc // of target
+	conn    net.Conn                // that is read; nil while down
+	renewal *renewal                // what will continue the stream; nil: nothing
 
 	since                  time.Time // when the stream began; zero while down; guarded by mu, as is the next
 	connects, dialFailures uint64
@@ -57,12 +53,7 @@ func newStreamReader(p *peer, kind streamKind) *streamReader {
 func (r *streamReader) run() {
 	delay := r.redialInterval
 	for r.ctx.Err() == nil {
-		ctx, cancel := context.WithCancelCause(r.ctx)
-		r.mu.Lock()
-		r.cancel = cancel
-		r.mu.Unlock()
-		delivered, err := r.attempt(ctx)
-		cancel(nil)
+		delivered, err := r.attempt(r.untilMoved())
 		if delivered {
 			delay = r.redialInterval
 		}
@@ -94,6 +85,16 @@ func (r *streamReader) pause(d time.Duration) bool {
 	}
 }
 
+// untilMoved returns a context that ends when the URLs change, or with the peer.
+func (r *streamReader) untilMoved() context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.target == nil || r.target.Err() != nil {
+		r.target, r.cancel = context.WithCancelCause(r.ctx)
+	}
+	return r.target
+}
+
 // update ends the stream or the attempt under way and dials at once.
 func (r *streamReader) update() {
 	select {
@@ -107,39 +108,57 @@ func (r *streamReader) update() {
 	}
 }
 
-// attempt dials and reads one stream to its end, and reports whether anything
-// came: a peer that accepts streams and drops them is as good as down.
+// attempt dials and reads one stream to its end, with those that continue it, and
+// reports whether anything came: a peer that accepts streams and drops them is as
+// good as down.
 func (r *streamReader) attempt(ctx context.Context) (delivered bool, err error) {
-	u := r.urls.pick()
-	s, err := r.open(ctx, u)
+	s, err := r.open(ctx)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
 			return false, errUpdated // which says nothing about the URL
 		}
-		r.urls.unreachable(u)
-		err = fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), causeOf(ctx, err))
 		r.failed(err)
 		return false, err
 	}
-	if r.failing = false; r.lines.Allow() {
-		r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", u.String()))
-	}
-	r.opened()
+	r.failing = false
 	r.activity.streamUp()
-	delivered, err = r.read(s)
-	r.closed()
-	err = causeOf(ctx, err)
-	s.conn.Close()
-	s.stop()
-	if !errors.Is(err, errUpdated) {
-		r.urls.unreachable(u)
+	for {
+		var some bool
+		some, err = r.follow(ctx, s)
+		delivered = delivered || some
+		if next := r.continuation(); next != nil {
+			s = next
+			continue
+		}
+		if !errors.Is(err, errUpdated) {
+			r.urls.unreachable(s.url)
+		}
+		break
 	}
-	err = fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), err)
 	r.activity.streamDown(err)
 	if r.ctx.Err() == nil && r.lines.Allow() {
 		r.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 	return delivered, err
+}
+
+// follow reads one connection to its end.
+func (r *streamReader) follow(ctx context.Context, s *incoming) (delivered bool, err error) {
+	if r.lines.Allow() {
+		r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
+	}
+	r.opened(s.conn)
+	delivered, err = r.read(s)
+	r.closed()
+	err = causeOf(ctx, err)
+	s.conn.Close()
+	s.stop()
+	return delivered, r.about(s.url, err)
+}
+
+// about says which stream an error is of.
+func (r *streamReader) about(u url.URL, err error) error {
+	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), err)
 }
 
 // failed notes a dial that failed, with one line for the first of a row.
@@ -167,112 +186,6 @@ func causeOf(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrStalled, err)
 	}
 	return err
-}
-
-// incoming is a stream of the peer, to be read.
-type incoming struct {
-	conn net.Conn
-	body io.Reader
-	stop func() bool // ends the closing of conn with the context
-}
-
-// open dials u and asks for the stream (protocol: endpoints; request headers).
-func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
-	conn, err := r.dialer.connect(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	body, err := r.handshake(conn, u)
-	if err != nil {
-		stop()
-		conn.Close()
-		return nil, err
-	}
-	return &incoming{conn: conn, body: body, stop: stop}, nil
-}
-
-// handshake sends the request and reads the head of the answer.
-func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
-	if err := conn.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
-		return nil, err
-	}
-	target, err := requestURL(u, RaftStreamPrefix+"/"+r.kind.endpoint()+"/"+r.id.String())
-	if err != nil {
-		return nil, err
-	}
-	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.requestHeader()}
-	req.Header.Set(headerRaftTo, r.peer.String())
-	r.stateExtensions(req.Header)
-	if err := req.Write(conn); err != nil {
-		return nil, err
-	}
-	head := &io.LimitedReader{R: conn, N: maxAnswerBytes}
-	br := bufio.NewReader(head)
-	resp, err := http.ReadResponse(br, req)
-	if err != nil {
-		if head.N <= 0 {
-			return nil, fmt.Errorf("head of the answer is over %d bytes", maxAnswerBytes)
-		}
-		return nil, err
-	}
-	if err := checkStreamAnswer(resp); err != nil {
-		return nil, err
-	}
-	r.sawVersion(resp.Header)
-	r.learnExtensions(resp.Header)
-	return streamBody(resp, br, conn)
-}
-
-// checkStreamAnswer returns what is wrong with the head of an answer. That we
-// were removed is believed only of a server that states its version, as stock
-// does: it is not for any web server to say.
-func checkStreamAnswer(resp *http.Response) error {
-	err := answerError(resp, http.StatusOK)
-	if err != nil && !errors.Is(err, ErrMemberRemoved) {
-		return err
-	}
-	v, verr := headerVersionOf(resp.Header, headerVersion)
-	if verr != nil {
-		return verr
-	}
-	if v.less(oldestStreamServer) {
-		return fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
-	}
-	return err
-}
-
-// streamBody returns the body of the answer without net/http's buffer where it
-// is plain. What is in br already comes first.
-func streamBody(resp *http.Response, br *bufio.Reader, conn net.Conn) (io.Reader, error) {
-	rest, err := br.Peek(br.Buffered())
-	if err != nil {
-		return nil, err
-	}
-	raw := io.MultiReader(&sliceReader{rest}, conn)
-	switch {
-	case len(resp.TransferEncoding) > 0:
-		return httputil.NewChunkedReader(bufio.NewReaderSize(raw, chunkBuffer)), nil
-	case resp.ContentLength >= 0:
-		return io.LimitReader(raw, resp.ContentLength), nil
-	case len(rest) == 0:
-		return conn, nil
-	default:
-		return raw, nil
-	}
-}
-
-// sliceReader reads a slice once and then lets go of it.
-type sliceReader struct{ p []byte }
-
-func (s *sliceReader) Read(p []byte) (int, error) {
-	if len(s.p) == 0 {
-		s.p = nil
-		return 0, io.EOF
-	}
-	n := copy(p, s.p)
-	s.p = s.p[n:]
-	return n, nil
 }
 
 // read delivers what the stream brings until it ends, and reports whether

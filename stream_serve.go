@@ -49,7 +49,9 @@ func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 		raw.Close()
 		return nil, nil, err
 	}
-	return newHijackedConn(kind, raw), raw, nil
+	c := newHijackedConn(kind, raw)
+	c.state = q.r.TLS
+	return c, raw, nil
 }
 
 func (q *request) writeStreamHead(c net.Conn) error {
@@ -108,6 +110,7 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 		return http.ErrAbortHandler
 	}
 	c := newResponseConn(kind, q.w)
+	c.state = q.r.TLS
 	w := p.writers[kind]
 	p.attachOutgoingConn(c)
 	defer func() {

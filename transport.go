@@ -115,9 +115,18 @@ type Transport struct {
 	// Observer has hooks into the transport; nil means none.
 	Observer *Observer
 
-	// TLSInfo is used to dial https and unixs URLs. Certificates are read again
-	// for every handshake.
+	// TLSInfo is used to dial https and unixs URLs. Its files (certificates, keys,
+	// authorities, revocation list) are read again for every handshake. While one
+	// cannot be used, the last good one is, but for the revocation list, without
+	// which there is no handshake.
 	TLSInfo transport.TLSInfo
+	// TLSRecheck is how often connections that are up are held to the files of
+	// TLSInfo, and to VerifyPeer, as these are then; 0 means 10 s. Whoever is
+	// revoked, or refused by VerifyPeer, is cut at once. After a change of our own
+	// certificate, and before the end of another member's, streams are continued on
+	// new connections without a loss. Whoever has not come with another certificate
+	// one interval after its authority went, or its certificate ended, is cut.
+	TLSRecheck time.Duration
 	// VerifyPeer, if not nil, decides whether a connection belongs to the member
 	// with this id: when dialling it, and for each of its requests. The state is
 	// nil where the connection is not encrypted, and the id is 0 where the
@@ -196,6 +205,7 @@ type engine struct {
 	receiving *incomingSnapshots
 	refusals  refusals
 	beating   atomic.Bool // a goroutine writes heartbeats
+	checking  atomic.Bool // a recheck is under way
 
 	mu      sync.Mutex
 	stopped bool

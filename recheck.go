@@ -1,0 +1,195 @@
+package rafthttp
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.uber.org/zap"
+)
+
+// recheck reads the files of TLSInfo again and holds all that is connected to
+// them and to VerifyPeer. Whoever is revoked is cut at once. A connection that
+// only could not be made again as it is, since we or the other end have another
+// certificate now, is replaced by a new one, and cut if it is still there at the
+// next time.
+func (e *engine) recheck() {
+	e.files.reload()
+	for _, p := range e.peerMap() {
+		p.recheckConns()
+		for _, r := range p.readers {
+			if r.isOutdated() {
+				r.renew()
+			}
+		}
+		for _, w := range p.writers {
+			w.recheck()
+		}
+	}
+	for _, l := range e.remotes.links() {
+		l.recheckConns()
+	}
+	e.receiving.recheck(e.settings)
+}
+
+// startRecheck runs recheck, which reads files, on a goroutine of its own, unless
+// nothing is encrypted or verified.
+func (e *engine) startRecheck() {
+	if e.verifyPeer == nil && e.files.caFile == "" && e.files.crlFile == "" && e.files.shown == nil {
+		return
+	}
+	if !e.checking.CompareAndSwap(false, true) {
+		return
+	}
+	if !e.spawn(func() { defer e.checking.Store(false); e.recheck() }) {
+		e.checking.Store(false)
+	}
+}
+
+// judge says how a connection with a member stands.
+func (s *settings) judge(id types.ID, state *tls.ConnectionState) (standing, error) {
+	st, err := s.files.judge(state, 2*s.tlsRecheck)
+	if st < revoked && s.verifyPeer != nil {
+		if err := s.verifyPeer(id, state); err != nil {
+			return revoked, err
+		}
+	}
+	return st, err
+}
+
+// stands returns why a request is no longer one of its member.
+func (q *request) stands() error {
+	if st, err := q.files.judge(q.r.TLS, 0); st >= outdated {
+		q.w.Header().Set("Connection", "close")
+		return q.refuseIdentity(err)
+	}
+	return nil
+}
+
+// dialedConn is a connection to a member, made by us, that is checked again while
+// it is up. Its owner closes it.
+type dialedConn struct {
+	net.Conn
+	state      *tls.ConnectionState // nil: not encrypted
+	generation uint64               // of the certificate that we showed, or of one before
+	dialer     *dialer
+
+	outdated atomic.Bool
+	cause    atomic.Pointer[error] // why it was cut
+}
+
+// keep has a connection checked again, until it is closed.
+func (d *dialer) keep(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
+	dc := &dialedConn{Conn: c, state: state, generation: generation, dialer: d}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conns == nil {
+		d.conns = map[*dialedConn]struct{}{}
+	}
+	d.conns[dc] = struct{}{}
+	return dc
+}
+
+// Close implements net.Conn.
+func (c *dialedConn) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.conns, c)
+	c.dialer.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// Read implements net.Conn.
+func (c *dialedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.because(err)
+}
+
+// Write implements net.Conn.
+func (c *dialedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.because(err)
+}
+
+func (c *dialedConn) because(err error) error {
+	if err != nil {
+		if cause := c.cause.Load(); cause != nil {
+			return *cause
+		}
+	}
+	return err
+}
+
+// cut ends the connection for whoever uses it.
+func (c *dialedConn) cut(cause error) {
+	c.cause.CompareAndSwap(nil, &cause)
+	if tc, ok := c.Conn.(*tls.Conn); ok {
+		tc.NetConn().Close() // without the farewell of TLS, which may wait
+		return
+	}
+	c.Conn.Close()
+}
+
+// recheckConns checks the connections that were dialled to the member.
+func (l *link) recheckConns() {
+	d := l.dialer
+	d.mu.Lock()
+	all := make([]*dialedConn, 0, len(d.conns))
+	for c := range d.conns {
+		all = append(all, c)
+	}
+	d.mu.Unlock()
+	idle := false // ones are of no use
+	for _, c := range all {
+		st, err := l.judge(l.peer, c.state)
+		switch {
+		case st == revoked, st == outdated && c.outdated.Load():
+			l.cutting("to", err)
+			c.cut(l.refusedDial(c.RemoteAddr().String(), err))
+		case st != good || (c.state != nil && c.generation != l.files.generation()):
+			c.outdated.Store(true)
+			idle = true
+		}
+	}
+	if idle {
+		l.posts.CloseIdleConnections()
+	}
+}
+
+func (l *link) cutting(direction string, cause error) {
+	if l.refusedLog.due(time.Now()) {
+		l.log.Warn("cut a connection with the peer, which is no longer accepted", zap.String("direction", direction), zap.Error(cause))
+	}
+}
+
+// recheck checks the connection that the peer dialled.
+func (w *streamWriter) recheck() {
+	c := w.current()
+	if c == nil {
+		return
+	}
+	st, err := w.judge(w.peer, c.state)
+	switch {
+	case st == revoked, st == outdated && c.outdated:
+		w.cutting("from", err)
+		w.allRefused.requests.Add(1)
+		w.refused.requests.Add(1)
+		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))
+	case st == outdated:
+		c.outdated = true // the peer is to dial again
+	}
+}
+
+// recheck interrupts incoming snapshots of members that are not accepted any
+// more.
+func (s *incomingSnapshots) recheck(by *settings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.all {
+		if st, _ := by.judge(t.peer, t.tls); st >= outdated && t.interrupt != nil {
+			t.interrupt()
+		}
+	}
+}

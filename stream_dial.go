@@ -1,0 +1,196 @@
+package rafthttp
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// chunkBuffer is the read buffer below a chunked body, which a member that
+// cannot hijack sends: its chunks are as small as its writes.
+const chunkBuffer = 32 << 10
+
+// incoming is a stream of the peer, to be read.
+type incoming struct {
+	url  url.URL
+	conn net.Conn
+	body io.Reader
+	stop func() bool // ends the closing of conn with the context
+}
+
+// open dials the peer and asks for the stream (protocol: endpoints; request
+// headers). The stream is closed when ctx ends.
+func (r *streamReader) open(ctx context.Context) (*incoming, error) {
+	u := r.urls.pick()
+	s, err := r.openAt(ctx, u)
+	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {
+		r.urls.unreachable(u)
+		err = r.about(u, causeOf(ctx, err))
+	}
+	return s, err
+}
+
+func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
+	conn, err := r.dialer.connect(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	body, err := r.handshake(conn, u)
+	if err != nil {
+		stop()
+		conn.Close()
+		return nil, err
+	}
+	return &incoming{url: u, conn: conn, body: body, stop: stop}, nil
+}
+
+// renewal is a connection that will continue a stream: the peer ends the one
+// that it wrote before between two messages, when it is asked for another.
+type renewal struct {
+	done chan struct{} // closed when s is set
+	s    *incoming     // nil: it failed
+}
+
+// isOutdated reports whether the connection that is read should be another one.
+func (r *streamReader) isOutdated() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.conn.(*dialedConn)
+	return ok && c.outdated.Load()
+}
+
+// renew has the stream continued on a new connection: nothing is lost, and the
+// order is kept. If that fails the old one goes on.
+func (r *streamReader) renew() {
+	ctx := r.untilMoved()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil || r.renewal != nil {
+		return
+	}
+	n := &renewal{done: make(chan struct{})}
+	open := func() {
+		s, err := r.open(ctx)
+		if err != nil && r.ctx.Err() == nil && r.lines.Allow() {
+			r.log.Warn("failed to renew a stream of the peer; reading on as it is", zap.Stringer("stream", r.kind), zap.Error(err))
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n.s = s; s == nil {
+			r.renewal = nil
+		}
+		close(n.done)
+	}
+	if r.spawn(open) {
+		r.renewal = n
+	}
+}
+
+// continuation returns the connection that continues the stream that has ended,
+// or nil.
+func (r *streamReader) continuation() *incoming {
+	r.mu.Lock()
+	n := r.renewal
+	r.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	<-n.done // no later than the peer's context ends
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.renewal = nil
+	return n.s
+}
+
+// handshake sends the request and reads the head of the answer.
+func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
+	if err := conn.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
+		return nil, err
+	}
+	target, err := requestURL(u, RaftStreamPrefix+"/"+r.kind.endpoint()+"/"+r.id.String())
+	if err != nil {
+		return nil, err
+	}
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.requestHeader()}
+	req.Header.Set(headerRaftTo, r.peer.String())
+	r.stateExtensions(req.Header)
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	head := &io.LimitedReader{R: conn, N: maxAnswerBytes}
+	br := bufio.NewReader(head)
+	resp, err := http.ReadResponse(br, req)
+	if err != nil {
+		if head.N <= 0 {
+			return nil, fmt.Errorf("head of the answer is over %d bytes", maxAnswerBytes)
+		}
+		return nil, err
+	}
+	if err := checkStreamAnswer(resp); err != nil {
+		return nil, err
+	}
+	r.sawVersion(resp.Header)
+	r.learnExtensions(resp.Header)
+	return streamBody(resp, br, conn)
+}
+
+// checkStreamAnswer returns what is wrong with the head of an answer. That we
+// were removed is believed only of a server that states its version, as stock
+// does: it is not for any web server to say.
+func checkStreamAnswer(resp *http.Response) error {
+	err := answerError(resp, http.StatusOK)
+	if err != nil && !errors.Is(err, ErrMemberRemoved) {
+		return err
+	}
+	v, verr := headerVersionOf(resp.Header, headerVersion)
+	if verr != nil {
+		return verr
+	}
+	if v.less(oldestStreamServer) {
+		return fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
+	}
+	return err
+}
+
+// streamBody returns the body of the answer without net/http's buffer where it
+// is plain. What is in br already comes first.
+func streamBody(resp *http.Response, br *bufio.Reader, conn net.Conn) (io.Reader, error) {
+	rest, err := br.Peek(br.Buffered())
+	if err != nil {
+		return nil, err
+	}
+	raw := io.MultiReader(&sliceReader{rest}, conn)
+	switch {
+	case len(resp.TransferEncoding) > 0:
+		return httputil.NewChunkedReader(bufio.NewReaderSize(raw, chunkBuffer)), nil
+	case resp.ContentLength >= 0:
+		return io.LimitReader(raw, resp.ContentLength), nil
+	case len(rest) == 0:
+		return conn, nil
+	default:
+		return raw, nil
+	}
+}
+
+// sliceReader reads a slice once and then lets go of it.
+type sliceReader struct{ p []byte }
+
+func (s *sliceReader) Read(p []byte) (int, error) {
+	if len(s.p) == 0 {
+		s.p = nil
+		return 0, io.EOF
+	}
+	n := copy(p, s.p)
+	s.p = s.p[n:]
+	return n, nil
+}
