@@ -246,30 +246,6 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	return true
 }
 
-// handoverGrace is how long a connection that a newer one replaced has to end
-// the batch that is being written to it.
-const handoverGrace = 500 * time.Millisecond
-
-// retire has a connection that was replaced closed between two batches: a peer
-// that is alive reads it to its end, and goes on with the newer one. One that is
-// stuck is closed after a moment.
-func (w *streamWriter) retire(old *outgoingConn) {
-	grace := time.NewTimer(handoverGrace)
-	wait := func() {
-		defer grace.Stop()
-		select {
-		case <-old.gone:
-		case <-grace.C:
-		case <-w.ctx.Done():
-		}
-		old.close()
-	}
-	if !w.spawn(wait) {
-		grace.Stop()
-		old.close()
-	}
-}
-
 // detach ends c, if it still is the connection of the writer: what the lane
 // holds is lost, and reported. What was written and not read by the peer may be
 // lost as well, so the peer is reported in any case.

@@ -1,0 +1,89 @@
+package rafthttp
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// renewal is a connection that will continue a stream: the peer ends the one
+// that it wrote before between two messages, when it is asked for another.
+type renewal struct {
+	done chan struct{} // closed when s is set
+	s    *incoming     // nil: it failed
+}
+
+// isOutdated reports whether the connection that is read should be another one.
+func (r *streamReader) isOutdated() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.conn.(*dialedConn)
+	return ok && c.outdated.Load()
+}
+
+// renew has the stream continued on a new connection: nothing is lost, and the
+// order is kept. If that fails the old one goes on.
+func (r *streamReader) renew() {
+	ctx := r.untilMoved()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil || r.renewal != nil {
+		return
+	}
+	n := &renewal{done: make(chan struct{})}
+	open := func() {
+		s, err := r.open(ctx)
+		if err != nil && r.ctx.Err() == nil && r.lines.Allow() {
+			r.log.Warn("failed to renew a stream of the peer; reading on as it is", zap.Stringer("stream", r.kind), zap.Error(err))
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n.s = s; s == nil {
+			r.renewal = nil
+		}
+		close(n.done)
+	}
+	if r.spawn(open) {
+		r.renewal = n
+	}
+}
+
+// continuation returns the connection that continues the stream that has ended,
+// or nil.
+func (r *streamReader) continuation() *incoming {
+	r.mu.Lock()
+	n := r.renewal
+	r.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	<-n.done // no later than the peer's context ends
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.renewal = nil
+	return n.s
+}
+
+// handoverGrace is how long a connection that a newer one replaced has to end
+// the batch that is being written to it.
+const handoverGrace = 500 * time.Millisecond
+
+// retire has a connection that was replaced closed between two batches: a peer
+// that is alive reads it to its end, and goes on with the newer one. One that is
+// stuck is closed after a moment.
+func (w *streamWriter) retire(old *outgoingConn) {
+	grace := time.NewTimer(handoverGrace)
+	wait := func() {
+		defer grace.Stop()
+		select {
+		case <-old.gone:
+		case <-grace.C:
+		case <-w.ctx.Done():
+		}
+		old.close()
+	}
+	if !w.spawn(wait) {
+		grace.Stop()
+		old.close()
+	}
+}
