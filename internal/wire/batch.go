@@ -67,7 +67,7 @@ func (b *Batch) Shrink() {
 }
 
 // AppendMessage appends m as bare protobuf, without any framing.
-func (b *Batch) AppendMessage(m *raftpb.Message) { b.message(m) }
+func (b *Batch) AppendMessage(m *raftpb.Message) { b.buf = b.message(b.buf, m) }
 
 // WriteTo writes the batch: in one Write if it holds no references, in one writev
 // if it does and w is a TCP or Unix connection, and in writes of 64 KiB and more,
@@ -156,12 +156,13 @@ func (b *Batch) dropVec() {
 	b.vec, b.rest = b.vec[:0], nil
 }
 
-// data appends p, by reference where it is large.
-func (b *Batch) data(p []byte) {
+// data appends p to dst behind its length, by reference where it is large.
+func (b *Batch) data(dst, p []byte) []byte {
+	dst = appendVarint(dst, uint64(len(p)))
 	if len(p) < RefThreshold || b.copyAll {
-		b.buf = append(b.buf, p...)
-		return
+		return append(dst, p...)
 	}
-	b.refs = append(b.refs, ref{at: len(b.buf), data: p})
+	b.refs = append(b.refs, ref{at: len(dst), data: p})
 	b.refBytes += len(p)
+	return dst
 }

@@ -50,22 +50,22 @@ func isLinkHeartbeat(m *raftpb.Message) bool {
 }
 
 // lengthPrefixed appends the length of m, and m.
+//
+// Room for the length is filled in once what it is of has been appended: so
+// nothing is measured before it is encoded.
 func (b *Batch) lengthPrefixed(m *raftpb.Message) {
-	at, start := b.reserveLength()
-	b.message(m)
-	b.setLength(at, start)
+	at, refs := len(b.buf), b.refBytes
+	b.buf = append(b.buf, emptyLength[:]...)
+	b.buf = b.message(b.buf, m)
+	b.setLength(b.buf, at, refs)
 }
 
-// reserveLength appends room for a length. setLength fills it in, once what the
-// length is of has been appended: so nothing is measured before it is encoded.
-func (b *Batch) reserveLength() (at, start int) {
-	at = len(b.buf)
-	b.buf = append(b.buf, make([]byte, lengthBytes)...)
-	return at, b.Len()
-}
+var emptyLength [lengthBytes]byte
 
-func (b *Batch) setLength(at, start int) {
-	binary.BigEndian.PutUint64(b.buf[at:], uint64(b.Len()-start))
+// setLength fills in the length at dst[at:] of what follows it, with what was
+// referred to since refs bytes were.
+func (b *Batch) setLength(dst []byte, at, refs int) {
+	binary.BigEndian.PutUint64(dst[at:], uint64(len(dst)-at-lengthBytes+b.refBytes-refs))
 }
 
 type messageDecoder struct {

@@ -48,14 +48,15 @@ func (e *msgAppV2Encoder) Append(b *Batch, m *raftpb.Message) {
 		e.pos.after(m)
 		return
 	}
-	b.buf = append(b.buf, frameEntries)
-	b.buf = binary.BigEndian.AppendUint64(b.buf, uint64(len(m.Entries)))
+	dst := append(b.buf, frameEntries)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(len(m.Entries)))
 	for _, entry := range m.Entries {
-		at, start := b.reserveLength()
-		b.entry(entry)
-		b.setLength(at, start)
+		at, refs := len(dst), b.refBytes
+		dst = append(dst, emptyLength[:]...)
+		dst = b.entry(dst, entry)
+		b.setLength(dst, at, refs)
 	}
-	b.buf = binary.BigEndian.AppendUint64(b.buf, m.GetCommit())
+	b.buf = binary.BigEndian.AppendUint64(dst, m.GetCommit())
 	e.pos.index += uint64(len(m.Entries))
 }
 

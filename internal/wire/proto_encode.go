@@ -16,68 +16,66 @@ const (
 // proto.Marshal makes with Deterministic set, and returns the result. It only
 // reads m.
 func AppendMessage(dst []byte, m *raftpb.Message) []byte {
-	b := Batch{buf: dst, copyAll: true}
-	b.message(m)
-	return b.buf
+	b := Batch{copyAll: true}
+	return b.message(dst, m)
 }
 
 // AppendEntry appends the protobuf encoding of e to dst and returns the result.
 func AppendEntry(dst []byte, e *raftpb.Entry) []byte {
-	b := Batch{buf: dst, copyAll: true}
-	b.entry(e)
-	return b.buf
+	b := Batch{copyAll: true}
+	return b.entry(dst, e)
 }
 
-// message appends m, by reference where its data is large.
-func (b *Batch) message(m *raftpb.Message) {
+// message and its kin append to dst, which is b.buf while it grows, and return
+// it: a local slice costs less than a field. They refer to data where it is large.
+func (b *Batch) message(dst []byte, m *raftpb.Message) []byte {
 	// The length of a response goes before it, so that sizes are needed first:
 	// they are taken in one pass, in the order in which messageFields asks.
 	var sizes []int
 	if len(m.GetResponses()) > 0 {
 		messageSize(m, &sizes)
 	}
-	b.messageFields(m, &sizes)
+	return b.messageFields(dst, m, &sizes)
 }
 
-func (b *Batch) messageFields(m *raftpb.Message, sizes *[]int) {
+func (b *Batch) messageFields(dst []byte, m *raftpb.Message, sizes *[]int) []byte {
 	if m == nil {
-		return
+		return dst
 	}
-	b.buf = appendMessageHead(b.buf, m)
+	dst = appendMessageHead(dst, m)
 	for _, e := range m.Entries {
-		b.buf = append(b.buf, 7<<3|length)
-		b.buf = protowire.AppendVarint(b.buf, uint64(EntrySize(e)))
-		b.entry(e)
+		dst = append(dst, 7<<3|length)
+		dst = appendVarint(dst, uint64(EntrySize(e)))
+		dst = b.entry(dst, e)
 	}
-	b.buf = appendUint(b.buf, 8<<3|varint, m.Commit)
+	dst = appendUint(dst, 8<<3|varint, m.Commit)
 	if m.Snapshot != nil {
-		b.buf = append(b.buf, 9<<3|length)
-		b.buf = protowire.AppendVarint(b.buf, uint64(snapshotSize(m.Snapshot)))
-		b.snapshot(m.Snapshot)
+		dst = append(dst, 9<<3|length)
+		dst = appendVarint(dst, uint64(snapshotSize(m.Snapshot)))
+		dst = b.snapshot(dst, m.Snapshot)
 	}
-	b.buf = appendBool(b.buf, 10<<3|varint, m.Reject)
-	b.buf = appendUint(b.buf, 11<<3|varint, m.RejectHint)
+	dst = appendBool(dst, 10<<3|varint, m.Reject)
+	dst = appendUint(dst, 11<<3|varint, m.RejectHint)
 	if m.Context != nil {
-		b.buf = append(b.buf, 12<<3|length)
-		b.buf = protowire.AppendVarint(b.buf, uint64(len(m.Context)))
-		b.data(m.Context)
+		dst = append(dst, 12<<3|length)
+		dst = b.data(dst, m.Context)
 	}
-	b.buf = appendUint(b.buf, 13<<3|varint, m.Vote)
+	dst = appendUint(dst, 13<<3|varint, m.Vote)
 	for _, r := range m.Responses {
 		size := (*sizes)[0]
 		*sizes = (*sizes)[1:]
-		b.buf = append(b.buf, 14<<3|length)
-		b.buf = protowire.AppendVarint(b.buf, uint64(size))
-		b.messageFields(r, sizes)
+		dst = append(dst, 14<<3|length)
+		dst = appendVarint(dst, uint64(size))
+		dst = b.messageFields(dst, r, sizes)
 	}
-	b.buf = append(b.buf, unknownOfMessage(m)...)
+	return append(dst, unknownOfMessage(m)...)
 }
 
 // appendMessageHead appends the fields of m that come before the entries.
 func appendMessageHead(dst []byte, m *raftpb.Message) []byte {
 	if m.Type != nil {
 		dst = append(dst, 1<<3|varint)
-		dst = protowire.AppendVarint(dst, uint64(*m.Type))
+		dst = appendVarint(dst, uint64(*m.Type))
 	}
 	dst = appendUint(dst, 2<<3|varint, m.To)
 	dst = appendUint(dst, 3<<3|varint, m.From)
@@ -86,44 +84,40 @@ func appendMessageHead(dst []byte, m *raftpb.Message) []byte {
 	return appendUint(dst, 6<<3|varint, m.Index)
 }
 
-func (b *Batch) entry(e *raftpb.Entry) {
+func (b *Batch) entry(dst []byte, e *raftpb.Entry) []byte {
 	if e == nil {
-		return
+		return dst
 	}
-	dst := b.buf
 	if e.Type != nil {
 		dst = append(dst, 1<<3|varint)
-		dst = protowire.AppendVarint(dst, uint64(*e.Type))
+		dst = appendVarint(dst, uint64(*e.Type))
 	}
 	dst = appendUint(dst, 2<<3|varint, e.Term)
 	dst = appendUint(dst, 3<<3|varint, e.Index)
 	if e.Data != nil {
 		dst = append(dst, 4<<3|length)
-		dst = protowire.AppendVarint(dst, uint64(len(e.Data)))
+		dst = b.data(dst, e.Data)
 	}
-	b.buf = dst
-	b.data(e.Data)
-	b.buf = append(b.buf, unknownOfEntry(e)...)
+	return append(dst, unknownOfEntry(e)...)
 }
 
-func (b *Batch) snapshot(s *raftpb.Snapshot) {
+func (b *Batch) snapshot(dst []byte, s *raftpb.Snapshot) []byte {
 	if s.Data != nil {
-		b.buf = append(b.buf, 1<<3|length)
-		b.buf = protowire.AppendVarint(b.buf, uint64(len(s.Data)))
-		b.data(s.Data)
+		dst = append(dst, 1<<3|length)
+		dst = b.data(dst, s.Data)
 	}
 	if md := s.Metadata; md != nil {
-		b.buf = append(b.buf, 2<<3|length)
-		b.buf = protowire.AppendVarint(b.buf, uint64(metadataSize(md)))
-		b.buf = appendMetadata(b.buf, md)
+		dst = append(dst, 2<<3|length)
+		dst = appendVarint(dst, uint64(metadataSize(md)))
+		dst = appendMetadata(dst, md)
 	}
-	b.buf = append(b.buf, unknownOfSnapshot(s)...)
+	return append(dst, unknownOfSnapshot(s)...)
 }
 
 func appendMetadata(dst []byte, md *raftpb.SnapshotMetadata) []byte {
 	if cs := md.ConfState; cs != nil {
 		dst = append(dst, 1<<3|length)
-		dst = protowire.AppendVarint(dst, uint64(confStateSize(cs)))
+		dst = appendVarint(dst, uint64(confStateSize(cs)))
 		dst = appendConfState(dst, cs)
 	}
 	dst = appendUint(dst, 2<<3|varint, md.Index)
@@ -140,16 +134,23 @@ func appendConfState(dst []byte, cs *raftpb.ConfState) []byte {
 	return append(dst, unknownOfConfState(cs)...)
 }
 
+func appendVarint(dst []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(dst, byte(v))
+	}
+	return protowire.AppendVarint(dst, v)
+}
+
 func appendUint(dst []byte, tag byte, v *uint64) []byte {
 	if v == nil {
 		return dst
 	}
-	return protowire.AppendVarint(append(dst, tag), *v)
+	return appendVarint(append(dst, tag), *v)
 }
 
 func appendUints(dst []byte, tag byte, list []uint64) []byte {
 	for _, v := range list {
-		dst = protowire.AppendVarint(append(dst, tag), v)
+		dst = appendVarint(append(dst, tag), v)
 	}
 	return dst
 }
