@@ -141,7 +141,6 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	var owned []byte
 	for left := count; left > 0; left-- {
 		n, err := d.src.readUint64()
 		if err != nil {
@@ -153,7 +152,7 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 		size += n
 		d.moreEntries = int(min(left, chunkEntries))
 		d.moreData = n + (min(left, chunkEntries)-1)*min(n, ownData)
-		if owned, err = d.entryOf(m, n, left, owned); err != nil {
+		if err := d.entryOf(m, n); err != nil {
 			return nil, err
 		}
 	}
@@ -166,27 +165,29 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	return &m.msg, nil
 }
 
-// ownedEntry is the size in bytes from which entries are copied together with
-// their frames, which is then a small part of them.
-const ownedEntry = 256
+// keptEntry is the size in bytes from which an entry that has come already is
+// left where it is: its message keeps the Reader's buffer, at most slabBytes, and the
+// Reader takes a new one. That saves the copy of what is neither so small that it
+// would keep too much, nor so large that it is read past the buffer.
+const keptEntry = 512
 
-// entryOf reads the next entry of m, of n bytes, the first of left. Many of medium
-// size, if they have come already, are copied at once and decoded where they are
-// then: owned is such a copy of what follows.
-func (d *msgAppV2Decoder) entryOf(m *messageBlock, n, left uint64, owned []byte) ([]byte, error) {
-	if uint64(len(owned)) < n {
-		coming := d.src.buf[d.src.r:d.src.w]
-		if left == 1 || n < ownedEntry || n >= d.large || uint64(len(coming)) < n {
-			return nil, d.readEntry(m, n)
-		}
-		owned = append([]byte(nil), coming[:min(len(coming), slabBytes, int(min(left, chunkEntries)*(n+lengthBytes)))]...)
+// entryOf reads the next entry of m, of n bytes.
+func (d *msgAppV2Decoder) entryOf(m *messageBlock, n uint64) error {
+	if n < keptEntry || n >= d.large {
+		d.src.most = maxBuffer
+		return d.readEntry(m, n)
 	}
-	d.src.discard(int(n))
-	d.owned = true
-	err := d.entry(m, owned[:n], maxNesting)
+	if d.src.most = slabBytes; len(d.src.buf) > slabBytes {
+		return d.readEntry(m, n)
+	}
+	b, err := d.collect(n)
+	if err != nil {
+		return err
+	}
+	d.src.kept, d.owned = true, true
+	err = d.entry(m, b, maxNesting)
 	d.owned = false
-	// What follows is a length, which is read from the source.
-	return owned[min(n+lengthBytes, uint64(len(owned))):], err
+	return err
 }
 
 // head returns the block of the MsgApp that continues at the position reached, with

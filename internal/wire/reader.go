@@ -30,10 +30,12 @@ type Reader struct {
 	want int   // size that the buffer should have when it is empty
 	calm int   // reads in a row that used little of the buffer
 	past bool  // something large was read past the buffer last
+	most int   // largest size of the buffer
+	kept bool  // messages refer to what was in buf: nothing there is overwritten
 }
 
 // NewReader returns a Reader of r. It allocates its buffer with the first read.
-func NewReader(r io.Reader) *Reader { return &Reader{src: r, want: minBuffer} }
+func NewReader(r io.Reader) *Reader { return &Reader{src: r, want: minBuffer, most: maxBuffer} }
 
 // Buffered returns how many bytes have been read from the source and not yet
 // consumed.
@@ -94,13 +96,19 @@ func (r *Reader) discard(n int) { r.r += n }
 // makeRoom gives the buffer the size that fits the traffic and holds n bytes, and moves
 // what is in it to its start if the n bytes would not fit behind it.
 func (r *Reader) makeRoom(n int) {
+	if r.kept {
+		if len(r.buf)-r.r < n || len(r.buf)-r.w < minBuffer {
+			r.replace(n)
+		}
+		return
+	}
 	empty := r.r == r.w
 	if empty {
 		r.r, r.w = 0, 0
 	}
 	size := len(r.buf)
-	if r.want > size || empty {
-		size = r.want
+	if want := min(r.want, r.most); want > size || empty {
+		size = want
 	}
 	for size < n {
 		size *= stepSize
@@ -114,6 +122,13 @@ func (r *Reader) makeRoom(n int) {
 		r.w = copy(r.buf, r.buf[r.r:r.w])
 		r.r = 0
 	}
+}
+
+// replace leaves the buffer to the messages that refer to it.
+func (r *Reader) replace(n int) {
+	buf := make([]byte, max(min(r.want, r.most), n))
+	r.w = copy(buf, r.buf[r.r:r.w])
+	r.r, r.buf, r.kept = 0, buf, false
 }
 
 // fill reads once from the source into the free part of the buffer.
