@@ -145,26 +145,28 @@ func (t *Transport) settings() (*settings, error) {
 	if err != nil {
 		return nil, &ConfigError{"TLSInfo", t.TLSInfo, "readable files: " + err.Error()}
 	}
-	if s.dial, err = t.dialFunc(s.dialTimeout); err != nil {
+	if s.dial, err = t.dialFunc(s); err != nil {
 		return nil, &ConfigError{"TLSInfo.LocalAddr", t.TLSInfo.LocalAddr, "an IP address: " + err.Error()}
 	}
 	return s, nil
 }
 
 // dialFunc returns what makes the plain connections.
-func (t *Transport) dialFunc(timeout time.Duration) (dialFunc, error) {
+func (t *Transport) dialFunc(s *settings) (dialFunc, error) {
 	if t.DialContext != nil {
 		return t.DialContext, nil
 	}
-	d, err := newNetDialer(t.TLSInfo.LocalAddr, timeout)
+	d, err := newNetDialer(t.TLSInfo.LocalAddr, s.dialTimeout, s.tcpTimeout())
 	if err != nil {
 		return nil, err
 	}
 	return d.DialContext, nil
 }
 
-func newNetDialer(localAddr string, timeout time.Duration) (*net.Dialer, error) {
-	d := &net.Dialer{Timeout: timeout, KeepAlive: keepAlivePeriod}
+// newNetDialer makes what dials for timeout, and connections that are given up
+// when they are dead for idle.
+func newNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, error) {
+	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: keepAlive(idle), Control: socketControl(idle)}
 	if localAddr != "" {
 		addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(localAddr, "0"))
 		if err != nil {

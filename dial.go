@@ -19,9 +19,6 @@ import (
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// keepAlivePeriod is the TCP keep-alive of both sides.
-const keepAlivePeriod = 30 * time.Second
-
 // socketHost marks the host of a request URL that stands for a Unix socket: its
 // path in hexadecimal, then this.
 const socketHost = ".unix-socket"
@@ -44,7 +41,7 @@ func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http
 		return nil, err
 	}
 	timeout := orDefault(dialTimeout, defaultDialTimeout)
-	d, err := newNetDialer(tlsInfo.LocalAddr, timeout)
+	d, err := newNetDialer(tlsInfo.LocalAddr, timeout, DefaultConnReadTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"context"
 	"net"
 	"time"
 )
@@ -10,3 +11,15 @@ import (
 func WithDeadlines(l net.Listener, read, write time.Duration) net.Listener {
 	return &deadlineListener{l, read, write}
 }
+
+// DialPlain dials as a Transport with these fields does, without DialContext.
+func (t *Transport) DialPlain(ctx context.Context, addr string) (net.Conn, error) {
+	s, err := t.settings()
+	if err != nil {
+		return nil, err
+	}
+	return s.dial(ctx, "tcp", addr)
+}
+
+// Below returns what a connection of WithDeadlines or NewListener wraps.
+func Below(c net.Conn) net.Conn { return c.(*deadlineConn).Conn }

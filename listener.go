@@ -32,7 +32,9 @@ const acceptPause = 50 * time.Millisecond
 // A connection on which one read or one write takes longer than 5 s
 // (DefaultConnReadTimeout, DefaultConnWriteTimeout) is cut, so that a silent or
 // slow client cannot hold it. The streams of a Transport set their own deadlines
-// by the Transport's fields. TCP keep-alive is on.
+// by the Transport's fields. TCP gives up a connection whose other end is gone:
+// after 5 s with data under way (TCP_USER_TIMEOUT, on Linux), after 10 s without
+// (keep-alive).
 //
 // The file of a Unix socket is removed before listening and on Close.
 func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
@@ -40,7 +42,8 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 	var err error
 	switch u.Scheme {
 	case "http", "https":
-		lc := net.ListenConfig{KeepAlive: keepAlivePeriod}
+		lc := net.ListenConfig{KeepAliveConfig: keepAlive(DefaultConnReadTimeout), Control: socketControl(DefaultConnReadTimeout)}
+		lc.SetMultipathTCP(false) // whose connections do not inherit the options
 		l, err = lc.Listen(context.Background(), "tcp", u.Host)
 	case "unix", "unixs":
 		l, err = transport.NewUnixListener(socketPath(u))

@@ -53,15 +53,19 @@ func newStreamReader(p *peer, kind streamKind) *streamReader {
 func (r *streamReader) run() {
 	delay := r.redialInterval
 	for r.ctx.Err() == nil {
+		began := time.Now()
 		delivered, err := r.attempt(r.untilMoved())
+		spent := time.Since(began)
 		if delivered {
-			delay = r.redialInterval
+			delay, spent = r.redialInterval, 0
 		}
 		if r.ctx.Err() != nil {
 			return
 		}
 		r.reportRemoved(err)
-		if !r.pause(delay) {
+		// The time of an attempt that hung counts: after a link came back the next
+		// one must not be far.
+		if !r.pause(delay - spent) {
 			return
 		}
 		delay = min(delay*3/2, max(maxRedialInterval, r.redialInterval))
@@ -73,6 +77,7 @@ func (r *streamReader) run() {
 func (r *streamReader) pause(d time.Duration) bool {
 	// What is random keeps members that lost each other at the same moment from
 	// meeting again and again.
+	d = max(d, 0)
 	t := time.NewTimer(d + rand.N(d/4+1))
 	defer t.Stop()
 	select {

@@ -45,6 +45,7 @@ func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 		return nil, nil, errUnexpectedData
 	}
 	raw := release(conn)
+	tuneTCP(raw, q.tcpTimeout()) // the listener may be anybody's
 	if err := q.writeStreamHead(raw); err != nil {
 		raw.Close()
 		return nil, nil, err

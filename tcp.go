@@ -1,0 +1,48 @@
+package rafthttp
+
+import (
+	"crypto/tls"
+	"net"
+	"time"
+)
+
+// minTCPTimeout is the least that a TCP connection is given up after: less would
+// mistake a machine that is busy for one that is gone.
+const minTCPTimeout = time.Second
+
+// keepAliveProbes is how many probes of an idle connection stay unanswered
+// before it is given up.
+const keepAliveProbes = 5
+
+// tcpTimeout is how long data on a TCP connection of ours may stay unacknowledged,
+// or unsent because the other end does not read, before the system gives the
+// connection up (RFC 5482). It finds what no deadline of ours can: bytes that
+// were written, and never arrived.
+func (s *settings) tcpTimeout() time.Duration {
+	return max(s.readTimeout, s.writeTimeout, minTCPTimeout)
+}
+
+// keepAlive gives up an idle connection, whose other end is gone without a word,
+// after twice the timeout.
+func keepAlive(timeout time.Duration) net.KeepAliveConfig {
+	return net.KeepAliveConfig{
+		Enable: true, Idle: timeout, Count: keepAliveProbes,
+		Interval: max(timeout/keepAliveProbes, time.Second), // in whole seconds for the system
+	}
+}
+
+// tuneTCP gives a connection that is another's the timeouts of ours, if it is a
+// TCP connection and we can see that it is.
+func tuneTCP(c net.Conn, timeout time.Duration) {
+	switch c := c.(type) {
+	case *tls.Conn:
+		tuneTCP(c.NetConn(), timeout)
+	case *deadlineConn:
+		tuneTCP(c.Conn, timeout)
+	case *net.TCPConn:
+		_ = c.SetKeepAliveConfig(keepAlive(timeout))
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = socketControl(timeout)("tcp", "", raw)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package rafthttp_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http/httptest"
+	"net/url"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// socketOption reads an option of a TCP connection.
+func socketOption(t *testing.T, c syscall.Conn, level, option int) (value int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		value, err = syscall.GetsockoptInt(int(fd), level, option)
+	}))
+	require.NoError(t, err)
+	return value
+}
+
+// requireTimeouts checks after what silence the system gives a connection up.
+func requireTimeouts(t *testing.T, c net.Conn, timeout time.Duration) {
+	t.Helper()
+	tcp := c.(syscall.Conn)
+	require.EqualValues(t, timeout.Milliseconds(), socketOption(t, tcp, syscall.IPPROTO_TCP, 18), "TCP_USER_TIMEOUT")
+	require.Equal(t, 1, socketOption(t, tcp, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
+	idle := socketOption(t, tcp, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE)
+	probes := socketOption(t, tcp, syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL) * socketOption(t, tcp, syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT)
+	require.Equal(t, 2*timeout, time.Duration(idle+probes)*time.Second, "keep-alive")
+}
+
+// capture is a listener that shows what it accepted.
+type capture struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (c *capture) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.conns <- conn
+	}
+	return conn, err
+}
+
+func TestTimeoutsOfDialledConnections(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	for name, tc := range map[string]struct {
+		read, write, want time.Duration
+	}{
+		"by default":         {0, 0, 5 * time.Second},
+		"the longer of both": {10 * time.Second, 15 * time.Second, 15 * time.Second},
+		"a second at least":  {100 * time.Millisecond, 50 * time.Millisecond, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}, ReadTimeout: tc.read, WriteTimeout: tc.write}
+			c, err := tr.DialPlain(t.Context(), ln.Addr().String())
+			require.NoError(t, err)
+			defer c.Close()
+			if tc.want == time.Second { // five probes, each a whole second apart
+				require.Equal(t, 1000, socketOption(t, c.(syscall.Conn), syscall.IPPROTO_TCP, 18))
+				return
+			}
+			requireTimeouts(t, c, tc.want)
+		})
+	}
+}
+
+func TestTimeoutsOfAcceptedConnections(t *testing.T) {
+	ln, err := rafthttp.NewListener(url.URL{Scheme: "http", Host: "127.0.0.1:0"}, nil)
+	require.NoError(t, err)
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	accepted, err := ln.Accept()
+	require.NoError(t, err)
+	defer accepted.Close()
+	requireTimeouts(t, rafthttp.Below(accepted), 5*time.Second)
+}
+
+// TestTimeoutsOfStreams: a stream has the timeouts of its transport, whoever's
+// listener it came from.
+func TestTimeoutsOfStreams(t *testing.T) {
+	for name, wrap := range map[string]func(net.Listener) net.Listener{
+		"plain":               func(l net.Listener) net.Listener { return l },
+		"with deadlines":      func(l net.Listener) net.Listener { return rafthttp.WithDeadlines(l, readTimeout, writeTimeout) },
+		"encrypted, and both": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			plain, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			seen := &capture{plain, make(chan net.Conn, 100)}
+			var ln net.Listener = seen
+			if wrap != nil {
+				ln = wrap(seen)
+			} else {
+				server := httptest.NewTLSServer(nil)
+				defer server.Close()
+				ln = tls.NewListener(rafthttp.WithDeadlines(seen, readTimeout, writeTimeout), &tls.Config{Certificates: server.TLS.Certificates})
+			}
+			m := startMemberOn(t, ln, 1, func(tr *rafthttp.Transport) { tr.ReadTimeout = 20 * time.Second })
+			m.AddPeer(2, []string{refuse})
+			dial := dialLoopback
+			if wrap == nil {
+				dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					return (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, network, addr) //nolint:gosec // the server is not under test
+				}
+			}
+			dialStream(t, dial, m, "message", 2)
+			requireTimeouts(t, <-seen.conns, 20*time.Second)
+		})
+	}
+}

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package rafthttp
+
+import (
+	"syscall"
+	"time"
+)
+
+// socketControl has nothing to set: other systems know no user timeout, or not
+// by this name. Deadlines and keep-alive work everywhere.
+func socketControl(time.Duration) func(network, address string, c syscall.RawConn) error {
+	return func(string, string, syscall.RawConn) error { return nil }
+}
