@@ -229,9 +229,10 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	old := w.conn
 	w.conn, w.since = c, time.Now()
 	w.connects++
+	// So that the peer knows at once that the stream delivers; before all else.
+	w.beat.Store(true)
 	w.lane.reopen()
 	w.mu.Unlock()
-	// So that the peer knows at once that the stream delivers.
 	w.heartbeat()
 	logged := w.lines.Allow()
 	if old != nil {
