@@ -102,7 +102,7 @@ func TestTimeoutsOfStreams(t *testing.T) {
 			plain, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			seen := &capture{plain, make(chan net.Conn, 100)}
-			var ln net.Listener = seen
+			var ln net.Listener
 			if wrap != nil {
 				ln = wrap(seen)
 			} else {
