@@ -19,7 +19,7 @@ COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cover fuzz bench bench-check microbench sim compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint cover fuzz bench bench-check bench-growth microbench sim compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: bin/bench ## measure side by side with others: BENCH=A,D SYSTEMS=ours,ups
 
 bench-check: bin/bench ## the same, and fail where this transport misses what it promises against the others
 	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -disk bin -check
+
+bench-growth: bin/bench ## measure while peers, sizes and processors grow, for docs/performance.md; BENCH=peers,size
+	bin/bench -growth -scenarios '$(BENCH)' -rounds $(ROUNDS) $(if $(BENCH),,-out bench/results)
 
 bin/bench: needs-go FORCE
 	cd bench && go build -buildvcs=false -o ../bin/bench .

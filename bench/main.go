@@ -29,7 +29,7 @@ func run(args []string) error {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	plan := runner.Plan{Settings: scenario.Default, Progress: os.Stderr}
-	scenarios := flags.String("scenarios", "", "comma-separated; F means FA and FC; empty means all")
+	scenarios := flags.String("scenarios", "", "comma-separated; F means FA and FC, S means SD and SM; empty means all")
 	systems := flags.String("systems", "", "comma-separated names; empty means all")
 	flags.IntVar(&plan.Rounds, "rounds", 5, "runs of each system in each scenario")
 	flags.DurationVar(&plan.Settings.WarmUp, "warmup", plan.Settings.WarmUp, "before each measurement")
@@ -38,13 +38,17 @@ func run(args []string) error {
 	flags.StringVar(&plan.DiskDir, "disk", os.TempDir(), "where on a disk snapshots may be")
 	flags.StringVar(&plan.MemoryDir, "memory", "/dev/shm", "where in memory they may be")
 	flags.StringVar(&plan.Profiles, "profiles", "", "folder for profiles of each run; empty means none")
-	out := flags.String("out", "", "folder for results.md, results.png and results.json; empty means none")
+	out := flags.String("out", "", "folder for tables, charts and samples; empty means none")
 	check := flags.Bool("check", false, "fail if ours misses a floor")
-	again := flags.String("render", "", "results.json of an earlier run, to be rendered again instead of measuring")
+	growth := flags.Bool("growth", false, "measure while peers, sizes and processors grow; -scenarios names series then")
+	again := flags.String("render", "", "samples of an earlier run, to be rendered again instead of measuring")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	plan.Settings.Heap = *heap << 20
+	if *growth {
+		return runGrowth(ctx, plan, *scenarios, *again, *out)
+	}
 	var err error
 	if plan.Scenarios, err = scenario.Select(*scenarios); err != nil {
 		return err
@@ -57,6 +61,34 @@ func run(args []string) error {
 		return err
 	}
 	return show(plan, env, samples, *out, *check)
+}
+
+func runGrowth(ctx context.Context, plan runner.Plan, list, earlier, out string) error {
+	series, err := scenario.SelectSeries(list)
+	if err != nil {
+		return err
+	}
+	var env report.Environment
+	var samples []report.Sample
+	if earlier != "" {
+		env, samples, err = report.Load(earlier)
+	} else {
+		env = report.Here(fmt.Sprintf("make bench-growth ROUNDS=%d", plan.Rounds), system.All())
+		samples, err = runner.RunGrowth(ctx, runner.GrowthPlan{Series: series, Rounds: plan.Rounds, Settings: plan.Settings, Progress: plan.Progress})
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println(env)
+	r := report.Summarize(samples)
+	for _, s := range series {
+		fmt.Printf("\n%s\n\n", s.Title)
+		report.GrowthTable(os.Stdout, r, s)
+	}
+	if out == "" {
+		return nil
+	}
+	return report.SaveGrowth(out, env, samples, series)
 }
 
 // measure runs the plan, or reads what an earlier run has measured.

@@ -15,6 +15,7 @@ type Sample struct {
 	Scenario string           `json:"scenario"`
 	System   string           `json:"system"`
 	Round    int              `json:"round"`
+	At       float64          `json:"at,omitempty"` // where on its axis, if it is of a series
 	Figures  scenario.Figures `json:"figures"`
 }
 
@@ -27,6 +28,7 @@ type Results struct{ values map[key]Value }
 type key struct {
 	scenario, system string
 	metric           scenario.Metric
+	at               float64
 }
 
 // Summarize takes the medians.
@@ -34,7 +36,7 @@ func Summarize(samples []Sample) Results {
 	all := map[key][]float64{}
 	for _, s := range samples {
 		for m, v := range s.Figures {
-			k := key{s.Scenario, s.System, m}
+			k := key{s.Scenario, s.System, m, s.At}
 			all[k] = append(all[k], v)
 		}
 	}
@@ -57,7 +59,12 @@ func median(v []float64) float64 {
 
 // Value returns what was measured, and whether it was.
 func (r Results) Value(scenarioID, system string, m scenario.Metric) (Value, bool) {
-	v, ok := r.values[key{scenarioID, system, m}]
+	return r.At(scenarioID, system, m, 0)
+}
+
+// At returns what was measured at a point of a series, and whether it was.
+func (r Results) At(seriesID, system string, m scenario.Metric, at float64) (Value, bool) {
+	v, ok := r.values[key{seriesID, system, m, at}]
 	return v, ok
 }
 
@@ -72,9 +79,9 @@ func (r Results) Ratio(scenarioID, system, to string, m scenario.Metric) (float6
 }
 
 // Line is figures on one line.
-func Line(sc scenario.Scenario, f scenario.Figures) string {
+func Line(metrics []scenario.Metric, f scenario.Figures) string {
 	var parts []string
-	for _, m := range sc.Metrics {
+	for _, m := range metrics {
 		parts = append(parts, fmt.Sprintf("%s %s", Format(f[m]), m))
 	}
 	return strings.Join(parts, ", ")

@@ -40,7 +40,8 @@ type request struct {
 	Scenario string
 	System   string
 	Settings scenario.Settings
-	Profile  string // path of the profiles without their ending; empty: none
+	Point    scenario.Point // zero: the scenario as it is
+	Profile  string         // path of the profiles without their ending; empty: none
 }
 
 // Run runs each scenario on each system, Rounds times: the systems take turns, so that what else the machine does
@@ -68,7 +69,7 @@ func Run(ctx context.Context, p Plan) ([]report.Sample, error) {
 					return samples, fmt.Errorf("scenario %s, %s: %w", sc.ID, sys.Name, err)
 				}
 				samples = append(samples, report.Sample{Scenario: sc.ID, System: sys.Name, Round: round, Figures: figures})
-				fmt.Fprintf(p.Progress, "%-2s round %d  %-10s %s\n", sc.ID, round+1, sys.Name, report.Line(sc, figures))
+				fmt.Fprintf(p.Progress, "%-2s round %d  %-10s %s\n", sc.ID, round+1, sys.Name, report.Line(sc.Metrics, figures))
 			}
 		}
 	}
@@ -112,6 +113,9 @@ func child(ctx context.Context, r request) (scenario.Figures, error) {
 	cmd := exec.CommandContext(ctx, self, ChildArgument)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errs
+	if r.Point.Procs > 0 {
+		cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", r.Point.Procs))
+	}
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(errs.Bytes()))
 	}
@@ -137,7 +141,7 @@ func Child(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	figures, err := sc.Run(sys, r.Settings)
+	figures, err := sc.At(r.Point).Run(sys, r.Settings)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // grpcSystem is what somebody would write on gRPC: client streams of raft messages. As its guide to performance says,
-// there are streams instead of calls, and a channel of its own for what bulk must not delay. Windows are fixed, large
-// enough for what is under way, instead of estimated; buffers are those that were fastest here.
+// there are streams instead of calls, and a channel of its own for what bulk must not delay. Windows are fixed and
+// large instead of estimated, and buffers larger than its 32 KiB, which takes less CPU time here.
 var grpcSystem = System{Name: "grpc", Title: "gRPC stream", Module: "google.golang.org/grpc", Start: startGRPC}
 
 const (
