@@ -47,6 +47,22 @@ func newSnapshotPace(s *settings) *snapshotPace {
 	return p
 }
 
+// SetSnapshotRateLimit changes SnapshotRateLimit, in bytes a second, for transfers
+// under way as well: it takes effect at once. 0 means unlimited. The error is a
+// *ConfigError for a limit below 0, or says that the transport was not started. It
+// does not block. After Stop it does nothing.
+func (t *Transport) SetSnapshotRateLimit(limit rate.Limit) error {
+	if !(limit >= 0) {
+		return &ConfigError{"SnapshotRateLimit", limit, "0 for unlimited, or a positive value"}
+	}
+	e := t.engine.Load()
+	if e == nil {
+		return errNotStarted
+	}
+	e.pace.setLimit(orDefault(limit, rate.Inf))
+	return nil
+}
+
 func (p *snapshotPace) setLimit(limit rate.Limit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +90,7 @@ func (p *snapshotPace) grant(ctx context.Context, want int) (int, error) {
 		return 0, context.Cause(ctx)
 	}
 	defer func() { <-p.turn }()
-	for deadline := time.Now().Add(p.pause / time.Duration(cap(p.slots))); ; {
+	for deadline := time.Now().Add(p.share()); ; {
 		n, wait, changed := p.take(want, deadline)
 		if n > 0 {
 			return n, ctx.Err()
@@ -91,6 +107,9 @@ func (p *snapshotPace) grant(ctx context.Context, want int) (int, error) {
 	}
 }
 
+// share is how long one transfer may have the turn.
+func (p *snapshotPace) share() time.Duration { return p.pause / time.Duration(max(1, len(p.slots))) }
+
 // take returns how many bytes may go now, or how long to wait. At the deadline at
 // least one may: a receiver must not take a slow transfer for a dead one.
 func (p *snapshotPace) take(want int, deadline time.Time) (n int, wait time.Duration, changed <-chan struct{}) {
@@ -101,7 +120,7 @@ func (p *snapshotPace) take(want int, deadline time.Time) (n int, wait time.Dura
 		return want, 0, nil
 	}
 	// As many as come together in the time that each transfer has for its turn.
-	turn := float64(p.limit) * p.pause.Seconds() / float64(cap(p.slots))
+	turn := float64(p.limit) * p.share().Seconds()
 	enough := math.Floor(max(1, min(turn, float64(want), minBurst)))
 	left := time.Until(deadline)
 	if p.tokens < enough && left > 0 {

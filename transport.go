@@ -170,7 +170,9 @@ type Transport struct {
 	MaxMessageBytes int64
 
 	// SnapshotRateLimit bounds what all outgoing database snapshots together
-	// send, in bytes a second; 0 means unlimited.
+	// send, in bytes a second; 0 means unlimited. SetSnapshotRateLimit changes it
+	// later. Each transfer sends at least a byte every 1.25 s, or every quarter of
+	// ReadTimeout if that is less, so that no receiver takes it for dead.
 	SnapshotRateLimit rate.Limit
 	// MaxSnapshots bounds the snapshots that are sent at once, and those that are
 	// received at once; 0 means 4. Over it a sender waits, and a receiver refuses.
