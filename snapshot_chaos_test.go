@@ -1,0 +1,282 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const (
+	chaosBubbles   = 40
+	chaosTransfers = 52 // in each: 2,080 in all
+	chaosSize      = 300_000
+)
+
+// TestSnapshotExactlyOnce: whatever happens to 2,080 transfers, from cuts and
+// stalls to refusals, removal of the peer and the end of the transport, each ends
+// in one report, one Close and one value of CloseNotify, all of the same opinion,
+// and a receiver never processes one that was not saved whole.
+func TestSnapshotExactlyOnce(t *testing.T) {
+	var ends [2]atomic.Int64
+	for seed := range uint64(chaosBubbles) {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			c := newChaos(t, dir, seed)
+			c.run()
+			c.check(&ends)
+		})
+	}
+	t.Logf("%d transfers succeeded, %d failed", ends[1].Load(), ends[0].Load())
+	require.EqualValues(t, chaosBubbles*chaosTransfers, ends[0].Load()+ends[1].Load())
+	require.Greater(t, ends[1].Load(), int64(chaosBubbles*chaosTransfers/10), "most of it broke: that proves little")
+	require.Greater(t, ends[0].Load(), int64(chaosBubbles*chaosTransfers/10), "too little broke: that proves little")
+}
+
+// chaos is a sender, two receivers, and what happens between them.
+type chaos struct {
+	t     *testing.T
+	pair  *pair
+	c     *member // the receiver that is as stock
+	rand  *rand.Rand
+	data  []byte
+	store *snap.Store
+
+	transfers  []*chaosTransfer
+	beforeStop int
+	observed   sync.Map // index → *atomic.Int32: calls of SnapshotSent
+}
+
+type chaosTransfer struct {
+	*snap.Message
+	index  uint64
+	closes atomic.Int32
+}
+
+func newChaos(t *testing.T, dir string, seed uint64) *chaos {
+	c := &chaos{t: t, rand: rand.New(rand.NewPCG(seed, 1)), data: randomBytes(chaosSize), store: openIn(t, dir)}
+	c.pair = &pair{net: memnet.New(memnet.WithSeed(seed)), deadlines: seed%2 == 0}
+	c.pair.a = c.pair.start(t, "a", 1, func(tr *rafthttp.Transport) {
+		tr.MaxSnapshots, tr.SnapshotAnswerTimeout = 8, 20*time.Second
+		tr.Observer = &rafthttp.Observer{SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, err error) {
+			calls, _ := c.observed.LoadOrStore(index, new(atomic.Int32))
+			calls.(*atomic.Int32).Add(1)
+		}}
+	})
+	c.pair.b = c.pair.start(t, "b", 2, receives(c.flaky(c.store)))
+	c.c = c.pair.start(t, "c", 3, receives(plain{c.flaky(c.store)}))
+	for _, m := range []*member{c.pair.b, c.c} {
+		m.raft.process = c.process(m)
+		c.pair.a.AddPeer(m.ID, []string{m.url})
+		m.AddPeer(1, []string{c.pair.a.url})
+		c.pair.net.Link("a", hostOf(m.ID)).SetBandwidth(4 << 20)
+	}
+	return c
+}
+
+// flaky is a store whose disk fails now and then, or is slow.
+func (c *chaos) flaky(s *snap.Store) flakyStore {
+	var mu sync.Mutex
+	r := rand.New(rand.NewPCG(c.rand.Uint64(), 2))
+	return flakyStore{s, func() error {
+		mu.Lock()
+		n := r.IntN(12)
+		mu.Unlock()
+		switch n {
+		case 0:
+			return errors.New("disk full")
+		case 1:
+			time.Sleep(10 * time.Second)
+		}
+		return nil
+	}}
+}
+
+type flakyStore struct {
+	*snap.Store
+	fault func() error
+}
+
+func (s flakyStore) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
+	if err := s.fault(); err != nil {
+		return 0, err
+	}
+	return s.Store.SaveDBFrom(r, id)
+}
+
+func (s flakyStore) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
+	if err := s.fault(); err != nil {
+		return 0, err
+	}
+	return s.Store.ResumeDBFrom(r, t, offset, sum)
+}
+
+// process is Raft.Process of a receiver: the database must be there.
+func (c *chaos) process(m *member) func(context.Context, *raftpb.Message) error {
+	return func(_ context.Context, msg *raftpb.Message) error {
+		if msg.GetType() != raftpb.MsgSnap {
+			return nil
+		}
+		if _, err := c.store.DBFilePath(msg.GetSnapshot().GetMetadata().GetIndex()); err != nil {
+			c.t.Errorf("processed without a database: %v", err)
+		}
+		m.raft.keep(msg)
+		return nil
+	}
+}
+
+// run makes the transfers, with trouble between and during them.
+func (c *chaos) run() {
+	stopAt := chaosTransfers - c.rand.IntN(10)
+	for i := range chaosTransfers {
+		if i == stopAt {
+			go c.pair.a.Stop()
+			synctest.Wait()
+		}
+		if i < stopAt {
+			c.beforeStop++ // what comes later is closed, and not reported
+		}
+		c.send(uint64(i + 1))
+		c.sleep(400)
+		if i < stopAt {
+			c.trouble()
+		}
+	}
+	time.Sleep(time.Minute)
+	c.pair.net.Heal()
+	c.pair.a.Stop()
+}
+
+func (c *chaos) sleep(milliseconds int) {
+	time.Sleep(time.Duration(c.rand.IntN(milliseconds)) * time.Millisecond)
+}
+
+func (c *chaos) send(index uint64) {
+	to := types.ID(2 + c.rand.IntN(2))
+	x := &chaosTransfer{index: index}
+	size := int64(chaosSize)
+	rc := c.reader(x)
+	switch c.rand.IntN(20) {
+	case 0:
+		to = 9 // nobody
+	case 1:
+		size++
+	case 2:
+		size--
+	}
+	x.Message = snap.NewMessage(msgSnap(to, 1, index), rc, size)
+	c.transfers = append(c.transfers, x)
+	c.pair.a.SendSnapshot(x.Message)
+}
+
+// reader is a database in one of several conditions.
+func (c *chaos) reader(x *chaosTransfer) io.ReadCloser {
+	data := bytes.NewReader(c.data)
+	closes := func() { x.closes.Add(1) }
+	switch c.rand.IntN(12) {
+	case 0:
+		return &database{Reader: io.MultiReader(io.LimitReader(data, 100_000), errReader{}), onClose: closes}
+	case 1:
+		return &database{Reader: readerFunc(func([]byte) (int, error) { panic("in Read") }), onClose: closes}
+	case 2:
+		stuck := blockingReader(c.data[:100_000])
+		end := stuck.onClose
+		stuck.onClose = func() { closes(); end() }
+		return stuck
+	case 3, 4:
+		return &database{Reader: data, onClose: closes} // cannot go back
+	}
+	return &chaosFile{data, closes}
+}
+
+type chaosFile struct {
+	*bytes.Reader
+	onClose func()
+}
+
+func (f *chaosFile) Close() error { f.onClose(); return nil }
+
+// trouble is what happens between two calls of SendSnapshot.
+func (c *chaos) trouble() {
+	n, a, m := c.pair.net, c.pair.a, c.pair.b
+	if c.rand.IntN(2) == 0 {
+		m = c.c
+	}
+	host := hostOf(m.ID)
+	switch c.rand.IntN(10) {
+	case 0, 1, 2:
+		n.Reset("a", host)
+	case 3:
+		n.Link("a", host).Cut()
+		time.AfterFunc(time.Duration(c.rand.IntN(12_000))*time.Millisecond, n.Heal)
+	case 4:
+		n.Partition([]string{"a"}, []string{host})
+		time.AfterFunc(time.Duration(c.rand.IntN(12_000))*time.Millisecond, n.Heal)
+	case 5:
+		a.RemovePeer(m.ID)
+		c.sleep(200)
+		a.AddPeer(m.ID, []string{m.url})
+	case 6:
+		a.CutPeer(m.ID)
+		c.sleep(200)
+		a.MendPeer(m.ID)
+	case 7:
+		a.UpdatePeer(m.ID, []string{"http://" + host + ":1", m.url})
+	default:
+		c.sleep(2000)
+	}
+}
+
+// check looks at how the transfers ended.
+func (c *chaos) check(ends *[2]atomic.Int64) {
+	t, a := c.t, c.pair.a
+	finished := 0
+	for _, x := range c.transfers {
+		ok := <-x.CloseNotify()
+		select {
+		case <-x.CloseNotify():
+			require.Fail(t, "a second value from CloseNotify")
+		default:
+		}
+		require.EqualValues(t, 1, x.closes.Load(), "closes of %d", x.index)
+		if ok {
+			finished++
+			ends[1].Add(1)
+			_, err := c.store.DBFilePath(x.index)
+			require.NoError(t, err)
+		} else {
+			ends[0].Add(1)
+		}
+	}
+	c.observed.Range(func(index, calls any) bool {
+		require.EqualValues(t, 1, calls.(*atomic.Int32).Load(), "SnapshotSent for %v", index)
+		return true
+	})
+	var reported [2]int
+	for _, status := range a.raft.snapshotReports() {
+		if status == raft.SnapshotFinish {
+			reported[1]++
+		} else {
+			reported[0]++
+		}
+	}
+	require.Equal(t, finished, reported[1], "reports of success")
+	require.Equal(t, c.beforeStop-finished, reported[0], "reports of failure")
+	require.Empty(t, c.pair.b.Status().Receiving)
+	require.Empty(t, c.c.Status().Receiving)
+}
