@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -194,9 +195,14 @@ func TestSnapshotStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size, gone = 1 << 20, 300_000
 		p := newPair(t, nil, receives(savesAll))
+		var mu sync.Mutex
 		var told []rafthttp.SnapshotStatus
 		c := p.start(t, "c", 3, func(tr *rafthttp.Transport) {
-			tr.Observer = &rafthttp.Observer{SnapshotProgress: func(s rafthttp.SnapshotStatus) { told = append(told, s) }}
+			tr.Observer = &rafthttp.Observer{SnapshotProgress: func(s rafthttp.SnapshotStatus) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, s)
+			}}
 		})
 		c.AddPeer(2, []string{p.b.url})
 		start := time.Now()
@@ -219,8 +225,10 @@ func TestSnapshotStatus(t *testing.T) {
 		receiving[0].Rate, receiving[0].ETA = 0, 0
 		want.Peer, want.Incoming, want.Attempts = 3, true, 0
 		require.Equal(t, want, receiving[0])
+		mu.Lock()
 		require.GreaterOrEqual(t, len(told), 4)
 		require.Less(t, told[0].Bytes, told[3].Bytes)
+		mu.Unlock()
 
 		require.True(t, <-m.CloseNotify())
 		synctest.Wait()
