@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/client"
 )
@@ -189,12 +190,57 @@ func printStatus(w io.Writer, s api.Status) {
 			fmt.Fprintf(tab, "  %d\t%t\t%s\t%s\t%t\t%d\t%d\t%d\t%d\n", uint64(p.ID), p.Active,
 				p.RTT.Round(time.Microsecond), l.Name, l.Up, l.Messages, l.Bytes, l.Queued, l.Dropped)
 		}
-		for _, t := range p.Snapshots {
-			fmt.Fprintf(tab, "  %d\tsnapshot going out: %d of %d bytes\n", uint64(p.ID), t.Bytes, t.Total)
-		}
-	}
-	for _, t := range s.Transport.Receiving {
-		fmt.Fprintf(tab, "  %d\tsnapshot coming in: %d of %d bytes\n", uint64(t.Peer), t.Bytes, t.Total)
 	}
 	_ = tab.Flush()
+	for _, p := range s.Transport.Peers {
+		for _, t := range p.Snapshots {
+			fmt.Fprintln(w, "  "+snapshotBar(t))
+		}
+		printEnded(w, p.LastSnapshot)
+	}
+	for _, t := range s.Transport.Receiving {
+		fmt.Fprintln(w, "  "+snapshotBar(t))
+	}
+	printEnded(w, s.Transport.LastReceived)
 }
+
+const barWidth = 20
+
+// snapshotBar shows how far a transfer is.
+func snapshotBar(t rafthttp.SnapshotStatus) string {
+	what := fmt.Sprintf("snapshot %d to %d", t.Index, uint64(t.Peer))
+	if t.Incoming {
+		what = fmt.Sprintf("snapshot %d from %d", t.Index, uint64(t.Peer))
+	}
+	if t.Total <= 0 {
+		return fmt.Sprintf("%-24s %s", what, mebibytes(t.Bytes))
+	}
+	full := int(min(t.Bytes, t.Total) * barWidth / t.Total)
+	line := fmt.Sprintf("%-24s %s%s %3d%% of %s, %s/s", what, strings.Repeat("█", full), strings.Repeat("░", barWidth-full),
+		t.Bytes*100/t.Total, mebibytes(t.Total), mebibytes(int64(t.Rate)))
+	if t.ETA > 0 {
+		line += fmt.Sprintf(", %s left", t.ETA.Round(100*time.Millisecond))
+	}
+	if t.Error != "" {
+		line += "; broke off: " + t.Error
+	}
+	return line
+}
+
+// printEnded says how the last transfer with a member ended.
+func printEnded(w io.Writer, t *rafthttp.SnapshotStatus) {
+	if t == nil {
+		return
+	}
+	direction, result := "sent to", "done"
+	if t.Incoming {
+		direction = "received from"
+	}
+	if t.Error != "" {
+		result = "failed: " + t.Error
+	}
+	fmt.Fprintf(w, "  last snapshot %s %d: index %d, %s in %s, %s\n", direction, uint64(t.Peer), t.Index,
+		mebibytes(t.Bytes), t.Ended.Sub(t.Started).Round(time.Millisecond), result)
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

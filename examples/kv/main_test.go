@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/demo"
 )
 
@@ -49,6 +51,30 @@ func TestDemoInterrupted(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(os.TempDir(), "kv-demo-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+func TestStatusShowsSnapshots(t *testing.T) {
+	start := time.Now()
+	var s api.Status
+	s.Transport = rafthttp.Status{
+		Peers: []rafthttp.PeerStatus{{
+			ID:           2,
+			Snapshots:    []rafthttp.SnapshotStatus{{Peer: 2, Index: 7, Bytes: 48 << 20, Total: 64 << 20, Rate: 8 << 20, ETA: 2 * time.Second}},
+			LastSnapshot: &rafthttp.SnapshotStatus{Peer: 2, Index: 5, Bytes: 1 << 20, Total: 2 << 20, Started: start, Ended: start.Add(time.Second), Error: "disk full"},
+		}},
+		Receiving:    []rafthttp.SnapshotStatus{{Peer: 3, Index: 8, Bytes: 1 << 20, Total: -1, Incoming: true}},
+		LastReceived: &rafthttp.SnapshotStatus{Peer: 3, Index: 6, Bytes: 2 << 20, Total: 2 << 20, Incoming: true, Started: start, Ended: start.Add(time.Second)},
+	}
+	var out bytes.Buffer
+	printStatus(&out, s)
+	for _, want := range []string{
+		"snapshot 7 to 2          ███████████████░░░░░  75% of 64.0 MiB, 8.0 MiB/s, 2s left\n",
+		"last snapshot sent to 2: index 5, 1.0 MiB in 1s, failed: disk full\n",
+		"snapshot 8 from 3        1.0 MiB\n",
+		"last snapshot received from 3: index 6, 2.0 MiB in 1s, done\n",
+	} {
+		require.Contains(t, out.String(), want)
+	}
 }
 
 func TestHelp(t *testing.T) {

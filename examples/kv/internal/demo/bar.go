@@ -27,6 +27,7 @@ type bar struct {
 
 	mu          sync.Mutex
 	done, total int64
+	note        string // stands at the end of the label
 }
 
 func startBar(out io.Writer, label string) *bar {
@@ -67,6 +68,13 @@ func (b *bar) set(done, total int64) {
 	b.done, b.total = done, total
 }
 
+// say has something short stand at the end of the label, over it if need be.
+func (b *bar) say(note string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.note = note
+}
+
 func (b *bar) line() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,7 +84,12 @@ func (b *bar) line() string {
 		full := int(done * barWidth / b.total)
 		progress = fmt.Sprintf("%s%s %3d%%", strings.Repeat("█", full), strings.Repeat("░", barWidth-full), done*100/b.total)
 	}
-	return fmt.Sprintf("     %-*s %5.1fs  %s", labelWidth, b.label, time.Since(b.start).Seconds(), progress)
+	label := b.label
+	if b.note != "" {
+		room := labelWidth - len(b.note) - 1
+		label = fmt.Sprintf("%-*.*s %s", room, room, label, b.note)
+	}
+	return fmt.Sprintf("     %-*s %5.1fs  %s", labelWidth, label, time.Since(b.start).Seconds(), progress)
 }
 
 // finish ends the bar's line with what came of the step.

@@ -197,6 +197,7 @@ func (d *demo) join(ctx context.Context, b *bar) (string, error) {
 		}
 		for _, t := range s.Transport.Receiving {
 			b.set(t.Bytes, t.Total)
+			b.say(mebibytes(int64(t.Rate)) + "/s")
 		}
 		if s.Snapshots.Received > 0 {
 			b.set(s.Snapshots.LastReceivedBytes, s.Snapshots.LastReceivedBytes)

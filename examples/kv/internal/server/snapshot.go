@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -24,18 +25,37 @@ type snapshots struct {
 	status api.SnapshotStatus
 }
 
-// SaveDBFrom makes snapshots the transport's Snapshotter.
+// SaveDBFrom, PartialDB and ResumeDBFrom make snapshots the transport's
+// Snapshotter, one for transfers that are resumed when they break.
 func (s *snapshots) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
 	start := time.Now()
 	n, err := s.store.SaveDBFrom(r, id)
-	if err == nil {
-		s.count(func(st *api.SnapshotStatus) {
-			st.Received++
-			st.LastReceivedBytes, st.LastReceivedTime = n, time.Since(start)
-		})
-	}
+	s.saved(n, start, err)
 	return n, err
 }
+
+// PartialDB says how much is there of a database whose transfer broke.
+func (s *snapshots) PartialDB(t snap.Transfer) (int64, uint32) { return s.store.PartialDB(t) }
+
+// ResumeDBFrom saves the rest of such a database.
+func (s *snapshots) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, checksum func() (uint32, error)) (int64, error) {
+	start := time.Now()
+	n, err := s.store.ResumeDBFrom(r, t, offset, checksum)
+	s.saved(t.Size, start, err)
+	return n, err
+}
+
+func (s *snapshots) saved(size int64, start time.Time, err error) {
+	if err != nil {
+		return
+	}
+	s.count(func(st *api.SnapshotStatus) {
+		st.Received++
+		st.LastReceivedBytes, st.LastReceivedTime = size, time.Since(start)
+	})
+}
+
+var _ rafthttp.ResumingSnapshotter = (*snapshots)(nil)
 
 func (s *snapshots) count(change func(*api.SnapshotStatus)) {
 	s.mu.Lock()

@@ -361,6 +361,36 @@ func TestLogAndDataOfDifferentMembers(t *testing.T) {
 	require.ErrorContains(t, err, "do not belong together")
 }
 
+// What a transfer reads again is what it read, whatever was written meanwhile to
+// what the snapshot refers to.
+func TestSnapshotReaderGoesBack(t *testing.T) {
+	s := ahead(t)
+	r, err := s.Data.OpenSnapshot()
+	require.NoError(t, err)
+	defer r.Close()
+	first, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.EqualValues(t, r.Size, len(first))
+	for i := range uint64(5) {
+		apply(t, s, 11+i, 4, "new", "3")
+	}
+	_, err = r.Seek(-r.Size, io.SeekEnd)
+	require.NoError(t, err)
+	meta := make([]byte, 2*os.Getpagesize())
+	_, err = io.ReadFull(r, meta)
+	require.NoError(t, err)
+	require.Equal(t, first[:len(meta)], meta)
+	at, err := r.Seek(0, io.SeekCurrent)
+	require.NoError(t, err)
+	require.EqualValues(t, len(meta), at)
+	_, err = r.Seek(-1, io.SeekStart)
+	require.Error(t, err)
+	_, err = r.Seek(r.Size, io.SeekStart)
+	require.NoError(t, err)
+	_, err = r.Read(meta)
+	require.ErrorIs(t, err, io.EOF)
+}
+
 func TestSnapshotReader(t *testing.T) {
 	s := ahead(t)
 	r, err := s.Data.OpenSnapshot()
@@ -378,6 +408,6 @@ func TestSnapshotReader(t *testing.T) {
 
 	require.NoError(t, r.Close())
 	_, err = r.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.ErrClosedPipe)
+	require.ErrorIs(t, err, os.ErrClosed)
 	require.NoError(t, s.Close()) // and nothing holds the old file any more
 }
