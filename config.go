@@ -26,6 +26,7 @@ const (
 	defaultTLSRecheck            = 10 * time.Second
 	defaultQueueMessages         = 4096
 	defaultQueueBytes            = 64 << 20
+	defaultMaxQueuedBytes        = 1 << 30
 	defaultMaxMessageBytes       = 512 << 20
 	defaultMaxSnapshots          = 4
 	defaultSnapshotAnswerTimeout = time.Minute
@@ -36,6 +37,7 @@ const (
 	pipelineWorkers      = 4        // posts of one pipeline at once
 	maxSnapshotHeadBytes = 64 << 20 // message at the head of a snapshot body
 	maxAnswerBytes       = 64 << 10 // body of an answer
+	maxRequestHeadBytes  = 64 << 10 // of a request, behind NewServer
 	maxRedialInterval    = time.Second
 	minRedialSeconds     = 1e-3 // for a DialRetryFrequency that is infinite
 	maxRedialSeconds     = 3600 // for one that is next to zero
@@ -67,6 +69,7 @@ type settings struct {
 	redialInterval                         time.Duration
 
 	sendLimits, pipelineLimits, receiveLimits laneLimits
+	queued                                    *budget
 	messageLimits, snapshotHeadLimits         wire.Limits
 
 	snapshotRate          rate.Limit
@@ -118,11 +121,13 @@ func (t *Transport) settings() (*settings, error) {
 	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 
 	sendBytes := orDefault(t.SendQueueBytes, defaultQueueBytes)
-	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes}
-	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes}
+	s.queued = newBudget(orDefault(t.MaxQueuedBytes, defaultMaxQueuedBytes))
+	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes, s.queued}
+	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes, s.queued}
 	s.receiveLimits = laneLimits{
 		orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
 		orDefault(t.ReceiveQueueBytes, defaultQueueBytes),
+		s.queued,
 	}
 	maxBytes := uint64(orDefault(t.MaxMessageBytes, defaultMaxMessageBytes))
 	s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}
@@ -198,6 +203,7 @@ func (t *Transport) validate() error {
 		{"SendQueueBytes", t.SendQueueBytes, t.SendQueueBytes < 0},
 		{"ReceiveQueueMessages", t.ReceiveQueueMessages, t.ReceiveQueueMessages < 0},
 		{"ReceiveQueueBytes", t.ReceiveQueueBytes, t.ReceiveQueueBytes < 0},
+		{"MaxQueuedBytes", t.MaxQueuedBytes, t.MaxQueuedBytes < 0},
 		{"MaxMessageBytes", t.MaxMessageBytes, t.MaxMessageBytes < 0},
 		{"SnapshotRateLimit", t.SnapshotRateLimit, !(t.SnapshotRateLimit >= 0)},
 		{"MaxSnapshots", t.MaxSnapshots, t.MaxSnapshots < 0},

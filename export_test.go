@@ -9,7 +9,7 @@ import (
 // WithDeadlines is what NewListener does to a plain listener, with timeouts of
 // the test's choice.
 func WithDeadlines(l net.Listener, read, write time.Duration) net.Listener {
-	return &deadlineListener{l, read, write}
+	return newDeadlineListener(l, read, write)
 }
 
 // DialPlain dials as a Transport with these fields does, without DialContext.

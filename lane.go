@@ -34,6 +34,7 @@ const (
 type laneLimits struct {
 	messages int
 	bytes    int64
+	shared   *budget // of all lanes; nil: none
 }
 
 // lane is a queue of messages, bounded in messages and in bytes, with workers
@@ -60,6 +61,7 @@ type lane struct {
 	head      int           //
 	held      int           // messages queued or in a worker's hands
 	heldBytes int64         // their size
+	purse     purse         // covers it
 	workers   int           // goroutines
 	waiting   int           // those of them that wait for more
 	more      chan struct{} // has a value for each that should look again
@@ -78,7 +80,7 @@ type lane struct {
 func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
 	return &lane{
 		name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
-		more: make(chan struct{}, maxWorkers),
+		more: make(chan struct{}, maxWorkers), purse: purse{budget: limits.shared},
 	}
 }
 
@@ -158,6 +160,9 @@ func (l *lane) admit(it item) verdict {
 	if l.held >= l.limits.messages || (l.held > 0 && l.heldBytes+it.size > l.limits.bytes) {
 		return full
 	}
+	if !l.purse.cover(it, l.heldBytes) {
+		return full
+	}
 	if l.head > 0 && len(l.queue) == cap(l.queue) {
 		n := copy(l.queue, l.queue[l.head:])
 		clear(l.queue[n:])
@@ -206,7 +211,11 @@ func (l *lane) roomFor(it item) <-chan struct{} {
 	if !l.open || l.held == 0 || (l.held < l.limits.messages && l.heldBytes+it.size <= l.limits.bytes) {
 		l.wake()
 		c := make(chan struct{})
-		close(c)
+		if l.purse.refused { // others have the room
+			time.AfterFunc(budgetPoll, func() { close(c) })
+		} else {
+			close(c)
+		}
 		return c
 	}
 	return l.room
@@ -329,6 +338,7 @@ func (l *lane) release(items, left []item) {
 	l.mu.Lock()
 	l.held -= len(items)
 	l.heldBytes -= bytes
+	l.purse.settle(l.heldBytes, l.closed)
 	if i := slices.Index(l.hands, items[0].at); i >= 0 {
 		if len(left) > 0 {
 			l.hands[i] = left[0].at
@@ -357,6 +367,7 @@ func (l *lane) drain() []item {
 	for _, it := range items {
 		l.heldBytes -= it.size
 	}
+	l.purse.settle(l.heldBytes, true)
 	l.wake()
 	return items
 }
@@ -381,6 +392,7 @@ func (l *lane) whileIdle(f func()) {
 	if idle {
 		l.dismiss()
 		l.queue, l.spare = nil, nil
+		l.purse.settle(l.heldBytes, true)
 		if f != nil {
 			f()
 		}

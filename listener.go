@@ -6,7 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -15,9 +18,6 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
-
-// maxHandshakes bounds the TLS handshakes that one listener has under way.
-const maxHandshakes = 256
 
 // acceptPause is how long a listener rests after Accept failed for the moment.
 const acceptPause = 50 * time.Millisecond
@@ -36,6 +36,11 @@ const acceptPause = 50 * time.Millisecond
 // after 5 s with data under way (TCP_USER_TIMEOUT, on Linux), after 10 s without
 // (keep-alive).
 //
+// What strangers can hold is bounded: 32 TLS handshakes from one address (for
+// IPv6, one /64) and 256 in all, and 256 connections from one address and 2048 in
+// all that are not streams. Over that, new ones are closed at once. Serve it with
+// NewServer, which bounds what comes before a request's body.
+//
 // The file of a Unix socket is removed before listening and on Close.
 func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 	var l net.Listener
@@ -53,7 +58,7 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rafthttp: listen on a peer URL: %w", err)
 	}
-	l = &deadlineListener{l, DefaultConnReadTimeout, DefaultConnWriteTimeout}
+	l = newDeadlineListener(l, DefaultConnReadTimeout, DefaultConnWriteTimeout)
 	if u.Scheme == "http" || u.Scheme == "unix" {
 		return l, nil
 	}
@@ -65,18 +70,47 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 	return tl, nil
 }
 
-// deadlineListener gives each connection deadlines for single reads and writes.
+// NewServer returns a server for Transport.Handler that bounds what a request may
+// cost before the handler sees it: 64 KiB of head, in 5 s, and idle connections
+// are closed after 5 s. Its log, of what strangers do, is discarded.
+func NewServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: DefaultConnReadTimeout,
+		IdleTimeout:       DefaultConnReadTimeout,
+		MaxHeaderBytes:    maxRequestHeadBytes,
+		ErrorLog:          log.New(io.Discard, "", 0),
+	}
+}
+
+// deadlineListener gives each connection deadlines for single reads and writes,
+// and bounds how many there are.
 type deadlineListener struct {
 	net.Listener
 	read, write time.Duration
+	conns       *admission
+}
+
+func newDeadlineListener(l net.Listener, read, write time.Duration) *deadlineListener {
+	return &deadlineListener{l, read, write, newAdmission(maxConns, maxConnsPerAddress)}
 }
 
 func (l *deadlineListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		from := c.RemoteAddr()
+		if !l.conns.enter(from) {
+			c.Close()
+			continue
+		}
+		return &deadlineConn{
+			Conn: c, reads: opDeadline{timeout: l.read}, writes: opDeadline{timeout: l.write},
+			leave: sync.OnceFunc(func() { l.conns.leave(from) }),
+		}, nil
 	}
-	return &deadlineConn{Conn: c, reads: opDeadline{timeout: l.read}, writes: opDeadline{timeout: l.write}}, nil
 }
 
 // deadlineConn sets a new deadline before each read and write, until released,
@@ -85,6 +119,13 @@ func (l *deadlineListener) Accept() (net.Conn, error) {
 type deadlineConn struct {
 	net.Conn
 	reads, writes opDeadline
+	leave         func() // is not counted any more
+}
+
+// Close implements net.Conn.
+func (c *deadlineConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
 }
 
 // opDeadline is the deadline of one direction.
@@ -153,8 +194,8 @@ func (c *deadlineConn) SetWriteDeadline(t time.Time) error {
 	return c.writes.override(t, c.Conn.SetWriteDeadline)
 }
 
-// release hands the deadlines over to the caller, and returns the connection
-// below.
+// release hands the deadlines over to the caller, takes the connection out of the
+// listener's count, and returns the connection below.
 func release(c net.Conn) net.Conn {
 	if tc, ok := c.(*tls.Conn); ok {
 		release(tc.NetConn())
@@ -163,6 +204,7 @@ func release(c net.Conn) net.Conn {
 	if dc, ok := c.(*deadlineConn); ok {
 		dc.reads.release()
 		dc.writes.release()
+		dc.leave()
 		return dc.Conn
 	}
 	return c
@@ -216,7 +258,7 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 
 func (l *tlsListener) acceptLoop() {
 	defer close(l.failed)
-	slots := make(chan struct{}, maxHandshakes)
+	handshakes := newAdmission(maxHandshakes, maxHandshakesPerAddress)
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil && l.retryAfter(err) {
@@ -226,14 +268,12 @@ func (l *tlsListener) acceptLoop() {
 			l.err = err
 			return
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
+		if !handshakes.enter(c.RemoteAddr()) {
 			c.Close() // more strangers than one member has peers
 			continue
 		}
 		l.wg.Go(func() {
-			defer func() { <-slots }()
+			defer handshakes.leave(c.RemoteAddr())
 			l.handshake(tls.Server(c, l.config))
 		})
 	}

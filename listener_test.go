@@ -291,26 +291,6 @@ func TestListenerClose(t *testing.T) {
 	})
 }
 
-// So many strangers at once are refused; those of a moment later are not.
-func TestListenerBoundsHandshakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
-		const most = 256
-		n := memnet.New()
-		greets(t, tlsListener(t, n, ca.member(t, 1), nil))
-		var all []net.Conn
-		for range most {
-			all = append(all, dialServer(t, n))
-		}
-		synctest.Wait()
-		require.Zero(t, closedAfter(dialServer(t, n)))
-		require.Equal(t, 5*time.Second, closedAfter(all[most-1]))
-		cfg := ca.clientOf(t, "client", &x509.Certificate{})
-		_, err := io.ReadFull(tls.Client(dialServer(t, n), cfg), make([]byte, 2))
-		require.NoError(t, err)
-	})
-}
-
 // passing is an error that Accept may return for want of file descriptors.
 type passing struct{ error }
 

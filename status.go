@@ -21,6 +21,10 @@ type Status struct {
 	// Time is when the status was taken, Started when the transport was.
 	Time    time.Time `json:"time"`
 	Started time.Time `json:"started"`
+	// QueuedBytes is what the queues have of MaxQueuedBytes: what they hold, and
+	// some room in advance.
+	QueuedBytes    int64 `json:"queued_bytes"`
+	MaxQueuedBytes int64 `json:"max_queued_bytes"`
 	// Peers, sorted by id.
 	Peers []PeerStatus `json:"peers"`
 	// Remotes are members that are known from AddRemote or from their requests,
@@ -177,6 +181,7 @@ func (t *Transport) Status() Status {
 	}
 	st := Status{
 		ID: e.id, ClusterID: e.clusterID, Version: e.serverVersionText, Time: time.Now(), Started: e.started,
+		QueuedBytes: e.queued.used.Load(), MaxQueuedBytes: e.queued.max,
 		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(),
 	}
 	st.Receiving, st.LastReceived = e.receiving.status()

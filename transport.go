@@ -164,6 +164,12 @@ type Transport struct {
 	// each of the three receive lanes of a peer; 0 means 4096 and 64 MiB.
 	ReceiveQueueMessages int
 	ReceiveQueueBytes    int64
+	// MaxQueuedBytes bounds what all queues of all peers and remotes hold together,
+	// those to them and those from them; 0 means 1 GiB. The last eighth is for what
+	// is neither append nor proposal nor snapshot, so that those are dropped first.
+	// A message that is larger than the bound is taken while nothing else is queued
+	// anywhere.
+	MaxQueuedBytes int64
 	// MaxMessageBytes bounds one received message, on the wire and in memory; 0
 	// means 512 MiB. The message at the head of a snapshot may have at most
 	// 64 MiB.

@@ -1,0 +1,99 @@
+package rafthttp
+
+import (
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+const (
+	// budgetChunk is what a lane takes of the budget at once, at most, so that it
+	// does so once for many messages.
+	budgetChunk = 256 << 10
+	// budgetPoll is how often a lane looks again while the budget is used up.
+	budgetPoll = 5 * time.Millisecond
+)
+
+// budget is the memory that the queues of all peers and remotes share
+// (Transport.MaxQueuedBytes).
+type budget struct {
+	max   int64
+	bulk  int64 // what appends, proposals and snapshots leave to other messages ends here
+	chunk int64
+	used  atomic.Int64
+}
+
+func newBudget(limit int64) *budget {
+	return &budget{max: limit, bulk: limit - limit/8, chunk: max(1, min(budgetChunk, limit/256))}
+}
+
+// reserve takes n bytes, unless that is more than limit.
+func (b *budget) reserve(n, limit int64) bool {
+	for {
+		used := b.used.Load()
+		if used+n > limit {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
+	}
+}
+
+// isBulk reports whether a message is one of those that fill queues: raft sends
+// it again, and works without it for a while. What is not bulk keeps elections
+// and leases going.
+func isBulk(t raftpb.MessageType) bool {
+	return t == raftpb.MsgApp || t == raftpb.MsgProp || t == raftpb.MsgSnap
+}
+
+// purse is what one lane has of the budget: at least what it holds. It is guarded
+// by the lane's lock.
+type purse struct {
+	*budget // nil: no bound
+	has     int64
+	refused bool // the last cover
+}
+
+// cover makes room for one more message in a lane that holds some bytes. A
+// message that never fits is let in when nothing else is held anywhere.
+func (p *purse) cover(it item, held int64) bool {
+	need := held + it.size - p.has
+	if p.budget == nil || need <= 0 {
+		return true
+	}
+	limit := p.max
+	if isBulk(it.m.GetType()) {
+		limit = p.bulk
+	}
+	for _, n := range [...]int64{max(need, p.chunk), need} {
+		if p.reserve(n, limit) {
+			p.has += n
+			p.refused = false
+			return true
+		}
+	}
+	if it.size > limit && held == 0 && p.used.CompareAndSwap(p.has, p.has+need) {
+		p.has += need
+		return true
+	}
+	p.refused = true
+	return false
+}
+
+// settle gives back what a lane that holds some bytes has too much of; all of it
+// if the lane will not need it soon.
+func (p *purse) settle(held int64, all bool) {
+	if p.budget == nil {
+		return
+	}
+	spare := p.has - held
+	if !all {
+		if spare -= p.chunk; spare < p.chunk {
+			return
+		}
+	}
+	p.has -= spare
+	p.used.Add(-spare)
+}

@@ -1,0 +1,151 @@
+package rafthttp_test
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// heap returns what is reachable.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // what finalizers and pools let go of
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func queued(m *member) (bytes int64, messages int) {
+	for _, p := range m.Status().Peers {
+		for _, l := range p.Lanes {
+			bytes += l.QueuedBytes
+			messages += l.Queued
+		}
+	}
+	return bytes, messages
+}
+
+const mib = 1 << 20
+
+// TestMemoryWithBlockedPeers: eight peers that read nothing, and appends of 1 MiB
+// to them, take what MaxQueuedBytes says, and leave room for heartbeats.
+func TestMemoryWithBlockedPeers(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const peers, limit = 8, 64 * mib
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = limit })
+		for id := types.ID(2); id < 2+peers; id++ {
+			a.AddPeer(id, silentHost(n, id))
+			dialStream(t, n.Host(hostOf(id)).DialContext, a, "msgapp", id)
+			dialStream(t, n.Host(hostOf(id)).DialContext, a, "message", id)
+		}
+		synctest.Wait()
+		before := heap()
+		// Within the write timeout: after that the streams are lost, and what they hold.
+		for i := range uint64(40) {
+			for id := types.ID(2); id < 2+peers; id++ {
+				a.Send([]*raftpb.Message{msgApp(id, 1, i, make([]byte, mib))})
+			}
+			if i%8 == 7 {
+				synctest.Wait()
+				require.Less(t, heap()-before, int64(limit+64*mib))
+			}
+		}
+		bytes, _ := queued(a)
+		require.Greater(t, bytes, int64(limit/2), "the test should fill it")
+		require.LessOrEqual(t, bytes, int64(limit))
+		require.LessOrEqual(t, bytes, a.Status().QueuedBytes)
+		require.LessOrEqual(t, a.Status().QueuedBytes, int64(limit))
+
+		for id := types.ID(2); id < 2+peers; id++ {
+			dropped := laneOf(a, id, "message").Dropped
+			a.Send([]*raftpb.Message{heartbeat(id, 1, 1), {Type: raftpb.MsgProp.Enum(), To: new(uint64(id)), Entries: []*raftpb.Entry{{Data: make([]byte, mib)}}}})
+			synctest.Wait()
+			require.EqualValues(t, 1, laneOf(a, id, "message").Messages, "the heartbeat, not the proposal")
+			require.Equal(t, dropped+1, laneOf(a, id, "message").Dropped)
+		}
+		time.Sleep(time.Minute)
+		require.Zero(t, a.Status().QueuedBytes, "all is given back")
+	})
+}
+
+// TestMemoryWithABlockedProcess is the other direction: what eight peers send to a
+// member whose Process does not return.
+func TestMemoryWithABlockedProcess(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const peers, limit, own = 8, 32 * mib, 4 * mib
+		release := make(chan struct{})
+		var processed atomic.Int64
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.MaxQueuedBytes = limit
+			tr.Raft.(*recorder).process = func(ctx context.Context, m *raftpb.Message) error {
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
+				if m.GetType() == raftpb.MsgApp {
+					processed.Add(1)
+				}
+				return nil
+			}
+		})
+		var senders []*member
+		for id := types.ID(2); id < 2+peers; id++ {
+			b := startSimulated(t, n, id, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = own })
+			senders = append(senders, b)
+			b.AddPeer(1, []string{a.url})
+			a.AddPeer(id, []string{b.url})
+		}
+		time.Sleep(time.Second)
+		before := heap()
+		for i := range uint64(60) {
+			for _, b := range senders {
+				b.Send([]*raftpb.Message{msgApp(1, b.ID, i, make([]byte, mib))})
+			}
+			time.Sleep(10 * time.Millisecond)
+			if i%12 == 11 {
+				require.Less(t, heap()-before, int64(limit+peers*own+64*mib))
+			}
+		}
+		bytes, _ := queued(a)
+		require.Greater(t, bytes, int64(limit/2), "the test should fill it")
+		require.LessOrEqual(t, bytes, int64(limit))
+		close(release)
+		time.Sleep(time.Minute)
+		var sent, dropped uint64
+		for _, b := range senders {
+			sent += laneOf(b, 1, "msgapp").Messages
+			dropped += laneOf(a, b.ID, "append").Dropped
+		}
+		require.EqualValues(t, sent, uint64(processed.Load())+dropped, "each is processed or counted")
+		require.NotZero(t, processed.Load())
+		require.Zero(t, a.Status().QueuedBytes)
+	})
+}
+
+// A message larger than all that may be queued goes when nothing else waits.
+func TestMessageOverMaxQueuedBytes(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 100_000 })
+		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 100_000 })
+		connect(t, a, b)
+		time.Sleep(10 * time.Second)
+		a.Send([]*raftpb.Message{msgApp(2, 1, 1, make([]byte, mib)), msgApp(2, 1, 2, make([]byte, mib)), heartbeat(2, 1, 1)})
+		time.Sleep(10 * time.Second)
+		require.Len(t, b.raft.received(), 1, "the large one; it takes the last eighth too")
+		require.EqualValues(t, 1, laneOf(a, 2, "msgapp").Dropped)
+		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+		time.Sleep(time.Second)
+		require.Len(t, b.raft.received(), 2)
+
+	})
+}

@@ -1,0 +1,83 @@
+package rafthttp
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+const (
+	// maxHandshakes bounds the TLS handshakes that one listener has under way, and
+	// maxHandshakesPerAddress those from one address, so that none locks others out.
+	maxHandshakes           = 256
+	maxHandshakesPerAddress = 32
+	// maxConns bounds the connections of one listener that have not become streams,
+	// and maxConnsPerAddress those from one address. A member has a handful.
+	maxConns           = 2048
+	maxConnsPerAddress = 256
+)
+
+// admission bounds what is under way for strangers, in all and for each address
+// that it comes from. It is safe for concurrent use.
+type admission struct {
+	most, each int
+
+	mu     sync.Mutex
+	all    int
+	byAddr map[string]int
+}
+
+func newAdmission(most, each int) *admission {
+	return &admission{most: most, each: each, byAddr: map[string]int{}}
+}
+
+// enter reports whether there is room for one more from an address. What it let
+// in must leave.
+func (a *admission) enter(from net.Addr) bool {
+	key := addressOf(from)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.all >= a.most || (key != "" && a.byAddr[key] >= a.each) {
+		return false
+	}
+	a.all++
+	if key != "" {
+		a.byAddr[key]++
+	}
+	return true
+}
+
+func (a *admission) leave(from net.Addr) {
+	key := addressOf(from)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all--
+	if key == "" {
+		return
+	}
+	if a.byAddr[key]--; a.byAddr[key] == 0 {
+		delete(a.byAddr, key)
+	}
+}
+
+// addressOf returns what one client cannot have many of: an IPv4 address, or the
+// /64 network of an IPv6 address. It is empty for a Unix socket.
+func addressOf(a net.Addr) string {
+	if a.Network() == "unix" {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if ip = ip.Unmap(); ip.Is6() {
+		if network, err := ip.WithZone("").Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return ip.String()
+}

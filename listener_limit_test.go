@@ -1,0 +1,153 @@
+package rafthttp_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// So many strangers at once are refused; those of a moment later are not.
+func TestListenerBoundsHandshakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newAuthority(t) // of the bubble's time
+		const most = 256
+		const each = 32
+		n := memnet.New()
+		greets(t, tlsListener(t, n, ca.member(t, 1), nil))
+		var all []net.Conn
+		from := func(host string) net.Conn {
+			c, err := n.Host(host).DialContext(t.Context(), "tcp", "server:443")
+			require.NoError(t, err)
+			t.Cleanup(func() { c.Close() })
+			return c
+		}
+		for range each {
+			all = append(all, from("a"))
+		}
+		synctest.Wait()
+		require.Zero(t, closedAfter(from("a")), "too many from one address")
+		other := tls.Client(dialServer(t, n), ca.clientOf(t, "client", &x509.Certificate{}))
+		_, err := io.ReadFull(other, make([]byte, 2))
+		require.NoError(t, err, "which locks nobody else out")
+		for i := range most - each {
+			all = append(all, from(fmt.Sprint("b", i/each)))
+		}
+		synctest.Wait()
+		require.Zero(t, closedAfter(dialServer(t, n)), "too many in all")
+		require.Equal(t, 5*time.Second, closedAfter(all[most-1]))
+		cfg := ca.clientOf(t, "client", &x509.Certificate{})
+		_, err = io.ReadFull(tls.Client(dialServer(t, n), cfg), make([]byte, 2))
+		require.NoError(t, err)
+	})
+}
+
+// TestListenerBoundsConnections: those that are not streams are bounded for each
+// address and in all; a stream is not counted, and what is closed makes room.
+func TestListenerBoundsConnections(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const each, most = 256, 2048
+		ln, err := n.Host(hostOf(1)).Listen("2380")
+		require.NoError(t, err)
+		a := startMemberOn(t, rafthttp.WithDeadlines(ln, readTimeout, writeTimeout), 1, nil)
+		a.AddPeer(2, silentHost(n, 2))
+		dial := func(host string) net.Conn {
+			c, err := n.Host(host).DialContext(t.Context(), "tcp", "m1:2380")
+			require.NoError(t, err)
+			t.Cleanup(func() { c.Close() })
+			return c
+		}
+		for range 10 {
+			dialStream(t, n.Host("x").DialContext, a, "message", 2)
+		}
+		stream := dialStream(t, n.Host("x").DialContext, a, "msgapp", 2)
+		for range each {
+			dial("x")
+		}
+		synctest.Wait()
+		require.Zero(t, closedAfter(dial("x")))
+		for i := range most - each {
+			dial(fmt.Sprint("y", i/each))
+		}
+		synctest.Wait()
+		require.Zero(t, closedAfter(dial("z")))
+
+		time.Sleep(readTimeout)
+		synctest.Wait()
+		require.NotZero(t, closedAfter(dial("x")), "the silent ones are gone")
+		require.True(t, laneOf(a, 2, "msgapp").Up, "the stream is not")
+		stream.Close()
+	})
+}
+
+// TestNewServer: the head of a request is bounded in size and time, and so is the
+// time between two.
+func TestNewServer(t *testing.T) {
+	head := "POST /raft HTTP/1.1\r\nHost: x\r\n"
+	tests := []struct {
+		name  string
+		write func(net.Conn) error
+		code  string // of the answer; empty: none
+		after time.Duration
+	}{
+		{"nothing", func(net.Conn) error { return nil }, "", 5 * time.Second},
+		{"half a head", func(c net.Conn) error { _, err := io.WriteString(c, head); return err }, "", 5 * time.Second},
+		{"a byte a second", func(c net.Conn) error {
+			for _, b := range []byte(head + strings.Repeat("x", 100)) {
+				if _, err := c.Write([]byte{b}); err != nil {
+					return err
+				}
+				time.Sleep(time.Second)
+			}
+			return nil
+		}, "", 5 * time.Second},
+		{"large", func(c net.Conn) error {
+			_, err := io.WriteString(c, head+"X-A: "+strings.Repeat("a", 100_000)+"\r\n\r\n")
+			return err
+		}, "HTTP/1.1 431", 500 * time.Millisecond},
+		{"many", func(c net.Conn) error {
+			_, err := io.WriteString(c, head+strings.Repeat("A: b\r\n", 20_000)+"\r\n")
+			return err
+		}, "HTTP/1.1 431", 500 * time.Millisecond},
+		{"idle", func(c net.Conn) error {
+			_, err := io.WriteString(c, "GET /raft/probing HTTP/1.1\r\nHost: x\r\n\r\n")
+			return err
+		}, "HTTP/1.1 200", 5 * time.Second},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				ln, err := n.Host("server").Listen("443")
+				require.NoError(t, err)
+				tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+				require.NoError(t, tr.Start())
+				defer tr.Stop()
+				s := rafthttp.NewServer(tr.Handler())
+				served := make(chan error)
+				go func() { served <- s.Serve(ln) }()
+				c := dialServer(t, n)
+				start := time.Now()
+				wrote := make(chan error)
+				go func() { wrote <- tc.write(c) }()
+				answer, _ := io.ReadAll(c)
+				require.Equal(t, tc.after, time.Since(start))
+				require.Equal(t, tc.code, string(answer[:min(len(answer), len(tc.code))]))
+				c.Close()
+				<-wrote
+				require.NoError(t, s.Close())
+				require.ErrorIs(t, <-served, http.ErrServerClosed)
+			})
+		})
+	}
+}
