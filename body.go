@@ -37,6 +37,8 @@ type progressReader struct {
 	setDeadline func(time.Time) error
 	isCut       bool
 
+	started time.Time // when the minimum rate began; zero: there is none
+
 	src   io.Reader
 	bytes uint64 // read so far
 	err   error  // what ended the body
@@ -79,8 +81,15 @@ func (b *progressReader) extend(d time.Duration) error {
 	if b.isCut {
 		return ErrSnapshotCut
 	}
+	at := time.Now().Add(d)
+	if !b.started.IsZero() {
+		grace := b.q.postTimeout() + time.Duration(b.bytes)*time.Second/minPostRate
+		if end := b.started.Add(grace); end.Before(at) {
+			at = end
+		}
+	}
 	// Where the server cannot set deadlines, it is up to its own.
-	_ = b.setDeadline(time.Now().Add(d))
+	_ = b.setDeadline(at)
 	return nil
 }
 

@@ -33,7 +33,7 @@
 //		return err
 //	}
 //	defer ln.Close()
-//	go http.Serve(ln, t.Handler()) // or mount it on /raft and /raft/
+//	go rafthttp.NewServer(t.Handler()).Serve(ln) // or mount it on /raft and /raft/
 //
 // Then send from the Ready loop, once what the messages promise is durable:
 //
@@ -91,8 +91,10 @@
 // 1 MiB ahead of the bytes that arrived, MaxMessageBytes bounds a message both on
 // the wire and in memory, headers are parsed with errors, and bodies of answers
 // are read to 64 KiB. A bad peer loses its own connection and nothing else.
-// Everything that waits is bounded: queues, snapshots in flight, remotes, TLS
-// handshakes, and log lines: what repeats is logged once for each change of state.
+// Everything that waits is bounded: queues, each and all together, posts,
+// snapshots in flight, remotes, connections and TLS handshakes of strangers, and
+// log lines: what repeats is logged once for each change of state. What that is
+// for each kind of attacker is in docs/threat-model.md.
 //
 // # Concurrency
 //
@@ -123,7 +125,7 @@
 //   - Losses are reported from a goroutine of the transport and coalesced, never
 //     from inside Send. The end of a stream that the peer read reports it
 //     unreachable, even if nothing was queued.
-//   - Queues are bounded in bytes as well as in messages.
+//   - Queues are bounded in bytes as well as in messages, each and together.
 //   - A message goes in the short form of the msgapp stream only if that carries
 //     all its fields; upstream's sender loses the others.
 //   - A stream that is down is dialled less and less often, down to once a
@@ -142,6 +144,9 @@
 //   - ReadTimeout holds for streams: a silent peer is noticed. Upstream's has
 //     had no effect on the dialling side since etcd 3.5.
 //   - MaxMessageBytes holds for posts, and for the memory of a message.
+//   - At most 256 posts are under way, 16 of one member; the next is answered 503.
+//     A body that takes longer than ReadTimeout and WriteTimeout together must
+//     come with 16 KiB a second.
 //   - Headers that do not parse, and a sender that differs from the one in the
 //     path of a stream, are answered 400; upstream panics at some.
 //   - An error of Process that is ErrMemberRemoved is answered 403.

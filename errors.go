@@ -67,6 +67,8 @@ var (
 )
 
 var (
+	// errBusyPosts refuses a post over what can be under way.
+	errBusyPosts        = errors.New("too many posts in flight")
 	errMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
 	errNotStarted       = errors.New("rafthttp: transport is not started")
 	errUpdated          = errors.New("rafthttp: the peer's URLs changed")

@@ -164,6 +164,7 @@ var answers = []struct {
 	{ErrMemberRemoved, http.StatusForbidden, "", posts},
 	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", writeOnly},
 	{errNoSnapshotter, http.StatusNotImplemented, "", writeOnly},
+	{errBusyPosts, http.StatusServiceUnavailable, "", writeOnly},
 	{errBusy, http.StatusServiceUnavailable, "", writeOnly},
 	{errSnapshotOffset, http.StatusConflict, "", writeOnly},
 	{errNotStarted, http.StatusServiceUnavailable, "", writeOnly},

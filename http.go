@@ -141,7 +141,7 @@ func (q *request) answer(err error) {
 			q.w.Header().Set("Connection", "close")
 		}
 	}
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, errBusy) || errors.Is(err, errBusyPosts) {
 		q.w.Header().Set("Retry-After", "1")
 	}
 	code, body := answerOf(err)
@@ -200,10 +200,20 @@ func (q *request) servePost() error {
 	if err := q.learn(); err != nil {
 		return err
 	}
-	body := q.body()
-	defer body.release()
+	if !q.posts.begin(q.from) {
+		return errBusyPosts
+	}
+	body := q.postBody()
+	defer func() {
+		body.release()
+		q.posts.end(q.from, body.held)
+	}()
 	p := q.peerOf(q.from)
 	m, err := readPost(body, q.r.ContentLength, q.messageLimits)
+	if errors.Is(err, errBusyPosts) {
+		q.w.Header().Set("Connection", "close")
+		return err
+	}
 	if err != nil {
 		if p != nil {
 			p.counters.badPosts.Add(1)

@@ -211,6 +211,7 @@ type engine struct {
 	remotes   *remotes
 	pace      *snapshotPace
 	receiving *incomingSnapshots
+	posts     *incomingPosts
 	refusals  refusals
 	beating   atomic.Bool // a goroutine writes heartbeats
 	checking  atomic.Bool // a recheck is under way
@@ -231,6 +232,7 @@ func (t *Transport) Start() error {
 	e := &engine{
 		settings: s, started: time.Now(), done: make(chan struct{}), pace: newSnapshotPace(s),
 		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
+		posts:     newIncomingPosts(s.queued.max),
 		receiving: &incomingSnapshots{max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
 	}
 	e.peers.Store(&map[types.ID]*peer{})

@@ -1,0 +1,127 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// beginPost connects as a member and sends a request's head and the beginning of
+// its body.
+func beginPost(t *testing.T, n *memnet.Network, m *member, from string, length int, body []byte) net.Conn {
+	t.Helper()
+	c, err := n.Host("x").DialContext(t.Context(), "tcp", hostOf(m.ID)+":2380")
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	_, err = io.WriteString(c, requestHead("POST", "/raft", peerHeader(map[string]string{"X-Server-From": from}), length))
+	require.NoError(t, err)
+	_, err = c.Write(body)
+	require.NoError(t, err)
+	return c
+}
+
+// TestPostsAreBounded: 16 of one member and 256 in all are under way, and others
+// are told to come again.
+func TestPostsAreBounded(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const each, most = 16, 256
+		held := make(chan struct{})
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.Raft.(*recorder).process = func(ctx context.Context, _ *raftpb.Message) error {
+				select {
+				case <-held:
+				case <-ctx.Done():
+				}
+				return nil
+			}
+		})
+		body := marshal(t, heartbeat(1, 2, 1))
+		post := func(from int) net.Conn { return beginPost(t, n, a, fmt.Sprintf("%x", from), len(body), body) }
+		var all []net.Conn
+		for i := range most {
+			all = append(all, post(100+i/each))
+			synctest.Wait()
+			if i == each-1 {
+				got := readAnswer(t, post(100))
+				require.Equal(t, 503, got.StatusCode)
+				require.Equal(t, "1", got.Header.Get("Retry-After"))
+			}
+		}
+		require.Equal(t, 503, readAnswer(t, post(2)).StatusCode)
+		close(held)
+		for _, c := range all {
+			require.Equal(t, 204, readAnswer(t, c).StatusCode)
+		}
+		require.Equal(t, 204, readAnswer(t, post(2)).StatusCode)
+	})
+}
+
+// TestBodiesOfPostsAreBounded: together they have a quarter of MaxQueuedBytes; one
+// alone may be larger.
+func TestBodiesOfPostsAreBounded(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const limit = 1 << 20
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 4 * limit })
+		large := marshal(t, msgApp(1, 2, 1, make([]byte, 3*limit)))
+		alone := beginPost(t, n, a, "2", len(large), large[:2*limit])
+		synctest.Wait()
+		small := marshal(t, heartbeat(1, 3, 1))
+		refused := readAnswer(t, beginPost(t, n, a, "3", len(small), small))
+		require.Equal(t, 503, refused.StatusCode)
+		require.True(t, refused.Close)
+		_, err := alone.Write(large[2*limit:])
+		require.NoError(t, err)
+		require.Equal(t, 204, readAnswer(t, alone).StatusCode)
+		require.Equal(t, 204, readAnswer(t, beginPost(t, n, a, "3", len(small), small)).StatusCode)
+	})
+}
+
+// TestTricklingPost: a body that keeps moving ends when its time is over, which
+// grows with what came: a slow link may take as long as it needs.
+func TestTricklingPost(t *testing.T) {
+	tests := []struct {
+		name        string
+		each, bytes int
+		pause       time.Duration
+		code        int
+		within      time.Duration
+	}{
+		{"a byte at a time", 1, 1000, 4 * time.Second, 400, 10*time.Second + time.Millisecond},
+		{"half the rate", 8 << 10, 1 << 20, time.Second, 400, 21 * time.Second},
+		{"twice the rate", 32 << 10, 1 << 20, time.Second, 204, 34 * time.Second},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := startSimulated(t, n, 1, nil)
+				body := marshal(t, msgApp(1, 2, 1, make([]byte, tc.bytes)))
+				start := time.Now()
+				c := beginPost(t, n, a, "2", len(body), nil)
+				wrote := make(chan struct{})
+				go func() {
+					defer close(wrote)
+					for rest := bytes.NewBuffer(body); rest.Len() > 0; time.Sleep(tc.pause) {
+						if _, err := c.Write(rest.Next(tc.each)); err != nil {
+							return
+						}
+					}
+				}()
+				require.Equal(t, tc.code, readAnswer(t, c).StatusCode)
+				require.LessOrEqual(t, time.Since(start), tc.within)
+				c.Close()
+				<-wrote
+			})
+		})
+	}
+}
