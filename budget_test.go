@@ -126,7 +126,7 @@ func TestMemoryWithABlockedProcess(t *testing.T) {
 			sent += laneOf(b, 1, "msgapp").Messages
 			dropped += laneOf(a, b.ID, "append").Dropped
 		}
-		require.EqualValues(t, sent, uint64(processed.Load())+dropped, "each is processed or counted")
+		require.Equal(t, sent, uint64(processed.Load())+dropped, "each is processed or counted")
 		require.NotZero(t, processed.Load())
 		require.Zero(t, a.Status().QueuedBytes)
 	})

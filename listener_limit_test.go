@@ -146,7 +146,7 @@ func TestNewServer(t *testing.T) {
 				require.Equal(t, tc.after, time.Since(start))
 				require.Equal(t, tc.code, string(answer[:min(len(answer), len(tc.code))]))
 				c.Close()
-				<-wrote
+				_ = <-wrote
 				time.Sleep(time.Second) // a server lingers for a moment
 				require.NoError(t, s.Close())
 				require.ErrorIs(t, <-served, http.ErrServerClosed)
