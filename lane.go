@@ -70,7 +70,7 @@ type lane struct {
 	room      chan struct{} // closed when something is released; nil while nobody waits
 	used      bool          // since the last tidy
 
-	// clock is read when a worker starts, at each take and for each offerAll, not
+	// clock is read when a worker sets to work, at each take and for each offerAll, not
 	// for each message: what is accepted meanwhile counts as accepted then, so an
 	// age may be too high by the time that one batch takes.
 	clock time.Duration
@@ -109,7 +109,7 @@ func (l *lane) holds() bool {
 func (l *lane) offer(it item) verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.workers == 0 { // one that runs reads the clock by itself
+	if l.workers == l.waiting { // one that is at work reads the clock by itself
 		l.clock = time.Since(l.born)
 	}
 	v := l.admit(it)
@@ -124,7 +124,7 @@ func (l *lane) offer(it item) verdict {
 func (l *lane) offerRun(msgs []*raftpb.Message) (n int, v verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.workers == 0 {
+	if l.workers == l.waiting {
 		l.clock = time.Since(l.born)
 	}
 	for n < len(msgs) && v == accepted {

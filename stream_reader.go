@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -224,7 +225,13 @@ type delivery struct {
 
 // Read implements io.Reader. Silence for the read timeout ends the stream.
 func (d *delivery) Read(p []byte) (int, error) {
+	lone := len(d.items) == 1
 	d.flush()
+	if lone {
+		// Whoever processes it goes first: the read below most likely finds nothing,
+		// and would cost the message two microseconds to find that out.
+		runtime.Gosched()
+	}
 	if err := d.s.conn.SetReadDeadline(time.Now().Add(d.reader.readTimeout)); err != nil {
 		return 0, err
 	}
