@@ -210,6 +210,24 @@ func TestMessageOverTheByteLimit(t *testing.T) {
 	})
 }
 
+// TestQueueMakesRoomWhileItIsWritten: what was written makes room, although its
+// writer has more in its hands.
+func TestQueueMakesRoomWhileItIsWritten(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueMessages = 3 })
+		b := startSimulated(t, n, 2, nil)
+		connect(t, a, b)
+		const size = 4 << 20
+		n.Link("m1", "m2").SetBandwidth(size) // one message a second
+		data := make([]byte, size)
+		a.Send([]*raftpb.Message{msgApp(2, 1, 1, data), msgApp(2, 1, 2, data), msgApp(2, 1, 3, data)})
+		within(t, 2*time.Second, func() bool { return laneOf(a, 2, "msgapp").Queued == 2 })
+		a.Send([]*raftpb.Message{msgApp(2, 1, 4, data)})
+		within(t, 10*time.Second, func() bool { return len(b.raft.received()) == 4 })
+		require.Zero(t, laneOf(a, 2, "msgapp").Dropped)
+	})
+}
+
 // TestBlockedProcessHoldsUpOnlyItsLane: while Process blocks on appends and
 // proposals, heartbeats arrive without delay.
 func TestBlockedProcessHoldsUpOnlyItsLane(t *testing.T) {

@@ -319,7 +319,6 @@ func (w *streamWriter) work() {
 			return
 		}
 		w.round(items)
-		w.lane.release(items, nil)
 		clear(items)
 	}
 }
@@ -334,34 +333,39 @@ func (w *streamWriter) round(items []item) {
 	w.last = c
 	if c == nil {
 		w.lose(w.lane, items, errPeerGone)
-	} else if err := w.send(c, items); err != nil {
-		w.detach(c, err)
+	} else {
+		sent, err := w.send(c, items)
+		if items = items[sent:]; err != nil {
+			w.detach(c, err)
+		}
 	}
+	w.lane.release(items, nil)
 }
 
-// send writes the taken items to c. Those that were not written whole are lost.
-func (w *streamWriter) send(c *outgoingConn, items []item) error {
+// send writes the taken items to c, and makes room in the lane for each batch that
+// is written. It returns how many; the others are lost.
+func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error) {
 	w.batch.Reset()
 	w.begun = time.Now()
 	if w.beat.Swap(false) {
 		c.enc.AppendLinkHeartbeat(&w.batch)
 	}
-	first := 0 // of the items that are in the batch
 	for i, it := range items {
 		c.enc.Append(&w.batch, it.m)
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue
 		}
-		if err := w.flush(c, i+1-first); err != nil {
-			w.lose(w.lane, items[first:], err)
-			return err
+		if err := w.flush(c, i+1-sent); err != nil {
+			w.lose(w.lane, items[sent:], err)
+			return sent, err
 		}
-		first = i + 1
+		w.lane.release(items[sent:i+1], items[i+1:])
+		sent = i + 1
 	}
 	if w.batch.Len() > 0 { // a heartbeat alone
-		return w.flush(c, 0)
+		return sent, w.flush(c, 0)
 	}
-	return nil
+	return sent, nil
 }
 
 // flush writes the batch, which holds n messages.
