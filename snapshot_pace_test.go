@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"math"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,12 +77,17 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 				p := newPair(t, func(tr *rafthttp.Transport) {
 					tr.MaxSnapshots, tr.SnapshotRateLimit, tr.ReadTimeout = 16, tc.limit, tc.timeout
 				}, nil)
-				var longest time.Duration
+				var (
+					mu      sync.Mutex
+					longest time.Duration
+				)
 				watch := saver(func(r io.Reader, _ uint64) (int64, error) {
 					last, b := time.Now(), make([]byte, 64<<10)
 					for {
 						n, err := r.Read(b)
+						mu.Lock()
 						longest = max(longest, time.Since(last))
+						mu.Unlock()
 						if last = time.Now(); err != nil || n == 0 {
 							return 0, err
 						}
@@ -95,6 +101,8 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 				}
 				time.Sleep(10 * time.Minute)
 				require.Len(t, p.a.Status().Peers[1].Snapshots, tc.transfers, "all go on")
+				mu.Lock()
+				defer mu.Unlock()
 				require.Less(t, longest, rafthttp.DefaultConnReadTimeout/2)
 				require.Positive(t, longest)
 			})
