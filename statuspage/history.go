@@ -1,0 +1,116 @@
+package statuspage
+
+import (
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+const (
+	// lookEvery is how far apart looks are, at least.
+	lookEvery = time.Second
+	// maxLooks bounds how many are kept.
+	maxLooks = 90
+	// window is the time that a sparkline shows.
+	window = 2 * time.Minute
+	// rateOver is the time that a rate is taken over, at least, where there are
+	// looks that far apart.
+	rateOver = 5 * time.Second
+)
+
+// laneKey names a lane. The name "" stands for all of a peer.
+type laneKey struct {
+	peer types.ID
+	lane string
+}
+
+// totals are counters at one time. In all of a peer, out and in are bytes that
+// were sent and received; in a lane, messages and bytes.
+type totals struct{ a, b uint64 }
+
+// look is the counters of all lanes at one time.
+type look struct {
+	at    time.Time
+	lanes map[laneKey]totals
+}
+
+// history is the looks at a transport that were taken lately. It is safe for
+// concurrent use.
+type history struct {
+	mu    sync.Mutex
+	looks []look // in order of time
+}
+
+// look adds what st says, unless the last look was just now, and returns all
+// looks, the last of them st's.
+func (h *history) look(st rafthttp.Status) []look {
+	now := look{st.Time, map[laneKey]totals{}}
+	for _, p := range st.Peers {
+		now.lanes[laneKey{p.ID, ""}] = totals{p.SentBytes, p.ReceivedBytes}
+		for _, l := range p.Lanes {
+			now.lanes[laneKey{p.ID, l.Name}] = totals{l.Messages, l.Bytes}
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	keep := h.looks[:0:0]
+	for _, l := range h.looks {
+		if age := st.Time.Sub(l.at); age < window+time.Minute && age >= 0 {
+			keep = append(keep, l)
+		}
+	}
+	all := append(keep, now)
+	if n := len(keep); n == 0 || now.at.Sub(keep[n-1].at) >= lookEvery {
+		h.looks = all[max(0, len(all)-maxLooks):]
+	} else {
+		h.looks = keep
+	}
+	return all
+}
+
+// rate is how fast the counters of a lane grow.
+type rate struct{ a, b float64 } // a second
+
+// rateAt returns the rates of a lane at looks[i], taken over that time or more,
+// or else over what there is.
+func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
+	now, ok := looks[i].lanes[k]
+	if !ok {
+		return rate{}, false
+	}
+	var from totals
+	var d time.Duration
+	for j := i - 1; j >= 0 && (d == 0 || d < over); j-- {
+		before, there := looks[j].lanes[k]
+		if !there || before.a > now.a || before.b > now.b { // removed, and added again
+			break
+		}
+		from, d = before, looks[i].at.Sub(looks[j].at)
+	}
+	if d <= 0 {
+		return rate{}, false
+	}
+	return rate{float64(now.a-from.a) / d.Seconds(), float64(now.b-from.b) / d.Seconds()}, true
+}
+
+// point is a rate at one time.
+type point struct {
+	age time.Duration
+	rate
+}
+
+// points are the rates of a lane in the window, in order of time.
+func points(looks []look, k laneKey) (all []point) {
+	end := looks[len(looks)-1].at
+	for i := 1; i < len(looks); i++ {
+		if age := end.Sub(looks[i].at); age <= window {
+			if r, ok := rateAt(looks, i, k, lookEvery); ok {
+				all = append(all, point{age, r})
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,145 @@
+package statuspage
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// laneView is one row of a peer's lanes.
+type laneView struct {
+	Name, Way, State        string
+	Health                  level
+	Fill, FillTitle         string
+	FillWidth               float64 // of 100
+	Queued, Oldest          string
+	Messages, Rate, Batch   string
+	Dropped, DroppedTitle   string
+	Up, Idle, DropsMessages bool
+	Spark                   spark
+}
+
+// ways says which way a lane goes, and what is on it.
+var ways = map[string]string{
+	"message": "to it: all but appends", "msgapp": "to it: appends", "pipeline": "to it: what streams cannot carry",
+	"control": "from it: heartbeats, votes, responses", "append": "from it: appends", "proposal": "from it: proposals",
+}
+
+func newLaneView(lr laneReport) laneView {
+	l := lr.l
+	v := laneView{
+		Name: l.Name, Way: ways[l.Name], State: map[bool]string{true: "up", false: "down"}[l.Up], Up: l.Up, Health: lr.Health,
+		Fill: percent(lr.Fill), FillWidth: 100 * math.Min(1, lr.Fill),
+		FillTitle: fmt.Sprintf("%d of %d messages, %s of %s", l.Queued, l.Capacity, bytesOf(float64(l.QueuedBytes)), bytesOf(float64(l.CapacityBytes))),
+		Queued:    count(float64(l.Queued)), Oldest: none, Idle: l.Queued == 0 && l.Messages == 0,
+		Messages: count(float64(l.Messages)), Rate: messageRate(lr.MessageRate), Batch: none,
+		Dropped: count(float64(l.Dropped)), DropsMessages: l.Dropped > 0, DroppedTitle: dropTitle([]rafthttp.LaneStatus{l}),
+		Spark: newSpark(lr.points, false),
+	}
+	if v.FillWidth > 0 {
+		v.FillWidth = math.Max(v.FillWidth, 1.5) // to be seen
+	}
+	if l.Queued > 0 {
+		v.Oldest = duration(l.OldestAge)
+	}
+	if l.Batches > 0 && l.Messages > 0 {
+		v.Batch = fmt.Sprintf("%.1f", float64(l.Messages)/float64(l.Batches))
+	}
+	return v
+}
+
+func percent(f float64) string {
+	switch {
+	case f == 0:
+		return "0 %"
+	case f < 0.01:
+		return "< 1 %"
+	default:
+		return fmt.Sprintf("%.0f %%", 100*f)
+	}
+}
+
+// streamView is one row of a peer's streams.
+type streamView struct {
+	Name, Way, State, For, Since string
+	Connects, Failures, Bytes    string
+	Health                       level
+}
+
+func newStreamView(now time.Time, s rafthttp.StreamStatus) streamView {
+	v := streamView{
+		Name: s.Name, Way: "from it", State: "down", For: none, Since: machine(s.Since), Health: warn,
+		Connects: count(float64(s.Connects)), Failures: count(float64(s.DialFailures)), Bytes: bytesOf(float64(s.Bytes)),
+	}
+	if s.Direction == rafthttp.StreamOut {
+		v.Way, v.Failures = "to it", none
+	}
+	if s.Up {
+		v.State, v.Health, v.For = "up", good, duration(max(0, now.Sub(s.Since)))
+	}
+	return v
+}
+
+// progress is how far a snapshot has come.
+type progress struct {
+	Known   bool // how much there is
+	Percent float64
+	Text    string
+}
+
+func progressOf(now time.Time, s rafthttp.SnapshotStatus) progress {
+	p, done := progress{}, bytesOf(float64(s.Bytes))
+	var parts []string
+	if s.Total >= 0 {
+		p.Known = true
+		if p.Percent = 100; s.Total > 0 {
+			p.Percent = math.Min(100, 100*float64(s.Bytes)/float64(s.Total))
+		}
+		done = fmt.Sprintf("%.0f %%, %s of %s", p.Percent, done, bytesOf(float64(s.Total)))
+	}
+	if !s.Incoming && s.Attempts == 0 {
+		parts = append(parts, "waits for its turn")
+	} else {
+		parts = append(parts, done)
+	}
+	parts = append(parts, "for "+duration(now.Sub(s.Started)))
+	if s.Rate > 0 {
+		parts = append(parts, byteRate(&s.Rate))
+	}
+	if s.ETA > 0 {
+		parts = append(parts, "about "+duration(s.ETA)+" to go")
+	}
+	if s.Attempts > 1 {
+		parts = append(parts, fmt.Sprintf("attempt %d", s.Attempts))
+	}
+	if s.Error != "" {
+		parts = append(parts, "last failure: "+s.Error)
+	}
+	p.Text = strings.Join(parts, ", ")
+	return p
+}
+
+// ending is how a snapshot that is over went; empty if there is none.
+func ending(now time.Time, s *rafthttp.SnapshotStatus) string {
+	if s == nil || s.Ended.IsZero() {
+		return ""
+	}
+	text := fmt.Sprintf("%x, %s in %s, %s", s.Index, bytesOf(float64(s.Bytes)), duration(s.Ended.Sub(s.Started)), ago(now, s.Ended))
+	if s.Error != "" {
+		text += ", failed: " + s.Error
+	}
+	return text
+}
+
+// snapshotView is one progress bar.
+type snapshotView struct {
+	progress
+	Index, Way string
+}
+
+func newSnapshotView(now time.Time, s rafthttp.SnapshotStatus, way string) snapshotView {
+	return snapshotView{progressOf(now, s), fmt.Sprintf("%x", s.Index), way}
+}

@@ -1,0 +1,205 @@
+package statuspage
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// level is how well something is.
+type level int
+
+const (
+	good level = iota
+	warn
+	bad
+)
+
+// String returns the level as the JSON has it, and the style sheet.
+func (l level) String() string { return [...]string{"ok", "warning", "bad"}[l] }
+
+// MarshalText implements encoding.TextMarshaler.
+func (l level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// When something is worth a warning.
+const (
+	oldMessage  = 2 * time.Second
+	fullLane    = 0.8
+	clockApart  = time.Second
+	certificate = 14 * 24 * time.Hour
+)
+
+// schemaVersion changes when a field of the JSON changes its meaning or goes.
+const schemaVersion = 1
+
+// report is what all formats show. As JSON it is described in docs/status.md.
+type report struct {
+	Schema int             `json:"schema"`
+	Health level           `json:"health"`
+	Local  memberName      `json:"local"`
+	Peers  []peerReport    `json:"peers"`
+	Status rafthttp.Status `json:"status"`
+}
+
+// memberName is who a member is.
+type memberName struct {
+	Member string `json:"member"` // its id in hexadecimal
+	Name   string `json:"name,omitempty"`
+}
+
+// peerReport is what was made of a PeerStatus.
+type peerReport struct {
+	memberName
+	Health   level    `json:"health"`
+	Problems []string `json:"problems"`
+	// Rates in bytes a second; nil: not known yet.
+	SentRate     *float64     `json:"sent_bytes_per_second,omitempty"`
+	ReceivedRate *float64     `json:"received_bytes_per_second,omitempty"`
+	Lanes        []laneReport `json:"lanes"`
+
+	p      rafthttp.PeerStatus
+	points []point
+	out    level // how well the direction to the peer is
+	in     level // and that from it
+}
+
+// laneReport is what was made of a LaneStatus.
+type laneReport struct {
+	Name        string   `json:"name"`
+	Health      level    `json:"health"`
+	Fill        float64  `json:"fill"`
+	MessageRate *float64 `json:"messages_per_second,omitempty"`
+	ByteRate    *float64 `json:"bytes_per_second,omitempty"`
+
+	l      rafthttp.LaneStatus
+	points []point
+}
+
+func newReport(st rafthttp.Status, looks []look, name func(uint64) string) *report {
+	r := &report{Schema: schemaVersion, Status: st, Local: memberName{st.ID.String(), name(uint64(st.ID))}, Peers: []peerReport{}}
+	for _, p := range st.Peers {
+		pr := newPeerReport(st, p, looks)
+		pr.memberName = memberName{p.ID.String(), name(uint64(p.ID))}
+		r.Peers = append(r.Peers, pr)
+		if r.Health < warn && pr.Health > good {
+			r.Health = warn
+		}
+	}
+	// Without a majority of active members, the local one among them, raft stands
+	// still: learners are not told apart here.
+	if active := r.active(); len(r.Peers) > 0 && 2*(active+1) <= len(r.Peers)+1 {
+		r.Health = bad
+	}
+	return r
+}
+
+// active counts the peers that are.
+func (r *report) active() (n int) {
+	for _, p := range r.Peers {
+		if p.p.Active {
+			n++
+		}
+	}
+	return n
+}
+
+func newPeerReport(st rafthttp.Status, p rafthttp.PeerStatus, looks []look) peerReport {
+	pr := peerReport{p: p, Problems: []string{}, Lanes: []laneReport{}}
+	k := laneKey{p.ID, ""}
+	pr.points = points(looks, k)
+	if now, ok := rateAt(looks, len(looks)-1, k, rateOver); ok {
+		pr.SentRate, pr.ReceivedRate = &now.a, &now.b
+	}
+	for _, l := range p.Lanes {
+		pr.Lanes = append(pr.Lanes, newLaneReport(p.ID, l, looks))
+	}
+	pr.judge(st.Time)
+	return pr
+}
+
+func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneReport {
+	k := laneKey{peer, l.Name}
+	lr := laneReport{Name: l.Name, l: l, points: points(looks, k), Fill: fill(l)}
+	if now, ok := rateAt(looks, len(looks)-1, k, rateOver); ok {
+		lr.MessageRate, lr.ByteRate = &now.a, &now.b
+	}
+	switch {
+	case lr.Fill >= 1:
+		lr.Health = bad
+	case lr.Fill >= fullLane, l.OldestAge >= oldMessage:
+		lr.Health = warn
+	}
+	return lr
+}
+
+// fill is how full a lane is, by the bound that is nearer.
+func fill(l rafthttp.LaneStatus) float64 {
+	var f float64
+	if l.Capacity > 0 {
+		f = float64(l.Queued) / float64(l.Capacity)
+	}
+	if l.CapacityBytes > 0 {
+		f = max(f, float64(l.QueuedBytes)/float64(l.CapacityBytes))
+	}
+	return f
+}
+
+// judge finds out what is wrong.
+func (pr *peerReport) judge(now time.Time) {
+	problem := func(l level, format string, args ...any) {
+		pr.Health = max(pr.Health, l)
+		pr.Problems = append(pr.Problems, fmt.Sprintf(format, args...))
+	}
+	pr.out, pr.in = directions(pr.p)
+	if !pr.p.Active {
+		problem(bad, "no stream of it delivers, and no post succeeds")
+	} else if pr.out > good {
+		problem(warn, "a stream to it is down")
+	}
+	if pr.p.Active && pr.in > good {
+		problem(warn, "a stream from it is down")
+	}
+	for _, l := range pr.Lanes {
+		switch {
+		case l.Health == good:
+		case l.Fill >= fullLane:
+			problem(l.Health, "lane %s is %.0f %% full", l.Name, 100*l.Fill)
+		default:
+			problem(l.Health, "lane %s has not moved for %s", l.Name, duration(l.l.OldestAge))
+		}
+	}
+	if !pr.p.ProbedAt.IsZero() && pr.p.ClockOffset.Abs() > clockApart {
+		problem(warn, "its clock is %s", offset(pr.p.ClockOffset))
+	}
+	if at := pr.p.CertificateExpires; !at.IsZero() {
+		if left := at.Sub(now); left <= 0 {
+			problem(bad, "its certificate has expired")
+		} else if left < certificate {
+			problem(warn, "its certificate expires in %s", duration(left))
+		}
+	}
+}
+
+// directions says how well the streams to a peer and from it are.
+func directions(p rafthttp.PeerStatus) (out, in level) {
+	down := map[string]int{}
+	for _, s := range p.Streams {
+		if !s.Up {
+			down[s.Direction]++
+		}
+	}
+	of := func(n int) level { return min(level(n), bad) }
+	return of(down[rafthttp.StreamOut]), of(down[rafthttp.StreamIn])
+}
+
+// writeJSON writes the report as docs/status.md describes it.
+func writeJSON(w io.Writer, r *report) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}

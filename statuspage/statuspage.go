@@ -1,0 +1,152 @@
+// Package statuspage shows what a rafthttp.Transport knows of its peers, as a
+// page for people, as JSON for programs and as text for terminals.
+//
+//	mux.Handle("/debug/rafthttp", statuspage.Handler(t, nil))
+//
+// The page is one document without external parts. It works without JavaScript,
+// and refreshes by itself with it. The handler only reads: it takes GET and HEAD,
+// changes nothing, and has no goroutine.
+//
+// It tells addresses and the state of a cluster to whoever can reach it: mount it
+// where only operators can, not on the peer URL.
+package statuspage
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"html/template"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// Options are what Handler can be told. The zero value is that of nil.
+type Options struct {
+	// Title is the heading of the page; empty means "rafthttp".
+	Title string
+	// Name returns what to call a member beside its id, such as its host; nil,
+	// and empty results, mean the id alone. It is called for each member at each
+	// request.
+	Name func(id uint64) string
+}
+
+// Handler returns a handler that shows t, which may not be started yet. It serves
+// any path that it is mounted on, in three formats: by the parameter format
+// (html, json, text), or else by the Accept header, where text is for those who
+// do not ask for a page, such as curl.
+//
+// Rates need two looks at the transport. The handler keeps the last minutes of
+// them, taken when it is asked and at most one a second, about 100 bytes for each
+// lane and look: the first answer has no rates.
+func Handler(t *rafthttp.Transport, o *Options) http.Handler {
+	if o == nil {
+		o = &Options{}
+	}
+	h := &handler{t: t, title: cmp.Or(o.Title, "rafthttp"), name: o.Name}
+	if h.name == nil {
+		h.name = func(uint64) string { return "" }
+	}
+	return h
+}
+
+type handler struct {
+	t       *rafthttp.Transport
+	title   string
+	name    func(uint64) string
+	history history
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Content-Security-Policy", contentSecurityPolicy)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		header.Set("Allow", "GET, HEAD")
+		http.Error(w, "this page can only be read", http.StatusMethodNotAllowed)
+		return
+	}
+	header.Set("Vary", "Accept")
+	format, ok := formatOf(r)
+	if !ok {
+		http.Error(w, "format: want html, json or text", http.StatusBadRequest)
+		return
+	}
+	st := h.t.Status()
+	report := newReport(st, h.history.look(st), h.name)
+	var body bytes.Buffer
+	var err error
+	switch format {
+	case "html":
+		header.Set("Content-Type", "text/html; charset=utf-8")
+		err = page.Execute(&body, newPage(h.title, report))
+	case "json":
+		header.Set("Content-Type", "application/json")
+		err = writeJSON(&body, report)
+	case "text":
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+		err = writeText(&body, report)
+	}
+	if err != nil {
+		http.Error(w, "failed to show the status: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	header.Set("Content-Length", strconv.Itoa(body.Len()))
+	_, _ = body.WriteTo(w) // the client has gone, if this fails
+}
+
+// formatOf returns what the request asks for.
+func formatOf(r *http.Request) (format string, ok bool) {
+	if q := r.URL.Query(); q.Has("format") {
+		format = q.Get("format")
+		return format, format == "html" || format == "json" || format == "text"
+	}
+	for _, accepted := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		media, _, _ := mime.ParseMediaType(accepted)
+		switch media {
+		case "text/html", "application/xhtml+xml":
+			return "html", true
+		case "application/json":
+			return "json", true
+		}
+	}
+	return "text", true
+}
+
+//go:embed page.html peer.html style.css app.js
+var files embed.FS
+
+func file(name string) string {
+	b, err := files.ReadFile(name)
+	if err != nil {
+		panic(err) // it is part of the program
+	}
+	return string(b)
+}
+
+var (
+	style, script = file("style.css"), file("app.js")
+
+	page = template.Must(template.New("page.html").Funcs(template.FuncMap{
+		"style":  func() template.CSS { return template.CSS(style) },
+		"script": func() template.JS { return template.JS(script) },
+	}).ParseFS(files, "*.html"))
+
+	// contentSecurityPolicy allows this page's own style and script, word for
+	// word, and that the script asks this server; nothing else.
+	contentSecurityPolicy = "default-src 'none'; style-src " + hashOf(style) + "; script-src " + hashOf(script) +
+		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+func hashOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}

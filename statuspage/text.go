@@ -1,0 +1,83 @@
+package statuspage
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// writeText writes the report for a terminal.
+func writeText(w io.Writer, r *report) error {
+	st := r.Status
+	var b bytes.Buffer
+	if st.ID == 0 {
+		_, err := io.WriteString(w, "The transport is not started.\n")
+		return err
+	}
+	fmt.Fprintf(&b, "member %s of cluster %s, version %s, up %s\n", plain(r.Local.label()), st.ClusterID, st.Version, duration(st.Time.Sub(st.Started)))
+	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, r.summary())
+	textPeers(&b, r)
+	for _, p := range r.Peers {
+		textPeer(&b, st, p)
+	}
+	for _, s := range st.Receiving {
+		fmt.Fprintf(&b, "\nsnapshot %x from %s: %s\n", s.Index, s.Peer, plain(progressOf(st.Time, s).Text))
+	}
+	if last := ending(st.Time, st.LastReceived); last != "" {
+		fmt.Fprintf(&b, "\nlast snapshot from %s: %s\n", st.LastReceived.Peer, plain(last))
+	}
+	if len(st.Remotes) > 0 {
+		fmt.Fprintf(&b, "\nremotes: %s\n", strings.Trim(fmt.Sprint(st.Remotes), "[]"))
+	}
+	_, err := b.WriteTo(w)
+	return err
+}
+
+func textPeers(b *bytes.Buffer, r *report) {
+	if len(r.Peers) == 0 {
+		return
+	}
+	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "PEER\tSTATE\tFOR\tVERSION\tRTT\tCLOCK\tSENT\tRECEIVED\tDROPPED\tCERTIFICATE")
+	for _, p := range r.Peers {
+		v := newPeerView(r, p)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(p.label()), v.State, v.For, plain(v.Version),
+			v.RTT, v.Clock, byteRate(p.SentRate), byteRate(p.ReceivedRate), v.Dropped, v.Certificate)
+	}
+	_ = tw.Flush() // to a buffer
+}
+
+func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
+	fmt.Fprintf(b, "\npeer %s: %s\n", plain(p.label()), plain(strings.Join(p.p.URLs, " ")))
+	for _, problem := range p.Problems {
+		fmt.Fprintf(b, "  ! %s\n", problem)
+	}
+	if p.p.LastError != "" {
+		fmt.Fprintf(b, "  last error, %s: %s\n", ago(st.Time, p.p.LastErrorAt), plain(p.p.LastError))
+	}
+	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "  LANE\tUP\tQUEUED\tBYTES\tFILL\tOLDEST\tMESSAGES\tRATE\tBATCH\tDROPPED")
+	for _, l := range p.Lanes {
+		v := newLaneView(l)
+		fmt.Fprintf(tw, "  %s\t%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, v.State, l.l.Queued, l.l.Capacity,
+			bytesOf(float64(l.l.QueuedBytes)), v.Fill, v.Oldest, v.Messages, v.Rate, v.Batch, v.Dropped)
+	}
+	_ = tw.Flush()
+	tw = tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "  STREAM\tDIRECTION\tSTATE\tFOR\tCONNECTS\tFAILED DIALS\tBYTES")
+	for _, s := range p.p.Streams {
+		v := newStreamView(st.Time, s)
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.Direction, v.State, v.For, v.Connects, v.Failures, v.Bytes)
+	}
+	_ = tw.Flush()
+	for _, s := range p.p.Snapshots {
+		fmt.Fprintf(b, "  snapshot %x: %s\n", s.Index, plain(progressOf(st.Time, s).Text))
+	}
+	if last := ending(st.Time, p.p.LastSnapshot); last != "" {
+		fmt.Fprintf(b, "  last snapshot %s\n", plain(last))
+	}
+}
