@@ -29,7 +29,7 @@ func run(args []string) error {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	plan := runner.Plan{Settings: scenario.Default, Progress: os.Stderr}
-	scenarios := flags.String("scenarios", "", "comma-separated; F means FA and FC, S means SD and SM; empty means all")
+	scenarios := flags.String("scenarios", "", "comma-separated; F means FA and FC, S all snapshots; empty means all")
 	systems := flags.String("systems", "", "comma-separated names; empty means all")
 	flags.IntVar(&plan.Rounds, "rounds", 5, "runs of each system in each scenario")
 	flags.DurationVar(&plan.Settings.WarmUp, "warmup", plan.Settings.WarmUp, "before each measurement")

@@ -48,6 +48,8 @@ var Floors = []Floor{
 	{Scenario: "SM", Metric: scenario.FileRate, To: Bare, Limit: 0.95},
 	{Scenario: "SM", Metric: scenario.FileCPU, To: Upstream, AtMost: true, Limit: 0.75},
 	{Scenario: "SM", Metric: scenario.Peak, AtMost: true, Limit: 8},
+	{Scenario: "SDC", Metric: scenario.FileRate, To: Bare, Limit: 0.85},
+	{Scenario: "SMC", Metric: scenario.FileRate, To: Bare, Limit: 0.85},
 }
 
 // Check writes a table of the floors of all scenarios that were measured, and returns how many were missed. A floor

@@ -25,7 +25,7 @@ type run struct {
 func (s Scenario) Run(sys system.System, t Settings) (_ Figures, err error) {
 	window := cmp.Or(s.Window, system.Window(s.Entries, s.Size, s.Peers))
 	r := &run{Scenario: s, Settings: t, load: system.NewLoad(s.Entries, s.Size, s.Peers, window), sink: newSink(s.Peers)}
-	cfg := system.Config{Peers: s.Peers, Load: r.load, Sink: r.sink}
+	cfg := system.Config{Peers: s.Peers, Checksum: s.Checksum, Load: r.load, Sink: r.sink}
 	if s.TLS {
 		dir, err := os.MkdirTemp("", "bench")
 		if err != nil {

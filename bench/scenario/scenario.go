@@ -57,7 +57,9 @@ type Scenario struct {
 	Window int
 	TLS    bool
 	Folder string // of Settings.Folders, where databases are sent from and saved to
-	run    func(*run) (Figures, error)
+	// Checksum says that ours verifies databases by one; the others have none.
+	Checksum bool
+	run      func(*run) (Figures, error)
 }
 
 // Figures are what a run has measured.
@@ -80,15 +82,18 @@ type Settings struct {
 }
 
 // Default is long enough for figures that repeat to a few percent on a quiet machine.
-var Default = Settings{WarmUp: 500 * time.Millisecond, Measure: 1500 * time.Millisecond, Settle: 5 * time.Second, Idle: 5 * time.Second, DatabaseBytes: 1 << 30, Heap: 64 << 20}
+var Default = Settings{
+	WarmUp: 500 * time.Millisecond, Measure: 1500 * time.Millisecond,
+	Settle: 5 * time.Second, Idle: 5 * time.Second,
+	DatabaseBytes: 1 << 30, Heap: 64 << 20,
+}
 
 // All are the scenarios in the order of the tables.
 func All() []Scenario {
 	small := []Metric{Rate, CPU, Allocs}
 	large := []Metric{Data, Bytes, CPU}
-	snapshots := []Metric{FileRate, FileCPU, Peak, Calls}
 	const mib = 1 << 20
-	return []Scenario{
+	all := []Scenario{
 		{ID: "A", Title: "MsgApp, one entry of 64 B", Metrics: small, Entries: 1, Size: 64, Peers: 1, run: throughput},
 		{ID: "B", Title: "MsgApp, 64 entries of 1 KiB", Metrics: small, Entries: 64, Size: 1 << 10, Peers: 1, run: throughput},
 		{ID: "C", Title: "MsgApp, one entry of 1 MiB", Metrics: large, Entries: 1, Size: mib, Peers: 1, run: throughput},
@@ -99,14 +104,22 @@ func All() []Scenario {
 		{ID: "FC", Title: "C over mutual TLS 1.3", Metrics: large, Entries: 1, Size: mib, Peers: 1, TLS: true, run: throughput},
 		{ID: "G", Title: "idle, 100 peers", Metrics: []Metric{Heap, Goroutines, IdleCPU}, Entries: 1, Size: 64, Peers: 100, Window: 64, run: idle},
 		{ID: "H", Title: "A to 6 receivers", Metrics: small, Entries: 1, Size: 64, Peers: 6, run: throughput},
-		{ID: "SD", Title: "snapshot of 1 GiB, on disk", Metrics: snapshots, Entries: 1, Size: 64, Peers: 1, Window: 1, Folder: Disk, run: snapshot},
-		{ID: "SM", Title: "the same, in memory (tmpfs)", Metrics: snapshots, Entries: 1, Size: 64, Peers: 1, Window: 1, Folder: Memory, run: snapshot},
+		{ID: "SD", Title: "snapshot, on disk", Folder: Disk},
+		{ID: "SM", Title: "snapshot, in memory", Folder: Memory},
+		{ID: "SDC", Title: "SD with a checksum", Folder: Disk, Checksum: true},
+		{ID: "SMC", Title: "SM with a checksum", Folder: Memory, Checksum: true},
 	}
+	for i := range all {
+		if s := &all[i]; s.Folder != "" {
+			s.Metrics, s.run = []Metric{FileRate, FileCPU, Peak, Calls}, snapshot
+			s.Entries, s.Size, s.Peers, s.Window = 1, 64, 1, 1
+		}
+	}
+	return all
 }
 
 // Select returns the scenarios that a comma-separated list names, in the order of the tables: F stands for FA and FC,
-// S for SD and SM.
-// An empty list stands for all.
+// S for all that begin with it. An empty list stands for all.
 func Select(list string) ([]Scenario, error) {
 	if list == "" {
 		return All(), nil

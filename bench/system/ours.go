@@ -28,8 +28,11 @@ var ours = System{
 			if m.dir == "" {
 				return t, nil
 			}
-			var err error
-			t.Snapshotter, err = snap.Open(m.dir)
+			store, err := snap.Open(m.dir)
+			t.Snapshotter = plainSnapshotter{store}
+			if m.cfg.Checksum {
+				t.Snapshotter = store
+			}
 			return t, err
 		},
 		sendSnapshot: func(m *member, msg *raftpb.Message, database *os.File, size int64) <-chan bool {
@@ -50,3 +53,6 @@ var ours = System{
 		},
 	}.start,
 }
+
+// plainSnapshotter is a store that only saves, as etcd's does: transfers have no checksum, and begin anew when cut.
+type plainSnapshotter struct{ rafthttp.Snapshotter }

@@ -61,6 +61,8 @@ type Config struct {
 	Sink  Sink
 	// SnapshotDir is where peers save databases, each in a folder of its own; empty: they are sent none.
 	SnapshotDir string
+	// Checksum says that databases are verified by one, where the system can.
+	Checksum bool
 }
 
 // Sink learns what arrives. Its methods are called on the goroutines of the system, concurrently for different peers.
