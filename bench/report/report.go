@@ -68,14 +68,15 @@ func (r Results) At(seriesID, system string, m scenario.Metric, at float64) (Val
 	return v, ok
 }
 
-// Ratio of the medians of two systems, and whether both were measured. Nothing against nothing is 1.
+// Ratio of the medians of two systems, and whether both were measured. Nothing against nothing is 1; against nothing
+// there is no ratio otherwise.
 func (r Results) Ratio(scenarioID, system, to string, m scenario.Metric) (float64, bool) {
 	a, okA := r.Value(scenarioID, system, m)
 	b, okB := r.Value(scenarioID, to, m)
 	if a.Median == b.Median {
 		return 1, okA && okB
 	}
-	return a.Median / b.Median, okA && okB
+	return a.Median / b.Median, okA && okB && Format(b.Median) != "0"
 }
 
 // Line is figures on one line.

@@ -51,6 +51,8 @@ func TestRatio(t *testing.T) {
 	ratio, ok = r.Ratio("A", "ours", "upstream", scenario.Allocs)
 	require.True(t, ok)
 	require.InDelta(t, 1, ratio, 1e-9, "nothing against nothing")
+	_, ok = report.Summarize(append(samples("A", "ours", scenario.Allocs, 2), samples("A", "tcp", scenario.Allocs, 0.001)...)).Ratio("A", "ours", "tcp", scenario.Allocs)
+	require.False(t, ok, "against next to nothing")
 	_, ok = r.Ratio("A", "ours", "tcp", scenario.Rate)
 	require.False(t, ok)
 }

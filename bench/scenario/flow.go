@@ -75,26 +75,55 @@ func (s *sink) err() error {
 	}
 }
 
-// wait waits until n have arrived in all. It is not called concurrently for the same arrivals. A failure ends it, and
-// so does a stall.
+// wait waits until n have arrived in all. It is not called concurrently for the same arrivals. A failure ends it.
 func (s *sink) wait(a *arrivals, n int64) error {
 	if a.count.Load() >= n {
 		return nil
 	}
 	a.target.Store(n)
 	defer a.target.Store(math.MaxInt64)
-	timer := time.NewTimer(stallTimeout)
-	defer timer.Stop()
 	for a.count.Load() < n {
 		select {
 		case <-a.wake:
 		case <-s.failed:
 			return s.cause
-		case <-timer.C:
-			return fmt.Errorf("only %d of %d messages have arrived, and nothing moves for %v", a.count.Load(), n, stallTimeout)
 		}
 	}
 	return nil
+}
+
+// watch fails when nothing has arrived for stallTimeout or up to twice that while somebody waits, until stop is closed.
+// So that no wait needs a timer.
+func (s *sink) watch(stop <-chan struct{}) {
+	ticker := time.NewTicker(stallTimeout)
+	defer ticker.Stop()
+	for last := int64(-1); ; {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		switch n, waiting := s.progress(); {
+		case !waiting:
+			last = -1
+		case n != last:
+			last = n
+		default:
+			s.Failed(fmt.Errorf("nothing has arrived for %v, after %d messages", stallTimeout, n))
+			return
+		}
+	}
+}
+
+// progress counts all that has arrived, and says whether somebody waits for more.
+func (s *sink) progress() (n int64, waiting bool) {
+	for _, all := range [][]arrivals{s.arrived, s.ponged} {
+		for i := range all {
+			n += all[i].count.Load()
+			waiting = waiting || all[i].target.Load() != math.MaxInt64
+		}
+	}
+	return n, waiting
 }
 
 // waitAll waits until n have arrived at each peer.

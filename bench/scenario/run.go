@@ -48,7 +48,10 @@ func (s Scenario) Run(sys system.System, t Settings) (_ Figures, err error) {
 	if r.cluster, err = sys.Start(cfg); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
+	stop := make(chan struct{})
+	go r.sink.watch(stop)
 	figures, err := s.run(r)
+	close(stop)
 	r.cluster.Close()
 	if err == nil {
 		err = r.sink.err() // Close looks at what was dropped
