@@ -268,7 +268,7 @@ func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
 			d.reader.refuse(m, err)
 			continue
 		}
-		if d.items = append(d.items, newItem(m)); len(d.items) == deliverMessages {
+		if d.items = append(d.items, item{m: m, size: dec.Memory()}); len(d.items) == deliverMessages {
 			d.flush()
 		}
 	}

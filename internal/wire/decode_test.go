@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/iotest"
@@ -255,4 +256,27 @@ func TestLimits(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
 	_, err = wire.UnmarshalEntry([]byte{0x08}, noLimits)
 	require.ErrorIs(t, err, wire.ErrMalformed)
+}
+
+// TestDecoderMemory: what was charged for a message is what it occupies.
+func TestDecoderMemory(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	for _, s := range streams {
+		var ms []*raftpb.Message
+		for i := range 200 {
+			m := randomMessage(rng)
+			if i%3 == 0 {
+				m = msgApp(1, uint64(i), rng.IntN(300), rng.IntN(6000))
+			}
+			ms = append(ms, m)
+		}
+		d := s.decoder(bytes.NewReader(frames(t, s.encoder(), ms...)), noLimits)
+		for range ms {
+			m, err := d.Decode()
+			require.NoError(t, err)
+			if m != nil {
+				require.Equal(t, wire.MemorySize(m), d.Memory(), m)
+			}
+		}
+	}
 }

@@ -91,7 +91,7 @@ func FuzzMessageStream(f *testing.F) {
 
 // fuzzStream compares the decoder of s, with its thresholds set to make it take each of its
 // ways, with a plain one of the same bytes.
-func fuzzStream(t *testing.T, s stream, plain wire.Decoder, b []byte) {
+func fuzzStream(t *testing.T, s stream, plain frameDecoder, b []byte) {
 	want, wantErr := decodeAll(plain)
 	for _, large := range []uint64{0, 16, 4096} {
 		d := s.decoder(iotest.HalfReader(bytes.NewReader(b)), noLimits)

@@ -155,8 +155,13 @@ var streams = []stream{
 	}},
 }
 
+// frameDecoder is the part of a wire.Decoder that plain ones have as well.
+type frameDecoder interface {
+	Decode() (*raftpb.Message, error)
+}
+
 // decodeAll decodes until an error, which it returns.
-func decodeAll(d wire.Decoder) ([]*raftpb.Message, error) {
+func decodeAll(d frameDecoder) ([]*raftpb.Message, error) {
 	var ms []*raftpb.Message
 	for {
 		m, err := d.Decode()

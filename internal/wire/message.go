@@ -26,6 +26,9 @@ type Decoder interface {
 	// ended inside one. A SizeError, and an error that wraps ErrMalformed, are the peer's fault;
 	// others are the source's. After any error the stream cannot be read further.
 	Decode() (*raftpb.Message, error)
+	// Memory returns what MemorySize would of the message that Decode returned last,
+	// which was charged while it was decoded.
+	Memory() int64
 }
 
 // lengthBytes is the size of the lengths and counts in a frame.

@@ -77,6 +77,9 @@ func (s *stream) begin(n uint64) error {
 	return nil
 }
 
+// Memory implements Decoder.
+func (s *stream) Memory() int64 { return int64(s.budget.limit - s.left) }
+
 // end lets go of the memory that the message did not use.
 func (s *stream) end() { s.reset() }
 
