@@ -67,7 +67,9 @@ type laneCounters struct {
 func (c *laneCounters) done(messages int, bytes uint64, took time.Duration) {
 	c.messages.Add(uint64(messages))
 	c.bytes.Add(bytes)
-	c.batches.Add(1)
+	if messages > 0 { // not a link heartbeat alone
+		c.batches.Add(1)
+	}
 	c.busy.Add(int64(took))
 }
 

@@ -59,7 +59,9 @@ func (t *tally) observer() *rafthttp.Observer {
 			t.note(id, func() {
 				t.messages[lane] += int64(n)
 				t.bytes[lane] += bytes
-				t.calls[lane]++
+				if n > 0 {
+					t.calls[lane]++
+				}
 				if took < 0 || bytes <= 0 || n < 0 {
 					t.negativeOrAbsurd++
 				}
