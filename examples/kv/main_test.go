@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,15 +35,58 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster of processes")
 	}
-	var out bytes.Buffer
+	var out output
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	err := demo.Run(ctx, &out, demo.Options{Keys: 1000, Clients: 16, LoadMiB: 8})
-	require.NoError(t, err, out.String())
-	require.Equal(t, 10, strings.Count(out.String(), "\nok  ")+1, out.String())
+	ended := make(chan error, 1)
+	go func() { ended <- demo.Run(ctx, &out, demo.Options{Keys: 1000, Clients: 16, LoadMiB: 8, Serve: true}) }()
+	serving := regexp.MustCompile(`(?s)keeps running.*\n          page (\S+)  metrics (\S+)\n.*page.*page [^\n]*\n`)
+	for serving.FindString(out.String()) == "" {
+		select {
+		case err := <-ended:
+			require.FailNow(t, "the demo has ended", "%v\n%s", err, out.String())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	require.Equal(t, 10, strings.Count(out.String(), "\nok  "), out.String())
 	require.Contains(t, out.String(), "it votes")
 	require.NotContains(t, out.String(), "FAIL")
 	require.NotContains(t, out.String(), "\r") // not a terminal
+	require.Regexp(t, `^Watch it, while it runs, at http://127.0.0.1:\d+/debug/rafthttp\n`, out.String())
+	urls := serving.FindStringSubmatch(out.String())
+	require.Contains(t, fetch(t, urls[1]), "All 2 peers are well.")
+	require.Regexp(t, `etcd_network_active_peers\{Local="\w+",Remote="\w+"\} 1\n`, fetch(t, urls[2]))
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+// output is a buffer that is read while it is written to.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	return string(body)
 }
 
 func TestDemoInterrupted(t *testing.T) {

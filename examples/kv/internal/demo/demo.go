@@ -110,6 +110,7 @@ func (d *demo) steps() []step {
 
 func (d *demo) run(ctx context.Context) error {
 	start := time.Now()
+	fmt.Fprintf(d.out, "Watch it, while it runs, at %s\n\n", d.nodes.all[0].pageURL())
 	steps := d.steps()
 	for i, s := range steps {
 		label := fmt.Sprintf("%2d/%d  %s", i+1, len(steps), s.name)
@@ -135,6 +136,7 @@ func (d *demo) serve(ctx context.Context) {
 	fmt.Fprintf(d.out, "  %s status -endpoints %s\n\n", self, d.nodes.endpoints())
 	for _, n := range d.nodes.running() {
 		fmt.Fprintf(d.out, "member %d  clients %s  peers %s  log %s\n", n.id, n.clientURL, n.peerURL, filepath.Join(n.dir, logName))
+		fmt.Fprintf(d.out, "          page %s  metrics %s/metrics\n", n.pageURL(), n.clientURL)
 	}
 	<-ctx.Done()
 }

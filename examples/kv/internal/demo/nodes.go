@@ -110,6 +110,9 @@ func freePorts(n int) ([]int, error) {
 	return nil, errors.New("no free ports on the loopback interface")
 }
 
+// pageURL is where the member shows its connections.
+func (n *node) pageURL() string { return n.clientURL + "/debug/rafthttp" }
+
 // start runs a member. It must be called on the goroutine of Run, whose thread
 // the process is tied to.
 func (ns *nodes) start(n *node, flags ...string) error {

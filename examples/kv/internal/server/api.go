@@ -12,10 +12,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
+	"github.com/seed-4d73690b/rafthttp/statuspage"
 )
 
 // maxMemberBytes bounds the body that describes a member.
@@ -33,6 +35,10 @@ const maxMemberBytes = 16 << 10
 //	GET    /status            how this member sees itself, its group and its connections
 //	GET    /hash              hash of all data, and the entry it is the state after
 //	POST   /compact           drop the part of the log that is not needed
+//	GET    /debug/rafthttp    the connections to the other members, as a page, JSON or text
+//	GET    /metrics           the same for Prometheus
+//
+// A server for the world would have the last two on a port for operators.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(context.Context, *http.Request) (any, error)) {
@@ -47,6 +53,8 @@ func (s *Server) Handler() http.Handler {
 	handle("GET /status", s.getStatus)
 	handle("GET /hash", s.getHash)
 	handle("POST /compact", s.postCompact)
+	mux.Handle("/debug/rafthttp", statuspage.Handler(s.transport, nil))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	handle("/", func(context.Context, *http.Request) (any, error) { return nil, api.ErrNoRoute })
 	return mux
 }

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/raft/v3"
 	"go.uber.org/zap"
@@ -80,6 +81,7 @@ type Server struct {
 	snapshots *snapshots
 	node      raft.Node
 	transport *rafthttp.Transport
+	metrics   *prometheus.Registry // of the transport
 
 	waiters waiters
 	reads   reads

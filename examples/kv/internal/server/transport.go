@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
+	"github.com/seed-4d73690b/rafthttp/metrics"
 )
 
 // startTransport starts the connections to the other members that are known.
@@ -29,6 +31,8 @@ func (s *Server) startTransport(known storage.Membership) error {
 		ErrorC:      make(chan error, 1),
 		TLSInfo:     s.cfg.PeerTLS,
 	}
+	s.metrics = prometheus.NewRegistry()
+	s.metrics.MustRegister(metrics.New(t, nil)) // before Start, since it hooks into the transport
 	if err := t.Start(); err != nil {
 		return err
 	}
