@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -238,6 +239,7 @@ func (s *simulation) settle() {
 
 // unsettled runs the members there should be, ends the others, and says what is wrong, if something is.
 func (s *simulation) unsettled() string {
+	synctest.Wait() // what begins at this very moment has ended, and is no queue
 	var newest uint64
 	var voters []uint64
 	for _, m := range s.running() {
