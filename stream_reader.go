@@ -209,6 +209,10 @@ func (r *streamReader) read(s *incoming) (delivered bool, err error) {
 	return d.run(wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits))
 }
 
+// progressBytes is how much of a message has to come within the read timeout, if
+// not all of it: a byte now and then is no stream that lives.
+const progressBytes = 4 << 10
+
 // deliverMessages is how many messages are handed over at once, at most.
 const deliverMessages = 128
 
@@ -221,9 +225,13 @@ type delivery struct {
 	wait   time.Duration
 	full   bool // the append lane had no room last
 	items  []item
+
+	since time.Time // of the last progress
+	got   int       // bytes since then
+	moved bool      // a message or a link heartbeat came since then
 }
 
-// Read implements io.Reader. Silence for the read timeout ends the stream.
+// Read implements io.Reader. The read timeout without progress ends the stream.
 func (d *delivery) Read(p []byte) (int, error) {
 	lone := len(d.items) == 1
 	d.flush()
@@ -232,11 +240,16 @@ func (d *delivery) Read(p []byte) (int, error) {
 		// and would cost the message two microseconds to find that out.
 		runtime.Gosched()
 	}
-	if err := d.s.conn.SetReadDeadline(time.Now().Add(d.reader.readTimeout)); err != nil {
+	if d.moved || d.got >= progressBytes || d.since.IsZero() {
+		d.since, d.got, d.moved = time.Now(), 0, false
+	}
+	if err := d.s.conn.SetReadDeadline(d.since.Add(d.reader.readTimeout)); err != nil {
 		return 0, err
 	}
 	n, err := d.s.body.Read(p)
-	d.reader.bytes.Add(uint64(max(n, 0)))
+	n = max(n, 0)
+	d.got += n
+	d.reader.bytes.Add(uint64(n))
 	return n, err
 }
 
@@ -260,7 +273,7 @@ func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
 		if err != nil {
 			return delivered, err
 		}
-		delivered = true
+		delivered, d.moved = true, true
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}

@@ -146,10 +146,11 @@ type Transport struct {
 	// fewer, down to one a second.
 	DialRetryFrequency rate.Limit
 
-	// ReadTimeout is how long a stream may be silent before it is closed and
-	// dialled again, and how long a request or a snapshot may stand still; 0
-	// means 5 s. A third of it is the interval of link heartbeats, so it should
-	// be about the same on all members. At least 10 ms.
+	// ReadTimeout is how long a stream may be silent, or bring less than 4 KiB of
+	// one message, before it is closed and dialled again, and how long a request
+	// or a snapshot may stand still; 0 means 5 s. A third of it is the interval of
+	// link heartbeats, so it should be about the same on all members. At least
+	// 10 ms.
 	ReadTimeout time.Duration
 	// WriteTimeout is how long a write may make no progress; 0 means 5 s.
 	WriteTimeout time.Duration

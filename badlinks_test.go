@@ -1,0 +1,272 @@
+package rafthttp_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// badLink is one way in which the network between members 1 and 2 goes wrong.
+type badLink struct {
+	name  string
+	begin func(n *memnet.Network)
+	again func(n *memnet.Network) // every 50 ms while it lasts; nil: nothing
+	end   func(n *memnet.Network) // nil: it ends by itself, once noticed
+}
+
+// bothWays does something to both links between members 1 and 2.
+func bothWays(do func(*memnet.Link)) func(*memnet.Network) {
+	return func(n *memnet.Network) {
+		do(n.Link("m1", "m2"))
+		do(n.Link("m2", "m1"))
+	}
+}
+
+var badLinks = []badLink{
+	{"half-open", bothWays((*memnet.Link).HalfOpen), nil, nil},
+	{"half-open, one way", func(n *memnet.Network) { n.Link("m1", "m2").HalfOpen() }, nil, nil},
+	{"half-open, the other way", func(n *memnet.Network) { n.Link("m2", "m1").HalfOpen() }, nil, nil},
+	{"one-way cut", func(n *memnet.Network) { n.Link("m1", "m2").Cut() }, nil, (*memnet.Network).Heal},
+	{"one-way cut, the other way", func(n *memnet.Network) { n.Link("m2", "m1").Cut() }, nil, (*memnet.Network).Heal},
+	{"black hole", bothWays((*memnet.Link).Cut), nil, (*memnet.Network).Heal},
+	{
+		"a byte a second", bothWays(func(l *memnet.Link) { l.SetBandwidth(1) }), nil,
+		func(n *memnet.Network) {
+			bothWays(func(l *memnet.Link) { l.SetBandwidth(0) })(n)
+			bothWays((*memnet.Link).Cut)(n) // for no time: what is under way at the old pace is sent anew
+			n.Heal()
+		},
+	},
+	{"resets", func(*memnet.Network) {}, func(n *memnet.Network) { n.Reset("m1", "m2") }, func(*memnet.Network) {}},
+	{
+		// What was under way on one connection is late, and the next one begins before it.
+		"reordering by reconnecting", bothWays(func(l *memnet.Link) { l.SetJitter(400 * time.Millisecond) }),
+		func(n *memnet.Network) { n.Reset("m1", "m2") },
+		bothWays(func(l *memnet.Link) { l.SetJitter(0) }),
+	},
+}
+
+// trial is three members, of which 1 and 2 are about to lose each other.
+type trial struct {
+	n       *memnet.Network
+	a, b, c *member
+	stop    func() // ends the traffic
+	traffic sync.WaitGroup
+	late    time.Duration // the longest that a message between 1 and 3 took
+}
+
+func newTrial(t *testing.T, busy bool) *trial {
+	t.Helper()
+	tr := &trial{n: memnet.New()}
+	tr.a, tr.b, tr.c = startSimulated(t, tr.n, 1, nil), startSimulated(t, tr.n, 2, nil), startSimulated(t, tr.n, 3, nil)
+	for _, m := range []*member{tr.a, tr.b, tr.c} {
+		for _, p := range []*member{tr.a, tr.b, tr.c} {
+			m.AddPeer(p.ID, []string{p.url})
+		}
+		m.raft.process = func(context.Context, *raftpb.Message) error { return nil }
+	}
+	sent := make(chan time.Time, 1)
+	tr.c.raft.process = func(context.Context, *raftpb.Message) error {
+		tr.late = max(tr.late, time.Since(<-sent))
+		return nil
+	}
+	within(t, 2*time.Second, tr.whole)
+	ctx, stop := context.WithCancel(t.Context())
+	tr.stop = func() {
+		stop()
+		tr.traffic.Wait()
+	}
+	t.Cleanup(tr.stop)
+	tr.traffic.Go(func() {
+		for i := uint64(1); ctx.Err() == nil; i++ {
+			if busy {
+				tr.a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 1000)), heartbeat(2, 1, i)})
+				tr.b.Send([]*raftpb.Message{msgApp(1, 2, i, make([]byte, 1000)), heartbeat(1, 2, i)})
+			}
+			sent <- time.Now()
+			tr.a.Send([]*raftpb.Message{msgApp(3, 1, i, make([]byte, 1000))})
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	return tr
+}
+
+// streams says whether m finds the other active with all streams up, and how many connections it took so far.
+func streams(m, other *member) (up bool, connects uint64) {
+	up = true
+	for _, p := range m.Status().Peers {
+		if p.ID != other.ID {
+			continue
+		}
+		up = p.Active
+		for _, s := range p.Streams {
+			up = up && s.Up
+			connects += s.Connects
+		}
+	}
+	return up, connects
+}
+
+func up(m, other *member) bool {
+	is, _ := streams(m, other)
+	return is
+}
+
+func (tr *trial) whole() bool {
+	return up(tr.a, tr.b) && up(tr.b, tr.a) && up(tr.a, tr.c) && up(tr.c, tr.a)
+}
+
+// run has the link go wrong and come back, and returns the longest that one of
+// the two took to notice, and how long both took to be whole again.
+func (tr *trial) run(t *testing.T, bad badLink, lasts time.Duration) (noticed, recovered time.Duration) {
+	t.Helper()
+	start := time.Now()
+	bad.begin(tr.n)
+	seen, before := map[*member]bool{}, map[*member]uint64{}
+	_, before[tr.a] = streams(tr.a, tr.b)
+	_, before[tr.b] = streams(tr.b, tr.a)
+	for passed := time.Duration(0); passed < lasts; passed = time.Since(start) {
+		if bad.again != nil && passed%(50*time.Millisecond) == 0 {
+			bad.again(tr.n)
+		}
+		for m, other := range map[*member]*member{tr.a: tr.b, tr.b: tr.a} {
+			if is, connects := streams(m, other); !seen[m] && (!is || connects > before[m]) {
+				seen[m], noticed = true, passed
+			}
+		}
+		if bad.end == nil && len(seen) == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	require.True(t, seen[tr.a], "noticed by 1")
+	require.True(t, seen[tr.b], "noticed by 2")
+	if bad.end != nil {
+		bad.end(tr.n)
+	}
+	start = time.Now()
+	within(t, time.Minute, tr.whole)
+	return noticed, time.Since(start)
+}
+
+// TestBadLinks: what is wrong with a link is noticed by both ends within twice
+// the read timeout, and both are whole within 2 s after its end. Messages to the
+// third member take no time all the while.
+func TestBadLinks(t *testing.T) {
+	for _, bad := range badLinks {
+		t.Run(bad.name, func(t *testing.T) {
+			var noticed, recovered time.Duration
+			for i := range 4 { // at different times between two heartbeats, and between two dials
+				synctest.Test(t, func(t *testing.T) {
+					tr := newTrial(t, i%2 == 0)
+					time.Sleep(10*time.Second + time.Duration(i)*readTimeout/12)
+					n, r := tr.run(t, bad, 20*time.Second+time.Duration(i)*310*time.Millisecond)
+					noticed, recovered = max(noticed, n), max(recovered, r)
+					tr.stop()
+					require.Zero(t, tr.late, "between the others")
+				})
+			}
+			t.Logf("noticed within %v, whole again within %v", noticed, recovered)
+			require.LessOrEqual(t, noticed, 2*readTimeout)
+			require.LessOrEqual(t, recovered, 2*time.Second)
+		})
+	}
+}
+
+// TestOneWayFirewall: nobody can connect to member 1, which so has no stream to
+// write to. It sends by posts, and gets by streams.
+func TestOneWayFirewall(t *testing.T) {
+	for name, closed := range map[string]func(context.Context) error{
+		"connections are refused": func(context.Context) error { return &net.OpError{Op: "dial", Err: net.ErrClosed} },
+		"connections hang":        func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := startSimulated(t, n, 1, nil)
+				b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) {
+					tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, closed(ctx) }
+				})
+				a.AddPeer(2, []string{b.url})
+				b.AddPeer(1, []string{a.url})
+				time.Sleep(time.Minute)
+				require.True(t, laneOf(b, 1, "message").Up, "a dials b")
+				require.False(t, laneOf(a, 2, "message").Up, "b cannot dial a")
+				require.Equal(t, 1, a.ActivePeers())
+				before := a.raft.unreachables(2)
+				for i := range uint64(600) { // ten minutes
+					start := time.Now()
+					a.Send([]*raftpb.Message{msgApp(2, 1, i, nil), heartbeat(2, 1, i)})
+					b.Send([]*raftpb.Message{msgApp(1, 2, i, nil), heartbeat(1, 2, i)})
+					synctest.Wait()
+					require.Len(t, a.raft.received(), 2*int(i+1))
+					require.Len(t, b.raft.received(), 2*int(i+1))
+					require.Equal(t, 1, a.ActivePeers())
+					require.Equal(t, 1, b.ActivePeers())
+					require.Zero(t, time.Since(start))
+					time.Sleep(time.Second)
+				}
+				require.Equal(t, before, a.raft.unreachables(2), "nothing is lost")
+				require.Zero(t, laneOf(a, 2, "pipeline").Dropped)
+				require.EqualValues(t, 1200, laneOf(a, 2, "pipeline").Messages)
+			})
+		})
+	}
+}
+
+// TestTrickle: a stream that brings a byte a second of a message is as dead as a
+// silent one; one that brings a large message at 2 KiB a second is slow.
+func TestTrickle(t *testing.T) {
+	for name, tc := range map[string]struct {
+		piece int
+		lives bool
+	}{"a byte a second": {1, false}, "2 KiB a second": {2 << 10, true}} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				ln, err := n.Host("m2").Listen("2380")
+				require.NoError(t, err)
+				ended := make(chan struct{}, 100)
+				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if !strings.HasPrefix(r.URL.Path, rafthttp.RaftStreamPrefix+"/message/") {
+						http.NotFound(w, r)
+						return
+					}
+					w.Header().Set("X-Server-Version", "3.7.0")
+					// The length of a message of 1 MiB and the head of its one field (context), and then a piece of that at a time.
+					_, _ = w.Write([]byte{0, 0, 0, 0, 0, 16, 0, 0, 0x62, 0xfc, 0xff, 0x3f})
+					for r.Context().Err() == nil {
+						_, _ = w.Write(make([]byte, tc.piece))
+						_ = http.NewResponseController(w).Flush()
+						time.Sleep(time.Second)
+					}
+					ended <- struct{}{}
+				})}
+				served := make(chan struct{})
+				go func() {
+					defer close(served)
+					_ = server.Serve(ln)
+				}()
+				a := startSimulated(t, n, 1, nil)
+				a.AddPeer(2, []string{urlOf(2)})
+				time.Sleep(2 * readTimeout)
+				synctest.Wait()
+				live := len(ended) == 0
+				a.Stop()
+				require.NoError(t, server.Close())
+				<-served
+				time.Sleep(time.Minute) // the handlers end
+				require.Equal(t, tc.lives, live)
+			})
+		})
+	}
+}
