@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,17 +131,19 @@ func startAll(t *testing.T, ca *authority, tune func(*rafthttp.Transport)) (*sec
 
 // load has every member send to every other one until stop is called, which
 // returns how many messages each got from each.
-func load(t *testing.T, all []*member) (stop func() uint64) {
+func load(t *testing.T, all []*member, every time.Duration, size int) (stop func() uint64) {
 	t.Helper()
-	done, ended := make(chan struct{}), make(chan uint64)
+	done, ended := make(chan struct{}), make(chan uint64, 1)
+	end := sync.OnceFunc(func() { close(done) })
+	t.Cleanup(end)
 	go func() {
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for n := uint64(0); ; n++ {
 			for _, from := range all {
 				for _, to := range all {
 					if from != to {
-						from.Send([]*raftpb.Message{msgApp(to.ID, from.ID, n, make([]byte, 1000)), heartbeat(to.ID, from.ID, n)})
+						from.Send([]*raftpb.Message{msgApp(to.ID, from.ID, n, make([]byte, size)), heartbeat(to.ID, from.ID, n)})
 					}
 				}
 			}
@@ -153,7 +156,7 @@ func load(t *testing.T, all []*member) (stop func() uint64) {
 		}
 	}()
 	return func() uint64 {
-		close(done)
+		end()
 		return <-ended
 	}
 }

@@ -29,7 +29,7 @@ func TestRotation(t *testing.T) {
 		before, after := newAuthority(t), newAuthority(t)
 		s, all, _ := startAll(t, before, nil)
 		started := time.Now()
-		stop := load(t, all)
+		stop := load(t, all, 20*time.Millisecond, 1000)
 		each := func(change func(id types.ID)) {
 			for _, m := range all {
 				change(m.ID)
