@@ -167,7 +167,7 @@ func hostileSnapshots() []attack {
 	empty := encoded(&raftpb.Message{Type: raftpb.MsgSnap.Enum()})
 	post := func(body string) func(*hostile) { return asks("POST", "/raft/snapshot", nil, body) }
 	local := msgSnap(2, 3, 7)
-	local.From = new(uint64(raft.LocalAppendThread))
+	local.From = new(raft.LocalAppendThread)
 	return []attack{
 		{"snapshot: length of all bytes there are", post(length(math.MaxUint64))},
 		{"snapshot: no length", post("\x00\x00")},

@@ -140,12 +140,12 @@ func TestNewServer(t *testing.T) {
 				go func() { served <- s.Serve(ln) }()
 				c := dialServer(t, n)
 				start := time.Now()
-				wrote := make(chan error)
-				go func() { wrote <- tc.write(c) }()
+				wrote := make(chan struct{})
+				go func() { defer close(wrote); _ = tc.write(c) }()
 				answer, _ := io.ReadAll(c)
 				took := time.Since(start)
 				c.Close()
-				_ = <-wrote
+				<-wrote
 				time.Sleep(time.Second) // a server lingers for a moment
 				require.NoError(t, s.Close())
 				require.ErrorIs(t, <-served, http.ErrServerClosed)
