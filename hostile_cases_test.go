@@ -243,18 +243,18 @@ func hostileStates() []attack {
 			return requestHead("GET", "/raft/stream/message/"+senderOf(i), h, 0)
 		})},
 		{"two thousand connections", numbered(2_000, func(int) string { return "" })},
-		{"a stream that is not read", streams("msgapp", 1, func(h *hostile, c net.Conn) {
+		{"a stream that is not read", readers("msgapp", 1, func(h *hostile, c net.Conn) {
 			read(c)
 			for i := range uint64(200) {
 				h.victim.Send([]*raftpb.Message{msgApp(3, 2, i, make([]byte, 20<<10))})
 			}
 		})},
-		{"a stream that is asked for again and again", streams("message", 300, func(*hostile, net.Conn) { synctest.Wait() })},
-		{"a stream that is reset again and again", streams("msgapp", 300, func(_ *hostile, c net.Conn) { c.Close() })},
-		{"a stream whose reader talks", streams("message", enemies, func(h *hostile, c net.Conn) {
+		{"a stream that is asked for again and again", readers("message", 300, func(*hostile, net.Conn) { synctest.Wait() })},
+		{"a stream that is reset again and again", readers("msgapp", 300, func(_ *hostile, c net.Conn) { c.Close() })},
+		{"a stream whose reader talks", readers("message", enemies, func(h *hostile, c net.Conn) {
 			h.background(func() { pour(c, "", "hello", 1<<20) })
 		})},
-		{"a stream that is half closed", streams("message", enemies, func(_ *hostile, c net.Conn) {
+		{"a stream that is half closed", readers("message", enemies, func(_ *hostile, c net.Conn) {
 			_ = c.(*memnet.Conn).CloseWrite()
 		})},
 		{"connections that come and go", func(h *hostile) {

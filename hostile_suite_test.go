@@ -319,8 +319,8 @@ func frames(kind, begin, again string, volume int) func(*hostile) {
 	}
 }
 
-// streams has member 3, a peer, ask for a stream, and do something with it.
-func streams(kind string, times int, with func(h *hostile, c net.Conn)) func(*hostile) {
+// readers has member 3, a peer, ask for a stream, and do something with it.
+func readers(kind string, times int, with func(h *hostile, c net.Conn)) func(*hostile) {
 	return func(h *hostile) {
 		h.victim.AddPeer(3, []string{urlOf(3)})
 		h.net.Host(hostOf(3))
