@@ -54,7 +54,7 @@ type member struct {
 	server  *http.Server
 	served  sync.WaitGroup
 	streams atomic.Int64 // requests for streams that a handler is in
-	live    atomic.Bool  // connected, and not yet being closed
+	closing atomic.Bool
 }
 
 var quiet = log.New(io.Discard, "", 0)
@@ -127,7 +127,7 @@ func (m *member) ReportUnreachable(id uint64) {
 }
 
 func (m *member) lost(err error) {
-	if m.live.Load() {
+	if !m.closing.Load() {
 		m.cfg.Sink.Failed(err)
 	}
 }
@@ -184,9 +184,6 @@ func (c *members) connect() error {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	for _, m := range c.all {
-		m.live.Store(true)
-	}
 	return nil
 }
 
@@ -221,7 +218,7 @@ func (c *members) SendSnapshot(path string) (string, error) {
 
 func (c *members) Close() {
 	for _, m := range c.all {
-		m.live.Store(false)
+		m.closing.Store(true)
 	}
 	var wg sync.WaitGroup
 	for _, m := range c.all {

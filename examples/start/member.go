@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// member is raft, its log, and the data that the members agree on.
+type member struct {
+	raft.Node // with the methods below, all that a rafthttp.Raft has
+	log       *diskLog
+
+	mu      sync.Mutex
+	data    map[string]string
+	waiting map[uint64]chan struct{} // by id of the command: closed when it is applied
+}
+
+// Process takes a message of another member.
+func (m *member) Process(ctx context.Context, msg *raftpb.Message) error { return m.Step(ctx, msg) }
+
+// IsIDRemoved says whether a member was removed. The members of this server never change.
+func (m *member) IsIDRemoved(uint64) bool { return false }
+
+// command is what an entry of raft's log says.
+type command struct {
+	ID         uint64
+	Key, Value string
+}
+
+// startMember starts raft with what is in the log, or founds a cluster of these
+// members if that is empty.
+func startMember(id uint64, members []uint64, log *diskLog, logger raft.Logger) (*member, error) {
+	m := &member{log: log, data: map[string]string{}, waiting: map[uint64]chan struct{}{}}
+	cfg := &raft.Config{
+		ID: id, Storage: log, Logger: logger,
+		ElectionTick: 10, HeartbeatTick: 1, PreVote: true, CheckQuorum: true,
+		MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256, MaxUncommittedEntriesSize: 64 << 20,
+	}
+	last, err := log.LastIndex()
+	if err != nil {
+		return nil, err
+	}
+	if last > 0 {
+		m.Node = raft.RestartNode(cfg)
+		return m, nil
+	}
+	var peers []raft.Peer
+	for _, id := range members { // the same, in the same order, at every member
+		peers = append(peers, raft.Peer{ID: id})
+	}
+	m.Node = raft.StartNode(cfg, peers)
+	return m, nil
+}
+
+// run does what raft says, in the order that raft needs, until ctx ends or
+// something fails. It owns raft's time.
+func (m *member) run(ctx context.Context, t *rafthttp.Transport) error {
+	defer m.Stop()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			m.Tick()
+		case rd := <-m.Ready():
+			if err := m.log.save(rd); err != nil { // before anybody is promised that it is
+				return fmt.Errorf("save: %w", err)
+			}
+			t.Send(rd.Messages) // does not block; what is lost is reported, and raft sends again
+			if err := m.apply(rd.CommittedEntries); err != nil {
+				return fmt.Errorf("apply: %w", err)
+			}
+			m.Advance()
+		case err := <-t.ErrorC: // another member says that this one was removed
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// apply carries out what the members have agreed on.
+func (m *member) apply(entries []*raftpb.Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range entries {
+		switch {
+		case e.GetType() == raftpb.EntryConfChange:
+			var change raftpb.ConfChange
+			if err := proto.Unmarshal(e.Data, &change); err != nil {
+				return err
+			}
+			m.ApplyConfChange(&change)
+		case len(e.Data) > 0: // a new leader begins with an empty entry
+			var c command
+			if err := json.Unmarshal(e.Data, &c); err != nil {
+				return err
+			}
+			m.data[c.Key] = c.Value
+			if done := m.waiting[c.ID]; done != nil {
+				close(done)
+				delete(m.waiting, c.ID)
+			}
+		}
+	}
+	return nil
+}
+
+// put sets a value. It returns when this member has applied it, which a majority
+// has saved by then. After an error nobody knows whether it will be.
+func (m *member) put(ctx context.Context, key, value string) error {
+	c := command{ID: rand.Uint64(), Key: key, Value: value}
+	entry, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	m.mu.Lock()
+	m.waiting[c.ID] = done
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		delete(m.waiting, c.ID)
+		m.mu.Unlock()
+	}()
+	if err := m.Propose(ctx, entry); err != nil { // waits for a leader
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("not known to be written: try again")
+	}
+}
+
+// get reads what this member has, which may be older than what others have.
+func (m *member) get(key string) (value string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, ok = m.data[key]
+	return value, ok
+}

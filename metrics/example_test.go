@@ -1,0 +1,35 @@
+package metrics_test
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/metrics"
+)
+
+// A collector is made before its transport starts, and registered wherever the application wants it.
+func ExampleNew() {
+	var node raftFunc // whatever the server has
+	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: node}
+	c := metrics.New(t, nil) // before Start
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c)
+	if err := t.Start(); err != nil {
+		panic(err)
+	}
+	defer t.Stop()
+	t.AddPeer(2, []string{"http://127.0.0.1:1"})
+
+	families, err := registry.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "etcd_network_active_peers" {
+			fmt.Println(f.GetName(), f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	// Output: etcd_network_active_peers 0
+}
