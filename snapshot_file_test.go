@@ -159,6 +159,7 @@ func TestSnapshotOfAFileOfAnotherSize(t *testing.T) {
 				_, err = store.DBFilePath(7)
 				require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
 				require.Empty(t, b.raft.received())
+				a.Stop() // which the report does not outlive
 				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.snapshotReports())
 			})
 		}

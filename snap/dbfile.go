@@ -15,10 +15,12 @@ const (
 	copyBufferSize = 256 << 10
 	// allocateAhead is how much room a file gets ahead of the bytes that arrived, no more than that: a size is only
 	// what somebody says.
-	allocateAhead = 64 << 20
+	allocateAhead = 16 << 20
 	// flushEvery is how many bytes are left to the system before it is told to write them, so that the sync at the end
 	// finds little to do.
 	flushEvery = 8 << 20
+	// maxSlicesBehind is how many slices the checksum may be behind.
+	maxSlicesBehind = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -39,7 +41,8 @@ type dbFile struct {
 	allocated int64 // room that was made, below 0: the file system makes none
 	flushed   int64 // the system was told to write these
 
-	checksums bool // keep sum
+	checksums bool     // keep sum
+	behind    *summing // writes sum and summed while it is not nil
 	sum       uint32
 	summed    int64 // bytes in sum
 
@@ -61,6 +64,9 @@ func (d *dbFile) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrWrongSize, d.size)
 	}
 	if err := d.allocate(int64(len(p))); err != nil {
+		return 0, err
+	}
+	if err := d.joinSum(); err != nil {
 		return 0, err
 	}
 	n, err := d.file.Write(p)
@@ -86,10 +92,7 @@ func (d *dbFile) ReadFrom(r io.Reader) (int64, error) {
 	if isDiskError(err) {
 		d.failed = err
 	}
-	if serr := d.sumUp(); serr != nil {
-		d.failed = serr
-		err = errors.Join(err, serr)
-	}
+	d.sumBehind()
 	d.flush()
 	if err == nil && d.size >= 0 && d.at > d.size {
 		err = fmt.Errorf("%w: more than %d bytes", ErrWrongSize, d.size)
@@ -97,22 +100,54 @@ func (d *dbFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// sumUp reads again what was written past us. It is still in memory.
-func (d *dbFile) sumUp() error {
-	if !d.checksums || d.summed == d.at {
+// summing is a goroutine that sums up what is written past us.
+type summing struct {
+	ends chan int64 // sum up to there
+	err  chan error // gets one value, at the end
+}
+
+// sumBehind has what was written past us summed up, while more is written.
+func (d *dbFile) sumBehind() {
+	if !d.checksums {
+		return
+	}
+	if d.behind == nil {
+		s := &summing{ends: make(chan int64, maxSlicesBehind), err: make(chan error, 1)}
+		d.behind = s
+		go func() { s.err <- d.sumUp(s.ends) }()
+	}
+	d.behind.ends <- d.at
+}
+
+// joinSum waits until all is summed up.
+func (d *dbFile) joinSum() error {
+	if d.behind == nil {
 		return nil
 	}
+	close(d.behind.ends)
+	err := <-d.behind.err
+	d.behind = nil
+	if err != nil {
+		d.failed = err
+	}
+	return err
+}
+
+// sumUp reads again what was written. It is still in memory, and to copy it from
+// there costs less than to write it from memory of ours.
+func (d *dbFile) sumUp(ends <-chan int64) (err error) {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
-	for d.summed < d.at {
-		p := (*buf)[:min(int64(len(*buf)), d.at-d.summed)]
-		if _, err := d.real.ReadAt(p, d.summed); err != nil {
-			return err
+	for end := range ends {
+		for d.summed < end && err == nil {
+			p := (*buf)[:min(int64(len(*buf)), end-d.summed)]
+			if _, err = d.real.ReadAt(p, d.summed); err == nil {
+				d.sum = crc32.Update(d.sum, castagnoli, p)
+				d.summed += int64(len(p))
+			}
 		}
-		d.sum = crc32.Update(d.sum, castagnoli, p)
-		d.summed += int64(len(p))
 	}
-	return nil
+	return err
 }
 
 // allocate makes room for what comes next, at least n bytes of it.
@@ -148,8 +183,14 @@ func (d *dbFile) flush() {
 	}
 }
 
-// fill writes what r brings, to its end, and returns how many bytes it read. An error of r comes back as it is.
-func (d *dbFile) fill(r io.Reader) (int64, error) {
+// fill writes what r brings, to its end, and returns how many bytes it read. An error of r comes back as it is. When it
+// returns, nothing else uses d.
+func (d *dbFile) fill(r io.Reader) (n int64, err error) {
+	defer func() {
+		if serr := d.joinSum(); err == nil {
+			err = serr
+		}
+	}()
 	if d.size >= 0 {
 		if _, ok := r.(interface{ Len() int64 }); ok { // nothing of the standard library's, which would write all at once
 			if wt, ok := r.(io.WriterTo); ok {
@@ -160,20 +201,19 @@ func (d *dbFile) fill(r io.Reader) (int64, error) {
 	}
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
-	var read int64
 	for {
-		n, err := r.Read(*buf)
-		read += int64(n)
-		if n > 0 {
-			if _, werr := d.Write((*buf)[:n]); werr != nil {
-				return read, werr
+		m, rerr := r.Read(*buf)
+		n += int64(m)
+		if m > 0 {
+			if _, err := d.Write((*buf)[:m]); err != nil {
+				return n, err
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			return read, nil
+		if errors.Is(rerr, io.EOF) {
+			return n, nil
 		}
-		if err != nil {
-			return read, err
+		if rerr != nil {
+			return n, rerr
 		}
 	}
 }
