@@ -52,6 +52,38 @@ func TestSnapshotToUnknownReceiver(t *testing.T) {
 	}
 }
 
+// TestSnapshotRequests: a stock receiver is sent the stock request and nothing that it does not know, one of our own is asked
+// how far it is.
+func TestSnapshotRequests(t *testing.T) {
+	for _, kind := range []member.Kind{member.Ours, member.Stock37, member.Stock36} {
+		for _, known := range []bool{true, false} {
+			t.Run(fmt.Sprintf("to-%s-known-%t", kind, known), func(t *testing.T) {
+				var from, to *end
+				if known {
+					from, to = connect(t, pairing{member.Ours, kind})
+				} else {
+					from, to = start(t, member.Ours, 1), start(t, kind, 2)
+					from.AddPeer(to.ID(), to.URL())
+				}
+				transfer(t, from, to, 1000, 1<<20)
+				requests := to.Look(from.ID()).Requests
+				require.Equal(t, 1, requests["POST /raft/snapshot"])
+				questions := 0
+				for request, n := range requests {
+					switch request {
+					case "POST /raft", "POST /raft/snapshot", "GET /raft/probing", "GET /raft/stream/message", "GET /raft/stream/msgapp":
+					case "GET /raft/snapshot/offset":
+						questions += n
+					default:
+						require.Fail(t, "a request of no known kind", request)
+					}
+				}
+				require.Equal(t, kind == member.Ours, questions == 1)
+			})
+		}
+	}
+}
+
 // transfer sends one snapshot and checks everything that comes of it.
 func transfer(t *testing.T, from, to *end, index uint64, size int64) {
 	t.Helper()
