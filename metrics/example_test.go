@@ -33,3 +33,17 @@ func ExampleNew() {
 	}
 	// Output: etcd_network_active_peers 0
 }
+
+// Several transports of one process share a registry, each with a label.
+func ExampleNew_severalTransports() {
+	var node raftFunc // whatever the server has
+	registry := prometheus.NewRegistry()
+	for _, name := range []string{"orders", "accounts"} {
+		t := &rafthttp.Transport{ID: 1, Raft: node}
+		c := metrics.New(t, nil)
+		prometheus.WrapRegistererWith(prometheus.Labels{"group": name}, registry).MustRegister(c)
+	}
+	families, err := registry.Gather()
+	fmt.Println(len(families) > 0, err)
+	// Output: true <nil>
+}

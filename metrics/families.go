@@ -48,6 +48,9 @@ var (
 // Ours, of the transport and of peers.
 var (
 	remotes      = gauge("rafthttp_remotes", "Members that are known by their URLs only.")
+	queuedBytes  = gauge("rafthttp_queued_bytes", "Memory that all queues together take.")
+	queueBudget  = gauge("rafthttp_max_queued_bytes", "Memory that all queues together may take.")
+	refused      = counter("rafthttp_identity_refused_total", "Dials, requests and messages that were refused because they are not of the member that they are said to be of.", "kind")
 	peerInfo     = gauge("rafthttp_peer_info", "1 for each peer, with the version that it states.", "peer", "version")
 	peerSince    = gauge("rafthttp_peer_active_since_timestamp_seconds", "When the peer became active; 0 while it is not.", "peer")
 	peerRTT      = gauge("rafthttp_peer_rtt_seconds", "Smoothed round-trip time of probes; absent until it was measured.", "peer")
@@ -58,6 +61,7 @@ var (
 	snapshots    = gauge("rafthttp_snapshots", "Database snapshots under way or waiting, by direction: out or in.", "peer", "direction")
 	snapshotDone = gauge("rafthttp_snapshot_transferred_bytes", "Bytes of the snapshots under way that were transferred.", "peer", "direction")
 	snapshotSize = gauge("rafthttp_snapshot_size_bytes", "Bytes that the snapshots under way have, where that is known.", "peer", "direction")
+	snapshotRate = gauge("rafthttp_snapshot_rate_bytes_per_second", "How fast the snapshots under way are.", "peer", "direction")
 	snapshotAge  = gauge("rafthttp_snapshot_age_seconds", "Age of the oldest snapshot under way or waiting; 0 without one.", "peer", "direction")
 )
 

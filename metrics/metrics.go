@@ -52,7 +52,7 @@ var _ prometheus.Collector = (*Collector)(nil)
 // registered before Start and after Stop.
 //
 // Each write of a batch costs two lookups and two observations of a histogram,
-// and no allocation.
+// about 100 ns (BenchmarkSent), and no allocation.
 func New(t *rafthttp.Transport, o *Options) *Collector {
 	if o == nil {
 		o = &Options{}

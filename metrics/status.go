@@ -26,6 +26,11 @@ func timestamp(t time.Time) float64 {
 
 func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	remotes.send(ch, float64(len(st.Remotes)))
+	queuedBytes.send(ch, float64(st.QueuedBytes))
+	queueBudget.send(ch, float64(st.MaxQueuedBytes))
+	refused.send(ch, float64(st.Refused.Dials), "dial")
+	refused.send(ch, float64(st.Refused.Requests), "request")
+	refused.send(ch, float64(st.Refused.Messages), "message")
 	known := members(st)
 	receiving := map[types.ID][]rafthttp.SnapshotStatus{}
 	for _, p := range st.Peers {
@@ -86,16 +91,19 @@ func collectPeer(ch chan<- prometheus.Metric, st rafthttp.Status, p rafthttp.Pee
 
 func collectSnapshots(ch chan<- prometheus.Metric, now time.Time, id types.ID, direction string, all []rafthttp.SnapshotStatus) {
 	var done, size int64
+	var rate float64
 	var age time.Duration
 	for _, s := range all {
 		done += s.Bytes
 		size += max(0, s.Total)
+		rate += s.Rate
 		age = max(age, now.Sub(s.Started))
 	}
 	peer := id.String()
 	snapshots.send(ch, float64(len(all)), peer, direction)
 	snapshotDone.send(ch, float64(done), peer, direction)
 	snapshotSize.send(ch, float64(size), peer, direction)
+	snapshotRate.send(ch, rate, peer, direction)
 	snapshotAge.send(ch, age.Seconds(), peer, direction)
 }
 

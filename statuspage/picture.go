@@ -149,7 +149,7 @@ func pictureText(r *report) string {
 
 func newNode(p picture, peer peerReport, x, y, aim float64) node {
 	n := node{
-		ID: peer.Member, Label: short(nameOf(peer.memberName), 12), Title: "peer " + peer.label(), Health: peer.Health,
+		ID: peer.Member, Label: short(nameOf(peer.memberName), 9), Title: "peer " + peer.label(), Health: peer.Health,
 		Mark: [...]string{"✓", "!", "✕"}[peer.Health],
 		X:    round(x - nodeWidth/2), Y: round(y - nodeHeight/2), W: nodeWidth, H: nodeHeight,
 		TextX: round(x), Text1: round(y - 4), Text2: round(y + 14), Line: "inactive",

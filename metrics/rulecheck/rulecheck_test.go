@@ -105,7 +105,7 @@ func TestAlerts(t *testing.T) {
 			n++
 		}
 	}
-	require.Equal(t, 11, n)
+	require.Equal(t, 12, n)
 }
 
 func TestDashboard(t *testing.T) {
