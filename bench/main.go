@@ -73,8 +73,9 @@ func runGrowth(ctx context.Context, plan runner.Plan, list, earlier, out string)
 	if earlier != "" {
 		env, samples, err = report.Load(earlier)
 	} else {
-		env = report.Here(fmt.Sprintf("make bench-growth ROUNDS=%d", plan.Rounds), system.All())
+		load := report.LoadAverage()
 		samples, err = runner.RunGrowth(ctx, runner.GrowthPlan{Series: series, Rounds: plan.Rounds, Settings: plan.Settings, Progress: plan.Progress})
+		env = report.Here(fmt.Sprintf("make bench-growth ROUNDS=%d", plan.Rounds), load, system.All())
 	}
 	if err != nil {
 		return err
@@ -101,8 +102,9 @@ func measure(ctx context.Context, plan runner.Plan, earlier string) (report.Envi
 			return report.Environment{}, nil, err
 		}
 	}
+	load := report.LoadAverage()
 	samples, err := runner.Run(ctx, plan)
-	return report.Here(fmt.Sprintf("make bench ROUNDS=%d", plan.Rounds), plan.Systems), samples, err
+	return report.Here(fmt.Sprintf("make bench ROUNDS=%d", plan.Rounds), load, plan.Systems), samples, err
 }
 
 func show(plan runner.Plan, env report.Environment, samples []report.Sample, out string, check bool) error {

@@ -22,9 +22,9 @@ const (
 	chartDPI     = 144
 	chartColumns = 3
 	panelWidth   = 3.5 * vg.Inch
-	panelHeight  = 1.75 * vg.Inch
+	panelHeight  = 1.9 * vg.Inch
 	barWidth     = 11
-	titleSize    = 10
+	titleSize    = 9
 	labelSize    = 8
 )
 
@@ -97,9 +97,9 @@ func sansFont(size vg.Length) font.Font {
 // its label says how long it would be.
 func panel(r Results, sc scenario.Scenario, systems []system.System) (*plot.Plot, error) {
 	metric := sc.Metrics[0]
-	title := fmt.Sprintf("%s  %s: %s", sc.ID, sc.Title, metric)
+	title := fmt.Sprintf("%s  %s\n%s", sc.ID, sc.Title, metric)
 	if metric.LessIsBetter() {
-		title += " (less is better)"
+		title += ", less is better"
 	}
 	p := newPlot(title)
 	p.HideX()

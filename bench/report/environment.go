@@ -19,15 +19,24 @@ type Environment struct {
 	Machine string            `json:"machine"`
 	Kernel  string            `json:"kernel"`
 	Go      string            `json:"go"`
+	Load    string            `json:"load"`    // average before and after the run: about 0 and 2 say that the machine was its own
 	Modules map[string]string `json:"modules"` // title of a system → version
 }
 
-// Here is the environment of this process. What the machine does not tell is left empty.
-func Here(command string, systems []system.System) Environment {
+// LoadAverage is the machine's, of the last minute.
+func LoadAverage() string {
+	average, _, _ := strings.Cut(firstLine("/proc/loadavg"), " ")
+	return average
+}
+
+// Here is the environment of this process after a run, before which the load average was loadBefore. What the machine
+// does not tell is a question mark.
+func Here(command, loadBefore string, systems []system.System) Environment {
 	e := Environment{
 		Date: time.Now().UTC().Format(time.DateOnly), Command: command,
 		Machine: fmt.Sprintf("%d × %s, %s of memory", runtime.NumCPU(), fromFile("/proc/cpuinfo", "model name"), memory()),
 		Kernel:  runtime.GOOS + " " + firstLine("/proc/sys/kernel/osrelease"),
+		Load:    loadBefore + " before, " + LoadAverage() + " after",
 		Go:      runtime.Version(), Modules: map[string]string{},
 	}
 	info, ok := debug.ReadBuildInfo()
@@ -44,10 +53,10 @@ func Here(command string, systems []system.System) Environment {
 	return e
 }
 
-// String is the environment in two sentences, the systems in the order of titles.
+// String is the environment as prose, the systems in the order of titles.
 func (e Environment) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "`%s` on %s; %s, %s, %s.", e.Command, e.Date, e.Machine, e.Kernel, e.Go)
+	fmt.Fprintf(&b, "`%s` on %s; %s, %s, %s; load average %s.", e.Command, e.Date, e.Machine, e.Kernel, e.Go, e.Load)
 	sep := " Compared with "
 	for _, s := range system.All() {
 		if v, ok := e.Modules[s.Title]; ok {

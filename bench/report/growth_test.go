@@ -23,7 +23,7 @@ func TestSaveGrowth(t *testing.T) {
 			all = append(all, report.Sample{Scenario: "idle", System: "ours", At: at, Figures: scenario.Figures{scenario.Heap: v, scenario.IdleCPU: 0}})
 		}
 	}
-	require.NoError(t, report.SaveGrowth(dir, report.Here("make bench-growth", system.All()), all, series))
+	require.NoError(t, report.SaveGrowth(dir, report.Here("make bench-growth", "0.10", system.All()), all, series))
 	md, err := os.ReadFile(filepath.Join(dir, "growth.md"))
 	require.NoError(t, err)
 	require.Contains(t, string(md), "| heap KiB a peer | ours | 31.0 | 40.0 | 130 | 1030 |\n|  | etcd | – | – | – | – |\n")

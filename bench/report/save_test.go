@@ -20,8 +20,9 @@ func TestSaveAndLoad(t *testing.T) {
 	require.NoError(t, err)
 	all := append(samples("A", "ours", scenario.Rate, 9, 8, 7), samples("A", "tcp", scenario.Rate, 900)...)
 	all = append(all, samples("D", "upstream", scenario.Median, 0.5)...) // G has none
-	env := report.Here("make bench", system.All())
+	env := report.Here("make bench", "0.10", system.All())
 	require.NotEmpty(t, env.Go)
+	require.Contains(t, env.String(), "load average 0.10 before, ")
 	require.NoError(t, report.Save(dir, env, all, scenarios, system.All()))
 
 	gotEnv, got, err := report.Load(filepath.Join(dir, "results.json"))
