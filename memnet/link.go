@@ -11,7 +11,7 @@ const (
 )
 
 // Link is one direction between two hosts, shared by all connections between them. A change holds for what is written
-// after it; what is under way arrives as planned, unless the link is cut.
+// after it; what is under way arrives as planned, unless the link is cut or its bandwidth changes.
 type Link struct {
 	net      *Network
 	from, to string
@@ -38,9 +38,14 @@ func (l *Link) SetJitter(d time.Duration) { l.set(func() { l.jitter = max(0, d) 
 func (l *Link) SetLoss(p float64) { l.set(func() { l.loss = p }, "loss %v", p) }
 
 // SetBandwidth sets how many bytes a second the link carries, all connections together. Zero, the default, and below
-// mean no limit.
+// mean no limit. What is under way is sent anew at the new pace.
 func (l *Link) SetBandwidth(bytesPerSecond int) {
-	l.set(func() { l.bandwidth = max(0, bytesPerSecond) }, "%d bytes a second", bytesPerSecond)
+	l.set(func() {
+		l.bandwidth, l.free = max(0, bytesPerSecond), time.Time{}
+		for _, p := range l.paths {
+			p.resend()
+		}
+	}, "%d bytes a second", bytesPerSecond)
 }
 
 // Cut makes the link a black hole: nothing arrives any more, not what is under way either, and no acknowledgement of what

@@ -296,3 +296,21 @@ func TestReset(t *testing.T) {
 		write(t, other, "another pair is left alone")
 	})
 }
+
+func TestBandwidthOfWhatIsUnderWay(t *testing.T) {
+	within(t, func(t *testing.T, n *memnet.Network) {
+		a, b := connect(t, n)
+		l := n.Link("a", "b")
+		l.SetBandwidth(1)
+		start := time.Now()
+		write(t, a, strings.Repeat("x", 1000))
+		write(t, a, strings.Repeat("y", 1000))
+		time.Sleep(time.Second)
+		l.SetBandwidth(1000)
+		requireRead(t, b, strings.Repeat("x", 1000))
+		require.Equal(t, 2*time.Second, time.Since(start), "no backlog of the old pace")
+		l.SetBandwidth(0)
+		requireRead(t, b, strings.Repeat("y", 1000))
+		require.Equal(t, 2*time.Second, time.Since(start))
+	})
+}
