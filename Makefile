@@ -36,7 +36,7 @@ lint: needs-go $(GOLANGCI) ## check formatting, go vet, and golangci-lint with .
 	if [ -n "$$bad" ]; then echo "not formatted; run gofmt -w on:"; echo "$$bad"; exit 1; fi
 	@failed=; for dir in $$(tools/modules); do \
 		echo "--- $$dir: go vet, golangci-lint"; \
-		(cd $$dir && go vet ./... && "$(CURDIR)/$(GOLANGCI)" run --config "$(CURDIR)/.golangci.yml" ./...) || failed="$$failed $$dir"; \
+		(cd $$dir && go vet ./... && "$(CURDIR)/$(GOLANGCI)" run --allow-parallel-runners --config "$(CURDIR)/.golangci.yml" ./...) || failed="$$failed $$dir"; \
 	done; if [ -n "$$failed" ]; then echo "lint failed in:$$failed"; exit 1; fi
 
 cover: needs-go ## measure the coverage of the library's packages; fails below 85 %
