@@ -178,7 +178,9 @@ func TestStatusOfStreams(t *testing.T) {
 	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
 		connect(t, a, b)
-		within(t, time.Second, func() bool { return a.ActivePeers() == 1 })
+		within(t, time.Second, func() bool {
+			return streamOf(t, a, 2, "message", rafthttp.StreamIn).Up && streamOf(t, a, 2, "msgapp", rafthttp.StreamIn).Up
+		})
 		connected := time.Now()
 		time.Sleep(time.Minute)
 		for _, name := range []string{"message", "msgapp"} {
@@ -186,7 +188,7 @@ func TestStatusOfStreams(t *testing.T) {
 				s := streamOf(t, a, 2, name, direction)
 				require.True(t, s.Up)
 				require.EqualValues(t, 1, s.Connects)
-				require.WithinDuration(t, connected, s.Since, 100*time.Millisecond)
+				require.WithinDuration(t, connected, s.Since, time.Second)
 				require.Positive(t, s.Bytes, "link heartbeats")
 			}
 		}
