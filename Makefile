@@ -3,6 +3,9 @@
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+APIDIFF_VERSION := v0.0.0-20261014143641-f0251eb4aa3e
+APIDIFF := bin/apidiff-$(APIDIFF_VERSION)/apidiff
+GOVULNCHECK_VERSION := v1.9.0
 
 FUZZTIME  ?= 20s
 BENCH     ?=
@@ -19,7 +22,7 @@ COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cover fuzz bench bench-check bench-growth microbench sim compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,13 +34,20 @@ demo: needs-go ## run a raft cluster through its whole life on this machine
 test: needs-go needs-cc ## run all tests of all modules with the race detector
 	tools/test -race -shuffle=on
 
-lint: needs-go $(GOLANGCI) ## check formatting, go vet, and golangci-lint with .golangci.yml
+lint: needs-go $(GOLANGCI) $(APIDIFF) ## check formatting, go vet, golangci-lint, and the API against the last version
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$bad" ]; then echo "not formatted; run gofmt -w on:"; echo "$$bad"; exit 1; fi
 	@failed=; for dir in $$(tools/modules); do \
 		echo "--- $$dir: go vet, golangci-lint"; \
 		(cd $$dir && go vet ./... && "$(CURDIR)/$(GOLANGCI)" run --allow-parallel-runners --config "$(CURDIR)/.golangci.yml" ./...) || failed="$$failed $$dir"; \
 	done; if [ -n "$$failed" ]; then echo "lint failed in:$$failed"; exit 1; fi
+	@tools/apidiff "$(CURDIR)/$(APIDIFF)"
+
+vulncheck: needs-go ## look for known vulnerabilities in what is used; needs https://vuln.go.dev
+	@failed=; for dir in $$(tools/modules); do \
+		echo "--- $$dir: govulncheck"; \
+		(cd $$dir && go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...) || failed="$$failed $$dir"; \
+	done; if [ -n "$$failed" ]; then echo "govulncheck failed in:$$failed"; exit 1; fi
 
 cover: needs-go ## measure the coverage of the library's packages; fails below 85 %
 	tools/cover $(COVERAGE) $(COVERED)
@@ -74,6 +84,9 @@ clean: ## remove what the other targets have built
 $(GOLANGCI):
 	@echo "installing golangci-lint $(GOLANGCI_VERSION) into $(@D): this takes some minutes, once"
 	GOBIN="$(CURDIR)/$(@D)" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(APIDIFF):
+	GOBIN="$(CURDIR)/$(@D)" go install golang.org/x/exp/cmd/apidiff@$(APIDIFF_VERSION)
 
 needs-go:
 	@command -v go >/dev/null || { echo "Go is missing: install 1.26 or newer from https://go.dev/dl/"; exit 1; }

@@ -4,7 +4,9 @@ package docs_test
 
 import (
 	"bufio"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -164,6 +166,20 @@ func headings(t *testing.T, document string) (all []string) {
 		}
 	}
 	return all
+}
+
+// TestDependencies: the README says how much the root package brings along.
+func TestDependencies(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.Module.Path}}{{end}}", "..").Output()
+	require.NoError(t, err)
+	packages, modules := 0, map[string]bool{}
+	for _, module := range strings.Fields(string(out)) {
+		if module != "github.com/seed-4d73690b/rafthttp" {
+			packages++
+			modules[module] = true
+		}
+	}
+	require.Contains(t, read(t, "../README.md"), fmt.Sprintf("%d packages of %d modules", packages, len(modules)))
 }
 
 // TestMakeTargetsExist: what the documents tell people to make is in the Makefile.
