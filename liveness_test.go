@@ -285,3 +285,22 @@ func TestUpdatePeerMovesLiveStreams(t *testing.T) {
 		<-served
 	})
 }
+
+// TestRedialAfterAHang: a dial that hung until its timeout is not followed by a
+// pause as well, so that a link that came back is found by the next one soon.
+func TestRedialAfterAHang(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		d := &dials{}
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.ReadTimeout = time.Hour // no probes
+			tr.DialContext = d.count(n.Host("m1").DialContext)
+		})
+		urls := silentHost(n, 2)
+		n.Link("m1", "m2").Cut()
+		a.AddPeer(2, urls)
+		time.Sleep(time.Minute)
+		// Each takes 5 s, and after it at most a quarter of a second passes.
+		require.GreaterOrEqual(t, d.to("m2:2380"), 2*11)
+		require.LessOrEqual(t, d.to("m2:2380"), 2*13)
+	})
+}
