@@ -32,7 +32,7 @@ demo: needs-go ## run a raft cluster through its whole life on this machine
 	bin/kv demo
 
 test: needs-go needs-cc ## run all tests of all modules with the race detector
-	tools/test -race -shuffle=on
+	tools/test -race -shuffle=on -timeout 20m
 
 lint: needs-go $(GOLANGCI) $(APIDIFF) ## check formatting, go vet, golangci-lint, and the API against the last version
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
