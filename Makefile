@@ -2,10 +2,10 @@
 # What else is used comes from the Go module proxy.
 
 GOLANGCI_VERSION := v2.15.0
+GOVULNCHECK_VERSION := v1.9.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 APIDIFF_VERSION := v0.0.0-20261014143641-f0251eb4aa3e
 APIDIFF := bin/apidiff-$(APIDIFF_VERSION)/apidiff
-GOVULNCHECK_VERSION := v1.9.0
 
 FUZZTIME  ?= 20s
 BENCH     ?=

@@ -8,9 +8,6 @@ import (
 )
 
 const (
-	// budgetChunk is what a lane takes of the budget at once, at most, so that it
-	// does so once for many messages.
-	budgetChunk = 256 << 10
 	// budgetPoll is how often a lane looks again while the budget is used up.
 	budgetPoll = 5 * time.Millisecond
 )

@@ -110,6 +110,9 @@ func observed(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (
 
 // TestObserverOfTraffic: the hooks are told what Status counts.
 func TestObserverOfTraffic(t *testing.T) {
+	if tinyBuffers {
+		t.Skip("it is about large batches")
+	}
 	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, b, ofA, ofB := observed(t, n, nil)
 		for i := range uint64(500) {

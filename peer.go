@@ -76,10 +76,6 @@ func (p *peer) start() {
 
 func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 
-// runMessages is how many messages a lane is offered at once, at most: meanwhile
-// its worker waits.
-const runMessages = 64
-
 // sendRun sends the first of msgs, and those after it that go to the same member
 // the same way, so that they cost one lock. It returns how many.
 func (p *peer) sendRun(msgs []*raftpb.Message) int {

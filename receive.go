@@ -21,15 +21,6 @@ func newReceiver(l *link, name string) *receiver {
 	return r
 }
 
-const (
-	// processMessages is how many messages a receive lane's worker takes at once.
-	processMessages = 512
-	// releaseMessages is how many of them, and releaseBytes how much, it processes
-	// before it makes room for others.
-	releaseMessages = 64
-	releaseBytes    = 256 << 10
-)
-
 func (r *receiver) work() {
 	var items []item
 	for {

@@ -17,19 +17,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-const (
-	// flushBytes is how much a writer encodes before it writes.
-	flushBytes = 256 << 10
-	// takeMessages is how many messages a writer takes from its lane at once.
-	takeMessages = 512
-	// vectorBytes is the most that goes out in one writev: one deadline holds for
-	// all of it.
-	vectorBytes = 512 << 10
-	// pieceBytes is the most that one deadline is set for, where a write that
-	// times out cannot be continued.
-	pieceBytes = 128 << 10
-)
-
 // streamKind is one of the two kinds of streams of the protocol.
 type streamKind int
 

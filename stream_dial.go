@@ -13,10 +13,6 @@ import (
 	"time"
 )
 
-// chunkBuffer is the read buffer below a chunked body, which a member that
-// cannot hijack sends: its chunks are as small as its writes.
-const chunkBuffer = 32 << 10
-
 // incoming is a stream of the peer, to be read.
 type incoming struct {
 	url  url.URL

@@ -213,9 +213,6 @@ func (r *streamReader) read(s *incoming) (delivered bool, err error) {
 // not all of it: a byte now and then is no stream that lives.
 const progressBytes = 4 << 10
 
-// deliverMessages is how many messages are handed over at once, at most.
-const deliverMessages = 128
-
 // delivery is the source below a decoder. It hands over what was decoded before
 // it waits for more, so that a burst costs one handover and a lone message does
 // not wait for company.

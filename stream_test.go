@@ -100,7 +100,9 @@ func TestReplacedConnectionsLoseNothingSilently(t *testing.T) {
 				within(t, 3*time.Minute, func() bool { return laneOf(a, 2, kind).Queued == 0 })
 				written := laneOf(a, 2, kind).Messages
 				require.EqualValues(t, sent, int64(written)+lost.n.Load(), "each is written or dropped")
-				require.Equal(t, tc.cut, lost.n.Load() > 0, "writes that were cut")
+				if !tinyBuffers { // with those, no batch is long enough
+					require.Equal(t, tc.cut, lost.n.Load() > 0, "writes that were cut")
+				}
 				require.NotZero(t, a.raft.unreachables(2))
 				a.Stop()
 				readers.Wait()
@@ -346,6 +348,9 @@ func (s slowWriter) SetWriteDeadline(t time.Time) error {
 // TestEndDuringAWrite: a stream that ends at the moment its writer sets a new
 // deadline does not wait for that deadline.
 func TestEndDuringAWrite(t *testing.T) {
+	if tinyBuffers {
+		t.Skip("it is about large batches")
+	}
 	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, _ := startSender(t, n, nil)
 		running := wrap(a, func(w http.ResponseWriter) http.ResponseWriter { return slowWriter{deadlineWriter{basicWriter{w}}} })

@@ -115,7 +115,7 @@ func TestTimeoutsOfStreams(t *testing.T) {
 			dial := dialLoopback
 			if wrap == nil {
 				dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-					return (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, network, addr) //nolint:gosec // the server is not under test
+					return (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, network, addr)
 				}
 			}
 			dialStream(t, dial, m, "message", 2)

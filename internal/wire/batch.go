@@ -12,9 +12,7 @@ import (
 const RefThreshold = 16 << 10
 
 const (
-	keepBuffer = 4 << 10  // bytes a batch keeps when it shrinks
-	keepRefs   = 16       // references for which it keeps room
-	joinBytes  = 64 << 10 // least size of a write where there is no writev, but for the last
+	keepRefs = 16 // references for which it keeps room
 )
 
 // Batch holds encoded frames for one write. The zero value is empty and ready.

@@ -128,9 +128,7 @@ func (s *snapshotBlock) setVarint(uint64, uint64) bool { return false }
 
 // Sizes of what an arena allocates.
 const (
-	ownData      = 4 << 10  // data of this many bytes has an allocation of its own
-	slabBytes    = 64 << 10 // largest piece that small data share
-	chunkEntries = 256      // most entries that share an allocation
+	ownData = 4 << 10 // data of this many bytes has an allocation of its own
 )
 
 // arena hands out the parts of one message from a few allocations: blocks for

@@ -5,9 +5,6 @@ import (
 	"sync"
 )
 
-// ahead is how many bytes are allocated, at most, before they have arrived.
-const ahead = 1 << 20
-
 // pieces are buffers of ahead bytes, for what arrives of something longer.
 var pieces = sync.Pool{New: func() any { return new([ahead]byte) }}
 

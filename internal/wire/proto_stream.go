@@ -8,9 +8,6 @@ import (
 const (
 	// maxHead is the most bytes that a tag and the varint after it take.
 	maxHead = 20
-
-	// peekBytes is the most that is made contiguous in the Reader's buffer.
-	peekBytes = 64 << 10
 )
 
 // ReadMessage reads n bytes from r and decodes them as UnmarshalMessage does. io.ErrUnexpectedEOF

@@ -7,14 +7,8 @@ import (
 
 // Sizes of a Reader's buffer, in bytes.
 const (
-	minBuffer = 4 << 10
-	maxBuffer = 256 << 10
 	stepSize  = 4  // a buffer grows and shrinks by this factor
 	calmReads = 16 // small reads in a row after which it shrinks
-
-	// What is large comes in rows: after one, the buffer takes only the head of what
-	// follows, so that the rest, if it is large as well, needs no copy.
-	pastBuffer = 64 << 10
 
 	maxEmptyReads = 100
 )

@@ -1,0 +1,35 @@
+//go:build !tinybuffers
+
+package rafthttp
+
+// What is done at once. With the build tag tinybuffers all of it is tiny, so that
+// tests meet every boundary; the bounds of queues, which users set, are not.
+const (
+	// flushBytes is how much a writer encodes before it writes.
+	flushBytes = 256 << 10
+	// takeMessages is how many messages a writer takes from its lane at once.
+	takeMessages = 512
+	// vectorBytes is the most that goes out in one writev: one deadline holds for
+	// all of it.
+	vectorBytes = 512 << 10
+	// pieceBytes is the most that one deadline is set for, where a write that
+	// times out cannot be continued.
+	pieceBytes = 128 << 10
+	// chunkBuffer is the read buffer below a chunked body, which a member that
+	// cannot hijack sends: its chunks are as small as its writes.
+	chunkBuffer = 32 << 10
+	// deliverMessages is how many messages are handed over at once, at most.
+	deliverMessages = 128
+	// runMessages is how many messages a lane is offered at once, at most: meanwhile
+	// its worker waits.
+	runMessages = 64
+	// processMessages is how many messages a receive lane's worker takes at once.
+	processMessages = 512
+	// releaseMessages is how many of them, and releaseBytes how much, it processes
+	// before it makes room for others.
+	releaseMessages = 64
+	releaseBytes    = 256 << 10
+	// budgetChunk is what a lane takes of the budget at once, at most, so that it
+	// does so once for many messages.
+	budgetChunk = 256 << 10
+)

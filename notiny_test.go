@@ -1,0 +1,5 @@
+//go:build !tinybuffers
+
+package rafthttp_test
+
+const tinyBuffers = false
