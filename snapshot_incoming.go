@@ -72,6 +72,14 @@ func (s *incomingSnapshots) name(t *incomingSnapshot, key snap.Transfer) bool {
 	return true
 }
 
+// saved says that the database of t is in its place: another transfer of it may
+// say so to its sender while t is processed.
+func (s *incomingSnapshots) saved(t *incomingSnapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.key = snap.Transfer{}
+}
+
 // interruptOlder ends the transfer that brings what a new one is to bring, and
 // returns a channel that is closed when it has ended: a sender that begins anew
 // has seen it break. It returns nil if there is none.

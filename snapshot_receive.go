@@ -87,6 +87,7 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *datab
 		log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
 		return err
 	}
+	q.receiving.saved(t)
 	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.started)))
 	if err := q.stands(); err != nil {
 		return err

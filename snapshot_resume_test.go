@@ -192,13 +192,17 @@ func TestSnapshotAnswerLost(t *testing.T) {
 		p.b.raft.process = func(_ context.Context, m *raftpb.Message) error {
 			if calls++; calls == 1 {
 				p.net.Reset("a", "b")
+				time.Sleep(20 * time.Second) // nobody waits for this one
 			}
 			p.b.raft.keep(m)
 			return nil
 		}
 		m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
 		p.a.SendSnapshot(m)
+		start := time.Now()
 		require.NoError(t, <-p.sent)
+		require.Less(t, time.Since(start), time.Second)
+		time.Sleep(time.Minute)
 		requireSaved(t, store, 7, data)
 		require.InDelta(t, size, p.a.Status().Peers[0].SentBytes, 1000)
 		require.Equal(t, 2, p.a.Status().Peers[0].LastSnapshot.Attempts)
