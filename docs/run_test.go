@@ -17,6 +17,8 @@ import (
 var runs = map[string][]string{
 	"getting-started.md": {"bash", "openssl", "curl"},
 	"tls.md":             {"bash", "openssl"},
+
+	"../examples/kv/README.md": {"bash"},
 }
 
 // runCommands runs the commands of a document, one after the other in one shell and an empty folder, after some replacements, and
@@ -75,4 +77,14 @@ func TestGettingStarted(t *testing.T) {
 	for _, want := range []string{"world\n", `etcd_network_active_peers{Local="1",Remote="2"} 1`, "moon\n"} {
 		require.Contains(t, out, want)
 	}
+}
+
+// TestKV does what the README of examples/kv tells a reader to do.
+func TestKV(t *testing.T) {
+	t.Parallel()
+	example, err := filepath.Abs("../examples/kv")
+	require.NoError(t, err)
+	replace := freePorts(t, "2201", "2202", "2203", "2204", "2101", "2102", "2103", "2104")
+	out, _ := runCommands(t, "../examples/kv/README.md", append(replace, "go build .", `go build -C "`+example+`" -o "$PWD/kv" .`)...)
+	require.Contains(t, out, "world")
 }
