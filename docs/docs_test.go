@@ -194,3 +194,23 @@ func TestMakeTargetsExist(t *testing.T) {
 	}
 	require.Greater(t, n, 5)
 }
+
+// TestBenchmarksExist: what the documents tell people to measure is there.
+func TestBenchmarksExist(t *testing.T) {
+	n := 0
+	for _, d := range documents(t) {
+		for _, m := range regexp.MustCompile(`go test [^`+"`"+`\n]*-bench '([^']+)' (\./[\w/]+)`).FindAllStringSubmatch(read(t, d), -1) {
+			files, err := filepath.Glob(filepath.Join(filepath.Dir(d), m[2], "*_test.go"))
+			require.NoError(t, err)
+			var all strings.Builder
+			for _, f := range files {
+				all.WriteString(read(t, f))
+			}
+			for name := range strings.SplitSeq(m[1], "|") {
+				require.Regexp(t, `func Benchmark\w*`+name, all.String(), "%s: -bench %s", d, m[1])
+				n++
+			}
+		}
+	}
+	require.Positive(t, n)
+}
