@@ -145,13 +145,7 @@ func (r *lockedRaft) ReportSnapshot(id uint64, s raft.SnapshotStatus) {
 	r.recorder.ReportSnapshot(id, s)
 }
 
-// With Go 1.26 the race detector itself crashes in one of 25 runs of this test (SIGSEGV or a failed CHECK in
-// ThreadSanitizer), where many timers of a bubble are due at once: without it, the test runs with tiny buffers
-// and in the run for coverage.
 func TestSendWithFullQueuesUnderTheLockOfCallbacks(t *testing.T) {
-	if raceEnabled {
-		t.Skip("crashes the race detector")
-	}
 	simulate(t, func(t *testing.T, n *memnet.Network) {
 		locked := &lockedRaft{lock: make(chanLock, 1)}
 		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {

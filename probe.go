@@ -186,8 +186,12 @@ func (e *engine) keep() {
 	defer beat.Stop()
 	probe := time.NewTicker(e.probeInterval())
 	defer probe.Stop()
-	check := time.NewTicker(e.tlsRecheck)
-	defer check.Stop()
+	var check <-chan time.Time
+	if e.rechecks() {
+		ticker := time.NewTicker(e.tlsRecheck)
+		defer ticker.Stop()
+		check = ticker.C
+	}
 	for {
 		select {
 		case <-beat.C:
@@ -204,7 +208,7 @@ func (e *engine) keep() {
 					p.probe.end()
 				}
 			}
-		case <-check.C:
+		case <-check:
 			e.startRecheck()
 		case <-e.ctx.Done():
 			return

@@ -35,12 +35,14 @@ func (e *engine) recheck() {
 	e.receiving.recheck(e.settings)
 }
 
-// startRecheck runs recheck, which reads files, on a goroutine of its own, unless
-// nothing is encrypted or verified.
+// rechecks reports whether there is anything to check again: something is
+// encrypted or verified.
+func (e *engine) rechecks() bool {
+	return e.verifyPeer != nil || e.files.caFile != "" || e.files.crlFile != "" || e.files.shown != nil
+}
+
+// startRecheck runs recheck, which reads files, on a goroutine of its own.
 func (e *engine) startRecheck() {
-	if e.verifyPeer == nil && e.files.caFile == "" && e.files.crlFile == "" && e.files.shown == nil {
-		return
-	}
 	if !e.checking.CompareAndSwap(false, true) {
 		return
 	}
