@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -162,7 +163,7 @@ func TestBadLinks(t *testing.T) {
 		t.Run(bad.name, func(t *testing.T) {
 			var noticed, recovered time.Duration
 			for i := range 3 { // at different times between two heartbeats, and between two dials
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					tr := newTrial(t, i%2 == 0)
 					time.Sleep(10*time.Second + time.Duration(i)*readTimeout/12)
 					n, r := tr.run(t, bad, 12*time.Second+time.Duration(i)*310*time.Millisecond)

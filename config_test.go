@@ -4,7 +4,6 @@ import (
 	"math"
 	"net/url"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 func TestBadConfig(t *testing.T) {
@@ -87,7 +87,7 @@ func TestZeroConfigWorks(t *testing.T) {
 }
 
 func TestExtremeConfigWorks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newPair(t, func(tr *rafthttp.Transport) {
 			tr.DialRetryFrequency, tr.SnapshotRateLimit = rate.Inf, rate.Inf
 			tr.MaxMessageBytes, tr.SendQueueBytes, tr.ReceiveQueueBytes = math.MaxInt64, math.MaxInt64, math.MaxInt64
@@ -117,7 +117,7 @@ func TestStartTwice(t *testing.T) {
 
 // Nothing reads the fields after Start.
 func TestFieldsChangedAfterStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		observer := &rafthttp.Observer{}
 		p := newPair(t, func(tr *rafthttp.Transport) { tr.Observer = observer }, receives(savesAll))
 		kept := p.a.raft

@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -124,7 +125,7 @@ func TestHostileInput(t *testing.T) {
 	require.GreaterOrEqual(t, len(attacks), 60)
 	for _, at := range attacks {
 		t.Run(at.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				h := startHostile(t)
 				stop := load(t, []*member{h.victim, h.good[0]}, 100*time.Millisecond, 100)
 				time.Sleep(time.Second)

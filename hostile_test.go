@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -123,7 +124,7 @@ func TestHostileServers(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Second }, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Second })
 				time.Sleep(time.Second)
 				active := p.a.ActiveSince(2)
@@ -159,7 +160,7 @@ func TestStreamBodies(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
 				url, _ := p.script(t, says("HTTP/1.1 200 OK\r\nX-Server-Version: 3.4.0\r\n"+tc.head+"\r\n"+tc.body), false)
 				p.a.AddPeer(3, []string{url})
@@ -189,7 +190,7 @@ func TestHostileAnswersToPosts(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
 				url, _ := p.script(t, tc.say, tc.silent)
 				p.a.AddPeer(3, []string{url})
@@ -210,7 +211,7 @@ func TestHostileAnswersToPosts(t *testing.T) {
 
 // An answer that comes before the end of a snapshot is none.
 func TestSnapshotAnsweredTooEarly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
 		answer := "HTTP/1.1 204 No Content\r\n\r\n"
 		url, _ := p.script(t, conversation(answer, answer), true) // a probe, and then the snapshot
@@ -233,7 +234,7 @@ func TestErrorC(t *testing.T) {
 	}
 	for name, channel := range channels {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := channel()
 				p := newPair(t, func(tr *rafthttp.Transport) { tr.ErrorC = c }, func(tr *rafthttp.Transport) {
 					b := tr.Raft.(*recorder)
@@ -262,7 +263,7 @@ func TestErrorC(t *testing.T) {
 
 // TestBadClients: what strangers send to the handlers changes nothing for peers.
 func TestBadClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newPair(t, nil, receives(savesAll))
 		time.Sleep(time.Second)
 		since := [2]time.Time{p.a.ActiveSince(2), p.b.ActiveSince(1)}

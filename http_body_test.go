@@ -9,13 +9,13 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 func TestHandlerPostBodies(t *testing.T) {
@@ -114,7 +114,7 @@ func TestHandlerProcessErrors(t *testing.T) {
 // A body that stops coming is given up after ReadTimeout, not before.
 func TestHandlerSlowBody(t *testing.T) {
 	for path, begin := range map[string]string{"/raft": string(marshal(t, heartbeat(1, 2, 1))), "/raft/snapshot": "\x00\x00\x00\x00\x00"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			p := newPair(t, nil, func(tr *rafthttp.Transport) {
 				tr.ReadTimeout, tr.Snapshotter = 2*time.Second, savesAll
 			})
@@ -152,7 +152,7 @@ func TestHandlerRefusesBeforeTheBody(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.ReadTimeout, tr.Snapshotter = 2*time.Second, savesAll })
 				c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 				require.NoError(t, err)

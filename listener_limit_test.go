@@ -15,12 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // So many strangers at once are refused; those of a moment later are not.
 func TestListenerBoundsHandshakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t) // of the bubble's time
 		const most = 256
 		const each = 32

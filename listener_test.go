@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -218,7 +219,7 @@ func closedAfter(c net.Conn) time.Duration {
 }
 
 func TestListenerCutsSilentHandshakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t) // of the bubble's time
 		info := ca.member(t, 1)
 		failed := 0
@@ -244,7 +245,7 @@ func TestListenerCutsSilentHandshakes(t *testing.T) {
 }
 
 func TestListenerCutsSilentConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		plain, err := n.Host("server").Listen("443")
 		require.NoError(t, err)
@@ -274,7 +275,7 @@ func TestListenerCutsSilentConnections(t *testing.T) {
 
 // Close ends handshakes, and connections that nobody accepted.
 func TestListenerClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t) // of the bubble's time
 		n := memnet.New()
 		ln := tlsListener(t, n, ca.member(t, 1), nil)
@@ -313,7 +314,7 @@ func (l *failsAtFirst) Accept() (net.Conn, error) {
 }
 
 func TestListenerOutlivesPassingErrors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t) // of the bubble's time
 		n := memnet.New()
 		greets(t, tlsListener(t, n, ca.member(t, 1), func(ln net.Listener) net.Listener {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,13 +18,14 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 // TestRotation moves a cluster under load from one authority to another, old, both,
 // new, without a restart: no message is lost, none is out of order, and nothing is
 // left of the old certificates.
 func TestRotation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		before, after := newAuthority(t), newAuthority(t)
 		s, all, _ := startAll(t, before, nil)
 		started := time.Now()
@@ -88,7 +88,7 @@ func TestRevocationOfALivePeer(t *testing.T) {
 	}
 	for name, revoke := range revocations {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ca := newAuthority(t)
 				var refused atomic.Uint64
 				s, all, certs := startAll(t, ca, func(tr *rafthttp.Transport) {
@@ -130,7 +130,7 @@ func TestRevocationOfALivePeer(t *testing.T) {
 func TestRevocationDuringASnapshot(t *testing.T) {
 	for _, sender := range []types.ID{1, 2} {
 		t.Run("sent by "+sender.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ca := newAuthority(t)
 				s, all, certs := startAll(t, ca, receives(savesAll))
 				receiver := 3 - sender
@@ -158,7 +158,7 @@ func TestRevocationDuringASnapshot(t *testing.T) {
 // TestKeptConnectionOfARevokedMember: a connection for posts that is never idle
 // is worth nothing after the revocation, though it was made before.
 func TestKeptConnectionOfARevokedMember(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t)
 		s, all, certs := startAll(t, ca, nil)
 		info := s.info(2)
@@ -204,7 +204,7 @@ func TestKeptConnectionOfARevokedMember(t *testing.T) {
 func TestCertificatesThatEnd(t *testing.T) {
 	for _, renewed := range []bool{true, false} {
 		t.Run(map[bool]string{true: "renewed", false: "not renewed"}[renewed], func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ca := newAuthority(t)
 				s, all, _ := startAll(t, ca, nil)
 				for id := range types.ID(3) {
@@ -250,7 +250,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 	for how, spoil := range bad {
 		for _, name := range []string{"pem", "key", "ca", "crl"} {
 			t.Run(name+" "+how, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					ca := newAuthority(t)
 					s, all, _ := startAll(t, ca, nil)
 					since := all[0].ActiveSince(2)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,6 +15,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
@@ -29,7 +29,7 @@ const (
 // network in memory.
 func simulate(t *testing.T, body func(t *testing.T, n *memnet.Network)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { body(t, memnet.New()) })
+	bubble.Test(t, func(t *testing.T) { body(t, memnet.New()) })
 }
 
 // hostOf is the host of a simulated member.

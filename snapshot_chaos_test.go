@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -36,7 +37,7 @@ func TestSnapshotExactlyOnce(t *testing.T) {
 	var ends [2]atomic.Int64
 	for seed := range uint64(chaosBubbles) {
 		dir := t.TempDir()
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := newChaos(t, dir, seed)
 			c.run()
 			c.check(&ends)

@@ -7,11 +7,11 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -109,7 +109,7 @@ func TestSnapshotHostileReceiver(t *testing.T) {
 	}
 	for name, answer := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
 				url, _ := p.script(t, conversation(probe, answer), true)
 				p.a.AddPeer(3, []string{url})

@@ -7,7 +7,6 @@ import (
 	"math"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,13 +15,14 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // A change of the limit holds for what is under way, also for a transfer that
 // waits for its turn by the old one.
 func TestSetSnapshotRateLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 10 << 20
 		p := newPair(t, func(tr *rafthttp.Transport) { tr.SnapshotRateLimit = 1 }, receives(savesAll))
 		m := newSnapshot(&database{Reader: bytes.NewReader(randomBytes(size))}, size)
@@ -73,7 +73,7 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, func(tr *rafthttp.Transport) {
 					tr.MaxSnapshots, tr.SnapshotRateLimit, tr.ReadTimeout = 16, tc.limit, tc.timeout
 				}, nil)
@@ -112,7 +112,7 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 
 // While messages for a peer wait, its snapshot gives way, but not for good.
 func TestSnapshotGivesWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size, bandwidth = 1 << 30, 8 << 20
 		p := newPair(t, nil, receives(savesAll))
 		p.net.Link("a", "b").SetBandwidth(bandwidth)

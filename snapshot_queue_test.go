@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -39,7 +40,7 @@ func TestSnapshotNotSent(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, nil, receives(savesAll))
 				tr := tc.prepare(p)
 				db := &database{Reader: bytes.NewReader(randomBytes(10))}
@@ -58,7 +59,7 @@ func TestSnapshotNotSent(t *testing.T) {
 func TestSnapshotTakenSlowly(t *testing.T) {
 	const slow = 4 * rafthttp.DefaultConnReadTimeout
 	for _, deadlines := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			p := newPair(t, nil, nil)
 			p.deadlines = deadlines
 			c := p.start(t, "c", 3, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
@@ -83,7 +84,7 @@ func TestSnapshotTakenSlowly(t *testing.T) {
 }
 
 func TestSnapshotsWaitTheirTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const n, each = 5, 10 * time.Second // each longer than any timeout
 		p := newPair(t, func(tr *rafthttp.Transport) {
 			tr.MaxSnapshots, tr.ReadTimeout, tr.SnapshotAnswerTimeout = 1, time.Second, time.Second
@@ -123,7 +124,7 @@ func TestSnapshotsWaitTheirTurn(t *testing.T) {
 }
 
 func TestSnapshotsOfOnePeerAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, receives(savesAll))
 		const waiting, over = 16, 3
 		var dbs []*database
@@ -147,7 +148,7 @@ func TestSnapshotsOfOnePeerAreBounded(t *testing.T) {
 }
 
 func TestSnapshotRefusedOverMax(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.MaxSnapshots, tr.Snapshotter = 1, savesAll })
 		c := p.start(t, "c", 3, nil)
 		c.AddPeer(2, []string{p.b.url})
@@ -184,7 +185,7 @@ func TestSnapshotRateLimit(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				max := func(tr *rafthttp.Transport) { tr.MaxSnapshots = 16 }
 				p := newPair(t, func(tr *rafthttp.Transport) {
 					max(tr)
@@ -210,7 +211,7 @@ func TestSnapshotRateLimit(t *testing.T) {
 
 // The first transfer ends by the URL that is down, the next takes the other one.
 func TestSnapshotMovesToNextURL(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		// Streams would move on as well.
 		p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-4 }, receives(savesAll))
 		p.a.RemovePeer(2)
@@ -229,7 +230,7 @@ func TestSnapshotMovesToNextURL(t *testing.T) {
 
 // A reader that fails says nothing about the peer, which posts show to be there.
 func TestSnapshotReaderIsNotThePeer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newPair(t, nil, receives(savesAll))
 		p.b.RemovePeer(1) // so that it dials no streams and grants none
 		time.Sleep(time.Minute)
@@ -244,7 +245,7 @@ func TestSnapshotReaderIsNotThePeer(t *testing.T) {
 }
 
 func TestSnapshotTo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := newPair(t, nil, receives(savesAll))
 		for _, to := range []types.ID{0, 1, 99} { // nobody, itself, a stranger
 			m := snap.NewMessage(msgSnap(to, 1, 7), nil, 0)

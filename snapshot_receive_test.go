@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -156,7 +157,7 @@ func TestSnapshotSenderFallsSilent(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				store, err := snap.Open(dir)
 				require.NoError(t, err)
 				received := make(chan error, 1)
@@ -192,7 +193,7 @@ func TestSnapshotSenderFallsSilent(t *testing.T) {
 
 // What is shown of a transfer, at both ends, while it goes on and afterwards.
 func TestSnapshotStatus(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size, gone = 1 << 20, 300_000
 		p := newPair(t, nil, receives(savesAll))
 		var mu sync.Mutex
@@ -282,7 +283,7 @@ func TestSnapshotCauses(t *testing.T) {
 	for _, tc := range tests {
 		for _, size := range []int{10, 1 << 20} {
 			t.Run(fmt.Sprint(tc.name, " ", size), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					core, logged := observer.New(zap.WarnLevel)
 					received := make(chan error, 1)
 					p := newPair(t, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) }, func(tr *rafthttp.Transport) {

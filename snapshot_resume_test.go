@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -76,7 +77,7 @@ func TestSnapshotResumes(t *testing.T) {
 	for name, event := range events {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				store := openIn(t, dir)
 				p := newPair(t, nil, receives(store))
 				p.net.Link("a", "b").SetBandwidth(4 << 20)
@@ -141,7 +142,7 @@ func TestSnapshotIsTriedOnce(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var s rafthttp.Snapshotter = openIn(t, dir)
 				if tc.store != nil {
 					s = tc.store(s.(*snap.Store))
@@ -162,7 +163,7 @@ func TestSnapshotIsTriedOnce(t *testing.T) {
 // A receiver that is gone for good is given up, after what it takes to be sure.
 func TestSnapshotIsGivenUp(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		p := newPair(t, nil, receives(openIn(t, dir)))
 		p.net.Link("a", "b").SetBandwidth(4 << 20)
@@ -182,7 +183,7 @@ func TestSnapshotIsGivenUp(t *testing.T) {
 // The answer may be lost when all is done: nothing is sent again then.
 func TestSnapshotAnswerLost(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		data := randomBytes(size)
 		store := openIn(t, dir)
@@ -215,7 +216,7 @@ func TestSnapshotChecksum(t *testing.T) {
 	const size = 4 << 20
 	t.Run("on its way", func(t *testing.T) {
 		dir := t.TempDir()
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			store := openIn(t, dir)
 			p := newPair(t, nil, receives(corrupting{store, 1 << 20}))
 			time.Sleep(time.Second)
@@ -232,7 +233,7 @@ func TestSnapshotChecksum(t *testing.T) {
 	})
 	t.Run("between attempts", func(t *testing.T) {
 		dir := t.TempDir()
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			store := openIn(t, dir)
 			p := newPair(t, nil, receives(store))
 			p.net.Link("a", "b").SetBandwidth(4 << 20)
@@ -280,7 +281,7 @@ func (c corrupting) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum
 // again.
 func TestSnapshotResumedByTheNext(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 8 << 20
 		data := randomBytes(size)
 		store := openIn(t, dir)

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -20,13 +19,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 func TestSnapshotArrivesWhole(t *testing.T) {
 	for _, size := range []int{0, 1, 64<<10 - 1, 64 << 10, 3<<20 + 17} {
 		dir := t.TempDir()
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			store, err := snap.Open(dir)
 			require.NoError(t, err)
 			p := newPair(t, nil, receives(store))
@@ -80,7 +80,7 @@ func TestSnapshotRefused(t *testing.T) {
 	for _, size := range []int{10, 1 << 20} { // sent before the answer comes, or interrupted by it
 		for _, tc := range tests {
 			t.Run(tc.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					errorC := make(chan error, 1)
 					p := newPair(t, func(tr *rafthttp.Transport) { tr.ErrorC = errorC }, tc.tune)
 					if tc.prepare != nil {
@@ -134,7 +134,7 @@ func TestSnapshotReaderFails(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var whole atomic.Int32
 				p := newPair(t, nil, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
 					n, err := io.Copy(io.Discard, r)
@@ -179,7 +179,7 @@ func TestSnapshotInterrupted(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				saved := make(chan error, 1)
 				p := newPair(t, nil, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
 					n, err := io.Copy(io.Discard, r)
@@ -251,7 +251,7 @@ func TestSnapshotStalls(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
 				s := savesAll

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -22,7 +23,7 @@ var _ net.Conn = (*memnet.Conn)(nil)
 // within runs a test body in a bubble on a new network.
 func within(t *testing.T, body func(t *testing.T, n *memnet.Network)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { body(t, memnet.New()) })
+	bubble.Test(t, func(t *testing.T) { body(t, memnet.New()) })
 }
 
 func TestAddresses(t *testing.T) {
@@ -80,7 +81,7 @@ func TestTransferBothWays(t *testing.T) {
 }
 
 func TestWindowBoundsTheWriter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b := connect(t, memnet.New(memnet.WithBuffer(1000)))
 		require.Equal(t, 1000, fill(t, a))
 		requireRead(t, b, string(make([]byte, 10)))
@@ -241,7 +242,7 @@ func TestPartialWriteIsDelivered(t *testing.T) {
 
 func TestConcurrentWritesDoNotMix(t *testing.T) {
 	const size, writers, rounds = 50, 4, 50
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b := connect(t, memnet.New(memnet.WithBuffer(10)))
 		for range rounds {
 			for w := range writers {

@@ -6,11 +6,11 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -95,7 +95,7 @@ func TestPowerLossOfBothSides(t *testing.T) {
 // tinyReads returns the sizes of some reads.
 func tinyReads(t *testing.T, seed uint64) (seen []int) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b := connect(t, memnet.New(memnet.WithTinyBuffers(), memnet.WithSeed(seed)))
 		require.Less(t, fill(t, a), 64)
 		for range 10 {
@@ -113,7 +113,7 @@ func tinyReads(t *testing.T, seed uint64) (seen []int) {
 func TestTinyBuffers(t *testing.T) {
 	require.NotEqual(t, tinyReads(t, 1), tinyReads(t, 2), "not random")
 	require.Equal(t, tinyReads(t, 1), tinyReads(t, 1), "not seeded")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		post(t, serve(t, memnet.New(memnet.WithTinyBuffers()), true), "https://b:443/", 10_000)
 	})
 }

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -98,7 +98,7 @@ func TestLossCostsTimeOnly(t *testing.T) {
 
 func TestSeedDecidesWhatIsRandom(t *testing.T) {
 	run := func(t *testing.T, seed uint64) (times []time.Duration) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			n := memnet.New(memnet.WithSeed(seed))
 			a, b := connect(t, n)
 			n.Link("a", "b").SetJitter(time.Second)

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -34,7 +34,7 @@ func (f *fakeTB) end() {
 
 func TestTranscriptOfAFailure(t *testing.T) {
 	for _, failed := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			tb := &fakeTB{failed: failed}
 			n := memnet.New(memnet.WithSeed(42), memnet.WithTranscript(tb))
 			a, _ := connect(t, n)
@@ -102,9 +102,9 @@ func TestCheckGoroutines(t *testing.T) {
 		require.False(t, tb.failed, tb.logged)
 	}
 	t.Run("in real time", check)
-	t.Run("in a bubble", func(t *testing.T) { synctest.Test(t, check) })
+	t.Run("in a bubble", func(t *testing.T) { bubble.Test(t, check) })
 
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		tb, stop, start := &fakeTB{}, make(chan struct{}), time.Now()
 		memnet.CheckGoroutines(tb)
 		go waits(stop)

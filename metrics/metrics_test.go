@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,14 +18,15 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/metrics"
 )
 
-// bubble runs a test where time passes in no time.
-func bubble(t *testing.T, body func(t *testing.T, n *memnet.Network)) {
+// simulate runs a test where time passes in no time.
+func simulate(t *testing.T, body func(t *testing.T, n *memnet.Network)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { body(t, memnet.New()) })
+	bubble.Test(t, func(t *testing.T) { body(t, memnet.New()) })
 }
 
 // lived is a pair of members after some of everything.
@@ -57,7 +57,7 @@ func TestMetricsOfEtcd(t *testing.T) {
 			want = append(want, strings.TrimSpace(line))
 		}
 	}
-	bubble(t, func(t *testing.T, n *memnet.Network) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, b := lived(t, n)
 		seen := map[string]bool{}
 		for _, m := range []*member{a, b} {
@@ -96,7 +96,7 @@ func buckets(f *dto.MetricFamily) string {
 
 // TestValues: what is collected is what Status says, and what happened.
 func TestValues(t *testing.T) {
-	bubble(t, func(t *testing.T, n *memnet.Network) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, b := lived(t, n)
 		all, p := gather(t, a.collector), a.Status().Peers[0]
 		want := map[string]map[string]float64{
@@ -151,7 +151,7 @@ func TestValues(t *testing.T) {
 // TestRemovedPeersAreGone: no series of a removed peer is left, and one that
 // comes back starts anew.
 func TestRemovedPeersAreGone(t *testing.T) {
-	bubble(t, func(t *testing.T, n *memnet.Network) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, _ := lived(t, n)
 		a.AddPeer(3, []string{urlOf(3)})
 		require.Contains(t, text(gather(t, a.collector)), `value:"2"`)
@@ -198,7 +198,7 @@ func TestStrangersMakeNoSeries(t *testing.T) {
 
 // TestSeveralTransports: one registry can have many, each with a label.
 func TestSeveralTransports(t *testing.T) {
-	bubble(t, func(t *testing.T, n *memnet.Network) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, b := lived(t, n)
 		c := startMember(t, n, 3, nil, nil)
 		c.AddPeer(2, []string{urlOf(2)}) // as has a: the metrics of etcd would collide
@@ -230,7 +230,7 @@ func TestBeforeStartAndAfterStop(t *testing.T) {
 
 // TestObserverIsKept: the application's hooks are called as before.
 func TestObserverIsKept(t *testing.T) {
-	bubble(t, func(t *testing.T, n *memnet.Network) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
 		called := make(chan bool, 10)
 		a := startMember(t, n, 1, func(tr *rafthttp.Transport) {
 			tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { called <- active }}
@@ -241,7 +241,7 @@ func TestObserverIsKept(t *testing.T) {
 }
 
 func TestSlowProcess(t *testing.T) {
-	bubble(t, func(t *testing.T, n *memnet.Network) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a := startMember(t, n, 1, nil, nil)
 		b := startMember(t, n, 2, func(tr *rafthttp.Transport) {
 			tr.Raft = raftFunc(func(_ context.Context, m *raftpb.Message) error {
@@ -271,7 +271,7 @@ func TestSentAllocatesNothing(t *testing.T) {
 
 // TestOwnNames: ours follow the rules of Prometheus; those of etcd do not all.
 func TestOwnNames(t *testing.T) {
-	bubble(t, func(t *testing.T, n *memnet.Network) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, _ := lived(t, n)
 		problems, err := testutil.CollectAndLint(a.collector)
 		require.NoError(t, err)

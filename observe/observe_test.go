@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/observe"
 )
 
@@ -178,7 +178,7 @@ func textHandler(w io.Writer, l slog.Level) slog.Handler {
 }
 
 func TestLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		o := observe.Log(slog.New(textHandler(&out, slog.LevelDebug)))
 		o.PeerState(2, true, nil)

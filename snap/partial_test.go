@@ -11,11 +11,11 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -191,7 +191,7 @@ func TestResumeDBFromPanickingReader(t *testing.T) {
 func TestPartialsAreBounded(t *testing.T) {
 	const data = "a database"
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := openStore(t, dir)
 		count := func() int {
 			files, err := os.ReadDir(dir)

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -17,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 	"github.com/seed-4d73690b/rafthttp/statuspage"
@@ -50,7 +50,7 @@ func TestHealth(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				n := memnet.New()
 				var all []*rafthttp.Transport
 				for id := range types.ID(3) {
@@ -92,7 +92,7 @@ func TestHealth(t *testing.T) {
 
 // TestStuckLane: a lane that does not move is shown with its age and its fill.
 func TestStuckLane(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		a := startMember(t, n, 1, func(tr *rafthttp.Transport) {
 			tr.ReceiveQueueMessages = 4
@@ -125,7 +125,7 @@ func TestStuckLane(t *testing.T) {
 
 // TestSnapshots: transfers have bars, in both directions.
 func TestSnapshots(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		save := func(tr *rafthttp.Transport) { tr.Snapshotter, tr.SnapshotRateLimit = discard{}, 1<<10 }
 		a, b := startMember(t, n, 1, save), startMember(t, n, 2, save)

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +19,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/statuspage"
 )
@@ -169,7 +169,7 @@ func TestReadOnly(t *testing.T) {
 // TestPolicy: the page has its own style and script, word for word, and no other,
 // and nothing of it is elsewhere.
 func TestPolicy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := statuspage.Handler(cluster(t, 1, 2)[0], nil)
 		w := get(h, "/?format=html")
 		page, policy := w.Body.String(), w.Header().Get("Content-Security-Policy")
@@ -237,7 +237,7 @@ func TestNotStarted(t *testing.T) {
 
 // TestJSON: the document has the whole Status, and what was made of it.
 func TestJSON(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		all := cluster(t, 0x1f, 2, 3)
 		h := statuspage.Handler(all[0], &statuspage.Options{Name: func(id uint64) string {
 			return map[uint64]string{2: "two"}[id]
@@ -263,7 +263,7 @@ func TestJSON(t *testing.T) {
 
 // TestRates: they are those of the last five seconds, or of what there is.
 func TestRates(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		all := cluster(t, 1, 2)
 		h := statuspage.Handler(all[0], nil)
 		decode(t, get(h, "/?format=json"))
@@ -297,7 +297,7 @@ func TestRates(t *testing.T) {
 
 // TestHistoryIsBounded: whoever asks a thousand times a second costs no memory.
 func TestHistoryIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := statuspage.Handler(cluster(t, 1, 2)[0], nil)
 		points := func() int {
 			page := get(h, "/?format=html").Body.String()

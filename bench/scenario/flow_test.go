@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 func TestArrivalsWakeAtTheTarget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSink(1)
 		a := &s.arrived[0]
 		done := make(chan error, 1)
@@ -41,7 +43,7 @@ func TestAFailureEndsWaiting(t *testing.T) {
 }
 
 func TestAStallEndsWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // in no time
+	bubble.Test(t, func(t *testing.T) { // in no time
 		s := newSink(1)
 		stop := make(chan struct{})
 		defer close(stop)

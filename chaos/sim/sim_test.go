@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/seed-4d73690b/rafthttp/chaos/sim"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 var (
@@ -31,7 +31,7 @@ func TestSimulation(t *testing.T) {
 		cfg := sim.Config{Seed: *seed + i, Duration: time.Duration(*hours * float64(time.Hour))}
 		var report sim.Report
 		start := time.Now()
-		synctest.Test(t, func(t *testing.T) { report = sim.Run(t, cfg, judge) })
+		bubble.Test(t, func(t *testing.T) { report = sim.Run(t, cfg, judge) })
 		if t.Failed() {
 			t.Fatalf("seed %d failed; again with: go test ./sim -run TestSimulation -seed %d -seeds 1 -hours %v", cfg.Seed, cfg.Seed, *hours)
 		}
@@ -97,7 +97,7 @@ func TestSabotageIsNoticed(t *testing.T) {
 	} {
 		t.Run(want, func(t *testing.T) {
 			tb := &fakeTB{TB: t}
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)

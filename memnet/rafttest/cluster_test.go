@@ -2,13 +2,13 @@ package rafttest_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
@@ -32,7 +32,7 @@ func send(one *rafttest.Member, index uint64) {
 }
 
 func TestClusterUnderRules(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		tuned := 0
 		c, one, _, got := pair(t, rafttest.Config{
 			Tune:    func(uint64, *rafthttp.Transport) { tuned++ },
@@ -60,7 +60,7 @@ func TestEndsOfMembers(t *testing.T) {
 	}
 	for name, e := range ends {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c, one, two, _ := pair(t, rafttest.Config{})
 				if e.noticed > 0 {
 					c.Partition([]uint64{1}, []uint64{2}) // it stays away
@@ -86,7 +86,7 @@ func TestEndsOfMembers(t *testing.T) {
 }
 
 func TestLinksOfMembers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, one, _, got := pair(t, rafttest.Config{})
 		c.Link(1, 2).SetDelay(900 * time.Millisecond)
 		start := time.Now()

@@ -22,6 +22,14 @@
 // [Rule] is for: it acts between a transport and its Raft, on messages that have arrived, by sender, receiver, type or
 // whatever a function of yours tells. [Faults] alone does that for transports over any network.
 //
+// # With the race detector
+//
+// Up to Go 1.26 at least, a bubble of testing/synctest in which many timers are due at once may crash the race detector itself
+// (SIGSEGV, or "ThreadSanitizer: CHECK failed": golang.org/issue/78156). It does not with one processor: run such tests with
+// go test -race -cpu 1, or call runtime.GOMAXPROCS(1) before them.
+//
+// # Seeds
+//
 // What is random comes from a seed. When a test fails, the seed and what happened are logged, and so are goroutines
 // that outlive it.
 package rafttest

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
@@ -61,7 +62,7 @@ func message(from, index uint64, t raftpb.MessageType) *raftpb.Message {
 func delivered(t *testing.T, seed uint64, rules ...rafttest.Rule) []uint64 {
 	t.Helper()
 	var all []uint64
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, rec := rafttest.NewFaults(seed, nil), &recorder{}
 		for _, r := range rules {
 			f.Apply(r)
@@ -135,7 +136,7 @@ func TestSeedDecides(t *testing.T) {
 }
 
 func TestDelay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, rec := rafttest.NewFaults(0, nil), &recorder{err: errors.New("no")}
 		w := f.Wrap(2, rec)
 		defer w.Close()
@@ -159,7 +160,7 @@ func TestDelay(t *testing.T) {
 }
 
 func TestSwapWithTheNextOrAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, rec := rafttest.NewFaults(0, memnet.New()), &recorder{err: errors.New("no")}
 		w := f.Wrap(2, rec)
 		defer w.Close()
@@ -182,7 +183,7 @@ func TestSwapWithTheNextOrAlone(t *testing.T) {
 }
 
 func TestCloseDropsWhatIsHeldBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, rec := rafttest.NewFaults(0, nil), &recorder{}
 		w := f.Wrap(2, rec)
 		f.Apply(rafttest.Rule{Delay: time.Second, Duplicate: 1})
