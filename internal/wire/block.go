@@ -129,15 +129,27 @@ func (s *snapshotBlock) setVarint(uint64, uint64) bool { return false }
 // Sizes of what an arena allocates.
 const (
 	ownData = 4 << 10 // data of this many bytes has an allocation of its own
+
+	burstMessages = 8       // messages of a burst that share an allocation
+	burstData     = 128     // data of up to this many bytes share one with that of other messages
+	burstSlab     = 1 << 10 // of this size
 )
 
 // arena hands out the parts of one message from a few allocations: blocks for
-// its entries, and pieces of memory that small data share. What it hands out
-// keeps a whole piece alive, therefore the pieces are bounded.
+// its entries, and pieces of memory that small data share. Messages of a burst share
+// theirs with a few others: it is likely that raft keeps what came together for
+// the same time. What an arena hands out keeps a whole piece alive, therefore the
+// pieces are bounded.
 type arena struct {
 	blocks []entryBlock // not used yet
 	slab   []byte       // not used yet
 	owned  bool         // what is decoded now is the message's own memory already
+
+	// What messages that came together share.
+	burst    bool            // more messages have come already
+	messages []messageBlock  // not used yet
+	ones     []oneEntryBlock // not used yet
+	small    []byte          // not used yet
 
 	// Hints: entries expected, with the next one, and bytes expected after it.
 	moreEntries int
@@ -166,12 +178,25 @@ func (a *arena) bytes(n int) []byte {
 		// ones must not take, and keep, a large piece.
 		more := min(a.moreData, uint64(63*n), slabBytes)
 		if more == 0 {
-			return make([]byte, n)
+			return a.lone(n)
 		}
 		a.slab = make([]byte, min(n+int(more), slabBytes))
 	}
 	p := a.slab[:n:n]
 	a.slab = a.slab[n:]
+	return p
+}
+
+// lone returns n bytes for the only data of a message.
+func (a *arena) lone(n int) []byte {
+	if n > burstData || n > len(a.small) && !a.burst {
+		return make([]byte, n)
+	}
+	if n > len(a.small) {
+		a.small = make([]byte, burstSlab)
+	}
+	p := a.small[:n:n]
+	a.small = a.small[n:]
 	return p
 }
 
@@ -181,12 +206,28 @@ func (a *arena) newMessage(n int) *messageBlock {
 	a.reset()
 	a.moreEntries, a.moreData = n, 0
 	if n != 1 {
-		return new(messageBlock)
+		return next(&a.messages, a.burst)
 	}
-	b := new(oneEntryBlock)
+	b := next(&a.ones, a.burst)
 	b.msg.Entries = b.slot[:0]
 	return &b.messageBlock
 }
+
+// next returns one of what is not used yet, or a new one, in a burst with others.
+func next[T any](unused *[]T, burst bool) *T {
+	if len(*unused) == 0 {
+		if !burst {
+			return new(T)
+		}
+		*unused = make([]T, burstMessages)
+	}
+	b := &(*unused)[0]
+	*unused = (*unused)[1:]
+	return b
+}
+
+// calm ends a burst.
+func (a *arena) calm() { a.burst, a.messages, a.ones, a.small = false, nil, nil, nil }
 
 // reset lets go of what was not used. To look first is cheaper than to clear a
 // pointer while the garbage collector runs.

@@ -71,6 +71,11 @@ func (s *stream) begin(n uint64) error {
 		return &SizeError{What: "message", Size: n, Limit: s.limit}
 	}
 	s.budget = newBudget(s.limit)
+	if s.src.Buffered() >= burstBytes {
+		s.burst = true
+	} else if s.burst {
+		s.calm()
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ const (
 	ahead        = 1 << 20   // what is allocated, at most, before it has arrived
 	keepBuffer   = 4 << 10   // what a batch keeps when it shrinks
 	joinBytes    = 64 << 10  // least size of a write where there is no writev, but for the last
+	burstBytes   = 2 << 10   // what has to have come besides for a message to be one of a burst
 	slabBytes    = 64 << 10  // largest piece that small data share
 	chunkEntries = 256       // most entries that share an allocation
 )

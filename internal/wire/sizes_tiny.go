@@ -11,6 +11,7 @@ const (
 	ahead        = 1 << 10
 	keepBuffer   = 16
 	joinBytes    = 64
+	burstBytes   = 64
 	slabBytes    = 4 << 10 // the least: one piece that is not on its own
 	chunkEntries = 4
 )
