@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -41,13 +42,14 @@ type Pausable interface {
 // pipeline, a snapshot sender, and receive lanes.
 type peer struct {
 	*link
-	writers   [streamKinds]*streamWriter
-	readers   [streamKinds]*streamReader
-	pipeline  *pipeline
-	snapshots *snapshotSender
-	receivers receivers
-	probe     probe
-	paused    atomic.Bool
+	writers       [streamKinds]*streamWriter
+	readers       [streamKinds]*streamReader
+	pipeline      *pipeline
+	snapshots     *snapshotSender
+	receivers     receivers
+	probe         probe
+	snapshotLines *rate.Limiter // of the log, transfers from the peer
+	paused        atomic.Bool
 }
 
 var (
@@ -58,7 +60,7 @@ var (
 // newPeer returns a peer that does nothing yet but queue: start runs it.
 func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *peer {
 	l := newLink(s, id, urls)
-	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l)}
+	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLineLimit()}
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)

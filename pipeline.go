@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -18,11 +20,12 @@ import (
 // that was handed to Send.
 type pipeline struct {
 	*link
-	lane *lane
+	lane  *lane
+	lines *rate.Limiter // of the log, snapshots
 }
 
 func newPipeline(l *link) *pipeline {
-	p := &pipeline{link: l}
+	p := &pipeline{link: l, lines: newLineLimit()}
 	p.lane = newLane("pipeline", l.pipelineLimits, pipelineWorkers, l.wg, p.work)
 	p.lane.reopen()
 	return p
@@ -67,6 +70,8 @@ func (p *pipeline) deliver(it item) {
 		f(p.peer, p.lane.name, 1, int64(len(body)), took)
 	}
 	if it.m.GetType() == raftpb.MsgSnap {
+		log := p.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
+		warnUnlessNamed(transferLog(p.lines, log), uint64(p.peer), it.m.GetSnapshot())
 		p.reports.snapshot(nil)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -32,7 +33,8 @@ func (t *incomingSnapshot) head(m *raftpb.Message, left int64) {
 // incomingSnapshots are the transfers to us, at most max at once.
 type incomingSnapshots struct {
 	max      int
-	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the Snapshotter's files
+	lines    *rate.Limiter // of the log, transfers of those who are no peers
+	noSplice atomic.Bool   // the kernel cannot move bytes from sockets to the Snapshotter's files
 
 	mu   sync.Mutex
 	all  map[*incomingSnapshot]struct{}

@@ -80,8 +80,13 @@ func (q *request) serveSnapshot() error {
 
 // saveSnapshot has the database saved, and after that the message processed.
 func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *databaseReader, resumed *resumption) error {
-	log := q.log.With(zap.String("remote-peer-id", q.from.String()), zap.Uint64("snapshot-index", t.index.Load()))
+	lines := q.receiving.lines
+	if p := q.peerOf(q.from); p != nil {
+		lines = p.snapshotLines // which strangers cannot use up
+	}
+	log := transferLog(lines, q.log.With(zap.String("remote-peer-id", q.from.String()), zap.Uint64("snapshot-index", t.index.Load())))
 	log.Info("receiving database snapshot", zap.Int64("bytes", t.total.Load()), zap.Int64("resumed-at", t.bytes.Load()))
+	warnUnlessNamed(log, uint64(q.id), m.GetSnapshot())
 	n, err := q.saveDatabase(t, db, resumed)
 	if err != nil {
 		log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", t.bytes.Load()), zap.Error(err))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -33,8 +34,9 @@ const (
 // own, and reports each exactly once.
 type snapshotSender struct {
 	*link
-	pace *snapshotPace
-	busy func() bool // messages for the peer wait
+	pace  *snapshotPace
+	busy  func() bool   // messages for the peer wait
+	lines *rate.Limiter // of the log, transfers
 
 	mu        sync.Mutex
 	transfers map[*outgoingSnapshot]struct{} // nil once closed
@@ -42,7 +44,7 @@ type snapshotSender struct {
 }
 
 func newSnapshotSender(l *link, pace *snapshotPace, busy func() bool) *snapshotSender {
-	return &snapshotSender{link: l, pace: pace, busy: busy, transfers: map[*outgoingSnapshot]struct{}{}}
+	return &snapshotSender{link: l, pace: pace, busy: busy, lines: newLineLimit(), transfers: map[*outgoingSnapshot]struct{}{}}
 }
 
 // send begins a transfer in the background. It reports false, and leaves m
@@ -53,6 +55,7 @@ func (s *snapshotSender) send(m *snap.Message, paused bool) bool {
 	t.observe, t.every = s.observer.SnapshotProgress, s.readTimeout/stallTicks
 	t.begin(time.Now(), t.size)
 	t.index.Store(m.GetSnapshot().GetMetadata().GetIndex())
+	t.log = transferLog(s.lines, s.log.With(zap.Uint64("snapshot-index", t.index.Load())))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.transfers == nil {
@@ -91,6 +94,7 @@ func (s *snapshotSender) status() (all []SnapshotStatus, last *SnapshotStatus) {
 type outgoingSnapshot struct {
 	*snapshotSender
 	progress
+	log   *zap.Logger // names the snapshot; silent where there are too many
 	m     *snap.Message
 	size  int64  // of the database
 	frame []byte // head of the body: length and message (protocol: the head of a snapshot body)
@@ -139,7 +143,7 @@ func (t *outgoingSnapshot) deliver() error {
 			return err
 		}
 		t.failed(err)
-		t.log.Info("the transfer of a database snapshot broke off and is resumed", zap.Uint64("snapshot-index", t.index.Load()),
+		t.log.Info("the transfer of a database snapshot broke off and is resumed",
 			zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
 		if !sleep(t.ctx, wait+rand.N(wait/4)) {
 			return t.cause()
@@ -153,7 +157,8 @@ func (t *outgoingSnapshot) attempt() error {
 	t.attempts.Add(1)
 	u := t.urls.pick()
 	if t.attempts.Load() == 1 {
-		t.log.Info("sending database snapshot", zap.Uint64("snapshot-index", t.index.Load()), zap.Int64("bytes", t.size), zap.String("url", u.String()))
+		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
+		warnUnlessNamed(t.log, uint64(t.link.peer), t.m.GetSnapshot())
 	}
 	err := t.transfer(u)
 	if err == nil {
@@ -220,7 +225,7 @@ func (t *outgoingSnapshot) closeReader(err error) {
 	select {
 	case <-closed:
 	case <-grace.C:
-		t.log.Warn("the reader of a database snapshot does not return from Close", zap.Uint64("snapshot-index", t.index.Load()))
+		t.log.Warn("the reader of a database snapshot does not return from Close")
 	}
 }
 
@@ -235,10 +240,10 @@ func (t *outgoingSnapshot) finish(err error) {
 	took := st.Ended.Sub(st.Started)
 	if err != nil {
 		t.counters.failedSnapshots.Add(1)
-		t.log.Warn("failed to send database snapshot", zap.Uint64("snapshot-index", st.Index), zap.Int64("bytes-sent", st.Bytes),
+		t.log.Warn("failed to send database snapshot", zap.Int64("bytes-sent", st.Bytes),
 			zap.Int("attempts", st.Attempts), zap.Error(err))
 	} else {
-		t.log.Info("sent database snapshot", zap.Uint64("snapshot-index", st.Index), zap.Int64("bytes", t.size),
+		t.log.Info("sent database snapshot", zap.Int64("bytes", t.size),
 			zap.Int("attempts", st.Attempts), zap.Duration("took", took))
 	}
 	t.closeReader(err)

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // errNoAnswer says that the receiver has the whole snapshot, and is silent.
@@ -83,7 +81,7 @@ func (t *outgoingSnapshot) joinWriter(written <-chan error, err error) {
 	}
 	t.closeReader(err)
 	if !joins(written, readerGrace) {
-		t.log.Warn("the reader of a database snapshot does not return from Read after Close", zap.Uint64("snapshot-index", t.index.Load()))
+		t.log.Warn("the reader of a database snapshot does not return from Read after Close")
 	}
 }
 

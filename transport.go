@@ -234,7 +234,7 @@ func (t *Transport) Start() error {
 		settings: s, started: time.Now(), done: make(chan struct{}), pace: newSnapshotPace(s),
 		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
 		posts:     newIncomingPosts(s.queued.max),
-		receiving: &incomingSnapshots{max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
+		receiving: &incomingSnapshots{lines: newLineLimit(), max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
 	}
 	e.peers.Store(&map[types.ID]*peer{})
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())

@@ -1,0 +1,33 @@
+package rafthttp
+
+import (
+	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+// transferLog is the log of one transfer. It is silent if many were logged
+// lately: raft may want the same snapshot again without end, and a transfer that
+// brings nothing new takes no time.
+func transferLog(lines *rate.Limiter, log *zap.Logger) *zap.Logger {
+	if !lines.Allow() {
+		return zap.NewNop()
+	}
+	return log
+}
+
+// warnUnlessNamed warns of a snapshot that was made before its receiver became a
+// member: raft ignores one whose ConfState does not name it, and asks for the
+// same again.
+func warnUnlessNamed(log *zap.Logger, receiver uint64, s *raftpb.Snapshot) {
+	conf := s.GetMetadata().GetConfState()
+	// A member of LearnersNext is one of VotersOutgoing.
+	for _, ids := range [][]uint64{conf.GetVoters(), conf.GetLearners(), conf.GetVotersOutgoing()} {
+		if slices.Contains(ids, receiver) {
+			return
+		}
+	}
+	log.Warn("the ConfState of a snapshot lacks the member that it is for, whose raft ignores it")
+}
