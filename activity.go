@@ -13,6 +13,7 @@ import (
 type activity struct {
 	log     *zap.Logger
 	timeout time.Duration // how long a post speaks for the peer
+	ended   func() bool   // the peer was removed, or the transport stopped: its silence is no news
 	changed func(active bool, cause error)
 
 	mu      sync.Mutex
@@ -114,8 +115,10 @@ func (a *activity) deactivate(cause error) {
 	if a.since.IsZero() {
 		return
 	}
-	a.log.Warn("peer became inactive (message send to peer failed)",
-		zap.Duration("was-active-for", time.Since(a.since)), zap.Error(cause))
+	if !a.ended() {
+		a.log.Warn("peer became inactive (message send to peer failed)",
+			zap.Duration("was-active-for", time.Since(a.since)), zap.Error(cause))
+	}
 	a.since = time.Time{}
 	a.ends++
 	a.changed(false, cause)

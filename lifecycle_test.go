@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/memnet"
@@ -301,6 +302,29 @@ func TestRemovePeer(t *testing.T) {
 		a.Send([]*raftpb.Message{msgApp(2, 1, 1, nil)})
 		within(t, time.Second, func() bool { return len(b.raft.received()) == 1 })
 	})
+}
+
+// TestEndsWithoutWarnings: that a peer falls silent because we stop, or have
+// removed it, is nothing to look into.
+func TestEndsWithoutWarnings(t *testing.T) {
+	for name, end := range map[string]func(*member){
+		"Stop":       func(m *member) { m.Stop() },
+		"RemovePeer": func(m *member) { m.RemovePeer(2) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+				a := startSimulated(t, n, 1, logs)
+				b := startSimulated(t, n, 2, nil)
+				connect(t, a, b)
+				within(t, time.Second, func() bool { return a.ActivePeers() == 1 })
+				lines.TakeAll() // nobody listened yet
+				end(a)
+				synctest.Wait()
+				require.Empty(t, lines.All())
+			})
+		})
+	}
 }
 
 func TestCutAndPause(t *testing.T) {
