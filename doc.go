@@ -76,8 +76,8 @@
 // a transfer takes, as long as bytes move; one that breaks is resumed where both
 // members can. A failure names its cause: ErrSnapshotDiskFull and the others.
 //
-// A peer is active from the first stream of it that is up, or the first post
-// that succeeds. A stream on which nothing arrives for ReadTimeout is closed and
+// A peer is active from the first stream that brings something of it (direction
+// "in"), or the first post to or from it that succeeds. A stream on which nothing arrives for ReadTimeout is closed and
 // dialled again, and link heartbeats keep an idle one alive. While any stream is
 // up, a failed post does not make the peer inactive.
 //
@@ -183,7 +183,8 @@
 //     to AddPeer, AddRemote or UpdatePeer panics with and without a Logger.
 //   - There are at most 128 remotes. One that is not used for 10 minutes is
 //     dropped, as is one that becomes a peer; those learned from headers never
-//     displace those of AddRemote. A header may name 32 URLs.
+//     displace those of AddRemote. A header may name 32 URLs. A member that was
+//     removed (IsIDRemoved) does not become one.
 //   - UpdatePeer moves live streams too, not only those dialled later.
 //   - Authorities and revocation list are read again when they change, not only
 //     certificates, and connections that are up are held to them: see TLSRecheck.

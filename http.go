@@ -176,13 +176,14 @@ func (e *processError) Error() string { return "failed to process raft message: 
 func (e *processError) Unwrap() error { return e.err }
 
 // learn adds the requester as a remote, so that it can be answered before it is
-// a peer (protocol: what the handler checks, 4 and 5).
+// a peer (protocol: what the handler checks, 4 and 5). One that was removed will
+// not be a peer again.
 func (q *request) learn() error {
 	list := q.r.Header.Get(headerPeerURLs)
 	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
 		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)}
 	}
-	if list == "" || q.from == 0 || q.from == q.id || q.peerOf(q.from) != nil {
+	if list == "" || q.from == 0 || q.from == q.id || q.peerOf(q.from) != nil || q.raft.IsIDRemoved(uint64(q.from)) {
 		return nil
 	}
 	urls, err := types.NewURLs(strings.Split(list, ","))

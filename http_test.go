@@ -125,6 +125,7 @@ func lengthPrefix(n int) []byte { return binary.BigEndian.AppendUint64(nil, uint
 
 func TestHandlerLearnsRemotes(t *testing.T) {
 	a := startMember(t, 1, receives(savesAll))
+	a.raft.removed = func(id uint64) bool { return id == 7 }
 	a.AddPeer(0xb, []string{"http://127.0.0.1:1"})
 	tests := []struct {
 		name       string
@@ -142,6 +143,7 @@ func TestHandlerLearnsRemotes(t *testing.T) {
 		{"nobody", "", "http://10.0.0.1:80", 204, false},
 		{"ourselves", "1", "http://10.0.0.1:80", 204, false},
 		{"a peer", "b", "http://10.0.0.1:80", 204, false},
+		{"removed", "7", "http://10.0.0.1:80", 204, false},
 		{"two", "4", "http://10.0.0.1:80,https://10.0.0.1:81", 204, true},
 		{"socket", "5", "unix://a.sock:0", 204, true},
 	}
