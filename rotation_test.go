@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
@@ -27,7 +29,8 @@ import (
 func TestRotation(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		before, after := newAuthority(t), newAuthority(t)
-		s, all, _ := startAll(t, before, nil)
+		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+		s, all, _ := startAll(t, before, logs)
 		started := time.Now()
 		stop := load(t, all, 20*time.Millisecond, 1000)
 		each := func(change func(id types.ID)) {
@@ -68,6 +71,9 @@ func TestRotation(t *testing.T) {
 				}
 			}
 		}
+		require.Equal(t, 12, lines.FilterMessage("moved a stream to a connection with the peer's new certificate").Len())
+		since := lines.Filter(func(e observer.LoggedEntry) bool { return e.Time.After(started) && e.Level > zap.InfoLevel })
+		require.Empty(t, since.All(), "nobody has to look at what went well")
 		// A member with an old certificate gets nowhere now.
 		s.issue(before, 2, time.Hour)
 		s.trust(2, before, after)

@@ -223,7 +223,11 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.heartbeat()
 	logged := w.lines.Allow()
 	if old != nil {
-		if logged {
+		switch {
+		case !logged:
+		case c.renews(old):
+			w.log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.kind))
+		default:
 			w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		}
 		w.retire(old)

@@ -1,6 +1,8 @@
 package rafthttp
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,6 +64,20 @@ func (r *streamReader) continuation() *incoming {
 	defer r.mu.Unlock()
 	r.renewal = nil
 	return n.s
+}
+
+// renews reports whether the client has dialled c with another certificate than
+// the older connection.
+func (c *outgoingConn) renews(old *outgoingConn) bool {
+	now, before := leafOf(c.state), leafOf(old.state)
+	return now != nil && before != nil && !now.Equal(before)
+}
+
+func leafOf(state *tls.ConnectionState) *x509.Certificate {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	return state.PeerCertificates[0]
 }
 
 // handoverGrace is how long a connection that a newer one replaced has to end
