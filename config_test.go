@@ -47,6 +47,8 @@ func TestBadConfig(t *testing.T) {
 		{"MinClusterVersion", "above ServerVersion", func(tr *rafthttp.Transport) { tr.ServerVersion, tr.MinClusterVersion = "3.4.0", "3.5.0" }},
 		{"MinClusterVersion", "above the default of ServerVersion", func(tr *rafthttp.Transport) { tr.MinClusterVersion = "4.0.0" }},
 		{"TLSInfo", "no such file", func(tr *rafthttp.Transport) { tr.TLSInfo = transport.TLSInfo{CertFile: "/none", KeyFile: "/none"} }},
+		{"TLSInfo", "no such list", func(tr *rafthttp.Transport) { tr.TLSInfo = transport.TLSInfo{CRLFile: "/none"} }},
+		{"TLSInfo", "list is something else", func(tr *rafthttp.Transport) { tr.TLSInfo = transport.TLSInfo{CRLFile: "config_test.go"} }},
 		{"TLSInfo", "key missing", func(tr *rafthttp.Transport) { tr.TLSInfo = transport.TLSInfo{CertFile: "/none"} }},
 		{"TLSInfo.LocalAddr", "no address", func(tr *rafthttp.Transport) { tr.TLSInfo.LocalAddr = "not an address" }},
 		{"URLs", "with a path", func(tr *rafthttp.Transport) {

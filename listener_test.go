@@ -154,6 +154,8 @@ func TestListenerRevokedClient(t *testing.T) {
 func TestListenerArguments(t *testing.T) {
 	ca := newAuthority(t)
 	info := ca.member(t, 1)
+	noList, listInPEM := ca.member(t, 2), ca.member(t, 3)
+	noList.CRLFile, listInPEM.CRLFile = "/none", listInPEM.TrustedCAFile
 	taken, err := rafthttp.NewListener(url.URL{Scheme: "http", Host: "127.0.0.1:0"}, nil)
 	require.NoError(t, err)
 	defer taken.Close()
@@ -172,6 +174,8 @@ func TestListenerArguments(t *testing.T) {
 		{"no TLSInfo", https, nil, "must name CertFile and KeyFile"},
 		{"empty TLSInfo", https, &transport.TLSInfo{}, "must name CertFile and KeyFile"},
 		{"no certificate", https, &transport.TLSInfo{CertFile: "/none", KeyFile: "/none"}, "no such file"},
+		{"no revocation list", https, &noList, "no such file"},
+		{"revocation list in PEM", https, &listInPEM, "has to be in DER"},
 	}
 	for _, tc := range tests {
 		_, err := rafthttp.NewListener(tc.u, tc.info)

@@ -42,17 +42,19 @@ type tlsFiles struct {
 	leaves uint64                           // how often it changed
 }
 
-// newTLSFiles reads the bundle of authorities; that it cannot is an error only
-// here.
+// newTLSFiles reads the bundle of authorities and the revocation list; that it
+// cannot is an error only here.
 func newTLSFiles(info *transport.TLSInfo, log *zap.Logger) (*tlsFiles, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
 	f := &tlsFiles{caFile: info.TrustedCAFile, crlFile: info.CRLFile, log: log, anchors: map[string]bool{}}
-	if f.caFile == "" {
-		return f, nil
+	if f.caFile != "" {
+		if err := f.readAuthorities(); err != nil {
+			return nil, err
+		}
 	}
-	return f, f.readAuthorities()
+	return f, f.readRevoked()
 }
 
 // client returns the configuration for dialling, but for the authorities.
@@ -184,6 +186,9 @@ func (f *tlsFiles) readRevoked() error {
 		return nil
 	}
 	list, err := x509.ParseRevocationList(text)
+	if block, _ := pem.Decode(text); block != nil {
+		err = errors.New("a revocation list has to be in DER, this is PEM")
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.crlFile, err)
 	}

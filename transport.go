@@ -116,9 +116,9 @@ type Transport struct {
 	Observer *Observer
 
 	// TLSInfo is used to dial https and unixs URLs. Its files (certificates, keys,
-	// authorities, revocation list) are read again for every handshake. While one
-	// cannot be used, the last good one is, but for the revocation list, without
-	// which there is no handshake.
+	// authorities, revocation list) must be there at the start, and are read again
+	// for every handshake. While one cannot be used, the last good one is, but for
+	// the revocation list, without which there is no handshake.
 	TLSInfo transport.TLSInfo
 	// TLSRecheck is how often connections that are up are held to the files of
 	// TLSInfo, and to VerifyPeer, as these are then; 0 means 10 s. Whoever is
