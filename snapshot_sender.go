@@ -170,7 +170,7 @@ func (t *outgoingSnapshot) attempt() error {
 		t.reportRemoved(err)
 		t.reports.lost()
 	}
-	return fmt.Errorf("snapshot %x to %s at %s: %w", t.index.Load(), t.link.peer, u.String(), err)
+	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.link.peer, u.String(), err)
 }
 
 // worthAnother reports whether to try again after err.

@@ -133,7 +133,7 @@ func TestSnapshots(t *testing.T) {
 		b.AddPeer(1, []string{urlOf(1)})
 		m := &raftpb.Message{
 			Type: raftpb.MsgSnap.Enum(), To: new(uint64(2)), From: new(uint64(1)),
-			Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(0xabc)), Term: new(uint64(1))}},
+			Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(2748)), Term: new(uint64(1))}},
 		}
 		const size = 256 << 10
 		a.SendSnapshot(snap.NewMessage(m, io.NopCloser(bytes.NewReader(make([]byte, size))), size))
@@ -141,14 +141,14 @@ func TestSnapshots(t *testing.T) {
 		for _, tt := range []struct {
 			of   *rafthttp.Transport
 			text string
-		}{{a, "snapshot abc: "}, {b, "snapshot abc from 1: "}} {
+		}{{a, "snapshot 2748: "}, {b, "snapshot 2748 from 1: "}} {
 			h := statuspage.Handler(tt.of, nil)
 			require.Regexp(t, tt.text+`[3-6]\d %, [\d.]+ KiB of 256 KiB, for 1 min 40 s, [\d.]+ (KiB|B)/s, about [\d minh]+ s to go`, get(h, "/").Body.String())
-			require.Regexp(t, `<progress max="100" value="6\d\.\d" aria-label="Snapshot abc `, get(h, "/?format=html").Body.String())
+			require.Regexp(t, `<progress max="100" value="6\d\.\d" aria-label="Snapshot 2748 `, get(h, "/?format=html").Body.String())
 		}
 		time.Sleep(10 * time.Minute)
-		require.Regexp(t, `last snapshot abc, 256 KiB in \d min \d+ s, \d+ min \d+ s ago\n`, get(statuspage.Handler(a, nil), "/").Body.String())
-		require.Contains(t, get(statuspage.Handler(b, nil), "/?format=html").Body.String(), "Last snapshot received</span> from 1: abc, 256 KiB in ")
+		require.Regexp(t, `last snapshot 2748, 256 KiB in \d min \d+ s, \d+ min \d+ s ago\n`, get(statuspage.Handler(a, nil), "/").Body.String())
+		require.Contains(t, get(statuspage.Handler(b, nil), "/?format=html").Body.String(), "Last snapshot received</span> from 1: 2748, 256 KiB in ")
 	})
 }
 

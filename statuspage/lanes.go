@@ -3,6 +3,7 @@ package statuspage
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,7 +128,7 @@ func ending(now time.Time, s *rafthttp.SnapshotStatus) string {
 	if s == nil || s.Ended.IsZero() {
 		return ""
 	}
-	text := fmt.Sprintf("%x, %s in %s, %s", s.Index, bytesOf(float64(s.Bytes)), duration(s.Ended.Sub(s.Started)), ago(now, s.Ended))
+	text := fmt.Sprintf("%d, %s in %s, %s", s.Index, bytesOf(float64(s.Bytes)), duration(s.Ended.Sub(s.Started)), ago(now, s.Ended))
 	if s.Error != "" {
 		text += ", failed: " + s.Error
 	}
@@ -141,5 +142,5 @@ type snapshotView struct {
 }
 
 func newSnapshotView(now time.Time, s rafthttp.SnapshotStatus, way string) snapshotView {
-	return snapshotView{progressOf(now, s), fmt.Sprintf("%x", s.Index), way}
+	return snapshotView{progressOf(now, s), strconv.FormatUint(s.Index, 10), way}
 }

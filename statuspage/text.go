@@ -25,7 +25,7 @@ func writeText(w io.Writer, r *report) error {
 		textPeer(&b, st, p)
 	}
 	for _, s := range st.Receiving {
-		fmt.Fprintf(&b, "\nsnapshot %x from %s: %s\n", s.Index, s.Peer, plain(progressOf(st.Time, s).Text))
+		fmt.Fprintf(&b, "\nsnapshot %d from %s: %s\n", s.Index, s.Peer, plain(progressOf(st.Time, s).Text))
 	}
 	if last := ending(st.Time, st.LastReceived); last != "" {
 		fmt.Fprintf(&b, "\nlast snapshot from %s: %s\n", st.LastReceived.Peer, plain(last))
@@ -75,7 +75,7 @@ func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 	}
 	_ = tw.Flush()
 	for _, s := range p.p.Snapshots {
-		fmt.Fprintf(b, "  snapshot %x: %s\n", s.Index, plain(progressOf(st.Time, s).Text))
+		fmt.Fprintf(b, "  snapshot %d: %s\n", s.Index, plain(progressOf(st.Time, s).Text))
 	}
 	if last := ending(st.Time, p.p.LastSnapshot); last != "" {
 		fmt.Fprintf(b, "  last snapshot %s\n", plain(last))
