@@ -7,6 +7,10 @@
 //	p.ToTarget().Pause()                       // a black hole, one way
 //	p.ToClient().SetBandwidth(1)               // a byte a second, the other way
 //
+// Between members of a raft cluster each stream is dialled by the member that reads it. So a proxy in the peer URL of a
+// member stands between it and those who listen to it, and what it hears itself goes through the proxies of the others: to
+// cut it off, cut both. To cut one pair only, give each member proxies of its own for each of the others.
+//
 // It is a proxy, not a wire: it accepts connections and acknowledges bytes also while nothing gets through, as far as its
 // buffers and those of the system go, and dialling it succeeds whatever the target does. What depends on single packets
 // (loss, retransmission, the system's own timeouts) needs a network namespace and tc.

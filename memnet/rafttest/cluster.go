@@ -26,7 +26,7 @@ type Config struct {
 	// are scheduled as it comes, and raft draws its election timeouts without a seed.
 	Seed uint64
 	// Tune may change the fields of each transport before it starts; nil changes none. ID, ClusterID (1), URLs, Raft and
-	// DialContext are set.
+	// DialContext are set; a Snapshotter, an ErrorC and a Logger are for Tune to set.
 	Tune func(id uint64, t *rafthttp.Transport)
 	// Network are further options of the network.
 	Network []memnet.Option

@@ -5,8 +5,8 @@
 //	synctest.Test(t, func(t *testing.T) { // package testing/synctest: time passes when all wait
 //		c := rafttest.New(t, rafttest.Config{Members: 5})
 //		for id := uint64(1); id <= 5; id++ {
-//			s := newServer(id)                 // yours, a rafthttp.Raft
-//			go s.run(c.Start(id, s).Transport) // it sends by this transport
+//			s := newServer(id)                              // yours, a rafthttp.Raft
+//			go s.run(t.Context(), c.Start(id, s).Transport) // it sends by this transport
 //		}
 //		c.Partition([]uint64{1, 2}, []uint64{3, 4, 5})
 //		time.Sleep(time.Minute)
@@ -14,6 +14,10 @@
 //	})
 //
 // The test file example_test.go has all of it.
+//
+// The members are stopped at the end of the test, but what runs behind a Raft is the test's own: a server has to stop its
+// raft.Node and its loops when t.Context ends, or in a Cleanup that is registered after New. What is left fails the test;
+// synctest calls it a deadlock.
 //
 // # Two layers of faults
 //
