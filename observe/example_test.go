@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/observe"
@@ -25,4 +26,17 @@ func ExampleChain() {
 	// Output:
 	// peer 2 true
 	// 1
+}
+
+// The transport's own log, as lines of log/slog: here in the format of logfmt, without the time.
+func ExampleZap() {
+	h := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+	t := &rafthttp.Transport{ID: 1, Raft: noRaft{}, Logger: observe.Zap(h)}
+	t.Logger.Info("peer became active", zap.String("remote-peer-id", "2")) // as the transport does
+	// Output: level=INFO msg="peer became active" remote-peer-id=2
 }

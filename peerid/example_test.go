@@ -61,3 +61,23 @@ func ExampleAny() {
 	fmt.Println(verify(2, state))
 	// Output: <nil>
 }
+
+// No authority is needed where each member knows the keys of the others: a certificate may be self-signed, and be renewed
+// for the same key.
+func ExamplePublicKeys() {
+	cert := &x509.Certificate{RawSubjectPublicKeyInfo: []byte("the key of member 2")}
+	pin := peerid.PinOf(cert)
+	fmt.Println(pin) // what goes into the configuration of the others: ParsePin reads it
+
+	verify, err := peerid.PublicKeys(map[types.ID][]peerid.Pin{2: {pin}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
+	fmt.Println(verify(2, state))
+	fmt.Println(errors.Is(verify(3, state), peerid.ErrOtherMember))
+	// Output:
+	// sha256/ELrAEReBxtWHdSpPI0MQRATHFSs3AtWzJWxTkUjbnQ4=
+	// <nil>
+	// true
+}
