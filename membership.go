@@ -51,12 +51,12 @@ func (t *Transport) AddPeer(id types.ID, urls []string) {
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.peers.Store(&peers)
+	p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
 	p.start()
 	// After the peer is there: a message that is sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
 		e.wg.Go(old.join)
 	}
-	p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
 }
 
 // RemovePeer removes a peer. Connections to it are closed; messages to it that
