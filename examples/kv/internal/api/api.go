@@ -3,6 +3,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"time"
@@ -16,6 +18,12 @@ const (
 	MaxKeyBytes   = 1 << 10
 	MaxValueBytes = 1 << 20
 )
+
+// ETag names a value: two values have the same one only if they are equal.
+func ETag(value []byte) string {
+	sum := sha256.Sum256(value)
+	return `"` + hex.EncodeToString(sum[:]) + `"`
+}
 
 // Written is the answer to a write: it is in the log of a majority, and applied
 // by the member that answers.
@@ -68,6 +76,8 @@ type Error struct {
 	Status int    `json:"-"`
 	Code   string `json:"code"`  // for programs, one of the below
 	Text   string `json:"error"` // for people
+	// ETag is that of the value there is, with ErrChanged; empty: there is none.
+	ETag string `json:"etag,omitempty"`
 }
 
 // Error implements error.
@@ -81,7 +91,7 @@ func (e *Error) Is(target error) bool {
 
 // Detail returns the error with more of an explanation.
 func (e *Error) Detail(format string, args ...any) *Error {
-	return &Error{Status: e.Status, Code: e.Code, Text: e.Text + ": " + fmt.Sprintf(format, args...)}
+	return &Error{Status: e.Status, Code: e.Code, Text: e.Text + ": " + fmt.Sprintf(format, args...), ETag: e.ETag}
 }
 
 // Retry says whether the same request may well succeed later, or at another
@@ -91,22 +101,27 @@ func (e *Error) Retry() bool {
 	return e.Status == http.StatusServiceUnavailable || e.Status == http.StatusGatewayTimeout
 }
 
+func newError(status int, code, text string) *Error {
+	return &Error{Status: status, Code: code, Text: text}
+}
+
 // What can go wrong.
 var (
-	ErrBadRequest     = &Error{http.StatusBadRequest, "bad_request", "bad request"}
-	ErrKeyNotFound    = &Error{http.StatusNotFound, "key_not_found", "no such key"}
-	ErrMemberNotFound = &Error{http.StatusNotFound, "member_not_found", "no such member"}
-	ErrNoRoute        = &Error{http.StatusNotFound, "no_route", "no such resource, or not with this method"}
-	ErrMemberExists   = &Error{http.StatusConflict, "member_exists", "there is another member with this id or peer URL"}
-	ErrMemberRemoved  = &Error{http.StatusGone, "member_removed", "this id belonged to a member that was removed; an id is used once, choose another"}
-	ErrLastVoter      = &Error{http.StatusConflict, "last_voter", "the last voting member cannot be removed"}
-	ErrTooLarge       = &Error{http.StatusRequestEntityTooLarge, "too_large", "the value is too large"}
-	ErrInternal       = &Error{http.StatusInternalServerError, "internal", "internal error"}
+	ErrBadRequest     = newError(http.StatusBadRequest, "bad_request", "bad request")
+	ErrKeyNotFound    = newError(http.StatusNotFound, "key_not_found", "no such key")
+	ErrMemberNotFound = newError(http.StatusNotFound, "member_not_found", "no such member")
+	ErrNoRoute        = newError(http.StatusNotFound, "no_route", "no such resource, or not with this method")
+	ErrMemberExists   = newError(http.StatusConflict, "member_exists", "there is another member with this id or peer URL")
+	ErrMemberRemoved  = newError(http.StatusGone, "member_removed", "this id belonged to a member that was removed; an id is used once, choose another")
+	ErrLastVoter      = newError(http.StatusConflict, "last_voter", "the last voting member cannot be removed")
+	ErrChanged        = newError(http.StatusPreconditionFailed, "changed", "the key does not have the value that the condition names; nothing was done")
+	ErrTooLarge       = newError(http.StatusRequestEntityTooLarge, "too_large", "the value is too large")
+	ErrInternal       = newError(http.StatusInternalServerError, "internal", "internal error")
 
-	ErrOverloaded    = &Error{http.StatusServiceUnavailable, "overloaded", "too many requests in progress"}
-	ErrStopping      = &Error{http.StatusServiceUnavailable, "stopping", "this member is stopping"}
-	ErrDropped       = &Error{http.StatusServiceUnavailable, "dropped", "the leader did not take the proposal"}
-	ErrLeaderChanged = &Error{http.StatusServiceUnavailable, "leader_changed", "the leader was lost while the request was in progress; it may have been carried out"}
-	ErrNoLeader      = &Error{http.StatusServiceUnavailable, "no_leader", "no leader within the time limit; nothing was done"}
-	ErrTimeout       = &Error{http.StatusGatewayTimeout, "timeout", "no answer from the group within the time limit; the request may have been carried out"}
+	ErrOverloaded    = newError(http.StatusServiceUnavailable, "overloaded", "too many requests in progress")
+	ErrStopping      = newError(http.StatusServiceUnavailable, "stopping", "this member is stopping")
+	ErrDropped       = newError(http.StatusServiceUnavailable, "dropped", "the leader did not take the proposal")
+	ErrLeaderChanged = newError(http.StatusServiceUnavailable, "leader_changed", "the leader was lost while the request was in progress; it may have been carried out")
+	ErrNoLeader      = newError(http.StatusServiceUnavailable, "no_leader", "no leader within the time limit; nothing was done")
+	ErrTimeout       = newError(http.StatusGatewayTimeout, "timeout", "no answer from the group within the time limit; the request may have been carried out")
 )

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -26,8 +27,9 @@ const maxMemberBytes = 16 << 10
 // Handler is the client API. Every member answers every request; errors are an
 // api.Error as JSON.
 //
-//	PUT    /kv/{key}          set a value: the body, as it is
-//	GET    /kv/{key}          read it; ?stale=true: without asking the group
+//	PUT    /kv/{key}          set a value: the body, as it is; with If-Match only if the
+//	                          value has that ETag, with If-None-Match: * only if there is none
+//	GET    /kv/{key}          read it, with its ETag; ?stale=true: without asking the group
 //	DELETE /kv/{key}          remove it
 //	GET    /members           who belongs to the cluster
 //	POST   /members           add a member: {"id", "peer_url", "client_url"}
@@ -76,6 +78,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, h func(context.C
 	}
 	if raw, ok := result.([]byte); ok {
 		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("ETag", api.ETag(raw))
 		_, _ = w.Write(raw)
 		return
 	}
@@ -113,11 +116,37 @@ func (s *Server) putKey(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	cond, conditional, err := requestCondition(r)
+	if err != nil {
+		return nil, err
+	}
 	value, err := readBody(r)
 	if err != nil {
 		return nil, err
 	}
+	if conditional {
+		return s.propose(ctx, putIf(key, cond, value))
+	}
 	return s.propose(ctx, command{op: opPut, key: key, value: value})
+}
+
+// requestCondition returns what a write asks to be checked first: that the key
+// has the value with an ETag, or that it has none.
+func requestCondition(r *http.Request) (cond condition, ok bool, err error) {
+	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
+	switch {
+	case match == "" && none == "":
+		return cond, false, nil
+	case match == "" && none == "*":
+		return cond, true, nil
+	case none != "":
+		return cond, false, api.ErrBadRequest.Detail("If-None-Match: want *, and no If-Match beside it")
+	}
+	sum, err := hex.DecodeString(strings.Trim(match, `"`))
+	if err != nil || len(sum) != len(cond) {
+		return cond, false, api.ErrBadRequest.Detail("If-Match: %s is not the ETag of a value", match)
+	}
+	return condition(sum), true, nil
 }
 
 // readBody reads the body, up to the limit that answer has set.

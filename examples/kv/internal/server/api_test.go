@@ -112,3 +112,51 @@ func TestDecodeCommand(t *testing.T) {
 	_, err = server.DecodeCommand(long)
 	require.Error(t, err)
 }
+
+// conditionalPut writes a value under a condition, and returns the status and the ETag that the answer names.
+func conditionalPut(t *testing.T, url, header, condition, value string) (status int, etag string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(value))
+	require.NoError(t, err)
+	req.Header.Set(header, condition)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var refused api.Error
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&refused))
+	return resp.StatusCode, refused.ETag
+}
+
+func TestConditionalPut(t *testing.T) {
+	c := newCluster(t, 1)
+	url := c.configs[1].ClientURL + "/kv/k"
+	a, b := api.ETag([]byte("a")), api.ETag([]byte("b"))
+	for _, step := range []struct {
+		name, header, condition, value string
+		status                         int
+		etag, then                     string
+	}{
+		{"no value to match", "If-Match", a, "b", http.StatusPreconditionFailed, "", ""},
+		{"the first value", "If-None-Match", "*", "a", http.StatusOK, "", "a"},
+		{"not the first any more", "If-None-Match", "*", "c", http.StatusPreconditionFailed, a, "a"},
+		{"swapped", "If-Match", a, "b", http.StatusOK, "", "b"},
+		{"swapped before", "If-Match", a, "c", http.StatusPreconditionFailed, b, "b"},
+		{"to nothing", "If-Match", b, "", http.StatusOK, "", ""},
+		{"an empty value is a value", "If-None-Match", "*", "c", http.StatusPreconditionFailed, api.ETag(nil), ""},
+		{"not an ETag", "If-Match", "b", "c", http.StatusBadRequest, "", ""},
+		{"a condition that is not known", "If-None-Match", a, "c", http.StatusBadRequest, "", ""},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			status, etag := conditionalPut(t, url, step.header, step.condition, step.value)
+			require.Equal(t, step.status, status)
+			require.Equal(t, step.etag, etag)
+			if step.then != "" {
+				requireValue(t, c.client(), "k", step.then)
+			}
+		})
+	}
+	resp, err := http.Get(url)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, api.ETag(nil), resp.Header.Get("ETag"))
+}

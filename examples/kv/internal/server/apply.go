@@ -78,6 +78,16 @@ func applyCommand(batch *storage.Batch, e *raftpb.Entry) (outcome, error) {
 	switch c.op {
 	case opPut:
 		return o, batch.Put(c.key, c.value)
+	case opPutIf:
+		cond, value, err := c.conditional()
+		if err != nil {
+			return o, err
+		}
+		if there := batch.Get(c.key); !cond.holds(there) {
+			o.err = changed(there)
+			return o, nil
+		}
+		return o, batch.Put(c.key, value)
 	case opDelete:
 		_, err := batch.Delete(c.key)
 		return o, err
@@ -93,6 +103,16 @@ func applyCommand(batch *storage.Batch, e *raftpb.Entry) (outcome, error) {
 	default:
 		return o, fmt.Errorf("%w: operation %d", errBadCommand, c.op)
 	}
+}
+
+// changed is the answer to a conditional write that found another value; nil:
+// none.
+func changed(there []byte) *api.Error {
+	err := *api.ErrChanged
+	if there != nil {
+		err.ETag = api.ETag(there)
+	}
+	return &err
 }
 
 // changeContext is what a configuration change carries beside what raft needs.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 )
@@ -19,7 +20,32 @@ const (
 	opPut          = 1
 	opDelete       = 2
 	opUpdateMember = 3 // value: a storage.Member as JSON
+	opPutIf        = 4 // value: a condition, and then what to put
 )
+
+// condition is the SHA-256 of the value that a key must have for a write to be
+// carried out. The zero value, which no value has, is for none.
+type condition [sha256.Size]byte
+
+func (c condition) holds(value []byte) bool {
+	if value == nil {
+		return c == condition{}
+	}
+	return c == sha256.Sum256(value)
+}
+
+// putIf returns a command that puts a value if the condition holds.
+func putIf(key []byte, c condition, value []byte) command {
+	return command{op: opPutIf, key: key, value: append(c[:], value...)}
+}
+
+// conditional takes apart the value of an opPutIf.
+func (c command) conditional() (cond condition, value []byte, err error) {
+	if len(c.value) < len(cond) {
+		return cond, nil, errBadCommand
+	}
+	return condition(c.value[:len(cond)]), c.value[len(cond):], nil
+}
 
 var errBadCommand = errors.New("undecodable command")
 

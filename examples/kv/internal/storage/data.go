@@ -156,6 +156,10 @@ type Batch struct {
 	state state
 }
 
+// Get returns the value of key with the changes of the batch, or nil if there is
+// none. It is valid until the next change, and must not be written to.
+func (b *Batch) Get(key []byte) []byte { return b.kv.Get(key) }
+
 // Put sets the value of key. Neither may change until the batch ends.
 func (b *Batch) Put(key, value []byte) error { return b.kv.Put(key, value) }
 
