@@ -56,6 +56,7 @@ func TestDemo(t *testing.T) {
 	urls := serving.FindStringSubmatch(out.String())
 	require.Contains(t, fetch(t, urls[1]), "All 2 peers are well.")
 	require.Regexp(t, `etcd_network_active_peers\{Local="\w+",Remote="\w+"\} 1\n`, fetch(t, urls[2]))
+	require.Regexp(t, `\ngo_goroutines \d+\n`, fetch(t, urls[2]))
 	cancel()
 	require.NoError(t, <-ended)
 }

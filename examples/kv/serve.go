@@ -34,6 +34,18 @@ func serveCommand(flags *flag.FlagSet) func(context.Context, []string) error {
 	flags.StringVar(&cert, "peer-cert", "", "certificate `file` (PEM) for mutual TLS between members; goes with --peer-key and --peer-ca")
 	flags.StringVar(&key, "peer-key", "", "key `file` (PEM) of --peer-cert")
 	flags.StringVar(&ca, "peer-ca", "", "`file` (PEM) with the authority that the other members' certificates must be from")
+	flags.DurationVar(&cfg.TLSRecheck, "tls-recheck", 10*time.Second, "how often connections are held to changed files of --peer-cert, --peer-key and --peer-ca")
+	flags.Func("peer-route", "`URL=URL`: reach the member with the first peer URL at the second one; may be given many times", func(s string) error {
+		from, to, ok := strings.Cut(s, "=")
+		if !ok {
+			return errors.New("not URL=URL")
+		}
+		if cfg.Routes == nil {
+			cfg.Routes = make(map[string]string)
+		}
+		cfg.Routes[from] = to
+		return nil
+	})
 	flags.DurationVar(&cfg.Tick, "tick", 100*time.Millisecond, "raft's unit of time: a leader that is silent for 10 to 20 ticks is replaced; the same at all members")
 	flags.Uint64Var(&cfg.CompactEntries, "compact-entries", 20_000, "compact the log when it has grown by this `number` of entries (or by 32 MiB)")
 	flags.Uint64Var(&cfg.KeepEntries, "keep-entries", 2_000, "`number` of entries that a compaction keeps (16 MiB at most), for followers that are a little behind")

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -29,6 +30,11 @@ func (c *Config) fill() error {
 	}
 	if err := c.checkFirstStart(); err != nil {
 		return err
+	}
+	for from, to := range c.Routes {
+		if err := errors.Join(checkPeerURL(from), checkPeerURL(to)); err != nil {
+			return fmt.Errorf("--peer-route: %w", err)
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

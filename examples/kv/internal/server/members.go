@@ -138,7 +138,7 @@ func admit(ms storage.Membership, m storage.Member) error {
 // Ready loop calls it.
 func (s *Server) noteMembership() {
 	ms := s.storage.Data.Membership()
-	s.tellTransport(ms)
+	s.tellTransport(s.routed(ms))
 	if ms.Removed[s.cfg.ID] && s.removedAt == nil {
 		s.log.Info("this member was removed; it stops in a moment")
 		s.removedAt = time.After(removalGrace)

@@ -41,9 +41,14 @@ type Config struct {
 	Bootstrap map[uint64]string
 	Join      string
 
-	PeerTLS transport.TLSInfo // zero: plain connections between members
-	Tick    time.Duration     // raft's unit of time; zero means 100 ms
-	Logger  *zap.Logger       // nil: none
+	PeerTLS    transport.TLSInfo // zero: plain connections between members
+	TLSRecheck time.Duration     // how often connections are held to changed files of PeerTLS; zero means 10 s
+	Tick       time.Duration     // raft's unit of time; zero means 100 ms
+	Logger     *zap.Logger       // nil: none
+
+	// Routes has the URLs at which this member reaches others, by their peer
+	// URLs: for those that are behind a proxy of its own.
+	Routes map[string]string
 
 	// The log is compacted once it has CompactEntries entries or CompactBytes
 	// of data; KeepEntries of it remain, for followers that are a little behind.
@@ -81,7 +86,7 @@ type Server struct {
 	snapshots *snapshots
 	node      raft.Node
 	transport *rafthttp.Transport
-	metrics   *prometheus.Registry // of the transport
+	metrics   *prometheus.Registry // of the transport, and of the process
 
 	waiters waiters
 	reads   reads

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
+	"github.com/seed-4d73690b/rafthttp/memnet/faultproxy"
 )
 
 func TestSingleMember(t *testing.T) {
@@ -247,4 +248,32 @@ func TestStartRefusals(t *testing.T) {
 		_, err := server.Start(ctx, cfg)
 		require.ErrorContains(t, err, "--join")
 	})
+}
+
+// A member reaches another one through a proxy of its own, if it is told to.
+func TestPeerRoute(t *testing.T) {
+	c := newCluster(t, 2)
+	proxy, err := faultproxy.Listen("127.0.0.1:0", strings.TrimPrefix(c.configs[2].PeerURL, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = proxy.Close() })
+	c.kill(1)
+	cfg := c.configs[1]
+	cfg.Routes = map[string]string{cfg.PeerURL: "http://127.0.0.1:1"} // nobody takes it to itself
+	c.configs[1] = cfg
+	c.start(1)
+	put(t, c.client(1), "k", "directly")
+	require.Zero(t, proxy.Connections())
+
+	c.kill(1)
+	cfg.Routes = map[string]string{c.configs[2].PeerURL: "http://" + proxy.Addr()}
+	c.configs[1] = cfg
+	c.start(1)
+	c.await("connections through the proxy", func() bool { return proxy.Connections() > 0 })
+	put(t, c.client(1), "k", "through the proxy")
+	requireValue(t, c.client(2), "k", "through the proxy")
+
+	c.kill(1)
+	cfg.Routes = map[string]string{"nonsense": "http://" + proxy.Addr()}
+	_, err = server.Start(t.Context(), cfg)
+	require.ErrorContains(t, err, "--peer-route")
 }

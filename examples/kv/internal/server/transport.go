@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -30,14 +31,16 @@ func (s *Server) startTransport(known storage.Membership) error {
 		Snapshotter: s.snapshots,
 		ErrorC:      make(chan error, 1),
 		TLSInfo:     s.cfg.PeerTLS,
+		TLSRecheck:  s.cfg.TLSRecheck,
 	}
 	s.metrics = prometheus.NewRegistry()
-	s.metrics.MustRegister(metrics.New(t, nil)) // before Start, since it hooks into the transport
+	s.metrics.MustRegister(metrics.New(t, nil), // before Start, since it hooks into the transport
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := t.Start(); err != nil {
 		return err
 	}
 	s.transport = t
-	s.tellTransport(known)
+	s.tellTransport(s.routed(known))
 	return nil
 }
 
@@ -63,6 +66,17 @@ func (s *Server) tellTransport(ms storage.Membership) {
 			delete(s.peers, id)
 		}
 	}
+}
+
+// routed returns a membership with the URLs at which this member reaches others.
+func (s *Server) routed(ms storage.Membership) storage.Membership {
+	for _, m := range ms.Members {
+		if to := s.cfg.Routes[m.PeerURL]; to != "" {
+			m.PeerURL = to
+			ms = ms.With(m)
+		}
+	}
+	return ms
 }
 
 // receiver is what the transport calls: rafthttp.Raft.
