@@ -122,6 +122,6 @@ var (
 	ErrStopping      = newError(http.StatusServiceUnavailable, "stopping", "this member is stopping")
 	ErrDropped       = newError(http.StatusServiceUnavailable, "dropped", "the leader did not take the proposal")
 	ErrLeaderChanged = newError(http.StatusServiceUnavailable, "leader_changed", "the leader was lost while the request was in progress; it may have been carried out")
-	ErrNoLeader      = newError(http.StatusServiceUnavailable, "no_leader", "no leader within the time limit; nothing was done")
+	ErrNoLeader      = newError(http.StatusServiceUnavailable, "no_leader", "no leader within the time limit")
 	ErrTimeout       = newError(http.StatusGatewayTimeout, "timeout", "no answer from the group within the time limit; the request may have been carried out")
 )
