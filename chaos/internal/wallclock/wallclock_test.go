@@ -1,0 +1,89 @@
+package wallclock_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/chaos/internal/wallclock"
+)
+
+// What is printed for each line of input: how wrong the clock is, by the caller's, and how long ago the start was.
+const program = `package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+func main() {
+	start := time.Now()
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		theirs, _ := strconv.ParseInt(in.Text(), 10, 64)
+		fmt.Println(time.Now().UnixNano()-theirs, int64(time.Since(start)))
+	}
+}
+`
+
+func TestSet(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("for Linux")
+	}
+	dir := t.TempDir()
+	overlay, err := wallclock.Overlay(dir)
+	require.NoError(t, err)
+	source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "main")
+	require.NoError(t, os.WriteFile(source, []byte(program), 0o600))
+	out, err := exec.Command("go", "build", "-overlay", overlay, "-o", binary, source).CombinedOutput()
+	require.NoError(t, err, string(out))
+
+	clock, err := wallclock.Find(binary)
+	require.NoError(t, err)
+	cmd := exec.Command(binary)
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	answers, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, in.Close())
+		require.NoError(t, cmd.Wait())
+	})
+	scanner, start := bufio.NewScanner(answers), time.Now()
+	for _, offset := range []time.Duration{0, 36 * time.Hour, -90 * time.Minute, 1500 * time.Millisecond, -time.Nanosecond, 0} {
+		require.NoError(t, clock.Set(cmd.Process.Pid, offset))
+		asked := time.Now()
+		_, err = in.Write([]byte(strconv.FormatInt(asked.UnixNano(), 10) + "\n"))
+		require.NoError(t, err)
+		require.True(t, scanner.Scan())
+		wrong, age, ok := strings.Cut(scanner.Text(), " ")
+		require.True(t, ok)
+		off, err := strconv.ParseInt(wrong, 10, 64)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, time.Duration(off), offset)
+		require.LessOrEqual(t, time.Duration(off), offset+time.Since(asked))
+		since, err := strconv.ParseInt(age, 10, 64)
+		require.NoError(t, err)
+		require.LessOrEqual(t, time.Duration(since), time.Since(start)+time.Minute) // the program is older than start, by a little
+	}
+}
+
+func TestFindOtherPrograms(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	_, err = wallclock.Find(self)
+	require.Error(t, err)
+	_, err = wallclock.Find(filepath.Join(t.TempDir(), "none"))
+	require.Error(t, err)
+}
