@@ -18,11 +18,13 @@ COUNT     ?= 1
 SEED      ?= 1
 SEEDS     ?= 10
 HOURS     ?= 1
+TIME      ?= 3m
+CHAOS     ?=
 COVERAGE  := 85
 COVERED   := . ./internal/wire ./snap
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim chaos compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +76,10 @@ microbench: needs-go ## run the go test benchmarks that match MATCH (.), for BEN
 
 sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on
 	cd chaos && go test ./sim -run TestSimulation -v -timeout 0 -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
+
+chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any)
+	cd chaos && go build -buildvcs=false -o ../bin/chaos .
+	cd chaos && ../bin/chaos -time $(TIME) -seed $(if $(filter command environment,$(firstword $(origin SEED))),$(SEED),0) $(CHAOS)
 
 compat-etcd: needs-go ## run real etcd servers, stock and on this transport, as one cluster
 	cd compat/etcdswap && go run .

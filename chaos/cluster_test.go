@@ -1,0 +1,120 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+func TestUnwell(t *testing.T) {
+	well := func() *status {
+		s := &status{Leader: 1, Applied: 10}
+		for id := uint64(1); id <= 3; id++ {
+			s.Members = append(s.Members, statusMember{ID: id})
+		}
+		for range 2 {
+			s.Transport.Peers = append(s.Transport.Peers, rafthttp.PeerStatus{Active: true, Lanes: []rafthttp.LaneStatus{{Name: "msgapp", Up: true}}})
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		spoil func(*status)
+		want  string
+	}{
+		"well":             {func(*status) {}, ""},
+		"no leader":        {func(s *status) { s.Leader = 0 }, "leader"},
+		"another leader":   {func(s *status) { s.Leader = 2 }, "leader"},
+		"behind":           {func(s *status) { s.Applied-- }, "applied"},
+		"a member missing": {func(s *status) { s.Members = s.Members[1:] }, "members [2 3]"},
+		"another member":   {func(s *status) { s.Members[2].ID = 9 }, "members [1 2 9]"},
+		"a learner":        {func(s *status) { s.Members[1].Learner = true }, "2 is a learner"},
+		"a peer missing":   {func(s *status) { s.Transport.Peers = s.Transport.Peers[1:] }, "1 peers"},
+		"an inactive peer": {func(s *status) { s.Transport.Peers[1].Active = false }, "inactive"},
+		"a stream down":    {func(s *status) { s.Transport.Peers[1].Lanes[0].Up = false }, "lane msgapp"},
+		"a full queue":     {func(s *status) { s.Transport.Peers[1].Lanes[0].Queued = 1 }, "1 queued"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := well()
+			c.spoil(s)
+			err := unwell(s, well(), []uint64{1, 2, 3})
+			if c.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+func TestValues(t *testing.T) {
+	v := value("3.14", 100)
+	name, ok := nameOf(v)
+	require.True(t, ok)
+	require.Equal(t, "3.14", name)
+	for _, broken := range []string{"", v[1:], v[:len(v)-1], v + "x", strings.Replace(v, "100", "99", 1), "3.14"} {
+		name, ok = nameOf(broken)
+		require.False(t, ok && name == "3.14", broken)
+	}
+}
+
+func TestMetric(t *testing.T) {
+	page := []byte("# TYPE go_goroutines gauge\ngo_goroutines_total 7\ngo_goroutines 1.2e+02\n")
+	n, err := metric(page, "go_goroutines")
+	require.NoError(t, err)
+	require.Equal(t, 120, n)
+	_, err = metric(page, "none")
+	require.Error(t, err)
+}
+
+func TestFootprint(t *testing.T) {
+	require.True(t, footprint{10, 10}.within(footprint{10, 10}))
+	require.False(t, footprint{11, 1}.within(footprint{10, 10}))
+	require.False(t, footprint{1, 11}.within(footprint{10, 10}))
+	require.Equal(t, footprint{3, 4}, footprint{3, 1}.most(footprint{2, 4}))
+}
+
+// At every step of a rotation, members that have noticed it and members that have not accept each other.
+func TestAuthorityRotation(t *testing.T) {
+	dir := t.TempDir()
+	c, err := newCerts(dir, []string{"127.0.0.1", "127.0.0.2"})
+	require.NoError(t, err)
+	type files struct {
+		leaf *x509.Certificate
+		pool *x509.CertPool
+	}
+	load := func() files {
+		pair, err := tls.LoadX509KeyPair(c.certFile(1), c.keyFile(1))
+		require.NoError(t, err)
+		bundle, err := os.ReadFile(c.caFile())
+		require.NoError(t, err)
+		pool := x509.NewCertPool()
+		require.True(t, pool.AppendCertsFromPEM(bundle))
+		return files{pair.Leaf, pool}
+	}
+	verify := func(leaf *x509.Certificate, pool *x509.CertPool) error {
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: "127.0.0.2", KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		return err
+	}
+	states := []files{load()}
+	require.NoError(t, c.rotateAuthority(func() { states = append(states, load()) }))
+	require.Len(t, states, 4)
+	for i := range states[1:] {
+		require.NoError(t, verify(states[i].leaf, states[i+1].pool))
+		require.NoError(t, verify(states[i+1].leaf, states[i].pool))
+	}
+	require.Error(t, verify(states[0].leaf, states[3].pool), "the old authority is gone")
+	require.NoError(t, c.rotateLeaf(1))
+	after := load()
+	require.NotEqual(t, states[3].leaf.SerialNumber, after.leaf.SerialNumber)
+	require.NoError(t, verify(after.leaf, states[3].pool))
+	left, err := filepath.Glob(filepath.Join(dir, "*.new"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

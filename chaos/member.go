@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// member is one place in the cluster: an address, a folder, and one process after the other. Its methods may be called
+// concurrently.
+type member struct {
+	c      *cluster
+	slot   int
+	host   string
+	peer   string // URL
+	client string // URL
+
+	mu       sync.Mutex
+	id       uint64   // changes when the member was removed and comes back
+	first    []string // flags of the first start with this id
+	cmd      *exec.Cmd
+	exited   chan struct{} // closed when cmd has ended and that is noted
+	wanted   bool
+	killed   bool          // the process was ended by us
+	full     bool          // its disk is full: it may end by itself
+	removed  bool          // it has ended because it was removed from the cluster
+	held     string        // by which fault
+	offset   time.Duration // of its clock
+	started  time.Time
+	restarts int
+}
+
+func (m *member) name() string    { return fmt.Sprintf("%d", m.slot+1) }
+func (m *member) dir() string     { return filepath.Join(m.c.dir, "member-"+m.name()) }
+func (m *member) dataDir() string { return filepath.Join(m.dir(), "data") }
+func (m *member) logFile() string { return filepath.Join(m.c.dir, "member-"+m.name()+".log") }
+
+// hold takes the member for a fault, if no other has it.
+func (m *member) hold(fault string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held != "" || m.cmd == nil {
+		return false
+	}
+	m.held = fault
+	return true
+}
+
+func (m *member) release() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = ""
+}
+
+// running returns the id of the process; 0: there is none.
+func (m *member) running() (pid int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cmd == nil {
+		return 0
+	}
+	return m.cmd.Process.Pid
+}
+
+// identity returns the member's id in the cluster.
+func (m *member) identity() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.id
+}
+
+// start starts the process, if none runs.
+func (m *member) start() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cmd != nil {
+		return nil
+	}
+	log, err := os.OpenFile(m.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the process has its own
+	from, err := log.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	args := []string{"serve", "-id", fmt.Sprint(m.id), "-data-dir", m.dataDir(), "-peer-url", m.peer, "-client-url", m.client,
+		"-tls-recheck", tlsRecheck.String(), "-compact-entries", "2000", "-keep-entries", "200"}
+	cmd := exec.Command(m.c.kv, slices.Concat(args, m.c.certs.flags(m.slot), m.c.network.flags(m.slot), m.c.flags, m.first)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = procAttr()
+	fmt.Fprintf(log, "--- %v: start as member %d\n", time.Now().Format(time.StampMilli), m.id)
+	m.c.network.do(m.slot, func() { err = cmd.Start() })
+	if err != nil {
+		return err
+	}
+	m.cmd, m.exited, m.killed, m.started = cmd, make(chan struct{}), false, time.Now()
+	m.restarts++
+	if m.offset != 0 {
+		_ = m.c.clock.Set(cmd.Process.Pid, m.offset) // it may have ended already
+	}
+	go m.wait(cmd, m.exited, from)
+	return nil
+}
+
+// wait notes the end of a process.
+func (m *member) wait(cmd *exec.Cmd, exited chan struct{}, from int64) {
+	err := cmd.Wait()
+	said := m.said(from)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer close(exited)
+	m.cmd = nil
+	if m.killed {
+		return
+	}
+	m.c.note("member %s (id %d) has ended: %v", m.name(), m.id, errOr(err, "exit code 0"))
+	for _, bad := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE"} {
+		if bytes.Contains(said, []byte(bad)) {
+			m.c.violated(fmt.Errorf("member %s (id %d): %s: see %s", m.name(), m.id, bad, m.logFile()))
+			return
+		}
+	}
+	switch {
+	case err == nil && bytes.Contains(said, []byte("was removed from the cluster")):
+		m.removed = true
+	case m.full, bytes.Contains(said, []byte("kv: --join: ")):
+	default:
+		m.c.violated(fmt.Errorf("member %s (id %d) has ended by itself: %w: see %s", m.name(), m.id, errOr(err, "exit code 0"), m.logFile()))
+	}
+}
+
+func errOr(err error, other string) error {
+	if err == nil {
+		return errors.New(other)
+	}
+	return err
+}
+
+// said returns what the process wrote to the log from a position on.
+func (m *member) said(from int64) []byte {
+	text, err := os.ReadFile(m.logFile())
+	if err != nil || int64(len(text)) < from {
+		return nil
+	}
+	return text[from:]
+}
+
+// kill ends the process as a crash would, and returns when it has ended.
+func (m *member) kill() {
+	m.mu.Lock()
+	cmd, exited := m.cmd, m.exited
+	if cmd != nil {
+		m.killed = true
+		_ = cmd.Process.Signal(syscall.SIGKILL)
+	}
+	m.mu.Unlock()
+	if cmd != nil {
+		<-exited
+	}
+}
+
+// retire ends the process, for good.
+func (m *member) retire() {
+	m.mu.Lock()
+	m.wanted = false
+	m.mu.Unlock()
+	m.kill()
+}
+
+// signal sends a signal to the process, if there is one.
+func (m *member) signal(s syscall.Signal) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cmd != nil {
+		_ = m.cmd.Process.Signal(s)
+	}
+}
+
+// setClock makes the member's clock wrong, also that of processes to come, or right again.
+func (m *member) setClock(offset time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.offset = offset
+	if m.cmd != nil {
+		_ = m.c.clock.Set(m.cmd.Process.Pid, offset) // it may have ended already
+	}
+}
+
+// setFull says whether the member may end by itself because its disk is full.
+func (m *member) setFull(full bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.full = full
+}
+
+// setRemoved says that the member's id was removed from the cluster for certain.
+func (m *member) setRemoved() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.removed = true
+}
+
+// rejoin makes the member a new one: without data, with an id that nobody had, to join through another member. The old id
+// must have been removed from the cluster, and the member must not run.
+func (m *member) rejoin(through *member) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	entries, err := os.ReadDir(m.dataDir())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(m.dataDir(), e.Name())))
+	}
+	m.id = m.c.nextID()
+	m.removed = false
+	m.first = []string{"-join", through.client}
+	return err
+}
