@@ -23,3 +23,9 @@ func (t *Transport) DialPlain(ctx context.Context, addr string) (net.Conn, error
 
 // Below returns what a connection of WithDeadlines or NewListener wraps.
 func Below(c net.Conn) net.Conn { return c.(*deadlineConn).Conn }
+
+// Kept is a connection that is checked again while it is up, and what cuts it.
+func Kept(c net.Conn) (kept net.Conn, cut func(cause error)) {
+	dc := (&dialer{}).keep(c, nil, 0).(*dialedConn)
+	return dc, dc.cut
+}

@@ -115,6 +115,18 @@ func (c *dialedConn) Write(p []byte) (int, error) {
 	return n, c.because(err)
 }
 
+// SetDeadline implements net.Conn.
+func (c *dialedConn) SetDeadline(t time.Time) error { return c.because(c.Conn.SetDeadline(t)) }
+
+// SetReadDeadline implements net.Conn.
+func (c *dialedConn) SetReadDeadline(t time.Time) error { return c.because(c.Conn.SetReadDeadline(t)) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *dialedConn) SetWriteDeadline(t time.Time) error {
+	return c.because(c.Conn.SetWriteDeadline(t))
+}
+
+// because returns why the connection was cut in place of what that led to.
 func (c *dialedConn) because(err error) error {
 	if err != nil {
 		if cause := c.cause.Load(); cause != nil {
