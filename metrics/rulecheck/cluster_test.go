@@ -1,0 +1,137 @@
+package rulecheck
+
+import (
+	"context"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
+	"github.com/seed-4d73690b/rafthttp/metrics"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const members = 3
+
+// idle is a Raft that takes all and does nothing, for 2 ms with each append.
+type idle struct{}
+
+func (idle) Process(_ context.Context, m *raftpb.Message) error {
+	if m.GetType() == raftpb.MsgApp {
+		time.Sleep(2 * time.Millisecond)
+	}
+	return nil
+}
+func (idle) IsIDRemoved(uint64) bool                    { return false }
+func (idle) ReportUnreachable(uint64)                   {}
+func (idle) ReportSnapshot(uint64, raft.SnapshotStatus) {}
+
+// forgets is a Snapshotter that keeps nothing.
+type forgets struct{}
+
+func (forgets) SaveDBFrom(r io.Reader, _ uint64) (int64, error) { return io.Copy(io.Discard, r) }
+
+// rounds of talk, 15 s each: a little more than ten minutes.
+const rounds = 42
+
+// live has three members live for ten minutes, well and busy, and returns what
+// Prometheus has of them then. All snapshots arrive, or some fail as well.
+func live(t *testing.T, failures bool) (s *store, end time.Time) {
+	t.Helper()
+	if lives[failures] == nil {
+		lives[failures] = liveOnce(t, failures)
+	}
+	s = lives[failures].clone()
+	return s, s.end
+}
+
+// lives are what live has returned, by failures.
+var lives = map[bool]*store{}
+
+func liveOnce(t *testing.T, failures bool) *store {
+	t.Helper()
+	s := newStore()
+	synctest.Test(t, func(t *testing.T) {
+		registries := map[uint64]*prometheus.Registry{}
+		c := rafttest.New(t, rafttest.Config{Members: members, Tune: func(id uint64, tr *rafthttp.Transport) {
+			registries[id] = prometheus.NewRegistry()
+			registries[id].MustRegister(metrics.New(tr, &metrics.Options{SlowProcess: time.Millisecond}))
+			tr.Snapshotter = forgets{}
+			if id == 1 {
+				tr.SnapshotRateLimit = 16 << 10
+			}
+		}})
+		all := map[uint64]*rafthttp.Transport{}
+		for id := uint64(1); id <= members; id++ {
+			all[id] = c.Start(id, idle{}).Transport
+		}
+		time.Sleep(time.Second)
+		all[1].SendSnapshot(snapshot(1, 2, 1<<30, 1<<30)) // goes on for longer
+		for range rounds {
+			talk(all, failures)
+			time.Sleep(15 * time.Second)
+			s.end = time.Now()
+			for id, r := range registries {
+				s.scrape(t, r, instance(id))
+				for peer := range all { // as if the network in memory had TLS
+					s.add(s.end, float64(s.end.Add(30*24*time.Hour).Unix()), labels.FromStrings(model.MetricNameLabel, certificates,
+						"instance", instance(id), "job", "raft", "peer", types.ID(peer).String()))
+				}
+			}
+		}
+		s.types[certificates] = dto.MetricType_GAUGE
+	})
+	return s
+}
+
+const certificates = "rafthttp_peer_certificate_expiry_timestamp_seconds"
+
+func instance(id uint64) string { return rafttest.Host(id) + ":9100" }
+
+// talk has each member send to each other one what members send.
+func talk(all map[uint64]*rafthttp.Transport, failures bool) {
+	for from, tr := range all {
+		for to := range all {
+			if from == to {
+				continue
+			}
+			for _, typ := range []raftpb.MessageType{raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgProp} {
+				tr.Send([]*raftpb.Message{{Type: typ.Enum(), From: &from, To: &to, Entries: []*raftpb.Entry{{Data: []byte("x")}}}})
+			}
+			if from == 1 {
+				continue // is busy with a large one
+			}
+			tr.SendSnapshot(snapshot(from, to, 1000, 1000))
+			if failures {
+				tr.SendSnapshot(snapshot(from, to, 1000, 10))
+			}
+		}
+	}
+}
+
+// snapshot is one whose reader has another number of bytes than declared.
+func snapshot(from, to uint64, declared, has int64) *snap.Message {
+	return snap.NewMessage(&raftpb.Message{
+		Type: raftpb.MsgSnap.Enum(), From: &from, To: &to, Term: new(uint64(1)),
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+			Index: new(uint64(7)), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
+		}},
+	}, io.NopCloser(io.LimitReader(zeros{}, has)), declared)
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
