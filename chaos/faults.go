@@ -46,9 +46,11 @@ func kill(n *nemesis) (string, func(), bool) {
 	return n.down(taken)
 }
 
-// killAll kills whoever runs.
+// killAll kills whoever runs, at once. They start again right away: nothing can be learned while nobody is there.
 func killAll(n *nemesis) (string, func(), bool) {
-	return n.down(n.take(size, "kill all"))
+	what, end, ok := n.down(n.take(size, "kill all"))
+	end()
+	return what, nil, ok
 }
 
 func (n *nemesis) down(taken []*member) (string, func(), bool) {
