@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -186,17 +187,19 @@ func fillDisk(n *nemesis) (string, func(), bool) {
 	if len(taken) == 0 {
 		return "", nil, false
 	}
-	m, left := taken[0], []int64{0, 0, 64 << 10, 1 << 20}[n.rand.IntN(4)]
+	m, left := taken[0], []int64{0, 0, 0, 64 << 10, 1 << 20}[n.rand.IntN(5)]
 	m.setFull(true)
 	filler := filepath.Join(m.dataDir(), "filler")
-	err := fill(filler, left)
+	if err := fill(filler, left); !errors.Is(err, syscall.ENOSPC) {
+		n.c.violated(fmt.Errorf("the test is wrong: a disk is not full: %w", errOr(err, "no error")))
+	}
 	// If it has ended over this, it is not much better off when it starts again.
 	timer := time.AfterFunc(2*time.Second, func() {
 		if m.running() == 0 {
 			_ = m.start()
 		}
 	})
-	return fmt.Sprintf("%s, but for %d bytes (%v)", m.name(), left, err), func() {
+	return fmt.Sprintf("%s, but for %d bytes", m.name(), left), func() {
 		timer.Stop()
 		if err := os.Remove(filler); err != nil {
 			n.c.violated(err)
