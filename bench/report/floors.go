@@ -50,6 +50,7 @@ var Floors = []Floor{
 	{Scenario: "SM", Metric: scenario.Peak, AtMost: true, Limit: 8},
 	{Scenario: "SDC", Metric: scenario.FileRate, To: Bare, Limit: 0.85},
 	{Scenario: "SMC", Metric: scenario.FileRate, To: Bare, Limit: 0.85},
+	{Scenario: "SH", Metric: scenario.Slowdown, AtMost: true, Limit: 2},
 }
 
 // Check writes a table of the floors of all scenarios that were measured, and returns how many were missed. A floor

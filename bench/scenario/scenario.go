@@ -40,6 +40,9 @@ const (
 	FileCPU  Metric = "CPU s"
 	Peak     Metric = "peak memory growth MiB"
 	Calls    Metric = "read and write calls"
+
+	// Of a heartbeat beside a snapshot, and how many times that of an idle connection its p99 is.
+	Slowdown Metric = "× its idle p99"
 )
 
 // LessIsBetter says so; for others more is.
@@ -108,11 +111,16 @@ func All() []Scenario {
 		{ID: "SM", Title: "snapshot, in memory", Folder: Memory},
 		{ID: "SDC", Title: "SD with a checksum", Folder: Disk, Checksum: true},
 		{ID: "SMC", Title: "SM with a checksum", Folder: Memory, Checksum: true},
+		{ID: "SH", Title: "heartbeat beside SM", Folder: Memory, Metrics: []Metric{TailBulk, Slowdown, FileRate}, run: latencyBesideSnapshot},
 	}
 	for i := range all {
-		if s := &all[i]; s.Folder != "" {
+		s := &all[i]
+		if s.Folder == "" {
+			continue
+		}
+		s.Entries, s.Size, s.Peers, s.Window = 1, 64, 1, 1
+		if s.run == nil {
 			s.Metrics, s.run = []Metric{FileRate, FileCPU, Peak, Calls}, snapshot
-			s.Entries, s.Size, s.Peers, s.Window = 1, 64, 1, 1
 		}
 	}
 	return all

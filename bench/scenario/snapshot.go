@@ -3,11 +3,14 @@ package scenario
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"time"
 
 	"github.com/seed-4d73690b/rafthttp/bench/system"
 )
@@ -35,6 +38,55 @@ func snapshot(r *run) (Figures, error) {
 	return Figures{
 		FileRate: float64(r.DatabaseBytes) / took.elapsed.Seconds() / 1e6, FileCPU: took.cpu.Seconds(),
 		Peak: (peak - before) / 1024, Calls: calls,
+	}, nil
+}
+
+// latencyBesideSnapshot sends heartbeats one after the other, first while nothing else is sent, and then while one
+// snapshot after another is.
+func latencyBesideSnapshot(r *run) (Figures, error) {
+	source, err := database(r.Folders[r.Folder], r.DatabaseBytes)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := pingFor(r.cluster, r.sink, r.WarmUp); err != nil {
+		return nil, err
+	}
+	runtime.GC()
+	idle, err := pingFor(r.cluster, r.sink, r.Measure)
+	if err != nil {
+		return nil, err
+	}
+	stop, sent := make(chan struct{}), make(chan error, 1)
+	var databases int
+	start := time.Now()
+	go func() {
+		for {
+			saved, err := r.cluster.(system.SnapshotSender).SendSnapshot(source)
+			if err == nil {
+				err = os.Remove(saved)
+			}
+			if err != nil {
+				sent <- err
+				return
+			}
+			databases++
+			select {
+			case <-stop:
+				sent <- nil
+				return
+			default:
+			}
+		}
+	}()
+	beside, err := pingFor(r.cluster, r.sink, 2*r.Measure)
+	close(stop)
+	if err := errors.Join(err, <-sent); err != nil {
+		return nil, err
+	}
+	tail := percentile(beside, 0.99)
+	return Figures{
+		TailBulk: tail * 1e3, Slowdown: tail / percentile(idle, 0.99),
+		FileRate: float64(databases) * float64(r.DatabaseBytes) / time.Since(start).Seconds() / 1e6,
 	}, nil
 }
 
