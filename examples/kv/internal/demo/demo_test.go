@@ -8,11 +8,10 @@ import (
 	"net"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 // Two members with certificates of one authority accept each other; one with a
@@ -52,7 +51,7 @@ func TestCertificates(t *testing.T) {
 }
 
 func TestLedgerFindsLongestGap(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		var l ledger
 		l.watch()
 		for _, pause := range []time.Duration{time.Second, 3 * time.Second, 2 * time.Second} {

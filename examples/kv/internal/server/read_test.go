@@ -9,11 +9,10 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
-	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 func TestReadWaitsUntilApplied(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		r := server.NewReader(t.Context(), 4)
 		r.Ask = func(id []byte) { r.Answer(id, 6) }
 		done := make(chan error, 1)
@@ -30,7 +29,7 @@ func TestReadWaitsUntilApplied(t *testing.T) {
 }
 
 func TestReadAsksAgain(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		r := server.NewReader(t.Context(), 4)
 		asked := 0
@@ -59,7 +58,7 @@ func TestReadGivesUp(t *testing.T) {
 		{"never applied", func(r *server.Reader, id []byte) { r.Answer(id, 9) }, api.ErrTimeout},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				r := server.NewReader(t.Context(), 4)
 				r.Ask = func(id []byte) { tc.ask(r, id) }
 				start := time.Now()
