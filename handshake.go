@@ -159,7 +159,7 @@ var answers = []struct {
 	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", all},
 	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", all},
 	{ErrToMismatch, http.StatusPreconditionFailed, "to field mismatch", all},
-	{ErrMemberUnknown, http.StatusNotFound, "", streams},
+	{ErrMemberUnknown, http.StatusNotFound, senderNotFound, streams},
 	{errMemberGone, http.StatusGone, "removed member", streams},
 	{ErrMemberRemoved, http.StatusForbidden, "", posts},
 	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", writeOnly},
@@ -170,6 +170,9 @@ var answers = []struct {
 	{errNotStarted, http.StatusServiceUnavailable, "", writeOnly},
 	{ErrStopped, http.StatusServiceUnavailable, "", writeOnly},
 }
+
+// senderNotFound is how members refuse a stream of one that they do not know.
+const senderNotFound = "error sender not found"
 
 // errMemberGone is how a stream says that the member is removed.
 var errMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
@@ -221,7 +224,10 @@ func answerError(resp *http.Response, want int) error {
 		if a.code != resp.StatusCode || (a.scope == streams && !ofStream) || (a.scope == posts && ofStream) || a.scope == writeOnly {
 			continue
 		}
-		if a.code != http.StatusPreconditionFailed || a.body == text {
+		switch {
+		case a.code == http.StatusNotFound && text != senderNotFound && text != "":
+			return fmt.Errorf("%w: %s", a.err, firstLine(text)) // perhaps it is no member that answers
+		case a.code != http.StatusPreconditionFailed || a.body == text:
 			return a.err
 		}
 	}

@@ -32,7 +32,7 @@ func TestAnswersBothWays(t *testing.T) {
 		{"version, wrapped", wrapped(rafthttp.ErrIncompatibleVersion), 412, "incompatible version", rafthttp.ErrIncompatibleVersion, rafthttp.ErrIncompatibleVersion},
 		{"cluster", rafthttp.ErrClusterIDMismatch, 412, "cluster ID mismatch", rafthttp.ErrClusterIDMismatch, rafthttp.ErrClusterIDMismatch},
 		{"to", rafthttp.ErrToMismatch, 412, "to field mismatch", rafthttp.ErrToMismatch, rafthttp.ErrToMismatch},
-		{"unknown", rafthttp.ErrMemberUnknown, 404, "member not found", rafthttp.ErrMemberUnknown, nil},
+		{"unknown", rafthttp.ErrMemberUnknown, 404, "error sender not found", rafthttp.ErrMemberUnknown, nil},
 		{"gone", rafthttp.ErrMemberGone, 410, "removed member", rafthttp.ErrMemberGone, nil},
 		{"removed", rafthttp.ProcessError(rafthttp.ErrMemberRemoved), 403, "failed to process raft message: " + rafthttp.ErrMemberRemoved.Error(), nil, rafthttp.ErrMemberRemoved},
 		{"not processed", rafthttp.ProcessError(io.EOF), 500, "failed to process raft message: EOF", nil, nil},
@@ -84,6 +84,16 @@ func TestAnswersOfOthers(t *testing.T) {
 	for _, tc := range tests {
 		resp := &http.Response{StatusCode: tc.code, Body: io.NopCloser(strings.NewReader(tc.body))}
 		require.EqualError(t, rafthttp.AnswerError(resp, 204), tc.err, tc.name)
+	}
+	for body, want := range map[string]string{
+		"error sender not found\n": "member not found",
+		"":                         "member not found",
+		"404 page not found\n":     "member not found: 404 page not found", // of a server without our handler
+		"invalid path":             "member not found: invalid path",
+	} {
+		err := rafthttp.AnswerError(&http.Response{StatusCode: 404, Body: io.NopCloser(strings.NewReader(body))}, 200)
+		require.ErrorIs(t, err, rafthttp.ErrMemberUnknown)
+		require.EqualError(t, err, want)
 	}
 	endless := &http.Response{StatusCode: 412, Body: io.NopCloser(readerFunc(func(p []byte) (int, error) { return len(p), nil }))}
 	require.Error(t, rafthttp.AnswerError(endless, 200))

@@ -296,7 +296,7 @@ func (q *request) serveStream() error {
 		if err := q.learn(); err != nil {
 			return err
 		}
-		return &badRequest{http.StatusNotFound, "error sender not found"}
+		return ErrMemberUnknown
 	}
 	if err := q.checkTo(q.r.Header); err != nil {
 		return err
