@@ -199,7 +199,7 @@ func (e *engine) keep() {
 				p.tick()
 			}
 			e.heartbeat()
-			for _, r := range e.remotes.expire(time.Now()) {
+			for _, r := range e.remotes.tick(time.Now()) {
 				e.wg.Go(r.join)
 			}
 		case <-probe.C:

@@ -114,11 +114,14 @@ func (rs *remotes) remove(id types.ID, cause error) *remote {
 	return r
 }
 
-// expire takes out what was not used for remoteLifetime.
-func (rs *remotes) expire(now time.Time) (expired []*remote) {
+// tick is called every heartbeat interval: idle lanes give back goroutines and
+// memory. What was not used for remoteLifetime is taken out, and returned to be
+// joined.
+func (rs *remotes) tick(now time.Time) (expired []*remote) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for id, r := range rs.byID {
+		r.pipeline.lane.whileIdle(nil)
 		if now.Sub(r.used) >= remoteLifetime {
 			delete(rs.byID, id)
 			r.shut(ErrPeerRemoved)

@@ -2,6 +2,7 @@ package rafthttp_test
 
 import (
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -112,6 +113,32 @@ func TestRemotesExpire(t *testing.T) {
 		require.Len(t, b.raft.received(), 5)
 		require.Zero(t, a.raft.unreachables(2))
 	})
+}
+
+// TestIdleRemotesCostNothing: what was used once has no goroutine and none of the
+// budget a few heartbeats later, long before the remote expires.
+func TestIdleRemotesCostNothing(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		for id := range types.ID(maxRemotes) {
+			a.AddRemote(100+id, []string{b.url})
+			a.Send([]*raftpb.Message{heartbeat(100+id, 1, 1), heartbeat(100+id, 1, 2), heartbeat(100+id, 1, 3)})
+		}
+		synctest.Wait()
+		require.NotZero(t, pipelineWorkers(), "they wait for more")
+		time.Sleep(2 * readTimeout)
+		synctest.Wait()
+		require.Len(t, b.raft.received(), 3*maxRemotes)
+		require.Len(t, a.Status().Remotes, maxRemotes)
+		require.Zero(t, pipelineWorkers())
+		require.Zero(t, a.Status().QueuedBytes)
+	})
+}
+
+// pipelineWorkers returns how many goroutines work for pipelines, or wait to.
+func pipelineWorkers() int {
+	stacks := make([]byte, 8<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "rafthttp.(*pipeline).work(")
 }
 
 func TestRemoteBecomesPeer(t *testing.T) {
