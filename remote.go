@@ -82,22 +82,20 @@ func (rs *remotes) oldest(learnedOnly bool) *remote {
 
 // send gives m to the pipeline of a remote, and reports whether there is one.
 func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
+	it := newItem(m)
 	rs.mu.Lock()
 	r := rs.byID[id]
-	if r != nil {
-		r.used = time.Now()
-	}
-	rs.mu.Unlock()
 	if r == nil {
+		rs.mu.Unlock()
 		return false
 	}
-	it := newItem(m)
-	switch r.pipeline.lane.offer(it) {
-	case accepted:
-	case full:
+	// Until mu is free r does not end: its lane is not down, and enter succeeds.
+	r.used = time.Now()
+	refused := r.pipeline.lane.offer(it) != accepted && r.enter()
+	rs.mu.Unlock()
+	if refused {
+		defer r.wg.Done()
 		r.lose(r.pipeline.lane, []item{it}, ErrQueueFull)
-	case down:
-		r.lose(r.pipeline.lane, []item{it}, r.cause())
 	}
 	return true
 }

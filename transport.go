@@ -262,8 +262,10 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 		n, to := 1, types.ID(msgs[0].GetTo())
 		if p := peers[to]; p != nil {
 			n = p.sendRun(msgs)
-		} else if to != 0 {
-			e.remotes.send(to, msgs[0])
+		} else if to != 0 && !e.remotes.send(to, msgs[0]) {
+			if p := e.peerOf(to); p != nil { // it was a remote until now
+				p.send(msgs[0])
+			}
 		}
 		msgs = msgs[n:]
 	}
