@@ -12,9 +12,9 @@ import (
 // safe for concurrent use.
 type activity struct {
 	log     *zap.Logger
-	timeout time.Duration // how long a post speaks for the peer
-	ended   func() bool   // the peer was removed, or the transport stopped: its silence is no news
-	changed func(active bool, cause error)
+	timeout time.Duration                  // how long a post speaks for the peer
+	ended   func() bool                    // the peer was removed, or the transport stopped: its silence is no news
+	changed func(active bool, cause error) // nil: of a remote, which never is
 
 	mu      sync.Mutex
 	streams int       // of the peer, delivering to us
@@ -102,7 +102,7 @@ func (a *activity) failure(cause error) {
 
 // activate is called with mu held.
 func (a *activity) activate() {
-	if !a.since.IsZero() {
+	if a.changed == nil || !a.since.IsZero() {
 		return
 	}
 	a.since = time.Now()

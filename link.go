@@ -58,9 +58,7 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 	l.posts = l.dialer.newHTTPTransport(s.readTimeout / 2)
 	l.posts.DialContext = l.joined(l.posts.DialContext)
 	l.posts.DialTLSContext = l.joined(l.posts.DialTLSContext)
-	l.activity = &activity{
-		log: l.log, timeout: s.readTimeout, changed: l.observeActivity, ended: func() bool { return l.ctx.Err() != nil },
-	}
+	l.activity = &activity{log: l.log, timeout: s.readTimeout, ended: func() bool { return l.ctx.Err() != nil }}
 	return l
 }
 

@@ -60,6 +60,7 @@ var (
 // newPeer returns a peer that does nothing yet but queue: start runs it.
 func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *peer {
 	l := newLink(s, id, urls)
+	l.activity.changed = l.observeActivity
 	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLineLimit()}
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -222,6 +224,26 @@ func TestRefusalWhileARemoteEnds(t *testing.T) {
 		<-sent
 		time.Sleep(time.Second)
 		require.Len(t, a.raft.snapshotReports(), all)
+	})
+}
+
+// TestRemotesAreNeverActive: only of a peer is it told, and logged, that it became
+// active, since only of a peer it would be told that it no longer is.
+func TestRemotesAreNeverActive(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		core, logged := observer.New(zap.InfoLevel)
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.Logger = zap.New(core)
+			tr.Observer = &rafthttp.Observer{PeerState: func(id types.ID, _ bool, _ error) { t.Errorf("%s changed", id) }}
+		})
+		b := startSimulated(t, n, 2, nil)
+		a.AddRemote(2, []string{b.url})
+		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+		within(t, time.Second, func() bool { return len(b.raft.received()) == 1 })
+		b.server.Close()
+		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+		within(t, time.Minute, func() bool { return a.raft.unreachables(2) == 1 })
+		require.Zero(t, logged.FilterMessageSnippet("active").Len())
 	})
 }
 
