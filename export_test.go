@@ -3,7 +3,10 @@ package rafthttp
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // WithDeadlines is what NewListener does to a plain listener, with timeouts of
@@ -29,3 +32,40 @@ func Kept(c net.Conn) (kept net.Conn, cut func(cause error)) {
 	dc := (&dialer{}).keep(c, nil, 0).(*dialedConn)
 	return dc, dc.cut
 }
+
+// Lane is a lane by itself, for states that last too short to be met through a
+// Transport.
+type Lane struct{ *lane }
+
+// NewLane returns an open lane, with one worker that does nothing with what it takes.
+func NewLane() Lane {
+	var l Lane
+	l.lane = newLane("test", laneLimits{messages: 10, bytes: 1 << 20}, 1, new(sync.WaitGroup), func() {
+		var items []item
+		for ok := true; ok; {
+			items, ok = l.take(items, 10)
+			l.release(items, nil)
+			clear(items)
+		}
+	})
+	l.reopen()
+	return l
+}
+
+// Offer offers an empty message.
+func (l Lane) Offer() bool { return l.offer(newItem(&raftpb.Message{})) == accepted }
+
+// Kick has a worker look.
+func (l Lane) Kick() { l.kick() }
+
+// Enlist makes the caller the worker.
+func (l Lane) Enlist() { l.enlist() }
+
+// Tidy is what the keeper calls at each heartbeat.
+func (l Lane) Tidy() { l.whileIdle(nil) }
+
+// OldestAge is that of LaneStatus.
+func (l Lane) OldestAge() time.Duration { return l.status().OldestAge }
+
+// Close ends the lane.
+func (l Lane) Close() { l.close() }

@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"time"
@@ -70,8 +69,8 @@ type lane struct {
 	room      chan struct{} // closed when something is released; nil while nobody waits
 	used      bool          // since the last tidy
 
-	// clock is read when a worker sets to work, at each take and for each offerAll, not
-	// for each message: what is accepted meanwhile counts as accepted then, so an
+	// clock is read whenever a worker is set to work, at each take and for each offerAll,
+	// not for each message: what is accepted meanwhile counts as accepted then, so an
 	// age may be too high by the time that one batch takes.
 	clock time.Duration
 	hands []time.Duration // the oldest of each batch in a worker's hands, in order
@@ -176,64 +175,12 @@ func (l *lane) admit(it item) verdict {
 	return accepted
 }
 
-// offerWait offers items in order, waiting up to d in all for room. It returns
-// those that found none.
-func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) []item {
-	var timeout <-chan time.Time
-	for {
-		rest, v := l.offerAll(items)
-		if v != full {
-			return rest
-		}
-		items = rest
-		if timeout == nil {
-			t := time.NewTimer(d)
-			defer t.Stop()
-			timeout = t.C
-		}
-		select {
-		case <-l.roomFor(items[0]):
-		case <-timeout:
-			return items
-		case <-ctx.Done():
-			return items
-		}
-	}
-}
-
-// roomFor returns a channel that is closed when it is worth offering it again.
-func (l *lane) roomFor(it item) <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.room == nil {
-		l.room = make(chan struct{})
-	}
-	if !l.open || l.held == 0 || (l.held < l.limits.messages && l.heldBytes+it.size <= l.limits.bytes) {
-		l.wake()
-		c := make(chan struct{})
-		if l.purse.refused { // others have the room
-			time.AfterFunc(budgetPoll, func() { close(c) })
-		} else {
-			close(c)
-		}
-		return c
-	}
-	return l.room
-}
-
-// wake is called with mu held.
-func (l *lane) wake() {
-	if l.room != nil {
-		close(l.room)
-		l.room = nil
-	}
-}
-
 // kick has a worker look, even if nothing is queued.
 func (l *lane) kick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
+		l.clock = time.Since(l.born)
 		l.kicked = true
 		l.start()
 	}
@@ -261,6 +208,7 @@ func (l *lane) enlist() bool {
 	if !l.open || l.workers > 0 || len(l.queue) > l.head {
 		return false
 	}
+	l.clock = time.Since(l.born)
 	l.workers++
 	return true
 }
@@ -275,6 +223,7 @@ func (l *lane) discharge() {
 // dismiss is called with mu held: it has the workers that wait look again, to
 // find that there is nothing.
 func (l *lane) dismiss() {
+	l.clock = time.Since(l.born)
 	for ; l.waiting > 0; l.waiting-- {
 		l.more <- struct{}{}
 	}
