@@ -298,6 +298,40 @@ func TestPushBackLosesNothing(t *testing.T) {
 	})
 }
 
+// TestDropsAtTheEndOfAPeer: what a reader holds then, waiting for room, is not said
+// to be lost to a full queue.
+func TestDropsAtTheEndOfAPeer(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const appends, room = 20, 2
+		var drops [2]atomic.Int64 // for the end, and for other reasons
+		a := startSimulated(t, n, 1, nil)
+		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) {
+			tr.ReceiveQueueMessages = room
+			tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, lane string, n int, cause error) {
+				if rafthttp.DropReasonOf(cause) == rafthttp.DropEnded {
+					drops[0].Add(int64(n))
+				} else {
+					drops[1].Add(int64(n))
+				}
+			}}
+		})
+		b.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+			<-ctx.Done()
+			return nil
+		}
+		connect(t, a, b)
+		for i := range uint64(appends) {
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, nil)})
+		}
+		time.Sleep(readTimeout / 4) // it waits twice as long for room
+		require.Zero(t, drops[0].Load()+drops[1].Load())
+		b.RemovePeer(1)
+		time.Sleep(time.Second)
+		require.Zero(t, drops[1].Load())
+		require.GreaterOrEqual(t, drops[0].Load(), int64(1))
+	})
+}
+
 func TestContextOfProcessEndsWithThePeer(t *testing.T) {
 	ends := map[string]struct {
 		end   func(*member)

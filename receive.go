@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"cmp"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -87,7 +88,7 @@ func (r *receiver) offer(items []item, wait time.Duration) bool {
 		rest, _ = r.lane.offerAll(rest[1:])
 	}
 	if dropped > 0 {
-		r.drop(r.lane, dropped, ErrQueueFull)
+		r.drop(r.lane, dropped, cmp.Or(r.cause(), ErrQueueFull))
 	}
 	return dropped == 0
 }
