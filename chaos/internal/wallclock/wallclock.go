@@ -14,7 +14,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
+)
+
+// exec lets its parent go on before all of the program is in the memory of the process.
+const (
+	loadTries = 100
+	loadPause = time.Millisecond
 )
 
 const (
@@ -91,8 +98,20 @@ func Find(program string) (*Clock, error) {
 }
 
 // Set makes the clock of a process wrong by an offset; zero makes it right. The process must be one that the caller may
-// trace, such as its child.
+// trace, such as its child. One that was just started is waited for, until the system has loaded it.
 func (c *Clock) Set(pid int, offset time.Duration) error {
+	err := c.set(pid, offset)
+	for range loadTries {
+		if !errors.Is(err, syscall.EIO) {
+			return err
+		}
+		time.Sleep(loadPause)
+		err = c.set(pid, offset)
+	}
+	return err
+}
+
+func (c *Clock) set(pid int, offset time.Duration) error {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_WRONLY, 0)
 	if err != nil {
 		return err
