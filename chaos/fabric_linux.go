@@ -79,16 +79,12 @@ func enter(ctx context.Context, dir string, seed uint64) (code int, ok bool, err
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
-	err = cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0, true, nil
-	case errors.As(err, &exit) && exit.ExitCode() != cannot:
-		return exit.ExitCode(), true, nil
-	case errors.As(err, &exit):
-		return 0, false, errors.New("the namespaces lack something")
-	default:
+	// That it was told to end is no error.
+	if err = cmd.Run(); cmd.ProcessState == nil {
 		return 0, false, err
 	}
+	if code = cmd.ProcessState.ExitCode(); code == cannot {
+		return 0, false, errors.New("the namespaces lack something")
+	}
+	return code, true, nil
 }

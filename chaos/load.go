@@ -16,7 +16,7 @@ const (
 	clients   = 12
 	keys      = 6                     // in an era, that all clients write and read
 	thinkTime = 40 * time.Millisecond // at most, between operations of a client
-	patience  = 3 * time.Second       // of a client with one operation
+	patience  = 3 * time.Second       // of a client with one operation, at most
 	largest   = 20_000                // bytes of a value
 )
 
@@ -40,7 +40,7 @@ func nameOf(v string) (name string, ok bool) {
 type load struct {
 	c        *cluster
 	log      *history.Log
-	patience time.Duration // with one operation
+	patience time.Duration // with one operation, at most
 
 	mu    sync.Mutex
 	etags map[string]string // name of a value, by its ETag
@@ -117,7 +117,8 @@ func (w *worker) run(ctx context.Context, era int) {
 
 // do carries out one operation, which has its patience also when ctx ends.
 func (w *worker) do(ctx context.Context, m *member, op history.Op) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.patience)
+	patience := w.patience/10 + time.Duration(w.rand.Int64N(int64(w.patience*9/10)))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	size := w.rand.IntN(200)
 	if w.rand.IntN(40) == 0 {

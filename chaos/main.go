@@ -49,6 +49,8 @@ type options struct {
 	race    bool
 }
 
+const interruptedCode = 130 // as of a program that Ctrl-C ends
+
 func main() {
 	var o options
 	flag.DurationVar(&o.time, "time", 3*time.Minute, "how long to go on")
@@ -81,15 +83,16 @@ func run(ctx context.Context, o options, out io.Writer) int {
 	}
 	code, ok := 0, false
 	if !o.proxies {
-		if code, ok, err = enter(ctx, dir, o.seed); !ok && ctx.Err() == nil {
+		if code, ok, err = enter(ctx, dir, o.seed); !ok {
 			fmt.Fprintf(out, "no network namespaces (%v): proxies take their place\n", err)
 		}
 	}
 	if !ok {
+		err = nil
 		o.proxies = true
 		code = trialIn(ctx, o, dir, out)
 	}
-	if code == 0 {
+	if code == 0 || code == interruptedCode {
 		err = os.RemoveAll(dir)
 	}
 	if err != nil {
@@ -107,6 +110,10 @@ func trialIn(ctx context.Context, o options, dir string, out io.Writer) int {
 	}
 	if err == nil {
 		err = chaos(ctx, o, net, dir, out)
+	}
+	if errors.Is(err, errInterrupted) {
+		fmt.Fprintln(out, "result: no violation, until it was interrupted")
+		return interruptedCode
 	}
 	if err != nil {
 		fmt.Fprintf(out, "FAILED: %v\nlogs, events, history and data are in %s\n", err, dir)
@@ -150,10 +157,11 @@ func chaos(ctx context.Context, o options, net fabric, dir string, out io.Writer
 	}
 	for _, m := range c.members {
 		t.report.starts += m.restarts
+		t.report.snapshots += m.count("\tinstalled snapshot\t")
 	}
 	t.report.packets = net.counts()
 	fmt.Fprint(out, t.report.String())
-	if err != nil {
+	if err != nil && !errors.Is(err, errInterrupted) {
 		err = errors.Join(fmt.Errorf("seed %d: %w", o.seed, err), c.keepData())
 	}
 	return errors.Join(err, c.close())

@@ -93,7 +93,7 @@ func (m *member) start() error {
 		return err
 	}
 	args := []string{"serve", "-id", fmt.Sprint(m.id), "-data-dir", m.dataDir(), "-peer-url", m.peer, "-client-url", m.client,
-		"-tls-recheck", tlsRecheck.String(), "-compact-entries", "2000", "-keep-entries", "200"}
+		"-tls-recheck", tlsRecheck.String(), "-compact-entries", "300", "-keep-entries", "30"}
 	cmd := exec.Command(m.c.kv, slices.Concat(args, m.c.certs.flags(m.slot), m.c.network.flags(m.slot), m.c.flags, m.first)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = procAttr()
@@ -144,6 +144,9 @@ func errOr(err error, other string) error {
 	}
 	return err
 }
+
+// count returns how often the member's log has a message.
+func (m *member) count(message string) int { return bytes.Count(m.said(0), []byte(message)) }
 
 // said returns what the process wrote to the log from a position on.
 func (m *member) said(from int64) []byte {

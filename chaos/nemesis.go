@@ -11,7 +11,7 @@ import (
 
 const (
 	calm      = 8 * time.Second  // at most, between the beginnings of faults, in the calmest of eras
-	leastCalm = time.Second      // the same, in the wildest
+	leastCalm = 2 * time.Second  // the same, in the wildest
 	faultTime = 15 * time.Second // at most, that a fault lasts
 	leastKind = 4                // kinds of faults in an era
 )

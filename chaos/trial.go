@@ -42,10 +42,22 @@ func newTrial(c *cluster, seed uint64, faults []fault, out io.Writer) *trial {
 	return t
 }
 
-// run goes on until a time has passed or ctx ends. Its error is a violation.
+// errInterrupted is how a trial ends that found nothing until its context ended.
+var errInterrupted = errors.New("interrupted")
+
+// run goes on until a time has passed or ctx ends. Its error is a violation, or errInterrupted.
 func (t *trial) run(ctx context.Context, d time.Duration) error {
 	start := time.Now()
-	defer func() { t.report.took = time.Since(start) }()
+	err := t.eras(ctx, d)
+	t.report.took = time.Since(start)
+	if interrupted(ctx) && t.c.err() == nil {
+		return errInterrupted
+	}
+	return err
+}
+
+func (t *trial) eras(ctx context.Context, d time.Duration) error {
+	start := time.Now()
 	if err := t.c.settle(ctx, foundTime); err != nil {
 		return err
 	}
@@ -136,6 +148,7 @@ func (t *trial) judge(ctx context.Context) error {
 	checked, v := history.Judge(ops, judgeTime)
 	t.report.checked += checked
 	if v != nil {
+		t.c.violated(v)
 		return t.failed(ops, errors.Join(v, v.Visualize(filepath.Join(t.c.dir, "violation.html"))))
 	}
 	if err := t.keep(ctx, ops); err != nil {
@@ -187,7 +200,8 @@ func (t *trial) has(ctx context.Context, m *member, key, name string) error {
 		return err
 	}
 	if found, _ := nameOf(string(a.body)); a.status != http.StatusOK || found != name {
-		return fmt.Errorf("an acknowledged write is lost: member %s has %q (%d) for key %s, where %s was written", m.name(), found, a.status, key, name)
+		t.c.violated(fmt.Errorf("an acknowledged write is lost: member %s has %q (%d) for key %s, where %s was written", m.name(), found, a.status, key, name))
+		return t.c.err()
 	}
 	return nil
 }
@@ -195,9 +209,6 @@ func (t *trial) has(ctx context.Context, m *member, key, name string) error {
 // reread requires that everything that was ever acknowledged is still there, in the end.
 func (t *trial) reread(ctx context.Context) error {
 	for key, name := range t.expect {
-		if interrupted(ctx) {
-			return nil
-		}
 		if err := t.has(ctx, t.c.members[0], key, name); err != nil {
 			return err
 		}
