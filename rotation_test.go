@@ -116,7 +116,7 @@ func TestRevocationOfALivePeer(t *testing.T) {
 					require.False(t, laneOf(all[2], 2, lane).Up)
 				}
 				sent := len(all[0].raft.received())
-				for range 60 {
+				for range 25 {
 					all[1].Send([]*raftpb.Message{heartbeat(1, 2, 1), message(raftpb.MsgSnap, 1)})
 					all[0].Send([]*raftpb.Message{heartbeat(3, 1, 1)})
 					time.Sleep(time.Second)
