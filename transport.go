@@ -298,7 +298,8 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 // closes all connections, reports what is lost by that, and returns when no
 // goroutine of the transport runs and no callback will come. It waits for
 // callbacks under way, so it must not be called from inside one, nor under a
-// lock that one waits for. Calling it again is harmless.
+// lock that one waits for. Calling it again is harmless. AddPeer panics after it,
+// so what applies changes of the membership has to end first.
 func (t *Transport) Stop() {
 	e := t.engine.Load()
 	if e == nil {

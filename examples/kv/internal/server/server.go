@@ -107,6 +107,7 @@ type Server struct {
 
 	life   context.Context // ends when the server has to end; its cause says why
 	end    context.CancelCauseFunc
+	ready  sync.WaitGroup // runReady
 	loops  sync.WaitGroup // everything that needs node, transport and storage
 	closed chan struct{}
 	err    error // valid when closed is
@@ -164,7 +165,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.serve(peerListener, clientListener)
-	s.loops.Go(s.runReady)
+	s.ready.Go(s.runReady)
 	s.loops.Go(s.runReads)
 	s.loops.Go(s.runMembership)
 	go s.closeAtEnd()
@@ -272,14 +273,16 @@ func (s *Server) closeAtEnd() {
 }
 
 // close ends what was started, in the order in which nothing is missed: those
-// who ask first, then the transport, which delivers into the node, and the
-// storage, which all of them use, last.
+// who ask first, then who changes the peers, which must not be after the
+// transport, then the transport, which delivers into the node, and the storage,
+// which all of them use, last.
 func (s *Server) close() {
 	s.end(nil)
 	if s.clientServer != nil {
 		_ = s.clientServer.Close()
 		_ = s.peerServer.Close()
 	}
+	s.ready.Wait()
 	if s.transport != nil {
 		s.transport.Stop()
 	}
