@@ -93,17 +93,17 @@ func TestSabotageIsNoticed(t *testing.T) {
 				"o, err := outcome{}, s.proposalError(s.node.Propose(ctx, c.encode()))"},
 		}},
 		"a lost write now and then": {"key", []change{
-			{"internal/server/apply.go", put, put + "if e.GetIndex()%20 == 0 { return o, nil }\n"},
+			{"internal/server/apply.go", put, put + "if e.GetIndex()%8 == 0 { return o, nil }\n"},
 		}},
 		"a member that applies something else": {errDiffer.Error(), []change{
 			{"internal/server/apply.go", "import (\n", "import (\n\"os\"\n"},
-			{"internal/server/apply.go", put, put + "if e.GetIndex() > 100 { _ = batch.Put([]byte(fmt.Sprint(os.Getpid())), nil) }\n"},
+			{"internal/server/apply.go", put, put + "if e.GetIndex() > 20 { _ = batch.Put([]byte(fmt.Sprint(os.Getpid())), nil) }\n"},
 		}},
 		"a member that ends": {"has ended by itself", []change{
-			{"internal/server/apply.go", put, put + "if e.GetIndex() > 100 { return o, errBadCommand }\n"},
+			{"internal/server/apply.go", put, put + "if e.GetIndex() > 20 { return o, errBadCommand }\n"},
 		}},
 		"a panic": {"panic: ", []change{
-			{"internal/server/apply.go", put, put + "if e.GetIndex() > 100 { panic(\"no\") }\n"},
+			{"internal/server/apply.go", put, put + "if e.GetIndex() > 20 { panic(\"no\") }\n"},
 		}},
 		"a goroutine for each write": {"goroutines", []change{
 			{"internal/server/propose.go", "\tc.request = s.nextID.Add(1)\n", "\tc.request = s.nextID.Add(1)\n\tgo func() { select {} }()\n"},
@@ -121,7 +121,7 @@ func TestSabotageIsNoticed(t *testing.T) {
 			err := trial.run(t.Context(), 4*time.Second)
 			if c.want == "" {
 				require.NoError(t, err)
-				require.Greater(t, trial.report.checked, 100)
+				require.Greater(t, trial.report.checked, 20)
 				require.Positive(t, trial.report.kept)
 				require.Positive(t, trial.report.reread)
 				return
