@@ -146,6 +146,30 @@ func TestMessageOverMaxQueuedBytes(t *testing.T) {
 		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
 		time.Sleep(time.Second)
 		require.Len(t, b.raft.received(), 2)
+	})
+}
 
+// TestMessageOverMaxQueuedBytesInTraffic: it goes as well while other messages come
+// and go, at any time when none of them is queued.
+func TestMessageOverMaxQueuedBytesInTraffic(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		small := func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 100_000 }
+		a, b := startSimulated(t, n, 1, small), startSimulated(t, n, 2, small)
+		connect(t, a, b)
+		const large = 10
+		for i := range uint64(large) {
+			for range 10 {
+				a.Send([]*raftpb.Message{heartbeat(2, 1, i)})
+				b.Send([]*raftpb.Message{heartbeat(1, 2, i)})
+				time.Sleep(10 * time.Millisecond)
+			}
+			synctest.Wait()
+			_, queuedByA := queued(a)
+			require.Zero(t, queuedByA)
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, mib))})
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.EqualValues(t, large, laneOf(a, 2, "msgapp").Messages)
+		require.EqualValues(t, large, laneOf(b, 1, "append").Messages)
 	})
 }

@@ -287,7 +287,9 @@ func (l *lane) release(items, left []item) {
 	l.mu.Lock()
 	l.held -= len(items)
 	l.heldBytes -= bytes
-	l.purse.settle(l.heldBytes, l.closed)
+	// An empty lane reserves nothing: a message over the bound is taken once nothing
+	// is queued, although others are sent.
+	l.purse.settle(l.heldBytes, l.closed || l.held == 0)
 	if i := slices.Index(l.hands, items[0].at); i >= 0 {
 		if len(left) > 0 {
 			l.hands[i] = left[0].at
@@ -341,7 +343,6 @@ func (l *lane) whileIdle(f func()) {
 	if idle {
 		l.dismiss()
 		l.queue, l.spare = nil, nil
-		l.purse.settle(l.heldBytes, true)
 		if f != nil {
 			f()
 		}
