@@ -53,9 +53,16 @@ type purse struct {
 	refused bool // the last cover
 }
 
-// cover makes room for one more message in a lane that holds some bytes. A
-// message that never fits is let in when nothing else is held anywhere.
+// cover makes room for one more message in a lane that holds some bytes.
 func (p *purse) cover(it item, held int64) bool {
+	ok := p.reserveFor(it, held)
+	p.refused = !ok
+	return ok
+}
+
+// reserveFor is cover. A message that never fits is let in when nothing else is
+// held anywhere.
+func (p *purse) reserveFor(it item, held int64) bool {
 	need := held + it.size - p.has
 	if p.budget == nil || need <= 0 {
 		return true
@@ -67,7 +74,6 @@ func (p *purse) cover(it item, held int64) bool {
 	for _, n := range [...]int64{max(need, p.chunk), need} {
 		if p.reserve(n, limit) {
 			p.has += n
-			p.refused = false
 			return true
 		}
 	}
@@ -75,7 +81,6 @@ func (p *purse) cover(it item, held int64) bool {
 		p.has += need
 		return true
 	}
-	p.refused = true
 	return false
 }
 
