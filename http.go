@@ -28,7 +28,8 @@ const (
 
 // Handler returns what serves the other members: mount it on RaftPrefix and
 // RaftPrefix + "/" of the server that listens on the member's peer URLs. It may
-// be mounted before Start and answers 503 until then, as it does after Stop.
+// be mounted before Start and answers 503 until then, as it does after Stop: a
+// probe as well, which otherwise says that the member is well.
 //
 // The handlers of a Transport keep no goroutine for a stream on HTTP/1.1: they
 // take the connection over from the server.
@@ -45,11 +46,24 @@ func (t *Transport) Handler() http.Handler {
 
 // serveProbe tells the time (protocol: endpoints).
 func (t *Transport) serveProbe(w http.ResponseWriter, _ *http.Request) {
-	if e := t.engine.Load(); e != nil {
-		e.stateExtensions(w.Header())
+	e := t.engine.Load()
+	switch {
+	case e == nil:
+		refuse(w, errNotStarted)
+		return
+	case e.ctx.Err() != nil:
+		refuse(w, ErrStopped)
+		return
 	}
+	e.stateExtensions(w.Header())
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(probeAnswer{OK: true, Now: time.Now()})
+}
+
+// refuse answers a request before anything of it was looked at.
+func refuse(w http.ResponseWriter, err error) {
+	code, body := answerOf(err)
+	http.Error(w, body, code)
 }
 
 // handler maps what serve returns to an answer.
@@ -74,14 +88,12 @@ type request struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != h.method {
 		w.Header().Set("Allow", h.method)
-		code, body := answerOf(errMethodNotAllowed)
-		http.Error(w, body, code)
+		refuse(w, errMethodNotAllowed)
 		return
 	}
 	e := h.t.engine.Load()
 	if e == nil {
-		code, body := answerOf(errNotStarted)
-		http.Error(w, body, code)
+		refuse(w, errNotStarted)
 		return
 	}
 	w.Header().Set(headerClusterID, e.clusterID.String())
@@ -92,8 +104,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.stateExtensions(w.Header())
 	}
 	if !e.enter() {
-		code, body := answerOf(ErrStopped)
-		http.Error(w, body, code)
+		refuse(w, ErrStopped)
 		return
 	}
 	defer e.leave()

@@ -258,7 +258,7 @@ func TestHandlerOutsideItsLife(t *testing.T) {
 			require.Equal(t, wantCluster, got.Header.Get("X-Etcd-Cluster-ID"))
 		}
 		require.Equal(t, 405, exchange(t, m.url, "GET", "/raft", nil, nil).StatusCode)
-		require.Equal(t, 200, exchange(t, m.url, "GET", "/raft/probing", nil, nil).StatusCode)
+		require.Equal(t, 503, exchange(t, m.url, "GET", "/raft/probing", nil, nil).StatusCode, "it is not well")
 	}
 	all("")
 	require.NoError(t, tr.Start())
