@@ -39,24 +39,31 @@ func (t *Transport) AddPeer(id types.ID, urls []string) {
 	if id == e.id {
 		return
 	}
+	if p := e.addPeer(id, us); p != nil {
+		p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
+		p.start()
+	}
+}
+
+// addPeer returns a peer that is to be started, or nil if there is one.
+func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped {
 		panic("rafthttp: AddPeer after Stop: transport stopped")
 	}
 	if e.peerOf(id) != nil {
-		return
+		return nil
 	}
-	p := newPeer(e.settings, e.pace, id, us)
+	p := newPeer(e.settings, e.pace, id, urls)
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.peers.Store(&peers)
-	p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
-	p.start()
 	// After the peer is there: a message that is sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
 		e.wg.Go(old.join)
 	}
+	return p
 }
 
 // RemovePeer removes a peer. Connections to it are closed; messages to it that
@@ -73,22 +80,30 @@ func (t *Transport) remove(which func(types.ID) bool) {
 	if e == nil {
 		return
 	}
+	for _, p := range e.removePeers(which) {
+		p.log.Info("removed a peer")
+	}
+}
+
+// removePeers returns the peers that were removed.
+func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped {
-		return
+		return nil
 	}
 	peers := maps.Clone(e.peerMap())
 	for id, p := range peers {
 		if which(id) {
 			delete(peers, id)
-			defer func() {
-				p.log.Info("removed a peer")
-				e.wg.Go(p.stop)
-			}()
+			removed = append(removed, p)
 		}
 	}
 	e.peers.Store(&peers)
+	for _, p := range removed {
+		e.wg.Go(p.stop)
+	}
+	return removed
 }
 
 // UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones

@@ -70,10 +70,10 @@ func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *pee
 	return p
 }
 
-// start begins to dial the peer.
+// start begins to dial the peer, unless it has been removed.
 func (p *peer) start() {
 	for _, r := range p.readers {
-		p.wg.Go(r.run)
+		p.spawn(r.run)
 	}
 }
 
