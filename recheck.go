@@ -3,7 +3,9 @@ package rafthttp
 import (
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -199,11 +201,24 @@ func (w *streamWriter) recheck() {
 // recheck interrupts incoming snapshots of members that are not accepted any
 // more.
 func (s *incomingSnapshots) recheck(by *settings) {
+	for _, t := range s.underWay() {
+		if st, _ := by.judge(t.peer, t.tls); st >= outdated { // which calls the application
+			s.cut(t)
+		}
+	}
+}
+
+func (s *incomingSnapshots) underWay() []*incomingSnapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for t := range s.all {
-		if st, _ := by.judge(t.peer, t.tls); st >= outdated && t.interrupt != nil {
-			t.interrupt()
-		}
+	return slices.Collect(maps.Keys(s.all))
+}
+
+// cut interrupts t, unless it has ended.
+func (s *incomingSnapshots) cut(t *incomingSnapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.all[t]; ok && t.interrupt != nil {
+		t.interrupt()
 	}
 }

@@ -3,6 +3,7 @@ package rafthttp_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -312,4 +313,46 @@ func TestSnapshotCauses(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestVerifyPeerDuringASnapshot: it is asked again under no lock, so that nothing
+// else waits for it.
+func TestVerifyPeerDuringASnapshot(t *testing.T) {
+	var b *member
+	started, asked := make(chan struct{}), make(chan struct{}, 1)
+	verify := func(types.ID, *tls.ConnectionState) error {
+		select {
+		case <-started:
+		default:
+			return nil
+		}
+		status := make(chan struct{})
+		go func() {
+			defer close(status)
+			b.Status()
+		}()
+		select {
+		case <-status:
+		case <-time.After(20 * time.Second):
+			t.Error("Status waits for VerifyPeer")
+		}
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	a := startMember(t, 1, nil)
+	b = startMember(t, 2, func(tr *rafthttp.Transport) {
+		tr.Snapshotter, tr.VerifyPeer, tr.TLSRecheck = savesAll, verify, 10*time.Millisecond
+	})
+	a.AddPeer(2, []string{b.url})
+	db := blockingReader([]byte("the first bytes"))
+	m := newSnapshot(db, 1000)
+	a.SendSnapshot(m)
+	eventually(t, func() bool { return len(b.Status().Receiving) == 1 })
+	close(started)
+	<-asked
+	a.RemovePeer(2)
+	<-m.CloseNotify()
 }
