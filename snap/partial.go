@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -271,8 +272,9 @@ func (s *Store) complete(t Transfer, p *partial, checksum func() (uint32, error)
 		s.discard(p.dbFile)
 		return nil
 	}
+	s.saved = slices.DeleteFunc(s.saved, func(old saved) bool { return old.Transfer == t })
 	if len(s.saved) == maxSaved {
-		s.saved = append(s.saved[:0], s.saved[1:]...)
+		s.saved = slices.Delete(s.saved, 0, 1)
 	}
 	s.saved = append(s.saved, saved{t, p.sum})
 	return nil

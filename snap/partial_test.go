@@ -248,3 +248,20 @@ func TestResumeDBFromKeepsTheFirst(t *testing.T) {
 	requireDB(t, s, 7, "first")
 	requireFiles(t, dir, "0000000000000007.snap.db")
 }
+
+// What is saved again, after the application took the file away, has the checksum of
+// what came last.
+func TestPartialDBOfWhatIsSavedAgain(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	for _, data := range []string{"first", "other"} {
+		tr := transferOf(data, 1, 7)
+		_, err := s.ResumeDBFrom(strings.NewReader(data), tr, 0, sumOf(data))
+		require.NoError(t, err)
+		offset, sum := s.PartialDB(tr)
+		require.Equal(t, tr.Size, offset)
+		require.Equal(t, crc32.Checksum([]byte(data), castagnoli), sum)
+		path, err := s.DBFilePath(7)
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(path))
+	}
+}
