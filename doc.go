@@ -149,7 +149,8 @@
 //     come with 16 KiB a second.
 //   - Headers that do not parse, and a sender that differs from the one in the
 //     path of a stream, are answered 400; upstream panics at some.
-//   - An error of Process that is ErrMemberRemoved is answered 403.
+//   - An error of Process that is ErrMemberRemoved is answered 403, unless the
+//     message is one that its sender has passed on for another member.
 //   - The context of Process for a post ends after ReadTimeout and WriteTimeout
 //     together, that for a snapshot after SnapshotAnswerTimeout; upstream's has
 //     no deadline.

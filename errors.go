@@ -27,8 +27,9 @@ var (
 	// good. It is sent to Transport.ErrorC when a peer says so of the local
 	// member. In the other direction, a Raft whose Process returns an error
 	// that is ErrMemberRemoved has the sender of a post told so (403), upon
-	// which a stock sender stops itself: return it only for a sender that is
-	// known to be removed.
+	// which a stock sender stops itself: return it only for a message whose From
+	// is known to be removed. A sender that has passed on another member's message
+	// is not told.
 	ErrMemberRemoved = errors.New("the member has been permanently removed from the cluster")
 
 	// ErrMemberUnknown says that the other side does not know the member: the

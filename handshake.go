@@ -194,7 +194,7 @@ func answerOf(err error) (code int, body string) {
 	}
 	if failed := (*processError)(nil); errors.As(err, &failed) {
 		// Only what Raft says on purpose: a status means something to the sender.
-		if errors.Is(failed.err, ErrMemberRemoved) {
+		if errors.Is(failed.err, ErrMemberRemoved) && !failed.passedOn {
 			return http.StatusForbidden, err.Error()
 		}
 		return http.StatusInternalServerError, err.Error()

@@ -181,10 +181,21 @@ func (q *request) logFailure(err error, code int) {
 type processError struct {
 	err  error
 	drop bool // the connection is not to be used again
+
+	// passedOn: the message is not of the member that sent it. Followers pass
+	// proposals and reads on to the leader as they came; what is to be said to the
+	// member that the message is of must not be said to them.
+	passedOn bool
 }
 
 func (e *processError) Error() string { return "failed to process raft message: " + e.err.Error() }
 func (e *processError) Unwrap() error { return e.err }
+
+// passedOn reports whether a message is not of the requester. One that states no
+// id is who the message says.
+func (q *request) passedOn(m *raftpb.Message) bool {
+	return q.from != 0 && m.GetFrom() != uint64(q.from)
+}
 
 // learn adds the requester as a remote, so that it can be answered before it is
 // a peer (protocol: what the handler checks, 4 and 5). One that was removed will
@@ -251,7 +262,7 @@ func (q *request) servePost() error {
 	defer cancel()
 	if err := q.process(ctx, q.from, lanePost, m); err != nil {
 		// What is wrong with this message may be wrong with the connection.
-		return &processError{err, true}
+		return &processError{err, true, q.passedOn(m)}
 	}
 	if q.r.Context().Err() != nil {
 		q.w.Header().Set("Connection", "close") // it would fail the next post

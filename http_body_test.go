@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -107,6 +108,36 @@ func TestHandlerProcessErrors(t *testing.T) {
 			}
 			_, err = c.Read(make([]byte, 1))
 			require.Error(t, err)
+		})
+	}
+}
+
+// A follower passes proposals and reads on to the leader as they came. If they are of a member that was removed, the follower
+// must not hear that it was: it would stop.
+func TestHandlerPassedOnOfARemovedMember(t *testing.T) {
+	for name, tc := range map[string]struct {
+		message *raftpb.Message
+		from    string // header
+		code    int
+	}{
+		"its own":                  {&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(uint64(2))}, "2", 403},
+		"a proposal of another":    {&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(uint64(3))}, "2", 500},
+		"a read of another":        {&raftpb.Message{Type: raftpb.MsgReadIndex.Enum(), From: new(uint64(3))}, "2", 500},
+		"of nobody":                {&raftpb.Message{Type: raftpb.MsgProp.Enum()}, "2", 500},
+		"sent by who knows":        {&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(uint64(3))}, "", 403},
+		"sent by who knows, alone": {&raftpb.Message{Type: raftpb.MsgProp.Enum()}, "", 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := startMember(t, 1, nil)
+			a.raft.process = func(context.Context, *raftpb.Message) error { return rafthttp.ErrMemberRemoved }
+			tc.message.To = new(uint64(1))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+"/raft", bytes.NewReader(marshal(t, tc.message)))
+			require.NoError(t, err)
+			req.Header = peerHeader(map[string]string{"X-Server-From": tc.from})
+			resp, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.Equal(t, tc.code, resp.StatusCode)
 		})
 	}
 }

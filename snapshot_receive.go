@@ -105,7 +105,7 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *datab
 		return ErrStopped
 	}
 	if err := q.process(ctx, q.from, laneSnapshot, m); err != nil {
-		return &processError{err, false}
+		return &processError{err, false, q.passedOn(m)}
 	}
 	return nil
 }

@@ -32,7 +32,8 @@ type Raft interface {
 	// peer, the request or the transport.
 	//
 	// An error is answered to a post with 500 and the end of its connection, or
-	// with 403 if it is ErrMemberRemoved, or by itself if it has the method
+	// with 403 if it is ErrMemberRemoved and the message is of the member that
+	// sent it, not of one that had it passed on, or by itself if it has the method
 	// WriteTo(http.ResponseWriter). For a message from a stream it is logged.
 	Process(ctx context.Context, m *raftpb.Message) error
 
