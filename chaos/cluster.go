@@ -147,7 +147,7 @@ func (c *cluster) tendTo(m *member) error {
 	}
 	if removed {
 		through := c.another(m)
-		if through == nil {
+		if through == nil || !c.isRemoved(m, through) {
 			return nil
 		}
 		if err := m.rejoin(through); err != nil {
@@ -156,6 +156,21 @@ func (c *cluster) tendTo(m *member) error {
 		c.note("member %s comes back as %d, through member %s", m.name(), m.identity(), through.name())
 	}
 	return m.start()
+}
+
+// isRemoved asks another member whether a member that ended because it was removed was in fact. It says no if there is no
+// answer, or one that must not be.
+func (c *cluster) isRemoved(m, other *member) bool {
+	var now struct{ Members []statusMember }
+	if err := c.client.ask(context.Background(), other.client+"/members", &now); err != nil {
+		return false
+	}
+	id := m.identity()
+	if slices.ContainsFunc(now.Members, func(s statusMember) bool { return s.ID == id }) {
+		c.violated(fmt.Errorf("member %s (id %d) has ended because it was removed, and it was not: see %s", m.name(), id, m.logFile()))
+		return false
+	}
+	return true
 }
 
 // another returns a member that runs and is not m.

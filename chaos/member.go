@@ -133,6 +133,7 @@ func (m *member) wait(cmd *exec.Cmd, exited chan struct{}, from int64) {
 	case err == nil && bytes.Contains(said, []byte("was removed from the cluster")):
 		m.removed = true
 	case m.full, bytes.Contains(said, []byte("kv: --join: ")):
+	case bytes.Contains(said, []byte("tls: private key does not match public key")): // it came between the two
 	default:
 		m.c.violated(fmt.Errorf("member %s (id %d) has ended by itself: %w: see %s", m.name(), m.id, errOr(err, "exit code 0"), m.logFile()))
 	}
