@@ -134,14 +134,14 @@ func judge(t *testing.T, kind member.Kind, lane string, s script) (v verdict) {
 	t.Cleanup(m.Stop)
 	peer := follow(t, lane, s)
 	m.AddPeer(2, peer.URL)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	switch lane {
 	case "stream":
 		// Two streams, and each again; a stream that is up is not dialled again.
 		v.Again = assert.Eventually(new(assert.CollectT), func() bool {
 			return peer.times() > 4 || !m.Look(2).ActiveSince.IsZero()
-		}, 5*time.Second, 5*time.Millisecond) && m.Look(2).ActiveSince.IsZero()
+		}, 12*time.Second, 5*time.Millisecond) && m.Look(2).ActiveSince.IsZero()
 	case "pipeline":
 		m.Send(toPeer(heartbeat()))
 		require.Eventually(t, func() bool { return peer.times() > 0 }, 20*time.Second, 5*time.Millisecond)
