@@ -32,7 +32,7 @@ func sources(t *testing.T, patterns ...string) string {
 func TestThreatModel(t *testing.T) {
 	text, err := os.ReadFile("docs/threat-model.md")
 	require.NoError(t, err)
-	tests := sources(t, "*_test.go", "metrics/*_test.go", "snap/*_test.go")
+	tests := sources(t, "*_test.go", "metrics/*_test.go", "snap/*_test.go", "internal/wire/*_test.go")
 	named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(named), 40)
 	for _, n := range named {
@@ -54,6 +54,8 @@ func TestThreatModel(t *testing.T) {
 		{"maxPosts", "256", "256 in all; 10 s"},
 		{"minPostRate", "16 << 10", "16 KiB a second"},
 		{"postBytesPart", "4", "a quarter of"},
+		{"keptEntry", "1 << 10", "from 1 KiB on"},
+		{"keptBuffer", "32 << 10", "of 32 KiB at most"},
 		{"handoverGrace", "500 * time.Millisecond", "half a second"},
 		{"maxRemotes", "128", "| 128, 10 minutes"},
 		{"remoteLifetime", "10 * time.Minute", "| 128, 10 minutes"},
@@ -64,7 +66,7 @@ func TestThreatModel(t *testing.T) {
 		require.Contains(t, string(text), "`"+n.constant+"`")
 		require.Contains(t, string(text), n.said, n.constant)
 		declared := regexp.MustCompile(`(?m)^\s*(?:const )?` + n.constant + `\s+= (.*?)(?:\s+//.*)?$`)
-		found := declared.FindStringSubmatch(sources(t, "*.go"))
+		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/wire/sizes.go"))
 		require.NotNil(t, found, n.constant)
 		require.Equal(t, n.value, found[1], n.constant)
 	}

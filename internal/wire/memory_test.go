@@ -1,6 +1,8 @@
 package wire_test
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"runtime"
 	"testing"
@@ -133,4 +135,48 @@ func TestSmallDataAmongLarge(t *testing.T) {
 		decode()
 	}
 	require.Less(t, float64(allocated(decode)), 1.3*float64(wire.MemorySize(m)))
+}
+
+// TestEntryKeepsNoMoreThanItsShare: whatever comes beside an entry, its message keeps
+// at most 32 times the entry of what was read.
+func TestEntryKeepsNoMoreThanItsShare(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	for _, size := range []int{600, 1024} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			const messages = 40
+			frame := frames(t, wire.NewMsgAppV2Encoder(), msgApp(0, 0, 1, size))
+			frame = append(frame, make([]byte, 64<<10-len(frame))...) // link heartbeats
+			b := bytes.Repeat(frame, messages+10)
+			copy(b, make([]byte, 10*len(frame))) // while the buffer grows
+			d := wire.NewMsgAppV2Decoder(wire.NewReader(bytes.NewReader(b)), 1, 2, noLimits)
+			before := reachable()
+			var held []*raftpb.Message
+			for {
+				m, err := d.Decode()
+				if err == io.EOF {
+					break
+				}
+				require.NoError(t, err)
+				if m != nil {
+					held = append(held, m)
+				}
+			}
+			took := reachable() - before
+			require.Len(t, held, messages)
+			require.Less(t, took, int64(messages*(33*size+1024)+256<<10))
+			runtime.KeepAlive(held)
+			runtime.KeepAlive(b)
+		})
+	}
+}
+
+// reachable returns how much of the heap is.
+func reachable() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -165,19 +165,17 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	return &m.msg, nil
 }
 
-// keptEntry is the size in bytes from which an entry that has come already is
-// left where it is: its message keeps the Reader's buffer, at most slabBytes, and the
-// Reader takes a new one. That saves the copy of what is neither so small that it
-// would keep too much, nor so large that it is read past the buffer.
-const keptEntry = 512
-
-// entryOf reads the next entry of m, of n bytes.
+// entryOf reads the next entry of m, of n bytes. One of keptEntry and more that has
+// come already is left where it is: its message keeps the Reader's buffer, at most
+// keptBuffer, and the Reader takes a new one. That saves the copy of what is not so
+// large that it is read past the buffer. What is smaller would keep too much: of all
+// else that came into the buffer, link heartbeats for one are charged to no message.
 func (d *msgAppV2Decoder) entryOf(m *messageBlock, n uint64) error {
 	if n < keptEntry || n >= d.large {
 		d.src.most = maxBuffer
 		return d.readEntry(m, n)
 	}
-	if d.src.most = slabBytes; len(d.src.buf) > slabBytes {
+	if d.src.most = keptBuffer; len(d.src.buf) > keptBuffer {
 		return d.readEntry(m, n)
 	}
 	b, err := d.collect(n)

@@ -14,5 +14,7 @@ const (
 	joinBytes    = 64 << 10  // least size of a write where there is no writev, but for the last
 	burstBytes   = 2 << 10   // what has to have come besides for a message to be one of a burst
 	slabBytes    = 64 << 10  // largest piece that small data share
+	keptEntry    = 1 << 10   // from here an entry may keep the Reader's buffer that it came in,
+	keptBuffer   = 32 << 10  // if that is no larger
 	chunkEntries = 256       // most entries that share an allocation
 )

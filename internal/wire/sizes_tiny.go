@@ -13,5 +13,7 @@ const (
 	joinBytes    = 64
 	burstBytes   = 64
 	slabBytes    = 4 << 10 // the least: one piece that is not on its own
+	keptEntry    = 16
+	keptBuffer   = 128
 	chunkEntries = 4
 )
