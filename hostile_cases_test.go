@@ -133,7 +133,7 @@ func hostileBodies() []attack {
 		{"small on the wire, large in memory", post(encoded(bomb))},
 		{"word of a local thread", post(encoded(local))},
 		{"gzip", sends(strings.Replace(declared("/raft", "1000", "\x1f\x8b\x08"+strings.Repeat("\x00", 997)), "\r\n", "\r\nContent-Encoding: gzip\r\n", 1))},
-		{"length of a petabyte", sends(declared("/raft", strconv.Itoa(1<<50), "\x08\x08"))},
+		{"length of a petabyte", sends(declared("/raft", strconv.FormatInt(1<<50, 10), "\x08\x08"))},
 		{"less than declared, left open", sends(declared("/raft", "1000000", "\x08"))},
 		{"less than declared, closed", func(h *hostile) {
 			for range enemies {

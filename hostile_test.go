@@ -151,7 +151,7 @@ func TestHostileServers(t *testing.T) {
 // they are.
 func TestStreamBodies(t *testing.T) {
 	m := heartbeat(1, 3, 5)
-	frame := string(lengthPrefix(len(marshal(t, m)))) + string(marshal(t, m))
+	frame := string(lengthPrefix(uint64(len(marshal(t, m))))) + string(marshal(t, m))
 	tests := []struct{ name, head, body string }{
 		{"plain", "", frame + frame},
 		{"declared", fmt.Sprintf("Content-Length: %d\r\n", 2*len(frame)), frame + frame},
@@ -268,7 +268,7 @@ func TestBadClients(t *testing.T) {
 		time.Sleep(time.Second)
 		since := [2]time.Time{p.a.ActiveSince(2), p.b.ActiveSince(1)}
 		bad := []string{
-			"\x16\x03\x01\x00", "GET / HTTP/9.9\r\n\r\n", requestHead("POST", "/raft", peerHeader(nil), 1<<50),
+			"\x16\x03\x01\x00", "GET / HTTP/9.9\r\n\r\n", requestHead("POST", "/raft", peerHeader(nil), 1<<30),
 			requestHead("POST", "/raft", peerHeader(nil), 5) + "\xff\xff\xff\xff\xff",
 			requestHead("POST", "/raft/snapshot", peerHeader(nil), 50) + strings.Repeat("\xff", 50),
 			requestHead("POST", "/raft/snapshot", peerHeader(map[string]string{"X-Server-From": "1"}), 50) + strings.Repeat("\x00", 50),

@@ -118,10 +118,10 @@ func TestHandlerChecksAll(t *testing.T) {
 // snapshotBody is the body of a POST of a snapshot.
 func snapshotBody(t *testing.T, m *raftpb.Message, db string) io.Reader {
 	head := marshal(t, m)
-	return io.MultiReader(bytes.NewReader(lengthPrefix(len(head))), bytes.NewReader(head), strings.NewReader(db))
+	return io.MultiReader(bytes.NewReader(lengthPrefix(uint64(len(head)))), bytes.NewReader(head), strings.NewReader(db))
 }
 
-func lengthPrefix(n int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
+func lengthPrefix(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 func TestHandlerLearnsRemotes(t *testing.T) {
 	a := startMember(t, 1, receives(savesAll))
@@ -232,7 +232,7 @@ func TestHandlerStream(t *testing.T) {
 		require.True(t, strings.HasPrefix(head.String(), "HTTP/1.1 200 OK\r\n"))
 		require.Contains(t, head.String(), "\r\nX-Server-Version: 3.6.1\r\n")
 		require.Contains(t, head.String(), "\r\nX-Etcd-Cluster-Id: c1\r\n")
-		want := append(lengthPrefix(len(marshal(t, m))), marshal(t, m)...)
+		want := append(lengthPrefix(uint64(len(marshal(t, m)))), marshal(t, m)...)
 		beat := append(lengthPrefix(2), 8, byte(raftpb.MsgHeartbeat)) // the first thing on a stream
 		if lane == "msgapp" {
 			want = append([]byte{2}, want...)

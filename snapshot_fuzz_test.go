@@ -45,7 +45,7 @@ func FuzzSnapshotRequest(f *testing.F) {
 	add := func(m *raftpb.Message, db string) {
 		b, err := proto.Marshal(m)
 		require.NoError(f, err)
-		f.Add(append(append(lengthPrefix(len(b)), b...), db...), true)
+		f.Add(append(append(lengthPrefix(uint64(len(b))), b...), db...), true)
 	}
 	add(msgSnap(1, 2, 7), "db")
 	add(msgSnap(1, 2, 0), "db")

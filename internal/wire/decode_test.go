@@ -225,7 +225,7 @@ func TestLimits(t *testing.T) {
 		{"voters", confState(bytes.Repeat([]byte{0x08, 0x00}, mib/4)), mib, "decoded message"},
 		{"unknown fields", field(50, make([]byte, 1000)), 1100, "decoded message"},
 		{"data", field(7, field(4, make([]byte, 1000))), 1100, "decoded message"},
-		{"snapshot", field(9, nil), 500, "decoded message"},
+		{"snapshot", field(9, nil), uint64(wire.MemorySize(&raftpb.Message{Snapshot: &raftpb.Snapshot{}})) - 1, "decoded message"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestLimits(t *testing.T) {
 	}
 	_, err := wire.UnmarshalEntry(make([]byte, 200), wire.Limits{MaxMessageBytes: 199})
 	require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
-	_, err = wire.UnmarshalEntry(nil, wire.Limits{MaxMessageBytes: 100})
+	_, err = wire.UnmarshalEntry(nil, wire.Limits{MaxMessageBytes: 10})
 	require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
 	_, err = wire.UnmarshalEntry([]byte{0x08}, noLimits)
 	require.ErrorIs(t, err, wire.ErrMalformed)

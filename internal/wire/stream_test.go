@@ -228,7 +228,7 @@ func TestHostileFrames(t *testing.T) {
 		{"2^61 entries", v2, append([]byte{1}, u64(1<<61)...), math.MaxUint64, wire.ErrExceedSizeLimit},
 		{"2^57 entries", v2, append([]byte{1}, u64(1<<57)...), math.MaxUint64, wire.ErrExceedSizeLimit},
 		{"entries whose lengths pass the limit", v2, append([]byte{1}, u64(200)...), 1000, wire.ErrExceedSizeLimit},
-		{"entries whose memory passes the limit", v2, append([]byte{1}, u64(10_000)...), 1 << 20, wire.ErrExceedSizeLimit},
+		{"entries whose memory passes the limit", v2, append([]byte{1}, u64(20_000)...), 1 << 20, wire.ErrExceedSizeLimit},
 		{"entries never sent", v2, append([]byte{1}, u64(4_000_000)...), 0, io.ErrUnexpectedEOF},
 		{"entry over the limit", v2, slices.Concat([]byte{1}, u64(1), u64(1000)), 1000, wire.ErrExceedSizeLimit},
 		{"entry of 2^64-1", v2, slices.Concat([]byte{1}, u64(1), u64(math.MaxUint64)), 0, wire.ErrExceedSizeLimit},
