@@ -3,8 +3,6 @@ package wire
 import (
 	"io"
 	"net"
-
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // RefThreshold is the size in bytes from which a Batch refers to entry,
@@ -24,7 +22,7 @@ type Batch struct {
 	buf      []byte
 	refs     []ref
 	refBytes int
-	copyAll  bool // AppendMessage and its kin: there is only the buffer
+	copyAll  bool // AppendMessage: there is only the buffer
 
 	vec  net.Buffers // what one WriteTo writes, kept for its memory
 	rest net.Buffers // the part of vec not yet written
@@ -63,9 +61,6 @@ func (b *Batch) Shrink() {
 	}
 	b.join = nil
 }
-
-// AppendMessage appends m as bare protobuf, without any framing.
-func (b *Batch) AppendMessage(m *raftpb.Message) { b.buf = b.message(b.buf, m) }
 
 // WriteTo writes the batch: in one Write if it holds no references, in one writev
 // if it does and w is a TCP or Unix connection, and in writes of 64 KiB and more,

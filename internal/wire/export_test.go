@@ -44,3 +44,30 @@ func References(b *Batch) (held int) {
 	}
 	return held
 }
+
+// AppendEntry appends the protobuf encoding of e to dst and returns the result.
+func AppendEntry(dst []byte, e *raftpb.Entry) []byte {
+	b := Batch{copyAll: true}
+	return b.entry(dst, e)
+}
+
+// UnmarshalEntry does for a raftpb.Entry what UnmarshalMessage does for a
+// message.
+func UnmarshalEntry(b []byte, lim Limits) (*raftpb.Entry, error) {
+	limit := lim.maxMessageBytes()
+	if uint64(len(b)) > limit {
+		return nil, &SizeError{What: "message", Size: uint64(len(b)), Limit: limit}
+	}
+	d := decode{budget: newBudget(limit)}
+	if err := d.charge(entryMemory); err != nil {
+		return nil, err
+	}
+	e := new(entryBlock)
+	if err := d.entryFields(e, b); err != nil {
+		return nil, err
+	}
+	return &e.entry, nil
+}
+
+// AppendMessage appends m as bare protobuf, without any framing.
+func (b *Batch) AppendMessage(m *raftpb.Message) { b.buf = b.message(b.buf, m) }

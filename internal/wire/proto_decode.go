@@ -25,24 +25,6 @@ func UnmarshalMessage(b []byte, lim Limits) (*raftpb.Message, error) {
 	return d.message(b, maxNesting)
 }
 
-// UnmarshalEntry does for a raftpb.Entry what UnmarshalMessage does for a
-// message.
-func UnmarshalEntry(b []byte, lim Limits) (*raftpb.Entry, error) {
-	limit := lim.maxMessageBytes()
-	if uint64(len(b)) > limit {
-		return nil, &SizeError{What: "message", Size: uint64(len(b)), Limit: limit}
-	}
-	d := decode{budget: newBudget(limit)}
-	if err := d.charge(entryMemory); err != nil {
-		return nil, err
-	}
-	e := new(entryBlock)
-	if err := d.entryFields(e, b); err != nil {
-		return nil, err
-	}
-	return &e.entry, nil
-}
-
 // decode is the state of decoding one message.
 type decode struct {
 	budget

@@ -20,12 +20,6 @@ func AppendMessage(dst []byte, m *raftpb.Message) []byte {
 	return b.message(dst, m)
 }
 
-// AppendEntry appends the protobuf encoding of e to dst and returns the result.
-func AppendEntry(dst []byte, e *raftpb.Entry) []byte {
-	b := Batch{copyAll: true}
-	return b.entry(dst, e)
-}
-
 // message and its kin append to dst, which is b.buf while it grows, and return
 // it: a local slice costs less than a field. They refer to data where it is large.
 func (b *Batch) message(dst []byte, m *raftpb.Message) []byte {
