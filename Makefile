@@ -43,6 +43,7 @@ lint: needs-go $(GOLANGCI) $(APIDIFF) ## check formatting, go vet, golangci-lint
 		echo "--- $$dir: go vet, golangci-lint"; \
 		(cd $$dir && go vet ./... && "$(CURDIR)/$(GOLANGCI)" run --allow-parallel-runners --config "$(CURDIR)/.golangci.yml" ./...) || failed="$$failed $$dir"; \
 	done; if [ -n "$$failed" ]; then echo "lint failed in:$$failed"; exit 1; fi
+	@echo "--- .: go vet, where an int has 32 bits"; GOARCH=386 CGO_ENABLED=0 go vet ./...
 	@tools/apidiff "$(CURDIR)/$(APIDIFF)"
 
 vulncheck: needs-go ## look for known vulnerabilities in what is used; needs https://vuln.go.dev
