@@ -154,7 +154,8 @@
 //   - The context of Process for a post ends after ReadTimeout and WriteTimeout
 //     together, that for a snapshot after SnapshotAnswerTimeout; upstream's has
 //     no deadline.
-//   - After Stop, and before Start, every request but a probe is answered 503.
+//   - After Stop, and before Start, every request is answered 503; upstream goes on
+//     to answer probes, and to process posts.
 //   - Data from the reading end of a stream closes it.
 //   - The answer of a stream ends with its connection instead of being chunked,
 //     where the connection can be taken over from the server (HTTP/1.1).
