@@ -79,3 +79,6 @@ func SendfileLate(c *net.TCPConn, f *os.File, n int64) (sent int64, err error) {
 	err = (&databaseWriter{t: t, conn: &snapshotConn{Conn: c}, tcp: c, tells: true}).sendfile(n, nil)
 	return t.db.at(), err
 }
+
+// GiveWayInKernel is what is done to the connection of a snapshot.
+func GiveWayInKernel(c net.Conn) { giveWayInKernel(c) }

@@ -8,19 +8,25 @@ import (
 const (
 	tcpNotSentLowat = 25 // TCP_NOTSENT_LOWAT of tcp(7)
 	maxUnsent       = 1 << 20
+
+	priorityBulk = 2 // TC_PRIO_BULK of tc-prio(8)
 )
 
-// limitUnsent bounds what waits in the kernel of a snapshot's connection to be
-// sent, without bounding what is under way: so much less is lost with the
-// connection, and what gives way gives way at once.
-func limitUnsent(conn net.Conn) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
+// giveWayInKernel has the kernel prefer everything else to a snapshot's connection.
+// What waits in it to be sent is bounded, without bounding what is under way: so
+// much less is lost with the connection, and what gives way gives way at once.
+// And the queue of the network device, if it has bands, puts it last.
+func giveWayInKernel(conn net.Conn) {
+	tcp := tcpBelow(conn)
+	if tcp == nil {
 		return
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent) })
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PRIORITY, priorityBulk)
+	})
 }

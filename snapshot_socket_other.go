@@ -4,4 +4,4 @@ package rafthttp
 
 import "net"
 
-func limitUnsent(net.Conn) {}
+func giveWayInKernel(net.Conn) {}

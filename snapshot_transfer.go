@@ -32,7 +32,7 @@ func (t *outgoingSnapshot) connect(ctx context.Context, u url.URL) (*snapshotCon
 	if err != nil {
 		return nil, causeOf(ctx, err)
 	}
-	limitUnsent(conn)
+	giveWayInKernel(conn)
 	return &snapshotConn{Conn: conn, br: bufio.NewReader(io.LimitReader(conn, 4*maxAnswerBytes)), target: target}, nil
 }
 

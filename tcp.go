@@ -34,15 +34,27 @@ func keepAlive(timeout time.Duration) net.KeepAliveConfig {
 // tuneTCP gives a connection that is another's the timeouts of ours, if it is a
 // TCP connection and we can see that it is.
 func tuneTCP(c net.Conn, timeout time.Duration) {
-	switch c := c.(type) {
-	case *tls.Conn:
-		tuneTCP(c.NetConn(), timeout)
-	case *deadlineConn:
-		tuneTCP(c.Conn, timeout)
-	case *net.TCPConn:
-		_ = c.SetKeepAliveConfig(keepAlive(timeout))
-		if raw, err := c.SyscallConn(); err == nil {
-			_ = socketControl(timeout)("tcp", "", raw)
-		}
+	tcp := tcpBelow(c)
+	if tcp == nil {
+		return
 	}
+	_ = tcp.SetKeepAliveConfig(keepAlive(timeout))
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = socketControl(timeout)("tcp", "", raw)
+	}
+}
+
+// tcpBelow returns the TCP connection that c is or wraps, or nil.
+func tcpBelow(c net.Conn) *net.TCPConn {
+	switch c := c.(type) {
+	case *net.TCPConn:
+		return c
+	case *tls.Conn:
+		return tcpBelow(c.NetConn())
+	case *deadlineConn:
+		return tcpBelow(c.Conn)
+	case *dialedConn:
+		return tcpBelow(c.Conn)
+	}
+	return nil
 }

@@ -3,9 +3,12 @@ package rafthttp_test
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http/httptest"
 	"net/url"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -122,4 +125,65 @@ func TestTimeoutsOfStreams(t *testing.T) {
 			requireTimeouts(t, <-seen.conns, 20*time.Second)
 		})
 	}
+}
+
+// givesWay reports whether the kernel prefers everything else to a connection, as far as it can.
+func givesWay(c net.Conn) bool {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	var priority, unsent int
+	err = raw.Control(func(fd uintptr) {
+		priority, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PRIORITY)
+		unsent, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 25)
+	})
+	return err == nil && priority == 2 && unsent == 1<<20
+}
+
+// TestSnapshotGivesWayInKernel: in the queue of a network device that has bands, a snapshot comes last, and little of it
+// waits in the kernel. Streams are as others are.
+func TestSnapshotGivesWayInKernel(t *testing.T) {
+	var mu sync.Mutex
+	var dialled []net.Conn
+	a := startMember(t, 1, func(tr *rafthttp.Transport) {
+		tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := dialLoopback(ctx, network, addr)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				dialled = append(dialled, c)
+			}
+			return c, err
+		}
+	})
+	b := startMember(t, 2, receives(savesAll))
+	connect(t, a, b)
+	giving := func() (n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range dialled {
+			if givesWay(c) {
+				n++
+			}
+		}
+		return n
+	}
+	require.Zero(t, giving())
+	meanwhile := 0
+	look := readerFunc(func([]byte) (int, error) {
+		meanwhile = giving()
+		return 0, io.EOF
+	})
+	m := newSnapshot(&database{Reader: io.MultiReader(strings.NewReader("database"), look)}, 8)
+	a.SendSnapshot(m)
+	require.True(t, <-m.CloseNotify())
+	require.Equal(t, 1, meanwhile)
+
+	c, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	kept, _ := rafthttp.Kept(c)
+	rafthttp.GiveWayInKernel(tls.Client(kept, nil))
+	require.True(t, givesWay(c), "below TLS")
 }
