@@ -86,7 +86,7 @@ type receiver struct{ *Server }
 // transport has saved the database before.
 func (r receiver) Process(ctx context.Context, m *raftpb.Message) error {
 	if r.IsIDRemoved(m.GetFrom()) {
-		return rafthttp.ErrMemberRemoved // tells the sender, which then stops
+		return rafthttp.ErrMemberRemoved // tells the sender, if that is the member; it then stops
 	}
 	if m.GetTo() != r.cfg.ID {
 		return fmt.Errorf("message is for member %d, not %d", m.GetTo(), r.cfg.ID)
