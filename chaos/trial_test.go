@@ -104,7 +104,7 @@ func TestSabotageIsNoticed(t *testing.T) {
 		}},
 		"a member that believes to be removed": {"and it was not", []change{
 			{"internal/server/transport.go", "(ctx context.Context, m *raftpb.Message) error {\n",
-				"(ctx context.Context, m *raftpb.Message) error {\nif r.cfg.ID == 5 && m.GetCommit() > 20 { r.end(ErrRemoved) }\n"},
+				"(ctx context.Context, m *raftpb.Message) error {\nif r.cfg.ID == 5 && m.GetIndex() > 20 { r.end(ErrRemoved) }\n"},
 		}},
 		"a panic": {"panic: ", []change{
 			{"internal/server/apply.go", put, put + "if e.GetIndex() > 20 { panic(\"no\") }\n"},
