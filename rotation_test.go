@@ -308,8 +308,9 @@ func TestRoundTripperReadsAuthoritiesAgain(t *testing.T) {
 	require.NoError(t, get(a.url))
 	require.ErrorContains(t, get(b.url), "unknown authority")
 	trust(after)
-	require.ErrorContains(t, get(b.url), "certificate", "b does not know us")
-	require.NotContains(t, get(b.url).Error(), "x509", "but we know it")
+	err = get(b.url)
+	require.Error(t, err, "b does not know us") // net/http does not always say why
+	require.NotContains(t, err.Error(), "x509", "but we know it")
 }
 
 // TestWhatACutConnectionTells: whatever its user does next with it.
