@@ -180,7 +180,7 @@ func TestRotationToANewAuthority(t *testing.T) {
 	fresh, err := tls.LoadX509KeyPair(c.certs.certFile(0), c.certs.keyFile(0))
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
-	pool.AddCert(c.certs.current.cert)
+	pool.AppendCertsFromPEM(c.certs.current.PEM)
 	for _, m := range c.members {
 		require.NoError(t, handshake(t, m, fresh, pool))
 		require.ErrorContains(t, handshake(t, m, old, pool), "certificate")
