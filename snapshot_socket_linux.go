@@ -17,16 +17,9 @@ const (
 // much less is lost with the connection, and what gives way gives way at once.
 // And the queue of the network device, if it has bands, puts it last.
 func giveWayInKernel(conn net.Conn) {
-	tcp := tcpBelow(conn)
-	if tcp == nil {
-		return
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)
-		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PRIORITY, priorityBulk)
+	control(conn, func(fd int) {
+		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_PRIORITY, priorityBulk)
 	})
+	boundSendBuffer(conn, nearSnapshotBuffer)
 }

@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"crypto/tls"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -39,9 +40,23 @@ func tuneTCP(c net.Conn, timeout time.Duration) {
 		return
 	}
 	_ = tcp.SetKeepAliveConfig(keepAlive(timeout))
-	if raw, err := tcp.SyscallConn(); err == nil {
+	if raw := rawTCP(tcp); raw != nil {
 		_ = socketControl(timeout)("tcp", "", raw)
 	}
+}
+
+// rawTCP gives access to the socket of the TCP connection that c is or wraps, or
+// returns nil.
+func rawTCP(c net.Conn) syscall.RawConn {
+	tcp := tcpBelow(c)
+	if tcp == nil {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // tcpBelow returns the TCP connection that c is or wraps, or nil.

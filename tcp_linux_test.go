@@ -133,12 +133,13 @@ func givesWay(c net.Conn) bool {
 	if err != nil {
 		return false
 	}
-	var priority, unsent int
+	var priority, unsent, buffer int
 	err = raw.Control(func(fd uintptr) {
+		buffer, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
 		priority, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PRIORITY)
 		unsent, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 25)
 	})
-	return err == nil && priority == 2 && unsent == 1<<20
+	return err == nil && priority == 2 && unsent == 1<<20 && buffer <= 256<<10
 }
 
 // TestSnapshotGivesWayInKernel: in the queue of a network device that has bands, a snapshot comes last, and little of it
@@ -186,4 +187,52 @@ func TestSnapshotGivesWayInKernel(t *testing.T) {
 	kept, _ := rafthttp.Kept(c)
 	rafthttp.GiveWayInKernel(tls.Client(kept, nil))
 	require.True(t, givesWay(c), "below TLS")
+}
+
+// sendBuffer is what the system makes of a send buffer of size bytes.
+func sendBuffer(t *testing.T, size int) int {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer syscall.Close(fd)
+	require.NoError(t, syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, size))
+	size, err = syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+	require.NoError(t, err)
+	return size
+}
+
+// TestNearStreamsHaveBoundedSendBuffers: loopback is near.
+func TestNearStreamsHaveBoundedSendBuffers(t *testing.T) {
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	seen := &capture{plain, make(chan net.Conn, 100)}
+	m := startMemberOn(t, seen, 1, nil)
+	m.AddPeer(2, []string{refuse})
+	for _, kind := range []string{"message", "msgapp"} {
+		dialStream(t, dialLoopback, m, kind, 2)
+		accepted := (<-seen.conns).(syscall.Conn)
+		require.Equal(t, sendBuffer(t, 512<<10), socketOption(t, accepted, syscall.SOL_SOCKET, syscall.SO_SNDBUF), kind)
+	}
+}
+
+// TestFarConnectionsKeepTheirSendBuffers: over a distance the kernel has to choose.
+func TestFarConnectionsKeepTheirSendBuffers(t *testing.T) {
+	const unknown = 1<<32 - 1
+	for name, tc := range map[string]struct {
+		smoothed, least uint32
+		near            bool
+	}{
+		"loopback":                     {30, 20, true},
+		"the limit":                    {250, 250, true},
+		"over it":                      {251, 251, false},
+		"a continent":                  {70_000, 69_000, false},
+		"a busy moment on loopback":    {2_000, 40, true},
+		"nothing measured":             {0, unknown, false},
+		"an old system knows no least": {100, 0, true},
+		"the least is not known yet":   {100, unknown, true},
+		"far, the least is not known":  {10_000, unknown, false},
+		"far, on an old system":        {10_000, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, tc.near, rafthttp.IsNear(tc.smoothed, tc.least)) })
+	}
 }

@@ -3,6 +3,7 @@
 package rafthttp
 
 import (
+	"net"
 	"syscall"
 	"time"
 )
@@ -12,3 +13,10 @@ import (
 func socketControl(time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(string, string, syscall.RawConn) error { return nil }
 }
+
+const (
+	nearStreamBuffer   = 0
+	nearSnapshotBuffer = 0
+)
+
+func boundSendBuffer(net.Conn, int) {}
