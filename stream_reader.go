@@ -197,7 +197,7 @@ func causeOf(ctx context.Context, err error) error {
 // read delivers what the stream brings until it ends, and reports whether
 // anything came.
 func (r *streamReader) read(s *incoming) (delivered bool, err error) {
-	d := &delivery{reader: r, s: s}
+	d := &delivery{reader: r, s: s, delayAcks: ackDelayer(s.conn)}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return false, err
 	}
@@ -213,6 +213,10 @@ func (r *streamReader) read(s *incoming) (delivered bool, err error) {
 // not all of it: a byte now and then is no stream that lives.
 const progressBytes = 4 << 10
 
+// ackReads is after how many reads acknowledgements are delayed anew, so that it
+// costs little where messages are far apart.
+const ackReads = 32
+
 // delivery is the source below a decoder. It hands over what was decoded before
 // it waits for more, so that a burst costs one handover and a lone message does
 // not wait for company.
@@ -222,6 +226,9 @@ type delivery struct {
 	wait   time.Duration
 	full   bool // the append lane had no room last
 	items  []item
+
+	delayAcks func() // nil: cannot be had
+	reads     int
 
 	since time.Time // of the last progress
 	got   int       // bytes since then
@@ -239,6 +246,9 @@ func (d *delivery) Read(p []byte) (int, error) {
 	}
 	if d.moved || d.got >= progressBytes || d.since.IsZero() {
 		d.since, d.got, d.moved = time.Now(), 0, false
+	}
+	if d.reads++; d.delayAcks != nil && d.reads%ackReads == 0 {
+		d.delayAcks()
 	}
 	if err := d.s.conn.SetReadDeadline(d.since.Add(d.reader.readTimeout)); err != nil {
 		return 0, err

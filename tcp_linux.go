@@ -67,6 +67,22 @@ func isNear(smoothed, least uint32) bool {
 	return smoothed != 0 && time.Duration(smoothed)*time.Microsecond <= nearRoundTrip
 }
 
+// ackDelayer returns a function that has the kernel put off acknowledging what a
+// connection brings, or nil if that cannot be had. A stream brings small messages
+// and nothing goes back on it, so that each would be acknowledged by a packet of its
+// own, at the cost of a third of a heartbeat. The kernel forgets it when the
+// connection is quiet for a moment; after every ackReads reads it is told again.
+func ackDelayer(c net.Conn) func() {
+	raw := rawTCP(c)
+	if raw == nil {
+		return nil
+	}
+	delay := func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 0)
+	}
+	return func() { _ = raw.Control(delay) }
+}
+
 // control calls f with the descriptor of the TCP connection that c is or wraps, if
 // it is one.
 func control(c net.Conn, f func(fd int)) {

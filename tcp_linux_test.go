@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
 )
@@ -235,4 +236,37 @@ func TestFarConnectionsKeepTheirSendBuffers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, tc.near, rafthttp.IsNear(tc.smoothed, tc.least)) })
 	}
+}
+
+// TestSmallMessagesAreAcknowledgedTogether: the kernel is told to put acknowledgements
+// off while a stream brings one message after another.
+func TestSmallMessagesAreAcknowledgedTogether(t *testing.T) {
+	dialled := make(chan net.Conn, 100)
+	a := startMember(t, 1, nil)
+	b := startMember(t, 2, func(tr *rafthttp.Transport) {
+		tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := dialLoopback(ctx, network, addr)
+			if err == nil {
+				dialled <- c
+			}
+			return c, err
+		}
+	})
+	connect(t, a, b)
+	streams := []syscall.Conn{(<-dialled).(syscall.Conn), (<-dialled).(syscall.Conn)}
+	sent := 0
+	eventually(t, func() bool {
+		// The kernel forgets it 40 ms after the last message, so it is asked while they come.
+		for range 100 {
+			sent++
+			a.Send([]*raftpb.Message{heartbeat(2, 1, uint64(sent))})
+			eventually(t, func() bool { return len(b.raft.received()) == sent })
+			for _, c := range streams {
+				if socketOption(t, c, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK) == 0 {
+					return true
+				}
+			}
+		}
+		return false
+	})
 }
