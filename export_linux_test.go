@@ -1,4 +1,5 @@
 package rafthttp
 
-// IsNear judges the distance of a connection by its round trips in microseconds.
-func IsNear(smoothed, least uint32) bool { return isNear(smoothed, least) }
+// IsNear reports whether streams of a connection with these round trips, in
+// microseconds, have a send buffer of our choice.
+func IsNear(smoothed, least uint32) bool { return streamBuffer().fits(smoothed, least) }

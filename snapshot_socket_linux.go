@@ -21,5 +21,5 @@ func giveWayInKernel(conn net.Conn) {
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_PRIORITY, priorityBulk)
 	})
-	boundSendBuffer(conn, nearSnapshotBuffer)
+	snapshotBuffer().apply(conn)
 }

@@ -46,7 +46,7 @@ func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 	}
 	raw := release(conn)
 	tuneTCP(raw, q.tcpTimeout()) // the listener may be anybody's
-	boundSendBuffer(raw, nearStreamBuffer)
+	streamBuffer().apply(raw)
 	if err := q.writeStreamHead(raw); err != nil {
 		raw.Close()
 		return nil, nil, err

@@ -34,37 +34,42 @@ func socketControl(timeout time.Duration) func(network, address string, c syscal
 	}
 }
 
-// Between members that are close together the kernel needs little room to keep a
-// connection busy. What it has beyond that is lost without a word with the
+// sendBuffer is how large the send buffer of a connection is if its round trip is
+// short. Between members that are close together the kernel needs little room to
+// keep a connection busy. What it has beyond that is lost without a word with the
 // connection, has left the caches when it is sent, and lets one write, and then one
-// read, keep a processor for as long as there is any. Over the distance below one
-// stream moves 3 GB/s with what the kernel makes of the size below: twice that, for
-// what a buffer costs besides. Farther away the kernel chooses.
-const (
-	nearRoundTrip      = 250 * time.Microsecond
-	nearStreamBuffer   = 512 << 10
-	nearSnapshotBuffer = 128 << 10 // less, since it gives way to streams
-)
+// read, keep a processor for as long as there is any. The kernel doubles a size, for
+// what a buffer costs besides: a full one moves up to size * 1.4 bytes in a round
+// trip, which over the longest is more than one stream, or a 10 GbE network for a
+// snapshot, can use. Farther away the kernel chooses.
+type sendBuffer struct {
+	size   int // bytes
+	within time.Duration
+}
 
-// boundSendBuffer gives the connection a send buffer of size bytes, if its other
-// end is near. The system may allow less (net.core.wmem_max).
-func boundSendBuffer(c net.Conn, size int) {
+// A snapshot's is the smallest that keeps it fast, since it gives way to streams.
+func streamBuffer() sendBuffer   { return sendBuffer{512 << 10, 250 * time.Microsecond} }
+func snapshotBuffer() sendBuffer { return sendBuffer{64 << 10, 60 * time.Microsecond} }
+
+// apply gives the connection the buffer, if its other end is near. The system may
+// allow less (net.core.wmem_max).
+func (b sendBuffer) apply(c net.Conn) {
 	control(c, func(fd int) {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil && isNear(info.Rtt, info.Min_rtt) {
-			_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, size)
+		if err == nil && b.fits(info.Rtt, info.Min_rtt) {
+			_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, b.size)
 		}
 	})
 }
 
-// isNear judges by the smoothed round trip of a connection and the least one, in
+// fits judges by the smoothed round trip of a connection and the least one, in
 // microseconds. Before anything is measured they are 0 and the largest number; an
 // old system knows no least, and says 0.
-func isNear(smoothed, least uint32) bool {
+func (b sendBuffer) fits(smoothed, least uint32) bool {
 	if least != 0 {
 		smoothed = min(smoothed, least)
 	}
-	return smoothed != 0 && time.Duration(smoothed)*time.Microsecond <= nearRoundTrip
+	return smoothed != 0 && time.Duration(smoothed)*time.Microsecond <= b.within
 }
 
 // ackDelayer returns a function that has the kernel put off acknowledging what a

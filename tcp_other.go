@@ -14,11 +14,11 @@ func socketControl(time.Duration) func(network, address string, c syscall.RawCon
 	return func(string, string, syscall.RawConn) error { return nil }
 }
 
-const (
-	nearStreamBuffer   = 0
-	nearSnapshotBuffer = 0
-)
+// sendBuffer is left to other systems.
+type sendBuffer struct{}
 
-func boundSendBuffer(net.Conn, int) {}
+func streamBuffer() sendBuffer { return sendBuffer{} }
+
+func (sendBuffer) apply(net.Conn) {}
 
 func ackDelayer(net.Conn) func() { return nil }
