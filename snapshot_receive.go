@@ -57,7 +57,9 @@ func (q *request) serveSnapshot() error {
 	}
 	db := &databaseReader{q: q, t: t, src: src, body: body, left: -1}
 	if q.r.ContentLength >= 0 {
-		db.left = max(0, q.r.ContentLength-int64(8+wire.MessageSize(m)))
+		// What was read and not used is the database's. The length of the message is no
+		// guide: its encoding may be another's.
+		db.left = max(0, q.r.ContentLength-int64(body.bytes)+int64(src.Buffered()))
 	}
 	if resumed != nil {
 		if err := resumed.begin(q, t, m, db); err != nil {

@@ -80,6 +80,25 @@ func TestSnapshotBodies(t *testing.T) {
 	}
 }
 
+// TestSnapshotHeadEncodedOtherwise: where the database begins, and how long it is, does not depend on how a sender
+// encodes the message before it: here a field comes twice, and a number has an idle byte.
+func TestSnapshotHeadEncodedOtherwise(t *testing.T) {
+	var saved []string
+	a := startMember(t, 1, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+		b, err := io.ReadAll(r)
+		saved = append(saved, string(b))
+		return int64(len(b)), err
+	})))
+	head := append([]byte{4 << 3, 9, 4 << 3, 0x89, 0}, marshal(t, msgSnap(1, 2, 7))...)
+	for _, db := range []string{"", "x", "database", strings.Repeat("long ", 100_000)} {
+		body := append(append(lengthPrefix(uint64(len(head))), head...), db...)
+		got := exchange(t, a.url, "POST", "/raft/snapshot", peerHeader(nil), bytes.NewReader(body))
+		require.Equal(t, 204, got.StatusCode, got.body)
+		require.Equal(t, db, saved[len(saved)-1])
+	}
+	require.Len(t, a.raft.received(), 4)
+}
+
 func TestSnapshotProcessErrors(t *testing.T) {
 	tests := []struct {
 		name string
