@@ -49,7 +49,7 @@ type sendBuffer struct {
 
 // A snapshot's is the smallest that keeps it fast, since it gives way to streams.
 func streamBuffer() sendBuffer   { return sendBuffer{512 << 10, 250 * time.Microsecond} }
-func snapshotBuffer() sendBuffer { return sendBuffer{64 << 10, 60 * time.Microsecond} }
+func snapshotBuffer() sendBuffer { return sendBuffer{96 << 10, 60 * time.Microsecond} }
 
 // apply gives the connection the buffer, if its other end is near. The system may
 // allow less (net.core.wmem_max).
