@@ -156,11 +156,11 @@ func (t *outgoingSnapshot) sumTo(offset int64, sum uint32) (bool, error) {
 	return t.sums.sum == sum, nil
 }
 
-// sumFile takes the next n bytes of the file into the sum, without moving on.
-func (t *outgoingSnapshot) sumFile(n int64, buf []byte) error {
+// sumFile takes n bytes of the file into the sum, from at on.
+func (t *outgoingSnapshot) sumFile(at, n int64, buf []byte) error {
 	t.db.reading.Store(true)
 	defer t.db.reading.Store(false)
-	for at, end := t.db.at(), t.db.at()+n; at < end; {
+	for end := at + n; at < end; {
 		p := buf[:min(int64(len(buf)), end-at)]
 		m, err := t.db.file.ReadAt(p, t.db.base+at)
 		t.sums.update(p[:m])

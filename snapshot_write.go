@@ -162,16 +162,25 @@ func (w *databaseWriter) copy(p []byte) error {
 	return rerr
 }
 
-// sendfile has the kernel move n bytes of the file.
+// sendfile sends the next n bytes of the file, and sums them up meanwhile if that is asked for.
 func (w *databaseWriter) sendfile(n int64, buf []byte) error {
-	t := w.t
-	if w.sum {
-		// They are read twice: from the cache that is cheaper than to copy them to
-		// the socket. Should they differ, the checksum does.
-		if err := t.sumFile(n, buf); err != nil {
-			return err
-		}
+	if !w.sum {
+		return w.move(n)
 	}
+	// They are read twice: from the cache that is cheaper than to copy them to the
+	// socket. Should they differ, the checksum does.
+	summed, at := make(chan error, 1), w.t.db.at()
+	go func() { summed <- w.t.sumFile(at, n, buf) }()
+	err := w.move(n)
+	if serr := <-summed; serr != nil {
+		return serr
+	}
+	return err
+}
+
+// move has the kernel send the next n bytes of the file.
+func (w *databaseWriter) move(n int64) error {
+	t := w.t
 	for end := t.db.left - n; t.db.left > end; {
 		if err := w.tcp.SetWriteDeadline(time.Now().Add(t.readTimeout / (2 * stallTicks))); err != nil {
 			return err
