@@ -148,7 +148,7 @@ func (l *lane) offerAll(items []item) ([]item, verdict) {
 		}
 	}
 	l.start()
-	return nil, accepted
+	return items[len(items):], accepted
 }
 
 // admit is called with mu held.

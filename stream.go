@@ -294,7 +294,7 @@ func (w *streamWriter) heartbeat() {
 func (w *streamWriter) heartbeatNow() {
 	w.beat.Store(true)
 	if w.lane.enlist() {
-		w.round(nil)
+		w.round([]item{})
 		w.lane.discharge()
 	} else if w.lane.isOpen() {
 		w.lane.kick()

@@ -186,10 +186,10 @@ func (f *tlsFiles) readRevoked() error {
 		return nil
 	}
 	list, err := x509.ParseRevocationList(text)
-	if block, _ := pem.Decode(text); block != nil {
-		err = errors.New("a revocation list has to be in DER, this is PEM")
-	}
 	if err != nil {
+		if block, _ := pem.Decode(text); block != nil {
+			err = errors.New("a revocation list has to be in DER, this is PEM")
+		}
 		return fmt.Errorf("%s: %w", f.crlFile, err)
 	}
 	f.crlText, f.revoked = text, map[string]struct{}{}

@@ -63,7 +63,7 @@ func (h *history) look(st rafthttp.Status) []look {
 		}
 	}
 	all := append(keep, now)
-	if n := len(keep); n == 0 || now.at.Sub(keep[n-1].at) >= lookEvery {
+	if len(keep) == 0 || now.at.Sub(keep[len(keep)-1].at) >= lookEvery {
 		h.looks = all[max(0, len(all)-maxLooks):]
 	} else {
 		h.looks = keep

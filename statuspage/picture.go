@@ -54,19 +54,19 @@ func newPicture(r *report) picture {
 		p.More = len(peers) - maxPictured
 		peers = peers[:maxPictured]
 	}
-	at, ry := places(len(peers))
+	all, ry := places(len(peers))
 	p.Height = 2*ry + nodeHeight + 8
 	p.X, p.Y = pictureWidth/2, p.Height/2
 	if len(peers) == 1 {
 		p.X = localRadius + 64
 	}
-	for i, peer := range peers {
-		x, y := pictureWidth/2+reach*at[i].x, p.Height/2+ry*at[i].y
+	for i, at := range all {
+		x, y := pictureWidth/2+reach*at.x, p.Height/2+ry*at.y
 		aim := x
-		if at[i].inner {
-			aim -= math.Copysign(nodeWidth/2, at[i].x)
+		if at.inner {
+			aim -= math.Copysign(nodeWidth/2, at.x)
 		}
-		p.Nodes = append(p.Nodes, newNode(p, peer, x, y, aim))
+		p.Nodes = append(p.Nodes, newNode(p, peers[i], x, y, aim))
 	}
 	p.Text = pictureText(r)
 	return p

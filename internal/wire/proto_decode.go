@@ -55,10 +55,10 @@ func (d *decode) message(b []byte, nesting int) (*raftpb.Message, error) {
 // bytes in all. It looks at fields that are as they should be, and stops at any
 // other: the result is a hint.
 func countEntries(b []byte) (n, size int) {
-	for {
+	for len(b) > 0 {
 		num, typ, _, val, used := consumeField(b)
 		if used <= 0 || typ > protowire.BytesType {
-			return n, size
+			break
 		}
 		if num == 7 && typ == protowire.BytesType {
 			n++
@@ -66,6 +66,7 @@ func countEntries(b []byte) (n, size int) {
 		}
 		b = b[used:]
 	}
+	return n, size
 }
 
 // messageFields decodes b into m, which may have fields already.
@@ -132,7 +133,9 @@ func (d *decode) entry(m *messageBlock, b []byte, nesting int) error {
 }
 
 func (d *decode) entryFields(e *entryBlock, b []byte) error {
-	b = e.scalars(b)
+	if len(b) > 0 {
+		b = e.scalars(b)
+	}
 	var unknown []byte
 	for len(b) > 0 {
 		num, typ, v, val, n := consumeField(b)
