@@ -169,6 +169,22 @@ func TestBadURLsPanic(t *testing.T) {
 	}
 }
 
+// No member has the id 0, so none gets it, whatever its URLs.
+func TestMemberZeroPanics(t *testing.T) {
+	tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+	require.NoError(t, tr.Start())
+	t.Cleanup(tr.Stop)
+	for name, method := range map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote, "UpdatePeer": tr.UpdatePeer} {
+		for _, u := range []string{"http://127.0.0.1:1", "bad"} {
+			want := "rafthttp: " + name + `(0, ["` + u + `"]): no member has the id 0`
+			require.Equal(t, want, panicText(func() { method(0, []string{u}) }))
+		}
+	}
+	tr.RemovePeer(0) // as any other that is no peer
+	require.Empty(t, tr.Status().Peers)
+	require.Empty(t, tr.Status().Remotes)
+}
+
 // panicText returns what f panics with, or "".
 func panicText(f func()) (text string) {
 	defer func() {

@@ -147,8 +147,9 @@
 //   - At most 256 posts are under way, 16 of one member; the next is answered 503.
 //     A body that takes longer than ReadTimeout and WriteTimeout together must
 //     come with 16 KiB a second.
-//   - Headers that do not parse, and a sender that differs from the one in the
-//     path of a stream, are answered 400; upstream panics at some.
+//   - Headers that do not parse, a sender 0, and one that differs from the one in
+//     the path of a stream, are answered 400; upstream panics at some, and adds 0
+//     as a remote.
 //   - An error of Process that is ErrMemberRemoved is answered 403, unless the
 //     message is one that its sender has passed on for another member.
 //   - The context of Process for a post ends after ReadTimeout and WriteTimeout
@@ -182,7 +183,8 @@
 // Members:
 //
 //   - Start reports a field that cannot work by a [ConfigError]. A wrong URL given
-//     to AddPeer, AddRemote or UpdatePeer panics with and without a Logger.
+//     to AddPeer, AddRemote or UpdatePeer panics with and without a Logger, as does
+//     the id 0, which upstream takes for a member.
 //   - There are at most 128 remotes. One that is not used for 10 minutes is
 //     dropped, as is one that becomes a peer; those learned from headers never
 //     displace those of AddRemote. A header may name 32 URLs. A member that was

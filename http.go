@@ -129,6 +129,9 @@ func (q *request) check() (err error) {
 		if q.from, err = idHeader(q.r.Header, headerFrom); err != nil {
 			return err
 		}
+		if q.from == 0 {
+			return &badRequest{http.StatusBadRequest, "header " + headerFrom + ": no member has the id 0"}
+		}
 	}
 	if q.from == 0 && q.r.Method == http.MethodGet {
 		return nil // the path of a stream says who it is

@@ -83,6 +83,7 @@ var checksOfAll = []struct {
 	{"no cluster", map[string]string{"X-Etcd-Cluster-Id": ""}, 412, "cluster ID mismatch\n"},
 	{"malformed cluster", map[string]string{"X-Etcd-Cluster-Id": "xyz"}, 400, "header X-Etcd-Cluster-Id: not a hexadecimal id: \"xyz\"\n"},
 	{"malformed from", map[string]string{"X-Server-From": "-2"}, 400, "header X-Server-From: not a hexadecimal id: \"-2\"\n"},
+	{"from nobody", map[string]string{"X-Server-From": "0"}, 400, "header X-Server-From: no member has the id 0\n"},
 	{"from over 64 bits", map[string]string{"X-Server-From": "10000000000000000"}, 400, "header X-Server-From: not a hexadecimal id: \"10000000000000000\"\n"},
 }
 
@@ -141,6 +142,7 @@ func TestHandlerLearnsRemotes(t *testing.T) {
 		{"other scheme", "3", "ftp://10.0.0.1:80", 400, false},
 		{"not stated", "3", "", 204, false},
 		{"nobody", "", "http://10.0.0.1:80", 204, false},
+		{"zero", "0", "http://10.0.0.1:80", 400, false},
 		{"ourselves", "1", "http://10.0.0.1:80", 204, false},
 		{"a peer", "b", "http://10.0.0.1:80", 204, false},
 		{"removed", "7", "http://10.0.0.1:80", 204, false},
@@ -187,6 +189,7 @@ func TestHandlerStreamRefusals(t *testing.T) {
 		{"no from", "/raft/stream/message/", nil, 404, "invalid from\n"},
 		{"bad from", "/raft/stream/message/xyz", nil, 404, "invalid from\n"},
 		{"from over 64 bits", "/raft/stream/message/10000000000000000", nil, 404, "invalid from\n"},
+		{"from zero", "/raft/stream/message/0", map[string]string{"X-Server-From": ""}, 404, "error sender not found\n"},
 		{"removed", "/raft/stream/message/3", map[string]string{"X-Server-From": "3"}, 410, "removed member\n"},
 		{"removed, without a header", "/raft/stream/message/3", map[string]string{"X-Server-From": ""}, 410, "removed member\n"},
 		{"unknown", "/raft/stream/message/4", map[string]string{"X-Server-From": "4"}, 404, "error sender not found\n"},

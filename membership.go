@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -12,9 +13,9 @@ import (
 // AddRemote adds a member that is to be sent to before it is a peer, such as one
 // known from a discovery service. There are at most 128 remotes; one that is not
 // used for 10 minutes is dropped, as is one that becomes a peer. It panics,
-// naming it, if a URL is wrong. After Stop it does nothing.
+// naming it, if a URL is wrong or the id is 0. After Stop it does nothing.
 func (t *Transport) AddRemote(id types.ID, urls []string) {
-	us := mustURLs("AddRemote", id, urls)
+	us := mustMember("AddRemote", id, urls)
 	e := t.engine.Load()
 	if e == nil {
 		panic("rafthttp: AddRemote before Start")
@@ -29,9 +30,10 @@ func (t *Transport) AddRemote(id types.ID, urls []string) {
 
 // AddPeer adds a member of the cluster: its streams are dialled from now on, and
 // it may dial ours. For a member that is a peer already, and for the local one,
-// it does nothing. It panics, naming it, if a URL is wrong, and after Stop.
+// it does nothing. It panics, naming it, if a URL is wrong or the id is 0, and
+// after Stop. A ConfChange whose NodeId is 0 adds nobody: it was refused.
 func (t *Transport) AddPeer(id types.ID, urls []string) {
-	us := mustURLs("AddPeer", id, urls)
+	us := mustMember("AddPeer", id, urls)
 	e := t.engine.Load()
 	if e == nil {
 		panic("rafthttp: AddPeer before Start")
@@ -108,9 +110,9 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 
 // UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones
 // included. For a member that is no peer it does nothing. It panics, naming it,
-// if a URL is wrong.
+// if a URL is wrong or the id is 0.
 func (t *Transport) UpdatePeer(id types.ID, urls []string) {
-	us := mustURLs("UpdatePeer", id, urls)
+	us := mustMember("UpdatePeer", id, urls)
 	e := t.engine.Load()
 	if e == nil {
 		return
@@ -121,9 +123,12 @@ func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 	}
 }
 
-// mustURLs panics for a URL that cannot work.
-func mustURLs(method string, id types.ID, urls []string) types.URLs {
+// mustMember panics for an id or a URL that cannot work.
+func mustMember(method string, id types.ID, urls []string) types.URLs {
 	us, err := types.NewURLs(urls)
+	if id == 0 {
+		err = errors.New("no member has the id 0")
+	}
 	if err != nil {
 		panic(fmt.Sprintf("rafthttp: %s(%s, %q): %v", method, id, urls, err))
 	}

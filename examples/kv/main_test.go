@@ -167,6 +167,7 @@ func TestBadCommandLine(t *testing.T) {
 		{"serve with an argument", serve("x"), `"x"`},
 		{"cluster that is no list", serve("-cluster", "http://127.0.0.1:1"), "--cluster"},
 		{"cluster with a member twice", serve("-cluster", "1=http://127.0.0.1:1,1=http://127.0.0.1:1"), "--cluster"},
+		{"cluster with a member 0", serve("-cluster", "0=http://127.0.0.1:2,1=http://127.0.0.1:1"), "--cluster: 0 is not an id"},
 		{"half of TLS", serve("-peer-cert", "main.go"), "--peer-key"},
 		{"no such file", serve("-peer-ca", "none.pem"), "--peer-ca"},
 		{"TLS for http", serve("-peer-cert", "main.go", "-peer-key", "main.go", "-peer-ca", "main.go"), "--peer-url"},

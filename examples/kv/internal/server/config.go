@@ -59,6 +59,9 @@ func (c *Config) checkFirstStart() error {
 		return nil
 	}
 	for id, u := range c.Bootstrap {
+		if id == raft.None || raft.IsLocalMsgTarget(id) {
+			return fmt.Errorf("--cluster: %d is not an id: want 1 or more", id)
+		}
 		if err := checkPeerURL(u); err != nil {
 			return fmt.Errorf("--cluster: member %d: %w", id, err)
 		}
