@@ -2,6 +2,15 @@ package wire
 
 import "go.etcd.io/raft/v3/raftpb"
 
+// Sizes that tests measure.
+const (
+	MinBuffer  = minBuffer
+	MaxBuffer  = maxBuffer
+	Ahead      = ahead
+	KeepBuffer = keepBuffer
+	JoinBytes  = joinBytes
+)
+
 // ReadMessageByFields is ReadMessage for a message of any size as if it were a
 // large one, in which everything from large bytes on is taken apart.
 func ReadMessageByFields(r *Reader, n, large uint64, lim Limits) (*raftpb.Message, error) {

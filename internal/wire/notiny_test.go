@@ -1,0 +1,5 @@
+//go:build !tinybuffers
+
+package wire_test
+
+const tinyBuffers = false
