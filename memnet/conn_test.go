@@ -131,6 +131,24 @@ func TestDeadlines(t *testing.T) {
 				time.AfterFunc(time.Second, func() { _ = tc.set(a, time.Unix(1, 0)) })
 				requireFails(t, tc.call(a), os.ErrDeadlineExceeded, true)
 				require.Equal(t, 8500*time.Millisecond, time.Since(start), "in the past, while the call blocked")
+
+				require.NoError(t, tc.set(a, time.Now().Add(time.Minute)))
+				require.NoError(t, tc.set(a, time.Now().Add(time.Second)))
+				requireFails(t, tc.call(a), os.ErrDeadlineExceeded, true)
+				require.Equal(t, 9500*time.Millisecond, time.Since(start), "nearer than before")
+
+				for i := range 10 {
+					time.AfterFunc(time.Duration(i)*300*time.Millisecond, func() { _ = tc.set(a, time.Now().Add(time.Second)) })
+				}
+				require.NoError(t, tc.set(a, time.Now().Add(time.Second)))
+				requireFails(t, tc.call(a), os.ErrDeadlineExceeded, true)
+				require.Equal(t, 13200*time.Millisecond, time.Since(start), "put off again and again")
+
+				require.NoError(t, tc.set(a, time.Now().Add(time.Second)))
+				require.NoError(t, tc.set(a, time.Time{}))
+				time.AfterFunc(5*time.Second, func() { _ = tc.set(a, time.Now()) })
+				requireFails(t, tc.call(a), os.ErrDeadlineExceeded, true)
+				require.Equal(t, 18200*time.Millisecond, time.Since(start), "taken off before it came")
 			})
 		})
 	}
