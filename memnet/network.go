@@ -29,6 +29,7 @@
 package memnet
 
 import (
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"sync"
@@ -123,7 +124,7 @@ func (n *Network) link(from, to string) *Link {
 func (n *Network) Partition(groups ...[]string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.note("partition %v", groups)
+	n.note("partition %s", fmt.Sprint(groups))
 	for i, group := range groups {
 		for j, other := range groups {
 			if i == j {

@@ -12,38 +12,46 @@ const transcriptLines = 2000
 
 // transcript is what happened on a network, for people to read. All of it is guarded by the network's mutex.
 type transcript struct {
-	start time.Time
-	lines []string // the oldest at next, once there are transcriptLines
-	next  int
-	count int // all there ever were
+	start  time.Time
+	events []event // the oldest at next, once there are transcriptLines
+	next   int
+	count  int // all there ever were
+}
+
+// event becomes a line when somebody reads it: most are pushed out by later ones before that.
+type event struct {
+	at     time.Duration
+	format string
+	args   []any // of types that do not change
 }
 
 func (tr *transcript) add(format string, args ...any) {
-	line := fmt.Sprintf("%12.6fs  %s", time.Since(tr.start).Seconds(), fmt.Sprintf(format, args...))
+	e := event{time.Since(tr.start), format, args}
 	tr.count++
-	if len(tr.lines) < transcriptLines {
-		tr.lines = append(tr.lines, line)
+	if len(tr.events) < transcriptLines {
+		tr.events = append(tr.events, e)
 		return
 	}
-	tr.lines[tr.next] = line
+	tr.events[tr.next] = e
 	tr.next = (tr.next + 1) % transcriptLines
 }
 
 func (tr *transcript) String() string {
 	var b strings.Builder
-	if left := tr.count - len(tr.lines); left > 0 {
+	if left := tr.count - len(tr.events); left > 0 {
 		fmt.Fprintf(&b, "(%d events before these are not kept)\n", left)
 	}
-	for i := range tr.lines {
-		b.WriteString(tr.lines[(tr.next+i)%len(tr.lines)])
-		b.WriteByte('\n')
+	for i := range tr.events {
+		e := tr.events[(tr.next+i)%len(tr.events)]
+		fmt.Fprintf(&b, "%12.6fs  ", e.at.Seconds())
+		fmt.Fprintf(&b, e.format+"\n", e.args...)
 	}
 	return b.String()
 }
 
 // WithTranscript keeps what happens on the network (connections, changes of links, crashes, and what [Network.Note] adds;
 // not single reads and writes), each with its time since the network was made, and logs the last 2,000 events when tb
-// has failed at its end. It costs a formatted line an event.
+// has failed at its end. It costs a formatted line for each Note.
 func WithTranscript(tb testing.TB) Option {
 	return func(n *Network) {
 		n.events = &transcript{start: time.Now()}
@@ -70,10 +78,12 @@ func (n *Network) Transcript() string {
 func (n *Network) Note(format string, args ...any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.note(format, args...)
+	if n.events != nil {
+		n.note("%s", fmt.Sprintf(format, args...)) // now: who knows what args will be later
+	}
 }
 
-// note is Note with mu held.
+// note is Note with mu held, for args that do not change.
 func (n *Network) note(format string, args ...any) {
 	if n.events != nil {
 		n.events.add(format, args...)
