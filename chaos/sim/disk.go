@@ -20,6 +20,7 @@ const (
 // disk is what a member has that survives its crash: raft's log and hard state, and databases of snapshots.
 type disk struct {
 	*raft.MemoryStorage
+	newest uint64 // index of its snapshot; Snapshot would copy all of it for that, at each Ready
 
 	mu        sync.Mutex
 	databases map[uint64][]byte // by index of their snapshot
@@ -32,7 +33,7 @@ func newDisk() *disk {
 // bootstrap makes the disk that of a member of a new cluster.
 func (d *disk) bootstrap(voters []uint64) {
 	empty := (&machine{}).marshal()
-	d.databases[1] = empty
+	d.databases[1], d.newest = empty, 1
 	must(d.ApplySnapshot(&raftpb.Snapshot{Data: empty, Metadata: &raftpb.SnapshotMetadata{
 		Index: new(uint64(1)), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: voters},
 	}}))
@@ -49,6 +50,7 @@ func (d *disk) save(rd raft.Ready) (database []byte) {
 		s := proto.CloneOf(rd.Snapshot)
 		s.Data = database
 		must(d.ApplySnapshot(s))
+		d.newest = s.GetMetadata().GetIndex()
 	}
 	must(d.Append(rd.Entries))
 	if !raft.IsEmptyHardState(rd.HardState) {
@@ -61,6 +63,7 @@ func (d *disk) save(rd raft.Ready) (database []byte) {
 func (d *disk) snapshot(index uint64, cs *raftpb.ConfState, database []byte) {
 	_, err := d.CreateSnapshot(index, cs, database)
 	must(err)
+	d.newest = index
 	if first, err := d.FirstIndex(); err == nil && index > keepEntries && index-keepEntries > first {
 		must(d.Compact(index - keepEntries))
 	}
