@@ -3,7 +3,9 @@ package sim_test
 import (
 	"flag"
 	"fmt"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -20,7 +22,12 @@ var (
 	hours = flag.Float64("hours", 0.05, "hours to simulate with each seed")
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(800) // what lives is a megabyte or two: it would be collected every ten simulated seconds
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestSimulation(t *testing.T) {
 	judge, end := sim.NewJudge()
