@@ -20,6 +20,7 @@ COUNT     ?= 1
 SEED      ?= 1
 SEEDS     ?= 10
 HOURS     ?= 1
+CPUS      ?=
 TIME      ?= 3m
 CHAOS     ?=
 COVERAGE  := 85
@@ -84,8 +85,8 @@ FORCE:
 microbench: needs-go ## run the go test benchmarks that match MATCH (.), for BENCHTIME (1s), COUNT (1) times
 	tools/test -run '^$$' -bench '$(MATCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT)
 
-sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on
-	cd chaos && go test ./sim -run TestSimulation -v -timeout 0 -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
+sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on; CPUS=1 is cheaper
+	cd chaos && go test ./sim -run TestSimulation -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
 
 chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any)
 	cd chaos && go build -buildvcs=false -o ../bin/chaos .
