@@ -147,7 +147,7 @@ func TestBadURLsPanic(t *testing.T) {
 		require.NoError(t, tr.Start())
 		tr.AddPeer(2, []string{"http://127.0.0.1:1"})
 		before := tr.Status().Peers[0].URLs
-		methods := map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote, "UpdatePeer": tr.UpdatePeer}
+		methods := map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote}
 		for name, method := range methods {
 			for _, urls := range [][]string{
 				nil, {}, {""}, {"10.0.0.1:2380"}, {"http://10.0.0.1"}, {"http://10.0.0.1:1/path"}, {"ftp://10.0.0.1:1"},
@@ -174,13 +174,14 @@ func TestMemberZeroPanics(t *testing.T) {
 	tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
 	require.NoError(t, tr.Start())
 	t.Cleanup(tr.Stop)
-	for name, method := range map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote, "UpdatePeer": tr.UpdatePeer} {
+	for name, method := range map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote} {
 		for _, u := range []string{"http://127.0.0.1:1", "bad"} {
 			want := "rafthttp: " + name + `(0, ["` + u + `"]): no member has the id 0`
 			require.Equal(t, want, panicText(func() { method(0, []string{u}) }))
 		}
 	}
-	tr.RemovePeer(0) // as any other that is no peer
+	tr.UpdatePeer(0, []string{refuse}) // as any other that is no peer
+	tr.RemovePeer(0)
 	require.Empty(t, tr.Status().Peers)
 	require.Empty(t, tr.Status().Remotes)
 }

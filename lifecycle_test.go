@@ -200,7 +200,7 @@ func TestAfterStop(t *testing.T) {
 	for id := range types.ID(5) {
 		a.Send([]*raftpb.Message{msgApp(id, 1, 1, nil), heartbeat(id, 1, 1), message(raftpb.MsgSnap, id)})
 		a.RemovePeer(id)
-		a.UpdatePeer(id+1, []string{refuse}) // at 0 it panics
+		a.UpdatePeer(id, []string{refuse})
 		a.CutPeer(id)
 		a.MendPeer(id)
 		require.Nil(t, a.Get(id))

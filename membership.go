@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -110,9 +109,9 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 
 // UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones
 // included. For a member that is no peer it does nothing. It panics, naming it,
-// if a URL is wrong or the id is 0.
+// if a URL is wrong.
 func (t *Transport) UpdatePeer(id types.ID, urls []string) {
-	us := mustMember("UpdatePeer", id, urls)
+	us := mustURLs("UpdatePeer", id, urls)
 	e := t.engine.Load()
 	if e == nil {
 		return
@@ -125,10 +124,15 @@ func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 
 // mustMember panics for an id or a URL that cannot work.
 func mustMember(method string, id types.ID, urls []string) types.URLs {
-	us, err := types.NewURLs(urls)
 	if id == 0 {
-		err = errors.New("no member has the id 0")
+		panic(fmt.Sprintf("rafthttp: %s(0, %q): no member has the id 0", method, urls))
 	}
+	return mustURLs(method, id, urls)
+}
+
+// mustURLs panics for a URL that cannot work.
+func mustURLs(method string, id types.ID, urls []string) types.URLs {
+	us, err := types.NewURLs(urls)
 	if err != nil {
 		panic(fmt.Sprintf("rafthttp: %s(%s, %q): %v", method, id, urls, err))
 	}
