@@ -75,7 +75,7 @@ func (b sendBuffer) fits(smoothed, least uint32) bool {
 // ackDelayer returns a function that has the kernel put off acknowledging what a
 // connection brings, or nil if that cannot be had. A stream brings small messages
 // and nothing goes back on it, so that each would be acknowledged by a packet of its
-// own, at the cost of a third of a heartbeat. The kernel forgets it when the
+// own: a fifth of what a heartbeat and its answer take. The kernel forgets it when the
 // connection is quiet for a moment; after every ackReads reads it is told again.
 func ackDelayer(c net.Conn) func() {
 	raw := rawTCP(c)
