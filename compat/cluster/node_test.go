@@ -142,8 +142,8 @@ func (n *node) kill() {
 		return
 	}
 	n.stop()
+	n.done.Wait() // it may be adding a peer, which after Stop is a panic
 	n.member.Stop()
-	n.done.Wait()
 	n.raft.Stop()
 	n.stop = nil
 }
