@@ -147,7 +147,7 @@ func TestBadURLsPanic(t *testing.T) {
 		require.NoError(t, tr.Start())
 		tr.AddPeer(2, []string{"http://127.0.0.1:1"})
 		before := tr.Status().Peers[0].URLs
-		methods := map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote}
+		methods := map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote, "UpdatePeer": tr.UpdatePeer}
 		for name, method := range methods {
 			for _, urls := range [][]string{
 				nil, {}, {""}, {"10.0.0.1:2380"}, {"http://10.0.0.1"}, {"http://10.0.0.1:1/path"}, {"ftp://10.0.0.1:1"},

@@ -184,7 +184,7 @@
 //
 //   - Start reports a field that cannot work by a [ConfigError]. A wrong URL given
 //     to AddPeer, AddRemote or UpdatePeer panics with and without a Logger, as does
-//     the id 0, which upstream takes for a member.
+//     the id 0 given to AddPeer or AddRemote: upstream takes it for a member.
 //   - There are at most 128 remotes. One that is not used for 10 minutes is
 //     dropped, as is one that becomes a peer; those learned from headers never
 //     displace those of AddRemote. A header may name 32 URLs. A member that was

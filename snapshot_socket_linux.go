@@ -13,8 +13,9 @@ const (
 )
 
 // giveWayInKernel has the kernel prefer everything else to a snapshot's connection.
-// What waits in it to be sent is bounded, without bounding what is under way: so
-// much less is lost with the connection, and what gives way gives way at once.
+// What waits in it to be sent is bounded, so that less is lost with the connection,
+// and what gives way gives way at once; what is under way is not, but to a near
+// receiver, which needs little.
 // And the queue of the network device, if it has bands, puts it last.
 func giveWayInKernel(conn net.Conn) {
 	control(conn, func(fd int) {

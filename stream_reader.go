@@ -197,7 +197,7 @@ func causeOf(ctx context.Context, err error) error {
 // read delivers what the stream brings until it ends, and reports whether
 // anything came.
 func (r *streamReader) read(s *incoming) (delivered bool, err error) {
-	d := &delivery{reader: r, s: s, delayAcks: ackDelayer(s.conn)}
+	d := &delivery{reader: r, s: s}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return false, err
 	}
@@ -206,6 +206,7 @@ func (r *streamReader) read(s *incoming) (delivered bool, err error) {
 		d.wait = r.readTimeout / 2
 		return d.run(wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.id), uint64(r.peer), r.messageLimits))
 	}
+	d.delayAcks = ackDelayer(s.conn) // for bulk TCP knows better
 	return d.run(wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits))
 }
 
@@ -227,7 +228,7 @@ type delivery struct {
 	full   bool // the append lane had no room last
 	items  []item
 
-	delayAcks func() // nil: cannot be had
+	delayAcks func() // nil: no
 	reads     int
 
 	since time.Time // of the last progress

@@ -34,25 +34,28 @@ func socketControl(timeout time.Duration) func(network, address string, c syscal
 	}
 }
 
-// sendBuffer is how large the send buffer of a connection is if its round trip is
-// short. Between members that are close together the kernel needs little room to
-// keep a connection busy. What it has beyond that is lost without a word with the
-// connection, has left the caches when it is sent, and lets one write, and then one
-// read, keep a processor for as long as there is any. The kernel doubles a size, for
-// what a buffer costs besides: a full one moves up to size * 1.4 bytes in a round
-// trip, which over the longest is more than one stream, or a 10 GbE network for a
-// snapshot, can use. Farther away the kernel chooses.
+// sendBuffer is how large the send buffer of a connection is, for good, if its round
+// trip is short when it begins. Between members that are close together the kernel
+// needs little room to keep a connection busy. What it has beyond that is lost
+// without a word with the connection, has left the caches when it is sent, and lets
+// one write, and then one read, keep a processor for as long as there is any. The
+// kernel doubles a size, for what a buffer costs besides: a full one moves up to
+// size * 1.4 bytes in a round trip, which over an idle network is more than one
+// stream, or 10 GbE for a snapshot, can use. Farther away the kernel chooses.
 type sendBuffer struct {
 	size   int // bytes
 	within time.Duration
 }
 
-// A snapshot's is the smallest that keeps it fast, since it gives way to streams.
+// A snapshot's is the smallest that keeps it fast, since it gives way to streams: with
+// less than two of loopback's segments, which have 64 KiB, it would wait for
+// acknowledgements that are put off.
 func streamBuffer() sendBuffer   { return sendBuffer{512 << 10, 250 * time.Microsecond} }
 func snapshotBuffer() sendBuffer { return sendBuffer{96 << 10, 60 * time.Microsecond} }
 
 // apply gives the connection the buffer, if its other end is near. The system may
-// allow less (net.core.wmem_max).
+// allow less: net.core.wmem_max is 208 KiB by default, with which streams are no
+// faster than the kernel would make them, and heartbeats wait even less.
 func (b sendBuffer) apply(c net.Conn) {
 	control(c, func(fd int) {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -76,7 +79,8 @@ func (b sendBuffer) fits(smoothed, least uint32) bool {
 // connection brings, or nil if that cannot be had. A stream brings small messages
 // and nothing goes back on it, so that each would be acknowledged by a packet of its
 // own: a fifth of what a heartbeat and its answer take. The kernel forgets it when the
-// connection is quiet for a moment; after every ackReads reads it is told again.
+// connection is quiet for a moment; after every ackReads reads it is told again. The
+// round trip that the sender smooths has that wait in it then, the least has not.
 func ackDelayer(c net.Conn) func() {
 	raw := rawTCP(c)
 	if raw == nil {

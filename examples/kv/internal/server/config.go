@@ -60,7 +60,7 @@ func (c *Config) checkFirstStart() error {
 	}
 	for id, u := range c.Bootstrap {
 		if id == raft.None || raft.IsLocalMsgTarget(id) {
-			return fmt.Errorf("--cluster: %d is not an id: want 1 or more", id)
+			return fmt.Errorf("--cluster: %d is not an id: raft keeps it for itself", id)
 		}
 		if err := checkPeerURL(u); err != nil {
 			return fmt.Errorf("--cluster: member %d: %w", id, err)
