@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,7 +106,15 @@ func (n *node) start(t *testing.T, kind member.Kind, peers ...raft.Peer) {
 	n.kind, n.removed, n.waiting, n.errors = kind, make(map[uint64]bool), make(map[string]chan struct{}), nil
 	n.state = n.disk.snapshot.clone()
 	n.mu.Unlock()
-	m, err := member.Start(kind, member.Config{ID: n.id, Cluster: 0x2000, Dir: n.dir, Listen: n.listen, Raft: n, Failed: n.fail})
+	var m member.Member
+	var err error
+	for deadline := time.Now().Add(patience); ; <-time.After(tick) {
+		m, err = member.Start(kind, member.Config{ID: n.id, Cluster: 0x2000, Dir: n.dir, Listen: n.listen, Raft: n, Failed: n.fail})
+		// While a node is down a connection of somebody else's may take its port.
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			break
+		}
+	}
 	require.NoError(t, err)
 	u, err := url.Parse(m.URL())
 	require.NoError(t, err)
