@@ -85,6 +85,9 @@ func NewMsgAppV2Decoder(r *Reader, local, remote uint64, lim Limits) Decoder {
 }
 
 func (d *msgAppV2Decoder) Decode() (*raftpb.Message, error) {
+	if m, err := d.loneEntry(); m != nil || err != nil {
+		return m, err
+	}
 	typ, err := d.src.peek(1)
 	if err != nil {
 		return nil, err
@@ -162,6 +165,38 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	}
 	m.commit = commit
 	d.pos.index += count
+	return &m.msg, nil
+}
+
+// loneEntry decodes what most frames are: one small entry, of which all has come and
+// which no limit is near. It does what entries does, without looking for each part
+// whether that has come. Any other frame is left where it is, with nil for a message.
+func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
+	const head = 1 + 2*lengthBytes // type, count, length of the entry
+	b := d.src.buf[d.src.r:d.src.w]
+	if len(b) < head || b[0] != frameEntries || binary.BigEndian.Uint64(b[1:]) != 1 {
+		return nil, nil
+	}
+	n := binary.BigEndian.Uint64(b[1+lengthBytes:])
+	size := head + n + lengthBytes
+	if n >= min(keptEntry, d.large) || size > uint64(len(b)) || messageMemory+entryMemory+n > d.limit {
+		return nil, nil
+	}
+	if err := d.begin(size); err != nil {
+		return nil, err
+	}
+	d.src.most = maxBuffer
+	d.src.discard(int(size))
+	m, err := d.head(1)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.entry(m, b[head:head+n], maxNesting); err != nil {
+		return nil, err
+	}
+	m.commit = binary.BigEndian.Uint64(b[head+n:])
+	d.pos.index++
+	d.end()
 	return &m.msg, nil
 }
 

@@ -136,6 +136,11 @@ func (d *decode) entryFields(e *entryBlock, b []byte) error {
 	if len(b) > 0 {
 		b = e.scalars(b)
 	}
+	if len(b) > 2 && b[0] == 4<<3|length && int(b[1]) == len(b)-2 && b[1] < 0x80 { // short data is all that is left
+		var err error
+		e.entry.Data, err = d.data(b[2:])
+		return err
+	}
 	var unknown []byte
 	for len(b) > 0 {
 		num, typ, v, val, n := consumeField(b)
