@@ -96,6 +96,20 @@ func TestBurstAllocations(t *testing.T) {
 			require.Less(t, testing.AllocsPerRun(10, all), float64(len(ms))*0.7) // contexts over 128 B are not shared
 			require.Less(t, float64(allocated(all)), 1.15*float64(size)+float64(600<<10))
 
+			appends := make([]*raftpb.Message, 5000)
+			for i := range appends {
+				appends[i] = msgApp(0, uint64(i), 1, 64)
+			}
+			likeALeader := frames(t, s.encoder(), appends...)
+			require.Less(t, testing.AllocsPerRun(10, func() {
+				d := s.decoder(bytes.NewReader(likeALeader), noLimits)
+				for range appends {
+					m, err := d.Decode()
+					require.NoError(t, err)
+					kept = m
+				}
+			}), float64(len(appends))*0.3)
+
 			alone := frames(t, s.encoder(), msgApp(0, 0, 1, 64))
 			d := s.decoder(&oneByOne{alone}, noLimits)
 			one := func() {

@@ -114,6 +114,9 @@ func TestDecodeAsProto(t *testing.T) {
 		{"entry reaches out of the message", []byte{0x3a, 0x03, 0x22, 0x05, 0x01}},
 		{"entries between others", slices.Concat(field(7, uintField(3, 1)), uintField(4, 1), field(7, uintField(3, 2)), uintField(100, 1), field(7, uintField(3, 3)))},
 		{"entry fields twice", field(7, field(4, []byte("a")), uintField(2, 1), field(4, []byte("b")), uintField(2, 2))},
+		{"short data one byte short", field(7, []byte{0x22, 0x7f}, make([]byte, 126))},
+		{"data of 128 bytes one byte short", field(7, []byte{0x22, 0x80, 0x01}, make([]byte, 127))},
+		{"overlong length of one, and as many bytes as its first byte says", field(7, []byte{0x22, 0x81, 0x00, 'x'}, field(50, make([]byte, 123)))},
 		{"entry data empty after full", field(7, field(4, []byte("a")), field(4))},
 		{"snapshots merge", slices.Concat(
 			field(9, field(1, []byte("a")), field(2, uintField(2, 5), field(1, uintField(1, 1)))),

@@ -49,7 +49,7 @@ func TestLoneEntryIsDecodedAsOthers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			// A link heartbeat first, so that what follows has come when it is looked at.
+			// A link heartbeat first, so that what follows has come, if it fits the buffer.
 			b := slices.Concat([]byte{0}, loneFrame(tt.entry), loneFrame(usual))
 			decode := func(source io.Reader, limit uint64) (ms []*raftpb.Message, memory []int64, err error) {
 				d := wire.NewMsgAppV2Decoder(wire.NewReader(source), 2, 1, wire.Limits{MaxMessageBytes: limit})

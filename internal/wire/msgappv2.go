@@ -179,14 +179,16 @@ func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
 	}
 	n := binary.BigEndian.Uint64(b[1+lengthBytes:])
 	size := head + n + lengthBytes
+	// The first of these bounds the sums.
 	if n >= min(keptEntry, d.large) || size > uint64(len(b)) || messageMemory+entryMemory+n > d.limit {
 		return nil, nil
 	}
+	d.src.discard(1 + lengthBytes)
 	if err := d.begin(size); err != nil {
 		return nil, err
 	}
 	d.src.most = maxBuffer
-	d.src.discard(int(size))
+	d.src.discard(int(size - 1 - lengthBytes))
 	m, err := d.head(1)
 	if err != nil {
 		return nil, err
