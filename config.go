@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -69,6 +70,7 @@ type settings struct {
 	redialInterval                         time.Duration
 
 	sendLimits, pipelineLimits, receiveLimits laneLimits
+	inflightAdvice                            *atomic.Bool // it was logged that raft's window is larger than sendLimits
 	queued                                    *budget
 	messageLimits, snapshotHeadLimits         wire.Limits
 
@@ -101,7 +103,7 @@ func (t *Transport) settings() (*settings, error) {
 		id: t.ID, clusterID: t.ClusterID, urls: t.URLs.String(),
 		raft: t.Raft, snapshotter: t.Snapshotter, errorC: t.ErrorC,
 		log:        log.With(zap.String("local-member-id", t.ID.String())),
-		verifyPeer: t.VerifyPeer, allRefused: new(identityCounters),
+		verifyPeer: t.VerifyPeer, allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
 
 		dialTimeout:           orDefault(t.DialTimeout, defaultDialTimeout),
 		readTimeout:           orDefault(t.ReadTimeout, DefaultConnReadTimeout),

@@ -35,7 +35,8 @@
 //	defer ln.Close()
 //	go rafthttp.NewServer(t.Handler()).Serve(ln) // or mount it on /raft and /raft/
 //
-// Then send from the Ready loop, once what the messages promise is durable:
+// Before the node starts, t.LimitInflight(config) fits the appends that raft has in
+// flight to the transport's queues. Then send from the Ready loop, once what the messages promise is durable:
 //
 //	case rd := <-s.node.Ready():
 //		save(rd.HardState, rd.Entries, rd.Snapshot)
@@ -66,8 +67,19 @@
 //
 // Received messages wait for Process in three lanes for each peer: control
 // (heartbeats, votes, responses), append, and proposal. Process may block on one
-// without holding up the others. A full append lane first slows its stream down
-// and then drops; the other two drop at once, as raft expects of a network.
+// without holding up the others. A full append lane slows its stream down for as
+// long as Process takes something within ReadTimeout; after that the stream ends,
+// which the sender's raft is told (ErrProcessStalled). The other two drop at once,
+// as raft expects of a network.
+//
+// A slow follower gets what its line carries, whatever raft's limits of appends in
+// flight. Raft may have more of them than the lane holds, and learns of the dropped
+// ones only once half of the lane has drained; what it then sends again while it is
+// still on its way is not sent twice. So a report of dropped appends may be late: by
+// the time that half of the lane takes, or by the end of the stream. This holds for
+// the msgapp stream; on the message stream and the pipeline, which stand in for
+// it, dropped appends are reported at once. Transport.LimitInflight keeps raft from
+// filling the lane at all.
 //
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
 // one value from CloseNotify, however it ends, but for a transport that was
@@ -126,6 +138,8 @@
 //     from inside Send. The end of a stream that the peer read reports it
 //     unreachable, even if nothing was queued.
 //   - Queues are bounded in bytes as well as in messages, each and together.
+//   - Appends without room are reported once the queue has drained, and an append
+//     whose entries are queued or on their way is not sent twice meanwhile.
 //   - A message goes in the short form of the msgapp stream only if that carries
 //     all its fields; upstream's sender loses the others.
 //   - A stream that is down is dialled less and less often, down to once a
@@ -140,7 +154,7 @@
 // Receiving:
 //
 //   - Appends have a receive lane of their own beside proposals and the rest,
-//     and a full one slows the stream down before it drops.
+//     and a full one slows the stream down.
 //   - ReadTimeout holds for streams: a silent peer is noticed. Upstream's has
 //     had no effect on the dialling side since etcd 3.5.
 //   - MaxMessageBytes holds for posts, and for the memory of a message.

@@ -58,6 +58,11 @@ var (
 	// queue for it was full.
 	ErrQueueFull = errors.New("rafthttp: queue is full")
 
+	// ErrProcessStalled says that a stream of appends was closed since the
+	// receive queue was full and Process took none for ReadTimeout. It is an
+	// ErrQueueFull.
+	ErrProcessStalled = fmt.Errorf("%w: Process took no append within the read timeout", ErrQueueFull)
+
 	// ErrStalled says that nothing moved on a connection or a snapshot
 	// transfer for ReadTimeout.
 	ErrStalled = errors.New("rafthttp: no progress within the read timeout")

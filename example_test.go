@@ -36,10 +36,12 @@ func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)     { s.node.
 
 // run runs a member until ctx ends.
 func (s *server) run(ctx context.Context, id types.ID, ln net.Listener, cluster map[types.ID]string) error {
-	s.node = raft.StartNode(raftConfig(id, s.log), raftPeers(cluster))
+	s.transport = &rafthttp.Transport{ID: id, ClusterID: 0x1000, Raft: s, ErrorC: make(chan error, 1)}
+	config := raftConfig(id, s.log)
+	s.transport.LimitInflight(config) // fits raft's window to the transport's queues
+	s.node = raft.StartNode(config, raftPeers(cluster))
 	defer s.node.Stop()
 
-	s.transport = &rafthttp.Transport{ID: id, ClusterID: 0x1000, Raft: s, ErrorC: make(chan error, 1)}
 	if err := s.transport.Start(); err != nil {
 		return err
 	}

@@ -254,6 +254,7 @@ func (q *request) servePost() error {
 			return ErrPaused
 		}
 		p.activity.postOf()
+		p.answered(m)
 		p.counters.posted.Add(body.bytes)
 	}
 	if f := q.observer.Received; f != nil {

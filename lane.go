@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -23,9 +24,11 @@ func newItem(m *raftpb.Message) item { return item{m: m, size: wire.MemorySize(m
 type verdict int
 
 const (
-	accepted verdict = iota // the lane has the message now
-	full                    // a bound is reached
-	down                    // the lane has no connection, or is closed
+	accepted  verdict = iota // the lane has the message now
+	full                     // a bound is reached
+	down                     // the lane has no connection, or is closed
+	withheld                 // a bound was reached before; raft is told once the lane has drained
+	duplicate                // the lane has had the entries, and they are under way
 )
 
 // laneLimits bounds what a lane holds, queued and in the hands of its workers
@@ -51,6 +54,9 @@ type lane struct {
 	wg         *sync.WaitGroup // joins the workers
 	born       time.Time       // zero of the lane's clock
 
+	window  *appendWindow // nil: appends are nothing special here; guarded by mu
+	drained func()        // called without mu when the window says that raft must be told
+
 	laneCounters
 
 	mu        sync.Mutex
@@ -67,6 +73,8 @@ type lane struct {
 	kicked    bool          // a worker should look, whatever the queue holds
 	spare     []item        // for the next worker's take
 	room      chan struct{} // closed when something is released; nil while nobody waits
+	releases  uint64        // how often something was released
+	crowded   atomic.Int32  // offers that wait for room
 	used      bool          // since the last tidy
 
 	// clock is read whenever a worker is set to work, at each take and for each offerAll,
@@ -86,8 +94,11 @@ func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup,
 // reopen accepts offers, unless the lane is closed. A new lane is shut.
 func (l *lane) reopen() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.open = !l.closed
-	l.mu.Unlock()
+	if l.window != nil {
+		l.window.reset()
+	}
 }
 
 func (l *lane) isOpen() bool {
@@ -118,21 +129,26 @@ func (l *lane) offer(it item) verdict {
 	return v
 }
 
-// offerRun offers messages in order, and says how many it took before the
-// first that it refused, if any.
-func (l *lane) offerRun(msgs []*raftpb.Message) (n int, v verdict) {
+// offerRun offers messages in order, and says how many it has dealt with before the
+// first that it refused, if any. So many of them were withheld: they are lost, and
+// raft will be told.
+func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, v verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.workers == l.waiting {
 		l.clock = time.Since(l.born)
 	}
-	for n < len(msgs) && v == accepted {
-		if v = l.admit(newItem(msgs[n])); v == accepted {
-			n++
+	defer l.start()
+	for ; n < len(msgs); n++ {
+		switch v := l.admit(newItem(msgs[n])); v {
+		case accepted, duplicate:
+		case withheld:
+			lost++
+		default:
+			return n, lost, v
 		}
 	}
-	l.start()
-	return n, v
+	return n, lost, accepted
 }
 
 // offerAll offers items in order and returns those from the first refused one
@@ -156,10 +172,22 @@ func (l *lane) admit(it item) verdict {
 	if !l.open {
 		return down
 	}
-	if l.held >= l.limits.messages || (l.held > 0 && l.heldBytes+it.size > l.limits.bytes) {
-		return full
+	if l.window != nil {
+		m, v := l.window.check(it.m)
+		switch {
+		case v == duplicate:
+			l.duplicates.Add(1)
+			return v
+		case v != accepted:
+			return v
+		case m != it.m:
+			it = newItem(m)
+		}
 	}
-	if !l.purse.cover(it, l.heldBytes) {
+	if !l.fits(it) || !l.purse.cover(it, l.heldBytes) {
+		if l.window != nil && l.window.overflow(it.m, l.heldBytes, l.held) {
+			return withheld
+		}
 		return full
 	}
 	if l.head > 0 && len(l.queue) == cap(l.queue) {
@@ -172,7 +200,15 @@ func (l *lane) admit(it item) verdict {
 	l.held++
 	l.heldBytes += it.size
 	l.used = true
+	if l.window != nil {
+		l.window.add(it.m)
+	}
 	return accepted
+}
+
+// fits is called with mu held: it reports whether it is within the lane's own bounds.
+func (l *lane) fits(it item) bool {
+	return l.held == 0 || (l.held < l.limits.messages && l.heldBytes+it.size <= l.limits.bytes)
 }
 
 // kick has a worker look, even if nothing is queued.
@@ -285,6 +321,7 @@ func (l *lane) release(items, left []item) {
 		bytes += it.size
 	}
 	l.mu.Lock()
+	l.releases++
 	l.held -= len(items)
 	l.heldBytes -= bytes
 	// An empty lane reserves nothing: a message over the bound is taken once nothing
@@ -298,7 +335,11 @@ func (l *lane) release(items, left []item) {
 		}
 	}
 	l.wake()
+	due := l.window != nil && l.window.active.Load() && l.window.drained(l.heldBytes, l.held, time.Since(l.born))
 	l.mu.Unlock()
+	if due {
+		l.drained()
+	}
 }
 
 // shut refuses offers until the lane is opened again, and returns what was
@@ -319,6 +360,9 @@ func (l *lane) drain() []item {
 		l.heldBytes -= it.size
 	}
 	l.purse.settle(l.heldBytes, true)
+	if l.window != nil {
+		l.window.reset() // whoever drains the lane reports
+	}
 	l.wake()
 	return items
 }

@@ -5,39 +5,44 @@ import (
 	"time"
 )
 
-// offerWait offers items in order, waiting up to d in all for room. It returns
-// those that found none.
-func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) []item {
-	var timeout <-chan time.Time
-	for {
-		rest, v := l.offerAll(items)
-		if v != full {
-			return rest
-		}
-		items = rest
-		if timeout == nil {
-			t := time.NewTimer(d)
-			defer t.Stop()
-			timeout = t.C
+// offerWait offers items in order and waits for room for as long as the lane's worker
+// gets on: until it has released nothing for d, or ctx ends. It returns those that
+// were not taken, and why they need not be offered again; nil if the lane is down.
+func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]item, error) {
+	rest, v := l.offerAll(items)
+	if v == accepted {
+		return nil, nil
+	}
+	patience := time.NewTimer(d)
+	defer patience.Stop()
+	l.crowded.Add(1)
+	defer l.crowded.Add(-1)
+	for seen := uint64(0); v == full; rest, v = l.offerAll(rest) {
+		room, released := l.roomFor(rest[0])
+		if released != seen {
+			seen = released
+			patience.Reset(d)
 		}
 		select {
-		case <-l.roomFor(items[0]):
-		case <-timeout:
-			return items
+		case <-room:
+		case <-patience.C:
+			return rest, ErrProcessStalled
 		case <-ctx.Done():
-			return items
+			return rest, context.Cause(ctx)
 		}
 	}
+	return rest, nil
 }
 
-// roomFor returns a channel that is closed when it is worth offering it again.
-func (l *lane) roomFor(it item) <-chan struct{} {
+// roomFor returns a channel that is closed when it is worth offering it again, and how
+// often items were released until now.
+func (l *lane) roomFor(it item) (room <-chan struct{}, released uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.room == nil {
 		l.room = make(chan struct{})
 	}
-	if !l.open || l.held == 0 || (l.held < l.limits.messages && l.heldBytes+it.size <= l.limits.bytes) {
+	if !l.open || l.fits(it) {
 		l.wake()
 		c := make(chan struct{})
 		if l.purse.refused { // others have the room
@@ -45,9 +50,9 @@ func (l *lane) roomFor(it item) <-chan struct{} {
 		} else {
 			close(c)
 		}
-		return c
+		return c, l.releases
 	}
-	return l.room
+	return l.room, l.releases
 }
 
 // wake is called with mu held.

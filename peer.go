@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -94,8 +95,11 @@ func (p *peer) sendRun(msgs []*raftpb.Message) int {
 	rest := msgs[:n]
 	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, p.pipeline.lane} {
 		for v := accepted; v != down; {
-			var k int
-			k, v = ln.offerRun(rest)
+			var k, lost int
+			k, lost, v = ln.offerRun(rest)
+			if lost > 0 {
+				p.drop(ln, lost, ErrQueueFull)
+			}
 			if rest = rest[k:]; len(rest) == 0 {
 				return n
 			}
@@ -156,13 +160,24 @@ func (p *peer) attachOutgoingConn(c *outgoingConn) bool { return p.writers[c.kin
 
 func (p *peer) activeSince() time.Time { return p.activity.activeSince() }
 
-// receive sorts what a stream brought into the receive lanes.
-func (p *peer) receive(items []item, wait time.Duration) (roomy bool) {
+// receive sorts what a stream brought into the receive lanes. Appends wait up to wait
+// for Process to make room, or until ctx ends; an error ends the stream.
+func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) error {
 	if p.paused.Load() {
 		p.drop(p.receivers.of(items[0].m.GetType()).lane, len(items), ErrPaused)
-		return true
+		return nil
 	}
-	return p.receivers.receive(items, wait)
+	for _, it := range items {
+		p.answered(it.m)
+	}
+	return p.receivers.receive(ctx, items, wait)
+}
+
+// answered takes in what the peer's answers say of appends, before Process does.
+func (p *peer) answered(m *raftpb.Message) {
+	if m.GetType() == raftpb.MsgAppResp && m.GetFrom() == uint64(p.peer) {
+		p.writers[streamMsgAppV2].lane.answered(m)
+	}
 }
 
 // Pause implements Pausable.
@@ -210,6 +225,7 @@ func (p *peer) heartbeat(now bool) {
 func (p *peer) tick() {
 	for _, w := range p.writers {
 		w.tidy()
+		w.lane.expireWindow()
 	}
 	for _, r := range p.receivers.all() {
 		r.lane.whileIdle(nil)

@@ -53,7 +53,7 @@ func (l *lane) status() LaneStatus {
 	st := LaneStatus{
 		Name: l.name, Capacity: l.limits.messages, CapacityBytes: l.limits.bytes,
 		Messages: l.messages.Load(), Bytes: l.bytes.Load(), Batches: l.batches.Load(),
-		BusyTime: time.Duration(l.busy.Load()), Drops: l.dropped(),
+		BusyTime: time.Duration(l.busy.Load()), Duplicates: l.duplicates.Load(), Drops: l.dropped(),
 	}
 	st.Dropped = st.Drops.Total()
 	l.mu.Lock()

@@ -2,6 +2,7 @@ package rafthttp
 
 import (
 	"cmp"
+	"context"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -38,11 +39,18 @@ func (r *receiver) work() {
 	}
 }
 
+// releaseAfter is for how long a lane's worker processes before it makes room, if a
+// stream waits for that: Process may be slow.
+const releaseAfter = 10 * time.Millisecond
+
 // processSome processes the first items, and returns how many.
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
 	var bytes int64
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
+		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
+			break
+		}
 		if r.ctx.Err() != nil {
 			r.drop(r.lane, len(items)-n, r.cause())
 			r.lane.done(n, uint64(bytes), time.Since(start))
@@ -65,9 +73,10 @@ func (r *receiver) processOne(it item) {
 	r.failing = err != nil
 }
 
-// offer gives items to the lane, waiting up to wait for room, and drops what
-// finds none. It reports whether all found room.
-func (r *receiver) offer(items []item, wait time.Duration) bool {
+// offer gives items to the lane, and drops what finds no room. If wait is not 0 it waits
+// for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
+// if Process took none for that long.
+func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) error {
 	if f := r.observer.Received; f != nil {
 		var bytes int64
 		for _, it := range items {
@@ -76,21 +85,23 @@ func (r *receiver) offer(items []item, wait time.Duration) bool {
 		f(r.peer, r.lane.name, len(items), bytes)
 	}
 	rest := items
+	var err error
 	if wait > 0 {
-		rest = r.lane.offerWait(r.ctx, rest, wait)
+		rest, err = r.lane.offerWait(ctx, rest, wait)
 	} else {
 		rest, _ = r.lane.offerAll(rest)
 	}
 	dropped := 0
 	for len(rest) > 0 {
-		// A smaller one may find room where this one did not.
 		dropped++
-		rest, _ = r.lane.offerAll(rest[1:])
+		if rest = rest[1:]; err == nil { // a smaller one may find room where this one did not
+			rest, _ = r.lane.offerAll(rest)
+		}
 	}
 	if dropped > 0 {
-		r.drop(r.lane, dropped, cmp.Or(r.cause(), ErrQueueFull))
+		r.drop(r.lane, dropped, cmp.Or(r.cause(), err, ErrQueueFull))
 	}
-	return dropped == 0
+	return err
 }
 
 func (r *receiver) close() {
@@ -121,27 +132,23 @@ func (r *receivers) of(t raftpb.MessageType) *receiver {
 	}
 }
 
-// receive sorts items into the lanes; only a full append lane waits. It reports
-// whether that had room for all.
-func (r *receivers) receive(items []item, wait time.Duration) bool {
-	roomy := true
+// receive sorts items into the lanes. Appends wait for room, if wait is not 0; the
+// error is why that was in vain.
+func (r *receivers) receive(ctx context.Context, items []item, wait time.Duration) (err error) {
 	for len(items) > 0 {
 		to := r.of(items[0].m.GetType())
 		n := 1
 		for n < len(items) && r.of(items[n].m.GetType()) == to {
 			n++
 		}
-		if to == r.appends {
-			roomy = to.offer(items[:n], wait) && roomy
-			if !roomy {
-				wait = 0
-			}
-		} else {
-			to.offer(items[:n], 0)
+		patience := time.Duration(0)
+		if to == r.appends && err == nil {
+			patience = wait
 		}
+		err = cmp.Or(err, to.offer(ctx, items[:n], patience))
 		items = items[n:]
 	}
-	return roomy
+	return err
 }
 
 func (r *receivers) all() [3]*receiver {

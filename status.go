@@ -121,6 +121,9 @@ type LaneStatus struct {
 	Bytes    uint64        `json:"bytes"`
 	Batches  uint64        `json:"batches"`
 	BusyTime time.Duration `json:"busy_ns"`
+	// Duplicates counts appends that raft sent again while they were queued or on
+	// their way, and which were not sent twice.
+	Duplicates uint64 `json:"duplicates"`
 	// Dropped counts messages that were not delivered, Drops the same by reason.
 	Dropped uint64 `json:"dropped"`
 	Drops   Drops  `json:"drops"`

@@ -201,6 +201,10 @@ type streamWriter struct {
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
 	w := &streamWriter{link: l, kind: kind, lines: newLineLimit()}
 	w.lane = newLane(kind.String(), l.sendLimits, 1, l.wg, w.work)
+	if kind == streamMsgAppV2 {
+		w.lane.window = newAppendWindow(l.readTimeout)
+		w.lane.drained = l.appendsDrained
+	}
 	return w
 }
 

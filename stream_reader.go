@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ import (
 type streamReader struct {
 	*link
 	kind    streamKind
-	receive func(items []item, wait time.Duration) (roomy bool)
+	receive func(ctx context.Context, items []item, wait time.Duration) error
 	refuse  func(m *raftpb.Message, cause error)
 	redial  chan struct{} // has a value when the URLs changed
 
@@ -154,7 +155,7 @@ func (r *streamReader) follow(ctx context.Context, s *incoming) (delivered bool,
 		r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
 	}
 	r.opened(s.conn)
-	delivered, err = r.read(s)
+	delivered, err = r.read(ctx, s)
 	r.closed()
 	err = causeOf(ctx, err)
 	s.conn.Close()
@@ -196,14 +197,14 @@ func causeOf(ctx context.Context, err error) error {
 
 // read delivers what the stream brings until it ends, and reports whether
 // anything came.
-func (r *streamReader) read(s *incoming) (delivered bool, err error) {
-	d := &delivery{reader: r, s: s}
+func (r *streamReader) read(ctx context.Context, s *incoming) (delivered bool, err error) {
+	d := &delivery{reader: r, ctx: ctx, s: s}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return false, err
 	}
 	if r.kind == streamMsgAppV2 {
 		// A full append lane pushes back on the stream that brings nothing else.
-		d.wait = r.readTimeout / 2
+		d.wait = r.readTimeout
 		return d.run(wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.id), uint64(r.peer), r.messageLimits))
 	}
 	d.delayAcks = ackDelayer(s.conn) // for bulk TCP knows better
@@ -223,9 +224,9 @@ const ackReads = 32
 // not wait for company.
 type delivery struct {
 	reader *streamReader
+	ctx    context.Context
 	s      *incoming
-	wait   time.Duration
-	full   bool // the append lane had no room last
+	wait   time.Duration // how long Process may stand still while the append lane is full; 0: it is not waited for
 	items  []item
 
 	delayAcks func() // nil: no
@@ -239,7 +240,9 @@ type delivery struct {
 // Read implements io.Reader. The read timeout without progress ends the stream.
 func (d *delivery) Read(p []byte) (int, error) {
 	lone := len(d.items) == 1
-	d.flush()
+	if err := d.flush(); err != nil {
+		return 0, err
+	}
 	if lone {
 		// Whoever processes it goes first: the read below most likely finds nothing,
 		// and would cost the message two microseconds to find that out.
@@ -261,25 +264,23 @@ func (d *delivery) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (d *delivery) flush() {
-	if len(d.items) > 0 {
-		// A lane that found no room in time is not waited for until it has some.
-		wait := d.wait
-		if d.full {
-			wait = 0
-		}
-		d.full = !d.reader.receive(d.items, wait)
-		clear(d.items)
-		d.items = d.items[:0]
+// flush hands over what was decoded. An error ends the stream: so the sender's raft
+// is told of what found no room.
+func (d *delivery) flush() error {
+	if len(d.items) == 0 {
+		return nil
 	}
+	err := d.reader.receive(d.ctx, d.items, d.wait)
+	clear(d.items)
+	d.items = d.items[:0]
+	return err
 }
 
 func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
-	defer d.flush()
 	for {
 		m, err := dec.Decode()
 		if err != nil {
-			return delivered, err
+			return delivered, cmp.Or(d.flush(), err)
 		}
 		delivered, d.moved = true, true
 		if m == nil {
@@ -290,7 +291,9 @@ func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
 			continue
 		}
 		if d.items = append(d.items, item{m: m, size: dec.Memory()}); len(d.items) == deliverMessages {
-			d.flush()
+			if err := d.flush(); err != nil {
+				return delivered, err
+			}
 		}
 	}
 }

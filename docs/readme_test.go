@@ -80,9 +80,9 @@ func TestReadme(t *testing.T) {
 	require.NoError(t, memory.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
 		Index: new(uint64(1)), Term: new(uint64(1)), ConfState: conf,
 	}}))
-	node := raft.RestartNode(&raft.Config{
-		ID: 1, ElectionTick: 10, HeartbeatTick: 1, Storage: memory, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256,
-	})
+	config := &raft.Config{ID: 1, ElectionTick: 10, HeartbeatTick: 1, Storage: memory, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256}
+	new(rafthttp.Transport).LimitInflight(config)
+	node := raft.RestartNode(config)
 	defer node.Stop()
 	own, err := rafthttp.NewListener(url.URL{Scheme: "http", Host: "127.0.0.1:0"}, nil)
 	require.NoError(t, err)

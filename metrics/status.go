@@ -132,6 +132,7 @@ func collectLane(ch chan<- prometheus.Metric, id string, l rafthttp.LaneStatus) 
 	laneTraffic.send(ch, float64(l.Bytes), id, l.Name)
 	laneBatches.send(ch, float64(l.Batches), id, l.Name)
 	laneBusy.send(ch, l.BusyTime.Seconds(), id, l.Name)
+	laneCopies.send(ch, float64(l.Duplicates), id, l.Name)
 	for reason, n := range l.Drops.All() {
 		laneDropped.send(ch, float64(n), id, l.Name, string(reason))
 	}

@@ -47,6 +47,7 @@ func startMember(id uint64, members []uint64, log *diskLog, logger raft.Logger) 
 		ElectionTick: 10, HeartbeatTick: 1, PreVote: true, CheckQuorum: true,
 		MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256, MaxUncommittedEntriesSize: 64 << 20,
 	}
+	new(rafthttp.Transport).LimitInflight(cfg) // the transport has the default queues
 	last, err := log.LastIndex()
 	if err != nil {
 		return nil, err

@@ -43,6 +43,10 @@ func unknownOfMessage(m *raftpb.Message) []byte {
 	return unknownFields(m, unsafe.Pointer(m), messageUnknown)
 }
 
+// HasUnknownFields reports whether m has fields that this version of raftpb does
+// not know, those of its parts aside.
+func HasUnknownFields(m *raftpb.Message) bool { return len(unknownOfMessage(m)) > 0 }
+
 func unknownOfEntry(e *raftpb.Entry) []byte {
 	return unknownFields(e, unsafe.Pointer(e), entryUnknown)
 }

@@ -55,10 +55,11 @@ func (rc *raftNode) startRaft() {
 	for i := range rc.peers {
 		rpeers = append(rpeers, raft.Peer{ID: uint64(i + 1)})
 	}
-	rc.node = raft.StartNode(&raft.Config{
+	c := &raft.Config{
 		ID: uint64(rc.id), ElectionTick: 10, HeartbeatTick: 1, Storage: rc.raftStorage,
 		MaxSizePerMsg: 1024 * 1024, MaxInflightMsgs: 256,
-	}, rpeers)
+	}
+	rc.node = raft.StartNode(c, rpeers)
 
 	rc.transport = &rafthttp.Transport{
 		Logger:      rc.logger,

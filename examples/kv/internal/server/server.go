@@ -62,11 +62,10 @@ const (
 	electionTicks  = 10 // a leader that was silent for 10 to 20 ticks is replaced
 	heartbeatTicks = 1
 
-	maxSizePerMsg    = 1 << 20  // of entries in one MsgApp
-	maxAppliedBytes  = 8 << 20  // of entries in one Ready, hence in one batch of the data
-	maxInflight      = 256      // MsgApps on their way to a follower
-	maxInflightBytes = 32 << 20 // below the transport's queue, which is 64 MiB
-	maxUncommitted   = 64 << 20 // proposals beyond that are refused
+	maxSizePerMsg   = 1 << 20  // of entries in one MsgApp
+	maxAppliedBytes = 8 << 20  // of entries in one Ready, hence in one batch of the data
+	maxInflight     = 256      // MsgApps on their way to a follower
+	maxUncommitted  = 64 << 20 // proposals beyond that are refused
 
 	requestTimeout = 5 * time.Second // from request to answer, for clients
 	transferTime   = 2 * time.Second // to hand over leadership before a stop
@@ -186,7 +185,6 @@ func (s *Server) startNode(peers []raft.Peer) {
 		MaxSizePerMsg:             maxSizePerMsg,
 		MaxCommittedSizePerReady:  maxAppliedBytes,
 		MaxInflightMsgs:           maxInflight,
-		MaxInflightBytes:          maxInflightBytes,
 		MaxUncommittedEntriesSize: maxUncommitted,
 		CheckQuorum:               true, // a leader that lost its majority steps down
 		PreVote:                   true, // a member that was away does not force an election
@@ -194,6 +192,7 @@ func (s *Server) startNode(peers []raft.Peer) {
 		StepDownOnRemoval:         true,
 		Logger:                    raftLogger{s.log.Named("raft").Sugar()},
 	}
+	new(rafthttp.Transport).LimitInflight(cfg) // the transport has the default queues
 	if len(peers) > 0 {
 		s.node = raft.StartNode(cfg, peers)
 		return

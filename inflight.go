@@ -1,0 +1,52 @@
+package rafthttp
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.uber.org/zap"
+)
+
+// LimitInflight fits raft's window of appends in flight to the send queue of t. Call it
+// after the queue's fields are set and before c is used:
+//
+//   - A MaxInflightBytes of 0, which is no limit, becomes half of SendQueueBytes, or
+//     MaxSizePerMsg if that is more, since raft demands it. Beside its data the queue charges about 120 bytes
+//     for an entry and 280 for a message, so that half is enough for entries of 120
+//     bytes and more.
+//   - MaxInflightMsgs is at most SendQueueMessages.
+//
+// What it changes is logged. Without it a follower that is slow fills its queue: what
+// has no room is dropped, and raft is told once the queue has drained, which loses
+// little (see doc.go), but a queue that is never full costs less, and what is in it
+// is younger.
+func (t *Transport) LimitInflight(c *raft.Config) {
+	log := t.Logger
+	if log == nil {
+		log = zap.NewNop()
+	}
+	if c.MaxInflightBytes == 0 {
+		c.MaxInflightBytes = max(inflightBytes(orDefault(t.SendQueueBytes, defaultQueueBytes)), c.MaxSizePerMsg)
+		log.Info("limited raft's appends in flight to what the send queue holds", zap.Uint64("max-inflight-bytes", c.MaxInflightBytes))
+	}
+	if most := orDefault(t.SendQueueMessages, defaultQueueMessages); c.MaxInflightMsgs > most {
+		log.Info("limited raft's appends in flight to what the send queue holds",
+			zap.Int("max-inflight-msgs", most), zap.Int("was", c.MaxInflightMsgs))
+		c.MaxInflightMsgs = most
+	}
+}
+
+// inflightBytes is how much data may be in flight for a send queue with this bound.
+func inflightBytes(queue int64) uint64 { return uint64(max(queue/2, 1)) }
+
+// appendsDrained has raft told of appends that found no room, now that there is some.
+// The first time it says what helps.
+func (l *link) appendsDrained() {
+	l.reports.lost()
+	if !l.inflightAdvice.CompareAndSwap(false, true) {
+		return
+	}
+	l.spawn(func() {
+		l.log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
+			zap.Uint64("max-inflight-bytes", inflightBytes(l.sendLimits.bytes)),
+			zap.Int64("send-queue-bytes", l.sendLimits.bytes), zap.Int("send-queue-messages", l.sendLimits.messages))
+	})
+}

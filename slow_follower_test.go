@@ -1,0 +1,202 @@
+package rafthttp_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+)
+
+// line is what goes between the leader and the slow follower.
+type line struct {
+	rate   int           // bytes a second
+	rtt    time.Duration // there and back
+	window int           // of a connection, in bytes
+}
+
+var (
+	nearLine = line{rate: 1e9, rtt: 500 * time.Microsecond, window: 4 << 20}
+	slowLine = line{rate: 20e6, rtt: 40 * time.Millisecond, window: 4 << 20}
+	farLine  = line{rate: 100e6, rtt: 150 * time.Millisecond, window: 16 << 20}
+)
+
+// slowFollower is one case: how much goes to a follower that is slow for some
+// reason.
+type slowFollower struct {
+	name    string // of the test
+	what    string // of the line in the table
+	entry   int    // bytes of each
+	total   int    // bytes of all
+	line    line
+	pace    int  // of the proposals, in bytes a second; 0: as quickly as a quorum commits
+	down    bool // the follower is away while the entries are proposed
+	process slowProcess
+	tune    func(*raft.Config)
+}
+
+// slowProcess says how slow the follower's Process is with appends.
+type slowProcess struct {
+	rate  int           // bytes a second; 0: instant
+	every int           // bytes after which it stands still
+	stall time.Duration // for how long
+}
+
+// slow returns what delays appends.
+func (p slowProcess) slow() func(context.Context, *raftpb.Message) error {
+	sum := 0 // one append comes after another
+	return func(ctx context.Context, msg *raftpb.Message) error {
+		if msg.GetType() != raftpb.MsgApp {
+			return nil
+		}
+		n := 0
+		for _, e := range msg.GetEntries() {
+			n += len(e.GetData())
+		}
+		var d time.Duration
+		if p.rate > 0 {
+			d = transmission(n, p.rate)
+		}
+		if p.every > 0 && (sum+n)/p.every > sum/p.every {
+			d += p.stall
+		}
+		sum += n
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// ideal is how long the entries take if the line, or Process, never waits for
+// anything else.
+func (s slowFollower) ideal() time.Duration {
+	rate := s.line.rate
+	if s.process.rate > 0 {
+		rate = min(rate, s.process.rate)
+	}
+	if s.pace > 0 {
+		rate = min(rate, s.pace)
+	}
+	d := transmission(s.total, rate)
+	if s.process.every > 0 {
+		d += time.Duration((s.total-1)/s.process.every) * s.process.stall
+	}
+	return d
+}
+
+// slowRun is what was measured.
+type slowRun struct {
+	caughtUp         bool
+	took, ideal      time.Duration
+	bytes            int64 // of entries that the follower acknowledged
+	carried          int64 // bytes that it got from the leader
+	dropped, refused uint64
+	unreachable      int
+}
+
+// goodput is what the follower acknowledged, in bytes a second.
+func (r slowRun) goodput() float64 { return float64(r.bytes) / r.took.Seconds() }
+
+// share is goodput ÷ what the line carries.
+func (r slowRun) share(total int) float64 {
+	return r.goodput() / (float64(total) / r.ideal.Seconds())
+}
+
+func (r slowRun) waste() float64 { return float64(r.carried) / float64(r.bytes) }
+
+func TestSlowFollower(t *testing.T) {
+	t.Log(slowTableHead)
+	for _, s := range slowFollowers {
+		t.Run(s.name, func(t *testing.T) {
+			var r slowRun
+			bubble.Test(t, func(t *testing.T) { r = s.run(t) })
+			t.Log(r.row(s))
+			assert.True(t, r.caughtUp, "the follower never caught up")
+			assert.GreaterOrEqual(t, r.share(s.total), 0.95, "of what the line carries")
+			assert.LessOrEqual(t, r.waste(), 1.05, "bytes carried ÷ bytes needed")
+		})
+	}
+}
+
+const slowTableHead = "| a follower is slow | MB/s | of the line | waste | drops sent · received | unreachable | caught up after (ideal) |"
+
+func (r slowRun) row(s slowFollower) string {
+	after := fmt.Sprintf("%.2f s", r.took.Seconds())
+	if !r.caughtUp {
+		after = "not in " + after
+	}
+	return fmt.Sprintf("| %s | %.1f | %.0f %% | %.2f | %d · %d | %d | %s (%.2f s) |", s.what, r.goodput()/1e6, 100*r.share(s.total), r.waste(),
+		r.dropped, r.refused, r.unreachable, after, r.ideal.Seconds())
+}
+
+// slowPatience is how much longer than ideal a case may take before it is measured as
+// it stands.
+const slowPatience = 3
+
+func (s slowFollower) run(t *testing.T) slowRun {
+	c := newRaftCluster(t, s.line.window, s.tune, nil)
+	c.connect(nearLine, s.line)
+	leader, follower := c.leader(), c.follower()
+	follower.mu.Lock()
+	follower.before = s.process.slow()
+	follower.mu.Unlock()
+
+	base, n := leader.lastIndex(), s.total/s.entry
+	loaded := make(chan error, 1)
+	load := func() { loaded <- leader.load(t.Context(), n, s.entry, s.pace) }
+	carried := follower.peer(theLeader).ReceivedBytes
+	if s.down {
+		c.Partition([]uint64{theFollower}, []uint64{1, 2})
+		time.Sleep(10 * time.Second)
+		load()
+		require.True(t, leader.awaitCommits(n))
+		c.Heal()
+		heard := follower.appends()
+		within(t, 10*time.Second, func() bool { return follower.appends() > heard })
+	} else {
+		go load()
+	}
+
+	r := slowRun{ideal: s.ideal()}
+	start := time.Now()
+	for limit := slowPatience*s.ideal() + time.Second; !r.caughtUp && time.Since(start) < limit; {
+		time.Sleep(time.Millisecond)
+		r.caughtUp = leader.acknowledged(theFollower) >= base+uint64(n)
+	}
+	// The way of the first append and that of the last answer carry nothing new.
+	r.took = time.Since(start) - s.line.rtt
+	r.bytes = int64(leader.acknowledged(theFollower)-base) * int64(s.entry)
+	r.carried = int64(follower.peer(theLeader).ReceivedBytes - carried)
+	r.dropped, r.refused = leader.drops(theFollower), follower.drops(theLeader)
+	leader.mu.Lock()
+	r.unreachable = leader.unreachable[theFollower]
+	leader.mu.Unlock()
+	if r.caughtUp {
+		require.NoError(t, <-loaded)
+		require.Equal(t, leader.lastIndex(), follower.lastIndex())
+	}
+	return r
+}
+
+// connect makes the lines to and from the follower, and one between the others.
+func (c *raftCluster) connect(others, follower line) {
+	for from := uint64(1); from <= raftMembers; from++ {
+		for to := uint64(1); to <= raftMembers; to++ {
+			l := others
+			if from == theFollower || to == theFollower {
+				l = follower
+			}
+			c.Link(from, to).SetBandwidth(l.rate)
+			c.Link(from, to).SetDelay(l.rtt / 2)
+		}
+	}
+}
