@@ -139,23 +139,23 @@ func (w *appendWindow) add(m *raftpb.Message) {
 	}
 }
 
-// overflow notes that the queue, which holds so much, had no room for m. It reports
-// false if nothing that is held could make room: then raft is to be told at once.
-func (w *appendWindow) overflow(m *raftpb.Message, heldBytes int64, held int) bool {
-	if held == 0 || !tracks(m) {
+// overflow notes that the queue had no room for m. It reports false if nothing that is
+// held could make room: then raft is to be told at once.
+func (w *appendWindow) overflow(m *raftpb.Message, q *queue) bool {
+	if q.held == 0 || !tracks(m) {
 		return false
 	}
 	w.closed, w.owed, w.until = true, true, w.last
-	w.mark, w.markLength = heldBytes/2, held/2
+	w.mark, w.markLength = q.heldBytes/2, q.held/2
 	w.update()
 	return true
 }
 
 // drained notes what the queue holds after messages were written, and reports whether
 // raft must be told now. It is called while the window is active.
-func (w *appendWindow) drained(heldBytes int64, held int, now time.Duration) bool {
+func (w *appendWindow) drained(q *queue, now time.Duration) bool {
 	w.progress = now
-	if !w.owed || heldBytes > w.mark || held > w.markLength {
+	if !w.owed || q.heldBytes > w.mark || q.held > w.markLength {
 		return false
 	}
 	w.owed = false
@@ -192,8 +192,8 @@ func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
 
 // expired reports whether raft must be told now, since the queue has been empty and
 // nothing was acknowledged for too long.
-func (w *appendWindow) expired(held int, now time.Duration) bool {
-	if held > 0 || now-w.progress < w.patience || !w.active.Load() {
+func (w *appendWindow) expired(q *queue, now time.Duration) bool {
+	if q.held > 0 || now-w.progress < w.patience || !w.active.Load() {
 		return false
 	}
 	w.term, w.owed, w.probing, w.progress, w.patience = 0, true, false, now, 2*w.patience
@@ -228,7 +228,7 @@ func (l *lane) expireWindow() {
 		return
 	}
 	l.mu.Lock()
-	due := l.window.expired(l.held, time.Since(l.born))
+	due := l.window.expired(l.appends(), time.Since(l.born))
 	l.mu.Unlock()
 	if due {
 		l.drained()

@@ -61,7 +61,9 @@
 // connection, so its loss is reported whatever was queued. Within one lane order
 // is kept, except on the pipeline, whose posts run four at a time.
 //
-// MsgApp goes over the msgapp stream, all else over the message stream. While a
+// Control messages (heartbeats, votes, responses), appends and proposals wait apart
+// for the message stream, each within the bounds of its lane, and control messages
+// go first. MsgApp goes over the msgapp stream, all else over the message stream. While a
 // stream is down MsgApp falls back to the message stream, and everything to the
 // pipeline, one post for each message; a MsgSnap given to Send always goes there.
 //
@@ -77,9 +79,8 @@
 // ones only once half of the lane has drained; what it then sends again while it is
 // still on its way is not sent twice. So a report of dropped appends may be late: by
 // the time that half of the lane takes, or by the end of the stream. This holds for
-// the msgapp stream; on the message stream and the pipeline, which stand in for
-// it, dropped appends are reported at once. Transport.LimitInflight keeps raft from
-// filling the lane at all.
+// both streams; on the pipeline, which stands in for them, dropped appends are
+// reported at once. Transport.LimitInflight keeps raft from filling the lane at all.
 //
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
 // one value from CloseNotify, however it ends, but for a transport that was

@@ -39,7 +39,7 @@ type laneLimits struct {
 	shared   *budget // of all lanes; nil: none
 }
 
-// lane is a queue of messages, bounded in messages and in bytes, with workers
+// lane is a queue of messages, or one for each kind of them, bounded in messages and in bytes, with workers
 // that exist only while the lane is in use: they wait for more until whileIdle
 // finds nothing used, so that traffic does not pay for a new goroutine and its
 // growing stack each time, and an idle lane costs none. An offer either accepts a message or refuses it, in one step under
@@ -62,8 +62,9 @@ type lane struct {
 	mu        sync.Mutex
 	open      bool          // offers are accepted
 	closed    bool          // for good
-	queue     []item        // queue[head:] is queued
-	head      int           //
+	queues    []queue       // one, or one for each kind
+	turn      kind          // which of the kinds that do not go first was taken last
+	queued    int           // messages that wait
 	held      int           // messages queued or in a worker's hands
 	heldBytes int64         // their size
 	purse     purse         // covers it
@@ -84,11 +85,41 @@ type lane struct {
 	hands []time.Duration // the oldest of each batch in a worker's hands, in order
 }
 
+// newLane returns a lane with one queue for all messages. It is shut.
 func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
 	return &lane{
+		queues: make([]queue, 1),
 		name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
 		more: make(chan struct{}, maxWorkers), purse: purse{budget: limits.shared},
 	}
+}
+
+// sortByKind gives each kind a queue of its own, with the bounds of the lane. Control
+// messages are taken first, the other two in turn. It is called before the lane is used.
+func (l *lane) sortByKind() { l.queues, l.turn = make([]queue, kinds), kindProposal }
+
+// queueOf is called with mu held.
+func (l *lane) queueOf(m *raftpb.Message) *queue {
+	if len(l.queues) == 1 {
+		return &l.queues[0]
+	}
+	return &l.queues[kindOf(m.GetType())]
+}
+
+// appends is called with mu held: it returns the queue that appends wait in.
+func (l *lane) appends() *queue { return &l.queues[min(int(kindAppend), len(l.queues)-1)] }
+
+// next is called with mu held: it returns the queue to take from, and how many bytes, at
+// most, so that what comes meanwhile and goes first need not wait for long; 0 is no bound.
+func (l *lane) next() (q *queue, bytes int64) {
+	if len(l.queues) == 1 || l.queues[kindControl].len() > 0 {
+		return &l.queues[0], 0
+	}
+	other := kindAppend + kindProposal - l.turn
+	if l.queues[other].len() > 0 {
+		l.turn = other
+	}
+	return &l.queues[l.turn], flushBytes
 }
 
 // reopen accepts offers, unless the lane is closed. A new lane is shut.
@@ -184,19 +215,16 @@ func (l *lane) admit(it item) verdict {
 			it = newItem(m)
 		}
 	}
-	if !l.fits(it) || !l.purse.cover(it, l.heldBytes) {
-		if l.window != nil && l.window.overflow(it.m, l.heldBytes, l.held) {
+	q := l.queueOf(it.m)
+	if !q.fits(it, l.limits) || !l.purse.cover(it, l.heldBytes) {
+		if l.window != nil && l.window.overflow(it.m, q) {
 			return withheld
 		}
 		return full
 	}
-	if l.head > 0 && len(l.queue) == cap(l.queue) {
-		n := copy(l.queue, l.queue[l.head:])
-		clear(l.queue[n:])
-		l.queue, l.head = l.queue[:n], 0
-	}
 	it.at = l.clock
-	l.queue = append(l.queue, it)
+	q.push(it)
+	l.queued++
 	l.held++
 	l.heldBytes += it.size
 	l.used = true
@@ -204,11 +232,6 @@ func (l *lane) admit(it item) verdict {
 		l.window.add(it.m)
 	}
 	return accepted
-}
-
-// fits is called with mu held: it reports whether it is within the lane's own bounds.
-func (l *lane) fits(it item) bool {
-	return l.held == 0 || (l.held < l.limits.messages && l.heldBytes+it.size <= l.limits.bytes)
 }
 
 // kick has a worker look, even if nothing is queued.
@@ -224,8 +247,8 @@ func (l *lane) kick() {
 
 // start is called with mu held: it wakes or adds a worker if one is of use.
 func (l *lane) start() {
-	switch pending := len(l.queue) - l.head; {
-	case pending == 0 && !l.kicked:
+	switch {
+	case l.queued == 0 && !l.kicked:
 	case l.waiting > 0:
 		l.waiting--
 		l.more <- struct{}{}
@@ -241,7 +264,7 @@ func (l *lane) start() {
 func (l *lane) enlist() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.open || l.workers > 0 || len(l.queue) > l.head {
+	if !l.open || l.workers > 0 || l.queued > 0 {
 		return false
 	}
 	l.clock = time.Since(l.born)
@@ -265,7 +288,7 @@ func (l *lane) dismiss() {
 	}
 }
 
-// take returns up to n queued items, and waits until there are some or a worker
+// take returns up to n queued items of one kind, and waits until there are some or a worker
 // is to look anyway. Its buf is nil at first, and after that what take returned
 // before, cleared: take uses it again. If it returns ok == false the calling worker
 // is no longer counted: another may run already, so it must return without
@@ -277,7 +300,7 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 		buf, l.spare = l.spare, nil
 	}
 	buf = buf[:0]
-	for len(l.queue) == l.head && !l.kicked {
+	for l.queued == 0 && !l.kicked {
 		if !l.used || l.closed {
 			l.workers--
 			l.spare = buf
@@ -290,21 +313,13 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	}
 	l.kicked = false
 	l.clock = time.Since(l.born)
-	n = min(n, len(l.queue)-l.head)
-	if n > 0 {
-		l.hands = append(l.hands, l.queue[l.head].at)
-	}
-	if n == len(l.queue) { // all: the two change places, which costs no copy
-		l.queue, buf = buf, l.queue
+	if l.queued == 0 { // kicked
 		return buf, true
 	}
-	taken := l.queue[l.head : l.head+n]
-	buf = append(buf, taken...)
-	clear(taken)
-	l.head += n
-	if l.head == len(l.queue) {
-		l.queue, l.head = l.queue[:0], 0
-	} else {
+	q, bytes := l.next()
+	l.hands = append(l.hands, q.oldest())
+	buf = q.pop(buf, n, bytes)
+	if l.queued -= len(buf); l.queued > 0 {
 		l.start()
 	}
 	return buf, true
@@ -322,6 +337,7 @@ func (l *lane) release(items, left []item) {
 	}
 	l.mu.Lock()
 	l.releases++
+	l.queueOf(items[0].m).release(len(items), bytes)
 	l.held -= len(items)
 	l.heldBytes -= bytes
 	// An empty lane reserves nothing: a message over the bound is taken once nothing
@@ -335,7 +351,7 @@ func (l *lane) release(items, left []item) {
 		}
 	}
 	l.wake()
-	due := l.window != nil && l.window.active.Load() && l.window.drained(l.heldBytes, l.held, time.Since(l.born))
+	due := l.window != nil && l.window.active.Load() && l.window.drained(l.appends(), time.Since(l.born))
 	l.mu.Unlock()
 	if due {
 		l.drained()
@@ -353,12 +369,14 @@ func (l *lane) shut() []item {
 
 // drain is called with mu held.
 func (l *lane) drain() []item {
-	items := append([]item(nil), l.queue[l.head:]...)
-	l.queue, l.head = nil, 0
-	l.held -= len(items)
-	for _, it := range items {
-		l.heldBytes -= it.size
+	var items []item
+	for i := range l.queues {
+		drained, bytes := l.queues[i].drain()
+		items = append(items, drained...)
+		l.heldBytes -= bytes
 	}
+	l.queued = 0
+	l.held -= len(items)
 	l.purse.settle(l.heldBytes, true)
 	if l.window != nil {
 		l.window.reset() // whoever drains the lane reports
@@ -382,11 +400,14 @@ func (l *lane) close() []item {
 func (l *lane) whileIdle(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	idle := !l.used && l.workers == l.waiting && len(l.queue) == 0
+	idle := !l.used && l.workers == l.waiting && l.queued == 0
 	l.used = false
 	if idle {
 		l.dismiss()
-		l.queue, l.spare = nil, nil
+		for i := range l.queues {
+			l.queues[i].items = nil
+		}
+		l.spare = nil
 		if f != nil {
 			f()
 		}

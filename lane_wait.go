@@ -42,7 +42,7 @@ func (l *lane) roomFor(it item) (room <-chan struct{}, released uint64) {
 	if l.room == nil {
 		l.room = make(chan struct{})
 	}
-	if !l.open || l.fits(it) {
+	if !l.open || l.queueOf(it.m).fits(it, l.limits) {
 		l.wake()
 		c := make(chan struct{})
 		if l.purse.refused { // others have the room

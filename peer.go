@@ -176,7 +176,9 @@ func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) er
 // answered takes in what the peer's answers say of appends, before Process does.
 func (p *peer) answered(m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgAppResp && m.GetFrom() == uint64(p.peer) {
-		p.writers[streamMsgAppV2].lane.answered(m)
+		for _, w := range p.writers {
+			w.lane.answered(m)
+		}
 	}
 }
 

@@ -58,12 +58,21 @@ func (l *lane) status() LaneStatus {
 	st.Dropped = st.Drops.Total()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	st.Up, st.Queued, st.QueuedBytes = l.open, l.held, l.heldBytes
-	switch {
-	case len(l.hands) > 0:
-		st.OldestAge = time.Since(l.born) - l.hands[0]
-	case l.head < len(l.queue):
-		st.OldestAge = time.Since(l.born) - l.queue[l.head].at
+	st.Up = l.open
+	fullest := &l.queues[0]
+	now := time.Since(l.born)
+	for i := range l.queues {
+		q := &l.queues[i]
+		if q.fill(l.limits) > fullest.fill(l.limits) {
+			fullest = q
+		}
+		if q.len() > 0 {
+			st.OldestAge = max(st.OldestAge, now-q.oldest())
+		}
+	}
+	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
+	if len(l.hands) > 0 {
+		st.OldestAge = max(st.OldestAge, now-l.hands[0])
 	}
 	return st
 }

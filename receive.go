@@ -122,14 +122,7 @@ func newReceivers(l *link) receivers {
 }
 
 func (r *receivers) of(t raftpb.MessageType) *receiver {
-	switch t {
-	case raftpb.MsgProp:
-		return r.proposals
-	case raftpb.MsgApp, raftpb.MsgSnap:
-		return r.appends
-	default:
-		return r.control
-	}
+	return r.all()[kindOf(t)]
 }
 
 // receive sorts items into the lanes. Appends wait for room, if wait is not 0; the

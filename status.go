@@ -105,7 +105,9 @@ type LaneStatus struct {
 	// Up says that the lane takes messages: its stream is connected.
 	Up bool `json:"up"`
 	// Queued counts messages that wait or are being written or processed,
-	// QueuedBytes their memory. Capacity and CapacityBytes are their bounds.
+	// QueuedBytes their memory. Capacity and CapacityBytes are their bounds. Lanes
+	// that keep control messages, appends and proposals apart, each within these bounds,
+	// show the fullest of the three.
 	Queued        int   `json:"queued"`
 	QueuedBytes   int64 `json:"queued_bytes"`
 	Capacity      int   `json:"capacity"`

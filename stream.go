@@ -201,9 +201,9 @@ type streamWriter struct {
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
 	w := &streamWriter{link: l, kind: kind, lines: newLineLimit()}
 	w.lane = newLane(kind.String(), l.sendLimits, 1, l.wg, w.work)
-	if kind == streamMsgAppV2 {
-		w.lane.window = newAppendWindow(l.readTimeout)
-		w.lane.drained = l.appendsDrained
+	w.lane.window, w.lane.drained = newAppendWindow(l.readTimeout), l.appendsDrained
+	if kind == streamMessage {
+		w.lane.sortByKind()
 	}
 	return w
 }

@@ -1,0 +1,111 @@
+package rafthttp
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// kind is one of the three kinds of messages. None waits behind another, neither on
+// its way out nor in.
+type kind int
+
+const (
+	kindControl  kind = iota // heartbeats, votes, responses
+	kindAppend               // MsgApp, and MsgSnap
+	kindProposal             // MsgProp: Process may block while there is no leader
+	kinds                    // how many there are
+)
+
+func kindOf(t raftpb.MessageType) kind {
+	switch t {
+	case raftpb.MsgProp:
+		return kindProposal
+	case raftpb.MsgApp, raftpb.MsgSnap:
+		return kindAppend
+	default:
+		return kindControl
+	}
+}
+
+// queue is what waits in a lane, in order. It is guarded by the lock of its lane.
+type queue struct {
+	items     []item // items[head:] wait
+	head      int
+	held      int   // messages that wait or are in a worker's hands
+	heldBytes int64 // their size
+}
+
+func (q *queue) len() int { return len(q.items) - q.head }
+
+// fits reports whether it is within the bounds. What is larger than the bound in bytes
+// fits while nothing is held.
+func (q *queue) fits(it item, limits laneLimits) bool {
+	return q.held == 0 || (q.held < limits.messages && q.heldBytes+it.size <= limits.bytes)
+}
+
+// fill is how full the queue is, from 0 to 1.
+func (q *queue) fill(limits laneLimits) float64 {
+	return max(float64(q.held)/float64(limits.messages), float64(q.heldBytes)/float64(limits.bytes))
+}
+
+func (q *queue) push(it item) {
+	if q.head > 0 && len(q.items) == cap(q.items) {
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	q.items = append(q.items, it)
+	q.held++
+	q.heldBytes += it.size
+}
+
+// pop takes up to n messages, and no more after so many bytes, with the empty buffer
+// buf, which it may keep.
+func (q *queue) pop(buf []item, n int, bytes int64) []item {
+	n = min(n, q.len())
+	if bytes > 0 {
+		n = q.within(n, bytes)
+	}
+	if n == len(q.items) { // all: the two change places, which costs no copy
+		q.items, buf = buf, q.items
+		return buf
+	}
+	taken := q.items[q.head : q.head+n]
+	buf = append(buf, taken...)
+	clear(taken)
+	if q.head += n; q.head == len(q.items) {
+		q.items, q.head = q.items[:0], 0
+	}
+	return buf
+}
+
+// within returns how many of the next n messages reach so many bytes.
+func (q *queue) within(n int, bytes int64) int {
+	for i, it := range q.items[q.head : q.head+n] {
+		if bytes -= it.size; bytes <= 0 {
+			return i + 1
+		}
+	}
+	return n
+}
+
+// release says that messages are done with.
+func (q *queue) release(messages int, bytes int64) {
+	q.held -= messages
+	q.heldBytes -= bytes
+}
+
+// drain returns all that waits, and how much that is.
+func (q *queue) drain() (items []item, bytes int64) {
+	items = q.items[q.head:]
+	for _, it := range items {
+		bytes += it.size
+	}
+	q.items, q.head = nil, 0
+	q.release(len(items), bytes)
+	return items, bytes
+}
+
+// oldest returns when the first that waits was accepted, by the lane's clock.
+func (q *queue) oldest() time.Duration { return q.items[q.head].at }
