@@ -14,6 +14,10 @@ const (
 
 // budget is the memory that the queues of all peers and remotes share
 // (Transport.MaxQueuedBytes).
+//
+// A queue may hold as much as is left, and no more: so the fullest are refused first,
+// n queues that nobody empties leave 1/(n+1) of the memory to the others, and that is
+// divided among them in the same way.
 type budget struct {
 	max   int64
 	bulk  int64 // what appends, proposals and snapshots leave to other messages ends here
@@ -22,7 +26,7 @@ type budget struct {
 }
 
 func newBudget(limit int64) *budget {
-	return &budget{max: limit, bulk: limit - limit/8, chunk: max(1, min(budgetChunk, limit/256))}
+	return &budget{max: limit, bulk: limit - limit/8, chunk: max(1, min(budgetChunk, limit/(16<<10)))}
 }
 
 // reserve takes n bytes, unless that is more than limit.
@@ -72,7 +76,7 @@ func (p *purse) reserveFor(it item, held int64) bool {
 		limit = p.bulk
 	}
 	for _, n := range [...]int64{max(need, p.chunk), need} {
-		if p.reserve(n, limit) {
+		if p.reserve(n, limit-held) { // as much is left as is held
 			p.has += n
 			return true
 		}

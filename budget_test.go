@@ -68,7 +68,7 @@ func TestMemoryWithBlockedPeers(t *testing.T) {
 
 		for id := types.ID(2); id < 2+peers; id++ {
 			dropped := laneOf(a, id, "message").Dropped
-			a.Send([]*raftpb.Message{heartbeat(id, 1, 1), {Type: raftpb.MsgProp.Enum(), To: new(uint64(id)), Entries: []*raftpb.Entry{{Data: make([]byte, mib)}}}})
+			a.Send([]*raftpb.Message{heartbeat(id, 1, 1), {Type: raftpb.MsgProp.Enum(), To: new(uint64(id)), Entries: []*raftpb.Entry{{Data: make([]byte, limit/4)}}}})
 			synctest.Wait()
 			require.EqualValues(t, 1, laneOf(a, id, "message").Messages, "the heartbeat, not the proposal")
 			require.Equal(t, dropped+1, laneOf(a, id, "message").Dropped)
@@ -129,6 +129,64 @@ func TestMemoryWithABlockedProcess(t *testing.T) {
 		require.Equal(t, sent, uint64(processed.Load())+dropped, "each is processed or counted")
 		require.NotZero(t, processed.Load())
 		require.Zero(t, a.Status().QueuedBytes)
+	})
+}
+
+// TestIdleLanesTakeNothing: many queues with one message each have what these take, and
+// next to nothing in advance.
+func TestIdleLanesTakeNothing(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const peers, limit = 150, 64 * mib
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = limit })
+		for id := types.ID(2); id < 2+peers; id++ {
+			a.AddPeer(id, silentHost(n, id))
+			n.Link("m1", hostOf(id)).Cut() // so that posts wait
+		}
+		send := func(ms ...func(id types.ID) *raftpb.Message) {
+			for id := types.ID(2); id < 2+peers; id++ {
+				for _, m := range ms {
+					a.Send([]*raftpb.Message{m(id)})
+				}
+			}
+			synctest.Wait()
+		}
+		beat := func(id types.ID) *raftpb.Message { return heartbeat(id, 1, 1) }
+		send(beat)
+		bytes, messages := queued(a)
+		require.Equal(t, peers, messages)
+		require.LessOrEqual(t, a.Status().QueuedBytes, bytes+2*peers*(4<<10))
+
+		data := make([]byte, 300<<10)
+		send(func(id types.ID) *raftpb.Message { return msgApp(id, 1, 1, data) }, beat)
+		_, messages = queued(a)
+		require.Equal(t, 3*peers, messages)
+	})
+}
+
+// TestBlockedPeersLeaveRoom: peers that read nothing do not take what others need.
+func TestBlockedPeersLeaveRoom(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const blocked, limit, size = 3, 64 * mib, 64 << 10
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = limit })
+		b := startSimulated(t, n, 9, nil)
+		connect(t, a, b)
+		data := make([]byte, size)
+		for id := types.ID(2); id < 2+blocked; id++ {
+			a.AddPeer(id, silentHost(n, id))
+			dialStream(t, n.Host(hostOf(id)).DialContext, a, "msgapp", id)
+			n.Link("m1", hostOf(id)).Cut()
+			for i := range uint64(limit / size) {
+				a.Send([]*raftpb.Message{msgApp(id, 1, i, data)})
+			}
+			require.NotZero(t, laneOf(a, id, "msgapp").Dropped)
+		}
+		for i := range uint64(1000) { // all at once every millisecond: 8 KiB to 64 MiB a second
+			a.Send([]*raftpb.Message{msgApp(9, 1, i, data), heartbeat(9, 1, i)})
+			time.Sleep(time.Millisecond)
+		}
+		require.Zero(t, laneOf(a, 9, "msgapp").Dropped)
+		require.Zero(t, laneOf(a, 9, "message").Dropped)
+		require.LessOrEqual(t, a.Status().QueuedBytes, int64(limit))
 	})
 }
 

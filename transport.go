@@ -168,8 +168,10 @@ type Transport struct {
 	ReceiveQueueMessages int
 	ReceiveQueueBytes    int64
 	// MaxQueuedBytes bounds what all queues of all peers and remotes hold together,
-	// those to them and those from them; 0 means 1 GiB. The last eighth is for what
-	// is neither append nor proposal nor snapshot, so that those are dropped first.
+	// those to them and those from them; 0 means 1 GiB. One queue may hold as much as
+	// is left, half of the whole if no other holds anything, so that peers that read
+	// nothing leave room for the others. The last eighth is for what is neither
+	// append nor proposal nor snapshot, so that those are dropped first.
 	// A message that is larger than the bound is taken while nothing else is queued
 	// anywhere.
 	MaxQueuedBytes int64
