@@ -209,9 +209,11 @@
 //     certificates, and connections that are up are held to them: see TLSRecheck.
 //   - A stream that is replaced by a newer one of the same peer is closed between
 //     two messages, if that takes no longer than half a second.
+//   - An answer says that the local member was removed (410 to a stream, 403 to a
+//     post or a snapshot) only if it states our cluster id, as members' answers do.
 //   - VerifyPeer can bind certificates to member ids; package peerid has ready
-//     ones. A stream that fails it is answered 403, a post or a snapshot 401: to
-//     these, 403 would say that the sender was removed, and it would stop. With
+//     ones. A stream that fails it is answered 403, anything else 401: to posts and
+//     snapshots, 403 would say that the sender was removed, and it would stop. With
 //     VerifyPeer, messages whose From is another member are refused, but for
 //     MsgProp and MsgTransferLeader, as are those of types that raft sends only to
 //     itself.

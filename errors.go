@@ -25,7 +25,8 @@ var (
 
 	// ErrMemberRemoved says that a member was removed from the cluster for
 	// good. It is sent to Transport.ErrorC when a peer says so of the local
-	// member. In the other direction, a Raft whose Process returns an error
+	// member: by 410 to a stream, or 403 to a post or a snapshot, in an answer that
+	// states our cluster id. In the other direction, a Raft whose Process returns an error
 	// that is ErrMemberRemoved has the sender of a post told so (403), upon
 	// which a stock sender stops itself: return it only for a message whose From
 	// is known to be removed. A sender that has passed on another member's message

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -15,19 +16,42 @@ func ParseVersion(s string) (major, minor int, err error) {
 	return v.major, v.minor, err
 }
 
+// Endpoint is one of those that the meaning of a status belongs to.
+type Endpoint = endpoint
+
+// Endpoints are all of them, by name.
+var Endpoints = map[string]Endpoint{
+	"post": endpointPost, "message": endpointMessage, "msgapp": endpointMsgApp,
+	"snapshot": endpointSnapshot, "offset": endpointOffset, "probing": endpointProbe,
+}
+
 // The two directions of the table between errors and answers.
 var (
 	AnswerOf    = answerOf
-	AnswerError = func(resp *http.Response, want int) error { return answerError(resp, want) }
+	AnswerError = func(resp *http.Response, at Endpoint, ofOurCluster bool) error {
+		return answerError(resp, at, ofOurCluster)
+	}
 )
+
+// RowsOfAnswers are the errors of the table, each once.
+func RowsOfAnswers() (errs []error) {
+	for _, a := range answers {
+		if !slices.Contains(errs, a.err) {
+			errs = append(errs, a.err)
+		}
+	}
+	return errs
+}
 
 // Errors of the table that are not exported.
 var (
-	ErrMemberGone    = errMemberGone
-	ErrNoSnapshotter = errNoSnapshotter
-	ErrBusy          = errBusy
-	ErrNotStarted    = errNotStarted
-	ErrMethod        = errMethodNotAllowed
+	ErrMemberGone     = errMemberGone
+	ErrBusyPosts      = errBusyPosts
+	ErrSnapshotOffset = errSnapshotOffset
+	ErrNoSnapshotter  = errNoSnapshotter
+	ErrBusy           = errBusy
+	ErrNotStarted     = errNotStarted
+	ErrMethod         = errMethodNotAllowed
 )
 
 // ProcessError is an error of Raft.Process on its way to the answer.

@@ -1,9 +1,7 @@
 package rafthttp_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -15,92 +13,6 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 )
-
-// TestAnswersBothWays: what one side answers is what the other makes of it.
-func TestAnswersBothWays(t *testing.T) {
-	const stream, post = http.StatusOK, http.StatusNoContent
-	wrapped := func(err error) error { return fmt.Errorf("more about it: %w", err) }
-	tests := []struct {
-		name     string
-		err      error
-		code     int
-		body     string
-		ofStream error // nil: a StatusError
-		ofPost   error
-	}{
-		{"version", rafthttp.ErrIncompatibleVersion, 412, "incompatible version", rafthttp.ErrIncompatibleVersion, rafthttp.ErrIncompatibleVersion},
-		{"version, wrapped", wrapped(rafthttp.ErrIncompatibleVersion), 412, "incompatible version", rafthttp.ErrIncompatibleVersion, rafthttp.ErrIncompatibleVersion},
-		{"cluster", rafthttp.ErrClusterIDMismatch, 412, "cluster ID mismatch", rafthttp.ErrClusterIDMismatch, rafthttp.ErrClusterIDMismatch},
-		{"to", rafthttp.ErrToMismatch, 412, "to field mismatch", rafthttp.ErrToMismatch, rafthttp.ErrToMismatch},
-		{"unknown", rafthttp.ErrMemberUnknown, 404, "error sender not found", rafthttp.ErrMemberUnknown, nil},
-		{"gone", rafthttp.ErrMemberGone, 410, "removed member", rafthttp.ErrMemberGone, nil},
-		{"removed", rafthttp.ProcessError(rafthttp.ErrMemberRemoved), 403, "failed to process raft message: " + rafthttp.ErrMemberRemoved.Error(), nil, rafthttp.ErrMemberRemoved},
-		{"not processed", rafthttp.ProcessError(io.EOF), 500, "failed to process raft message: EOF", nil, nil},
-		{"not processed, for a reason that has an answer", rafthttp.ProcessError(rafthttp.ErrClusterIDMismatch), 500, "failed to process raft message: cluster ID mismatch", nil, nil},
-		{"method", rafthttp.ErrMethod, 405, "Method Not Allowed", nil, nil},
-		{"no snapshotter", rafthttp.ErrNoSnapshotter, 501, "this member takes no database snapshots", nil, nil},
-		{"busy", rafthttp.ErrBusy, 503, "too many snapshots in flight", nil, nil},
-		{"not started", rafthttp.ErrNotStarted, 503, "rafthttp: transport is not started", nil, nil},
-		{"stopped", rafthttp.ErrStopped, 503, "rafthttp: transport stopped", nil, nil},
-		{"paused", rafthttp.ErrPaused, 500, "rafthttp: peer is paused", nil, nil},
-		{"other", errors.New("disk full"), 500, "disk full", nil, nil},
-	}
-	for _, tc := range tests {
-		t.Run(tc.name, func(t *testing.T) {
-			code, body := rafthttp.AnswerOf(tc.err)
-			require.Equal(t, tc.code, code)
-			require.Equal(t, tc.body, body)
-			for want, meaning := range map[int]error{stream: tc.ofStream, post: tc.ofPost} {
-				w := httptest.NewRecorder()
-				http.Error(w, body, code)
-				err := rafthttp.AnswerError(w.Result(), want)
-				if meaning != nil {
-					require.ErrorIs(t, err, meaning)
-					continue
-				}
-				var status *rafthttp.StatusError
-				require.ErrorAs(t, err, &status)
-				require.Equal(t, rafthttp.StatusError{Code: code, Body: body}, *status)
-			}
-		})
-	}
-	require.ErrorIs(t, rafthttp.ErrMemberGone, rafthttp.ErrMemberRemoved)
-}
-
-func TestAnswersOfOthers(t *testing.T) {
-	tests := []struct {
-		name string
-		code int
-		body string
-		err  string
-	}{
-		{"412 of another kind", 412, "something else", "unexpected http status 412: something else"},
-		{"412 with spaces around", 412, " \n cluster ID mismatch\r\n", "cluster ID mismatch"},
-		{"wrong success", 202, "", "unexpected http status 202"},
-		{"many lines", 500, "one\ntwo", "unexpected http status 500: one"},
-		{"long", 500, strings.Repeat("x", 10_000), "unexpected http status 500: " + strings.Repeat("x", 256)},
-		{"no text", 500, "\xff\xfe", "unexpected http status 500: ?"},
-	}
-	for _, tc := range tests {
-		resp := &http.Response{StatusCode: tc.code, Body: io.NopCloser(strings.NewReader(tc.body))}
-		require.EqualError(t, rafthttp.AnswerError(resp, 204), tc.err, tc.name)
-	}
-	for body, want := range map[string]string{
-		"error sender not found\n": "member not found",
-		"":                         "member not found",
-		"404 page not found\n":     "member not found: 404 page not found", // of a server without our handler
-		"invalid path":             "member not found: invalid path",
-	} {
-		err := rafthttp.AnswerError(&http.Response{StatusCode: 404, Body: io.NopCloser(strings.NewReader(body))}, 200)
-		require.ErrorIs(t, err, rafthttp.ErrMemberUnknown)
-		require.EqualError(t, err, want)
-	}
-	endless := &http.Response{StatusCode: 412, Body: io.NopCloser(readerFunc(func(p []byte) (int, error) { return len(p), nil }))}
-	require.Error(t, rafthttp.AnswerError(endless, 200))
-	for _, want := range []int{200, 204} {
-		require.NoError(t, rafthttp.AnswerError(&http.Response{StatusCode: want}, want))
-	}
-}
 
 func TestParseVersion(t *testing.T) {
 	good := map[string][2]int{

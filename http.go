@@ -35,10 +35,10 @@ const (
 // take the connection over from the server.
 func (t *Transport) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(RaftPrefix, &handler{t, http.MethodPost, (*request).servePost})
-	mux.Handle(RaftStreamPrefix+"/", &handler{t, http.MethodGet, (*request).serveStream})
-	mux.Handle(RaftSnapshotPrefix, &handler{t, http.MethodPost, (*request).serveSnapshot})
-	mux.Handle(snapshotOffsetPath, &handler{t, http.MethodGet, (*request).serveSnapshotOffset})
+	mux.Handle(RaftPrefix, &handler{t, endpointPost, http.MethodPost, (*request).servePost})
+	mux.Handle(RaftStreamPrefix+"/", &handler{t, endpointStreams, http.MethodGet, (*request).serveStream})
+	mux.Handle(RaftSnapshotPrefix, &handler{t, endpointSnapshot, http.MethodPost, (*request).serveSnapshot})
+	mux.Handle(snapshotOffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
 	mux.HandleFunc(ProbingPrefix, t.serveProbe)
 	mux.HandleFunc(ProbingPrefix+"/", t.serveProbe)
 	return mux
@@ -49,10 +49,10 @@ func (t *Transport) serveProbe(w http.ResponseWriter, _ *http.Request) {
 	e := t.engine.Load()
 	switch {
 	case e == nil:
-		refuse(w, errNotStarted)
+		refuse(w, errNotStarted, endpointProbe)
 		return
 	case e.ctx.Err() != nil:
-		refuse(w, ErrStopped)
+		refuse(w, ErrStopped, endpointProbe)
 		return
 	}
 	e.stateExtensions(w.Header())
@@ -61,14 +61,15 @@ func (t *Transport) serveProbe(w http.ResponseWriter, _ *http.Request) {
 }
 
 // refuse answers a request before anything of it was looked at.
-func refuse(w http.ResponseWriter, err error) {
-	code, body := answerOf(err)
+func refuse(w http.ResponseWriter, err error, at endpoint) {
+	code, body := answerOf(err, at)
 	http.Error(w, body, code)
 }
 
 // handler maps what serve returns to an answer.
 type handler struct {
 	t      *Transport
+	at     endpoint
 	method string
 	serve  func(*request) error
 }
@@ -76,6 +77,7 @@ type handler struct {
 // request is one request while it is served.
 type request struct {
 	*engine
+	at   endpoint
 	w    http.ResponseWriter
 	r    *http.Request
 	rc   *http.ResponseController
@@ -88,12 +90,12 @@ type request struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != h.method {
 		w.Header().Set("Allow", h.method)
-		refuse(w, errMethodNotAllowed)
+		refuse(w, errMethodNotAllowed, h.at)
 		return
 	}
 	e := h.t.engine.Load()
 	if e == nil {
-		refuse(w, errNotStarted)
+		refuse(w, errNotStarted, h.at)
 		return
 	}
 	w.Header().Set(headerClusterID, e.clusterID.String())
@@ -104,11 +106,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.stateExtensions(w.Header())
 	}
 	if !e.enter() {
-		refuse(w, ErrStopped)
+		refuse(w, ErrStopped, h.at)
 		return
 	}
 	defer e.leave()
-	q := &request{engine: e, w: w, r: r, rc: http.NewResponseController(w)}
+	q := &request{engine: e, at: h.at, w: w, r: r, rc: http.NewResponseController(w)}
 	defer q.finish()
 	err := q.check()
 	if err == nil {
@@ -158,7 +160,7 @@ func (q *request) answer(err error) {
 	if errors.Is(err, errBusy) || errors.Is(err, errBusyPosts) {
 		q.w.Header().Set("Retry-After", "1")
 	}
-	code, body := answerOf(err)
+	code, body := answerOf(err, q.at)
 	q.logFailure(err, code)
 	http.Error(q.w, body, code)
 }
@@ -345,7 +347,7 @@ func (q *request) serveStream() error {
 
 func streamOf(p string) (streamKind, error) {
 	for kind := range streamKinds {
-		if path.Dir(p) == RaftStreamPrefix+"/"+kind.endpoint() {
+		if path.Dir(p) == RaftStreamPrefix+"/"+kind.String() {
 			return kind, nil
 		}
 	}

@@ -2,7 +2,6 @@ package rafthttp
 
 import (
 	"fmt"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -69,7 +68,6 @@ func speaksForOthers(t raftpb.MessageType) bool {
 
 // identityRefusal is a request that is not of the member that it states.
 type identityRefusal struct {
-	code  int
 	text  string
 	cause error // for the log, not for the requester
 }
@@ -77,20 +75,14 @@ type identityRefusal struct {
 func (e *identityRefusal) Error() string   { return e.text }
 func (e *identityRefusal) Unwrap() []error { return []error{ErrIdentity, e.cause} }
 
-// refuseIdentity returns the refusal of a request. A stream gets 403. A post and a
-// snapshot get 401, since 403 tells their sender, of either make, that it was
-// removed from the cluster, and it stops its server: somebody who can mix up
-// certificates or addresses must not be able to do that.
+// refuseIdentity returns the refusal of a request. Its status is a matter of the
+// endpoint.
 func (q *request) refuseIdentity(cause error) error {
-	code := http.StatusUnauthorized
-	if q.r.Method == http.MethodGet {
-		code = http.StatusForbidden
-	}
 	q.allRefused.requests.Add(1)
 	if p := q.peerOf(q.from); p != nil {
 		p.refused.requests.Add(1)
 	}
-	return &identityRefusal{code, "certificate does not fit the member id", cause}
+	return &identityRefusal{"certificate does not fit the member id", cause}
 }
 
 // verify asks VerifyPeer about the member that the requester says it is.
@@ -130,7 +122,7 @@ func (q *request) refuseMessage(cause error) error {
 	if p := q.peerOf(q.from); p != nil {
 		p.refused.messages.Add(1)
 	}
-	return &identityRefusal{http.StatusUnauthorized, "message is not of the member that sends it", cause}
+	return &identityRefusal{"message is not of the member that sends it", cause}
 }
 
 // refuse drops a message that a stream brought and that is not the peer's. The

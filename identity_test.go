@@ -113,6 +113,7 @@ func TestIdentityOfRequests(t *testing.T) {
 		{"stream of another, by its path", "GET", "/raft/stream/msgapp/2", three, from(""), nil, 403, 1, 0, 0},
 		{"stream of another, by its header", "GET", "/raft/stream/message/2", three, from("3"), nil, 400, 0, 0, 0},
 		{"stream of a stranger", "GET", "/raft/stream/message/3", three, from("3"), nil, 404, 0, 0, 0},
+		{"question about a snapshot of another", "GET", "/raft/snapshot/offset", three, from("2"), nil, 401, 1, 0, 0},
 		{"probe, which says nothing", "GET", "/raft/probing", three, from("2"), nil, 200, 0, 0, 0},
 	}
 	for _, tc := range tests {
@@ -127,7 +128,7 @@ func TestIdentityOfRequests(t *testing.T) {
 		})
 	}
 	of := a.Status().Peers[0].Refused
-	require.Equal(t, rafthttp.IdentityStatus{Requests: 4, Messages: 2}, of, "said to be of 2")
+	require.Equal(t, rafthttp.IdentityStatus{Requests: 5, Messages: 2}, of, "said to be of 2")
 	for key, n := range perPeerAndStatus(lines) {
 		require.Equal(t, 1, n, key)
 	}

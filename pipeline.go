@@ -59,7 +59,6 @@ func (p *pipeline) deliver(it item) {
 	err := p.post(body, it.m.GetType())
 	if err != nil {
 		p.activity.failed(err, true)
-		p.reportRemoved(err)
 		p.lose(p.lane, []item{it}, err)
 		return
 	}
@@ -99,7 +98,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	resp, err := p.posts.RoundTrip(req)
 	if err == nil {
-		err = answerError(resp, http.StatusNoContent)
+		err = p.conclude(resp, endpointPost)
 		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
 		resp.Body.Close()
 	}

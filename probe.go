@@ -144,7 +144,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 		p.urls.unreachable(u)
 		return 0, 0, err
 	}
-	if err := answerError(resp, http.StatusOK); err != nil {
+	if err := p.conclude(resp, endpointProbe); err != nil {
 		return 0, 0, err
 	}
 	p.learnExtensions(resp.Header)

@@ -94,10 +94,10 @@ func (e *saveError) Error() string { return firstLine(savingFailed + e.text + ":
 
 func (e *saveError) Unwrap() []error { return []error{e.reason, e.err} }
 
-// snapshotAnswerError is answerError for the answer to a snapshot: it says what
-// the receiver's reason was.
-func snapshotAnswerError(resp *http.Response) error {
-	err := answerError(resp, http.StatusNoContent)
+// concludeSnapshot is conclude for the answer to a snapshot, or to the question
+// about it: it says what the receiver's reason was.
+func (s *settings) concludeSnapshot(resp *http.Response, at endpoint) error {
+	err := s.conclude(resp, at)
 	var status *StatusError
 	if errors.As(err, &status) {
 		status.cause = reasonOf(status)

@@ -72,7 +72,7 @@ func (t *outgoingSnapshot) negotiate(ctx context.Context, conn *snapshotConn) (*
 
 // startingPoint reads the answer to the question how far the receiver is.
 func (t *outgoingSnapshot) startingPoint(resp *http.Response) (*startingPoint, error) {
-	if err := snapshotAnswerError(resp); err != nil {
+	if err := t.concludeSnapshot(resp, endpointOffset); err != nil {
 		return nil, err
 	}
 	offset, err := sizeHeader(resp.Header, headerSnapshotOffset)

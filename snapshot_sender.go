@@ -167,7 +167,6 @@ func (t *outgoingSnapshot) attempt() error {
 	if !isReaderFailure(err) { // which is not the peer's
 		t.urls.unreachable(u)
 		t.activity.failed(err, true)
-		t.reportRemoved(err)
 		t.reports.lost()
 	}
 	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.link.peer, u.String(), err)
@@ -188,16 +187,6 @@ func (t *outgoingSnapshot) worthAnother(err error) bool {
 		return t.attempts.Load() > 1 // perhaps with what we have given up
 	}
 	return !errors.As(err, &refused) && !isVerdict(err) // so it could not be reached
-}
-
-// isVerdict reports whether err is an answer that will not change soon.
-func isVerdict(err error) bool {
-	for _, a := range answers {
-		if errors.Is(err, a.err) {
-			return true
-		}
-	}
-	return false
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

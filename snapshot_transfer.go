@@ -186,5 +186,5 @@ func (t *outgoingSnapshot) answer(conn *snapshotConn) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSnapshotCut, err)
 	}
-	return snapshotAnswerError(resp)
+	return t.concludeSnapshot(resp, endpointSnapshot)
 }

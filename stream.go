@@ -26,13 +26,16 @@ const (
 	streamKinds // how many there are
 )
 
-// String returns the name of the stream's lane.
+// String returns the name of the stream's lane, which is its path below
+// RaftStreamPrefix as well.
 func (k streamKind) String() string {
 	return [streamKinds]string{"message", "msgapp"}[k]
 }
 
-// endpoint is the path of the stream below RaftStreamPrefix.
-func (k streamKind) endpoint() string { return k.String() }
+// endpoint is where the stream is asked for.
+func (k streamKind) endpoint() endpoint {
+	return [streamKinds]endpoint{endpointMessage, endpointMsgApp}[k]
+}
 
 func (k streamKind) encoder() wire.Encoder {
 	if k == streamMsgAppV2 {

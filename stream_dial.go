@@ -53,7 +53,7 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 	if err := conn.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
 		return nil, err
 	}
-	target, err := requestURL(u, RaftStreamPrefix+"/"+r.kind.endpoint()+"/"+r.id.String())
+	target, err := requestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.id.String())
 	if err != nil {
 		return nil, err
 	}
@@ -72,30 +72,12 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 		}
 		return nil, err
 	}
-	if err := checkStreamAnswer(resp); err != nil {
+	if err := r.conclude(resp, r.kind.endpoint()); err != nil {
 		return nil, err
 	}
 	r.sawVersion(resp.Header)
 	r.learnExtensions(resp.Header)
 	return streamBody(resp, br, conn)
-}
-
-// checkStreamAnswer returns what is wrong with the head of an answer. That we
-// were removed is believed only of a server that states its version, as stock
-// does: it is not for any web server to say.
-func checkStreamAnswer(resp *http.Response) error {
-	err := answerError(resp, http.StatusOK)
-	if err != nil && !errors.Is(err, ErrMemberRemoved) {
-		return err
-	}
-	v, verr := headerVersionOf(resp.Header, headerVersion)
-	if verr != nil {
-		return verr
-	}
-	if v.less(oldestStreamServer) {
-		return fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
-	}
-	return err
 }
 
 // streamBody returns the body of the answer without net/http's buffer where it

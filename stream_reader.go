@@ -56,7 +56,7 @@ func (r *streamReader) run() {
 	delay := r.redialInterval
 	for r.ctx.Err() == nil {
 		began := time.Now()
-		delivered, err := r.attempt(r.untilMoved())
+		delivered := r.attempt(r.untilMoved())
 		spent := time.Since(began)
 		if delivered {
 			delay, spent = r.redialInterval, 0
@@ -64,7 +64,6 @@ func (r *streamReader) run() {
 		if r.ctx.Err() != nil {
 			return
 		}
-		r.reportRemoved(err)
 		// The time of an attempt that hung counts: after a link came back the next
 		// one must not be far.
 		if !r.pause(delay - spent) {
@@ -118,14 +117,14 @@ func (r *streamReader) update() {
 // attempt dials and reads one stream to its end, with those that continue it, and
 // reports whether anything came: a peer that accepts streams and drops them is as
 // good as down.
-func (r *streamReader) attempt(ctx context.Context) (delivered bool, err error) {
+func (r *streamReader) attempt(ctx context.Context) (delivered bool) {
 	s, err := r.open(ctx)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
-			return false, errUpdated // which says nothing about the URL
+			return false // which says nothing about the URL
 		}
 		r.failed(err)
-		return false, err
+		return false
 	}
 	r.failing = false
 	r.activity.streamUp()
@@ -146,7 +145,7 @@ func (r *streamReader) attempt(ctx context.Context) (delivered bool, err error) 
 	if r.ctx.Err() == nil && r.lines.Allow() {
 		r.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
-	return delivered, err
+	return delivered
 }
 
 // follow reads one connection to its end.
