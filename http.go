@@ -39,106 +39,17 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftStreamPrefix+"/", &handler{t, endpointStreams, http.MethodGet, (*request).serveStream})
 	mux.Handle(RaftSnapshotPrefix, &handler{t, endpointSnapshot, http.MethodPost, (*request).serveSnapshot})
 	mux.Handle(snapshotOffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
-	mux.HandleFunc(ProbingPrefix, t.serveProbe)
-	mux.HandleFunc(ProbingPrefix+"/", t.serveProbe)
+	probe := &handler{t, endpointProbe, "", (*request).serveProbe}
+	mux.Handle(ProbingPrefix, probe)
+	mux.Handle(ProbingPrefix+"/", probe)
 	return mux
 }
 
 // serveProbe tells the time (protocol: endpoints).
-func (t *Transport) serveProbe(w http.ResponseWriter, _ *http.Request) {
-	e := t.engine.Load()
-	switch {
-	case e == nil:
-		refuse(w, errNotStarted, endpointProbe)
-		return
-	case e.ctx.Err() != nil:
-		refuse(w, ErrStopped, endpointProbe)
-		return
-	}
-	e.stateExtensions(w.Header())
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(probeAnswer{OK: true, Now: time.Now()})
-}
-
-// refuse answers a request before anything of it was looked at.
-func refuse(w http.ResponseWriter, err error, at endpoint) {
-	code, body := answerOf(err, at)
-	http.Error(w, body, code)
-}
-
-// handler maps what serve returns to an answer.
-type handler struct {
-	t      *Transport
-	at     endpoint
-	method string
-	serve  func(*request) error
-}
-
-// request is one request while it is served.
-type request struct {
-	*engine
-	at   endpoint
-	w    http.ResponseWriter
-	r    *http.Request
-	rc   *http.ResponseController
-	from types.ID // 0: not stated
-
-	taken *takenResponse // w, where the connection was taken over to read a snapshot
-}
-
-// ServeHTTP implements http.Handler.
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != h.method {
-		w.Header().Set("Allow", h.method)
-		refuse(w, errMethodNotAllowed, h.at)
-		return
-	}
-	e := h.t.engine.Load()
-	if e == nil {
-		refuse(w, errNotStarted, h.at)
-		return
-	}
-	w.Header().Set(headerClusterID, e.clusterID.String())
-	if h.method == http.MethodGet {
-		// A stream's dialler believes no answer, not even that it was removed,
-		// without a version.
-		w.Header().Set(headerVersion, e.serverVersionText)
-		e.stateExtensions(w.Header())
-	}
-	if !e.enter() {
-		refuse(w, ErrStopped, h.at)
-		return
-	}
-	defer e.leave()
-	q := &request{engine: e, at: h.at, w: w, r: r, rc: http.NewResponseController(w)}
-	defer q.finish()
-	err := q.check()
-	if err == nil {
-		err = h.serve(q)
-	}
-	if err != nil {
-		q.answer(err)
-	}
-}
-
-// check does what all requests have in common (protocol: what the handler
-// checks).
-func (q *request) check() (err error) {
-	if err := q.checkRequest(q.r.Header); err != nil {
-		return err
-	}
-	if q.r.Header.Get(headerFrom) != "" {
-		if q.from, err = idHeader(q.r.Header, headerFrom); err != nil {
-			return err
-		}
-		if q.from == 0 {
-			return &badRequest{http.StatusBadRequest, "header " + headerFrom + ": no member has the id 0"}
-		}
-	}
-	if q.from == 0 && q.r.Method == http.MethodGet {
-		return nil // the path of a stream says who it is
-	}
-	return q.verify()
+func (q *request) serveProbe() error {
+	q.w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(q.w).Encode(probeAnswer{OK: true, Now: time.Now()})
+	return nil
 }
 
 // answer tells the requester err.
@@ -307,14 +218,8 @@ func (q *request) serveStream() error {
 	if err != nil {
 		return &badRequest{http.StatusNotFound, "invalid from"}
 	}
-	if q.from != 0 && q.from != from {
+	if q.from != from {
 		return &badRequest{http.StatusBadRequest, "header X-Server-From differs from the path"}
-	}
-	if q.from == 0 {
-		q.from = from
-		if err := q.verify(); err != nil {
-			return err
-		}
 	}
 	if q.raft.IsIDRemoved(uint64(from)) {
 		return errMemberGone
@@ -330,9 +235,6 @@ func (q *request) serveStream() error {
 		return err
 	}
 	p.sawVersion(q.r.Header)
-	if err := q.stands(); err != nil {
-		return err
-	}
 	p.learnExtensions(q.r.Header)
 	if c, raw, err := q.hijack(kind); err == nil {
 		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {

@@ -85,17 +85,6 @@ func (q *request) refuseIdentity(cause error) error {
 	return &identityRefusal{"certificate does not fit the member id", cause}
 }
 
-// verify asks VerifyPeer about the member that the requester says it is.
-func (q *request) verify() error {
-	if q.verifyPeer == nil {
-		return nil
-	}
-	if err := q.verifyPeer(q.from, q.r.TLS); err != nil {
-		return q.refuseIdentity(err)
-	}
-	return nil
-}
-
 // admitted holds a message of a request to its requester, once it was read: that
 // may have taken a while. A requester that
 // states no id, which VerifyPeer let through, is who the message says.

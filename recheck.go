@@ -64,15 +64,6 @@ func (s *settings) judge(id types.ID, state *tls.ConnectionState) (standing, err
 	return st, err
 }
 
-// stands returns why a request is no longer one of its member.
-func (q *request) stands() error {
-	if st, err := q.files.judge(q.r.TLS, 0); st >= outdated {
-		q.w.Header().Set("Connection", "close")
-		return q.refuseIdentity(err)
-	}
-	return nil
-}
-
 // dialedConn is a connection to a member, made by us, that is checked again while
 // it is up. Its owner closes it.
 type dialedConn struct {

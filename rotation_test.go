@@ -1,12 +1,10 @@
 package rafthttp_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -160,50 +158,6 @@ func TestRevocationDuringASnapshot(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestKeptConnectionOfARevokedMember: a connection for posts that is never idle
-// is worth nothing after the revocation, though it was made before.
-func TestKeptConnectionOfARevokedMember(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t)
-		s, all, certs := startAll(t, ca, nil)
-		info := s.info(2)
-		cfg, err := info.ClientConfig()
-		require.NoError(t, err)
-		tr := &http.Transport{TLSClientConfig: cfg, DialContext: s.net.Host(hostOf(2)).DialContext}
-		defer tr.CloseIdleConnections()
-		post := func() (code int) {
-			body := marshal(t, heartbeat(1, 2, 1))
-			req, err := http.NewRequestWithContext(t.Context(), "POST", all[0].url+"/raft", bytes.NewReader(body))
-			require.NoError(t, err)
-			req.Header = peerHeader(nil)
-			resp, err := tr.RoundTrip(req)
-			if err != nil {
-				return 0
-			}
-			defer resp.Body.Close()
-			_, _ = io.Copy(io.Discard, resp.Body)
-			return resp.StatusCode
-		}
-		for range 30 {
-			time.Sleep(time.Second)
-			require.Equal(t, 204, post())
-		}
-		taken := len(all[0].raft.received())
-		s.revoke(1, ca, certs[1])
-		var code int
-		for start := time.Now(); time.Since(start) < recheck+time.Second; time.Sleep(time.Second) {
-			if code = post(); code != 204 {
-				break
-			}
-			taken++
-		}
-		require.Equal(t, 401, code)
-		require.Len(t, all[0].raft.received(), taken)
-		time.Sleep(time.Second)
-		require.Zero(t, post(), "nor is there another connection")
-	})
 }
 
 // TestCertificatesThatEnd: a member with another certificate in time keeps its
