@@ -41,7 +41,7 @@ func dropIndex(cause error) int {
 		return 4
 	case isStatus(cause), errors.Is(cause, ErrMemberRemoved), errors.Is(cause, ErrMemberUnknown),
 		errors.Is(cause, ErrClusterIDMismatch), errors.Is(cause, ErrIncompatibleVersion), errors.Is(cause, ErrToMismatch),
-		errors.Is(cause, ErrIdentity):
+		errors.Is(cause, ErrIdentity), errors.Is(cause, errOfRemoved):
 		return 2
 	default:
 		return 1

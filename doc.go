@@ -218,5 +218,12 @@
 //     MsgProp and MsgTransferLeader, as are those of types that raft sends only to
 //     itself.
 //   - A message whose From is a local thread of raft is refused in any case: raft
-//     would take it for the word of its own storage.
+//     would take it for the word of its own storage. So is MsgForgetLeader, which
+//     is for an application to give to its own raft.
+//   - A message whose To is neither 0 nor the local member, which has a wrong
+//     address, is refused: a post and a snapshot with 412 before anything is saved,
+//     one from a stream by dropping it. Upstream leaves that to the server.
+//   - So is one of a removed member (IsIDRemoved): its posts and snapshots are
+//     answered 403 before Process, and 500 if the message is another's, or another
+//     member passes it on. A stream ends with RemovePeer.
 package rafthttp

@@ -1,10 +1,16 @@
 package rafthttp
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"path"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
 )
 
 // This file is the door: whatever another member sends comes in by it, whichever
@@ -28,6 +34,7 @@ type request struct {
 	from types.ID // 0: not stated
 
 	taken *takenResponse // w, where the connection was taken over to read a snapshot
+	left  bool           // the engine was stopped meanwhile, and does not wait for this request
 }
 
 // ServeHTTP implements http.Handler.
@@ -47,8 +54,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, ErrStopped, h.at)
 		return
 	}
-	defer e.leave()
 	q := &request{engine: e, at: h.at, w: w, r: r, rc: http.NewResponseController(w)}
+	defer q.leave()
 	defer q.finish()
 	err := q.check()
 	if err == nil {
@@ -56,6 +63,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		q.answer(err)
+	}
+}
+
+// leave counts the request out.
+func (q *request) leave() {
+	if !q.left {
+		q.engine.leave()
 	}
 }
 
@@ -127,4 +141,164 @@ func (q *request) stands() error {
 		return q.refuseIdentity(err)
 	}
 	return nil
+}
+
+// isRemoved asks the application whether a member was removed. A server may call
+// Stop under a lock that IsIDRemoved takes, so Stop does not wait for the request
+// meanwhile, and for the answer no longer than removedGrace.
+func (q *request) isRemoved(id types.ID) (bool, error) {
+	if q.left {
+		return false, ErrStopped
+	}
+	q.asking.Add(1)
+	defer q.asking.Done()
+	q.engine.leave()
+	removed := q.raft.IsIDRemoved(uint64(id))
+	if q.left = !q.enter(); q.left {
+		return false, ErrStopped
+	}
+	return removed, nil
+}
+
+// What is wrong with a message, without the message: a peer that sends many must
+// not make us build as many texts.
+var (
+	errLocalThread = fmt.Errorf("%w: message of a local thread of raft", ErrIdentity)
+	errLocalType   = fmt.Errorf("%w: message of a type that raft sends to itself only", ErrIdentity)
+	errOtherFrom   = fmt.Errorf("%w: message of another member", ErrIdentity)
+
+	// errOfRemoved refuses a message that a removed member passed on, or that another
+	// one passed on for it. Neither is to be told that it was removed.
+	errOfRemoved = errors.New("message of a removed member, or passed on by one")
+)
+
+// admit returns what is wrong with a message that came over the network from a
+// member.
+//
+// One that is for another member, since somebody has a wrong address, is not for
+// our raft: it would take the other's entries and commit index for its own.
+//
+// Raft takes a message whose From is one of its local threads for the word of
+// its own storage: that entries are durable, or applied. No member has such an id
+// and none sends such a message, so it is refused whether VerifyPeer is set or
+// not. So is MsgForgetLeader, which is for the application to give to its own raft,
+// and which raft does not count among its local types. Everything else is held to
+// the member only with VerifyPeer, since without it the member is not known in the
+// first place: raft itself ignores types that are local where From is not.
+func (s *settings) admit(m *raftpb.Message, from types.ID) error {
+	to := m.GetTo()
+	switch {
+	case to != 0 && to != uint64(s.id):
+		return ErrToMismatch
+	case raft.IsLocalMsgTarget(m.GetFrom()):
+		return errLocalThread
+	case m.GetType() == raftpb.MsgForgetLeader:
+		return errLocalType
+	case s.verifyPeer == nil:
+		return nil
+	case raft.IsLocalMsg(m.GetType()):
+		return errLocalType
+	case m.GetFrom() == uint64(from) || speaksForOthers(m.GetType()):
+		return nil
+	}
+	return errOtherFrom
+}
+
+// speaksForOthers reports whether raft sends messages of a type with a From that
+// is not the sender's. A follower passes a proposal on to the leader as it came,
+// and From means nothing to whom gets one. From of MsgTransferLeader is the
+// member that is to lead, whoever asks for it.
+//
+// MsgReadIndex is not among them: its answer goes to From, so that a member could
+// have another one take an old index for the answer to a later question of its
+// own. One that two followers passed on, while the leader changed, is lost by
+// that; raft may lose them anyway, and who waits asks again.
+func speaksForOthers(t raftpb.MessageType) bool {
+	return t == raftpb.MsgProp || t == raftpb.MsgTransferLeader
+}
+
+// admitted checks a message of a request, once it was read: that may have taken a
+// while.
+func (q *request) admitted(m *raftpb.Message) error {
+	if err := q.stands(); err != nil {
+		return err
+	}
+	err := q.checkMessage(m)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrIdentity) {
+		q.allRefused.messages.Add(1)
+	}
+	if p := q.peerOf(q.from); p != nil {
+		p.countRefused(m, err)
+	}
+	if errors.Is(err, ErrIdentity) {
+		return &identityRefusal{"message is not of the member that sends it", err}
+	}
+	return err
+}
+
+// checkMessage is admit for a request, whose sender may have been removed. A
+// requester that states no id, which VerifyPeer let through, is who the message
+// says.
+func (q *request) checkMessage(m *raftpb.Message) error {
+	sender, author := q.from, types.ID(m.GetFrom())
+	if sender == 0 {
+		sender = author
+		if q.verifyPeer != nil {
+			if err := q.verifyPeer(sender, q.r.TLS); err != nil {
+				return fmt.Errorf("%w: %w", ErrIdentity, err)
+			}
+		}
+	}
+	if err := q.admit(m, sender); err != nil {
+		return err
+	}
+	if sender == author {
+		return q.unlessRemoved(sender, errMemberGone)
+	}
+	if err := q.unlessRemoved(sender, errOfRemoved); err != nil {
+		return err
+	}
+	return q.unlessRemoved(author, errOfRemoved)
+}
+
+// unlessRemoved returns refusal if a member was removed.
+func (q *request) unlessRemoved(id types.ID, refusal error) error {
+	if id == 0 {
+		return nil
+	}
+	removed, err := q.isRemoved(id)
+	if removed {
+		return refusal
+	}
+	return err
+}
+
+// refuse drops a message that a stream brought and that is not for us, or not the
+// peer's. The stream goes on: raft may have been given, and pass on, what another
+// member sent in good faith.
+func (p *peer) refuse(m *raftpb.Message, cause error) {
+	if errors.Is(cause, ErrIdentity) {
+		p.allRefused.messages.Add(1)
+	}
+	p.countRefused(m, cause)
+	if p.refusedLog.due(time.Now()) {
+		p.log.Warn("refused a message of the peer; further ones are only counted for a while",
+			zap.Stringer("type", m.GetType()), zap.String("from", types.ID(m.GetFrom()).String()),
+			zap.String("to", types.ID(m.GetTo()).String()), zap.Error(cause))
+	}
+}
+
+// countRefused counts a message of the peer that was refused.
+func (p *peer) countRefused(m *raftpb.Message, cause error) {
+	if errors.Is(cause, ErrIdentity) {
+		p.refused.messages.Add(1)
+	}
+	ln := p.receivers.of(m.GetType()).lane
+	ln.drop(1, cause)
+	if f := p.observer.Dropped; f != nil {
+		f(p.peer, ln.name, 1, cause)
+	}
 }

@@ -121,8 +121,11 @@ func (q *request) learn() error {
 	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
 		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)}
 	}
-	if list == "" || q.from == 0 || q.from == q.id || q.peerOf(q.from) != nil || q.raft.IsIDRemoved(uint64(q.from)) {
+	if list == "" || q.from == 0 || q.from == q.id || q.peerOf(q.from) != nil {
 		return nil
+	}
+	if removed, err := q.isRemoved(q.from); err != nil || removed {
+		return err
 	}
 	urls, err := types.NewURLs(strings.Split(list, ","))
 	if err != nil {
@@ -221,8 +224,8 @@ func (q *request) serveStream() error {
 	if q.from != from {
 		return &badRequest{http.StatusBadRequest, "header X-Server-From differs from the path"}
 	}
-	if q.raft.IsIDRemoved(uint64(from)) {
-		return errMemberGone
+	if err := q.unlessRemoved(from, errMemberGone); err != nil {
+		return err
 	}
 	p := q.peerOf(from)
 	if p == nil {

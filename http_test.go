@@ -131,7 +131,7 @@ func TestHandlerLearnsRemotes(t *testing.T) {
 	tests := []struct {
 		name       string
 		from, urls string
-		code       int // of a good post; 400 otherwise
+		code       int // of a good post
 		learned    bool
 	}{
 		{"malformed", "3", "http://10.0.0.1:80,:bad", 400, false},
@@ -145,7 +145,7 @@ func TestHandlerLearnsRemotes(t *testing.T) {
 		{"zero", "0", "http://10.0.0.1:80", 400, false},
 		{"ourselves", "1", "http://10.0.0.1:80", 204, false},
 		{"a peer", "b", "http://10.0.0.1:80", 204, false},
-		{"removed", "7", "http://10.0.0.1:80", 204, false},
+		{"removed", "7", "http://10.0.0.1:80", 500, false},
 		{"two", "4", "http://10.0.0.1:80,https://10.0.0.1:81", 204, true},
 		{"socket", "5", "unix://a.sock:0", 204, true},
 	}

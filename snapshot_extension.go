@@ -151,6 +151,9 @@ func (q *request) serveSnapshotOffset() error {
 	if err != nil {
 		return err
 	}
+	if err := q.unlessRemoved(q.from, errMemberGone); err != nil {
+		return err
+	}
 	if older := q.receiving.interruptOlder(key); older != nil {
 		patience := time.NewTimer(interruptPatience)
 		defer patience.Stop()

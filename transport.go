@@ -38,7 +38,10 @@ type Raft interface {
 	Process(ctx context.Context, m *raftpb.Message) error
 
 	// IsIDRemoved reports whether the member was removed from the cluster for
-	// good. Such a member is refused streams.
+	// good. Such a member is refused streams, posts and snapshots, and told that it
+	// was removed. It is asked for each request, and must return soon; Stop may be
+	// called under a lock that it takes, and then takes up to a second longer if a
+	// request is there.
 	IsIDRemoved(id uint64) bool
 
 	// ReportUnreachable says that messages to the member were lost or may have
@@ -223,6 +226,7 @@ type engine struct {
 
 	mu      sync.Mutex
 	stopped bool
+	asking  sync.WaitGroup // calls of IsIDRemoved that wg does not have
 	wg      sync.WaitGroup // keeper, ends of peers, refused snapshots, requests; added to under mu until stopped
 }
 
@@ -302,7 +306,7 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 // closes all connections, reports what is lost by that, and returns when no
 // goroutine of the transport runs and no callback will come. It waits for
 // callbacks under way, so it must not be called from inside one, nor under a
-// lock that one waits for. Calling it again is harmless. AddPeer panics after it,
+// lock that one waits for, but for IsIDRemoved. Calling it again is harmless. AddPeer panics after it,
 // so what applies changes of the membership has to end first.
 func (t *Transport) Stop() {
 	e := t.engine.Load()
@@ -331,7 +335,28 @@ func (t *Transport) Stop() {
 		p.join()
 	}
 	e.wg.Wait()
+	e.awaitAsking()
 	close(e.done)
+}
+
+// removedGrace is how long Stop waits for calls of IsIDRemoved.
+const removedGrace = time.Second
+
+// awaitAsking waits for calls of IsIDRemoved, which may wait for a lock that the
+// caller of Stop holds.
+func (e *engine) awaitAsking() {
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		e.asking.Wait()
+	}()
+	grace := time.NewTimer(removedGrace)
+	defer grace.Stop()
+	select {
+	case <-answered:
+	case <-grace.C:
+		e.log.Warn("Stop does not wait any longer for IsIDRemoved to return")
+	}
 }
 
 func (e *engine) peerMap() map[types.ID]*peer { return *e.peers.Load() }

@@ -46,17 +46,24 @@ func replay(t *testing.T, kind member.Kind, v *golden.Vector) {
 	m, err := member.Start(kind, member.Config{ID: golden.To, Cluster: golden.Cluster, Dir: t.TempDir(), Raft: recorder})
 	require.NoError(t, err)
 	t.Cleanup(m.Stop)
+	want := messages(t, v)
 	switch v.Kind {
 	case golden.MessageStream, golden.AppendStream:
 		serveStream(t, m, v)
 	case golden.Posts:
-		for _, r := range v.Records {
-			post(t, m.URL()+"/raft", v.Bytes[r.Offset:r.Offset+r.Size])
+		for i, r := range v.Records {
+			status := http.StatusNoContent
+			if kind == member.Ours && len(traffic.TakenByOurs(want[i:i+1])) == 0 {
+				status = http.StatusUnauthorized
+			}
+			post(t, m.URL()+"/raft", v.Bytes[r.Offset:r.Offset+r.Size], status)
 		}
 	case golden.SnapshotPost:
-		post(t, m.URL()+"/raft/snapshot", v.Bytes)
+		post(t, m.URL()+"/raft/snapshot", v.Bytes, http.StatusNoContent)
 	}
-	want := messages(t, v)
+	if kind == member.Ours {
+		want = traffic.TakenByOurs(want)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	require.NoError(t, recorder.Wait(ctx, func(s *member.Seen) bool { return len(s.Messages) >= len(want) }))
@@ -124,7 +131,7 @@ func serveStream(t *testing.T, m member.Member, v *golden.Vector) {
 	m.AddPeer(golden.From, server.URL)
 }
 
-func post(t *testing.T, url string, body []byte) {
+func post(t *testing.T, url string, body []byte, status int) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
 	require.NoError(t, err)
@@ -137,5 +144,5 @@ func post(t *testing.T, url string, body []byte) {
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusNoContent, resp.StatusCode, strconv.Quote(string(answer)))
+	require.Equal(t, status, resp.StatusCode, strconv.Quote(string(answer)))
 }

@@ -62,6 +62,17 @@ var deviations = []deviation{
 		holds: badRequest(`the message carries no snapshot`),
 	},
 	{
+		what:  "a message for another member is answered 412",
+		why:   "somebody has a wrong address; upstream leaves it to the server to look",
+		names: `^pipeline, body: for another$`,
+		holds: func(stock, ours response) error {
+			if stock.Status != 204 || ours.Status != 412 || ours.Body != "to field mismatch\n" || !ours.Kept || ours.Told != 0 {
+				return fmt.Errorf("not a 412 to field mismatch: %v", ours)
+			}
+			return nil
+		},
+	},
+	{
 		what:  "a body that cannot be read or decoded costs its connection",
 		why:   "who sends one cannot be trusted to know where it ends; upstream reads on",
 		names: `^pipeline, body: (cut off|no protobuf|a length beyond)$|^snapshot, body: (empty|no protobuf|a message cut off|a length (cut off|over the limit|of all ones))$`,

@@ -43,6 +43,14 @@ func EveryMessage(from, to uint64) []*raftpb.Message {
 	return all
 }
 
+// TakenByOurs returns the messages but those that ours refuses, from whomever they are: MsgForgetLeader is for an
+// application to give to its own raft, and raft would step one from another member.
+func TakenByOurs(all []*raftpb.Message) []*raftpb.Message {
+	return slices.DeleteFunc(slices.Clone(all), func(m *raftpb.Message) bool {
+		return m.GetType() == raftpb.MessageType_MsgForgetLeader
+	})
+}
+
 // Odd returns messages that no raft node sends, and that a transport carries all the same: explicit zeros, the largest
 // numbers, empty sub-messages. None is a MsgApp or a MsgSnap, which have ways of their own.
 func Odd(from, to uint64) []*raftpb.Message {
