@@ -276,6 +276,14 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 	return err
 }
 
+// isPaused reports whether the sender is cut.
+func (q *request) isPaused() bool {
+	if p := q.peerOf(q.from); p != nil {
+		return p.paused.Load()
+	}
+	return q.remotes.isPaused(q.from)
+}
+
 // refuse drops a message that a stream brought and that is not for us, or not the
 // peer's. The stream goes on: raft may have been given, and pass on, what another
 // member sent in good faith.

@@ -60,7 +60,8 @@ func (q *request) answer(err error) {
 	// The server may want the rest of the body before it sends the answer.
 	_ = q.rc.SetReadDeadline(time.Now().Add(q.readTimeout))
 	if failed := (*processError)(nil); errors.As(err, &failed) {
-		if wt, ok := failed.err.(interface{ WriteTo(http.ResponseWriter) }); ok {
+		var wt interface{ WriteTo(http.ResponseWriter) }
+		if errors.As(failed.err, &wt) {
 			wt.WriteTo(q.w)
 			return
 		}
@@ -165,10 +166,10 @@ func (q *request) servePost() error {
 	if err := q.admitted(m); err != nil {
 		return err
 	}
+	if q.isPaused() {
+		return ErrPaused
+	}
 	if p != nil {
-		if p.paused.Load() {
-			return ErrPaused
-		}
 		p.activity.postOf()
 		p.answered(m)
 		p.counters.posted.Add(body.bytes)

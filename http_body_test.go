@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -83,6 +84,7 @@ func TestHandlerProcessErrors(t *testing.T) {
 		{"none", nil, 204, "", false},
 		{"plain", errors.New("no leader"), 500, "failed to process raft message: no leader\n", true},
 		{"answers by itself", teapot{}, 418, "", false},
+		{"answers by itself, wrapped", fmt.Errorf("on its way: %w", teapot{}), 418, "", false},
 		{"WriteTo with a result", notTeapot{}, 500, "failed to process raft message: no teapot\n", true},
 		{"removed", rafthttp.ErrMemberRemoved, 403, "failed to process raft message: the member has been permanently removed from the cluster\n", true},
 	}

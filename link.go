@@ -39,6 +39,7 @@ type link struct {
 	refusals   refusals
 
 	extensions atomic.Int32 // extensionsUnknown, …None or …Snapshot
+	paused     atomic.Bool  // by Pause or CutPeer
 }
 
 func newLink(s *settings, id types.ID, urls types.URLs) *link {

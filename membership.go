@@ -62,6 +62,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	e.peers.Store(&peers)
 	// After the peer is there: a message that is sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
+		p.paused.Store(old.paused.Load())
 		e.wg.Go(old.join)
 	}
 	return p
@@ -169,17 +170,24 @@ func (t *Transport) Get(id types.ID) Peer {
 	return nil
 }
 
-// CutPeer drops everything to and from a peer until MendPeer. It is for tests.
-func (t *Transport) CutPeer(id types.ID) {
-	if p := t.peer(id); p != nil {
-		p.Pause()
-	}
-}
+// CutPeer drops everything to and from a peer or a remote until MendPeer, also
+// when a remote becomes a peer. For any other member it does nothing. It is for
+// tests.
+func (t *Transport) CutPeer(id types.ID) { t.pause(id, true) }
 
 // MendPeer ends CutPeer.
-func (t *Transport) MendPeer(id types.ID) {
-	if p := t.peer(id); p != nil {
-		p.Resume()
+func (t *Transport) MendPeer(id types.ID) { t.pause(id, false) }
+
+func (t *Transport) pause(id types.ID, paused bool) {
+	e := t.engine.Load()
+	if e == nil {
+		return
+	}
+	e.mu.Lock() // so that no remote becomes a peer meanwhile
+	defer e.mu.Unlock()
+	e.remotes.pause(id, paused)
+	if p := e.peerOf(id); p != nil {
+		p.paused.Store(paused)
 	}
 }
 
@@ -192,9 +200,12 @@ func (t *Transport) Pause() {
 	}
 }
 
-// Resume ends Pause and CutPeer for all peers.
+// Resume ends Pause and CutPeer for all peers and remotes.
 func (t *Transport) Resume() {
 	if e := t.engine.Load(); e != nil {
+		for _, l := range e.remotes.links() {
+			l.paused.Store(false)
+		}
 		for _, p := range e.peerMap() {
 			p.Resume()
 		}

@@ -2,7 +2,6 @@ package rafthttp
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -50,7 +49,6 @@ type peer struct {
 	receivers     receivers
 	probe         probe
 	snapshotLines *rate.Limiter // of the log, transfers from the peer
-	paused        atomic.Bool
 }
 
 var (

@@ -62,6 +62,9 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool) (evicted *rem
 		evicted.shut(ErrPeerRemoved)
 	}
 	l := newLink(rs.s, id, urls)
+	if evicted != nil && evicted.peer == id {
+		l.paused.Store(evicted.paused.Load())
+	}
 	rs.byID[id] = &remote{link: l, pipeline: newPipeline(l), learned: learned, used: time.Now()}
 	return evicted
 }
@@ -91,13 +94,36 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	}
 	// Until mu is free r does not end: its lane is not down, and enter succeeds.
 	r.used = time.Now()
-	refused := r.pipeline.lane.offer(it) != accepted && r.enter()
+	cause := error(nil)
+	if r.paused.Load() {
+		cause = ErrPaused
+	} else if r.pipeline.lane.offer(it) != accepted {
+		cause = ErrQueueFull
+	}
+	refused := cause != nil && r.enter()
 	rs.mu.Unlock()
 	if refused {
 		defer r.wg.Done()
-		r.lose(r.pipeline.lane, []item{it}, ErrQueueFull)
+		r.lose(r.pipeline.lane, []item{it}, cause)
 	}
 	return true
+}
+
+// pause cuts a remote, if there is one, or ends that.
+func (rs *remotes) pause(id types.ID, paused bool) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r := rs.byID[id]; r != nil {
+		r.paused.Store(paused)
+	}
+}
+
+// isPaused reports whether a member is a remote that is cut.
+func (rs *remotes) isPaused(id types.ID) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.byID[id]
+	return r != nil && r.paused.Load()
 }
 
 // remove takes a remote out. What it returns is shut, and to be joined.

@@ -290,3 +290,40 @@ func TestFullPipelineOfARemote(t *testing.T) {
 		require.NotZero(t, a.raft.unreachables(2))
 	})
 }
+
+// TestCutRemote: a remote is cut like a peer, in both directions, also while its
+// URLs change and when it becomes a peer.
+func TestCutRemote(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		a.AddRemote(2, []string{b.url})
+		b.AddRemote(1, []string{a.url})
+		passes := func(want int) {
+			t.Helper()
+			toA, toB := len(a.raft.received()), len(b.raft.received())
+			lost := a.raft.unreachables(2)
+			a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+			b.Send([]*raftpb.Message{heartbeat(1, 2, 1)})
+			time.Sleep(time.Second)
+			require.Len(t, a.raft.received(), toA+want)
+			require.Len(t, b.raft.received(), toB+want)
+			require.Equal(t, 1-want, a.raft.unreachables(2)-lost, "a loss is reported")
+		}
+		passes(1)
+		a.CutPeer(2)
+		passes(0)
+		a.AddRemote(2, []string{"http://" + hostOf(2) + ":80", b.url})
+		passes(0)
+		a.MendPeer(2)
+		a.AddRemote(2, []string{b.url})
+		passes(1)
+		a.CutPeer(2)
+		a.Resume()
+		passes(1)
+		a.CutPeer(2)
+		a.AddPeer(2, []string{b.url})
+		passes(0)
+		a.MendPeer(2)
+		passes(1)
+	})
+}

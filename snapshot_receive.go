@@ -49,10 +49,10 @@ func (q *request) serveSnapshot() error {
 	if err := q.admitted(m); err != nil {
 		return err
 	}
+	if q.isPaused() {
+		return ErrPaused
+	}
 	if p := q.peerOf(q.from); p != nil {
-		if p.paused.Load() {
-			return ErrPaused
-		}
 		t.peerBytes = &p.counters.gotSnapshots
 	}
 	db := &databaseReader{q: q, t: t, src: src, body: body, left: -1}

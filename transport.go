@@ -34,7 +34,7 @@ type Raft interface {
 	// An error is answered to a post with 500 and the end of its connection, or
 	// with 403 if it is ErrMemberRemoved and the message is of the member that
 	// sent it, not of one that had it passed on, or by itself if it has the method
-	// WriteTo(http.ResponseWriter). For a message from a stream it is logged.
+	// WriteTo(http.ResponseWriter), or wraps an error that has. For a message from a stream it is logged.
 	Process(ctx context.Context, m *raftpb.Message) error
 
 	// IsIDRemoved reports whether the member was removed from the cluster for
