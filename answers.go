@@ -66,6 +66,7 @@ var answers = []struct {
 	{ErrIdentity, http.StatusForbidden, "", endpointStreams, endpointNone},
 	{ErrIdentity, http.StatusUnauthorized, "", endpointAll, endpointNone},
 	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", endpointAll, endpointNone},
+	{errNoStream, http.StatusNotImplemented, "", endpointAll, endpointNone},
 	{errNoSnapshotter, http.StatusNotImplemented, "", endpointAll, endpointNone},
 	{errBusyPosts, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{errBusy, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
@@ -84,6 +85,9 @@ var errMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
 var (
 	// errBusy refuses a snapshot over MaxSnapshots.
 	errBusy = errors.New("too many snapshots in flight")
+	// errNoStream refuses a stream that would be written without an end to each write, or
+	// not at all: what it holds would be lost unseen.
+	errNoStream = errors.New("cannot serve a stream on a response that cannot be hijacked either")
 	// errNoSnapshotter refuses a snapshot for want of a place to save it.
 	errNoSnapshotter = errors.New("this member takes no database snapshots")
 )

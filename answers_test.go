@@ -156,6 +156,7 @@ func TestAnswersBothWays(t *testing.T) {
 		{"not processed, for a reason that has an answer", rafthttp.ProcessError(rafthttp.ErrClusterIDMismatch), messages, 500, processed + "cluster ID mismatch", nil, nil},
 		{"a removal that is nobody's word", rafthttp.ErrMemberRemoved, all, 500, rafthttp.ErrMemberRemoved.Error(), nil, nil},
 		{"method", rafthttp.ErrMethod, all, 405, "Method Not Allowed", nil, nil},
+		{"no stream", rafthttp.ErrNoStream, all, 501, rafthttp.ErrNoStream.Error(), nil, nil},
 		{"no snapshotter", rafthttp.ErrNoSnapshotter, all, 501, "this member takes no database snapshots", nil, nil},
 		{"busy", rafthttp.ErrBusy, all, 503, "too many snapshots in flight", nil, nil},
 		{"busy with posts", rafthttp.ErrBusyPosts, all, 503, "too many posts in flight", nil, nil},

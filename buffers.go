@@ -9,12 +9,9 @@ const (
 	flushBytes = 256 << 10
 	// takeMessages is how many messages a writer takes from its lane at once.
 	takeMessages = 512
-	// vectorBytes is the most that goes out in one writev: one deadline holds for
-	// all of it.
-	vectorBytes = 512 << 10
 	// pieceBytes is the most that one deadline is set for, where a write that
-	// times out cannot be continued.
-	pieceBytes = 128 << 10
+	// times out cannot be continued: a record of TLS.
+	pieceBytes = 16 << 10
 	// chunkBuffer is the read buffer below a chunked body, which a member that
 	// cannot hijack sends: its chunks are as small as its writes.
 	chunkBuffer = 32 << 10

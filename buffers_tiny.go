@@ -6,7 +6,6 @@ package rafthttp
 const (
 	flushBytes      = 64
 	takeMessages    = 2
-	vectorBytes     = 96
 	pieceBytes      = 48
 	chunkBuffer     = 16
 	deliverMessages = 2

@@ -173,6 +173,8 @@
 //   - After Stop, and before Start, every request is answered 503; upstream goes on
 //     to answer probes, and to process posts.
 //   - Data from the reading end of a stream closes it.
+//   - A stream on a response that can neither be hijacked nor have its writes bounded
+//     and flushed, because of a wrapper, is answered 501.
 //   - The answer of a stream ends with its connection instead of being chunked,
 //     where the connection can be taken over from the server (HTTP/1.1).
 //

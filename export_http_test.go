@@ -49,6 +49,7 @@ var (
 	ErrBusyPosts      = errBusyPosts
 	ErrSnapshotOffset = errSnapshotOffset
 	ErrNoSnapshotter  = errNoSnapshotter
+	ErrNoStream       = errNoStream
 	ErrBusy           = errBusy
 	ErrNotStarted     = errNotStarted
 	ErrMethod         = errMethodNotAllowed

@@ -50,7 +50,7 @@ type outgoingConn struct {
 	kind  streamKind
 	enc   wire.Encoder // of this connection: msgapp v2 keeps state
 	paced pacedWriter
-	vec   io.Writer    // takes a batch in one writev; nil: not this connection
+	out   io.Writer    // paced, or what adds writev to it
 	flush func() error // after each write; nil: nothing to flush
 	end   func()       // closes the connection
 
@@ -71,9 +71,10 @@ func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: !encrypted},
 		end:   func() { c.Close() },
 	}
+	o.out = &o.paced
 	switch c := c.(type) {
 	case *net.TCPConn, *net.UnixConn:
-		o.vec = c
+		o.out = vectorWriter{&o.paced}
 	case *tls.Conn:
 		// Without the farewell of TLS, which waits for a reader that is stuck.
 		o.end = func() { c.NetConn().Close() }
@@ -99,6 +100,7 @@ func newResponseConn(kind streamKind, w http.ResponseWriter) *outgoingConn {
 		return err
 	}
 	o.paced = pacedWriter{w: w, limit: limit}
+	o.out = &o.paced
 	return o
 }
 
@@ -123,14 +125,7 @@ func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
 	default:
 	}
 	c.paced.timeout = timeout
-	w := io.Writer(&c.paced)
-	if c.vec != nil && b.Len() <= vectorBytes {
-		if err := c.paced.extend(); err != nil {
-			return err
-		}
-		w = c.vec
-	}
-	if _, err := b.WriteTo(w); err != nil {
+	if _, err := b.WriteTo(c.out); err != nil {
 		return err
 	}
 	if c.flush != nil {
@@ -153,11 +148,12 @@ type pacedWriter struct {
 	timeout   time.Duration
 }
 
-func (p *pacedWriter) extend() error {
-	if err := p.limit(time.Now().Add(p.timeout)); !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
+func (p *pacedWriter) extend() error { return p.limit(time.Now().Add(p.timeout)) }
+
+// goesOn reports whether a write that wrote n bytes and failed can be continued: it ran
+// out of time, but moved.
+func (p *pacedWriter) goesOn(n int64, err error) bool {
+	return p.resumable && n > 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // Write implements io.Writer.
@@ -173,7 +169,25 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 		}
 		n, err := p.w.Write(piece)
 		written += n
-		if err != nil && !(p.resumable && n > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
+		if err != nil && !p.goesOn(int64(n), err) {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// vectorWriter is a pacedWriter to a connection that has writev.
+type vectorWriter struct{ *pacedWriter }
+
+// WriteBuffers implements wire.BuffersWriter.
+func (v vectorWriter) WriteBuffers(b *net.Buffers) (written int64, err error) {
+	for len(*b) > 0 {
+		if err := v.extend(); err != nil {
+			return written, err
+		}
+		n, err := b.WriteTo(v.w)
+		written += n
+		if err != nil && !v.goesOn(n, err) {
 			return written, err
 		}
 	}

@@ -18,7 +18,8 @@ const suspectBeat = 300 * time.Millisecond
 
 // hijack takes the connection over and writes the head of an answer whose body
 // ends with the connection. Its error is http.ErrNotSupported, and nothing is
-// written, where the server cannot hand the connection over.
+// written, where the server, or what wraps its response, does not hand the connection
+// over.
 func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 	if q.r.ProtoMajor != 1 {
 		return nil, nil, http.ErrNotSupported
@@ -34,11 +35,11 @@ func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 	case <-q.ctx.Done():
 	}
 	conn, buf, err := q.rc.Hijack()
+	if errors.Is(err, http.ErrHijacked) {
+		return nil, nil, err
+	}
 	if err != nil {
-		if errors.Is(err, http.ErrNotSupported) {
-			return nil, nil, err
-		}
-		return nil, nil, fmt.Errorf("hijack: %w", err)
+		return nil, nil, fmt.Errorf("%w: %w", http.ErrNotSupported, err)
 	}
 	if buf.Reader.Buffered() > 0 { // a client of a stream has nothing to say
 		conn.Close()
@@ -103,10 +104,31 @@ func (p *peer) watch(c *outgoingConn, raw net.Conn) {
 	}
 }
 
+// canFlush reports whether a response can be flushed, without doing it, as
+// http.ResponseController finds out.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		switch t := w.(type) {
+		case interface{ FlushError() error }, http.Flusher:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
 // serveResponse lends the response to the writer until the stream ends. Behind a
 // listener with read deadlines the request's context ends on a healthy stream;
 // only a failed write then tells that the client is gone.
 func (q *request) serveResponse(p *peer, kind streamKind) error {
+	if !canFlush(q.w) {
+		return fmt.Errorf("%w: it cannot flush", errNoStream)
+	}
+	if err := q.rc.SetWriteDeadline(time.Now().Add(q.writeTimeout)); err != nil {
+		return fmt.Errorf("%w: it cannot set write deadlines: %w", errNoStream, err)
+	}
 	q.w.WriteHeader(http.StatusOK)
 	if err := q.rc.Flush(); err != nil {
 		return http.ErrAbortHandler

@@ -233,7 +233,7 @@ func TestTalkativeClientIsDropped(t *testing.T) {
 }
 
 // basicWriter is a ResponseWriter as middleware makes it: there is no way to
-// hijack the connection below.
+// hijack the connection below, nor to bound its writes.
 type basicWriter struct{ w http.ResponseWriter }
 
 func (b basicWriter) Header() http.Header         { return b.w.Header() }
@@ -254,7 +254,6 @@ func (d deadlineWriter) SetWriteDeadline(t time.Time) error {
 
 var wrappers = map[string]func(http.ResponseWriter) http.ResponseWriter{
 	"hijacked":       func(w http.ResponseWriter) http.ResponseWriter { return w },
-	"basic":          func(w http.ResponseWriter) http.ResponseWriter { return basicWriter{w} },
 	"with deadlines": func(w http.ResponseWriter) http.ResponseWriter { return deadlineWriter{basicWriter{w}} },
 }
 

@@ -62,8 +62,17 @@ func (b *Batch) Shrink() {
 	b.join = nil
 }
 
-// WriteTo writes the batch: in one Write if it holds no references, in one writev
-// if it does and w is a TCP or Unix connection, and in writes of 64 KiB and more,
+// BuffersWriter is a writer that takes pieces without copying them together, as
+// writev does.
+type BuffersWriter interface {
+	io.Writer
+	// WriteBuffers writes all of v, or returns an error. It takes out of v what it
+	// has written.
+	WriteBuffers(v *net.Buffers) (int64, error)
+}
+
+// WriteTo writes the batch: in one Write if it holds no references, by WriteBuffers if
+// it does and w is a BuffersWriter, and in writes of 64 KiB and more,
 // as far as there is so much, if w is anything else, such as a TLS connection. It
 // returns the number of bytes written and the error of w. It does not allocate once the
 // batch has seen its largest load. It may be called once for each Reset.
@@ -76,13 +85,11 @@ func (b *Batch) WriteTo(w io.Writer) (int64, error) {
 	}
 	b.fillVec()
 	defer b.dropVec()
-	switch w.(type) {
-	case *net.TCPConn, *net.UnixConn:
+	if w, ok := w.(BuffersWriter); ok {
 		b.rest = b.vec
-		return b.rest.WriteTo(w)
-	default:
-		return b.writeJoined(w)
+		return w.WriteBuffers(&b.rest)
 	}
+	return b.writeJoined(w)
 }
 
 // fillVec puts the pieces of the batch in order.

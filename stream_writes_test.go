@@ -1,0 +1,134 @@
+package rafthttp_test
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// TestSlowStreamIsNotCut: a stream lives as long as its connection moves, whichever way
+// it is written: a line of 50 KiB/s.
+func TestSlowStreamIsNotCut(t *testing.T) {
+	const rate, size = 50 << 10, 1 << 20
+	slow := func(tr *rafthttp.Transport) { tr.WriteTimeout = time.Second }
+	for _, way := range []string{"hijacked", "with deadlines"} {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(way+" "+scheme, func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					var a, b *member
+					if scheme == "http" {
+						a, b = startSimulated(t, n, 1, slow), startSimulated(t, n, 2, nil)
+					} else {
+						ca := newAuthority(t)
+						s := &secured{t, n, ca.dir}
+						for id := types.ID(1); id <= 2; id++ {
+							s.issue(ca, id, time.Hour)
+							s.trust(id, ca)
+							s.revoke(id, ca)
+						}
+						a, b = s.start(1, slow), s.start(2, nil)
+					}
+					wrap(a, wrappers[way])
+					connect(t, a, b)
+					n.Link("m1", "m2").SetBandwidth(rate)
+					a.Send([]*raftpb.Message{msgApp(2, 1, 0, make([]byte, size))})
+					within(t, time.Minute, func() bool { return len(b.raft.received()) == 1 })
+					require.Zero(t, a.raft.unreachables(2))
+				})
+			})
+		}
+	}
+}
+
+// TestSlowSocketIsNotCut is the same for writev, which only sockets have: what goes out at
+// once takes longer than the write timeout.
+func TestSlowSocketIsNotCut(t *testing.T) {
+	t.Parallel()
+	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.WriteTimeout = time.Second })
+	a.AddPeer(2, []string{refuse})
+	c := dialStream(t, dialLoopback, a, "msgapp", 2)
+	require.NoError(t, c.Conn.(*net.TCPConn).SetReadBuffer(4<<10))
+	eventually(t, func() bool { return laneOf(a, 2, "msgapp").Up })
+	const entries, size = 40, 64 << 10
+	for i := range uint64(entries) {
+		a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, size))})
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for buf := make([]byte, 32<<10); laneOf(a, 2, "msgapp").Messages < entries; <-tick.C {
+		_, err := c.body.Read(buf)
+		require.NoError(t, err)
+	}
+	require.Zero(t, a.raft.unreachables(2))
+}
+
+// brokenHijacker is a ResponseWriter that has Hijack and says that it does not work.
+type brokenHijacker struct{ deadlineWriter }
+
+func (brokenHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("not here")
+}
+
+// mute is a ResponseWriter that cannot flush.
+type mute struct{ w http.ResponseWriter }
+
+func (m mute) Header() http.Header         { return m.w.Header() }
+func (m mute) Write(p []byte) (int, error) { return m.w.Write(p) }
+func (m mute) WriteHeader(code int)        { m.w.WriteHeader(code) }
+func (m mute) SetWriteDeadline(t time.Time) error {
+	return http.NewResponseController(m.w).SetWriteDeadline(t)
+}
+
+// TestResponsesThatCannotCarryAStream are refused, which both ends say, and everything
+// goes by posts. One whose Hijack fails is written as a response.
+func TestResponsesThatCannotCarryAStream(t *testing.T) {
+	for name, tt := range map[string]struct {
+		wrap func(http.ResponseWriter) http.ResponseWriter
+		why  string // "": it can
+	}{
+		"no write deadlines": {func(w http.ResponseWriter) http.ResponseWriter { return basicWriter{w} }, "cannot set write deadlines"},
+		"no flush":           {func(w http.ResponseWriter) http.ResponseWriter { return mute{w} }, "cannot flush"},
+		"broken hijack": {func(w http.ResponseWriter) http.ResponseWriter {
+			return brokenHijacker{deadlineWriter{basicWriter{w}}}
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				core, logs := observer.New(zap.WarnLevel)
+				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) })
+				b := startSimulated(t, n, 2, nil)
+				running := wrap(a, tt.wrap)
+				a.AddPeer(2, []string{b.url})
+				b.AddPeer(1, []string{a.url})
+				time.Sleep(10 * time.Second)
+				a.Send([]*raftpb.Message{msgApp(2, 1, 0, nil)})
+				within(t, time.Second, func() bool { return len(b.raft.received()) == 1 })
+				if tt.why == "" {
+					require.EqualValues(t, 2, running.Load())
+					require.EqualValues(t, 1, laneOf(a, 2, "msgapp").Messages)
+					require.Zero(t, logs.Len())
+					return
+				}
+				synctest.Wait()
+				require.Zero(t, running.Load())
+				require.EqualValues(t, 1, laneOf(a, 2, "pipeline").Messages)
+				require.Equal(t, 1, logs.Len(), "once, however often it is dialled")
+				require.Contains(t, logs.All()[0].ContextMap()["error"], tt.why)
+				require.Contains(t, b.Status().Peers[0].LastError, tt.why)
+			})
+		})
+	}
+}
