@@ -89,7 +89,7 @@ type lane struct {
 func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
 	return &lane{
 		queues: make([]queue, 1),
-		name: name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
+		name:   name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
 		more: make(chan struct{}, maxWorkers), purse: purse{budget: limits.shared},
 	}
 }
