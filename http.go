@@ -39,9 +39,7 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftStreamPrefix+"/", &handler{t, endpointStreams, http.MethodGet, (*request).serveStream})
 	mux.Handle(RaftSnapshotPrefix, &handler{t, endpointSnapshot, http.MethodPost, (*request).serveSnapshot})
 	mux.Handle(snapshotOffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
-	probe := &handler{t, endpointProbe, "", (*request).serveProbe}
-	mux.Handle(ProbingPrefix, probe)
-	mux.Handle(ProbingPrefix+"/", probe)
+	mux.Handle(ProbingPrefix, &handler{t, endpointProbe, "", (*request).serveProbe})
 	return mux
 }
 

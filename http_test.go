@@ -45,19 +45,23 @@ func TestHandlerMethods(t *testing.T) {
 func TestHandlerProbing(t *testing.T) {
 	a := startMember(t, 1, nil)
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
-		for _, path := range []string{"/raft/probing", "/raft/probing/x"} {
+		got := exchange(t, a.url, method, "/raft/probing", nil, nil)
+		require.Equal(t, http.StatusOK, got.StatusCode)
+		require.NotContains(t, got.Header, "X-Etcd-Cluster-Id")
+		var health struct {
+			OK  bool
+			Now time.Time
+		}
+		dec := json.NewDecoder(strings.NewReader(got.body))
+		dec.DisallowUnknownFields()
+		require.NoError(t, dec.Decode(&health))
+		require.True(t, health.OK)
+		require.WithinDuration(t, time.Now(), health.Now, 10*time.Second)
+
+		// Paths below an endpoint are not the endpoint, as upstream.
+		for _, path := range []string{"/raft/probing/", "/raft/probing/x", "/raft/snapshot/x", "/raft/x", "/"} {
 			got := exchange(t, a.url, method, path, nil, nil)
-			require.Equal(t, http.StatusOK, got.StatusCode)
-			require.NotContains(t, got.Header, "X-Etcd-Cluster-Id")
-			var health struct {
-				OK  bool
-				Now time.Time
-			}
-			dec := json.NewDecoder(strings.NewReader(got.body))
-			dec.DisallowUnknownFields()
-			require.NoError(t, dec.Decode(&health))
-			require.True(t, health.OK)
-			require.WithinDuration(t, time.Now(), health.Now, 10*time.Second)
+			require.Equal(t, http.StatusNotFound, got.StatusCode, "%s %s", method, path)
 		}
 	}
 }
