@@ -83,14 +83,18 @@ func (b *progressReader) extend(d time.Duration) error {
 	}
 	at := time.Now().Add(d)
 	if !b.started.IsZero() {
-		grace := b.q.postTimeout() + time.Duration(b.bytes)*time.Second/minPostRate
-		if end := b.started.Add(grace); end.Before(at) {
+		if end := b.started.Add(b.q.postTimeout() + timeForBody(b.bytes)); end.Before(at) {
 			at = end
 		}
 	}
 	// Where the server cannot set deadlines, it is up to its own.
 	_ = b.setDeadline(at)
 	return nil
+}
+
+// timeForBody is how long so many bytes may take at the minimum rate.
+func timeForBody(bytes uint64) time.Duration {
+	return time.Duration(bytes) * (time.Second / minPostRate) // in this order it does not overflow
 }
 
 // Read implements io.Reader.

@@ -109,7 +109,7 @@ func (t *Transport) settings() (*settings, error) {
 		readTimeout:           orDefault(t.ReadTimeout, DefaultConnReadTimeout),
 		writeTimeout:          orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
 		tlsRecheck:            orDefault(t.TLSRecheck, defaultTLSRecheck),
-		snapshotRate:          orDefault(t.SnapshotRateLimit, rate.Inf),
+		snapshotRate:          rateLimit(t.SnapshotRateLimit),
 		maxSnapshots:          orDefault(t.MaxSnapshots, defaultMaxSnapshots),
 		snapshotAnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),
 		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
@@ -122,16 +122,16 @@ func (t *Transport) settings() (*settings, error) {
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
 	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 
-	sendBytes := orDefault(t.SendQueueBytes, defaultQueueBytes)
-	s.queued = newBudget(orDefault(t.MaxQueuedBytes, defaultMaxQueuedBytes))
+	sendBytes := sizeLimit(t.SendQueueBytes, defaultQueueBytes)
+	s.queued = newBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes))
 	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes, s.queued}
 	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes, s.queued}
 	s.receiveLimits = laneLimits{
 		orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
-		orDefault(t.ReceiveQueueBytes, defaultQueueBytes),
+		sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),
 		s.queued,
 	}
-	maxBytes := uint64(orDefault(t.MaxMessageBytes, defaultMaxMessageBytes))
+	maxBytes := uint64(sizeLimit(t.MaxMessageBytes, defaultMaxMessageBytes))
 	s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}
 	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, maxSnapshotHeadBytes)}
 
@@ -191,33 +191,8 @@ func (t *Transport) validate() error {
 	if t.ID == 0 {
 		return &ConfigError{"ID", 0, "the id of the local member: raft does not allow 0"}
 	}
-	for _, c := range []struct {
-		field string
-		value any
-		bad   bool
-	}{
-		{"DialTimeout", t.DialTimeout, t.DialTimeout < 0},
-		{"DialRetryFrequency", t.DialRetryFrequency, !(t.DialRetryFrequency >= 0)},
-		{"ReadTimeout", t.ReadTimeout, t.ReadTimeout < 0},
-		{"WriteTimeout", t.WriteTimeout, t.WriteTimeout < 0},
-		{"TLSRecheck", t.TLSRecheck, t.TLSRecheck < 0},
-		{"SendQueueMessages", t.SendQueueMessages, t.SendQueueMessages < 0},
-		{"SendQueueBytes", t.SendQueueBytes, t.SendQueueBytes < 0},
-		{"ReceiveQueueMessages", t.ReceiveQueueMessages, t.ReceiveQueueMessages < 0},
-		{"ReceiveQueueBytes", t.ReceiveQueueBytes, t.ReceiveQueueBytes < 0},
-		{"MaxQueuedBytes", t.MaxQueuedBytes, t.MaxQueuedBytes < 0},
-		{"MaxMessageBytes", t.MaxMessageBytes, t.MaxMessageBytes < 0},
-		{"SnapshotRateLimit", t.SnapshotRateLimit, !(t.SnapshotRateLimit >= 0)},
-		{"MaxSnapshots", t.MaxSnapshots, t.MaxSnapshots < 0},
-		{"SnapshotAnswerTimeout", t.SnapshotAnswerTimeout, t.SnapshotAnswerTimeout < 0},
-	} {
-		if c.bad {
-			return &ConfigError{c.field, c.value, "0 for the default, or a positive value"}
-		}
-	}
-	if t.ReadTimeout > 0 && t.ReadTimeout < minReadTimeout {
-		return &ConfigError{"ReadTimeout", t.ReadTimeout,
-			fmt.Sprintf("0 for the default, or at least %v: a link heartbeat must fit in", minReadTimeout)}
+	if err := t.validateNumbers(); err != nil {
+		return err
 	}
 	for _, u := range t.URLs {
 		if _, err := types.NewURLs([]string{u.String()}); err != nil || strings.Contains(u.String(), ",") {
@@ -227,7 +202,73 @@ func (t *Transport) validate() error {
 	return nil
 }
 
-const minReadTimeout = 10 * time.Millisecond
+// validateNumbers says which duration, size or rate cannot work.
+func (t *Transport) validateNumbers() error {
+	slow := time.Duration(0)
+	if t.Observer != nil {
+		slow = t.Observer.SlowProcessAfter
+	}
+	for _, c := range []struct {
+		field string
+		value any
+		ok    bool
+	}{
+		{"DialRetryFrequency", t.DialRetryFrequency, t.DialRetryFrequency >= 0},
+		{"SendQueueMessages", t.SendQueueMessages, t.SendQueueMessages >= 0},
+		{"SendQueueBytes", t.SendQueueBytes, t.SendQueueBytes >= 0},
+		{"ReceiveQueueMessages", t.ReceiveQueueMessages, t.ReceiveQueueMessages >= 0},
+		{"ReceiveQueueBytes", t.ReceiveQueueBytes, t.ReceiveQueueBytes >= 0},
+		{"MaxQueuedBytes", t.MaxQueuedBytes, t.MaxQueuedBytes >= 0},
+		{"MaxMessageBytes", t.MaxMessageBytes, t.MaxMessageBytes >= 0},
+		{"SnapshotRateLimit", t.SnapshotRateLimit, t.SnapshotRateLimit >= 0},
+		{"MaxSnapshots", t.MaxSnapshots, t.MaxSnapshots >= 0},
+		{"Observer.SlowProcessAfter", slow, slow >= 0},
+	} {
+		if !c.ok {
+			return &ConfigError{c.field, c.value, "0 for the default, or a positive value"}
+		}
+	}
+	for _, c := range []struct {
+		field string
+		value time.Duration
+		least time.Duration
+	}{
+		{"DialTimeout", t.DialTimeout, 1},
+		{"ReadTimeout", t.ReadTimeout, minReadTimeout}, // a link heartbeat must fit in
+		{"WriteTimeout", t.WriteTimeout, 1},
+		{"TLSRecheck", t.TLSRecheck, 1},
+		{"SnapshotAnswerTimeout", t.SnapshotAnswerTimeout, 1},
+	} {
+		if err := checkTimeout(c.field, c.value, c.least); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	minReadTimeout = 10 * time.Millisecond
+	// maxTimeout is so long that nobody waits for it, and so short that sums of
+	// timeouts do not overflow.
+	maxTimeout = 365 * 24 * time.Hour
+	// maxSize takes the place of sizes above it, such as math.MaxInt64 for no
+	// bound: no machine has as much memory, and sums of many do not overflow.
+	maxSize = 1 << 50
+)
+
+func checkTimeout(field string, v, least time.Duration) error {
+	if v == 0 || (v >= least && v <= maxTimeout) {
+		return nil
+	}
+	return &ConfigError{field, v, fmt.Sprintf("0 for the default, or from %v to %v", least, maxTimeout)}
+}
+
+// sizeLimit returns what a bound in bytes means.
+func sizeLimit(v, d int64) int64 { return min(orDefault(v, d), maxSize) }
+
+// rateLimit returns what a rate means for which 0 is unlimited. Infinity, which
+// is above rate.Inf, is unlimited as well.
+func rateLimit(v rate.Limit) rate.Limit { return min(orDefault(v, rate.Inf), rate.Inf) }
 
 func orDefault[T comparable](v, d T) T {
 	var zero T

@@ -27,11 +27,15 @@ const socketHost = ".unix-socket"
 // TLSInfo and DialTimeout uses for its posts, without a binding to a member:
 // it knows the schemes http, https, unix and unixs, takes no proxy from the
 // environment, and keeps idle connections for half of DefaultConnReadTimeout.
-// A dialTimeout of zero means 5 s.
+// A dialTimeout of zero means 5 s; a *ConfigError says that one cannot work, as
+// for Transport.DialTimeout.
 //
 // Close its idle connections with (*http.Client).CloseIdleConnections when it
 // is no longer used.
 func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http.RoundTripper, error) {
+	if err := checkTimeout("DialTimeout", dialTimeout, 1); err != nil {
+		return nil, err
+	}
 	files, err := newTLSFiles(&tlsInfo, tlsInfo.Logger)
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ var (
 // ConfigError says which field of a Transport cannot work, and what would.
 // Transport.Start returns it.
 type ConfigError struct {
-	Field string // name of the field of Transport, such as "ReadTimeout"
+	Field string // name of the field of Transport, such as "ReadTimeout" or "Observer.SlowProcessAfter"
 	Value any    // what it was set to
 	Want  string // what would be right
 }

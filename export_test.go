@@ -82,3 +82,6 @@ func SendfileLate(c *net.TCPConn, f *os.File, n int64) (sent int64, err error) {
 
 // GiveWayInKernel is what is done to the connection of a snapshot.
 func GiveWayInKernel(c net.Conn) { giveWayInKernel(c) }
+
+// TimeForBody is how long the body of a post may take beyond what any may.
+func TimeForBody(bytes uint64) time.Duration { return timeForBody(bytes) }

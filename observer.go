@@ -42,7 +42,8 @@ type Observer struct {
 	// It costs two readings of the clock for each message. What has not returned
 	// yet is seen in LaneStatus.OldestAge.
 	SlowProcess func(id types.ID, lane string, kind raftpb.MessageType, took time.Duration)
-	// SlowProcessAfter is the threshold of SlowProcess; 0 means DefaultSlowProcess.
+	// SlowProcessAfter is the threshold of SlowProcess; 0 means DefaultSlowProcess. It
+	// must not be negative.
 	SlowProcessAfter time.Duration
 
 	// Probed is called after each probe of a peer, every 4 s by default: the

@@ -59,7 +59,7 @@ func (t *Transport) SetSnapshotRateLimit(limit rate.Limit) error {
 	if e == nil {
 		return errNotStarted
 	}
-	e.pace.setLimit(orDefault(limit, rate.Inf))
+	e.pace.setLimit(rateLimit(limit))
 	return nil
 }
 

@@ -23,12 +23,16 @@ func (s *settings) tcpTimeout() time.Duration {
 	return max(s.readTimeout, s.writeTimeout, minTCPTimeout)
 }
 
+// maxKeepAlive is the longest time that systems take for keep-alive. One over it
+// leaves the connection with the system's own, which is hours.
+const maxKeepAlive = 32767 * time.Second
+
 // keepAlive gives up an idle connection, whose other end is gone without a word,
 // after twice the timeout.
 func keepAlive(timeout time.Duration) net.KeepAliveConfig {
 	return net.KeepAliveConfig{
-		Enable: true, Idle: timeout, Count: keepAliveProbes,
-		Interval: max(timeout/keepAliveProbes, time.Second), // in whole seconds for the system
+		Enable: true, Idle: min(timeout, maxKeepAlive), Count: keepAliveProbes,
+		Interval: min(max(timeout/keepAliveProbes, time.Second), maxKeepAlive), // in whole seconds for the system
 	}
 }
 

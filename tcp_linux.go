@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"math"
 	"net"
 	"strings"
 	"syscall"
@@ -23,12 +24,13 @@ const rtoMax = time.Second
 // net.ListenConfig; connections inherit them of their listener. An old system that
 // lacks one goes without.
 func socketControl(timeout time.Duration) func(network, address string, c syscall.RawConn) error {
+	millis := int(min(timeout.Milliseconds(), math.MaxInt32))
 	return func(network, _ string, c syscall.RawConn) error {
 		if !strings.HasPrefix(network, "tcp") {
 			return nil
 		}
 		return c.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout.Milliseconds()))
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, millis)
 			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpRTOMax, int(rtoMax.Milliseconds()))
 		})
 	}

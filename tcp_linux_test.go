@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"math"
 	"net"
 	"net/http/httptest"
 	"net/url"
@@ -79,6 +80,27 @@ func TestTimeoutsOfDialledConnections(t *testing.T) {
 			}
 			requireTimeouts(t, c, tc.want)
 		})
+	}
+}
+
+// TestTimeoutsOverThoseOfTheSystem: a timeout that the system has no room for
+// becomes the longest that it has, not a short one, nor its own.
+func TestTimeoutsOverThoseOfTheSystem(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	const overflowing = 1 << 32 * time.Millisecond // and five seconds, for a system that counts in 32 bits
+	for _, timeout := range []time.Duration{10 * time.Hour, 30 * 24 * time.Hour, overflowing + 5*time.Second, longest} {
+		tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}, ReadTimeout: timeout}
+		c, err := tr.DialPlain(t.Context(), ln.Addr().String())
+		require.NoError(t, err)
+		tcp := c.(syscall.Conn)
+		require.EqualValues(t, min(timeout.Milliseconds(), math.MaxInt32), socketOption(t, tcp, syscall.IPPROTO_TCP, 18))
+		require.Equal(t, 32767, socketOption(t, tcp, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE))
+		interval := min(timeout/5, 32767*time.Second)
+		require.EqualValues(t, interval.Seconds(), socketOption(t, tcp, syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL))
+		require.Equal(t, 5, socketOption(t, tcp, syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT))
+		require.NoError(t, c.Close())
 	}
 }
 

@@ -93,7 +93,9 @@ type Transporter interface {
 // Transport sends raft messages to the other members of a cluster and receives
 // theirs. Set its fields, then call Start; changes after Start have no effect,
 // and a Transport must not be copied. The zero values of all fields but ID and
-// Raft work. All methods are safe for concurrent use.
+// Raft work. A timeout or interval may be a year (8760 h) at most; a bound in
+// messages or bytes may be anything: math.MaxInt64 means that there is none. All
+// methods are safe for concurrent use.
 type Transport struct {
 	// Logger takes the log; nil means none. Events that repeat are logged once
 	// for each change of state.
