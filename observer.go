@@ -46,8 +46,9 @@ type Observer struct {
 	// must not be negative.
 	SlowProcessAfter time.Duration
 
-	// Probed is called after each probe of a peer, every 4 s by default: the
-	// round-trip time of this one probe, and the peer's clock minus ours.
+	// Probed is called after each probe of a peer, every 28 s by default, and every
+	// 4 s while it fails: the round-trip time of this one probe, and the peer's clock
+	// minus ours, which is known to half of that round trip.
 	Probed func(id types.ID, rtt, clockOffset time.Duration, err error)
 
 	// SnapshotSent is called at the end of each transfer by SendSnapshot to a

@@ -44,6 +44,7 @@ type probe struct {
 	skip    int           // intervals until the next
 	rtt     time.Duration // smoothed; 0: not measured yet
 	offset  time.Duration // the peer's clock minus ours
+	within  time.Duration // how far off the peer's clock may be from that
 	warned  bool          // of offset
 	warning quiet
 
@@ -94,14 +95,29 @@ func (p *probe) measured(rtt, offset time.Duration, log *zap.Logger) {
 	} else {
 		p.rtt += (rtt - p.rtt) / smoothing
 	}
-	p.offset, p.at = offset, time.Now()
+	p.learnOffset(offset, rtt/2)
+	p.at = time.Now()
 	p.probes++
 	p.skip = steadyProbes - 1
-	bad := offset.Abs() > maxClockOffset
+	bad := p.offset.Abs()-p.within > maxClockOffset
 	if bad && !p.warned && p.warning.due(time.Now()) {
-		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", offset), zap.Duration("rtt", rtt))
+		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", p.offset), zap.Duration("rtt", rtt))
 	}
 	p.warned = bad
+}
+
+// learnOffset takes in a clock offset that is known to within some time: the peer
+// may have told its time at any moment of a round trip. One that was answered late
+// says little: it is left out unless what is known cannot be true any more. It is
+// called with mu held.
+func (p *probe) learnOffset(offset, within time.Duration) {
+	if p.at.IsZero() {
+		p.within = maxClockOffset // with less, the first one says nothing
+	}
+	apart := (offset/2 - p.offset/2).Abs() // half of it, which does not overflow
+	if within <= p.within || apart > within/2 {
+		p.offset, p.within = offset, within
+	}
 }
 
 // probePeer probes p once. The keeper starts it on a goroutine of the peer.

@@ -56,7 +56,9 @@ type PeerStatus struct {
 	// RTT is the smoothed round-trip time of probes, in nanoseconds; 0 until it
 	// was measured.
 	RTT time.Duration `json:"rtt_ns"`
-	// ClockOffset is the peer's clock minus ours, in nanoseconds.
+	// ClockOffset is the peer's clock minus ours, in nanoseconds, as far as it is
+	// known: to half of a round trip. Probes that were answered late change it only
+	// where they show that it is wrong.
 	ClockOffset time.Duration `json:"clock_offset_ns"`
 	// ProbedAt is when RTT and ClockOffset were measured. Probes counts attempts,
 	// ProbeFailures those that failed.
