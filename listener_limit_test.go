@@ -42,6 +42,7 @@ func TestListenerBoundsHandshakes(t *testing.T) {
 		other := tls.Client(dialServer(t, n), ca.clientOf(t, "client", &x509.Certificate{}))
 		_, err := io.ReadFull(other, make([]byte, 2))
 		require.NoError(t, err, "which locks nobody else out")
+		synctest.Wait() // until its handshake is no longer counted
 		for i := range most - each {
 			all = append(all, from(fmt.Sprint("b", i/each)))
 		}

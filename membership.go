@@ -60,6 +60,10 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.peers.Store(&peers)
+	select {
+	case e.added <- struct{}{}:
+	default:
+	}
 	// After the peer is there: a message that is sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
 		p.paused.Store(old.paused.Load())

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
 )
 
@@ -30,6 +31,13 @@ func (s *settings) probeInterval() time.Duration { return s.readTimeout * 4 / 5 
 // answers. Each dials anew, since a connection kept for it would cost three
 // goroutines, and stock members close it after 5 s.
 const steadyProbes = 7
+
+// beatTogether and probeTogether are about how many peers have a link heartbeat
+// written, or are probed, at once. A probe dials, and may cost a TLS handshake.
+const (
+	beatTogether  = 16
+	probeTogether = 4
+)
 
 // probeAnswer is the body of a probe's answer (protocol: endpoints).
 type probeAnswer struct {
@@ -175,13 +183,16 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	return rtt, answer.Now.Sub(start.Add(rtt / 2)), nil
 }
 
-// heartbeat has all peers sent link heartbeats. One goroutine does it for all, as
-// a write to an idle connection does not block; should one of them do, the others
-// get theirs the next time, from workers of their own.
-func (e *engine) heartbeat() {
+// heartbeat has link heartbeats written to peers. One goroutine does it for all of
+// them, as a write to an idle connection does not block; should one of them do,
+// those that are due meanwhile get theirs from workers of their own.
+func (e *engine) heartbeat(peers []*peer) {
+	if len(peers) == 0 {
+		return
+	}
 	now := e.beating.CompareAndSwap(false, true)
 	all := func() {
-		for _, p := range e.peerMap() {
+		for _, p := range peers {
 			p.heartbeat(now)
 		}
 	}
@@ -194,14 +205,30 @@ func (e *engine) heartbeat() {
 	}
 }
 
+// turn does what is due for peers.
+func (e *engine) turn(beats, probes []*peer) {
+	for _, p := range beats {
+		p.tick()
+	}
+	e.heartbeat(beats)
+	for _, p := range probes {
+		if p.probe.begin() && !p.spawn(p.probePeer) {
+			p.probe.end()
+		}
+	}
+}
+
 // keep is the one goroutine of a Transport that does what is due regularly:
 // link heartbeats, giving back idle memory, probes, dropping unused remotes, and
-// checking certificates again.
+// checking certificates again. What is due for each peer is spread over its
+// interval.
 func (e *engine) keep() {
-	beat := time.NewTicker(e.heartbeatInterval())
-	defer beat.Stop()
-	probe := time.NewTicker(e.probeInterval())
-	defer probe.Stop()
+	beats, probes := newRota(e.heartbeatInterval(), beatTogether), newRota(e.probeInterval(), probeTogether)
+	var known map[types.ID]*peer
+	next := time.NewTimer(0)
+	defer next.Stop()
+	remotes := time.NewTicker(e.heartbeatInterval())
+	defer remotes.Stop()
 	var check <-chan time.Time
 	if e.rechecks() {
 		ticker := time.NewTicker(e.tlsRecheck)
@@ -210,19 +237,16 @@ func (e *engine) keep() {
 	}
 	for {
 		select {
-		case <-beat.C:
-			for _, p := range e.peerMap() {
-				p.tick()
-			}
-			e.heartbeat()
+		case <-e.added:
+			next.Reset(0)
+		case <-next.C:
+			peers := e.peerMap()
+			e.turn(beats.due(peers, known), probes.due(peers, known))
+			known = peers
+			next.Reset(min(beats.wait(known), probes.wait(known)))
+		case <-remotes.C:
 			for _, r := range e.remotes.tick(time.Now()) {
 				e.wg.Go(r.join)
-			}
-		case <-probe.C:
-			for _, p := range e.peerMap() {
-				if p.probe.begin() && !p.spawn(p.probePeer) {
-					p.probe.end()
-				}
 			}
 		case <-check:
 			e.startRecheck()

@@ -223,8 +223,9 @@ type engine struct {
 	receiving *incomingSnapshots
 	posts     *incomingPosts
 	refusals  refusals
-	beating   atomic.Bool // a goroutine writes heartbeats
-	checking  atomic.Bool // a recheck is under way
+	added     chan struct{} // has a value when the keeper should look at new peers
+	beating   atomic.Bool   // a goroutine writes heartbeats
+	checking  atomic.Bool   // a recheck is under way
 
 	mu      sync.Mutex
 	stopped bool
@@ -244,6 +245,7 @@ func (t *Transport) Start() error {
 		settings: s, started: time.Now(), done: make(chan struct{}), pace: newSnapshotPace(s),
 		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
 		posts:     newIncomingPosts(s.queued.max),
+		added:     make(chan struct{}, 1),
 		receiving: &incomingSnapshots{lines: newLineLimit(), max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
 	}
 	e.peers.Store(&map[types.ID]*peer{})
