@@ -208,7 +208,8 @@
 //     removed (IsIDRemoved) does not become one.
 //   - UpdatePeer moves live streams too, not only those dialled later.
 //   - Authorities and revocation list are read again when they change, not only
-//     certificates, and connections that are up are held to them: see TLSRecheck.
+//     certificates, and connections that are up are held to them: see TLSRecheck. A
+//     file of them that is not whole is an error; upstream uses the part before.
 //   - A stream that is replaced by a newer one of the same peer is closed between
 //     two messages, if that takes no longer than half a second.
 //   - An answer says that the local member was removed (410 to a stream, 403 to a

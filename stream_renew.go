@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -67,17 +68,18 @@ func (r *streamReader) continuation() *incoming {
 }
 
 // renews reports whether the client has dialled c with another certificate than
-// the older connection.
+// the older connection, or with another chain.
 func (c *outgoingConn) renews(old *outgoingConn) bool {
-	now, before := leafOf(c.state), leafOf(old.state)
-	return now != nil && before != nil && !now.Equal(before)
+	now, before := shownOn(c.state), shownOn(old.state)
+	return len(now) > 0 && len(before) > 0 && !slices.EqualFunc(now, before, (*x509.Certificate).Equal)
 }
 
-func leafOf(state *tls.ConnectionState) *x509.Certificate {
-	if state == nil || len(state.PeerCertificates) == 0 {
+// shownOn returns the certificates that the other end showed.
+func shownOn(state *tls.ConnectionState) []*x509.Certificate {
+	if state == nil {
 		return nil
 	}
-	return state.PeerCertificates[0]
+	return state.PeerCertificates
 }
 
 // handoverGrace is how long a connection that a newer one replaced has to end

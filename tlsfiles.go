@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -21,14 +20,15 @@ import (
 // them again, and parses those that have changed. They are small, so that
 // comparing them costs less than a signature of the handshake. A certificate, a
 // key or a bundle of authorities that cannot be used, such as one that is half
-// written, leaves the last good one in force; a revocation list that cannot be
-// read refuses handshakes, as etcd does.
+// written, leaves the last good one in force. A revocation list that cannot be
+// read refuses handshakes, as etcd does; what is connected is held to the last
+// good one.
 //
 // It is safe for concurrent use.
 type tlsFiles struct {
-	caFile, crlFile string
-	log             *zap.Logger
-	warning         quiet
+	caFile, crlFile       string
+	log                   *zap.Logger
+	caWarning, crlWarning quiet
 
 	mu      sync.Mutex
 	caText  []byte
@@ -38,8 +38,8 @@ type tlsFiles struct {
 	revoked map[string]struct{} // serial numbers
 
 	shown  func() (*tls.Certificate, error) // what we show to servers; nil: nothing
-	leaf   []byte                           // the last such
-	leaves uint64                           // how often it changed
+	chain  [][]byte                         // the last such
+	chains uint64                           // how often it changed
 }
 
 // newTLSFiles reads the bundle of authorities and the revocation list; that it
@@ -65,8 +65,14 @@ func (f *tlsFiles) client(info transport.TLSInfo) (*tls.Config, error) {
 		return nil, err
 	}
 	if cfg.GetClientCertificate != nil {
-		cfg.GetClientCertificate = keepLast(cfg.GetClientCertificate, &tls.CertificateRequestInfo{}, f.warn)
-		f.shown = func() (*tls.Certificate, error) { return cfg.GetClientCertificate(&tls.CertificateRequestInfo{}) }
+		pair := &keyPair{certFile: info.CertFile, keyFile: info.KeyFile}
+		if info.ClientCertFile != "" {
+			pair = &keyPair{certFile: info.ClientCertFile, keyFile: info.ClientKeyFile}
+		}
+		if f.shown, err = f.certificate(pair); err != nil {
+			return nil, err
+		}
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.shown() }
 		f.reload()
 	}
 	cfg.VerifyConnection = f.unlessRevoked(cfg.VerifyConnection)
@@ -80,7 +86,11 @@ func (f *tlsFiles) server(info transport.TLSInfo) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.GetCertificate = keepLast(cfg.GetCertificate, &tls.ClientHelloInfo{}, f.warn)
+	shown, err := f.certificate(&keyPair{certFile: info.CertFile, keyFile: info.KeyFile})
+	if err != nil {
+		return nil, err
+	}
+	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown() }
 	cfg.VerifyConnection = f.unlessRevoked(cfg.VerifyConnection)
 	// Nobody resumes what was agreed on with an authority that is gone. Connections
 	// between members are few and long.
@@ -88,27 +98,25 @@ func (f *tlsFiles) server(info transport.TLSInfo) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// keepLast returns read with the last certificate in place of an error.
-func keepLast[A any](read func(A) (*tls.Certificate, error), first A, warn func(error)) func(A) (*tls.Certificate, error) {
-	var last atomic.Pointer[tls.Certificate]
-	get := func(a A) (*tls.Certificate, error) {
-		c, err := read(a)
-		if err == nil {
-			last.Store(c)
-			return c, nil
-		}
-		if c = last.Load(); c == nil {
-			return nil, err
-		}
-		warn(err)
-		return c, nil
+// certificate returns what reads a pair of files, and falls back on what they had.
+// That they cannot be used is an error only here.
+func (f *tlsFiles) certificate(pair *keyPair) (func() (*tls.Certificate, error), error) {
+	if _, err := pair.read(); err != nil {
+		return nil, err
 	}
-	_, _ = get(first)
-	return get
+	warning := new(quiet)
+	return func() (*tls.Certificate, error) {
+		c, err := pair.readOrLast()
+		if err != nil {
+			f.keepsLast(warning, err)
+		}
+		return c, nil
+	}, nil
 }
 
-func (f *tlsFiles) warn(err error) {
-	if f.warning.due(time.Now()) {
+// keepsLast says that a file cannot be used, and what is done.
+func (f *tlsFiles) keepsLast(warning *quiet, err error) {
+	if warning.due(time.Now()) {
 		f.log.Warn("cannot use a changed file of TLSInfo; going on with the last good one", zap.Error(err))
 	}
 }
@@ -118,9 +126,8 @@ func (f *tlsFiles) authorities() *x509.CertPool {
 	if f.caFile == "" {
 		return nil
 	}
-	err := f.readAuthorities()
-	if err != nil {
-		f.warn(err)
+	if err := f.readAuthorities(); err != nil {
+		f.keepsLast(&f.caWarning, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -150,25 +157,6 @@ func (f *tlsFiles) readAuthorities() error {
 		f.anchors[string(c.Raw)] = true
 	}
 	return nil
-}
-
-// parseBundle reads certificates in PEM, as etcd does.
-func parseBundle(text []byte) (certs []*x509.Certificate, err error) {
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			break
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		certs = append(certs, c)
-	}
-	if len(certs) == 0 {
-		return nil, errors.New("no certificate in it")
-	}
-	return certs, nil
 }
 
 // readRevoked reads the revocation list.
@@ -232,8 +220,9 @@ func (f *tlsFiles) onList(certs []*x509.Certificate) error {
 // reload reads all files again.
 func (f *tlsFiles) reload() {
 	f.authorities()
-	if err := f.readRevoked(); err != nil {
-		f.warn(err)
+	if err := f.readRevoked(); err != nil && f.crlWarning.due(time.Now()) {
+		// What is connected is held to the last list that could be read.
+		f.log.Warn("cannot use the revocation list of TLSInfo; refusing new connections until it can be read", zap.Error(err))
 	}
 	if f.shown == nil {
 		return
@@ -241,17 +230,17 @@ func (f *tlsFiles) reload() {
 	c, err := f.shown()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil && !bytes.Equal(c.Certificate[0], f.leaf) {
-		f.leaf = c.Certificate[0]
-		f.leaves++
+	if err == nil && !sameChain(c.Certificate, f.chain) {
+		f.chain = c.Certificate
+		f.chains++
 	}
 }
 
-// generation counts the certificates that we have shown.
+// generation counts the certificates that we have shown, each with its chain.
 func (f *tlsFiles) generation() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.leaves
+	return f.chains
 }
 
 // standing is what the files say of a connection that they let in before.
