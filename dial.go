@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -200,8 +201,8 @@ func dialTarget(addr string) (network, target string) {
 	return "tcp", addr
 }
 
-// serverName is the name that the certificate of addr must carry where TLSInfo
-// names none.
+// serverName is the name, or the address without its zone, that the certificate of
+// addr must carry where TLSInfo names none.
 func serverName(network, addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -209,6 +210,16 @@ func serverName(network, addr string) string {
 	}
 	if network == "unix" && (host == "" || strings.ContainsRune(host, '/')) {
 		return "localhost"
+	}
+	return withoutZone(host)
+}
+
+// withoutZone returns an address without its zone, such as eth0 in fe80::1%eth0:
+// that is the name of an interface on one machine, and in no certificate. A name is
+// returned as it is.
+func withoutZone(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() != "" {
+		return ip.WithZone("").String()
 	}
 	return host
 }

@@ -357,6 +357,7 @@ func checkSAN(ctx context.Context, cert *x509.Certificate, remote net.Addr) erro
 	if err != nil {
 		return err
 	}
+	host = withoutZone(host)
 	if len(cert.IPAddresses) > 0 && cert.VerifyHostname(host) == nil {
 		return nil
 	}
@@ -368,7 +369,7 @@ func checkSAN(ctx context.Context, cert *x509.Certificate, remote net.Addr) erro
 }
 
 // resolvesTo reports whether addr's reverse name is one of names, which may be
-// wildcards, or one of names resolves to addr.
+// wildcards, or one of names resolves to addr, which has no zone.
 func resolvesTo(ctx context.Context, names []string, addr string) (bool, error) {
 	if len(names) == 0 {
 		return false, nil
@@ -387,7 +388,7 @@ func resolvesTo(ctx context.Context, names []string, addr string) (bool, error) 
 			continue
 		}
 		addrs, err := net.DefaultResolver.LookupHost(ctx, name)
-		if slices.Contains(addrs, addr) {
+		if slices.ContainsFunc(addrs, func(a string) bool { return withoutZone(a) == addr }) {
 			return true, nil
 		}
 		failure = errors.Join(failure, err)
