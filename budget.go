@@ -46,7 +46,7 @@ func (b *budget) reserve(n, limit int64) bool {
 // it again, and works without it for a while. What is not bulk keeps elections
 // and leases going.
 func isBulk(t raftpb.MessageType) bool {
-	return t == raftpb.MsgApp || t == raftpb.MsgProp || t == raftpb.MsgSnap
+	return kindOf(t) != kindControl
 }
 
 // purse is what one lane has of the budget: at least what it holds. It is guarded

@@ -34,8 +34,8 @@ const (
 	defaultServerVersion         = "3.7.0"
 	defaultMinClusterVersion     = "3.0.0"
 
-	pipelineMessages     = 64       // queue of a pipeline
-	pipelineWorkers      = 4        // posts of one pipeline at once
+	pipelineMessages     = 64       // queue of a pipeline, for each kind of messages
+	pipelineWorkers      = 4        // posts of one kind of one pipeline at once
 	maxSnapshotHeadBytes = 64 << 20 // message at the head of a snapshot body
 	maxAnswerBytes       = 64 << 10 // body of an answer
 	maxRequestHeadBytes  = 64 << 10 // of a request, behind NewServer

@@ -160,7 +160,7 @@ func (d *dialer) newHTTPTransport(idle time.Duration) *http.Transport {
 			return d.secure(ctx, network, addr)
 		},
 		IdleConnTimeout:     idle,
-		MaxIdleConnsPerHost: pipelineWorkers,
+		MaxIdleConnsPerHost: int(kinds) * pipelineWorkers,
 		DisableCompression:  true,
 		// Bounds what a peer can make us hold in an answer's head.
 		MaxResponseHeaderBytes: maxAnswerBytes,

@@ -59,13 +59,15 @@
 // learns of it by ReportUnreachable, once for any number of messages, and sends
 // again. A message that was written to a connection may still be lost with the
 // connection, so its loss is reported whatever was queued. Within one lane order
-// is kept, except on the pipeline, whose posts run four at a time.
+// is kept, except on the pipeline, whose posts run four at a time for each kind.
 //
 // Control messages (heartbeats, votes, responses), appends and proposals wait apart
 // for the message stream, each within the bounds of its lane, and control messages
 // go first. MsgApp goes over the msgapp stream, all else over the message stream. While a
 // stream is down MsgApp falls back to the message stream, and everything to the
 // pipeline, one post for each message; a MsgSnap given to Send always goes there.
+// The pipeline has room and workers for each of the three kinds: control messages
+// (heartbeats, votes, responses) wait for no append and no proposal there.
 //
 // Received messages wait for Process in three lanes for each peer: control
 // (heartbeats, votes, responses), append, and proposal. Process may block on one

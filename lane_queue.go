@@ -1,32 +1,6 @@
 package rafthttp
 
-import (
-	"time"
-
-	"go.etcd.io/raft/v3/raftpb"
-)
-
-// kind is one of the three kinds of messages. None waits behind another, neither on
-// its way out nor in.
-type kind int
-
-const (
-	kindControl  kind = iota // heartbeats, votes, responses
-	kindAppend               // MsgApp, and MsgSnap
-	kindProposal             // MsgProp: Process may block while there is no leader
-	kinds                    // how many there are
-)
-
-func kindOf(t raftpb.MessageType) kind {
-	switch t {
-	case raftpb.MsgProp:
-		return kindProposal
-	case raftpb.MsgApp, raftpb.MsgSnap:
-		return kindAppend
-	default:
-		return kindControl
-	}
-}
+import "time"
 
 // queue is what waits in a lane, in order. It is guarded by the lock of its lane.
 type queue struct {

@@ -81,9 +81,9 @@ func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 // sendRun sends the first of msgs, and those after it that go to the same member
 // the same way, so that they cost one lock. It returns how many.
 func (p *peer) sendRun(msgs []*raftpb.Message) int {
-	to, first := msgs[0].GetTo(), p.laneFor(msgs[0])
+	to, first, posts := msgs[0].GetTo(), p.laneFor(msgs[0]), p.pipeline.laneOf(msgs[0].GetType())
 	n := 1
-	for n < min(len(msgs), runMessages) && msgs[n].GetTo() == to && p.laneFor(msgs[n]) == first {
+	for n < min(len(msgs), runMessages) && msgs[n].GetTo() == to && p.laneFor(msgs[n]) == first && p.pipeline.laneOf(msgs[n].GetType()) == posts {
 		n++
 	}
 	if p.paused.Load() {
@@ -91,7 +91,7 @@ func (p *peer) sendRun(msgs []*raftpb.Message) int {
 		return n
 	}
 	rest := msgs[:n]
-	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, p.pipeline.lane} {
+	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, posts} {
 		for v := accepted; v != down; {
 			var k, lost int
 			k, lost, v = ln.offerRun(rest)
@@ -110,7 +110,7 @@ func (p *peer) sendRun(msgs []*raftpb.Message) int {
 		}
 		// The next lane; the pipeline is down only when the peer is gone.
 	}
-	p.loseRun(p.pipeline.lane, rest, p.cause())
+	p.loseRun(posts, rest, p.cause())
 	return n
 }
 
@@ -119,7 +119,7 @@ func (p *peer) sendRun(msgs []*raftpb.Message) int {
 func (p *peer) laneFor(m *raftpb.Message) *lane {
 	switch m.GetType() {
 	case raftpb.MsgSnap:
-		return p.pipeline.lane
+		return p.pipeline.lanes[kindAppend]
 	case raftpb.MsgApp:
 		return p.writers[streamMsgAppV2].lane
 	default:
@@ -195,7 +195,7 @@ func (p *peer) shut(cause error) {
 	}
 	p.pipeline.close()
 	p.snapshots.close()
-	for _, r := range p.receivers.all() {
+	for _, r := range p.receivers {
 		r.close()
 	}
 }
@@ -227,9 +227,9 @@ func (p *peer) tick() {
 		w.tidy()
 		w.lane.expireWindow()
 	}
-	for _, r := range p.receivers.all() {
+	for _, r := range p.receivers {
 		r.lane.whileIdle(nil)
 	}
-	p.pipeline.lane.whileIdle(nil)
+	p.pipeline.tidy()
 	p.activity.tick()
 }

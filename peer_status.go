@@ -28,8 +28,8 @@ func (p *peer) status() PeerStatus {
 		st.Streams = append(st.Streams, s)
 		st.ReceivedBytes += s.Bytes
 	}
-	st.addSent(p.pipeline.lane.status())
-	for _, r := range p.receivers.all() {
+	st.addSent(p.pipeline.status())
+	for _, r := range p.receivers {
 		l := r.lane.status()
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
@@ -75,6 +75,27 @@ func (l *lane) status() LaneStatus {
 		st.OldestAge = max(st.OldestAge, now-l.hands[0])
 	}
 	return st
+}
+
+// fill is how full the lane is, from 0 to 1.
+func (st *LaneStatus) fill() float64 {
+	return max(float64(st.Queued)/float64(st.Capacity), float64(st.QueuedBytes)/float64(st.CapacityBytes))
+}
+
+// add makes one lane of two that have one name. It shows the fuller of the two.
+func (st *LaneStatus) add(l LaneStatus) {
+	st.Name, st.Up = l.Name, st.Up || l.Up
+	if st.Capacity == 0 || l.fill() > st.fill() {
+		st.Queued, st.QueuedBytes, st.Capacity, st.CapacityBytes = l.Queued, l.QueuedBytes, l.Capacity, l.CapacityBytes
+	}
+	st.OldestAge = max(st.OldestAge, l.OldestAge)
+	st.Messages += l.Messages
+	st.Bytes += l.Bytes
+	st.Batches += l.Batches
+	st.BusyTime += l.BusyTime
+	st.Duplicates += l.Duplicates
+	st.Dropped += l.Dropped
+	st.Drops.add(l.Drops)
 }
 
 // status returns the stream's part of Transport.Status.

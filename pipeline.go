@@ -15,58 +15,83 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// pipeline posts messages one by one, several posts at once, so in no order. It
-// carries what the streams cannot: everything while they are down, and MsgSnap
-// that was handed to Send.
+// pipeline posts messages one by one, several posts of each kind at once, so in no
+// order. It carries what the streams cannot: everything while they are down, and
+// MsgSnap that was handed to Send. Each kind has room and workers for itself: a post
+// of a proposal may take until there is a leader, and must not hold up the votes that
+// bring one.
 type pipeline struct {
 	*link
-	lane  *lane
+	lanes [kinds]*lane
 	lines *rate.Limiter // of the log, snapshots
 }
 
 func newPipeline(l *link) *pipeline {
 	p := &pipeline{link: l, lines: newLineLimit()}
-	p.lane = newLane("pipeline", l.pipelineLimits, pipelineWorkers, l.wg, p.work)
-	p.lane.reopen()
+	for k := range kinds {
+		work := func() { p.work(p.lanes[k]) }
+		p.lanes[k] = newLane("pipeline", l.pipelineLimits, pipelineWorkers, l.wg, work)
+		p.lanes[k].reopen()
+	}
 	return p
+}
+
+// laneOf returns the lane of a type of messages.
+func (p *pipeline) laneOf(t raftpb.MessageType) *lane { return p.lanes[kindOf(t)] }
+
+// tidy has lanes that are idle give back goroutines and memory.
+func (p *pipeline) tidy() {
+	for _, ln := range p.lanes {
+		ln.whileIdle(nil)
+	}
+}
+
+// status is that of all lanes together.
+func (p *pipeline) status() (st LaneStatus) {
+	for _, ln := range p.lanes {
+		st.add(ln.status())
+	}
+	return st
 }
 
 // close ends the pipeline for good. The link's context has ended, so posts under
 // way fail.
 func (p *pipeline) close() {
-	p.lose(p.lane, p.lane.close(), p.cause())
+	for _, ln := range p.lanes {
+		p.lose(ln, ln.close(), p.cause())
+	}
 }
 
-func (p *pipeline) work() {
+func (p *pipeline) work(ln *lane) {
 	var items []item
 	for {
 		var ok bool
-		if items, ok = p.lane.take(items, 1); !ok {
+		if items, ok = ln.take(items, 1); !ok {
 			return
 		}
 		for _, it := range items {
-			p.deliver(it)
+			p.deliver(ln, it)
 		}
-		p.lane.release(items, nil)
+		ln.release(items, nil)
 		clear(items)
 	}
 }
 
 // deliver posts one message and tells everyone concerned how it went.
-func (p *pipeline) deliver(it item) {
+func (p *pipeline) deliver(ln *lane, it item) {
 	start := time.Now()
 	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
 	err := p.post(body, it.m.GetType())
 	if err != nil {
 		p.activity.failed(err, true)
-		p.lose(p.lane, []item{it}, err)
+		p.lose(ln, []item{it}, err)
 		return
 	}
 	p.activity.postOK()
 	took := time.Since(start)
-	p.lane.done(1, uint64(len(body)), took)
+	ln.done(1, uint64(len(body)), took)
 	if f := p.observer.Sent; f != nil {
-		f(p.peer, p.lane.name, 1, int64(len(body)), took)
+		f(p.peer, ln.name, 1, int64(len(body)), took)
 	}
 	if it.m.GetType() == raftpb.MsgSnap {
 		log := p.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))

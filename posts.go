@@ -9,7 +9,7 @@ import (
 
 const (
 	// maxPosts bounds the posts that are read and processed at once, and
-	// maxPostsPerMember those of one member, which makes four at a time.
+	// maxPostsPerMember those of one member, which makes twelve at a time.
 	maxPosts          = 256
 	maxPostsPerMember = 16
 	// postBytesPart is the part of MaxQueuedBytes that their bodies may have.

@@ -16,9 +16,9 @@ type receiver struct {
 	failing bool // Process returned an error last; owned by the one worker
 }
 
-func newReceiver(l *link, name string) *receiver {
+func newReceiver(l *link, k kind) *receiver {
 	r := &receiver{link: l}
-	r.lane = newLane(name, l.receiveLimits, 1, l.wg, r.work)
+	r.lane = newLane(k.String(), l.receiveLimits, 1, l.wg, r.work)
 	r.lane.reopen()
 	return r
 }
@@ -110,20 +110,17 @@ func (r *receiver) close() {
 	}
 }
 
-// receivers are the three receive lanes of a peer: none holds up another.
-type receivers struct {
-	control   *receiver // heartbeats, votes, responses
-	appends   *receiver // MsgApp, and MsgSnap
-	proposals *receiver // MsgProp: Process may block while there is no leader
+// receivers are the receive lanes of a peer, by kind.
+type receivers [kinds]*receiver
+
+func newReceivers(l *link) (all receivers) {
+	for k := range kinds {
+		all[k] = newReceiver(l, k)
+	}
+	return all
 }
 
-func newReceivers(l *link) receivers {
-	return receivers{newReceiver(l, "control"), newReceiver(l, "append"), newReceiver(l, "proposal")}
-}
-
-func (r *receivers) of(t raftpb.MessageType) *receiver {
-	return r.all()[kindOf(t)]
-}
+func (r *receivers) of(t raftpb.MessageType) *receiver { return r[kindOf(t)] }
 
 // receive sorts items into the lanes. Appends wait for room, if wait is not 0; the
 // error is why that was in vain.
@@ -135,15 +132,11 @@ func (r *receivers) receive(ctx context.Context, items []item, wait time.Duratio
 			n++
 		}
 		patience := time.Duration(0)
-		if to == r.appends && err == nil {
+		if to == r[kindAppend] && err == nil {
 			patience = wait
 		}
 		err = cmp.Or(err, to.offer(ctx, items[:n], patience))
 		items = items[n:]
 	}
 	return err
-}
-
-func (r *receivers) all() [3]*receiver {
-	return [3]*receiver{r.control, r.appends, r.proposals}
 }

@@ -94,17 +94,17 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	}
 	// Until mu is free r does not end: its lane is not down, and enter succeeds.
 	r.used = time.Now()
-	cause := error(nil)
+	cause, ln := error(nil), r.pipeline.laneOf(m.GetType())
 	if r.paused.Load() {
 		cause = ErrPaused
-	} else if r.pipeline.lane.offer(it) != accepted {
+	} else if ln.offer(it) != accepted {
 		cause = ErrQueueFull
 	}
 	refused := cause != nil && r.enter()
 	rs.mu.Unlock()
 	if refused {
 		defer r.wg.Done()
-		r.lose(r.pipeline.lane, []item{it}, cause)
+		r.lose(ln, []item{it}, cause)
 	}
 	return true
 }
@@ -145,7 +145,7 @@ func (rs *remotes) tick(now time.Time) (expired []*remote) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for id, r := range rs.byID {
-		r.pipeline.lane.whileIdle(nil)
+		r.pipeline.tidy()
 		if now.Sub(r.used) >= remoteLifetime {
 			delete(rs.byID, id)
 			r.shut(ErrPeerRemoved)

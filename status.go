@@ -147,6 +147,14 @@ func (d Drops) Total() uint64 {
 	return d.QueueFull + d.Disconnected + d.Refused + d.Paused + d.Ended
 }
 
+func (d *Drops) add(o Drops) {
+	d.QueueFull += o.QueueFull
+	d.Disconnected += o.Disconnected
+	d.Refused += o.Refused
+	d.Paused += o.Paused
+	d.Ended += o.Ended
+}
+
 // All returns each reason with its count, in a fixed order.
 func (d Drops) All() iter.Seq2[DropReason, uint64] {
 	return func(yield func(DropReason, uint64) bool) {

@@ -162,10 +162,10 @@ type Transport struct {
 	WriteTimeout time.Duration
 
 	// SendQueueMessages and SendQueueBytes bound what waits for one stream of one
-	// peer, in messages and in bytes of memory; 0 means 4096 and 64 MiB. On the
-	// message stream control messages, appends and proposals have that each. A
-	// message larger than the bound is taken while the queue is empty. The pipeline
-	// has the same bound in bytes and holds 64 messages.
+	// peer, in messages and in bytes of memory, for control messages, appends and
+	// proposals each; 0 means 4096 and 64 MiB. A message larger than the bound is
+	// taken while the queue is empty. The pipeline has the same bounds in bytes and
+	// holds 64 messages of each kind.
 	SendQueueMessages int
 	SendQueueBytes    int64
 	// ReceiveQueueMessages and ReceiveQueueBytes bound what waits for Process in

@@ -1,0 +1,141 @@
+package rafthttp_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// postServer is a member that takes posts, and nothing else; take may hold one up.
+func postServer(t *testing.T, n *memnet.Network, id types.ID, take func(ctx context.Context, m *raftpb.Message)) {
+	t.Helper()
+	ln, err := n.Host(hostOf(id)).Listen("2380")
+	require.NoError(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var m raftpb.Message
+		if r.URL.Path != "/raft" || proto.Unmarshal(body, &m) != nil {
+			http.NotFound(w, r)
+			return
+		}
+		take(r.Context(), &m)
+		w.WriteHeader(http.StatusNoContent)
+	})}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+}
+
+// TestKindsInThePipeline: a message waits in the pipeline for none of another kind,
+// and finds room whatever waits of the others, to a peer and to a remote.
+func TestKindsInThePipeline(t *testing.T) {
+	ofKind := map[string]func(i uint64) *raftpb.Message{
+		"control":    func(i uint64) *raftpb.Message { return heartbeat(2, 1, i) },
+		"appends":    func(i uint64) *raftpb.Message { return msgApp(2, 1, i, nil) },
+		"proposals":  func(uint64) *raftpb.Message { return message(raftpb.MsgProp, 2) },
+		"a snapshot": func(uint64) *raftpb.Message { return message(raftpb.MsgSnap, 2) },
+	}
+	held := map[string][]raftpb.MessageType{
+		"control": {raftpb.MsgHeartbeat}, "proposals": {raftpb.MsgProp}, "appends": {raftpb.MsgApp, raftpb.MsgSnap},
+	}
+	for to, add := range map[string]func(m *member){
+		"peer":   func(m *member) { m.AddPeer(2, []string{urlOf(2)}) },
+		"remote": func(m *member) { m.AddRemote(2, []string{urlOf(2)}) },
+	} {
+		for slow, types := range held {
+			t.Run(fmt.Sprintf("%s/%s wait", to, slow), func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					var mu sync.Mutex
+					got, waits := map[raftpb.MessageType]int{}, 0
+					postServer(t, n, 2, func(ctx context.Context, m *raftpb.Message) {
+						for _, typ := range types {
+							if m.GetType() == typ {
+								mu.Lock()
+								waits++
+								mu.Unlock()
+								<-ctx.Done()
+								return
+							}
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						got[m.GetType()]++
+					})
+					a := startSimulated(t, n, 1, nil)
+					add(a)
+					time.Sleep(time.Second)
+					for i := range uint64(100) {
+						a.Send([]*raftpb.Message{ofKind[slow](i)})
+					}
+					synctest.Wait()
+					mu.Lock()
+					require.Equal(t, 4, waits, "posts of one kind at a time")
+					mu.Unlock()
+					start, sent := time.Now(), 0
+					for kind, make := range ofKind {
+						if kind != slow && !(kind == "a snapshot" && slow == "appends") {
+							for i := range uint64(30) {
+								a.Send([]*raftpb.Message{make(i)})
+								sent++
+							}
+						}
+					}
+					synctest.Wait()
+					require.Zero(t, time.Since(start))
+					mu.Lock()
+					defer mu.Unlock()
+					all := 0
+					for _, n := range got {
+						all += n
+					}
+					require.Equal(t, sent, all, got)
+				})
+			})
+		}
+	}
+}
+
+// TestPipelineInStatus: the lanes of the pipeline are one to those who watch, as full as
+// the fullest.
+func TestPipelineInStatus(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		n.Link("m1", "m2").Cut()
+		a.AddPeer(2, silentHost(n, 2))
+		for i := range uint64(70) {
+			a.Send([]*raftpb.Message{heartbeat(2, 1, i), msgApp(2, 1, i, nil), message(raftpb.MsgProp, 2)})
+			time.Sleep(10 * time.Millisecond)
+		}
+		l := laneOf(a, 2, "pipeline")
+		require.Equal(t, 64, l.Queued)
+		require.Equal(t, 64, l.Capacity)
+		require.EqualValues(t, 64<<20, l.CapacityBytes)
+		require.EqualValues(t, 3*6, l.Drops.QueueFull)
+		require.Positive(t, l.QueuedBytes)
+		require.Equal(t, 700*time.Millisecond, l.OldestAge)
+		require.True(t, l.Up)
+		names := map[string]int{}
+		for _, l := range a.Status().Peers[0].Lanes {
+			names[l.Name]++
+		}
+		require.Equal(t, map[string]int{"message": 1, "msgapp": 1, "pipeline": 1, "control": 1, "append": 1, "proposal": 1}, names)
+	})
+}
