@@ -11,7 +11,7 @@ import (
 
 const (
 	chunkBytes  = 16 << 10 // taken at once
-	queueChunks = 64       // under way in each direction of a connection
+	queueChunks = 64       // under way in each direction of a connection, unless WithInFlight says more
 )
 
 // conn is one connection through the proxy: two sockets and a pump for each direction.
@@ -24,8 +24,8 @@ type conn struct {
 
 func newConn(p *Proxy, client, target *net.TCPConn) *conn {
 	c := &conn{proxy: p, done: make(chan struct{})}
-	c.pumps[0] = &pump{conn: c, dir: p.directions[0], src: client, dst: target, queue: make(chan chunk, queueChunks)}
-	c.pumps[1] = &pump{conn: c, dir: p.directions[1], src: target, dst: client, queue: make(chan chunk, queueChunks)}
+	c.pumps[0] = &pump{conn: c, dir: p.directions[0], src: client, dst: target, queue: make(chan chunk, p.chunks)}
+	c.pumps[1] = &pump{conn: c, dir: p.directions[1], src: target, dst: client, queue: make(chan chunk, p.chunks)}
 	for _, s := range []*net.TCPConn{client, target} {
 		if p.buffer > 0 {
 			_ = s.SetReadBuffer(p.buffer)

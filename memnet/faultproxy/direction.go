@@ -14,7 +14,7 @@ type Direction struct {
 	mu        sync.Mutex
 	delay     time.Duration
 	bandwidth int
-	free      time.Time // when what was sent before has left, given the bandwidth
+	free      time.Time // when the bytes sent so far have left, given the bandwidth
 	paused    bool
 	cut       bool
 	cutAfter  int64
@@ -125,14 +125,7 @@ func (d *Direction) slowed(n int, done <-chan struct{}) (piece int, ok bool) {
 		d.mu.Unlock()
 		return n, true
 	}
-	// A tenth of a second's worth at once, so that what is slow is steady.
-	piece = min(n, max(1, bandwidth/10))
-	now := time.Now()
-	if d.free.Before(now) {
-		d.free = now
-	}
-	d.free = d.free.Add(time.Duration(piece) * time.Second / time.Duration(bandwidth))
-	due := d.free
+	piece, due := d.reserve(time.Now(), n)
 	d.mu.Unlock()
 	for {
 		d.mu.Lock()
@@ -146,6 +139,22 @@ func (d *Direction) slowed(n int, done <-chan struct{}) (piece int, ok bool) {
 			return 0, false
 		}
 	}
+}
+
+// maxCatchUp is by how much the proxy itself may be late, because a timer fired late or the machine was busy, and make up
+// for it. Otherwise a fast line, whose pieces take less time than a timer is late by, would be slower than its bandwidth.
+const maxCatchUp = 20 * time.Millisecond
+
+// reserve gives the next piece of n bytes its time on the line, and returns its size and when it has left. It is called
+// with mu held.
+func (d *Direction) reserve(now time.Time, n int) (piece int, due time.Time) {
+	// A tenth of a second's worth at once, so that a slow line is steady.
+	piece = min(n, max(1, d.bandwidth/10))
+	if now.Sub(d.free) > maxCatchUp {
+		d.free = now // the line was idle
+	}
+	d.free = d.free.Add(time.Duration(piece) * time.Second / time.Duration(d.bandwidth))
+	return piece, d.free
 }
 
 // sleep waits for a time, or less if something changed. It reports false when done closes first.

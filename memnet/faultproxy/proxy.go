@@ -36,6 +36,7 @@ const acceptPause = 10 * time.Millisecond
 type Proxy struct {
 	target     string
 	buffer     int
+	chunks     int // under way in each direction of a connection
 	ln         net.Listener
 	directions [2]*Direction
 
@@ -60,6 +61,13 @@ func WithSeed(seed uint64) Option {
 // when nothing gets through. Below 256 KiB loopback, whose segments are of 64 KiB, becomes slow by itself. Zero and below mean what the system does by itself.
 func WithSocketBuffers(bytes int) Option { return func(p *Proxy) { p.buffer = bytes } }
 
+// WithInFlight sets how many bytes the proxy itself can hold in each direction of a connection. A line that is both fast
+// and long needs at least bandwidth × delay, or it carries less than its bandwidth. Below 1 MiB, the default, it means
+// 1 MiB.
+func WithInFlight(bytes int) Option {
+	return func(p *Proxy) { p.chunks = max(queueChunks, (bytes+chunkBytes-1)/chunkBytes) }
+}
+
 // Listen listens on a TCP address, such as "127.0.0.1:0", and passes connections on to target, which is dialled for each.
 // Close ends it.
 func Listen(address, target string, options ...Option) (*Proxy, error) {
@@ -67,7 +75,7 @@ func Listen(address, target string, options ...Option) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("faultproxy: %w", err)
 	}
-	p := &Proxy{target: target, ln: ln, conns: make(map[*conn]struct{})}
+	p := &Proxy{target: target, ln: ln, conns: make(map[*conn]struct{}), chunks: queueChunks}
 	WithSeed(0)(p)
 	for _, o := range options {
 		o(p)

@@ -323,6 +323,42 @@ func TestBandwidth(t *testing.T) {
 	})
 }
 
+// TestBandwidthMakesUpForLateTimers sends pieces of a millisecond, each of which leaves late by as much again: the line
+// carries its bandwidth all the same. An idle line saves nothing up.
+func TestBandwidthMakesUpForLateTimers(t *testing.T) {
+	const bandwidth, piece = 10 << 20, 10 << 10
+	r := newRig(t)
+	d := r.ToTarget()
+	d.SetBandwidth(bandwidth)
+	start := time.Now()
+	now := start
+	sent := 0
+	for now.Sub(start) < time.Second {
+		n, due := d.Reserve(now, piece)
+		require.Equal(t, piece, n)
+		sent += n
+		if late := due.Add(time.Millisecond); late.After(now) {
+			now = late
+		}
+	}
+	require.InEpsilon(t, bandwidth, sent, 0.03)
+	now = now.Add(time.Hour)
+	_, due := d.Reserve(now, piece)
+	require.True(t, due.After(now))
+}
+
+// TestInFlight fills a direction that holds everything back: the proxy takes what it was told to, besides what the system
+// buffers.
+func TestInFlight(t *testing.T) {
+	const inFlight = 32 << 20
+	r := newRig(t, faultproxy.WithInFlight(inFlight), faultproxy.WithSocketBuffers(64<<10))
+	r.ToTarget().SetDelay(time.Hour)
+	client, _ := r.connect(t)
+	n, err := client.Write(make([]byte, inFlight/2))
+	require.NoError(t, err)
+	require.Equal(t, inFlight/2, n)
+}
+
 // TestCloseEndsAll closes a proxy whose connections are in every state there is; the leak check of the package looks.
 func TestCloseEndsAll(t *testing.T) {
 	faults := map[string]func(d *faultproxy.Direction){
