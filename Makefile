@@ -68,7 +68,7 @@ cover: needs-go ## measure the coverage of the library's packages; fails below 8
 fuzz: needs-go ## run each fuzz target for FUZZTIME (20s)
 	tools/fuzz $(FUZZTIME)
 
-bench: bin/bench ## measure side by side with others: BENCH=A,D SYSTEMS=ours,upstream ROUNDS=5 PROFILES=dir
+bench: bin/bench ## measure side by side with others: BENCH=A,D,slow SYSTEMS=ours,upstream ROUNDS=5 PROFILES=dir
 	bin/bench -scenarios '$(BENCH)' -systems '$(SYSTEMS)' -rounds $(ROUNDS) -disk bin -profiles '$(PROFILES)' $(if $(BENCH)$(SYSTEMS),,-out bench/results)
 
 bench-check: bin/bench ## the same, and fail where this transport misses what it promises against the others

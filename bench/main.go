@@ -29,7 +29,7 @@ func run(args []string) error {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	plan := runner.Plan{Settings: scenario.Default, Progress: os.Stderr}
-	scenarios := flags.String("scenarios", "", "comma-separated; F means FA and FC, S all snapshots; empty means all")
+	scenarios := flags.String("scenarios", "", "comma-separated; F means FA and FC, S all snapshots, slow all that begin with slow-; empty means all")
 	systems := flags.String("systems", "", "comma-separated names; empty means all")
 	flags.IntVar(&plan.Rounds, "rounds", 5, "runs of each system in each scenario")
 	flags.DurationVar(&plan.Settings.WarmUp, "warmup", plan.Settings.WarmUp, "before each measurement")
@@ -110,8 +110,7 @@ func measure(ctx context.Context, plan runner.Plan, earlier string) (report.Envi
 func show(plan runner.Plan, env report.Environment, samples []report.Sample, out string, check bool) error {
 	r := report.Summarize(samples)
 	fmt.Println(env)
-	fmt.Println()
-	report.Table(os.Stdout, r, plan.Scenarios, plan.Systems)
+	report.Tables(os.Stdout, r, plan.Scenarios, plan.Systems)
 	fmt.Println()
 	missed := report.Check(os.Stdout, r, plan.Scenarios, report.Floors)
 	if out != "" {

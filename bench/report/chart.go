@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"io"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -31,7 +32,7 @@ const (
 // chartColors has a color for each system; others are gray.
 var chartColors = map[string]color.Color{
 	Ours: color.RGBA{0x0b, 0x6e, 0x99, 0xff}, Upstream: color.RGBA{0xd9, 0x82, 0x2b, 0xff},
-	"grpc": color.RGBA{0x8d, 0x6c, 0xab, 0xff}, "hashicorp": color.RGBA{0x5b, 0x9a, 0x5b, 0xff},
+	"ours-32MiB": color.RGBA{0x6f, 0xb7, 0xd1, 0xff}, "grpc": color.RGBA{0x8d, 0x6c, 0xab, 0xff}, "hashicorp": color.RGBA{0x5b, 0x9a, 0x5b, 0xff},
 }
 
 func chartColor(system string) color.Color {
@@ -49,7 +50,8 @@ func Chart(w io.Writer, r Results, scenarios []scenario.Scenario, systems []syst
 		plots[i] = make([]*plot.Plot, chartColumns)
 	}
 	for i, sc := range scenarios {
-		p, err := panel(r, sc, systems)
+		measured := slices.DeleteFunc(slices.Clone(systems), sc.Skips)
+		p, err := panel(r, sc, measured)
 		if err != nil {
 			return err
 		}

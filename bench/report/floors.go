@@ -51,6 +51,19 @@ var Floors = []Floor{
 	{Scenario: "SDC", Metric: scenario.FileRate, To: Bare, Limit: 0.85},
 	{Scenario: "SMC", Metric: scenario.FileRate, To: Bare, Limit: 0.85},
 	{Scenario: "SH", Metric: scenario.Slowdown, AtMost: true, Limit: 2},
+	{Scenario: "slow-line", Metric: scenario.Share, Limit: 0.95},
+	{Scenario: "slow-line", Metric: scenario.Waste, AtMost: true, Limit: 1.05},
+	{Scenario: "slow-rejoin", Metric: scenario.Share, Limit: 0.95},
+	{Scenario: "slow-rejoin", Metric: scenario.Waste, AtMost: true, Limit: 1.05},
+	{Scenario: "slow-process", Metric: scenario.Share, Limit: 0.95},
+	{Scenario: "slow-process", Metric: scenario.Waste, AtMost: true, Limit: 1.05},
+	{Scenario: "slow-long-line", Metric: scenario.Share, Limit: 0.95},
+	{Scenario: "slow-long-line", Metric: scenario.Waste, AtMost: true, Limit: 1.05},
+	{Scenario: "slow-stalls", Metric: scenario.Share, Limit: 0.95},
+	{Scenario: "slow-stalls", Metric: scenario.Waste, AtMost: true, Limit: 1.05},
+	{Scenario: "near-rejoin", Metric: scenario.Goodput, To: Upstream, Limit: 0.95},
+	{Scenario: "near-rejoin", Metric: scenario.Waste, AtMost: true, Limit: 1.05},
+	{Scenario: "bursts", Metric: scenario.Commits, To: Upstream, Limit: 0.9},
 }
 
 // Check writes a table of the floors of all scenarios that were measured, and returns how many were missed. A floor

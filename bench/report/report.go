@@ -17,6 +17,7 @@ type Sample struct {
 	Round    int              `json:"round"`
 	At       float64          `json:"at,omitempty"` // where on its axis, if it is of a series
 	Figures  scenario.Figures `json:"figures"`
+	Goodput  []float64        `json:"goodput,omitempty"` // of a follower, in MB/s, for each scenario.Interval
 }
 
 // Value is what several runs say of one metric.

@@ -12,19 +12,29 @@ import (
 	"github.com/seed-4d73690b/rafthttp/bench/system"
 )
 
-// Save writes results.md, results.png and results.json to dir.
+// Save writes results.md, results.png and results.json to dir, and goodput.png if followers were looked at over time.
 func Save(dir string, env Environment, samples []Sample, scenarios []scenario.Scenario, systems []system.System) error {
 	r := Summarize(samples)
 	var md, chart bytes.Buffer
 	fmt.Fprintf(&md, "# Results\n\n%s\nMedians, with the least and the most in brackets. [How it is measured](../README.md).\n\n", env)
-	md.WriteString("![a panel for each scenario, a bar for each system](results.png)\n\n")
-	Table(&md, r, scenarios, systems)
+	md.WriteString("![a panel for each scenario, a bar for each system](results.png)\n")
+	Tables(&md, r, scenarios, systems)
+	files := map[string][]byte{}
+	if some := followed(scenarios); len(some) > 0 {
+		var goodput bytes.Buffer
+		if err := GoodputChart(&goodput, samples, some, systems); err != nil {
+			return err
+		}
+		files["goodput.png"] = goodput.Bytes()
+		md.WriteString("\n![MB/s to the follower in the course of time](goodput.png)\n")
+	}
 	md.WriteString("\n## What is promised\n\n")
 	Check(&md, r, scenarios, Floors)
 	if err := Chart(&chart, r, scenarios, systems); err != nil {
 		return err
 	}
-	return saveAll(dir, map[string][]byte{"results.md": md.Bytes(), "results.png": chart.Bytes()}, "results.json", env, samples)
+	files["results.md"], files["results.png"] = md.Bytes(), chart.Bytes()
+	return saveAll(dir, files, "results.json", env, samples)
 }
 
 // raw is what is kept of a run for other programs.

@@ -30,25 +30,61 @@ func TestSaveAndLoad(t *testing.T) {
 	require.Equal(t, env, gotEnv)
 	require.Equal(t, all, got)
 
-	f, err := os.Open(filepath.Join(dir, "results.png"))
-	require.NoError(t, err)
-	defer f.Close()
-	img, err := png.Decode(f)
-	require.NoError(t, err)
-	blue := 0 // the bar of ours in A is some hundred pixels
-	for x := range img.Bounds().Dx() {
-		for y := range img.Bounds().Dy() {
-			if r, g, b, _ := img.At(x, y).RGBA(); r>>8 == 0x0b && g>>8 == 0x6e && b>>8 == 0x99 {
-				blue++
-			}
-		}
-	}
+	blue, _ := countPixels(t, filepath.Join(dir, "results.png")) // the bar of ours in A is some hundred pixels
 	require.Greater(t, blue, 1000)
 
 	md, err := os.ReadFile(filepath.Join(dir, "results.md"))
 	require.NoError(t, err)
 	require.Contains(t, string(md), "| **A** MsgApp, one entry of 64 B | messages/s | 8.00 (7.00–9.00) | – | – | – | 900 | – | 0.01 × |")
 	require.Contains(t, string(md), "**missed**")
+}
+
+func TestGoodputIsDrawn(t *testing.T) {
+	dir := t.TempDir()
+	scenarios, err := scenario.Select("slow-line,near-rejoin,D")
+	require.NoError(t, err)
+	all := []report.Sample{
+		{Scenario: "slow-line", System: "ours", Figures: scenario.Figures{scenario.Goodput: 20}, Goodput: []float64{18, 20, 20, 20}},
+		{Scenario: "slow-line", System: "upstream", Figures: scenario.Figures{scenario.Goodput: 10}, Goodput: []float64{9, 11, 10}},
+	}
+	require.NoError(t, report.Save(dir, report.Environment{}, all, scenarios, system.All()))
+	_, again, err := report.Load(filepath.Join(dir, "results.json"))
+	require.NoError(t, err)
+	require.Equal(t, all, again)
+	blue, orange := countPixels(t, filepath.Join(dir, "goodput.png"))
+	require.Greater(t, blue, 500)
+	require.Greater(t, orange, 100)
+	md, err := os.ReadFile(filepath.Join(dir, "results.md"))
+	require.NoError(t, err)
+	for _, want := range []string{"## Transports", "## Slow followers", "(goodput.png)", "| **slow-line** a follower behind 20 MB/s, 40 ms | MB/s to the follower | 20.0 | – | 10.0 |"} {
+		require.Contains(t, string(md), want)
+	}
+	none, err := scenario.Select("D")
+	require.NoError(t, err)
+	other := t.TempDir()
+	require.NoError(t, report.Save(other, report.Environment{}, nil, none, system.All()))
+	require.NoFileExists(t, filepath.Join(other, "goodput.png"))
+}
+
+// countPixels counts those in the colors of ours and of etcd.
+func countPixels(t *testing.T, path string) (blue, orange int) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	img, err := png.Decode(f)
+	require.NoError(t, err)
+	for x := range img.Bounds().Dx() {
+		for y := range img.Bounds().Dy() {
+			switch r, g, b, _ := img.At(x, y).RGBA(); [3]uint32{r >> 8, g >> 8, b >> 8} {
+			case [3]uint32{0x0b, 0x6e, 0x99}:
+				blue++
+			case [3]uint32{0xd9, 0x82, 0x2b}:
+				orange++
+			}
+		}
+	}
+	return blue, orange
 }
 
 func TestCheck(t *testing.T) {

@@ -12,19 +12,39 @@ import (
 
 // Systems that the others are compared with.
 const (
-	Ours     = "ours"
-	Upstream = "upstream"
+	Ours     = system.Ours
+	Upstream = system.Upstream
 	Bare     = "tcp"
 )
 
-// Table writes the results as a Markdown table: a row for each metric of each scenario, a column for each system, and
-// the ratios of ours to etcd's and to bare TCP.
+// Tables writes the results as Markdown: a heading and a table for each kind of scenarios.
+func Tables(w io.Writer, r Results, scenarios []scenario.Scenario, systems []system.System) {
+	for _, kind := range scenario.Kinds() {
+		some := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario.Scenario) bool { return s.Kind != kind })
+		if len(some) > 0 {
+			fmt.Fprintf(w, "\n## %s\n\n", kind)
+			Table(w, r, some, systems)
+		}
+	}
+}
+
+// Table writes the results as a Markdown table: a row for each metric of each scenario, a column for each system that is
+// measured in one of them, and the ratios of ours to etcd's and to bare TCP.
 func Table(w io.Writer, r Results, scenarios []scenario.Scenario, systems []system.System) {
+	systems = slices.DeleteFunc(slices.Clone(systems), func(sys system.System) bool {
+		return !slices.ContainsFunc(scenarios, func(s scenario.Scenario) bool { return !s.Skips(sys) })
+	})
 	head := []string{"", ""}
+	var ratios []string // to these systems
 	for _, s := range systems {
 		head = append(head, s.Title)
+		if s.Name == Upstream || s.Name == Bare {
+			ratios = append(ratios, s.Name)
+		}
 	}
-	head = append(head, "ours / etcd", "ours / bare TCP")
+	for _, to := range ratios {
+		head = append(head, "ours / "+titleOf(to))
+	}
 	row(w, head)
 	row(w, append([]string{"---", "---"}, slices.Repeat([]string{"--:"}, len(head)-2)...))
 	for _, sc := range scenarios {
@@ -35,7 +55,7 @@ func Table(w io.Writer, r Results, scenarios []scenario.Scenario, systems []syst
 				v, ok := r.Value(sc.ID, s.Name, m)
 				cells = append(cells, cell(v, ok))
 			}
-			for _, to := range []string{Upstream, Bare} {
+			for _, to := range ratios {
 				ratio, ok := r.Ratio(sc.ID, Ours, to, m)
 				cells = append(cells, ratioCell(ratio, ok))
 			}

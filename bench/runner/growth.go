@@ -29,12 +29,12 @@ func RunGrowth(ctx context.Context, p GrowthPlan) ([]report.Sample, error) {
 					if slices.Contains(point.Without, sys) {
 						continue
 					}
-					figures, err := child(ctx, request{Scenario: series.Base, System: sys, Settings: p.Settings, Point: point})
+					o, err := child(ctx, request{Scenario: series.Base, System: sys, Settings: p.Settings, Point: point})
 					if err != nil {
 						return samples, fmt.Errorf("%s at %s, %s: %w", series.ID, point.Label, sys, err)
 					}
-					samples = append(samples, report.Sample{Scenario: series.ID, System: sys, Round: round, At: point.At, Figures: figures})
-					fmt.Fprintf(p.Progress, "%-7s %-8s round %d  %-9s %s\n", series.ID, point.Label, round+1, sys, report.Line(series.Metrics, figures))
+					samples = append(samples, report.Sample{Scenario: series.ID, System: sys, Round: round, At: point.At, Figures: o.Figures})
+					fmt.Fprintf(p.Progress, "%-7s %-8s round %d  %-9s %s\n", series.ID, point.Label, round+1, sys, report.Line(series.Metrics, o.Figures))
 				}
 			}
 		}

@@ -55,7 +55,11 @@ func Run(ctx context.Context, p Plan) ([]report.Sample, error) {
 	defer remove()
 	p.Settings.Folders = folders
 	for _, sc := range p.Scenarios {
-		for round := range p.Rounds {
+		rounds := p.Rounds
+		if sc.Rounds > 0 {
+			rounds = min(rounds, sc.Rounds)
+		}
+		for round := range rounds {
 			for _, sys := range p.Systems {
 				if sc.Skips(sys) {
 					continue
@@ -64,12 +68,12 @@ func Run(ctx context.Context, p Plan) ([]report.Sample, error) {
 				if p.Profiles != "" {
 					r.Profile = filepath.Join(p.Profiles, fmt.Sprintf("%s-%s-%d", sc.ID, sys.Name, round+1))
 				}
-				figures, err := child(ctx, r)
+				o, err := child(ctx, r)
 				if err != nil {
 					return samples, fmt.Errorf("scenario %s, %s: %w", sc.ID, sys.Name, err)
 				}
-				samples = append(samples, report.Sample{Scenario: sc.ID, System: sys.Name, Round: round, Figures: figures})
-				fmt.Fprintf(p.Progress, "%-2s round %d  %-10s %s\n", sc.ID, round+1, sys.Name, report.Line(sc.Metrics, figures))
+				samples = append(samples, report.Sample{Scenario: sc.ID, System: sys.Name, Round: round, Figures: o.Figures, Goodput: o.Goodput})
+				fmt.Fprintf(p.Progress, "%-2s round %d  %-10s %s\n", sc.ID, round+1, sys.Name, report.Line(sc.Metrics, o.Figures))
 			}
 		}
 	}
@@ -99,16 +103,16 @@ func (p Plan) folders() (_ map[string]string, remove func(), err error) {
 // ChildArgument as the first argument makes this program a child.
 const ChildArgument = "child"
 
-func child(ctx context.Context, r request) (scenario.Figures, error) {
+func child(ctx context.Context, r request) (o scenario.Outcome, err error) {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	in, err := json.Marshal(r)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	cmd := exec.CommandContext(ctx, self, ChildArgument)
 	var out, errs bytes.Buffer
@@ -117,13 +121,12 @@ func child(ctx context.Context, r request) (scenario.Figures, error) {
 		cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", r.Point.Procs))
 	}
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(errs.Bytes()))
+		return o, fmt.Errorf("%w: %s", err, bytes.TrimSpace(errs.Bytes()))
 	}
-	var f scenario.Figures
-	return f, json.Unmarshal(out.Bytes(), &f)
+	return o, json.Unmarshal(out.Bytes(), &o)
 }
 
-// Child is what a child process does: it reads a request from in, and writes figures to out.
+// Child is what a child process does: it reads a request from in, and writes an Outcome to out.
 func Child(in io.Reader, out io.Writer) error {
 	var r request
 	if err := json.NewDecoder(in).Decode(&r); err != nil {
@@ -141,9 +144,9 @@ func Child(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	figures, err := sc.At(r.Point).Run(sys, r.Settings)
+	outcome, err := sc.At(r.Point).Run(sys, r.Settings)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}
-	return json.NewEncoder(out).Encode(figures)
+	return json.NewEncoder(out).Encode(outcome)
 }

@@ -57,7 +57,7 @@ func TestSystemsTakeTurns(t *testing.T) {
 
 func TestAFailingRunEndsAll(t *testing.T) {
 	p := plan(t, "tcp")
-	p.Systems = append(p.Systems, system.System{Name: "nonsense"})
+	p.Systems = append(p.Systems, system.System{Name: "nonsense", Start: p.Systems[0].Start})
 	samples, err := runner.Run(t.Context(), p)
 	require.ErrorContains(t, err, `scenario D, nonsense: exit status 1: there is no system "nonsense"`)
 	require.Len(t, samples, 1)

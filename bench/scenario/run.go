@@ -22,7 +22,17 @@ type run struct {
 }
 
 // Run starts a cluster of sys, measures and closes it.
-func (s Scenario) Run(sys system.System, t Settings) (_ Figures, err error) {
+func (s Scenario) Run(sys system.System, t Settings) (Outcome, error) {
+	other := make([]byte, t.Heap)
+	defer runtime.KeepAlive(other)
+	if s.group != nil {
+		return s.runGroup(sys, t)
+	}
+	figures, err := s.runCluster(sys, t)
+	return Outcome{Figures: figures}, err
+}
+
+func (s Scenario) runCluster(sys system.System, t Settings) (_ Figures, err error) {
 	window := cmp.Or(s.Window, system.Window(s.Entries, s.Size, s.Peers))
 	r := &run{Scenario: s, Settings: t, load: system.NewLoad(s.Entries, s.Size, s.Peers, window), sink: newSink(s.Peers)}
 	cfg := system.Config{Peers: s.Peers, Checksum: s.Checksum, Load: r.load, Sink: r.sink}
@@ -42,8 +52,6 @@ func (s Scenario) Run(sys system.System, t Settings) (_ Figures, err error) {
 		}
 		defer os.RemoveAll(cfg.SnapshotDir)
 	}
-	other := make([]byte, t.Heap)
-	defer runtime.KeepAlive(other)
 	r.before = settle()
 	if r.cluster, err = sys.Start(cfg); err != nil {
 		return nil, fmt.Errorf("start: %w", err)

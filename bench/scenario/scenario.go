@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,17 +42,42 @@ const (
 	Peak     Metric = "peak memory growth MiB"
 	Calls    Metric = "read and write calls"
 
+	// Of a follower in a group, and of what the group does. What a follower can take is what its line or its application can.
+	Goodput  Metric = "MB/s to the follower"
+	Share    Metric = "of what it can take"
+	First    Metric = "ms to the first entry"
+	Waste    Metric = "received ÷ needed"
+	Drops    Metric = "messages dropped"
+	Reports  Metric = "unreachable reports"
+	Commits  Metric = "committed MB/s"
+	CPUPerGB Metric = "CPU s per GB"
+
 	// Of a heartbeat beside a snapshot, and how many times that of an idle connection its p99 is.
 	Slowdown Metric = "× its idle p99"
 )
 
 // LessIsBetter says so; for others more is.
-func (m Metric) LessIsBetter() bool { return m != Rate && m != Data && m != Bulk && m != FileRate }
+func (m Metric) LessIsBetter() bool {
+	return !slices.Contains([]Metric{Rate, Data, Bulk, FileRate, Goodput, Share, Commits}, m)
+}
+
+// Kind is what kind of scenario one is: each has a table of its own.
+type Kind string
+
+// The kinds.
+const (
+	Transports Kind = "Transports"     // of one sender
+	Groups     Kind = "Slow followers" // of a raft group of three members
+)
+
+// Kinds are all of them, in the order of the tables.
+func Kinds() []Kind { return []Kind{Transports, Groups} }
 
 // Scenario is one row of the tables.
 type Scenario struct {
 	ID    string
 	Title string
+	Kind  Kind
 	// Metrics it measures; the first is the one that charts show.
 	Metrics []Metric
 	// Entries and Size are the appends that are sent, Peers how many members receive them.
@@ -63,6 +89,11 @@ type Scenario struct {
 	// Checksum says that ours verifies databases by one; the others have none.
 	Checksum bool
 	run      func(*run) (Figures, error)
+
+	group func(*groupRun) (Outcome, error) // of Groups, instead of run
+	slow  slow
+	// Rounds is how often it is run at most; 0: as often as the others.
+	Rounds int
 }
 
 // Figures are what a run has measured.
@@ -80,6 +111,9 @@ type Settings struct {
 	Folders map[string]string
 	// DatabaseBytes is how large one is.
 	DatabaseBytes int64
+	// Follow is how long a slow follower is measured, and Part which part of the data of groups is moved; 0 means all.
+	Follow time.Duration
+	Part   float64
 	// Heap is how many bytes a process holds besides what is measured, without pointers.
 	Heap int
 }
@@ -87,7 +121,7 @@ type Settings struct {
 // Default is long enough for figures that repeat to a few percent on a quiet machine.
 var Default = Settings{
 	WarmUp: 500 * time.Millisecond, Measure: 1500 * time.Millisecond,
-	Settle: 5 * time.Second, Idle: 5 * time.Second,
+	Settle: 5 * time.Second, Idle: 5 * time.Second, Follow: 2 * stallEvery,
 	DatabaseBytes: 1 << 30, Heap: 64 << 20,
 }
 
@@ -115,6 +149,7 @@ func All() []Scenario {
 	}
 	for i := range all {
 		s := &all[i]
+		s.Kind = Transports
 		if s.Folder == "" {
 			continue
 		}
@@ -123,21 +158,57 @@ func All() []Scenario {
 			s.Metrics, s.run = []Metric{FileRate, FileCPU, Peak, Calls}, snapshot
 		}
 	}
+	return append(all, groups()...)
+}
+
+// slowRounds is how often a scenario is run in which a follower is slow for a time: its line or its application sets the
+// pace, so that runs hardly differ.
+const slowRounds = 3
+
+// groups are the scenarios of raft groups.
+func groups() []Scenario {
+	const mb = 1000 * 1000
+	narrow, long := line{20 * mb, 40 * time.Millisecond}, line{100 * mb, 150 * time.Millisecond}
+	followed := []Metric{Goodput, Share, Waste, Drops, Reports}
+	rejoined := []Metric{Goodput, Share, First, Waste, Drops, Reports}
+	all := []Scenario{
+		{ID: "slow-line", Title: "a follower behind 20 MB/s, 40 ms", slow: slow{line: narrow}},
+		{ID: "slow-rejoin", Title: "the same, was down, 150 MiB behind", slow: slow{line: narrow, behind: 150 << 20}, Metrics: rejoined},
+		{ID: "slow-process", Title: "a follower whose Process takes 50 MB/s", slow: slow{process: 50 * mb}},
+		{ID: "slow-long-line", Title: "a follower behind 100 MB/s, 150 ms", slow: slow{line: long}},
+		{ID: "slow-stalls", Title: "Process takes 100 MB/s, stalls 4 s of 8", slow: slow{process: 100 * mb, stall: stallEvery / 2}},
+		{ID: "near-rejoin", Title: "a near follower was down, 400 MiB behind", slow: slow{behind: 400 << 20}, Metrics: []Metric{Goodput, First, Waste, Drops, Reports}},
+		{ID: "bursts", Title: "nobody is slow, bursts of 300 MiB", group: inBursts, Metrics: []Metric{Commits, TailBulk, CPUPerGB, Drops, Reports}},
+	}
+	for i := range all {
+		s := &all[i]
+		s.Kind = Groups
+		if s.Metrics == nil {
+			s.Metrics = followed
+		}
+		switch {
+		case s.group != nil:
+		case s.slow.behind != 0:
+			s.group = catchUp
+		default:
+			s.group, s.Rounds = followSlow, slowRounds
+		}
+	}
 	return all
 }
 
 // Select returns the scenarios that a comma-separated list names, in the order of the tables: F stands for FA and FC,
-// S for all that begin with it. An empty list stands for all.
+// S for all snapshots, slow for all whose name begins with slow-. An empty list stands for all.
 func Select(list string) ([]Scenario, error) {
 	if list == "" {
 		return All(), nil
 	}
-	wanted := strings.Split(strings.ToUpper(list), ",")
+	wanted := strings.Split(list, ",")
 	found := make([]bool, len(wanted))
 	var selected []Scenario
 	for _, s := range All() {
 		for i, w := range wanted {
-			if s.ID == w || (len(w) == 1 && strings.HasPrefix(s.ID, w)) {
+			if s.isMeantBy(w) {
 				selected = append(selected, s)
 				found[i] = true
 				break
@@ -152,6 +223,15 @@ func Select(list string) ([]Scenario, error) {
 	return selected, nil
 }
 
+// isMeantBy says whether a word of a list stands for the scenario.
+func (s Scenario) isMeantBy(word string) bool {
+	id, word := strings.ToLower(s.ID), strings.ToLower(word)
+	if id == word || strings.HasPrefix(id, word+"-") {
+		return true
+	}
+	return len(word) == 1 && s.Kind == Transports && strings.HasPrefix(id, word)
+}
+
 // ByID returns the scenario with this id.
 func ByID(id string) (Scenario, error) {
 	for _, s := range All() {
@@ -164,5 +244,8 @@ func ByID(id string) (Scenario, error) {
 
 // Skips says that the scenario makes no sense for a system.
 func (s Scenario) Skips(sys system.System) bool {
-	return sys.NoIdle && s.ID == "G" || !sys.Snapshots && s.Folder != ""
+	if s.group != nil {
+		return sys.StartMember == nil
+	}
+	return sys.Start == nil || sys.NoIdle && s.ID == "G" || !sys.Snapshots && s.Folder != ""
 }

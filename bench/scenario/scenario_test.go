@@ -11,7 +11,10 @@ import (
 )
 
 // tiny is enough to see that all that is sent arrives, and not enough for figures.
-var tiny = scenario.Settings{WarmUp: 5 * time.Millisecond, Measure: 20 * time.Millisecond, Idle: time.Millisecond, DatabaseBytes: 3<<20 + 7}
+var tiny = scenario.Settings{
+	WarmUp: 5 * time.Millisecond, Measure: 20 * time.Millisecond, Idle: time.Millisecond, DatabaseBytes: 3<<20 + 7,
+	Follow: 600 * time.Millisecond, Part: 0.02,
+}
 
 func TestEveryScenarioOnEverySystem(t *testing.T) {
 	for _, sc := range scenario.All() {
@@ -23,8 +26,9 @@ func TestEveryScenarioOnEverySystem(t *testing.T) {
 				sc.Peers, sc.Window = min(sc.Peers, 6), 8
 				settings := tiny
 				settings.Folders = map[string]string{scenario.Disk: t.TempDir(), scenario.Memory: t.TempDir()}
-				figures, err := sc.Run(sys, settings)
+				outcome, err := sc.Run(sys, settings)
 				require.NoError(t, err)
+				figures := outcome.Figures
 				for _, m := range sc.Metrics {
 					require.Contains(t, figures, m)
 				}
@@ -38,6 +42,8 @@ func TestEveryScenarioOnEverySystem(t *testing.T) {
 func TestSelect(t *testing.T) {
 	for list, want := range map[string][]string{
 		"A": {"A"}, "d,a": {"A", "D"}, "C": {"C", "C'"}, "C'": {"C'"}, "F": {"FA", "FC"},
+		"S": {"SD", "SM", "SDC", "SMC", "SH"}, "slow-line": {"slow-line"}, "near,B": {"B", "near-rejoin"},
+		"slow": {"slow-line", "slow-rejoin", "slow-process", "slow-long-line", "slow-stalls"},
 	} {
 		var got []string
 		selected, err := scenario.Select(list)
@@ -51,7 +57,7 @@ func TestSelect(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, len(scenario.All()))
 	_, err = scenario.Select("A,nonsense")
-	require.ErrorContains(t, err, "NONSENSE")
+	require.ErrorContains(t, err, "nonsense")
 }
 
 // lossy is a cluster that loses an append in every hundred, or delivers one twice.

@@ -17,12 +17,13 @@ import (
 // grpcSystem is what somebody would write on gRPC: client streams of raft messages. As its guide to performance says,
 // there are streams instead of calls, and a channel of its own for what bulk must not delay. Windows are fixed and
 // large instead of estimated, and buffers larger than its 32 KiB, which takes less CPU time here.
-var grpcSystem = System{Name: "grpc", Title: "gRPC stream", Module: "google.golang.org/grpc", Start: startGRPC}
+var grpcSystem = System{Name: "grpc", Title: "gRPC stream", Module: "google.golang.org/grpc", Start: startGRPC, StartMember: startGRPCMember}
 
 const (
 	grpcWindow     = 16 << 20
 	grpcBuffer     = 128 << 10
 	grpcMaxMessage = 64 << 20
+	grpcMethod     = "/raft/Messages"
 )
 
 type grpcCluster struct {
@@ -91,14 +92,7 @@ func (c *grpcCluster) newMember(id uint64) (*grpcMember, error) {
 	if c.cfg.TLS != nil {
 		creds = credentials.NewTLS(c.cfg.TLS.config())
 	}
-	m.server = grpc.NewServer(
-		grpc.Creds(creds), grpc.InitialWindowSize(grpcWindow), grpc.InitialConnWindowSize(grpcWindow),
-		grpc.ReadBufferSize(grpcBuffer), grpc.WriteBufferSize(grpcBuffer), grpc.MaxRecvMsgSize(grpcMaxMessage),
-	)
-	m.server.RegisterService(&grpc.ServiceDesc{
-		ServiceName: "raft", HandlerType: (*any)(nil),
-		Streams: []grpc.StreamDesc{{StreamName: "Messages", Handler: m.receive, ClientStreams: true}},
-	}, nil)
+	m.server = newGRPCServer(creds, m.receive)
 	var err error
 	if m.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
@@ -107,21 +101,38 @@ func (c *grpcCluster) newMember(id uint64) (*grpcMember, error) {
 	return m, nil
 }
 
+// newGRPCServer returns a server of streams of messages, each of which receive serves.
+func newGRPCServer(creds credentials.TransportCredentials, receive grpc.StreamHandler) *grpc.Server {
+	s := grpc.NewServer(
+		grpc.Creds(creds), grpc.InitialWindowSize(grpcWindow), grpc.InitialConnWindowSize(grpcWindow),
+		grpc.ReadBufferSize(grpcBuffer), grpc.WriteBufferSize(grpcBuffer), grpc.MaxRecvMsgSize(grpcMaxMessage),
+	)
+	s.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "raft", HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{{StreamName: "Messages", Handler: receive, ClientStreams: true}},
+	}, nil)
+	return s
+}
+
+func newGRPCChannel(address string, creds credentials.TransportCredentials, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address, append(options,
+		grpc.WithTransportCredentials(creds), grpc.WithInitialWindowSize(grpcWindow), grpc.WithInitialConnWindowSize(grpcWindow),
+		grpc.WithReadBufferSize(grpcBuffer), grpc.WithWriteBufferSize(grpcBuffer),
+	)...)
+}
+
 // stream opens a stream from m to another member, on a channel of its own.
 func (m *grpcMember) stream(to *grpcMember) (grpc.ClientStream, error) {
 	creds := insecure.NewCredentials()
 	if t := m.cluster.cfg.TLS; t != nil {
 		creds = credentials.NewTLS(t.config())
 	}
-	channel, err := grpc.NewClient("passthrough:///"+to.listener.Addr().String(),
-		grpc.WithTransportCredentials(creds), grpc.WithInitialWindowSize(grpcWindow), grpc.WithInitialConnWindowSize(grpcWindow),
-		grpc.WithReadBufferSize(grpcBuffer), grpc.WithWriteBufferSize(grpcBuffer),
-	)
+	channel, err := newGRPCChannel(to.listener.Addr().String(), creds)
 	if err != nil {
 		return nil, err
 	}
 	m.channels = append(m.channels, channel)
-	return channel.NewStream(context.Background(), &grpc.StreamDesc{ClientStreams: true}, "/raft/Messages")
+	return channel.NewStream(context.Background(), &grpc.StreamDesc{ClientStreams: true}, grpcMethod)
 }
 
 // receive serves a stream.

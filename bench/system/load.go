@@ -38,7 +38,7 @@ func NewLoad(entries, size, peers, window int) *Load {
 	distinct := max(1, min(l.Len*entries, maxData/max(1, size)))
 	data := make([][]byte, distinct)
 	for i := range data {
-		data[i] = pattern(i, size)
+		data[i] = Pattern(i, size)
 	}
 	// All of it is in a few pieces of memory, so that the collector, which looks at all of it in each cycle, has
 	// little to do: that is charged to nobody either.
@@ -70,8 +70,8 @@ func NewLoad(entries, size, peers, window int) *Load {
 
 const term = 5
 
-// pattern is data that compresses badly and differs from others at once.
-func pattern(seed, size int) []byte {
+// Pattern is data that compresses badly and differs from others at once.
+func Pattern(seed, size int) []byte {
 	b := make([]byte, size)
 	x := uint64(seed)*0x9e3779b97f4a7c15 + 1
 	for i := range b {

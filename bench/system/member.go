@@ -4,63 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// transporter is what our Transport and etcd's have in common.
-type transporter interface {
-	Start() error
-	Handler() http.Handler
-	Send(m []*raftpb.Message)
-	AddPeer(id types.ID, urls []string)
-	Stop()
-}
-
-// make_ is one of the two: how to listen, and how to make a transport that is not started.
-type make_ struct {
-	listen func(url.URL, *transport.TLSInfo) (net.Listener, error)
-	newFor func(m *member) (transporter, error)
-	// sendSnapshot sends a MsgSnap with a database. The channel says whether it has arrived.
-	sendSnapshot func(m *member, msg *raftpb.Message, database *os.File, size int64) <-chan bool
-	// ready reports whether all streams between the member and its peers are up.
-	ready func(m *member, peers int) bool
-}
-
-// member is a transport with the http.Server around it. It is the Raft of its transport.
+// member is a host that counts what arrives. It is the Raft of its transport.
 type member struct {
-	transporter
-	id   uint64
-	cfg  *Config
-	url  url.URL
-	tls  transport.TLSInfo
-	dir  string            // of databases
-	pong []*raftpb.Message // of a peer
-
-	server  *http.Server
-	served  sync.WaitGroup
-	streams atomic.Int64 // requests for streams that a handler is in
+	host
+	cfg     *Config
+	pong    []*raftpb.Message // of a peer
 	closing atomic.Bool
 }
 
-var quiet = log.New(io.Discard, "", 0)
-
 func startMember(kind make_, cfg *Config, id uint64) (*member, error) {
-	m := &member{id: id, cfg: cfg, tls: cfg.TLS.info(), pong: heartbeatResponse(id), url: url.URL{Scheme: "http", Host: "127.0.0.1:0"}}
+	m := &member{cfg: cfg, pong: heartbeatResponse(id), host: host{
+		id: id, tls: cfg.TLS.info(), url: url.URL{Scheme: "http", Host: "127.0.0.1:0"},
+		checksum: cfg.Checksum, queueBytes: 2 * maxInFlightBytes,
+	}}
+	m.raft, m.lost = m, m.failed
 	if cfg.TLS != nil {
 		m.url.Scheme = "https"
 	}
@@ -70,33 +39,10 @@ func startMember(kind make_, cfg *Config, id uint64) (*member, error) {
 			return nil, err
 		}
 	}
-	listener, err := kind.listen(m.url, &m.tls)
-	if err != nil {
+	if err := m.start(kind); err != nil {
 		return nil, err
 	}
-	m.url.Host = listener.Addr().String()
-	if m.transporter, err = kind.newFor(m); err == nil {
-		err = m.Start()
-	}
-	if err != nil {
-		listener.Close()
-		return nil, err
-	}
-	// As etcd serves its peers.
-	m.server = &http.Server{Handler: m.counting(m.Handler()), ReadTimeout: 5 * time.Minute, ErrorLog: quiet}
-	m.served.Go(func() { _ = m.server.Serve(listener) })
 	return m, nil
-}
-
-// counting counts the requests for streams that are being served, where the handler stays with them.
-func (m *member) counting(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "/stream/") {
-			m.streams.Add(1)
-			defer m.streams.Add(-1)
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // Process implements Raft.
@@ -123,10 +69,10 @@ func (m *member) IsIDRemoved(uint64) bool { return false }
 
 // ReportUnreachable implements Raft: messages were lost.
 func (m *member) ReportUnreachable(id uint64) {
-	m.lost(fmt.Errorf("member %d has reported member %d unreachable", m.id, id))
+	m.failed(fmt.Errorf("member %d has reported member %d unreachable", m.id, id))
 }
 
-func (m *member) lost(err error) {
+func (m *member) failed(err error) {
 	if !m.closing.Load() {
 		m.cfg.Sink.Failed(err)
 	}
@@ -177,7 +123,7 @@ func (c *members) connect() error {
 		if m == sender {
 			n = len(peers)
 		}
-		for !c.kind.ready(m, n) {
+		for !c.kind.ready(&m.host, n) {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("not all streams of member %d are up after %v", m.id, connectTimeout)
 			}
@@ -210,7 +156,7 @@ func (c *members) SendSnapshot(path string) (string, error) {
 			Index: new(uint64(snapshotIndex)), Term: new(uint64(term)), ConfState: &raftpb.ConfState{Voters: []uint64{senderID, to.id}},
 		}},
 	}
-	if !<-c.kind.sendSnapshot(c.all[0], msg, f, info.Size()) {
+	if !<-c.kind.sendSnapshot(&c.all[0].host, msg, f, info.Size()) {
 		return "", errors.New("the snapshot was not sent")
 	}
 	return filepath.Join(to.dir, fmt.Sprintf("%016x.snap.db", snapshotIndex)), nil
@@ -222,11 +168,7 @@ func (c *members) Close() {
 	}
 	var wg sync.WaitGroup
 	for _, m := range c.all {
-		wg.Go(func() {
-			m.Stop()
-			m.server.Close()
-			m.served.Wait()
-		})
+		wg.Go(m.close)
 	}
 	wg.Wait()
 }

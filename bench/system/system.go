@@ -15,18 +15,28 @@ type System struct {
 	Title string // as tables have it
 	// Module is the path of the Go module that is measured; empty for what is part of this one.
 	Module string
-	// Start runs a cluster: one member that sends, and cfg.Peers that receive, over sockets of loopback. All
+	// Start runs a cluster, nil if the system is not for that: one member that sends, and cfg.Peers that receive, over sockets of loopback. All
 	// connections are up when it returns.
 	Start func(cfg Config) (Cluster, error)
+	// StartMember runs a member of a group; nil: the system has no such members.
+	StartMember func(cfg MemberConfig) (Member, error)
+	// MaxInflightBytes is what raft is told for groups; 0: no bound, as in etcd.
+	MaxInflightBytes uint64
 	// NoIdle says that the system has no life of its own between messages, so that measuring it idle means nothing.
 	NoIdle bool
 	// Snapshots says that its clusters are SnapshotSenders.
 	Snapshots bool
 }
 
+// Names of systems that the others are compared with.
+const (
+	Ours     = "ours"
+	Upstream = "upstream"
+)
+
 // All are the systems in the order of the tables.
 func All() []System {
-	return []System{ours, upstream, grpcSystem, hashicorp, tcp}
+	return []System{ours, oursBounded, upstream, grpcSystem, hashicorp, tcp}
 }
 
 // ByName returns the system with this name.
