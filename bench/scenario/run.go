@@ -25,7 +25,10 @@ type run struct {
 func (s Scenario) Run(sys system.System, t Settings) (Outcome, error) {
 	other := make([]byte, t.Heap)
 	defer runtime.KeepAlive(other)
-	if s.group != nil {
+	switch s.Kind {
+	case Batches:
+		return s.runRounds(sys, t)
+	case Groups:
 		return s.runGroup(sys, t)
 	}
 	figures, err := s.runCluster(sys, t)

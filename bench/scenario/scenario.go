@@ -52,13 +52,18 @@ const (
 	Commits  Metric = "committed MB/s"
 	CPUPerGB Metric = "CPU s per GB"
 
+	// Of rounds: an append to each of two followers, and their answers.
+	RoundCPU    Metric = "CPU µs a round"
+	RoundAllocs Metric = "allocations a round"
+	Rounds      Metric = "rounds/s"
+
 	// Of a heartbeat beside a snapshot, and how many times that of an idle connection its p99 is.
 	Slowdown Metric = "× its idle p99"
 )
 
 // LessIsBetter says so; for others more is.
 func (m Metric) LessIsBetter() bool {
-	return !slices.Contains([]Metric{Rate, Data, Bulk, FileRate, Goodput, Share, Commits}, m)
+	return !slices.Contains([]Metric{Rate, Data, Bulk, FileRate, Goodput, Share, Commits, Rounds}, m)
 }
 
 // Kind is what kind of scenario one is: each has a table of its own.
@@ -67,11 +72,12 @@ type Kind string
 // The kinds.
 const (
 	Transports Kind = "Transports"     // of one sender
+	Batches    Kind = "Small batches"  // of three members, between which messages go both ways
 	Groups     Kind = "Slow followers" // of a raft group of three members
 )
 
 // Kinds are all of them, in the order of the tables.
-func Kinds() []Kind { return []Kind{Transports, Groups} }
+func Kinds() []Kind { return []Kind{Transports, Batches, Groups} }
 
 // Scenario is one row of the tables.
 type Scenario struct {
@@ -158,7 +164,20 @@ func All() []Scenario {
 			s.Metrics, s.run = []Metric{FileRate, FileCPU, Peak, Calls}, snapshot
 		}
 	}
-	return append(all, groups()...)
+	return slices.Concat(all, batches(), groups())
+}
+
+// batches are the scenarios of rounds. One outstanding means a message in each write, a few mean a few: all that is
+// outstanding travels together.
+func batches() []Scenario {
+	var all []Scenario
+	for _, window := range []int{1, 8, 64, 512} {
+		all = append(all, Scenario{
+			ID: fmt.Sprintf("small-%d", window), Title: fmt.Sprintf("rounds of an entry of 256 B, %d outstanding", window), Kind: Batches,
+			Metrics: []Metric{RoundCPU, Median, Tail, Rounds, RoundAllocs}, Entries: 1, Size: 256, Peers: 2, Window: window,
+		})
+	}
+	return all
 }
 
 // slowRounds is how often a scenario is run in which a follower is slow for a time: its line or its application sets the
@@ -244,7 +263,10 @@ func ByID(id string) (Scenario, error) {
 
 // Skips says that the scenario makes no sense for a system.
 func (s Scenario) Skips(sys system.System) bool {
-	if s.group != nil {
+	switch s.Kind {
+	case Batches:
+		return sys.StartMember == nil || sys.MaxInflightBytes != 0 // which is for a raft
+	case Groups:
 		return sys.StartMember == nil
 	}
 	return sys.Start == nil || sys.NoIdle && s.ID == "G" || !sys.Snapshots && s.Folder != ""

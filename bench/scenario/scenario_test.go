@@ -23,7 +23,7 @@ func TestEveryScenarioOnEverySystem(t *testing.T) {
 				continue
 			}
 			t.Run(sc.ID+"/"+sys.Name, func(t *testing.T) {
-				sc.Peers, sc.Window = min(sc.Peers, 6), 8
+				sc.Peers, sc.Window = min(sc.Peers, 6), min(max(sc.Window, 8), 64)
 				settings := tiny
 				settings.Folders = map[string]string{scenario.Disk: t.TempDir(), scenario.Memory: t.TempDir()}
 				outcome, err := sc.Run(sys, settings)
@@ -42,7 +42,7 @@ func TestEveryScenarioOnEverySystem(t *testing.T) {
 func TestSelect(t *testing.T) {
 	for list, want := range map[string][]string{
 		"A": {"A"}, "d,a": {"A", "D"}, "C": {"C", "C'"}, "C'": {"C'"}, "F": {"FA", "FC"},
-		"S": {"SD", "SM", "SDC", "SMC", "SH"}, "slow-line": {"slow-line"}, "near,B": {"B", "near-rejoin"},
+		"S": {"SD", "SM", "SDC", "SMC", "SH"}, "slow-line": {"slow-line"}, "near,B": {"B", "near-rejoin"}, "small": {"small-1", "small-8", "small-64", "small-512"},
 		"slow": {"slow-line", "slow-rejoin", "slow-process", "slow-long-line", "slow-stalls"},
 	} {
 		var got []string

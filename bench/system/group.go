@@ -16,6 +16,8 @@ type Member interface {
 	Address() string
 	// AddPeer tells it at which address it reaches another member.
 	AddPeer(id uint64, address string) error
+	// Connected reports whether it is connected, both ways, to so many others, which are all that it knows.
+	Connected(peers int) bool
 	// Send sends messages to the members that they are for. It does not block: a message for which there is no room is
 	// dropped, and its receiver reported unreachable.
 	Send(msgs []*raftpb.Message)
@@ -77,6 +79,8 @@ func (m *hostMember) AddPeer(id uint64, address string) error {
 	m.transporter.AddPeer(types.ID(id), []string{"http://" + address})
 	return nil
 }
+
+func (m *hostMember) Connected(peers int) bool { return m.kind.ready(&m.host, peers) }
 
 func (m *hostMember) Drops() int64 { return m.kind.drops(&m.host) }
 
