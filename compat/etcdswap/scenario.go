@@ -24,6 +24,7 @@ type etcdCluster struct {
 	servers  []*server
 	client   *clientv3.Client
 	keys     atomic.Int64 // acknowledged
+	fast     bool         // servers keep etcd's defaults for snapshots, and are measured
 }
 
 // live takes one cluster through its life, in a new folder within work.
@@ -74,6 +75,7 @@ func (c *etcdCluster) bootstrap(ctx context.Context, kinds []kind) error {
 		if err != nil {
 			return err
 		}
+		s.fast = c.fast
 		c.servers = append(c.servers, s)
 	}
 	for _, s := range c.servers {

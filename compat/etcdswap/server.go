@@ -24,6 +24,7 @@ type server struct {
 	peerURL   string
 	clientURL string
 	tls       *drive.TLS // between members; nil: plain
+	fast      bool       // keeps etcd's defaults for snapshots
 
 	cmd    *exec.Cmd
 	exited chan error // gets what the process ended with
@@ -69,8 +70,10 @@ func (s *server) configure(state string, members []*server) error {
 		"listen-client-urls": s.clientURL, "advertise-client-urls": s.clientURL,
 		"initial-cluster": strings.Join(cluster, ","), "initial-cluster-state": state, "initial-cluster-token": "etcdswap",
 		"heartbeat-interval": 50, "election-timeout": 500,
-		// So few entries are kept that who joins needs a snapshot. What is not synced survives the death of a process.
-		"snapshot-count": 500, "snapshot-catchup-entries": 100, "unsafe-no-fsync": true,
+		"unsafe-no-fsync": true, // writes survive the death of a process without it
+	}
+	if !s.fast { // so few entries are kept that a member that joins needs a snapshot
+		config["snapshot-count"], config["snapshot-catchup-entries"] = 500, 100
 	}
 	if s.tls != nil {
 		config["peer-transport-security"] = map[string]any{
