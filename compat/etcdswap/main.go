@@ -19,7 +19,7 @@ import (
 
 func main() {
 	puts := flag.Int("puts", 5000, "how many keys to put into each cluster")
-	only := flag.String("only", "", "run one `mix`, for example stock-swapped-swapped/tls, or only measure: speed")
+	only := flag.String("only", "", "run one `mix`, for example swapped-stock-stock/tls, or only measure: speed")
 	rounds := flag.Int("rounds", 3, "how often to measure each load on a cluster of stock and on one of swapped servers; 0 means not at all")
 	keep := flag.Bool("keep", false, "keep the working folder (logs and data)")
 	flag.Parse()
