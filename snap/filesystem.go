@@ -2,12 +2,17 @@ package snap
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 )
 
-// filesystem is what Store changes files with, so that a test can let any step fail.
+// filesystem is all that Store asks of an operating system, so that a test can let any step fail, or lose what was not
+// synced.
 type filesystem interface {
+	Stat(path string) (fs.FileInfo, error)
+	ReadDir(dir string) ([]fs.DirEntry, error)
+	Mkdir(dir string) error // readable by this user only
 	CreateTemp(dir, pattern string) (file, error)
 	Rename(from, to string) error
 	Remove(path string) error
@@ -21,6 +26,10 @@ type file interface {
 }
 
 type osFilesystem struct{}
+
+func (osFilesystem) Stat(path string) (fs.FileInfo, error)     { return os.Stat(path) }
+func (osFilesystem) ReadDir(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
+func (osFilesystem) Mkdir(dir string) error                    { return os.Mkdir(dir, 0o700) }
 
 func (osFilesystem) CreateTemp(dir, pattern string) (file, error) {
 	f, err := os.CreateTemp(dir, pattern)

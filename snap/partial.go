@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -69,7 +68,7 @@ func (s *Store) PartialDB(t Transfer) (offset int64, checksum uint32) {
 func (s *Store) savedSum(t Transfer) (uint32, bool) {
 	for _, done := range s.saved {
 		if done.Transfer == t {
-			_, err := os.Stat(s.path(t.Index))
+			_, err := s.fs.Stat(s.path(t.Index))
 			return done.sum, err == nil
 		}
 	}

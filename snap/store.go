@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -62,13 +61,23 @@ func open(dir string, fsys filesystem) (*Store, error) {
 }
 
 func (s *Store) makeDir() error {
-	if _, err := os.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.fs.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	if err := s.mkdirAll(s.dir); err != nil {
 		return err
 	}
 	return s.fs.SyncDir(filepath.Dir(s.dir))
+}
+
+func (s *Store) mkdirAll(dir string) error {
+	if _, err := s.fs.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.mkdirAll(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return s.fs.Mkdir(dir)
 }
 
 // SaveDBFrom reads r to its end, and keeps what it read as the database of the snapshot with index id. It returns the
@@ -152,7 +161,7 @@ func (s *Store) place(temp string, id uint64) (placed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := s.path(id)
-	switch _, err := os.Stat(path); {
+	switch _, err := s.fs.Stat(path); {
 	case err == nil:
 		return false, nil
 	case !errors.Is(err, fs.ErrNotExist):
@@ -171,7 +180,7 @@ func (s *Store) place(temp string, id uint64) (placed bool, err error) {
 // The caller may rename or remove the file.
 func (s *Store) DBFilePath(id uint64) (string, error) {
 	path := s.path(id)
-	switch _, err := os.Stat(path); {
+	switch _, err := s.fs.Stat(path); {
 	case err == nil:
 		return path, nil
 	case errors.Is(err, fs.ErrNotExist):
@@ -200,7 +209,7 @@ func (s *Store) RemoveBefore(id uint64) error {
 
 // removeMatching removes the files whose name matches. One that is gone by then is no error.
 func (s *Store) removeMatching(match func(name string) bool) error {
-	entries, err := os.ReadDir(s.dir)
+	entries, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
