@@ -1,5 +1,14 @@
 package snap
 
+// Filesystem and File are what a Store asks of an operating system.
+type (
+	Filesystem = filesystem
+	File       = file
+)
+
+// OpenOn is Open on another file system.
+func OpenOn(dir string, fsys Filesystem) (*Store, error) { return open(dir, fsys) }
+
 // Faults lets steps of a store fail: nil does the real thing, an error is returned instead of it.
 type Faults struct {
 	CreateTemp, Write, Sync, Close, Rename, Remove, SyncDir func() error

@@ -12,6 +12,7 @@ import (
 type filesystem interface {
 	Stat(path string) (fs.FileInfo, error)
 	ReadDir(dir string) ([]fs.DirEntry, error)
+	Open(path string) (io.ReadCloser, error)
 	Mkdir(dir string) error // readable by this user only
 	CreateTemp(dir, pattern string) (file, error)
 	Rename(from, to string) error
@@ -29,6 +30,7 @@ type osFilesystem struct{}
 
 func (osFilesystem) Stat(path string) (fs.FileInfo, error)     { return os.Stat(path) }
 func (osFilesystem) ReadDir(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
+func (osFilesystem) Open(path string) (io.ReadCloser, error)   { return os.Open(path) }
 func (osFilesystem) Mkdir(dir string) error                    { return os.Mkdir(dir, 0o700) }
 
 func (osFilesystem) CreateTemp(dir, pattern string) (file, error) {

@@ -75,6 +75,13 @@ func (s *Store) savedSum(t Transfer) (uint32, bool) {
 	return 0, false
 }
 
+// unsave forgets the checksum of a database that was replaced.
+func (s *Store) unsave(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saved = slices.DeleteFunc(s.saved, func(old saved) bool { return old.Index == index })
+}
+
 // ResumeDBFrom saves a database as [Store.SaveDBFrom] does, whose bytes from offset on r brings. It returns the number of
 // bytes read from r. The offset is 0, which begins anew, or what [Store.PartialDB] said; it is ErrOffset if that is true
 // no more. After the last byte of r, ResumeDBFrom calls checksum for the CRC-32C of the whole database as its sender read
@@ -267,9 +274,8 @@ func (s *Store) complete(t Transfer, p *partial, checksum func() (uint32, error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.partials, t)
-	if !placed { // there is one, from another transfer
+	if !placed {
 		s.discard(p.dbFile)
-		return nil
 	}
 	s.saved = slices.DeleteFunc(s.saved, func(old saved) bool { return old.Transfer == t })
 	if len(s.saved) == maxSaved {

@@ -1,7 +1,6 @@
 package snap_test
 
 import (
-	"bytes"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -237,16 +236,33 @@ func TestPartialsGiveWayToAFullDisk(t *testing.T) {
 	requireFiles(t, dir)
 }
 
-// Two transfers of one snapshot: the first to be whole stays.
-func TestResumeDBFromKeepsTheFirst(t *testing.T) {
+// Of two transfers of one snapshot the last to be whole stays, and what is said of it is true: whoever sent the other one
+// is not told that it is there.
+func TestResumeDBFromReplaces(t *testing.T) {
+	const first, other = "first", "the other"
 	dir := t.TempDir()
 	s := openStore(t, dir)
-	_, err := s.ResumeDBFrom(bytes.NewReader([]byte("first")), transferOf("first", 1, 7), 0, sumOf("first"))
+	save := func(data string, from uint64) {
+		_, err := s.ResumeDBFrom(strings.NewReader(data), transferOf(data, from, 7), 0, sumOf(data))
+		require.NoError(t, err)
+		requireDB(t, s, 7, data)
+		requireFiles(t, dir, "0000000000000007.snap.db")
+	}
+	has := func(data string, from uint64) bool {
+		offset, _ := s.PartialDB(transferOf(data, from, 7))
+		return offset > 0
+	}
+	save(first, 1)
+	require.True(t, has(first, 1))
+	save(other, 2)
+	require.True(t, has(other, 2))
+	require.False(t, has(first, 1))
+	_, err := s.ResumeDBFrom(strings.NewReader(""), transferOf(first, 1, 7), int64(len(first)), sumOf(first))
+	require.ErrorIs(t, err, snap.ErrOffset)
+
+	_, err = s.SaveDBFrom(strings.NewReader(first), 7)
 	require.NoError(t, err)
-	_, err = s.ResumeDBFrom(strings.NewReader("other"), transferOf("other", 2, 7), 0, sumOf("other"))
-	require.NoError(t, err)
-	requireDB(t, s, 7, "first")
-	requireFiles(t, dir, "0000000000000007.snap.db")
+	require.False(t, has(other, 2))
 }
 
 // What is saved again, after the application took the file away, has the checksum of

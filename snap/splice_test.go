@@ -13,18 +13,18 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// slices is a database that comes by a connection and knows its length. Like that of a Transport, it has the
+// sliced is a database that comes by a connection and knows its length. Like that of a Transport, it has the
 // operating system move the bytes, where it writes to a file of it.
-type slices struct {
+type sliced struct {
 	net.Conn
 	left int64
 }
 
 const sliceBytes = 1 << 20
 
-func (s *slices) Len() int64 { return s.left }
+func (s *sliced) Len() int64 { return s.left }
 
-func (s *slices) WriteTo(w io.Writer) (n int64, err error) {
+func (s *sliced) WriteTo(w io.Writer) (n int64, err error) {
 	f := w.(interface {
 		io.ReaderFrom
 		File() *os.File
@@ -43,7 +43,7 @@ func (s *slices) WriteTo(w io.Writer) (n int64, err error) {
 }
 
 // connection brings data and ends.
-func connection(t *testing.T, data []byte, length int64) *slices {
+func connection(t *testing.T, data []byte, length int64) *sliced {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -57,7 +57,7 @@ func connection(t *testing.T, data []byte, length int64) *slices {
 		defer far.Close()
 		_, _ = far.Write(data)
 	}()
-	return &slices{c, length}
+	return &sliced{c, length}
 }
 
 // TestBytesMovedByTheSystem: what never passes through memory of the store is saved and summed up all the same.
@@ -124,10 +124,10 @@ func TestBytesMovedByTheSystem(t *testing.T) {
 }
 
 // failing is a connection that breaks where it ends.
-type failing struct{ slices }
+type failing struct{ sliced }
 
 func (f *failing) WriteTo(w io.Writer) (int64, error) {
-	n, err := f.slices.WriteTo(w)
+	n, err := f.sliced.WriteTo(w)
 	if err == nil {
 		err = errCut
 	}

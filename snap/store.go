@@ -1,6 +1,7 @@
 package snap
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,14 +29,15 @@ var (
 )
 
 // Store keeps incoming database snapshots as files of a directory, each named by the index of its snapshot, as etcd
-// names them: %016x.snap.db. A file with that name is complete and durable, and what it holds never changes. Other
-// files in the directory are left alone. All methods may be called concurrently; a directory belongs to one Store at a
+// names them: %016x.snap.db. A file with that name is complete and durable. It is never written to, but may be replaced,
+// as a whole, by another of the same index. Other files in the directory are left alone. All methods may be called concurrently; a directory belongs to one Store at a
 // time. There is nothing to close; what is half there (see [Store.ResumeDBFrom]) is removed in time, or by the next Open.
 type Store struct {
 	dir string
 	fs  filesystem
 
-	// mu makes putting a file in its place, and taking it back, one step. It is not held while a database is read.
+	placing sync.Mutex // makes putting a file in its place, and taking it back, one step
+
 	mu       sync.Mutex
 	partials map[Transfer]*partial // guarded by mu
 	saved    []saved               // the newest last; guarded by mu
@@ -89,8 +91,9 @@ func (s *Store) mkdirAll(dir string) error {
 // shorter or longer is refused with [ErrWrongSize]; of a longer one, only one byte too many is read. A negative Len means
 // unknown.
 //
-// If there is a database with this index already, r is read and checked all the same, and the old file stays: snapshots
-// of one index hold the same state, and whoever was told of the file may have opened it by now.
+// A database that is there with this index already is replaced, once the new one is known to be whole. Both hold the same
+// state, unless the old file was damaged; who has it open keeps it. Where the system does not replace a file, as some do
+// not while it is open, the two have to be equal. If only the last step fails, to sync the directory, the new one stays.
 //
 // Where r has both that Len() int64 and the method of io.WriterTo, SaveDBFrom calls WriteTo, with a writer that is an
 // io.ReaderFrom too and has a method File() *os.File: a reader that knows of a socket can have its bytes moved to the
@@ -155,26 +158,59 @@ func declaredLen(r io.Reader) (n int64, ok bool) {
 	return n, n >= 0
 }
 
-// place gives the temporary file its final name, durably, unless there is such a file already; placed says whether the
-// temporary name is gone. After an error the final name is not there.
+// place gives the temporary file its final name, durably; placed says whether the temporary name is gone. After an error
+// the final name is not there, unless it was before.
 func (s *Store) place(temp string, id uint64) (placed bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.placing.Lock()
+	defer s.placing.Unlock()
 	path := s.path(id)
-	switch _, err := s.fs.Stat(path); {
-	case err == nil:
-		return false, nil
-	case !errors.Is(err, fs.ErrNotExist):
+	_, err = s.fs.Stat(path)
+	replaces := err == nil
+	if !replaces && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if err := s.fs.Rename(temp, path); err != nil {
+	switch err := s.fs.Rename(temp, path); {
+	case err == nil:
+		placed = true
+		s.unsave(id)
+	case !replaces || !sameBytes(s.fs, temp, path):
 		return false, err
 	}
 	if err := s.fs.SyncDir(s.dir); err != nil {
-		return true, errors.Join(err, s.fs.Remove(path))
+		if !replaces {
+			err = errors.Join(err, s.fs.Remove(path))
+		}
+		return placed, err
 	}
-	return true, nil
+	return placed, nil
 }
+
+// sameBytes reports whether two files hold the same.
+func sameBytes(fsys filesystem, a, b string) bool {
+	var files [2]io.ReadCloser
+	var bufs [2]*[]byte
+	for i, path := range []string{a, b} {
+		f, err := fsys.Open(path)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		files[i], bufs[i] = f, copyBuffers.Get().(*[]byte)
+		defer copyBuffers.Put(bufs[i])
+	}
+	for {
+		n, err := io.ReadFull(files[0], *bufs[0])
+		m, merr := io.ReadFull(files[1], *bufs[1])
+		if !bytes.Equal((*bufs[0])[:n], (*bufs[1])[:m]) {
+			return false
+		}
+		if err != nil || merr != nil {
+			return isEnd(err) && isEnd(merr)
+		}
+	}
+}
+
+func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // DBFilePath returns the path of the database of the snapshot with index id, or [ErrNoDBSnapshot] if there is none.
 // The caller may rename or remove the file.

@@ -162,23 +162,66 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-func TestSaveDBFromKeepsTheFirst(t *testing.T) {
+// A database that came whole replaces the one of that index, in whose place there may be anything by now. Who has the
+// old one open keeps it.
+func TestSaveDBFromReplaces(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "0000000000000007.snap.db"), []byte("not a datab"), 0o600))
+	s := openStore(t, dir)
+	path, err := s.DBFilePath(7)
+	require.NoError(t, err)
+	old, err := os.Open(path)
+	require.NoError(t, err)
+	defer old.Close()
+	for _, data := range []string{"the first", "another of any length"} {
+		n, err := s.SaveDBFrom(unsized{strings.NewReader(data)}, 7)
+		require.NoError(t, err)
+		require.EqualValues(t, len(data), n)
+		requireDB(t, s, 7, data)
+		requireFiles(t, dir, "0000000000000007.snap.db")
+	}
+	got, err := io.ReadAll(old)
+	require.NoError(t, err)
+	require.Equal(t, "not a datab", string(got))
+
+	_, err = s.SaveDBFrom(sized{strings.NewReader("third"), 9}, 7)
+	require.ErrorIs(t, err, snap.ErrWrongSize)
+	requireDB(t, s, 7, "another of any length")
+}
+
+// Where the system does not replace a file, as some do not while it is open, that file has to be the same.
+func TestSaveDBFromCannotReplace(t *testing.T) {
 	dir, faults := t.TempDir(), &snap.Faults{}
 	s, err := snap.OpenWithFaults(dir, faults)
 	require.NoError(t, err)
-	_, err = s.SaveDBFrom(strings.NewReader("first"), 7)
+	_, err = s.SaveDBFrom(strings.NewReader("database"), 7)
 	require.NoError(t, err)
-
-	r := unsized{strings.NewReader("the second")}
-	n, err := s.SaveDBFrom(r, 7)
-	require.NoError(t, err)
-	require.Equal(t, int64(10), n, "read to its end")
-	requireDB(t, s, 7, "first")
+	faults.Rename = func() error { return syscall.EACCES }
+	synced := 0
+	faults.SyncDir = func() error { synced++; return nil }
+	_, err = s.SaveDBFrom(strings.NewReader("database"), 7)
+	require.NoError(t, err, "it is the same")
+	require.Equal(t, 1, synced)
+	for _, other := range []string{"databasf", "data", "database and more", ""} {
+		_, err = s.SaveDBFrom(strings.NewReader(other), 7)
+		require.ErrorIs(t, err, syscall.EACCES)
+	}
+	requireDB(t, s, 7, "database")
 	requireFiles(t, dir, "0000000000000007.snap.db")
+}
 
-	_, err = s.SaveDBFrom(sized{strings.NewReader("third"), 9}, 7)
-	require.ErrorIs(t, err, snap.ErrWrongSize, "checked all the same")
-	requireDB(t, s, 7, "first")
+// A database whose name is not durable is not taken back where there was one before: somebody may know of that.
+func TestSaveDBFromReplacesUnsynced(t *testing.T) {
+	dir, faults := t.TempDir(), &snap.Faults{}
+	s, err := snap.OpenWithFaults(dir, faults)
+	require.NoError(t, err)
+	_, err = s.SaveDBFrom(strings.NewReader("database"), 7)
+	require.NoError(t, err)
+	faults.SyncDir = func() error { return syscall.EIO }
+	_, err = s.SaveDBFrom(strings.NewReader("another"), 7)
+	require.ErrorIs(t, err, syscall.EIO)
+	requireDB(t, s, 7, "another")
+	requireFiles(t, dir, "0000000000000007.snap.db")
 }
 
 func TestSaveDBFromConcurrently(t *testing.T) {
