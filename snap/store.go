@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // ErrNoDBSnapshot is returned by [Store.DBFilePath] when there is no database for the index.
@@ -49,7 +50,7 @@ func Open(dir string) (*Store, error) { return open(dir, osFilesystem{}) }
 
 func open(dir string, fsys filesystem) (*Store, error) {
 	s := &Store{dir: dir, fs: fsys}
-	if err := s.makeDir(); err != nil {
+	if err := makeDir(fsys, dir); err != nil {
 		return nil, fmt.Errorf("snap: create directory: %w", err)
 	}
 	err := s.removeMatching(func(name string) bool { return tempRE.MatchString(name) })
@@ -62,24 +63,33 @@ func open(dir string, fsys filesystem) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) makeDir() error {
-	if _, err := s.fs.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
+// makeDir creates dir and the directories above it that are missing, each after the name of the one above is durable.
+func makeDir(fsys filesystem, dir string) error {
+	parent := filepath.Dir(dir)
+	switch _, err := fsys.Stat(dir); {
+	case err == nil:
+		// An Open that was interrupted may have created it, and not synced its name.
+		if err := fsys.SyncDir(parent); !isForeign(err) {
+			return err
+		}
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := s.mkdirAll(s.dir); err != nil {
+	if err := makeDir(fsys, parent); err != nil {
 		return err
 	}
-	return s.fs.SyncDir(filepath.Dir(s.dir))
+	if err := fsys.Mkdir(dir); err != nil {
+		return err
+	}
+	return fsys.SyncDir(parent)
 }
 
-func (s *Store) mkdirAll(dir string) error {
-	if _, err := s.fs.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := s.mkdirAll(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	return s.fs.Mkdir(dir)
+// isForeign reports whether err says that a directory is none that we can have created another in, which is durable then:
+// it may not be read, or its file system cannot be written to, or does not sync directories.
+func isForeign(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) ||
+		errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported)
 }
 
 // SaveDBFrom reads r to its end, and keeps what it read as the database of the snapshot with index id. It returns the

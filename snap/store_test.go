@@ -296,6 +296,31 @@ func TestOpenFails(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EIO, "the name of the directory is not durable")
 }
 
+// The directory above may be none that can be synced: then the store's was not made by Open.
+func TestOpenBelowAForeignDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for _, err := range []error{syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EINVAL, syscall.ENOTSUP} {
+		calls := 0
+		onceFails := func() error {
+			if calls++; calls == 1 {
+				return err
+			}
+			return nil
+		}
+		_, got := snap.OpenWithFaults(dir, &snap.Faults{SyncDir: onceFails})
+		require.NoError(t, got)
+		require.Equal(t, 2, calls)
+		calls = 0
+		_, got = snap.OpenWithFaults(filepath.Join(dir, err.Error()), &snap.Faults{SyncDir: func() error {
+			if calls++; calls == 2 { // the first is for the directory above dir
+				return err
+			}
+			return nil
+		}})
+		require.ErrorIs(t, got, err, "it was made, and may be lost")
+	}
+}
+
 func TestDBFilePath(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
