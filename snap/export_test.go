@@ -9,6 +9,15 @@ type (
 // OpenOn is Open on another file system.
 func OpenOn(dir string, fsys Filesystem) (*Store, error) { return open(dir, fsys) }
 
+// Locked reports whether the lock is held that PartialDB takes.
+func (s *Store) Locked() bool {
+	if !s.mu.TryLock() {
+		return true
+	}
+	s.mu.Unlock()
+	return false
+}
+
 // Faults lets steps of a store fail: nil does the real thing, an error is returned instead of it.
 type Faults struct {
 	CreateTemp, Write, Sync, Close, Rename, Remove, SyncDir func() error

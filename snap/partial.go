@@ -37,10 +37,10 @@ type Transfer struct {
 
 // partial is a database of which some is there. Its transfer owns it while busy; the store's mutex guards the rest.
 type partial struct {
-	*dbFile
-	busy   bool
-	since  time.Time   // of not being busy
-	expiry *time.Timer // nil while busy
+	*dbFile // nil while it is created
+	busy    bool
+	since   time.Time   // of not being busy
+	expiry  *time.Timer // nil while busy
 }
 
 // saved is a database that ResumeDBFrom has put in its place.
@@ -51,28 +51,33 @@ type saved struct {
 
 // PartialDB returns how many bytes of a database are there from earlier calls of [Store.ResumeDBFrom], and their
 // CRC-32C: none and 0 if there is nothing, or if a call is still under way; all if the last one has ended well and the
-// file is still there. It does not block on I/O but for a stat.
+// file is still there. It does no I/O but for a stat in that last case, and waits for no other call.
 func (s *Store) PartialDB(t Transfer) (offset int64, checksum uint32) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	if p := s.partials[t]; p != nil && !p.busy {
+		offset, checksum = p.at, p.sum
+	}
+	s.mu.Unlock()
 	if sum, ok := s.savedSum(t); ok {
 		return t.Size, sum
 	}
-	if p := s.partials[t]; p != nil && !p.busy {
-		return p.at, p.sum
-	}
-	return 0, 0
+	return offset, checksum
 }
 
-// savedSum is called with mu held.
+// savedSum returns the checksum of a database that is there.
 func (s *Store) savedSum(t Transfer) (uint32, bool) {
-	for _, done := range s.saved {
-		if done.Transfer == t {
-			_, err := s.fs.Stat(s.path(t.Index))
-			return done.sum, err == nil
-		}
+	s.mu.Lock()
+	i := slices.IndexFunc(s.saved, func(done saved) bool { return done.Transfer == t })
+	var sum uint32
+	if i >= 0 {
+		sum = s.saved[i].sum
 	}
-	return 0, false
+	s.mu.Unlock()
+	if i < 0 {
+		return 0, false
+	}
+	_, err := s.fs.Stat(s.path(t.Index))
+	return sum, err == nil
 }
 
 // unsave forgets the checksum of a database that was replaced.
@@ -88,9 +93,10 @@ func (s *Store) unsave(index uint64) {
 // it, and puts the file into its place only if what arrived has the same.
 //
 // If r or checksum fails, what has arrived stays for a later call with the same Transfer; after any other error nothing is
-// left. At most 4 databases wait so, one of each sender: a sender's newest, and then the oldest, give way. One that waits
-// for 10 minutes is removed; Open removes all that a crash has left.
-func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum func() (uint32, error)) (int64, error) {
+// left. At most 4 databases wait so, one of each sender: a sender's newest, and then the oldest, give way, and all of them
+// when the disk is full. One that waits for 10 minutes is removed; Open removes all that a crash has left.
+func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum func() (uint32, error)) (n int64, err error) {
+	defer func() { s.freeIfFull(err) }()
 	p, err := s.claim(t, offset)
 	if err != nil {
 		return 0, fmt.Errorf("snap: save database %016x from byte %d: %w", t.Index, offset, err)
@@ -101,153 +107,145 @@ func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum fun
 	kept := false
 	defer func() {
 		if !kept { // r has panicked
-			s.forget(t, p)
+			s.drop(t, p)
 		}
 	}()
-	n, err := p.fill(r)
+	n, err = p.fill(r)
 	if err == nil {
 		err = s.complete(t, p, checksum)
 	}
-	if err == nil {
-		kept = true
-		return n, nil
+	kept = true
+	if err != nil {
+		s.keep(t, p, err)
+		return n, fmt.Errorf("snap: save database %016x: %w", t.Index, err)
 	}
-	kept = s.keep(t, p, err)
-	return n, fmt.Errorf("snap: save database %016x: %w", t.Index, err)
+	return n, nil
 }
 
 // claim returns the file that the bytes from offset on belong into. It is nil for a database that is saved already.
 func (s *Store) claim(t Transfer, offset int64) (*partial, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if t.Size < 0 || offset < 0 || offset > t.Size {
 		return nil, ErrOffset
 	}
+	if offset == 0 {
+		return s.begin(t)
+	}
+	if _, ok := s.savedSum(t); ok && offset == t.Size {
+		return nil, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	p := s.partials[t]
-	if p != nil && p.busy {
-		return nil, fmt.Errorf("%w: another transfer of it is under way", ErrOffset)
+	switch {
+	case p == nil:
+		return nil, ErrOffset
+	case p.busy:
+		return nil, errTransferBusy
+	case p.at != offset:
+		return nil, ErrOffset
 	}
-	if offset > 0 {
-		if _, ok := s.savedSum(t); ok && offset == t.Size {
-			return nil, nil
-		}
-		if p == nil || p.at != offset {
-			return nil, ErrOffset
-		}
-		p.claim()
-		return p, nil
+	p.busy = true
+	p.expiry.Stop()
+	p.expiry = nil
+	return p, nil
+}
+
+var errTransferBusy = fmt.Errorf("%w: another transfer of it is under way", ErrOffset)
+
+// begin returns a new file for a database.
+func (s *Store) begin(t Transfer) (*partial, error) {
+	s.mu.Lock()
+	if p := s.partials[t]; p != nil && p.busy {
+		s.mu.Unlock()
+		return nil, errTransferBusy
 	}
-	s.makeWay(t)
-	f, err := s.create(t.Index, t.Size, true)
-	if err != nil {
-		return nil, err
-	}
-	p = &partial{dbFile: f, busy: true}
+	displaced := s.takeIdle(func(other Transfer) bool { return other.From == t.From })
+	displaced = append(displaced, s.takeOldest(maxPartials-1)...)
+	p := &partial{busy: true}
 	if s.partials == nil {
 		s.partials = make(map[Transfer]*partial)
 	}
 	s.partials[t] = p
+	s.mu.Unlock()
+	s.discard(displaced...)
+	f, err := s.create(t.Index, t.Size, true)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.partials, t)
+		return nil, err
+	}
+	p.dbFile = f
 	return p, nil
 }
 
-func (p *partial) claim() {
-	p.busy = true
-	p.expiry.Stop()
-	p.expiry = nil
+// keep keeps what has arrived, unless err says that it is of no use.
+func (s *Store) keep(t Transfer, p *partial, err error) {
+	if p.at == 0 || p.failed != nil || errors.Is(err, ErrWrongSize) || errors.Is(err, ErrChecksum) {
+		s.drop(t, p)
+		return
+	}
+	s.mu.Lock()
+	p.busy, p.since = false, time.Now()
+	p.expiry = time.AfterFunc(partialLifetime, func() { s.expire(t, p) })
+	displaced := s.takeOldest(maxPartials)
+	s.mu.Unlock()
+	s.discard(displaced...)
 }
 
-// makeWay removes what a new transfer displaces. It is called with mu held.
-func (s *Store) makeWay(t Transfer) {
-	idle := 0
-	for other, p := range s.partials {
-		if p.busy {
-			continue
-		}
-		if other.From == t.From {
-			s.drop(other, p)
-			continue
-		}
-		idle++
-	}
-	for ; idle >= maxPartials; idle-- {
-		s.dropOldest()
-	}
-}
-
-// dropOldest is called with mu held.
-func (s *Store) dropOldest() {
-	var oldest Transfer
-	var found *partial
-	for t, p := range s.partials {
-		if !p.busy && (found == nil || p.since.Before(found.since)) {
-			oldest, found = t, p
-		}
-	}
-	if found != nil {
-		s.drop(oldest, found)
-	}
-}
-
-// drop is called with mu held.
+// drop removes what a transfer has brought.
 func (s *Store) drop(t Transfer, p *partial) {
-	if p.expiry != nil {
-		p.expiry.Stop()
-	}
-	if s.partials[t] == p {
-		delete(s.partials, t)
-	}
+	s.mu.Lock()
+	delete(s.partials, t)
+	s.mu.Unlock()
 	s.discard(p.dbFile)
 }
 
-func (s *Store) forget(t Transfer, p *partial) {
+// expire removes what has waited for too long.
+func (s *Store) expire(t Transfer, p *partial) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drop(t, p)
-}
-
-// keep keeps what has arrived, unless err says that it is of no use. It reports true in any case: p is dealt with.
-func (s *Store) keep(t Transfer, p *partial, err error) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	useless := p.failed != nil || errors.Is(err, ErrWrongSize) || errors.Is(err, ErrChecksum)
-	if useless || p.at == 0 {
-		s.drop(t, p)
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-			s.dropIdle()
-		}
-		return true
-	}
-	p.busy, p.since = false, time.Now()
-	p.expiry = time.AfterFunc(partialLifetime, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.partials[t] == p && !p.busy {
-			s.drop(t, p)
-		}
+	expired := s.takeIdle(func(other Transfer) bool {
+		return other == t && s.partials[t] == p && time.Since(p.since) >= partialLifetime
 	})
-	for s.idle() > maxPartials {
-		s.dropOldest()
-	}
-	return true
+	s.mu.Unlock()
+	s.discard(expired...)
 }
 
-// idle is called with mu held.
-func (s *Store) idle() (n int) {
-	for _, p := range s.partials {
-		if !p.busy {
-			n++
+// freeIfFull frees the disk of what only waits, if err says that it is full.
+func (s *Store) freeIfFull(err error) {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return
+	}
+	s.mu.Lock()
+	idle := s.takeIdle(func(Transfer) bool { return true })
+	s.mu.Unlock()
+	s.discard(idle...)
+}
+
+// takeIdle takes out what waits for the rest of it, where which agrees: it is to be discarded without the lock. It is
+// called with mu held.
+func (s *Store) takeIdle(which func(Transfer) bool) (taken []*dbFile) {
+	for t, p := range s.partials {
+		if !p.busy && which(t) {
+			p.expiry.Stop()
+			delete(s.partials, t)
+			taken = append(taken, p.dbFile)
 		}
 	}
-	return n
+	return taken
 }
 
-// dropIdle frees the disk of what only waits. It is called with mu held.
-func (s *Store) dropIdle() {
+// takeOldest is takeIdle for the oldest, of which at most n are left. It is called with mu held.
+func (s *Store) takeOldest(n int) []*dbFile {
+	var idle []Transfer
 	for t, p := range s.partials {
 		if !p.busy {
-			s.drop(t, p)
+			idle = append(idle, t)
 		}
 	}
+	slices.SortFunc(idle, func(a, b Transfer) int { return s.partials[a].since.Compare(s.partials[b].since) })
+	oldest := idle[:max(0, len(idle)-n)]
+	return s.takeIdle(func(t Transfer) bool { return slices.Contains(oldest, t) })
 }
 
 // complete puts a database into its place that has arrived, if it is what was sent.
@@ -271,12 +269,12 @@ func (s *Store) complete(t Transfer, p *partial, checksum func() (uint32, error)
 		p.failed = err
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.partials, t)
 	if !placed {
 		s.discard(p.dbFile)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.partials, t)
 	s.saved = slices.DeleteFunc(s.saved, func(old saved) bool { return old.Transfer == t })
 	if len(s.saved) == maxSaved {
 		s.saved = slices.Delete(s.saved, 0, 1)
@@ -291,8 +289,6 @@ func (s *Store) compare(t Transfer, checksum func() (uint32, error)) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if sum, ok := s.savedSum(t); !ok {
 		return ErrOffset
 	} else if sum != want {

@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
@@ -191,7 +192,13 @@ func TestPartialsAreBounded(t *testing.T) {
 	const data = "a database"
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		s := openStore(t, dir)
+		faults := &snap.Faults{}
+		s, err := snap.OpenWithFaults(dir, faults)
+		require.NoError(t, err)
+		faults.Remove = func() error {
+			assert.False(t, s.Locked(), "PartialDB would wait for the disk")
+			return nil
+		}
 		count := func() int {
 			files, err := os.ReadDir(dir)
 			require.NoError(t, err)
@@ -215,7 +222,7 @@ func TestPartialsAreBounded(t *testing.T) {
 		}
 		time.Sleep(10*time.Minute - 2*time.Second - 1)
 		require.Equal(t, 3, count())
-		_, err := s.ResumeDBFrom(cutAfter("se", 1), transferOf(data, 11, 7), 5, sumOf(data))
+		_, err = s.ResumeDBFrom(cutAfter("se", 1), transferOf(data, 11, 7), 5, sumOf(data))
 		require.ErrorIs(t, err, errCut)
 		time.Sleep(2 * time.Minute)
 		require.Equal(t, 1, count(), "but for the one that went on")
@@ -224,16 +231,51 @@ func TestPartialsAreBounded(t *testing.T) {
 	})
 }
 
-// A disk that is full has better use for its space.
+// A disk that is full has better use for its space than what only waits, whatever fails for want of it, and whichever
+// transfer that is of.
 func TestPartialsGiveWayToAFullDisk(t *testing.T) {
-	dir, faults := t.TempDir(), &snap.Faults{}
-	s, err := snap.OpenWithFaults(dir, faults)
-	require.NoError(t, err)
-	half(t, s, "a database", transferOf("a database", 1, 7))
-	faults.Write = func() error { return syscall.ENOSPC }
-	_, err = s.ResumeDBFrom(strings.NewReader("db"), transferOf("db", 2, 7), 0, sumOf("db"))
-	require.ErrorIs(t, err, syscall.ENOSPC)
-	requireFiles(t, dir)
+	steps := map[string]func(f *snap.Faults, fault func() error){
+		"create": func(f *snap.Faults, fault func() error) { f.CreateTemp = fault },
+		"write":  func(f *snap.Faults, fault func() error) { f.Write = fault },
+		"sync":   func(f *snap.Faults, fault func() error) { f.Sync = fault },
+		"close":  func(f *snap.Faults, fault func() error) { f.Close = fault },
+		"rename": func(f *snap.Faults, fault func() error) { f.Rename = fault },
+		"names":  func(f *snap.Faults, fault func() error) { f.SyncDir = fault },
+	}
+	ways := map[string]func(*snap.Store) error{
+		"plain": func(s *snap.Store) error {
+			_, err := s.SaveDBFrom(strings.NewReader("db"), 7)
+			return err
+		},
+		"resumed": func(s *snap.Store) error {
+			_, err := s.ResumeDBFrom(strings.NewReader("db"), transferOf("db", 2, 7), 0, sumOf("db"))
+			return err
+		},
+	}
+	for step, set := range steps {
+		for way, save := range ways {
+			for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+				t.Run(step+", "+way+", "+full.Error(), func(t *testing.T) {
+					dir, faults := t.TempDir(), &snap.Faults{}
+					s, err := snap.OpenWithFaults(dir, faults)
+					require.NoError(t, err)
+					half(t, s, "a database", transferOf("a database", 1, 7))
+					set(faults, func() error { return full })
+					require.ErrorIs(t, save(s), full)
+					offset, _ := s.PartialDB(transferOf("a database", 1, 7))
+					files, err := os.ReadDir(dir)
+					require.NoError(t, err)
+					if full == syscall.EIO {
+						require.EqualValues(t, 5, offset, "it is not in the way")
+						require.Len(t, files, 1)
+					} else {
+						require.Zero(t, offset)
+						require.Empty(t, files)
+					}
+				})
+			}
+		}
+	}
 }
 
 // Of two transfers of one snapshot the last to be whole stays, and what is said of it is true: whoever sent the other one

@@ -207,19 +207,20 @@ func (l *life) checkAll(from int, what string) (states int) {
 	return states
 }
 
+var lives = map[string][]act{
+	"saved":             {open, save(7, "abcd"), save(9, "efgh")},
+	"resumed":           {open, begin(7, "abcd"), resume(7, "abcd")},
+	"saved twice":       {open, save(7, "abcd"), resume(7, "efgh")},
+	"opened again":      {open, save(7, "abcd"), open, save(9, "efgh")},
+	"begun and saved":   {open, begin(7, "abcd"), resume(8, "efgh")},
+	"damaged":           {open, save(7, "abcd"), damage(7, "!!!!"), save(7, "efgh")},
+	"removed and saved": {open, save(7, "abcd"), removeBefore(8), save(7, "efgh")},
+}
+
 // TestPowerLoss: whatever of what was not synced a loss of power takes along, at any moment, in a life without faults, in
 // one with up to three failing calls in a row, and in one whose process was killed before: what the store said is saved is
 // there and whole, what it did not is whole or not there, and Open succeeds.
 func TestPowerLoss(t *testing.T) {
-	lives := map[string][]act{
-		"saved":             {open, save(7, "abcd"), save(9, "efgh")},
-		"resumed":           {open, begin(7, "abcd"), resume(7, "abcd")},
-		"saved twice":       {open, save(7, "abcd"), resume(7, "efgh")},
-		"opened again":      {open, save(7, "abcd"), open, save(9, "efgh")},
-		"begun and saved":   {open, begin(7, "abcd"), resume(8, "efgh")},
-		"damaged":           {open, save(7, "abcd"), damage(7, "!!!!"), save(7, "efgh")},
-		"removed and saved": {open, save(7, "abcd"), removeBefore(8), save(7, "efgh")},
-	}
 	for name, acts := range lives {
 		t.Run(name, func(t *testing.T) {
 			states := 0
@@ -249,6 +250,27 @@ func TestPowerLoss(t *testing.T) {
 			}
 			t.Logf("%d calls, %d states of the disk", calls, states)
 		})
+	}
+}
+
+// TestDiskIsUsedUnderNoLock: PartialDB waits for no call to the disk, slow as it may be, of which each fails in one of the
+// lives.
+func TestDiskIsUsedUnderNoLock(t *testing.T) {
+	acts := append(lives["resumed"], resume(7, "abcd"), begin(7, "efgh"), begin(8, "ijkl"), begin(9, "mnop"), removeBefore(8))
+	calls := 0
+	for failing := 0; failing <= calls; failing++ {
+		l := &life{t: t, disk: emptyDisk()}
+		l.disk.fault = func(call int, name string) error {
+			if l.store != nil && l.store.Locked() {
+				t.Errorf("%s under the lock", name)
+			}
+			if call == failing {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		l.live(acts)
+		calls = max(calls, l.disk.calls)
 	}
 }
 

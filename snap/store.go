@@ -39,7 +39,7 @@ type Store struct {
 
 	placing sync.Mutex // makes putting a file in its place, and taking it back, one step
 
-	mu       sync.Mutex
+	mu       sync.Mutex            // is not held during I/O
 	partials map[Transfer]*partial // guarded by mu
 	saved    []saved               // the newest last; guarded by mu
 }
@@ -113,7 +113,8 @@ func isForeign(err error) bool {
 // so that the sync at the end is short. SaveDBFrom needs 256 KiB of memory, whatever the size of the database.
 //
 // It blocks for as long as r and the disk do. It does not close r. An r that panics leaves nothing behind either.
-func (s *Store) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
+func (s *Store) SaveDBFrom(r io.Reader, id uint64) (n int64, err error) {
+	defer func() { s.freeIfFull(err) }()
 	size := int64(-1)
 	if n, ok := declaredLen(r); ok {
 		size = n
@@ -128,7 +129,7 @@ func (s *Store) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
 			s.discard(f)
 		}
 	}()
-	n, err := f.fill(r)
+	n, err = f.fill(r)
 	if err == nil {
 		err = f.finish()
 	}
@@ -150,10 +151,12 @@ func (s *Store) create(id uint64, size int64, checksums bool) (*dbFile, error) {
 	return newDBFile(f, size, checksums), nil
 }
 
-// discard removes a temporary file.
-func (s *Store) discard(f *dbFile) {
-	_ = f.Close() // a second time, in some cases, which does no harm
-	_ = s.fs.Remove(f.Name())
+// discard removes temporary files.
+func (s *Store) discard(files ...*dbFile) {
+	for _, f := range files {
+		_ = f.Close() // a second time, in some cases, which does no harm
+		_ = s.fs.Remove(f.Name())
+	}
 }
 
 func declaredLen(r io.Reader) (n int64, ok bool) {
