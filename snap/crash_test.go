@@ -148,6 +148,7 @@ func TestKilledWhileSaving(t *testing.T) {
 		if saved {
 			said++
 		}
+		require.NoError(t, store.Close())
 	}
 	t.Logf("killed %d times: %d whole databases, %d of them known to be saved, %d none", crashes, whole, said, none)
 	require.Positive(t, none, "no kill came in time")

@@ -1,5 +1,7 @@
 package snap
 
+import "io"
+
 // Filesystem and File are what a Store asks of an operating system.
 type (
 	Filesystem = filesystem
@@ -8,6 +10,20 @@ type (
 
 // OpenOn is Open on another file system.
 func OpenOn(dir string, fsys Filesystem) (*Store, error) { return open(dir, fsys) }
+
+// OpenWithoutLocks is Open on a system that has no locks.
+func OpenWithoutLocks(dir string) (*Store, error) { return open(dir, withoutLocks{}) }
+
+type withoutLocks struct{ osFilesystem }
+
+func (withoutLocks) Lock(dir string) (io.Closer, error) { return lockInProcess(dir) }
+
+// Closed reports whether Close was called.
+func (s *Store) Closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
 
 // Locked reports whether the lock is held that PartialDB takes.
 func (s *Store) Locked() bool {

@@ -10,6 +10,7 @@ import (
 // filesystem is all that Store asks of an operating system, so that a test can let any step fail, or lose what was not
 // synced.
 type filesystem interface {
+	Lock(dir string) (io.Closer, error)
 	Stat(path string) (fs.FileInfo, error)
 	ReadDir(dir string) ([]fs.DirEntry, error)
 	Open(path string) (io.ReadCloser, error)

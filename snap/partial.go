@@ -96,6 +96,10 @@ func (s *Store) unsave(index uint64) {
 // left. At most 4 databases wait so, one of each sender: a sender's newest, and then the oldest, give way, and all of them
 // when the disk is full. One that waits for 10 minutes is removed; Open removes all that a crash has left.
 func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum func() (uint32, error)) (n int64, err error) {
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	defer s.leave()
 	defer func() { s.freeIfFull(err) }()
 	p, err := s.claim(t, offset)
 	if err != nil {
@@ -188,7 +192,11 @@ func (s *Store) keep(t Transfer, p *partial, err error) {
 	s.mu.Lock()
 	p.busy, p.since = false, time.Now()
 	p.expiry = time.AfterFunc(partialLifetime, func() { s.expire(t, p) })
-	displaced := s.takeOldest(maxPartials)
+	left := maxPartials
+	if s.closed {
+		left = 0
+	}
+	displaced := s.takeOldest(left)
 	s.mu.Unlock()
 	s.discard(displaced...)
 }
@@ -203,6 +211,10 @@ func (s *Store) drop(t Transfer, p *partial) {
 
 // expire removes what has waited for too long.
 func (s *Store) expire(t Transfer, p *partial) {
+	if s.enter() != nil {
+		return
+	}
+	defer s.leave()
 	s.mu.Lock()
 	expired := s.takeIdle(func(other Transfer) bool {
 		return other == t && s.partials[t] == p && time.Since(p.since) >= partialLifetime

@@ -187,7 +187,7 @@ func TestResumeDBFromPanickingReader(t *testing.T) {
 	requireFiles(t, dir)
 }
 
-// What waits for the rest is bounded, in number and in time, and Open removes it.
+// What waits for the rest is bounded, in number and in time, and Close removes it.
 func TestPartialsAreBounded(t *testing.T) {
 	const data = "a database"
 	dir := t.TempDir()
@@ -226,7 +226,7 @@ func TestPartialsAreBounded(t *testing.T) {
 		require.ErrorIs(t, err, errCut)
 		time.Sleep(2 * time.Minute)
 		require.Equal(t, 1, count(), "but for the one that went on")
-		openStore(t, dir)
+		require.NoError(t, s.Close())
 		require.Zero(t, count())
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -31,36 +32,96 @@ var (
 
 // Store keeps incoming database snapshots as files of a directory, each named by the index of its snapshot, as etcd
 // names them: %016x.snap.db. A file with that name is complete and durable. It is never written to, but may be replaced,
-// as a whole, by another of the same index. Other files in the directory are left alone. All methods may be called concurrently; a directory belongs to one Store at a
-// time. There is nothing to close; what is half there (see [Store.ResumeDBFrom]) is removed in time, or by the next Open.
+// as a whole, by another of the same index. Other files in the directory are left alone. All methods may be called
+// concurrently. A directory belongs to one Store at a time: close it when the transport has stopped.
 type Store struct {
 	dir string
 	fs  filesystem
 
+	lock io.Closer // of dir
+
 	placing sync.Mutex // makes putting a file in its place, and taking it back, one step
 
-	mu       sync.Mutex            // is not held during I/O
-	partials map[Transfer]*partial // guarded by mu
-	saved    []saved               // the newest last; guarded by mu
+	mu       sync.Mutex // guards the following, and is not held during I/O
+	closed   bool
+	calls    int           // that are under way
+	ended    chan struct{} // closed with the last of them, once the Store is
+	partials map[Transfer]*partial
+	saved    []saved // the newest last
 }
 
 // Open returns the store in dir. It creates dir, readable by this user only, if it is missing, removes what a crash left
-// half written, and syncs the directory, so that all databases in it are durable.
+// half written, and syncs the directory, so that all databases in it are durable. The error is [ErrInUse], and names the
+// directory, if another Store has it.
 func Open(dir string) (*Store, error) { return open(dir, osFilesystem{}) }
 
 func open(dir string, fsys filesystem) (*Store, error) {
-	s := &Store{dir: dir, fs: fsys}
 	if err := makeDir(fsys, dir); err != nil {
 		return nil, fmt.Errorf("snap: create directory: %w", err)
 	}
-	err := s.removeMatching(func(name string) bool { return tempRE.MatchString(name) })
+	lock, err := fsys.Lock(dir)
 	if err != nil {
-		return nil, fmt.Errorf("snap: remove leftovers: %w", err)
+		return nil, fmt.Errorf("snap: lock directory %s: %w", dir, err)
 	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return nil, fmt.Errorf("snap: sync directory: %w", err)
+	s := &Store{dir: dir, fs: fsys, lock: lock}
+	if err := s.recover(); err != nil {
+		_ = lock.Close()
+		return nil, err
 	}
 	return s, nil
+}
+
+// recover makes what a crash left one of two: durable, or gone.
+func (s *Store) recover() error {
+	err := s.removeMatching(func(name string) bool { return tempRE.MatchString(name) })
+	if err != nil {
+		return fmt.Errorf("snap: remove leftovers: %w", err)
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return fmt.Errorf("snap: sync directory: %w", err)
+	}
+	return nil
+}
+
+// Close gives the directory up, for another Store to open. It waits for calls under way, so stop the transport before,
+// and removes what waits for the rest of it. What is saved stays. Methods called later fail with [os.ErrClosed], or find
+// nothing, but for DBFilePath. Closing twice does no harm.
+//
+// A Store that is never closed has the directory for as long as the process runs, or until it is collected as garbage.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed, s.saved, s.ended = true, nil, make(chan struct{})
+	if s.calls == 0 {
+		close(s.ended)
+	}
+	idle := s.takeIdle(func(Transfer) bool { return true })
+	s.mu.Unlock()
+	s.discard(idle...)
+	<-s.ended
+	return s.lock.Close()
+}
+
+// enter begins a call that Close waits for, unless the Store is closed.
+func (s *Store) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("snap: store in %s: %w", s.dir, os.ErrClosed)
+	}
+	s.calls++
+	return nil
+}
+
+func (s *Store) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls--; s.closed && s.calls == 0 {
+		close(s.ended)
+	}
 }
 
 // makeDir creates dir and the directories above it that are missing, each after the name of the one above is durable.
@@ -114,6 +175,10 @@ func isForeign(err error) bool {
 //
 // It blocks for as long as r and the disk do. It does not close r. An r that panics leaves nothing behind either.
 func (s *Store) SaveDBFrom(r io.Reader, id uint64) (n int64, err error) {
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	defer s.leave()
 	defer func() { s.freeIfFull(err) }()
 	size := int64(-1)
 	if n, ok := declaredLen(r); ok {
@@ -242,6 +307,10 @@ func (s *Store) DBFilePath(id uint64) (string, error) {
 // RemoveBefore removes the databases of all snapshots with an index smaller than id. It goes on after an error, and
 // returns all of them joined. Removal is not synced: after a crash some may be back.
 func (s *Store) RemoveBefore(id uint64) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
 	err := s.removeMatching(func(name string) bool {
 		match := nameRE.FindStringSubmatch(name)
 		if match == nil {

@@ -252,12 +252,14 @@ func TestSaveDBFromConcurrently(t *testing.T) {
 
 func TestOpenRemovesLeftoversOnly(t *testing.T) {
 	dir := t.TempDir()
-	_, err := openStore(t, dir).SaveDBFrom(strings.NewReader("complete"), 7)
+	s := openStore(t, dir)
+	_, err := s.SaveDBFrom(strings.NewReader("complete"), 7)
 	require.NoError(t, err)
+	require.NoError(t, s.Close())
 
 	// A crash while a database is read: the reader copies what a crash would leave, and the store never cleans up that.
 	crashed := t.TempDir()
-	s := openStore(t, crashed)
+	s = openStore(t, crashed)
 	_, err = s.SaveDBFrom(readerFunc(func([]byte) (int, error) {
 		entries, err := os.ReadDir(crashed)
 		require.NoError(t, err)
@@ -307,8 +309,9 @@ func TestOpenBelowAForeignDirectory(t *testing.T) {
 			}
 			return nil
 		}
-		_, got := snap.OpenWithFaults(dir, &snap.Faults{SyncDir: onceFails})
+		s, got := snap.OpenWithFaults(dir, &snap.Faults{SyncDir: onceFails})
 		require.NoError(t, got)
+		require.NoError(t, s.Close())
 		require.Equal(t, 2, calls)
 		calls = 0
 		_, got = snap.OpenWithFaults(filepath.Join(dir, err.Error()), &snap.Faults{SyncDir: func() error {

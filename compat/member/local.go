@@ -48,6 +48,7 @@ type local struct {
 	quit     chan struct{}
 	stop     sync.Once
 	snapshot func(*raftpb.Message, Source) <-chan bool
+	closeDir func() error // nil: nothing keeps others out of it
 }
 
 // listenFunc is NewListener, of either make.
@@ -127,6 +128,9 @@ func (l *local) Stop() {
 		l.server.Close()
 		close(l.quit)
 		l.served.Wait()
+		if l.closeDir != nil {
+			_ = l.closeDir()
+		}
 	})
 }
 

@@ -28,6 +28,7 @@ func startOurs(cfg Config) (Member, error) {
 	if cfg.Tune != nil {
 		cfg.Tune(tr)
 	}
+	l.closeDir = store.Close
 	l.snapshot = func(m *raftpb.Message, db Source) <-chan bool {
 		rc, size, err := db.open()
 		if err != nil {

@@ -289,6 +289,11 @@ func (s *Server) close() {
 		s.node.Stop()
 	}
 	s.loops.Wait()
+	if s.snapshots != nil {
+		if err := s.snapshots.store.Close(); err != nil {
+			s.log.Error("close snapshots", zap.Error(err))
+		}
+	}
 	if s.storage != nil {
 		if err := s.storage.Close(); err != nil {
 			s.log.Error("close storage", zap.Error(err))
