@@ -25,6 +25,9 @@ func (s *Store) Closed() bool {
 	return s.closed
 }
 
+// Counted returns for how many databases it is counted who uses them.
+func (s *Store) Counted() int { return len(s.uses) }
+
 // Locked reports whether the lock is held that PartialDB takes.
 func (s *Store) Locked() bool {
 	if !s.mu.TryLock() {
@@ -37,6 +40,8 @@ func (s *Store) Locked() bool {
 // Faults lets steps of a store fail: nil does the real thing, an error is returned instead of it.
 type Faults struct {
 	CreateTemp, Write, Sync, Close, Rename, Remove, SyncDir func() error
+
+	Free func() (int64, error)
 }
 
 // OpenWithFaults is Open on a file system with faults, which may change between calls.
@@ -77,6 +82,13 @@ func (f faultyFilesystem) Remove(path string) error {
 
 func (f faultyFilesystem) SyncDir(dir string) error {
 	return step(f.faults.SyncDir, func() error { return f.osFilesystem.SyncDir(dir) })
+}
+
+func (f faultyFilesystem) Free(dir string) (int64, error) {
+	if f.faults.Free != nil {
+		return f.faults.Free()
+	}
+	return f.osFilesystem.Free(dir)
 }
 
 type faultyFile struct {

@@ -19,6 +19,7 @@ type filesystem interface {
 	Rename(from, to string) error
 	Remove(path string) error
 	SyncDir(dir string) error
+	Free(dir string) (int64, error) // bytes
 }
 
 type file interface {
@@ -44,6 +45,8 @@ func (osFilesystem) CreateTemp(dir, pattern string) (file, error) {
 
 func (osFilesystem) Rename(from, to string) error { return os.Rename(from, to) }
 func (osFilesystem) Remove(path string) error     { return os.Remove(path) }
+
+func (osFilesystem) Free(dir string) (int64, error) { return freeBytes(dir) }
 
 func (osFilesystem) SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {

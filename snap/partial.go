@@ -215,12 +215,9 @@ func (s *Store) expire(t Transfer, p *partial) {
 		return
 	}
 	defer s.leave()
-	s.mu.Lock()
-	expired := s.takeIdle(func(other Transfer) bool {
+	s.discardIdle(func(other Transfer) bool {
 		return other == t && s.partials[t] == p && time.Since(p.since) >= partialLifetime
 	})
-	s.mu.Unlock()
-	s.discard(expired...)
 }
 
 // freeIfFull frees the disk of what only waits, if err says that it is full.
@@ -228,14 +225,19 @@ func (s *Store) freeIfFull(err error) {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return
 	}
+	s.discardIdle(func(Transfer) bool { return true })
+}
+
+// discardIdle removes what waits for the rest of it, where which agrees.
+func (s *Store) discardIdle(which func(Transfer) bool) {
 	s.mu.Lock()
-	idle := s.takeIdle(func(Transfer) bool { return true })
+	idle := s.takeIdle(which)
 	s.mu.Unlock()
 	s.discard(idle...)
 }
 
 // takeIdle takes out what waits for the rest of it, where which agrees: it is to be discarded without the lock. It is
-// called with mu held.
+// called with mu held, as is which.
 func (s *Store) takeIdle(which func(Transfer) bool) (taken []*dbFile) {
 	for t, p := range s.partials {
 		if !p.busy && which(t) {
@@ -301,10 +303,13 @@ func (s *Store) compare(t Transfer, checksum func() (uint32, error)) error {
 	if err != nil {
 		return err
 	}
+	s.placing.Lock()
+	defer s.placing.Unlock()
 	if sum, ok := s.savedSum(t); !ok {
 		return ErrOffset
 	} else if sum != want {
 		return fmt.Errorf("%w: %08x is saved, %08x was sent", ErrChecksum, sum, want)
 	}
+	s.countUse(t.Index, true)
 	return nil
 }

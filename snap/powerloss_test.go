@@ -94,12 +94,31 @@ func begin(index uint64, data string) act {
 
 func removeBefore(index uint64) act {
 	return func(l *life) error {
-		for i := range l.tries {
-			if s := &l.tries[i]; s.index < index && s.removed == 0 {
-				s.removed = l.disk.calls
-			}
-		}
+		l.removing(func(id uint64) bool { return id < index })
 		return l.store.RemoveBefore(index)
+	}
+}
+
+func removeUnclaimed(index uint64) act {
+	return func(l *life) error {
+		l.removing(func(id uint64) bool { return id != index })
+		return l.store.RemoveUnclaimed(index)
+	}
+}
+
+func discard(index uint64) act {
+	return func(l *life) error {
+		l.removing(func(id uint64) bool { return id == index })
+		l.store.DiscardDB(index, nil)
+		return nil
+	}
+}
+
+func (l *life) removing(which func(uint64) bool) {
+	for i := range l.tries {
+		if s := &l.tries[i]; which(s.index) && s.removed == 0 {
+			s.removed = l.disk.calls
+		}
 	}
 }
 
@@ -208,13 +227,15 @@ func (l *life) checkAll(from int, what string) (states int) {
 }
 
 var lives = map[string][]act{
-	"saved":             {open, save(7, "abcd"), save(9, "efgh")},
-	"resumed":           {open, begin(7, "abcd"), resume(7, "abcd")},
-	"saved twice":       {open, save(7, "abcd"), resume(7, "efgh")},
-	"opened again":      {open, save(7, "abcd"), open, save(9, "efgh")},
-	"begun and saved":   {open, begin(7, "abcd"), resume(8, "efgh")},
-	"damaged":           {open, save(7, "abcd"), damage(7, "!!!!"), save(7, "efgh")},
-	"removed and saved": {open, save(7, "abcd"), removeBefore(8), save(7, "efgh")},
+	"saved":               {open, save(7, "abcd"), save(9, "efgh")},
+	"resumed":             {open, begin(7, "abcd"), resume(7, "abcd")},
+	"saved twice":         {open, save(7, "abcd"), resume(7, "efgh")},
+	"opened again":        {open, save(7, "abcd"), open, save(9, "efgh")},
+	"begun and saved":     {open, begin(7, "abcd"), resume(8, "efgh")},
+	"damaged":             {open, save(7, "abcd"), damage(7, "!!!!"), save(7, "efgh")},
+	"discarded and saved": {open, save(7, "abcd"), discard(7), save(7, "efgh")},
+	"unclaimed":           {open, save(7, "abcd"), save(9, "efgh"), open, removeUnclaimed(9)},
+	"removed and saved":   {open, save(7, "abcd"), removeBefore(8), save(7, "efgh")},
 }
 
 // TestPowerLoss: whatever of what was not synced a loss of power takes along, at any moment, in a life without faults, in

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"sync"
 	"syscall"
 )
@@ -47,7 +46,9 @@ type Store struct {
 	calls    int           // that are under way
 	ended    chan struct{} // closed with the last of them, once the Store is
 	partials map[Transfer]*partial
-	saved    []saved // the newest last
+	saved    []saved             // the newest last
+	found    map[uint64]struct{} // databases that were there at Open, and still are
+	uses     map[uint64]int      // calls that saved a database and were not taken back; one for whatever was there before
 }
 
 // Open returns the store in dir. It creates dir, readable by this user only, if it is missing, removes what a crash left
@@ -76,6 +77,9 @@ func (s *Store) recover() error {
 	err := s.removeMatching(func(name string) bool { return tempRE.MatchString(name) })
 	if err != nil {
 		return fmt.Errorf("snap: remove leftovers: %w", err)
+	}
+	if err := s.findAll(); err != nil {
+		return fmt.Errorf("snap: find databases: %w", err)
 	}
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return fmt.Errorf("snap: sync directory: %w", err)
@@ -260,6 +264,7 @@ func (s *Store) place(temp string, id uint64) (placed bool, err error) {
 		}
 		return placed, err
 	}
+	s.countUse(id, replaces)
 	return placed, nil
 }
 
@@ -312,12 +317,8 @@ func (s *Store) RemoveBefore(id uint64) error {
 	}
 	defer s.leave()
 	err := s.removeMatching(func(name string) bool {
-		match := nameRE.FindStringSubmatch(name)
-		if match == nil {
-			return false
-		}
-		index, err := strconv.ParseUint(match[1], 16, 64)
-		return err == nil && index < id
+		index, ok := indexOf(name)
+		return ok && index < id
 	})
 	if err != nil {
 		return fmt.Errorf("snap: remove old databases: %w", err)
