@@ -96,7 +96,6 @@ func (l *link) learnExtensions(h http.Header) {
 
 // resumption is what makes an incoming snapshot one of the extension.
 type resumption struct {
-	store  ResumingSnapshotter
 	offset int64 // where the body's part of the database begins
 	key    snap.Transfer
 }
@@ -106,8 +105,7 @@ func (q *request) resumption() (*resumption, error) {
 	if q.r.Header.Get(headerSnapshotOffset) == "" {
 		return nil, nil
 	}
-	store := q.resuming()
-	if store == nil {
+	if q.resuming() == nil {
 		return nil, errNoResuming
 	}
 	offset, err := sizeHeader(q.r.Header, headerSnapshotOffset)
@@ -117,7 +115,7 @@ func (q *request) resumption() (*resumption, error) {
 	if q.from == 0 {
 		return nil, &badRequest{http.StatusBadRequest, "a resumed snapshot without " + headerFrom}
 	}
-	return &resumption{store: store, offset: offset}, q.checkTo(q.r.Header)
+	return &resumption{offset: offset}, q.checkTo(q.r.Header)
 }
 
 // begin checks what the head of the body says.

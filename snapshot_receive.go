@@ -89,14 +89,23 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *datab
 	log := transferLog(lines, q.log.With(zap.String("remote-peer-id", q.from.String()), zap.Uint64("snapshot-index", t.index.Load())))
 	log.Info("receiving database snapshot", zap.Int64("bytes", t.total.Load()), zap.Int64("resumed-at", t.bytes.Load()))
 	warnUnlessNamed(log, uint64(q.id), m.GetSnapshot())
-	n, err := q.saveDatabase(t, db, resumed)
+	saver, n, err := q.saveDatabase(t, m, db, resumed)
 	if err != nil {
 		log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
 		return err
 	}
 	q.receiving.saved(t)
 	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.started)))
-	if err := q.stands(); err != nil {
+	if err := q.processSaved(m); err != nil {
+		q.discard(saver, t.index.Load(), err)
+		return err
+	}
+	return nil
+}
+
+// processSaved has the message of a database processed that was saved.
+func (q *request) processSaved(m *raftpb.Message) error {
+	if err := q.admitted(m); err != nil { // once more: it took a while
 		return err
 	}
 	// A database that is saved is of use even if the sender has gone meanwhile:
@@ -112,22 +121,31 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *datab
 	return nil
 }
 
-// saveDatabase returns the size of the database. Its errors say why it was not
-// saved.
-func (q *request) saveDatabase(t *incomingSnapshot, db *databaseReader, resumed *resumption) (n int64, err error) {
+// saveDatabase returns who has saved the database, and its size. Its errors say
+// why it was not saved.
+func (q *request) saveDatabase(t *incomingSnapshot, m *raftpb.Message, db *databaseReader, resumed *resumption) (saver Snapshotter, n int64, err error) {
+	size := db.left
+	if resumed != nil {
+		size = resumed.key.Size
+	}
+	if saver, err = q.saver(m, size); err != nil {
+		return nil, 0, newSaveError(err)
+	}
 	if resumed == nil {
-		n, err = q.snapshotter.SaveDBFrom(db, t.index.Load())
-	} else {
-		n, err = resumed.store.ResumeDBFrom(db, resumed.key, resumed.offset, db.trailer)
+		n, err = saver.SaveDBFrom(db, t.index.Load())
+	} else if store, ok := saver.(ResumingSnapshotter); ok {
+		n, err = store.ResumeDBFrom(db, resumed.key, resumed.offset, db.trailer)
 		n += resumed.offset
+	} else {
+		return nil, 0, errNoResuming
 	}
 	switch {
 	case err == nil:
-		return n, nil
+		return saver, n, nil
 	case errors.Is(err, snap.ErrOffset):
-		return 0, errSnapshotOffset
+		return nil, 0, errSnapshotOffset
 	case db.err != nil && !errors.Is(err, db.err): // a Snapshotter that says nothing of it
 		err = errors.Join(err, db.err)
 	}
-	return 0, newSaveError(err)
+	return nil, 0, newSaveError(err)
 }

@@ -1,0 +1,86 @@
+package rafthttp
+
+import (
+	"context"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// PreparingSnapshotter is a Snapshotter that is asked before a database comes:
+// to refuse it, to choose who saves it, or to make room. snap.Store is one. A
+// Snapshotter that wraps another has to hand the method on to it.
+type PreparingSnapshotter interface {
+	Snapshotter
+	// PrepareDB is called once for each incoming database, after its message was
+	// read and admitted, and before any of the database is. Members that were
+	// removed, and messages for others, do not get that far.
+	//
+	// m is the message, which must not be changed, nor used after PrepareDB has
+	// returned. size is that of the whole database in bytes, or below 0 if its
+	// sender does not declare it; of a transfer that is resumed, a part may be
+	// there already. It is what the sender says, no more.
+	//
+	// The result saves this database in place of the Snapshotter; nil stands for
+	// the Snapshotter itself. One that is a ResumingSnapshotter or a
+	// DiscardingSnapshotter is used as such, while the question how much of a
+	// database is there goes to the Snapshotter of the Transport, always. An error
+	// refuses the database, as one of SaveDBFrom does, and its sender is told why
+	// where that is known (ErrSnapshotDiskFull and others).
+	//
+	// A snapshot must not be refused because raft will not want it: what raft
+	// answers to one that is too old is what its sender goes on by.
+	//
+	// It is called from several goroutines at once. It may block until ctx ends,
+	// which it does with the Transport, and after ReadTimeout, when the sender
+	// gives up.
+	PrepareDB(ctx context.Context, m *raftpb.Message, size int64) (snap.Saver, error)
+}
+
+// DiscardingSnapshotter is a Snapshotter that is told when a database that it has
+// saved is not used. snap.Store is one. A Snapshotter that wraps another has to
+// hand the method on to it.
+type DiscardingSnapshotter interface {
+	Snapshotter
+	// DiscardDB says that the database of the snapshot with index id, which a call
+	// of SaveDBFrom or ResumeDBFrom has saved without an error, will not be used,
+	// and why: Process returned an error, the member was removed or its certificate
+	// revoked meanwhile, or the transport was stopped. It is called at most once
+	// for each such call. Another call may have saved a database of the same index
+	// whose message was processed: that one must stay.
+	//
+	// What Process has taken is not reported, although raft may ignore it: the
+	// server knows that when it has applied entries beyond the snapshot's index.
+	//
+	// It is called from several goroutines at once, may block, and is not called
+	// after Stop has returned.
+	DiscardDB(id uint64, cause error)
+}
+
+var (
+	_ PreparingSnapshotter  = (*snap.Store)(nil)
+	_ DiscardingSnapshotter = (*snap.Store)(nil)
+)
+
+// saver asks who saves the database that comes with m.
+func (q *request) saver(m *raftpb.Message, size int64) (Snapshotter, error) {
+	s, ok := q.snapshotter.(PreparingSnapshotter)
+	if !ok {
+		return q.snapshotter, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(q.ctx, q.readTimeout, ErrStalled)
+	defer cancel()
+	saver, err := s.PrepareDB(ctx, m, size)
+	if saver == nil {
+		saver = q.snapshotter
+	}
+	return saver, err
+}
+
+// discard says that a database which was saved is not used.
+func (q *request) discard(s Snapshotter, id uint64, cause error) {
+	if d, ok := s.(DiscardingSnapshotter); ok && !q.left { // Stop may have returned otherwise
+		d.DiscardDB(id, cause)
+	}
+}
