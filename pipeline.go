@@ -102,17 +102,19 @@ func (p *pipeline) deliver(ln *lane, it item) {
 
 // post sends one body to the peer's current URL (protocol: endpoints).
 func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
-	ctx, cancel := context.WithTimeoutCause(p.ctx, p.postTimeout(), ErrStalled)
-	defer cancel()
+	ctx, pace := p.pacePost(len(body))
+	defer pace.stop()
 	u := p.urls.pick()
 	target, err := requestURL(u, RaftPrefix)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), pace.body(body))
 	if err != nil {
 		return err
 	}
+	req.ContentLength = int64(len(body))
+	req.GetBody = func() (io.ReadCloser, error) { return pace.body(body), nil }
 	req.Header = p.requestHeader()
 	req.Header.Set("Content-Type", "application/protobuf")
 	if t != raftpb.MsgProp {
@@ -132,4 +134,49 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 		return fmt.Errorf("post to %s at %s: %w", p.peer, u.String(), causeOf(ctx, err))
 	}
 	return nil
+}
+
+// postPace gives up a post by the rule that its receiver has for the body: it may not
+// stand still for long, and has a second for each minPostRate bytes beside.
+type postPace struct {
+	stall time.Duration
+	end   time.Time // of the whole
+	timer *time.Timer
+	stop  func()
+}
+
+// pacePost returns the context of a post whose body has so many bytes.
+func (l *link) pacePost(size int) (context.Context, *postPace) {
+	ctx, cancel := context.WithCancelCause(l.ctx)
+	p := &postPace{stall: l.postTimeout()}
+	p.end = time.Now().Add(p.stall + timeForBody(uint64(size)))
+	p.timer = time.AfterFunc(p.stall, func() { cancel(ErrStalled) })
+	p.stop = func() {
+		p.timer.Stop()
+		cancel(nil)
+	}
+	return ctx, p
+}
+
+// body returns the body of the post, or of its repetition.
+func (p *postPace) body(b []byte) io.ReadCloser {
+	return io.NopCloser(&pacedBody{pace: p, rest: bytes.NewReader(b)})
+}
+
+// pacedBody is a body whose Reads say that it moves. It has no WriteTo, which would
+// be one call for all of it.
+type pacedBody struct {
+	pace *postPace
+	rest *bytes.Reader
+}
+
+// Read implements io.Reader.
+func (b *pacedBody) Read(p []byte) (int, error) {
+	n, err := b.rest.Read(p)
+	left := time.Until(b.pace.end)
+	if b.rest.Len() > 0 { // what was sent last may still be in the system's buffers
+		left = min(left, b.pace.stall)
+	}
+	b.pace.timer.Reset(left)
+	return n, err
 }

@@ -139,3 +139,40 @@ func TestPipelineInStatus(t *testing.T) {
 		require.Equal(t, map[string]int{"message": 1, "msgapp": 1, "pipeline": 1, "control": 1, "append": 1, "proposal": 1}, names)
 	})
 }
+
+// TestSlowPost: a post lives as long as its body moves, by the rule of the receiver, and
+// no longer.
+func TestSlowPost(t *testing.T) {
+	const size = 2 << 20
+	post := func(t *testing.T, n *memnet.Network, rate int) (a, b *member) {
+		a, b = startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		a.AddPeer(2, []string{b.url})
+		n.Link("m1", "m2").SetBandwidth(rate)
+		a.Send([]*raftpb.Message{msgApp(2, 1, 1, make([]byte, size))})
+		return a, b
+	}
+	t.Run("moves", func(t *testing.T) {
+		simulate(t, func(t *testing.T, n *memnet.Network) {
+			a, b := post(t, n, 100<<10)
+			within(t, 30*time.Second, func() bool { return len(b.raft.received()) == 1 })
+			require.Zero(t, a.raft.unreachables(2))
+		})
+	})
+	t.Run("below the least rate", func(t *testing.T) {
+		simulate(t, func(t *testing.T, n *memnet.Network) {
+			a, b := post(t, n, 8<<10)
+			within(t, 3*time.Minute, func() bool { return a.raft.unreachables(2) == 1 })
+			require.Empty(t, b.raft.received())
+			time.Sleep(time.Second) // the server lingers
+		})
+	})
+	t.Run("stands still", func(t *testing.T) {
+		simulate(t, func(t *testing.T, n *memnet.Network) {
+			a, _ := post(t, n, 100<<10)
+			time.Sleep(5 * time.Second)
+			n.Link("m1", "m2").Cut()
+			within(t, readTimeout+writeTimeout+time.Second, func() bool { return a.raft.unreachables(2) == 1 })
+			time.Sleep(time.Second) // the server lingers
+		})
+	})
+}
