@@ -40,7 +40,7 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftSnapshotPrefix, &handler{t, endpointSnapshot, http.MethodPost, (*request).serveSnapshot})
 	mux.Handle(snapshotOffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
 	mux.Handle(ProbingPrefix, &handler{t, endpointProbe, "", (*request).serveProbe})
-	return mux
+	return &ownHandler{mux, t}
 }
 
 // serveProbe tells the time (protocol: endpoints).
@@ -82,7 +82,7 @@ func (q *request) logFailure(err error, code int) {
 	if p := q.peerOf(q.from); p != nil {
 		logged = &p.refusals // which strangers cannot use up
 	}
-	if logged.first(q.from, code) {
+	if logged.first(refusal{q.from, code}) {
 		if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
 			err = fmt.Errorf("%w: %w", refusal, refusal.cause)
 		}

@@ -36,7 +36,7 @@ type link struct {
 
 	refused    identityCounters
 	refusedLog quiet // of messages
-	refusals   refusals
+	refusals   refusals[refusal]
 
 	extensions atomic.Int32 // extensionsUnknown, …None or …Snapshot
 	paused     atomic.Bool  // by Pause or CutPeer

@@ -3,20 +3,17 @@ package rafthttp
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.uber.org/zap"
 )
 
 // acceptPause is how long a listener rests after Accept failed for the moment.
@@ -40,6 +37,11 @@ const acceptPause = 50 * time.Millisecond
 // IPv6, one /64) and 256 in all, and 256 connections from one address and 2048 in
 // all that are not streams. Over that, new ones are closed at once. Serve it with
 // NewServer, which bounds what comes before a request's body.
+//
+// A TLS handshake that fails is logged by tlsInfo.Logger or, if that is nil, by the
+// Logger of the Transport whose Handler NewServer serves with the listener: whom
+// and why, once a minute for each address and reason. A client that only connects,
+// as checks of health do, is not. HandshakeFailure is called in any case.
 //
 // The file of a Unix socket is removed before listening and on Close.
 func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
@@ -72,15 +74,16 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 
 // NewServer returns a server for Transport.Handler that bounds what a request may
 // cost before the handler sees it: 64 KiB of head, in 5 s, and idle connections
-// are closed after 5 s. Its log, of what strangers do, is discarded.
+// are closed after 5 s. It logs nothing but TLS handshakes that fail, by the
+// Logger of the Transport, if h is its Handler or an http.ServeMux that has it for
+// RaftPrefix. ErrorLog and BaseContext are set for that.
 func NewServer(h http.Handler) *http.Server {
-	return &http.Server{
+	return serverFor(&http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: DefaultConnReadTimeout,
 		IdleTimeout:       DefaultConnReadTimeout,
 		MaxHeaderBytes:    maxRequestHeadBytes,
-		ErrorLog:          log.New(io.Discard, "", 0),
-	}
+	})
 }
 
 // deadlineListener gives each connection deadlines for single reads and writes,
@@ -216,6 +219,9 @@ type tlsListener struct {
 	net.Listener // plain connections
 	config       *tls.Config
 	onFailure    func(*tls.Conn, error)
+	log          *zap.Logger               // may be nil
+	serves       atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
+	failures     handshakeFailures         // until it is
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -239,11 +245,14 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	}
 	cfg.NextProtos = append(cfg.NextProtos, "http/1.1")
 	tl := &tlsListener{
-		Listener: l, config: cfg, onFailure: info.HandshakeFailure,
+		Listener: l, config: cfg, onFailure: info.HandshakeFailure, log: info.Logger,
 		conns: make(chan net.Conn), failed: make(chan struct{}),
 	}
 	checkSANs := !info.SkipClientSANVerify
 	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if heard, ok := hello.Context().Value(heardKey{}).(*bool); ok {
+			*heard = true
+		}
 		now := cfg.Clone()
 		now.ClientCAs = files.authorities()
 		if checkSANs {
@@ -270,11 +279,15 @@ func (l *tlsListener) acceptLoop() {
 		}
 		if !handshakes.enter(c.RemoteAddr()) {
 			c.Close() // more strangers than one member has peers
+			l.wg.Go(func() { l.handshakeFailed(c, errTooManyHandshakes, true) })
 			continue
 		}
 		l.wg.Go(func() {
-			defer handshakes.leave(c.RemoteAddr())
-			l.handshake(tls.Server(c, l.config))
+			heard, err := l.handshake(tls.Server(c, l.config))
+			handshakes.leave(c.RemoteAddr())
+			if err != nil {
+				l.handshakeFailed(c, err, heard)
+			}
 		})
 	}
 }
@@ -296,21 +309,28 @@ func (l *tlsListener) retryAfter(err error) bool {
 	}
 }
 
-func (l *tlsListener) handshake(c *tls.Conn) {
-	ctx, cancel := context.WithTimeout(l.ctx, 2*DefaultConnReadTimeout)
+// heardKey is the key of a *bool in the context of a handshake: that the client has
+// said something.
+type heardKey struct{}
+
+// handshake hands over a connection whose handshake succeeds. It returns why it
+// failed, and whether the client has said something.
+func (l *tlsListener) handshake(c *tls.Conn) (heard bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithValue(l.ctx, heardKey{}, &heard), 2*DefaultConnReadTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
 		if l.onFailure != nil {
 			l.onFailure(c, err)
 		}
 		c.Close()
-		return
+		return heard, err
 	}
 	select {
 	case l.conns <- c:
 	case <-l.ctx.Done():
 		c.Close()
 	}
+	return true, nil
 }
 
 // Accept implements net.Listener.
@@ -329,69 +349,4 @@ func (l *tlsListener) Close() error {
 	l.cancel()
 	l.wg.Wait()
 	return err
-}
-
-// addSANCheck adds to cfg a check that the client's certificate fits its address.
-func addSANCheck(ctx context.Context, cfg *tls.Config, remote net.Addr) {
-	before := cfg.VerifyConnection
-	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		if before != nil {
-			if err := before(state); err != nil {
-				return err
-			}
-		}
-		if len(state.PeerCertificates) == 0 {
-			return nil
-		}
-		return checkSAN(ctx, state.PeerCertificates[0], remote)
-	}
-}
-
-// checkSAN checks that a certificate that names addresses or hosts names the
-// one that remote is. A Unix socket has no address to compare.
-func checkSAN(ctx context.Context, cert *x509.Certificate, remote net.Addr) error {
-	if remote.Network() == "unix" || (len(cert.IPAddresses) == 0 && len(cert.DNSNames) == 0) {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(remote.String())
-	if err != nil {
-		return err
-	}
-	host = withoutZone(host)
-	if len(cert.IPAddresses) > 0 && cert.VerifyHostname(host) == nil {
-		return nil
-	}
-	ok, err := resolvesTo(ctx, cert.DNSNames, host)
-	if !ok {
-		return errors.Join(fmt.Errorf("certificate of %s is for %v %q", host, cert.IPAddresses, cert.DNSNames), err)
-	}
-	return nil
-}
-
-// resolvesTo reports whether addr's reverse name is one of names, which may be
-// wildcards, or one of names resolves to addr, which has no zone.
-func resolvesTo(ctx context.Context, names []string, addr string) (bool, error) {
-	if len(names) == 0 {
-		return false, nil
-	}
-	reverse, failure := net.DefaultResolver.LookupAddr(ctx, addr)
-	for _, r := range reverse {
-		r = strings.TrimSuffix(r, ".")
-		for _, name := range names {
-			if suffix, ok := strings.CutPrefix(name, "*"); r == name || (ok && strings.HasSuffix(r, suffix)) {
-				return true, nil
-			}
-		}
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, "*.") {
-			continue
-		}
-		addrs, err := net.DefaultResolver.LookupHost(ctx, name)
-		if slices.ContainsFunc(addrs, func(a string) bool { return withoutZone(a) == addr }) {
-			return true, nil
-		}
-		failure = errors.Join(failure, err)
-	}
-	return false, failure
 }

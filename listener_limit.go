@@ -66,9 +66,14 @@ func addressOf(a net.Addr) string {
 	if a.Network() == "unix" {
 		return ""
 	}
-	host, _, err := net.SplitHostPort(a.String())
+	return hostOfAddress(a.String())
+}
+
+// hostOfAddress is addressOf for a text, which is returned if it is no address.
+func hostOfAddress(a string) string {
+	host, _, err := net.SplitHostPort(a)
 	if err != nil {
-		return a.String()
+		return a
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {

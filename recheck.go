@@ -183,6 +183,7 @@ func (w *streamWriter) recheck() {
 		w.cutting("from", err)
 		w.allRefused.requests.Add(1)
 		w.refused.requests.Add(1)
+		w.activity.failed(err, false)
 		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))
 	case st == outdated:
 		c.outdated = true // the peer is to dial again

@@ -9,11 +9,12 @@ import (
 
 // refusals remember which refusals were logged lately. They are bounded: what a
 // stranger sends decides neither memory nor log volume.
-type refusals struct {
+type refusals[K comparable] struct {
 	mu     sync.Mutex
-	logged map[refusal]time.Time
+	logged map[K]time.Time
 }
 
+// refusal is one of a request.
 type refusal struct {
 	from types.ID
 	code int
@@ -25,11 +26,10 @@ const (
 )
 
 // first reports whether a refusal is to be logged.
-func (r *refusals) first(from types.ID, code int) bool {
+func (r *refusals[K]) first(key K) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	key := refusal{from, code}
 	if at, ok := r.logged[key]; ok && now.Sub(at) < refusalQuiet {
 		return false
 	}
@@ -44,7 +44,7 @@ func (r *refusals) first(from types.ID, code int) bool {
 		}
 	}
 	if r.logged == nil {
-		r.logged = map[refusal]time.Time{}
+		r.logged = map[K]time.Time{}
 	}
 	r.logged[key] = now
 	return true

@@ -204,7 +204,8 @@ type Transport struct {
 	ServerVersion     string
 	MinClusterVersion string
 
-	engine atomic.Pointer[engine]
+	engine     atomic.Pointer[engine]
+	handshakes handshakeFailures // of clients, where NewServer serves Handler
 }
 
 var _ Transporter = (*Transport)(nil)
@@ -222,7 +223,7 @@ type engine struct {
 	pace      *snapshotPace
 	receiving *incomingSnapshots
 	posts     *incomingPosts
-	refusals  refusals
+	refusals  refusals[refusal]
 	added     chan struct{} // has a value when the keeper should look at new peers
 	beating   atomic.Bool   // a goroutine writes heartbeats
 	checking  atomic.Bool   // a recheck is under way

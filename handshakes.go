@@ -1,0 +1,166 @@
+package rafthttp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+)
+
+// errTooManyHandshakes says that a listener has as many as it takes.
+var errTooManyHandshakes = errors.New("too many handshakes under way")
+
+// handshakeReasons are why TLS handshakes fail, in the words of the log and what
+// their errors have in them. The first that fits counts. They are compared as
+// texts, since net/http has only those.
+var handshakeReasons = [...]struct {
+	reason string
+	texts  []string
+}{
+	{"refused by the client", []string{"remote error: "}},
+	{"no certificate", []string{"tls: client didn't provide a certificate"}},
+	{"unknown authority", []string{"x509: certificate signed by unknown authority"}},
+	{"expired", []string{"x509: certificate has expired or is not yet valid"}},
+	{"wrong address", []string{"certificate of "}},
+	{"revoked", []string{" revoked"}},
+	{"no TLS", []string{"tls: first record does not look like a TLS handshake", "HTTP request to an HTTPS server"}},
+	{"too many", []string{errTooManyHandshakes.Error()}},
+	{"other", []string{""}},
+}
+
+// handshakeFailures counts and logs the TLS handshakes of clients that failed: one
+// line a minute for each address and reason, and maxRefusals in all. Its zero
+// value is ready, and it is safe for concurrent use.
+type handshakeFailures struct {
+	lines  refusals[handshakeFailure]
+	counts [len(handshakeReasons)]atomic.Uint64 // by reason
+}
+
+type handshakeFailure struct{ address, reason string }
+
+// maxHandshakeError is how much of an error's text is logged: certificates of
+// strangers have a part in it.
+const maxHandshakeError = 256
+
+// failed takes in one failure. The log may be nil.
+func (f *handshakeFailures) failed(log *zap.Logger, from, text string, fields ...zap.Field) {
+	contained := func(part string) bool { return strings.Contains(text, part) }
+	n := 0
+	for !slices.ContainsFunc(handshakeReasons[n].texts, contained) {
+		n++
+	}
+	reason := handshakeReasons[n].reason
+	total := f.counts[n].Add(1)
+	if log == nil || !f.lines.first(handshakeFailure{hostOfAddress(from), reason}) {
+		return
+	}
+	log.Warn("a TLS handshake failed; further ones like it are not logged for a while", append(fields,
+		zap.String("remote-addr", from), zap.String("reason", reason), zap.Uint64("failed-total", total),
+		zap.String("error", fmt.Sprintf("%.*s", maxHandshakeError, text)))...)
+}
+
+// handshakeFailed notes that a handshake failed, unless the client did no more than
+// connect, as checks of health do.
+func (l *tlsListener) handshakeFailed(c net.Conn, err error, heard bool) {
+	if l.ctx.Err() != nil || (!heard && onlyConnected(err)) {
+		return
+	}
+	to, log := &l.failures, l.log
+	if t := l.serves.Load(); t != nil {
+		to = &t.handshakes
+		if log == nil {
+			log = t.logger()
+		}
+	}
+	var fields []zap.Field
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(bad.UnverifiedCertificates) > 0 {
+		leaf := bad.UnverifiedCertificates[0]
+		fields = append(fields, zap.String("certificate", fmt.Sprintf("%.*q, serial %x", maxHandshakeError, leaf.Subject, leaf.SerialNumber)))
+	}
+	to.failed(log, c.RemoteAddr().String(), err.Error(), fields...)
+}
+
+// onlyConnected reports whether a handshake failed because the client left, or fell
+// silent.
+func onlyConnected(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op != "remote error" // which is an alert
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// serverLog takes the log of a server, of which it keeps the TLS handshakes that
+// failed: those of a listener of the application's.
+type serverLog struct{ handler http.Handler }
+
+// Write implements io.Writer.
+func (l serverLog) Write(line []byte) (int, error) {
+	rest, ok := strings.CutPrefix(string(line), "http: TLS handshake error from ")
+	from, text, found := strings.Cut(strings.TrimSpace(rest), ": ")
+	t := transportBehind(l.handler)
+	if ok && found && t != nil && !saysOnlyConnected(text) {
+		t.handshakes.failed(t.logger(), from, text)
+	}
+	return len(line), nil
+}
+
+// saysOnlyConnected is onlyConnected for a text.
+func saysOnlyConnected(text string) bool {
+	for _, end := range []string{"EOF", "i/o timeout", "connection reset by peer", "broken pipe", "use of closed network connection", "context canceled"} {
+		if strings.HasSuffix(text, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// logger returns the log of a transport that was started, or nil.
+func (t *Transport) logger() *zap.Logger {
+	if e := t.engine.Load(); e != nil {
+		return e.log
+	}
+	return nil
+}
+
+// serverFor makes the server of NewServer tell the transport behind its handler of
+// handshakes.
+func serverFor(s *http.Server) *http.Server {
+	s.ErrorLog = log.New(serverLog{s.Handler}, "", 0)
+	s.BaseContext = func(l net.Listener) context.Context {
+		if tl, ok := l.(*tlsListener); ok {
+			tl.serves.Store(transportBehind(s.Handler))
+		}
+		return context.Background()
+	}
+	return s
+}
+
+// ownHandler is Transport.Handler.
+type ownHandler struct {
+	http.Handler
+	t *Transport
+}
+
+// transportBehind returns the transport whose handler h is, or has on its mux, or
+// nil.
+func transportBehind(h http.Handler) *Transport {
+	if mux, ok := h.(*http.ServeMux); ok {
+		h, _ = mux.Handler(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: RaftPrefix}})
+	}
+	if own, ok := h.(*ownHandler); ok {
+		return own.t
+	}
+	return nil
+}
