@@ -33,7 +33,7 @@ type tlsFiles struct {
 	mu      sync.Mutex
 	caText  []byte
 	pool    *x509.CertPool      // nil: the system's
-	anchors map[string]bool     // raw certificates of authorities: true for those of pool, false for former ones
+	anchors map[string]bool     // authorities, by anchorOf: true for those of pool, false for former ones
 	crlText []byte              // nil: not read yet
 	revoked map[string]struct{} // serial numbers
 
@@ -154,9 +154,15 @@ func (f *tlsFiles) readAuthorities() error {
 	}
 	for _, c := range certs {
 		f.pool.AddCert(c)
-		f.anchors[string(c.Raw)] = true
+		f.anchors[anchorOf(c)] = true
 	}
 	return nil
+}
+
+// anchorOf names an authority: a renewed certificate of the same one, for the same
+// key, vouches for what the older one did.
+func anchorOf(c *x509.Certificate) string {
+	return string(c.RawSubject) + string(c.RawSubjectPublicKeyInfo)
 }
 
 // readRevoked reads the revocation list.
@@ -270,9 +276,8 @@ func (f *tlsFiles) judge(state *tls.ConnectionState, soon time.Duration) (standi
 	now := time.Now()
 	valid := func(at time.Time) func([]*x509.Certificate) bool {
 		return func(chain []*x509.Certificate) bool {
-			anchor := chain[len(chain)-1]
 			// An authority that never was one of ours is for whoever let it in.
-			if trusted, known := f.anchors[string(anchor.Raw)]; known && !trusted {
+			if trusted, known := f.anchors[anchorOf(chain[len(chain)-1])]; known && !trusted {
 				return false
 			}
 			return !slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return at.After(c.NotAfter) })

@@ -211,7 +211,7 @@ func TestRenewedIntermediate(t *testing.T) {
 		n := stop()
 		time.Sleep(time.Second)
 		for _, m := range all {
-			require.Len(t, m.raft.received(), int(4*n))
+			require.EqualValues(t, 4*n, len(m.raft.received()))
 			for _, p := range m.Status().Peers {
 				require.Zero(t, p.SendFailures+p.ReceiveFailures+p.Disconnects)
 				for _, st := range p.Streams {
@@ -221,6 +221,40 @@ func TestRenewedIntermediate(t *testing.T) {
 		}
 		warnings := lines.Filter(func(e observer.LoggedEntry) bool { return e.Level > zapcore.InfoLevel })
 		require.Empty(t, warnings.All())
+	})
+}
+
+// TestRenewedAuthority: another certificate for the same key and name vouches for
+// what the older one did: nothing is cut.
+func TestRenewedAuthority(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		ca := newAuthority(t)
+		logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+		s, all, _ := startAll(t, ca, logs)
+		lines.TakeAll()
+		stop := load(t, all, 100*time.Millisecond, 1000)
+		template := *ca.cert
+		template.SerialNumber, template.NotAfter = big.NewInt(4711), time.Now().Add(48*time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, &template, &template, ca.key.Public(), ca.key)
+		require.NoError(t, err)
+		again := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		s.write(1, "ca", again) // the others follow later
+		time.Sleep(5 * recheck)
+		s.write(2, "ca", again)
+		s.write(3, "ca", again)
+		time.Sleep(5 * recheck)
+		n := stop()
+		time.Sleep(time.Second)
+		for _, m := range all {
+			require.EqualValues(t, 4*n, len(m.raft.received()))
+			for _, p := range m.Status().Peers {
+				require.Zero(t, p.SendFailures+p.ReceiveFailures+p.Disconnects)
+				for _, st := range p.Streams {
+					require.EqualValues(t, 1, st.Connects, "nothing has to move")
+				}
+			}
+		}
+		require.Empty(t, lines.All())
 	})
 }
 
