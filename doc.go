@@ -49,6 +49,9 @@
 // A MsgSnap whose data is a database of its own goes through SendSnapshot
 // instead, as a [snap.Message]; the other side saves the database with its
 // Snapshotter, for which [snap.Store] is made, before Process sees the message.
+// Before Start, the server claims the databases of an earlier life that it still
+// needs, and the store removes the others ([snap.Store.RemoveUnclaimed]); after Stop
+// it closes the store.
 // The folder examples/kv is a whole server built this way.
 //
 // # Guarantees
@@ -87,7 +90,8 @@
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
 // one value from CloseNotify, however it ends, but for a transport that was
 // stopped before or not started: that one does not report. Process runs only
-// after the Snapshotter has saved the whole database. There is no limit to how long
+// after the Snapshotter has saved the whole database, and a database whose message
+// is not processed is taken back ([DiscardingSnapshotter]). There is no limit to how long
 // a transfer takes, as long as bytes move; one that breaks is resumed where both
 // members can. A failure names its cause: ErrSnapshotDiskFull and the others.
 //
@@ -193,6 +197,11 @@
 //   - Without a Snapshotter they are answered 501.
 //   - The body of an answer 500 says why a database was not saved, in words that a
 //     sender of this package understands.
+//   - A Snapshotter can be asked before the database comes, and is told when it is
+//     not used: PreparingSnapshotter, DiscardingSnapshotter. snap.Store refuses one
+//     for which the disk has no room, and keeps none whose message is not processed.
+//   - snap.Store replaces a database of the same index by one that came whole;
+//     upstream throws the new one away.
 //   - Between two members with a ResumingSnapshotter, such as snap.Store, a
 //     database carries a checksum, and a transfer that breaks is resumed, by
 //     headers that stock members ignore: docs/extensions.md. A peer of which

@@ -35,6 +35,8 @@ type Raft interface {
 	// with 403 if it is ErrMemberRemoved and the message is of the member that
 	// sent it, not of one that had it passed on, or by itself if it has the method
 	// WriteTo(http.ResponseWriter), or wraps an error that has. For a message from a stream it is logged.
+	// It says that raft was not given the message: the database that came with a
+	// MsgSnap is taken back then (DiscardingSnapshotter).
 	Process(ctx context.Context, m *raftpb.Message) error
 
 	// IsIDRemoved reports whether the member was removed from the cluster for
@@ -53,7 +55,8 @@ type Raft interface {
 	ReportSnapshot(id uint64, status raft.SnapshotStatus)
 }
 
-// Snapshotter saves incoming databases. snap.Store is one, as is etcd's.
+// Snapshotter saves incoming databases. snap.Store is one, as is etcd's. It may be
+// more: a ResumingSnapshotter, a PreparingSnapshotter, a DiscardingSnapshotter.
 type Snapshotter interface {
 	// SaveDBFrom saves the database that r brings, which belongs to the snapshot
 	// with index id, and returns its size. It is called from several goroutines

@@ -181,7 +181,7 @@ func (d *disk) lostPower(after int, f func(survivor *disk, fates map[*change]fat
 			left.apply(c, fate)
 		}
 		left.next = d.now.next
-		f(diskOf(left), fates)
+		f(&disk{now: left}, fates)
 	}
 	each(open)
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 
 	"go.etcd.io/raft/v3"
 )
@@ -15,6 +16,12 @@ func DecodeCommand(b []byte) (again []byte, err error) {
 // EncodePut encodes a command that sets a key.
 func EncodePut(request uint64, key, value string) []byte {
 	return command{op: opPut, request: request, key: []byte(key), value: []byte(value)}.encode()
+}
+
+// SaveSnapshot saves what the transport brings with a snapshot of which raft is not told, or which it does not want.
+func (s *Server) SaveSnapshot(index uint64, data string) error {
+	_, err := s.snapshots.SaveDBFrom(strings.NewReader(data), index)
+	return err
 }
 
 // Reader is the part of a Server that makes reads linearizable, with a raft that

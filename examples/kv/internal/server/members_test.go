@@ -2,6 +2,10 @@ package server_test
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +72,38 @@ func TestJoinBySnapshotAndRemove(t *testing.T) {
 	_, err = server.Start(t.Context(), cfg)
 	require.ErrorIs(t, err, api.ErrMemberRemoved)
 	c.requireSameData()
+}
+
+// TestUnusedSnapshotsGo: a database that was saved and not installed does not stay, neither after a crash nor when raft did
+// not want it.
+func TestUnusedSnapshotsGo(t *testing.T) {
+	c := newCluster(t, 1)
+	cl := c.client()
+	put(t, cl, "a", "1")
+	applied := c.running[1].Status().Applied
+	databases := func() (indexes []uint64) {
+		files, err := filepath.Glob(filepath.Join(c.configs[1].DataDir, "snap", "*.snap.db"))
+		require.NoError(t, err)
+		for _, f := range files {
+			index, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(f), ".snap.db"), 16, 64)
+			require.NoError(t, err)
+			indexes = append(indexes, index)
+		}
+		return indexes
+	}
+	for _, index := range []uint64{1, applied + 5, applied + 1000} {
+		require.NoError(t, c.running[1].SaveSnapshot(index, "data"))
+	}
+	require.Contains(t, databases(), applied+5)
+	for i := range 6 {
+		put(t, cl, fmt.Sprint(i), "v")
+	}
+	c.await("the entries to make it superfluous", func() bool { return slices.Equal(databases(), []uint64{applied + 1000}) })
+	c.kill(1)
+	require.Equal(t, []uint64{applied + 1000}, databases())
+	c.start(1)
+	require.Empty(t, databases())
+	requireValue(t, c.client(), "a", "1")
 }
 
 func TestRemoveLeader(t *testing.T) {

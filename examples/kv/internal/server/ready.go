@@ -80,6 +80,9 @@ func (s *Server) handleReady(rd raft.Ready) error {
 	if err := s.apply(rd.CommittedEntries); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
+	if err := s.snapshots.removeUnused(s.storage.Data.Position().Index); err != nil {
+		return err
+	}
 	for _, state := range rd.ReadStates {
 		s.reads.answer(state)
 	}

@@ -25,7 +25,6 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
-	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // Config says who a member is and how it runs.
@@ -142,11 +141,9 @@ func (s *Server) start(ctx context.Context) error {
 	if s.storage, err = storage.Open(s.cfg.DataDir); err != nil {
 		return err
 	}
-	store, err := snap.Open(filepath.Join(s.cfg.DataDir, "snap"))
-	if err != nil {
+	if s.snapshots, err = openSnapshots(filepath.Join(s.cfg.DataDir, "snap")); err != nil {
 		return err
 	}
-	s.snapshots = &snapshots{store: store}
 	// Take the ports first: a member that cannot listen must not join.
 	peerListener, clientListener, err := s.listen()
 	if err != nil {

@@ -1,8 +1,11 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +24,22 @@ type snapshots struct {
 	store   *snap.Store
 	sending atomic.Int64
 
-	mu     sync.Mutex
-	status api.SnapshotStatus
+	mu      sync.Mutex
+	status  api.SnapshotStatus
+	waiting map[uint64]struct{} // indexes of databases that were saved, and are not known to be of no use any more
+}
+
+// openSnapshots opens the store in dir. What is there is of no use: what was
+// installed has left it, and raft has not heard of anything else.
+func openSnapshots(dir string) (*snapshots, error) {
+	store, err := snap.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.RemoveUnclaimed(); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return &snapshots{store: store, waiting: make(map[uint64]struct{})}, nil
 }
 
 // SaveDBFrom, PartialDB and ResumeDBFrom make snapshots the transport's
@@ -30,7 +47,7 @@ type snapshots struct {
 func (s *snapshots) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
 	start := time.Now()
 	n, err := s.store.SaveDBFrom(r, id)
-	s.saved(n, start, err)
+	s.saved(id, n, start, err)
 	return n, err
 }
 
@@ -41,21 +58,48 @@ func (s *snapshots) PartialDB(t snap.Transfer) (int64, uint32) { return s.store.
 func (s *snapshots) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, checksum func() (uint32, error)) (int64, error) {
 	start := time.Now()
 	n, err := s.store.ResumeDBFrom(r, t, offset, checksum)
-	s.saved(t.Size, start, err)
+	s.saved(t.Index, t.Size, start, err)
 	return n, err
 }
 
-func (s *snapshots) saved(size int64, start time.Time, err error) {
+func (s *snapshots) saved(index uint64, size int64, start time.Time, err error) {
 	if err != nil {
 		return
 	}
-	s.count(func(st *api.SnapshotStatus) {
-		st.Received++
-		st.LastReceivedBytes, st.LastReceivedTime = size, time.Since(start)
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting[index] = struct{}{}
+	s.status.Received++
+	s.status.LastReceivedBytes, s.status.LastReceivedTime = size, time.Since(start)
 }
 
-var _ rafthttp.ResumingSnapshotter = (*snapshots)(nil)
+// PrepareDB refuses a database that has no room on the disk, before it comes.
+func (s *snapshots) PrepareDB(ctx context.Context, m *raftpb.Message, size int64) (snap.Saver, error) {
+	return s.store.PrepareDB(ctx, m, size)
+}
+
+// DiscardDB takes a database back whose message was refused.
+func (s *snapshots) DiscardDB(id uint64, cause error) { s.store.DiscardDB(id, cause) }
+
+// removeUnused removes the databases up to an index that is applied: they were
+// installed, or raft did not want them, and will not.
+func (s *snapshots) removeUnused(applied uint64) error {
+	s.mu.Lock()
+	before := len(s.waiting)
+	maps.DeleteFunc(s.waiting, func(index uint64, _ struct{}) bool { return index <= applied })
+	unused := len(s.waiting) < before
+	s.mu.Unlock()
+	if !unused {
+		return nil
+	}
+	return s.store.RemoveBefore(applied + 1)
+}
+
+var (
+	_ rafthttp.ResumingSnapshotter   = (*snapshots)(nil)
+	_ rafthttp.PreparingSnapshotter  = (*snapshots)(nil)
+	_ rafthttp.DiscardingSnapshotter = (*snapshots)(nil)
+)
 
 func (s *snapshots) count(change func(*api.SnapshotStatus)) {
 	s.mu.Lock()
@@ -120,7 +164,7 @@ func (s *Server) installSnapshot(snapshot *raftpb.Snapshot, hs *raftpb.HardState
 	s.log.Info("installed snapshot", zap.Uint64("index", index))
 	s.noteMembership()
 	s.applied.set(index)
-	return s.snapshots.store.RemoveBefore(index + 1) // those that raft did not want
+	return nil
 }
 
 // compactIfLong compacts the log when that is worth it.
