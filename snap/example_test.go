@@ -24,6 +24,10 @@ func ExampleStore() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer store.Close()
+	if err := store.RemoveUnclaimed(); err != nil { // nothing that an earlier life of the server received is needed
+		log.Fatal(err)
+	}
 	n, err := store.SaveDBFrom(strings.NewReader("color=blue"), 1047) // the transport does this
 	if err != nil {
 		log.Fatal(err)

@@ -46,12 +46,13 @@ type partial struct {
 // saved is a database that ResumeDBFrom has put in its place.
 type saved struct {
 	Transfer
-	sum uint32
+	sum      uint32
+	modified time.Time // of its file
 }
 
 // PartialDB returns how many bytes of a database are there from earlier calls of [Store.ResumeDBFrom], and their
-// CRC-32C: none and 0 if there is nothing, or if a call is still under way; all if the last one has ended well and the
-// file is still there. It does no I/O but for a stat in that last case, and waits for no other call.
+// CRC-32C: none and 0 if there is nothing, or if a call is still under way; all if the last one has ended well and its
+// file is still there, unchanged. It does no I/O but for a stat in that last case, and waits for no other call.
 func (s *Store) PartialDB(t Transfer) (offset int64, checksum uint32) {
 	s.mu.Lock()
 	if p := s.partials[t]; p != nil && !p.busy {
@@ -64,20 +65,19 @@ func (s *Store) PartialDB(t Transfer) (offset int64, checksum uint32) {
 	return offset, checksum
 }
 
-// savedSum returns the checksum of a database that is there.
+// savedSum returns the checksum of a database that is there, as it was saved.
 func (s *Store) savedSum(t Transfer) (uint32, bool) {
 	s.mu.Lock()
-	i := slices.IndexFunc(s.saved, func(done saved) bool { return done.Transfer == t })
-	var sum uint32
-	if i >= 0 {
-		sum = s.saved[i].sum
+	var done saved
+	if i := slices.IndexFunc(s.saved, func(done saved) bool { return done.Transfer == t }); i >= 0 {
+		done = s.saved[i]
 	}
 	s.mu.Unlock()
-	if i < 0 {
+	if done.Transfer != t {
 		return 0, false
 	}
-	_, err := s.fs.Stat(s.path(t.Index))
-	return sum, err == nil
+	info, err := s.fs.Stat(s.path(t.Index))
+	return done.sum, err == nil && info.Size() == t.Size && info.ModTime().Equal(done.modified)
 }
 
 // unsave forgets the checksum of a database that was replaced.
@@ -278,6 +278,11 @@ func (s *Store) complete(t Transfer, p *partial, checksum func() (uint32, error)
 		p.failed = err
 		return err
 	}
+	info, err := s.fs.Stat(p.Name())
+	if err != nil {
+		p.failed = err
+		return err
+	}
 	placed, err := s.place(p.Name(), t.Index)
 	if err != nil {
 		p.failed = err
@@ -286,15 +291,20 @@ func (s *Store) complete(t Transfer, p *partial, checksum func() (uint32, error)
 	if !placed {
 		s.discard(p.dbFile)
 	}
+	s.remember(saved{t, p.sum, info.ModTime()})
+	return nil
+}
+
+// remember ends the transfer of a database that is in its place.
+func (s *Store) remember(done saved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.partials, t)
-	s.saved = slices.DeleteFunc(s.saved, func(old saved) bool { return old.Transfer == t })
+	delete(s.partials, done.Transfer)
+	s.saved = slices.DeleteFunc(s.saved, func(old saved) bool { return old.Transfer == done.Transfer })
 	if len(s.saved) == maxSaved {
 		s.saved = slices.Delete(s.saved, 0, 1)
 	}
-	s.saved = append(s.saved, saved{t, p.sum})
-	return nil
+	s.saved = append(s.saved, done)
 }
 
 // compare says whether a database that is saved is the one that was sent.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -305,6 +306,48 @@ func TestResumeDBFromReplaces(t *testing.T) {
 	_, err = s.SaveDBFrom(strings.NewReader(first), 7)
 	require.NoError(t, err)
 	require.False(t, has(other, 2))
+}
+
+// A database that was saved is not said to be there once its file has changed: it comes again, and heals that.
+func TestPartialDBOfAChangedFile(t *testing.T) {
+	const data = "database"
+	changes := map[string]func(path string) error{
+		"cut off":  func(path string) error { return os.Truncate(path, 4) },
+		"longer":   func(path string) error { return os.Truncate(path, 9) },
+		"touched":  func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
+		"replaced": func(path string) error { return os.Rename(fileOf(t, "DATABASE"), path) },
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t, t.TempDir())
+			tr := transferOf(data, 1, 7)
+			_, err := s.ResumeDBFrom(strings.NewReader(data), tr, 0, sumOf(data))
+			require.NoError(t, err)
+			offset, _ := s.PartialDB(tr)
+			require.Equal(t, tr.Size, offset)
+			path, err := s.DBFilePath(7)
+			require.NoError(t, err)
+			require.NoError(t, change(path))
+			offset, _ = s.PartialDB(tr)
+			require.Zero(t, offset)
+			_, err = s.ResumeDBFrom(strings.NewReader(""), tr, tr.Size, sumOf(data))
+			require.ErrorIs(t, err, snap.ErrOffset)
+			_, err = s.ResumeDBFrom(strings.NewReader(data), tr, 0, sumOf(data))
+			require.NoError(t, err)
+			requireDB(t, s, 7, data)
+			offset, _ = s.PartialDB(tr)
+			require.Equal(t, tr.Size, offset)
+		})
+	}
+}
+
+// fileOf is a file with this data that was written a while ago.
+func fileOf(t *testing.T, data string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, []byte(data), 0o600))
+	require.NoError(t, os.Chtimes(path, time.Time{}, time.Unix(2, 0)))
+	return path
 }
 
 // What is saved again, after the application took the file away, has the checksum of
