@@ -69,6 +69,7 @@ var answers = []struct {
 	{errNoStream, http.StatusNotImplemented, "", endpointAll, endpointNone},
 	{errNoSnapshotter, http.StatusNotImplemented, "", endpointAll, endpointNone},
 	{errBusyPosts, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
+	{ErrQueueFull, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{errBusy, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{errSnapshotOffset, http.StatusConflict, "", endpointAll, endpointNone},
 	{errNotStarted, http.StatusServiceUnavailable, "", endpointAll, endpointNone},

@@ -158,6 +158,7 @@ func TestAnswersBothWays(t *testing.T) {
 		{"method", rafthttp.ErrMethod, all, 405, "Method Not Allowed", nil, nil},
 		{"no stream", rafthttp.ErrNoStream, all, 501, rafthttp.ErrNoStream.Error(), nil, nil},
 		{"no snapshotter", rafthttp.ErrNoSnapshotter, all, 501, "this member takes no database snapshots", nil, nil},
+		{"queue is full", rafthttp.ErrQueueFull, all, 503, "rafthttp: queue is full", nil, nil},
 		{"busy", rafthttp.ErrBusy, all, 503, "too many snapshots in flight", nil, nil},
 		{"busy with posts", rafthttp.ErrBusyPosts, all, 503, "too many posts in flight", nil, nil},
 		{"offset", rafthttp.ErrSnapshotOffset, all, 409, rafthttp.ErrSnapshotOffset.Error(), nil, nil},

@@ -74,10 +74,13 @@
 //
 // Received messages wait for Process in three lanes for each peer: control
 // (heartbeats, votes, responses), append, and proposal. Process may block on one
-// without holding up the others. A full append lane slows its stream down for as
-// long as Process takes something within ReadTimeout; after that the stream ends,
-// which the sender's raft is told (ErrProcessStalled). The other two drop at once,
-// as raft expects of a network.
+// without holding up the others. That holds for whatever a peer sends, by streams,
+// by posts, or with a snapshot, and for members that post and are no peers yet. A
+// full append lane slows its stream down for as long as Process takes something
+// within ReadTimeout; after that the stream ends, which the sender's raft is told
+// (ErrProcessStalled). The other two drop at once, as raft expects of a network. A
+// post waits for its turn, and for what Process returns, which it is answered; it is
+// answered with an error if its lane is full or its time is over.
 //
 // A slow follower gets what its line carries, whatever raft's limits of appends in
 // flight. Raft may have more of them than the lane holds, and learns of the dropped
@@ -160,13 +163,15 @@
 //
 // Receiving:
 //
-//   - Appends have a receive lane of their own beside proposals and the rest,
+//   - Appends have a receive lane of their own beside proposals and the rest, posts
+//     and snapshots go through the same lanes, so that those of one kind from one
+//     member are processed one after another (upstream processes posts at once),
 //     and a full one slows the stream down.
 //   - ReadTimeout holds for streams: a silent peer is noticed. Upstream's has
 //     had no effect on the dialling side since etcd 3.5.
 //   - MaxMessageBytes holds for posts, and for the memory of a message.
-//   - At most 256 posts are under way, 16 of one member; the next is answered 503.
-//     A body that takes longer than ReadTimeout and WriteTimeout together must
+//   - At most 256 posts are under way, of one member 16 of each kind (control,
+//     append, proposal) and 16 that are still read; the next is answered 503. A body that takes longer than ReadTimeout and WriteTimeout together must
 //     come with 16 KiB a second.
 //   - Headers that do not parse, a sender 0, and one that differs from the one in
 //     the path of a stream, are answered 400; upstream panics at some, and adds 0

@@ -239,17 +239,22 @@ func (q *request) admitted(m *raftpb.Message) error {
 	return err
 }
 
-// checkMessage is admit for a request, whose sender may have been removed. A
-// requester that states no id, which VerifyPeer let through, is who the message
-// says.
+// sender returns who sent a message: who the request says, or else who the message
+// does.
+func (q *request) sender(m *raftpb.Message) types.ID {
+	if q.from != 0 {
+		return q.from
+	}
+	return types.ID(m.GetFrom())
+}
+
+// checkMessage is admit for a request, whose sender may have been removed. VerifyPeer
+// is asked again about one that states no id, and that it let through.
 func (q *request) checkMessage(m *raftpb.Message) error {
-	sender, author := q.from, types.ID(m.GetFrom())
-	if sender == 0 {
-		sender = author
-		if q.verifyPeer != nil {
-			if err := q.verifyPeer(sender, q.r.TLS); err != nil {
-				return fmt.Errorf("%w: %w", ErrIdentity, err)
-			}
+	sender, author := q.sender(m), types.ID(m.GetFrom())
+	if q.from == 0 && q.verifyPeer != nil {
+		if err := q.verifyPeer(sender, q.r.TLS); err != nil {
+			return fmt.Errorf("%w: %w", ErrIdentity, err)
 		}
 	}
 	if err := q.admit(m, sender); err != nil {
@@ -274,6 +279,33 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 		return refusal
 	}
 	return err
+}
+
+// deliver has Process take a message that was admitted, in the receive lane of its
+// kind, and returns what that returned, or why it was not called.
+//
+// That does not depend on the request's context: behind a listener with read deadlines
+// it ends on a client that waits patiently, and a database that is saved is of use even
+// if its sender has gone meanwhile.
+func (q *request) deliver(m *raftpb.Message, source string, within time.Duration) error {
+	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
+	lanes, leave := q.lanesOf(sender)
+	defer leave()
+	o := lanes.of(m.GetType()).deliver(m, source, within)
+	if o.processed && o.err != nil {
+		// What is wrong with the message of a post may be wrong with its connection.
+		return &processError{o.err, source == lanePost, passedOn}
+	}
+	return o.err
+}
+
+// lanesOf returns the receive lanes of a member for the time of the request, which
+// has to leave them.
+func (q *request) lanesOf(id types.ID) (lanes receivers, leave func()) {
+	if p := q.peerOf(id); p != nil {
+		return p.receivers, func() {}
+	}
+	return q.guests.enter(q.engine, id), func() { q.guests.leave(id) }
 }
 
 // isPaused reports whether the sender is cut.

@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,7 +66,7 @@ func (q *request) answer(err error) {
 			q.w.Header().Set("Connection", "close")
 		}
 	}
-	if errors.Is(err, errBusy) || errors.Is(err, errBusyPosts) {
+	if errors.Is(err, errBusy) || errors.Is(err, errBusyPosts) || errors.Is(err, ErrQueueFull) {
 		q.w.Header().Set("Retry-After", "1")
 	}
 	code, body := answerOf(err, q.at)
@@ -82,7 +81,7 @@ func (q *request) logFailure(err error, code int) {
 	if p := q.peerOf(q.from); p != nil {
 		logged = &p.refusals // which strangers cannot use up
 	}
-	if logged.first(refusal{q.from, code}) {
+	if !q.left && logged.first(refusal{q.from, code}) {
 		if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
 			err = fmt.Errorf("%w: %w", refusal, refusal.cause)
 		}
@@ -141,14 +140,13 @@ func (q *request) servePost() error {
 	if err := q.learn(); err != nil {
 		return err
 	}
-	if !q.posts.begin(q.from) {
+	post := q.posts.begin(q.from)
+	if post == nil {
 		return errBusyPosts
 	}
-	body := q.postBody()
-	defer func() {
-		body.release()
-		q.posts.end(q.from, body.held)
-	}()
+	defer post.end()
+	body := q.postBody(post)
+	defer body.release()
 	p := q.peerOf(q.from)
 	m, err := readPost(body, q.r.ContentLength, q.messageLimits)
 	if errors.Is(err, errBusyPosts) {
@@ -164,6 +162,9 @@ func (q *request) servePost() error {
 	if err := q.admitted(m); err != nil {
 		return err
 	}
+	if !post.wasRead(m) {
+		return errBusyPosts
+	}
 	if q.isPaused() {
 		return ErrPaused
 	}
@@ -175,13 +176,8 @@ func (q *request) servePost() error {
 	if f := q.observer.Received; f != nil {
 		f(q.from, lanePost, 1, int64(body.bytes))
 	}
-	// Not the request's context: behind a listener with read deadlines that ends
-	// on a client that waits patiently.
-	ctx, cancel := context.WithTimeoutCause(q.ctx, q.postTimeout(), ErrStalled)
-	defer cancel()
-	if err := q.process(ctx, q.from, lanePost, m); err != nil {
-		// What is wrong with this message may be wrong with the connection.
-		return &processError{err, true, q.passedOn(m)}
+	if err := q.deliver(m, lanePost, q.postTimeout()); err != nil {
+		return err
 	}
 	if q.r.Context().Err() != nil {
 		q.w.Header().Set("Connection", "close") // it would fail the next post

@@ -16,6 +16,8 @@ type item struct {
 	m    *raftpb.Message
 	size int64
 	at   time.Duration // the lane's clock when it was accepted
+
+	pending *pending // who waits for the result; nil: nobody
 }
 
 func newItem(m *raftpb.Message) item { return item{m: m, size: wire.MemorySize(m)} }

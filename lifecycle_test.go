@@ -147,7 +147,7 @@ func TestStopWaitsForProcess(t *testing.T) {
 			return nil
 		}
 		connect(t, a, b)
-		a.Send([]*raftpb.Message{msgApp(2, 1, 1, nil), heartbeat(2, 1, 1), message(raftpb.MsgSnap, 2)})
+		a.Send([]*raftpb.Message{msgApp(2, 1, 1, nil), heartbeat(2, 1, 1), message(raftpb.MsgProp, 2)})
 		within(t, time.Second, func() bool { return running.Load() == 3 })
 		start := time.Now()
 		b.Stop()

@@ -21,6 +21,8 @@ type link struct {
 	peer types.ID
 	log  *zap.Logger // names the member
 
+	guest bool // it lasts for a few requests, and has nothing but what receivers need
+
 	ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned unseen
 	cancel   context.CancelCauseFunc
 	wg       *sync.WaitGroup // joins all goroutines of the link but those of reports

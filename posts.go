@@ -5,14 +5,17 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 const (
-	// maxPosts bounds the posts that are read and processed at once, and
-	// maxPostsPerMember those of one member, which makes twelve at a time.
+	// maxPosts bounds the posts that are read and processed at once. maxPostsPerMember
+	// bounds those of one member that are read, and for each kind those that wait for
+	// Process: proposals must not hold up votes. Ours makes four of a kind at a time.
 	maxPosts          = 256
 	maxPostsPerMember = 16
-	// postBytesPart is the part of MaxQueuedBytes that their bodies may have.
+	// postBytesPart is the part of MaxQueuedBytes that bodies may have while they are
+	// read.
 	postBytesPart = 4
 	// minPostRate is how fast a body must come, in bytes a second, beyond the time
 	// that any post may take.
@@ -25,46 +28,87 @@ type incomingPosts struct {
 
 	mu    sync.Mutex
 	all   int
-	byID  map[types.ID]int
-	bytes int64 // of bodies that were read
+	byID  map[types.ID]*memberPosts
+	bytes int64 // of bodies that are read
+}
+
+// memberPosts counts the posts of one member.
+type memberPosts struct {
+	all     int
+	reading int
+	waiting [kinds]int
 }
 
 func newIncomingPosts(maxQueuedBytes int64) *incomingPosts {
-	return &incomingPosts{maxBytes: max(1, maxQueuedBytes/postBytesPart), byID: map[types.ID]int{}}
+	return &incomingPosts{maxBytes: max(1, maxQueuedBytes/postBytesPart), byID: map[types.ID]*memberPosts{}}
 }
 
-// begin reports whether there is room for one more post of a member. What it let
-// in must end.
-func (p *incomingPosts) begin(from types.ID) bool {
+// incomingPost is one of them.
+type incomingPost struct {
+	*incomingPosts
+	of    *memberPosts
+	from  types.ID
+	bytes int64 // of its body, while it is read
+	slot  *int  // where it counts
+}
+
+// begin returns one more post of a member, which must end, or nil if there are too
+// many.
+func (p *incomingPosts) begin(from types.ID) *incomingPost {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.all >= maxPosts || p.byID[from] >= maxPostsPerMember {
+	of := p.byID[from]
+	if of == nil {
+		of = &memberPosts{}
+	}
+	if p.all >= maxPosts || of.reading >= maxPostsPerMember {
+		return nil
+	}
+	p.byID[from] = of
+	p.all++
+	of.all++
+	of.reading++
+	return &incomingPost{incomingPosts: p, of: of, from: from, slot: &of.reading}
+}
+
+// wasRead says which message the body brought, whose memory is accounted for by its
+// lane from now on. It reports false if too many of its kind wait.
+func (p *incomingPost) wasRead(m *raftpb.Message) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.incomingPosts.bytes -= p.bytes
+	p.bytes = 0
+	waiting := &p.of.waiting[kindOf(m.GetType())]
+	if *waiting >= maxPostsPerMember {
 		return false
 	}
-	p.all++
-	p.byID[from]++
+	*p.slot--
+	*waiting++
+	p.slot = waiting
 	return true
 }
 
-// grow reports whether there is room for n more bytes of a body that has some
-// already: the bound is for several together, not for one.
-func (p *incomingPosts) grow(has, n int64) bool {
+// grow reports whether there is room for n more bytes of a body: the bound is for
+// several together, not for one.
+func (p *incomingPost) grow(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bytes > has && p.bytes+n > p.maxBytes {
+	if p.incomingPosts.bytes > p.bytes && p.incomingPosts.bytes+n > p.maxBytes {
 		return false
 	}
 	p.bytes += n
+	p.incomingPosts.bytes += n
 	return true
 }
 
-func (p *incomingPosts) end(from types.ID, has int64) {
+func (p *incomingPost) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.incomingPosts.bytes -= p.bytes
 	p.all--
-	p.bytes -= has
-	if p.byID[from]--; p.byID[from] == 0 {
-		delete(p.byID, from)
+	*p.slot--
+	if p.of.all--; p.of.all == 0 {
+		delete(p.byID, p.from)
 	}
 }
 
@@ -72,11 +116,11 @@ func (p *incomingPosts) end(from types.ID, has int64) {
 // all of them may have.
 type postBody struct {
 	*progressReader
-	held int64
+	post *incomingPost
 }
 
-func (q *request) postBody() *postBody {
-	b := &postBody{progressReader: q.body()}
+func (q *request) postBody(post *incomingPost) *postBody {
+	b := &postBody{q.body(), post}
 	b.started = time.Now()
 	return b
 }
@@ -84,11 +128,8 @@ func (q *request) postBody() *postBody {
 // Read implements io.Reader.
 func (b *postBody) Read(p []byte) (int, error) {
 	n, err := b.progressReader.Read(p)
-	if n > 0 {
-		if !b.q.posts.grow(b.held, int64(n)) {
-			return 0, errBusyPosts
-		}
-		b.held += int64(n)
+	if n > 0 && !b.post.grow(int64(n)) {
+		return 0, errBusyPosts
 	}
 	return n, err
 }

@@ -52,7 +52,7 @@ func (r *receiver) processSome(items []item) (n int) {
 			break
 		}
 		if r.ctx.Err() != nil {
-			r.drop(r.lane, len(items)-n, r.cause())
+			r.discard(items[n:], r.cause())
 			r.lane.done(n, uint64(bytes), time.Since(start))
 			return len(items)
 		}
@@ -65,6 +65,10 @@ func (r *receiver) processSome(items []item) (n int) {
 }
 
 func (r *receiver) processOne(it item) {
+	if it.pending != nil {
+		r.processPending(it)
+		return
+	}
 	err := r.process(r.ctx, r.peer, r.lane.name, it.m)
 	if err != nil && !r.failing && r.ctx.Err() == nil {
 		r.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
@@ -105,9 +109,7 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 }
 
 func (r *receiver) close() {
-	if n := len(r.lane.close()); n > 0 {
-		r.drop(r.lane, n, r.cause())
-	}
+	r.discard(r.lane.close(), r.cause())
 }
 
 // receivers are the receive lanes of a peer, by kind.

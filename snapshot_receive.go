@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -108,17 +107,7 @@ func (q *request) processSaved(m *raftpb.Message) error {
 	if err := q.admitted(m); err != nil { // once more: it took a while
 		return err
 	}
-	// A database that is saved is of use even if the sender has gone meanwhile:
-	// the request's context does not matter any more, the transport's does.
-	ctx, cancel := context.WithTimeoutCause(q.ctx, q.snapshotAnswerTimeout, ErrStalled)
-	defer cancel()
-	if ctx.Err() != nil {
-		return ErrStopped
-	}
-	if err := q.process(ctx, q.from, laneSnapshot, m); err != nil {
-		return &processError{err, false, q.passedOn(m)}
-	}
-	return nil
+	return q.deliver(m, laneSnapshot, q.snapshotAnswerTimeout)
 }
 
 // saveDatabase returns who has saved the database, and its size. Its errors say

@@ -27,8 +27,8 @@ import (
 type Raft interface {
 	// Process takes a received message; m is its to keep. It may block, as
 	// raft's Step does on a proposal without a leader: messages of one kind from
-	// one peer (control, appends, proposals) come one after another, and others
-	// are not held up. It must return soon after ctx ends, which it does with the
+	// one member (control, appends, proposals) come one after another, whichever
+	// way they took, and others are not held up. It must return soon after ctx ends, which it does with the
 	// peer, the request or the transport.
 	//
 	// An error is answered to a post with 500 and the end of its connection, or
@@ -226,6 +226,7 @@ type engine struct {
 	pace      *snapshotPace
 	receiving *incomingSnapshots
 	posts     *incomingPosts
+	guests    *guests
 	refusals  refusals[refusal]
 	added     chan struct{} // has a value when the keeper should look at new peers
 	beating   atomic.Bool   // a goroutine writes heartbeats
@@ -250,6 +251,7 @@ func (t *Transport) Start() error {
 		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
 		posts:     newIncomingPosts(s.queued.max),
 		added:     make(chan struct{}, 1),
+		guests:    &guests{byID: map[types.ID]*guest{}},
 		receiving: &incomingSnapshots{lines: newLineLimit(), max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
 	}
 	e.peers.Store(&map[types.ID]*peer{})

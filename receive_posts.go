@@ -1,0 +1,144 @@
+package rafthttp
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// pending is a message in a receive lane whose request waits for what Process
+// returns. Either the lane's worker claims it, and sends a result, or the request
+// does, which so gives up: the message is not processed then.
+type pending struct {
+	ctx     context.Context // of Process; the request gives up at its end
+	source  string          // for the observer: lanePost or laneSnapshot
+	claimed atomic.Bool
+	result  chan outcome // has room for the one that there is
+}
+
+// outcome is what became of a pending message.
+type outcome struct {
+	processed bool  // err is what Process returned
+	err       error // nil: processed
+}
+
+func (p *pending) claim() bool { return p.claimed.CompareAndSwap(false, true) }
+
+// deliver queues the message of a request behind others of its kind, waits until
+// Process has returned, and returns what that did, or why it was not called: the lane
+// is full, its owner has ended, or there was no turn within that time. Process has
+// what is left of it.
+func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration) outcome {
+	ctx, cancel := context.WithTimeoutCause(r.ctx, within, ErrStalled)
+	defer cancel()
+	it := newItem(m)
+	it.pending = &pending{ctx: ctx, source: source, result: make(chan outcome, 1)}
+	if err := r.queue(ctx, it); err != nil {
+		r.dropPosts(1, err)
+		return outcome{err: err}
+	}
+	select {
+	case o := <-it.pending.result:
+		return o
+	case <-ctx.Done():
+	}
+	if !it.pending.claim() {
+		return <-it.pending.result // Process returns soon
+	}
+	r.dropPosts(1, context.Cause(ctx))
+	return outcome{err: context.Cause(ctx)}
+}
+
+// queue gives the message of a request to the lane. Only an append waits for room, as
+// one of a stream does.
+func (r *receiver) queue(ctx context.Context, it item) error {
+	items := []item{it}
+	var err error
+	if kindOf(it.m.GetType()) == kindAppend {
+		items, err = r.lane.offerWait(ctx, items, r.readTimeout)
+	} else {
+		items, _ = r.lane.offerAll(items)
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	return cmp.Or(r.cause(), err, ErrQueueFull)
+}
+
+// processPending has Process take the message of a request that still waits for it.
+func (r *receiver) processPending(it item) {
+	if p := it.pending; p.ctx.Err() == nil && p.claim() {
+		p.result <- outcome{true, r.process(p.ctx, r.peer, p.source, it.m)}
+	}
+}
+
+// discard drops messages that the lane has taken and Process does not get.
+func (r *receiver) discard(items []item, cause error) {
+	streamed, posted := 0, 0
+	for _, it := range items {
+		switch {
+		case it.pending == nil:
+			streamed++
+		case it.pending.claim():
+			posted++
+			it.pending.result <- outcome{err: cause}
+		}
+	}
+	if streamed > 0 {
+		r.drop(r.lane, streamed, cause)
+	}
+	r.dropPosts(posted, cause)
+}
+
+// dropPosts counts messages of requests that were not processed. Those of members that
+// are no peers are told to their senders only.
+func (r *receiver) dropPosts(n int, cause error) {
+	if n > 0 && !r.guest {
+		r.drop(r.lane, n, cause)
+	}
+}
+
+// guests are the receive lanes of members that are no peers: each has them while it
+// has requests under way whose messages were read, of which there are at most maxPosts
+// and MaxSnapshots. It is safe for concurrent use.
+type guests struct {
+	mu   sync.Mutex
+	byID map[types.ID]*guest
+}
+
+type guest struct {
+	receivers receivers
+	requests  int
+}
+
+// enter returns the lanes of a member for one request, which must leave.
+func (g *guests) enter(e *engine, id types.ID) receivers {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	one := g.byID[id]
+	if one == nil {
+		one = &guest{receivers: newReceivers(&link{settings: e.settings, peer: id, log: e.log, ctx: e.ctx, wg: &e.wg, guest: true})}
+		g.byID[id] = one
+	}
+	one.requests++
+	return one.receivers
+}
+
+// leave ends the lanes of a member with its last request.
+func (g *guests) leave(id types.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	one := g.byID[id]
+	if one.requests--; one.requests > 0 {
+		return
+	}
+	delete(g.byID, id)
+	for _, r := range one.receivers {
+		r.close() // what is left in it was given up
+	}
+}
