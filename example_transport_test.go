@@ -122,7 +122,7 @@ func ExampleTransport_Status() {
 	// member 2, active: false
 	//   message  up: false 0 of 4096 messages
 	//   msgapp   up: false 0 of 4096 messages
-	//   pipeline up: true  0 of 192 messages
+	//   pipeline up: true  0 of 64 messages
 	//   control  up: true  0 of 4096 messages
 	//   append   up: true  0 of 4096 messages
 	//   proposal up: true  0 of 4096 messages
