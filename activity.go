@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 // activity knows whether a peer is active: a stream of it delivers, or posts to
@@ -13,10 +14,10 @@ import (
 type activity struct {
 	log     *zap.Logger
 	timeout time.Duration                  // how long a post speaks for the peer
-	ended   func() bool                    // the peer was removed, or the transport stopped: its silence is no news
 	changed func(active bool, cause error) // nil: of a remote, which never is
 
 	mu      sync.Mutex
+	ended   bool      // the peer was removed, or the transport stopped
 	streams int       // of the peer, delivering to us
 	posted  time.Time // last post to the peer, if it succeeded
 	heard   time.Time // last post of the peer
@@ -24,6 +25,15 @@ type activity struct {
 	ends    uint64    // how often the peer became inactive
 	last    error     // last failure
 	lastAt  time.Time
+
+	lines  *rate.Limiter // of the log
+	logged bool          // the log has the peer as active
+	cause  error         // why it became inactive last
+	lasted time.Duration // how long it was active before
+}
+
+func newActivity(log *zap.Logger, timeout time.Duration) *activity {
+	return &activity{log: log, timeout: timeout, lines: newLimiter(memberLines)}
 }
 
 // streamUp says that a stream of the peer began to deliver.
@@ -87,6 +97,16 @@ func (a *activity) tick() {
 	if !a.since.IsZero() && a.silent() {
 		a.deactivate(ErrStalled)
 	}
+	a.say() // what there were too many lines for before
+}
+
+// end says that the peer was removed, or that the transport stopped: whatever
+// still comes of it does not make it active.
+func (a *activity) end(cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = true
+	a.deactivate(cause)
 }
 
 func (a *activity) activeSince() time.Time {
@@ -102,11 +122,11 @@ func (a *activity) failure(cause error) {
 
 // activate is called with mu held.
 func (a *activity) activate() {
-	if a.changed == nil || !a.since.IsZero() {
+	if a.changed == nil || a.ended || !a.since.IsZero() {
 		return
 	}
 	a.since = time.Now()
-	a.log.Info("peer became active")
+	a.say()
 	a.changed(true, nil)
 }
 
@@ -115,11 +135,25 @@ func (a *activity) deactivate(cause error) {
 	if a.since.IsZero() {
 		return
 	}
-	if !a.ended() {
-		a.log.Warn("peer became inactive (message send to peer failed)",
-			zap.Duration("was-active-for", time.Since(a.since)), zap.Error(cause))
-	}
+	a.cause, a.lasted = cause, time.Since(a.since)
 	a.since = time.Time{}
 	a.ends++
+	a.say()
 	a.changed(false, cause)
+}
+
+// say logs whether the peer is active, unless the log has that, or had too much of
+// it. It is called with mu held.
+func (a *activity) say() {
+	active := !a.since.IsZero()
+	if active == a.logged || a.ended || !a.lines.Allow() {
+		return
+	}
+	a.logged = active
+	if active {
+		a.log.Info("peer became active")
+	} else {
+		a.log.Warn("peer became inactive (message send to peer failed)",
+			zap.Duration("was-active-for", a.lasted), zap.Error(a.cause))
+	}
 }

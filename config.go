@@ -57,7 +57,9 @@ type settings struct {
 	raft          Raft
 	snapshotter   Snapshotter
 	errorC        chan<- error
-	log           *zap.Logger
+	log           *zap.Logger // by lines, of what is about no link
+	lines         *logLines
+	directLog     *zap.Logger // the application's: it may block whoever uses it
 	observer      Observer
 	verifyPeer    func(types.ID, *tls.ConnectionState) error
 	allRefused    *identityCounters
@@ -102,7 +104,8 @@ func (t *Transport) settings() (*settings, error) {
 	s := &settings{
 		id: t.ID, clusterID: t.ClusterID, urls: t.URLs.String(),
 		raft: t.Raft, snapshotter: t.Snapshotter, errorC: t.ErrorC,
-		log:        log.With(zap.String("local-member-id", t.ID.String())),
+		directLog:  log.With(zap.String("local-member-id", t.ID.String())),
+		lines:      newLogLines(transportLines),
 		verifyPeer: t.VerifyPeer, allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
 
 		dialTimeout:           orDefault(t.DialTimeout, defaultDialTimeout),
@@ -115,6 +118,7 @@ func (t *Transport) settings() (*settings, error) {
 		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
 		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
 	}
+	s.log = s.lines.of(s.directLog)
 	if t.Observer != nil {
 		s.observer = *t.Observer
 	}

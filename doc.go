@@ -122,11 +122,12 @@
 //
 // All methods of a Transport may be called concurrently, by any goroutine, also
 // from inside Process and under locks that callbacks take; only Stop may not.
-// Callbacks of Raft come from several goroutines at once, never from one that is
-// inside a method of the Transport. A peer costs two goroutines, one for each
-// stream that is read, and two more for connections that the peer reads; queues
-// have goroutines only while they are in use, and posts for as
-// long as their connections are kept.
+// Callbacks (of Raft, of the Observer, and the log) come from several goroutines at
+// once, under no lock, and never from one that is inside a method of the Transport.
+// One that is slow costs the member that it is about, and no other. A peer costs two
+// goroutines, one for each stream that is read, and two more for connections that
+// the peer reads; queues have goroutines only while they are in use, callbacks while
+// there is something to tell, and posts for as long as their connections are kept.
 //
 // # Wire compatibility
 //

@@ -338,7 +338,5 @@ func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	}
 	ln := p.receivers.of(m.GetType()).lane
 	ln.drop(1, cause)
-	if f := p.observer.Dropped; f != nil {
-		f(p.peer, ln.name, 1, cause)
-	}
+	p.events.dropped(ln.name, 1, cause)
 }

@@ -77,17 +77,16 @@ func (q *request) answer(err error) {
 // logFailure logs what an operator may have to act on, once for a row of the
 // same status from the same member.
 func (q *request) logFailure(err error, code int) {
-	logged := &q.refusals
+	logged, log := &q.refusals, q.log.With(zap.String("remote-peer-id", q.from.String()))
 	if p := q.peerOf(q.from); p != nil {
-		logged = &p.refusals // which strangers cannot use up
+		logged, log = &p.refusals, p.log // which strangers cannot use up
 	}
 	if !q.left && logged.first(refusal{q.from, code}) {
 		if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
 			err = fmt.Errorf("%w: %w", refusal, refusal.cause)
 		}
-		q.log.Warn("refused a request of a member; further ones like it are not logged for a while",
-			zap.String("remote-peer-id", q.from.String()), zap.String("path", q.r.URL.Path),
-			zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
+		log.Warn("refused a request of a member; further ones like it are not logged for a while",
+			zap.String("path", q.r.URL.Path), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 )
 
 // link is what everything that talks to one member shares. Its fields do not
@@ -19,13 +18,13 @@ import (
 type link struct {
 	*settings
 	peer types.ID
-	log  *zap.Logger // names the member
+	log  *zap.Logger // names the member, and writes by lines
 
 	guest bool // it lasts for a few requests, and has nothing but what receivers need
 
 	ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned unseen
 	cancel   context.CancelCauseFunc
-	wg       *sync.WaitGroup // joins all goroutines of the link but those of reports
+	wg       *sync.WaitGroup // joins all goroutines of the link but those of its notifiers
 	spawning sync.Mutex      // makes spawn and end exclude each other
 
 	urls     *urlPicker
@@ -33,6 +32,8 @@ type link struct {
 	posts    *http.Transport // connections for posts and probes
 	activity *activity
 	reports  *reports
+	events   *events
+	lines    *logLines
 	counters linkCounters
 	version  atomic.Pointer[string] // as the peer states it; nil: not known
 
@@ -47,10 +48,10 @@ type link struct {
 func newLink(s *settings, id types.ID, urls types.URLs) *link {
 	l := &link{
 		settings: s, peer: id, wg: new(sync.WaitGroup),
-		log:     s.log.With(zap.String("remote-peer-id", id.String())),
 		urls:    newURLPicker(urls),
-		reports: &reports{raft: s.raft, id: uint64(id)},
+		reports: newReports(s.raft, uint64(id)), events: newEvents(&s.observer, id), lines: newLogLines(memberLines),
 	}
+	l.log = l.lines.of(s.directLog.With(zap.String("remote-peer-id", id.String())))
 	l.dialer = &dialer{
 		dial: s.dial, tls: s.clientTLS, files: s.files, timeout: s.dialTimeout,
 		peer: id, verify: s.verifyPeer, refused: l.refusedDial,
@@ -61,14 +62,8 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 	l.posts = l.dialer.newHTTPTransport(s.readTimeout / 2)
 	l.posts.DialContext = l.joined(l.posts.DialContext)
 	l.posts.DialTLSContext = l.joined(l.posts.DialTLSContext)
-	l.activity = &activity{log: l.log, timeout: s.readTimeout, ended: func() bool { return l.ctx.Err() != nil }}
+	l.activity = newActivity(l.log, s.readTimeout)
 	return l
-}
-
-func (l *link) observeActivity(active bool, cause error) {
-	if f := l.observer.PeerState; f != nil {
-		f(l.peer, active, cause)
-	}
 }
 
 // cause returns why the link ended.
@@ -100,6 +95,7 @@ func (l *link) spawn(f func()) bool {
 
 // end ends the link: nothing is spawned any more, and the context is cancelled.
 func (l *link) end(cause error) {
+	l.activity.end(cause)
 	l.spawning.Lock()
 	defer l.spawning.Unlock()
 	l.cancel(cause)
@@ -120,30 +116,37 @@ func (l *link) joined(dial dialFunc) dialFunc {
 	}
 }
 
-// newLineLimit bounds the log lines about connections that come and go: ten in
-// a row, then ten a minute.
-func newLineLimit() *rate.Limiter { return rate.NewLimiter(rate.Every(6*time.Second), 10) }
-
 // join waits until nothing of the link runs and no callback of it will come.
 // The link's context has ended and its lanes are closed.
 func (l *link) join() {
 	l.wg.Wait()
 	l.reports.close()
+	l.events.close()
+	l.lines.close()
 	l.posts.CloseIdleConnections()
 }
 
 // lose accounts for messages of a lane that will not be sent: counted, reported,
 // and logged for the first of a row.
 func (l *link) lose(ln *lane, items []item, cause error) {
-	if len(items) == 0 {
-		return
-	}
-	l.drop(ln, len(items), cause)
-	l.reports.lost()
+	snapshots := 0
 	for _, it := range items {
 		if it.m.GetType() == raftpb.MsgSnap {
-			l.reports.snapshot(cause)
+			snapshots++
 		}
+	}
+	l.loseCounted(ln, len(items), snapshots, cause)
+}
+
+// loseCounted is lose for n messages, some of which are a MsgSnap.
+func (l *link) loseCounted(ln *lane, n, snapshots int, cause error) {
+	if n == 0 {
+		return
+	}
+	l.drop(ln, n, cause)
+	l.reports.lost()
+	for range snapshots {
+		l.reports.snapshot(cause)
 	}
 }
 
@@ -152,14 +155,15 @@ const dropQuiet = time.Minute
 
 // drop counts n messages that a lane does not deliver.
 func (l *link) drop(ln *lane, n int, cause error) {
+	if n == 0 {
+		return
+	}
 	total := ln.drop(n, cause)
 	if now := time.Now(); ln.droppedLog.due(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
 			zap.String("lane", ln.name), zap.Uint64("dropped-in-all", total), zap.Error(cause))
 	}
-	if f := l.observer.Dropped; f != nil {
-		f(l.peer, ln.name, n, cause)
-	}
+	l.events.dropped(ln.name, n, cause)
 }
 
 // quiet lets one log line through in each dropQuiet.

@@ -86,18 +86,16 @@ func (t *Transport) remove(which func(types.ID) bool) {
 	if e == nil {
 		return
 	}
-	for _, p := range e.removePeers(which) {
-		p.log.Info("removed a peer")
-	}
+	e.removePeers(which)
 }
 
-// removePeers returns the peers that were removed.
-func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
+func (e *engine) removePeers(which func(types.ID) bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped {
-		return nil
+		return
 	}
+	var removed []*peer
 	peers := maps.Clone(e.peerMap())
 	for id, p := range peers {
 		if which(id) {
@@ -107,9 +105,11 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 	}
 	e.peers.Store(&peers)
 	for _, p := range removed {
-		e.wg.Go(p.stop)
+		e.wg.Go(func() {
+			p.log.Info("removed a peer")
+			p.stop()
+		})
 	}
-	return removed
 }
 
 // UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones

@@ -9,15 +9,19 @@ import (
 )
 
 // Observer has hooks into a Transport. Every hook may be nil, and then costs a
-// comparison. Hooks are called on goroutines of the transport and on those of its
-// callers, several at once, and sometimes under a lock: they must return soon and
-// must not call the Transport. Those for traffic are called once for each batch;
-// what they cost beyond the call itself is said there.
+// comparison. None is called under a lock, on the path of Send, or on a goroutine
+// that other members wait for: a slow hook costs only the member that it is told
+// of. PeerState and Dropped come one after another for each member, after what they
+// tell of; the others come where it happens, several at once, and hold it up. None
+// comes after Stop has returned, so none may call Stop. Those for traffic are called
+// once for each batch; what they cost beyond the call itself is said there.
 //
 // The packages observe and metrics have Observers for log/slog, expvar and
 // Prometheus, and observe.Chain calls several.
 type Observer struct {
-	// PeerState is called when a peer became active, or inactive with its cause.
+	// PeerState is called when a peer became active, or inactive with its cause: in
+	// order, and the last call for a peer that was removed says inactive. Changes that
+	// cancel each other are left out while more than 16 of them wait for the hook.
 	PeerState func(id types.ID, active bool, cause error)
 
 	// Sent is called after each write to a stream and after each successful post:
@@ -34,7 +38,9 @@ type Observer struct {
 	Received func(id types.ID, lane string, messages int, bytes int64)
 
 	// Dropped is called when messages to or from a peer are not delivered: n
-	// messages of the lane with this name. DropReasonOf sorts causes.
+	// messages of the lane with this name, at most once for each batch. DropReasonOf
+	// sorts causes. What is dropped for the same reason while the hook runs is told in
+	// one call, with the last cause.
 	Dropped func(id types.ID, lane string, n int, cause error)
 
 	// SlowProcess is called after Process took SlowProcessAfter or longer for a

@@ -59,8 +59,8 @@ var (
 // newPeer returns a peer that does nothing yet but queue: start runs it.
 func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *peer {
 	l := newLink(s, id, urls)
-	l.activity.changed = l.observeActivity
-	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLineLimit()}
+	l.activity.changed = l.events.changed
+	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLimiter(memberLines)}
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
@@ -92,26 +92,31 @@ func (p *peer) sendRun(msgs []*raftpb.Message) int {
 	}
 	rest := msgs[:n]
 	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, posts} {
-		for v := accepted; v != down; {
-			var k, lost int
-			k, lost, v = ln.offerRun(rest)
-			if lost > 0 {
-				p.drop(ln, lost, ErrQueueFull)
-			}
-			if rest = rest[k:]; len(rest) == 0 {
-				return n
-			}
-			if v == full { // which a smaller one may not be refused for
-				p.loseRun(ln, rest[:1], ErrQueueFull)
-				if rest = rest[1:]; len(rest) == 0 {
-					return n
-				}
-			}
+		if rest = p.offerRun(ln, rest); len(rest) == 0 {
+			return n
 		}
 		// The next lane; the pipeline is down only when the peer is gone.
 	}
 	p.loseRun(posts, rest, p.cause())
 	return n
+}
+
+// offerRun offers msgs to a lane, loses those that it has no room for, and
+// returns what is left when the lane is down.
+func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Message) {
+	withheld, refused, snapshots := 0, 0, 0
+	for rest = msgs; len(rest) > 0; {
+		n, lost, v := ln.offerRun(rest)
+		withheld += lost
+		if rest = rest[n:]; v != full {
+			break // all are dealt with, or the lane is down
+		}
+		refused, snapshots = refused+1, snapshots+countSnapshots(rest[:1])
+		rest = rest[1:] // a smaller one may find room
+	}
+	p.drop(ln, withheld, ErrQueueFull) // which raft is told of once the lane has drained
+	p.loseCounted(ln, refused, snapshots, ErrQueueFull)
+	return rest
 }
 
 // laneFor returns the lane that m should take (protocol: which way a message
@@ -129,9 +134,16 @@ func (p *peer) laneFor(m *raftpb.Message) *lane {
 
 // loseRun is lose for messages that no lane has taken.
 func (p *peer) loseRun(ln *lane, msgs []*raftpb.Message, cause error) {
+	p.loseCounted(ln, len(msgs), countSnapshots(msgs), cause)
+}
+
+func countSnapshots(msgs []*raftpb.Message) (n int) {
 	for _, m := range msgs {
-		p.lose(ln, []item{{m: m}}, cause)
+		if m.GetType() == raftpb.MsgSnap {
+			n++
+		}
 	}
+	return n
 }
 
 // streamsBusy reports whether messages wait for a stream, or are being written.
@@ -212,6 +224,7 @@ func (p *peer) heartbeat(now bool) {
 		return
 	}
 	defer p.wg.Done()
+	now = now && p.observer.Sent == nil // which may be slow, and others wait
 	for _, w := range p.writers {
 		if now {
 			w.heartbeatNow()

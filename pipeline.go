@@ -27,7 +27,7 @@ type pipeline struct {
 }
 
 func newPipeline(l *link) *pipeline {
-	p := &pipeline{link: l, lines: newLineLimit()}
+	p := &pipeline{link: l, lines: newLimiter(memberLines)}
 	for k := range kinds {
 		work := func() { p.work(p.lanes[k]) }
 		p.lanes[k] = newLane("pipeline", l.pipelineLimits, pipelineWorkers, l.wg, work)

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,39 +160,25 @@ func TestRemoteBecomesPeer(t *testing.T) {
 	})
 }
 
-// heldDrop is an Observer whose first Dropped for a member stands still, as a
-// goroutine does that is preempted there.
-func heldDrop(id types.ID) (_ *rafthttp.Observer, entered <-chan struct{}, resume func()) {
-	in, out := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	dropped := func(of types.ID, _ string, _ int, _ error) {
-		if first := false; of == id {
-			if once.Do(func() { first = true }); first {
-				close(in)
-				<-out
-			}
-		}
-	}
-	return &rafthttp.Observer{Dropped: dropped}, in, func() { close(out) }
-}
-
 // TestSendWhileARemoteBecomesAPeer: a message goes to one of them.
 func TestSendWhileARemoteBecomesAPeer(t *testing.T) {
 	simulate(t, func(t *testing.T, n *memnet.Network) {
-		held, entered, resume := heldDrop(2)
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Observer = held })
+		held, at := heldLog()
+		a := startSimulated(t, n, 1, held)
 		b := startSimulated(t, n, 3, nil)
 		a.AddPeer(2, silentHost(n, 2))
 		a.CutPeer(2)
 		a.AddRemote(3, []string{b.url})
+		time.Sleep(time.Second)
+		at.close()
 		sent := make(chan struct{})
 		go func() {
 			defer close(sent)
 			a.Send([]*raftpb.Message{heartbeat(2, 1, 1), heartbeat(3, 1, 7), message(raftpb.MsgSnap, 3)})
 		}()
-		<-entered // at the first message
+		<-at.entered // at the first message
 		a.AddPeer(3, []string{b.url})
-		resume()
+		at.open()
 		<-sent
 		time.Sleep(time.Second)
 		require.Len(t, b.raft.received(), 2)
@@ -205,8 +190,9 @@ func TestSendWhileARemoteBecomesAPeer(t *testing.T) {
 // the remote becomes a peer before that is done.
 func TestRefusalWhileARemoteEnds(t *testing.T) {
 	simulate(t, func(t *testing.T, n *memnet.Network) {
-		held, entered, resume := heldDrop(2)
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Observer = held })
+		held, at := heldLog()
+		a := startSimulated(t, n, 1, held)
+		at.close()
 		a.AddRemote(2, silentHost(n, 2))
 		n.Link("m1", "m2").Cut()
 		const all = 64 + 1 // what it holds, and one
@@ -217,10 +203,10 @@ func TestRefusalWhileARemoteEnds(t *testing.T) {
 				a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)})
 			}
 		}()
-		<-entered
+		<-at.entered
 		a.AddPeer(2, silentHost(n, 2))
 		time.Sleep(time.Minute) // all that does not wait for the refusal has ended
-		resume()
+		at.open()
 		<-sent
 		time.Sleep(time.Second)
 		require.Len(t, a.raft.snapshotReports(), all)

@@ -1,33 +1,22 @@
 package rafthttp
 
-import (
-	"sync"
+import "go.etcd.io/raft/v3"
 
-	"go.etcd.io/raft/v3"
-)
-
-// reports tells Raft what happened to messages and snapshots to one member, on
-// a goroutine of its own that exists only while there is something to tell:
-// Send must not call into Raft, and a Raft that is busy must not hold up a
-// lane. It is safe for concurrent use and never blocks its callers.
+// reports tells Raft what happened to messages and snapshots to one member: Send
+// must not call into Raft, and a Raft that is busy must not hold up a lane.
 type reports struct {
+	notifier
 	raft Raft
 	id   uint64
-	wg   sync.WaitGroup // joins the goroutine
 
-	mu          sync.Mutex
 	unreachable bool                  // coalesced: once is enough however many messages are lost
 	snapshots   []raft.SnapshotStatus // each is told
-	running     bool
-	closed      bool
 }
 
-// close tells what is left, and returns when no callback will come any more.
-func (r *reports) close() {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
-	r.wg.Wait()
+func newReports(to Raft, id uint64) *reports {
+	r := &reports{raft: to, id: id}
+	r.take = r.takeAll
+	return r
 }
 
 // lost reports the member unreachable.
@@ -50,25 +39,14 @@ func (r *reports) snapshot(err error) {
 	r.start()
 }
 
-// start is called with mu held.
-func (r *reports) start() {
-	if !r.running && !r.closed {
-		r.running = true
-		r.wg.Go(r.run)
+// takeAll is called with mu held.
+func (r *reports) takeAll() func() {
+	unreachable, snapshots := r.unreachable, r.snapshots
+	r.unreachable, r.snapshots = false, nil
+	if !unreachable && len(snapshots) == 0 {
+		return nil
 	}
-}
-
-func (r *reports) run() {
-	for {
-		r.mu.Lock()
-		unreachable, snapshots := r.unreachable, r.snapshots
-		r.unreachable, r.snapshots = false, nil
-		if !unreachable && len(snapshots) == 0 {
-			r.running = false
-			r.mu.Unlock()
-			return
-		}
-		r.mu.Unlock()
+	return func() {
 		if unreachable {
 			r.raft.ReportUnreachable(r.id)
 		}

@@ -44,6 +44,7 @@ func TestSnapshotForSomebodyElse(t *testing.T) {
 				m.Snapshot.Metadata.ConfState = tc.conf
 				p.a.SendSnapshot(snap.NewMessage(m, nil, 0))
 				require.NoError(t, <-p.sent)
+				synctest.Wait() // for the log
 				if !tc.warn {
 					warned(0)
 					return
@@ -75,6 +76,7 @@ func TestSnapshotLinesAreBounded(t *testing.T) {
 					p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), nil, 0))
 					require.NoError(t, <-p.sent)
 				}
+				synctest.Wait()
 				for _, lines := range []*observer.ObservedLogs{linesA, linesB} {
 					of := lines.Filter(func(e observer.LoggedEntry) bool { return strings.Contains(e.Message, "database snapshot") })
 					require.Equal(t, 20, of.Len(), "the beginning and the end of ten")

@@ -44,7 +44,7 @@ type snapshotSender struct {
 }
 
 func newSnapshotSender(l *link, pace *snapshotPace, busy func() bool) *snapshotSender {
-	return &snapshotSender{link: l, pace: pace, busy: busy, lines: newLineLimit(), transfers: map[*outgoingSnapshot]struct{}{}}
+	return &snapshotSender{link: l, pace: pace, busy: busy, lines: newLimiter(memberLines), transfers: map[*outgoingSnapshot]struct{}{}}
 }
 
 // send begins a transfer in the background. It reports false, and leaves m

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -198,9 +197,8 @@ func (v vectorWriter) WriteBuffers(b *net.Buffers) (written int64, err error) {
 // dialled last. While there is none its lane is down.
 type streamWriter struct {
 	*link
-	lane  *lane
-	kind  streamKind
-	lines *rate.Limiter // of the log
+	lane *lane
+	kind streamKind
 
 	beat atomic.Bool // a link heartbeat is due
 
@@ -216,7 +214,7 @@ type streamWriter struct {
 }
 
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
-	w := &streamWriter{link: l, kind: kind, lines: newLineLimit()}
+	w := &streamWriter{link: l, kind: kind}
 	w.lane = newLane(kind.String(), l.sendLimits, 1, l.wg, w.work)
 	w.lane.window, w.lane.drained = newAppendWindow(l.readTimeout), l.appendsDrained
 	if kind == streamMessage {
@@ -242,18 +240,15 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.lane.reopen()
 	w.mu.Unlock()
 	w.heartbeat()
-	logged := w.lines.Allow()
 	if old != nil {
-		switch {
-		case !logged:
-		case c.renews(old):
+		if c.renews(old) {
 			w.log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.kind))
-		default:
+		} else {
 			w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		}
 		w.retire(old)
 		w.reports.lost() // what the peer did not read of it
-	} else if logged {
+	} else {
 		w.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}
 	return true
@@ -275,9 +270,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	if !current {
 		return
 	}
-	if w.lines.Allow() {
-		w.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
-	}
+	w.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
 	w.lose(w.lane, lost, cause)
 	w.reports.lost()
 }

@@ -40,14 +40,14 @@ type streamReader struct {
 	connects, dialFailures uint64
 	bytes                  atomic.Uint64 // that streams brought
 
-	failing bool // the last attempt failed, which was logged; owned by run
-	lines   *rate.Limiter
+	failing bool          // the last attempt failed, which was logged; owned by run
+	lines   *rate.Limiter // of the log, failed attempts
 }
 
 func newStreamReader(p *peer, kind streamKind) *streamReader {
 	return &streamReader{
 		link: p.link, kind: kind, receive: p.receive, refuse: p.refuse,
-		redial: make(chan struct{}, 1), lines: newLineLimit(),
+		redial: make(chan struct{}, 1), lines: newLimiter(memberLines / int(streamKinds)),
 	}
 }
 
@@ -142,7 +142,7 @@ func (r *streamReader) attempt(ctx context.Context) (delivered bool) {
 		break
 	}
 	r.activity.streamDown(err)
-	if r.ctx.Err() == nil && r.lines.Allow() {
+	if r.ctx.Err() == nil {
 		r.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 	return delivered
@@ -150,9 +150,7 @@ func (r *streamReader) attempt(ctx context.Context) (delivered bool) {
 
 // follow reads one connection to its end.
 func (r *streamReader) follow(ctx context.Context, s *incoming) (delivered bool, err error) {
-	if r.lines.Allow() {
-		r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
-	}
+	r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
 	r.opened(s.conn)
 	delivered, err = r.read(ctx, s)
 	r.closed()

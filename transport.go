@@ -101,7 +101,9 @@ type Transporter interface {
 // methods are safe for concurrent use.
 type Transport struct {
 	// Logger takes the log; nil means none. Events that repeat are logged once
-	// for each change of state.
+	// for each change of state, and no message more often than docs/operating.md says.
+	// Lines are written by goroutines of their own, in order for each member: where
+	// they go may be slow.
 	Logger *zap.Logger
 
 	// ID is the local member, and ClusterID its cluster: members of another
@@ -252,7 +254,7 @@ func (t *Transport) Start() error {
 		posts:     newIncomingPosts(s.queued.max),
 		added:     make(chan struct{}, 1),
 		guests:    &guests{byID: map[types.ID]*guest{}},
-		receiving: &incomingSnapshots{lines: newLineLimit(), max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
+		receiving: &incomingSnapshots{lines: newLimiter(memberLines), max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
 	}
 	e.peers.Store(&map[types.ID]*peer{})
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
@@ -346,6 +348,7 @@ func (t *Transport) Stop() {
 	}
 	e.wg.Wait()
 	e.awaitAsking()
+	e.lines.close()
 	close(e.done)
 }
 

@@ -1,0 +1,389 @@
+package rafthttp_test
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// barrier blocks those that pass it once it is shut, until it is opened for good.
+type barrier struct {
+	mu      sync.Mutex
+	shut    bool
+	opened  chan struct{}
+	entered chan struct{} // has a value for each that is blocked
+}
+
+func newBarrier() *barrier {
+	return &barrier{opened: make(chan struct{}), entered: make(chan struct{}, 1<<20)}
+}
+
+func (b *barrier) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.shut = true
+}
+
+func (b *barrier) open() { close(b.opened) }
+
+func (b *barrier) pass() {
+	b.mu.Lock()
+	shut := b.shut
+	b.mu.Unlock()
+	if shut {
+		b.entered <- struct{}{}
+		<-b.opened
+	}
+}
+
+// blockingCore is a log whose sink blocks at a barrier: for the lines of one member, or for all if peer is "".
+type blockingCore struct {
+	zapcore.LevelEnabler
+	at    *barrier
+	peer  string
+	ofOne bool
+}
+
+func (c blockingCore) With(fields []zapcore.Field) zapcore.Core {
+	for _, f := range fields {
+		c.ofOne = c.ofOne || (f.Key == "remote-peer-id" && f.String == c.peer)
+	}
+	return c
+}
+
+func (c blockingCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	return ce.AddCore(e, c)
+}
+
+func (c blockingCore) Write(zapcore.Entry, []zapcore.Field) error {
+	if c.ofOne || c.peer == "" {
+		c.at.pass()
+	}
+	return nil
+}
+
+func (c blockingCore) Sync() error { return nil }
+
+// slowCallbacks are callbacks of which those about member 2 stand still at a barrier; those of "any" about all.
+var slowCallbacks = map[string]func(tr *rafthttp.Transport, at *barrier){
+	"PeerState": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Observer = &rafthttp.Observer{PeerState: func(id types.ID, _ bool, _ error) { at.passFor(id) }}
+	},
+	"Dropped": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Observer = &rafthttp.Observer{Dropped: func(id types.ID, _ string, _ int, _ error) { at.passFor(id) }}
+	},
+	"Sent": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Observer = &rafthttp.Observer{Sent: func(id types.ID, _ string, _ int, _ int64, _ time.Duration) { at.passFor(id) }}
+	},
+	"Received": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Observer = &rafthttp.Observer{Received: func(id types.ID, _ string, _ int, _ int64) { at.passFor(id) }}
+	},
+	"SlowProcess": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Observer = &rafthttp.Observer{SlowProcessAfter: 1, SlowProcess: func(id types.ID, _ string, _ raftpb.MessageType, _ time.Duration) {
+			at.passFor(id)
+		}}
+	},
+	"Probed": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Observer = &rafthttp.Observer{Probed: func(id types.ID, _, _ time.Duration, _ error) { at.passFor(id) }}
+	},
+	"log of one": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Logger = zap.New(blockingCore{LevelEnabler: zap.InfoLevel, at: at, peer: "2"})
+	},
+	"log of all": func(tr *rafthttp.Transport, at *barrier) {
+		tr.Logger = zap.New(blockingCore{LevelEnabler: zap.InfoLevel, at: at})
+	},
+}
+
+func (b *barrier) passFor(id types.ID) {
+	if id == 2 {
+		b.pass()
+	}
+}
+
+// TestSlowCallbackCostsItsPeerOnly: whatever hook, and the log, stands still over one peer, whose streams break and whose
+// messages are dropped: the streams with two others live, each message between them arrives, and Send waits for nothing.
+func TestSlowCallbackCostsItsPeerOnly(t *testing.T) {
+	for name, tune := range slowCallbacks {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				at := newBarrier()
+				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tune(tr, at) })
+				a.raft.process = func(_ context.Context, m *raftpb.Message) error {
+					if m.GetFrom() == 2 {
+						time.Sleep(time.Millisecond) // which is slow
+					}
+					a.raft.keep(m)
+					return nil
+				}
+				b := startSimulated(t, n, 2, nil)
+				// They notice a single heartbeat that is late.
+				patience := func(tr *rafthttp.Transport) { tr.ReadTimeout = 2 * time.Second }
+				others := []*member{startSimulated(t, n, 3, patience), startSimulated(t, n, 4, patience)}
+				t.Cleanup(at.open) // before all of them stop
+				for _, m := range append(others, b) {
+					connect(t, a, m)
+				}
+				synctest.Wait()
+				at.close()
+				sent := 0
+				for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(100 * time.Millisecond) {
+					switch time.Since(start) {
+					case 5 * time.Second:
+						n.Partition([]string{"m1"}, []string{"m2"})
+					case 30 * time.Second:
+						n.Heal()
+					}
+					b.Send(heartbeats(2, 1, 1))
+					msgs := append(heartbeats(1, 2, 1), msgApp(2, 1, 1, nil), message(raftpb.MsgSnap, 2))
+					for _, m := range others {
+						m.Send(heartbeats(m.ID, 1, 1))
+						msgs = append(msgs, heartbeats(1, m.ID, 1)...)
+					}
+					sent++
+					soon(t, func() { a.Send(msgs) })
+				}
+				require.NotEmpty(t, at.entered, "nothing stood still")
+				for _, m := range others {
+					require.Len(t, m.raft.received(), sent)
+					require.Zero(t, m.raft.unreachables(1), "a stream ended")
+					require.Zero(t, a.raft.unreachables(uint64(m.ID)), "a stream ended")
+				}
+			})
+		})
+	}
+}
+
+// flappingPeer returns a member whose peer 2 is known from posts only, and a function that has a post to it succeed or fail, so
+// that it becomes active or inactive at once.
+func flappingPeer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (a *member, post func(ok bool)) {
+	t.Helper()
+	a = startSimulated(t, n, 1, tune)
+	var mu sync.Mutex
+	good := true
+	ln, err := n.Host("m2").Listen("2380")
+	require.NoError(t, err)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if good && r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusNoContent)
+		} else {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})}
+	go func() { _ = s.Serve(ln) }()
+	t.Cleanup(func() { s.Close() })
+	a.AddPeer(2, []string{urlOf(2)})
+	return a, func(ok bool) {
+		mu.Lock()
+		good = ok
+		mu.Unlock()
+		a.Send(heartbeats(1, 2, 1))
+		synctest.Wait()
+	}
+}
+
+// states are what PeerState was told.
+type states struct {
+	mu  sync.Mutex
+	all []bool
+}
+
+func (s *states) told(active bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, active)
+}
+
+func (s *states) list() []bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]bool(nil), s.all...)
+}
+
+// TestStateChangesComeInOrder: also to a hook that is slower than they are, or stands still for long, which costs no more memory
+// than a few: then pairs of them are left out.
+func TestStateChangesComeInOrder(t *testing.T) {
+	for name, flaps := range map[string]int{"all of a few": 5, "the last of many": 100} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				at, seen := newBarrier(), &states{}
+				a, post := flappingPeer(t, n, func(tr *rafthttp.Transport) {
+					tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, cause error) {
+						at.pass()
+						if active != (cause == nil) {
+							t.Errorf("active %v, cause %v", active, cause)
+						}
+						seen.told(active)
+					}}
+				})
+				at.close()
+				for range flaps {
+					post(true)
+					require.Equal(t, 1, a.ActivePeers())
+					post(false)
+					require.Zero(t, a.ActivePeers())
+				}
+				post(true)
+				require.Empty(t, seen.list())
+				at.open()
+				synctest.Wait()
+				told := seen.list()
+				for i, active := range told {
+					require.Equal(t, i%2 == 0, active, "the %dth of %v", i, told)
+				}
+				require.Len(t, told, min(2*flaps+1, 17))
+			})
+		})
+	}
+}
+
+// TestEveryPeerThatBecameActiveBecomesInactive: also one that is removed, or whose transport stops, shortly after a post to it, or
+// of it, spoke for it.
+func TestEveryPeerThatBecameActiveBecomesInactive(t *testing.T) {
+	ends := map[string]func(*member){
+		"RemovePeer":     func(m *member) { m.RemovePeer(2) },
+		"RemoveAllPeers": func(m *member) { m.RemoveAllPeers() },
+		"Stop":           func(m *member) { m.Stop() },
+	}
+	speaks := map[string]func(t *testing.T, m *member, post func(bool)){
+		"post to it": func(_ *testing.T, _ *member, post func(bool)) { post(true) },
+		"post of it": func(t *testing.T, m *member, _ func(bool)) { introduce(t, m, 2, urlOf(2)) },
+	}
+	for end, f := range ends {
+		for by, speak := range speaks {
+			t.Run(end+", "+by, func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					seen := &states{}
+					a, post := flappingPeer(t, n, func(tr *rafthttp.Transport) {
+						tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { seen.told(active) }}
+					})
+					speak(t, a, post)
+					synctest.Wait()
+					require.Equal(t, []bool{true}, seen.list())
+					f(a)
+					synctest.Wait()
+					require.Equal(t, []bool{true, false}, seen.list())
+					time.Sleep(time.Minute)
+					require.Len(t, seen.list(), 2)
+				})
+			})
+		}
+	}
+}
+
+// TestDropsAreToldOnceABatch: not once a message, whatever they are dropped for.
+func TestDropsAreToldOnceABatch(t *testing.T) {
+	const sends, batch = 1000, 64
+	for name, enter := range map[string]func(n *memnet.Network, m *member){
+		"paused": func(_ *memnet.Network, m *member) { m.CutPeer(2) },
+		"full": func(n *memnet.Network, m *member) {
+			n.Link("m1", "m2").Cut()
+			m.Send(heartbeats(1, 2, 64))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				var mu sync.Mutex
+				calls, dropped := 0, 0
+				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+					tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, _ error) {
+						mu.Lock()
+						defer mu.Unlock()
+						calls, dropped = calls+1, dropped+n
+					}}
+				})
+				a.AddPeer(2, silentHost(n, 2))
+				enter(n, a)
+				synctest.Wait()
+				require.Zero(t, calls)
+				for range sends {
+					a.Send(heartbeats(1, 2, batch))
+				}
+				synctest.Wait()
+				require.Equal(t, sends*batch, dropped)
+				require.LessOrEqual(t, calls, sends)
+			})
+		})
+	}
+}
+
+// levelGate is a log that blocks, once armed, where a line asks whether its level is wanted: where a goroutine may be preempted
+// within Send.
+type levelGate struct {
+	zapcore.Core
+	*barrier
+	level zapcore.Level
+}
+
+func (g levelGate) Enabled(l zapcore.Level) bool {
+	if l == g.level {
+		g.pass()
+	}
+	return true
+}
+
+func (g levelGate) With([]zapcore.Field) zapcore.Core { return g }
+
+func (g levelGate) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if g.Enabled(e.Level) {
+		return ce.AddCore(e, g)
+	}
+	return ce
+}
+
+// heldLog is the log of a transport whose goroutine stands still at its next warning.
+func heldLog() (tune func(*rafthttp.Transport), at *barrier) {
+	at = newBarrier()
+	return func(tr *rafthttp.Transport) {
+		tr.Logger = zap.New(levelGate{zapcore.NewNopCore(), at, zap.WarnLevel})
+	}, at
+}
+
+// TestNoDroppedAfterStop: not of a Send either that was under way when Stop began.
+func TestNoDroppedAfterStop(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		held, at := heldLog()
+		var mu sync.Mutex
+		stopped, late := false, 0
+		a := startSimulated(t, n, 1, tuned(held, func(tr *rafthttp.Transport) {
+			tr.Observer = &rafthttp.Observer{Dropped: func(types.ID, string, int, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if stopped {
+					late++
+				}
+			}}
+		}))
+		a.AddPeer(2, silentHost(n, 2))
+		a.CutPeer(2)
+		time.Sleep(time.Second)
+		at.close()
+		var both sync.WaitGroup
+		both.Go(func() { a.Send(heartbeats(1, 2, 10)) })
+		<-at.entered // Send is at the line that it drops
+		both.Go(func() {
+			a.Stop()
+			mu.Lock()
+			defer mu.Unlock()
+			stopped = true
+		})
+		synctest.Wait()
+		at.open()
+		both.Wait()
+		time.Sleep(time.Minute)
+		require.Zero(t, late)
+	})
+}
