@@ -118,7 +118,8 @@ func (q *request) learn() error {
 	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
 		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)}
 	}
-	if list == "" || q.from == 0 || q.from == q.id || q.peerOf(q.from) != nil {
+	peers := q.peers.Load()
+	if list == "" || q.from == 0 || q.from == q.id || (*peers)[q.from] != nil {
 		return nil
 	}
 	if removed, err := q.isRemoved(q.from); err != nil || removed {
@@ -128,9 +129,7 @@ func (q *request) learn() error {
 	if err != nil {
 		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: %.256s", headerPeerURLs, err)}
 	}
-	if old := q.remotes.add(q.from, urls, true); old != nil {
-		q.join(old.link)
-	}
+	q.addRemote(q.from, urls, true, peers) // or the next time
 	return nil
 }
 

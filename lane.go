@@ -369,6 +369,13 @@ func (l *lane) shut() []item {
 	return l.drain()
 }
 
+// empty returns what is queued. Workers go on with what they hold.
+func (l *lane) empty() []item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.drain()
+}
+
 // drain is called with mu held.
 func (l *lane) drain() []item {
 	var items []item

@@ -19,12 +19,28 @@ func (t *Transport) AddRemote(id types.ID, urls []string) {
 	if e == nil {
 		panic("rafthttp: AddRemote before Start")
 	}
-	if id == e.id || e.peerOf(id) != nil {
+	if id == e.id || !e.enter() {
 		return
 	}
-	if old := e.remotes.add(id, us, false); old != nil {
-		e.join(old.link)
+	defer e.leave()
+	for {
+		peers := e.peers.Load()
+		if (*peers)[id] != nil || e.addRemote(id, us, false, peers) {
+			return
+		}
 	}
+}
+
+// addRemote adds a remote, or reports false if there are other peers by now than
+// those that were asked for it: it may have become one. The caller was let in by
+// enter.
+func (e *engine) addRemote(id types.ID, urls types.URLs, learned bool, asked *map[types.ID]*peer) bool {
+	same := func() bool { return e.peers.Load() == asked }
+	evicted, ok := e.remotes.add(id, urls, learned, same)
+	if evicted != nil {
+		e.wg.Go(evicted.join) // which waits for callbacks
+	}
+	return ok
 }
 
 // AddPeer adds a member of the cluster: its streams are dialled from now on, and
@@ -175,7 +191,8 @@ func (t *Transport) Get(id types.ID) Peer {
 }
 
 // CutPeer drops everything to and from a peer or a remote until MendPeer, also
-// when a remote becomes a peer. For any other member it does nothing. It is for
+// when a remote becomes a peer: what waits in its queues, too, but not what is being
+// written or processed at the moment. For any other member it does nothing. It is for
 // tests.
 func (t *Transport) CutPeer(id types.ID) { t.pause(id, true) }
 
@@ -191,7 +208,7 @@ func (t *Transport) pause(id types.ID, paused bool) {
 	defer e.mu.Unlock()
 	e.remotes.pause(id, paused)
 	if p := e.peerOf(id); p != nil {
-		p.paused.Store(paused)
+		p.pause(paused)
 	}
 }
 

@@ -32,7 +32,8 @@ type Peer interface {
 
 // Pausable is a peer that can be made deaf and mute, for tests.
 type Pausable interface {
-	// Pause drops every message from and to the peer until Resume.
+	// Pause drops every message from and to the peer until Resume, those that wait
+	// in its queues included.
 	Pause()
 	// Resume ends a Pause.
 	Resume()
@@ -79,26 +80,30 @@ func (p *peer) start() {
 func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 
 // sendRun sends the first of msgs, and those after it that go to the same member
-// the same way, so that they cost one lock. It returns how many.
-func (p *peer) sendRun(msgs []*raftpb.Message) int {
+// the same way, so that they cost one lock. It returns how many, and false if the
+// peer is gone: then those after them were neither taken nor reported.
+func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 	to, first, posts := msgs[0].GetTo(), p.laneFor(msgs[0]), p.pipeline.laneOf(msgs[0].GetType())
-	n := 1
+	n = 1
 	for n < min(len(msgs), runMessages) && msgs[n].GetTo() == to && p.laneFor(msgs[n]) == first && p.pipeline.laneOf(msgs[n].GetType()) == posts {
 		n++
 	}
 	if p.paused.Load() {
-		p.loseRun(first, msgs[:n], ErrPaused)
-		return n
+		if !p.enter() {
+			return 0, false
+		}
+		defer p.wg.Done()
+		p.loseCounted(first, n, countSnapshots(msgs[:n]), ErrPaused)
+		return n, true
 	}
 	rest := msgs[:n]
 	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, posts} {
 		if rest = p.offerRun(ln, rest); len(rest) == 0 {
-			return n
+			return n, true
 		}
 		// The next lane; the pipeline is down only when the peer is gone.
 	}
-	p.loseRun(posts, rest, p.cause())
-	return n
+	return n - len(rest), false
 }
 
 // offerRun offers msgs to a lane, loses those that it has no room for, and
@@ -111,11 +116,17 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 		if rest = rest[n:]; v != full {
 			break // all are dealt with, or the lane is down
 		}
+		if refused == 0 && !p.enter() { // the peer has ended since
+			return rest
+		}
 		refused, snapshots = refused+1, snapshots+countSnapshots(rest[:1])
 		rest = rest[1:] // a smaller one may find room
 	}
 	p.drop(ln, withheld, ErrQueueFull) // which raft is told of once the lane has drained
-	p.loseCounted(ln, refused, snapshots, ErrQueueFull)
+	if refused > 0 {
+		p.loseCounted(ln, refused, snapshots, ErrQueueFull)
+		p.wg.Done()
+	}
 	return rest
 }
 
@@ -130,11 +141,6 @@ func (p *peer) laneFor(m *raftpb.Message) *lane {
 	default:
 		return p.writers[streamMessage].lane
 	}
-}
-
-// loseRun is lose for messages that no lane has taken.
-func (p *peer) loseRun(ln *lane, msgs []*raftpb.Message, cause error) {
-	p.loseCounted(ln, len(msgs), countSnapshots(msgs), cause)
 }
 
 func countSnapshots(msgs []*raftpb.Message) (n int) {
@@ -156,7 +162,7 @@ func (p *peer) streamsBusy() bool {
 	return false
 }
 
-func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m, p.paused.Load()) }
+func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
 	p.urls.update(urls)
@@ -193,10 +199,27 @@ func (p *peer) answered(m *raftpb.Message) {
 }
 
 // Pause implements Pausable.
-func (p *peer) Pause() { p.paused.Store(true) }
+func (p *peer) Pause() { p.pause(true) }
 
 // Resume implements Pausable.
-func (p *peer) Resume() { p.paused.Store(false) }
+func (p *peer) Resume() { p.pause(false) }
+
+// pause has everything to and from the peer dropped, what is queued included, or
+// ends that.
+func (p *peer) pause(on bool) {
+	if p.paused.Store(on); !on {
+		return
+	}
+	for _, w := range p.writers {
+		p.lose(w.lane, w.lane.empty(), ErrPaused)
+	}
+	p.reports.lost() // also what was withheld
+	p.pipeline.dropQueued()
+	p.snapshots.dropQueued()
+	for _, r := range p.receivers {
+		r.discard(r.lane.empty(), ErrPaused)
+	}
+}
 
 // shut refuses new work, cancels what is under way and closes all connections.
 // It does not wait.

@@ -62,6 +62,13 @@ func (p *pipeline) close() {
 	}
 }
 
+// dropQueued drops what is queued.
+func (p *pipeline) dropQueued() {
+	for _, ln := range p.lanes {
+		p.lose(ln, ln.empty(), ErrPaused)
+	}
+}
+
 func (p *pipeline) work(ln *lane) {
 	var items []item
 	for {
@@ -79,6 +86,10 @@ func (p *pipeline) work(ln *lane) {
 
 // deliver posts one message and tells everyone concerned how it went.
 func (p *pipeline) deliver(ln *lane, it item) {
+	if p.paused.Load() {
+		p.lose(ln, []item{it}, ErrPaused)
+		return
+	}
 	start := time.Now()
 	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
 	err := p.post(body, it.m.GetType())

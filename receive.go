@@ -51,8 +51,8 @@ func (r *receiver) processSome(items []item) (n int) {
 		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.ctx.Err() != nil {
-			r.discard(items[n:], r.cause())
+		if r.ctx.Err() != nil || r.paused.Load() {
+			r.discard(items[n:], cmp.Or(r.cause(), ErrPaused))
 			r.lane.done(n, uint64(bytes), time.Since(start))
 			return len(items)
 		}

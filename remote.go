@@ -34,27 +34,32 @@ type remotes struct {
 	closed bool
 }
 
-// add makes a remote unless there is one. When there are too many, the one that
+// add makes a remote unless there is one, or valid says no: then it reports false.
+// A peer that is added is there before its remote is removed, and remove waits for
+// the lock that valid is called under. When there are too many, the one that
 // was not used for the longest time goes, those learned from headers first: a
 // stranger cannot push out what the application added. What it returns is to be
 // joined.
-func (rs *remotes) add(id types.ID, urls types.URLs, learned bool) (evicted *remote) {
+func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() bool) (evicted *remote, ok bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.closed {
-		return nil
+		return nil, true
+	}
+	if !valid() {
+		return nil, false
 	}
 	if r := rs.byID[id]; r != nil {
 		if r.urls.same(urls) && (learned || !r.learned) {
-			return nil
+			return nil, true
 		}
 		if learned && !r.learned {
-			return nil
+			return nil, true
 		}
 		evicted = r
 	} else if len(rs.byID) >= maxRemotes {
 		if evicted = rs.oldest(learned); evicted == nil {
-			return nil
+			return nil, true
 		}
 	}
 	if evicted != nil {
@@ -66,7 +71,7 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool) (evicted *rem
 		l.paused.Store(evicted.paused.Load())
 	}
 	rs.byID[id] = &remote{link: l, pipeline: newPipeline(l), learned: learned, used: time.Now()}
-	return evicted
+	return evicted, true
 }
 
 // oldest is called with mu held.
@@ -94,15 +99,16 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	}
 	// Until mu is free r does not end: its lane is not down, and enter succeeds.
 	r.used = time.Now()
-	cause, ln := error(nil), r.pipeline.laneOf(m.GetType())
+	cause, ln := ErrQueueFull, r.pipeline.laneOf(m.GetType())
 	if r.paused.Load() {
 		cause = ErrPaused
-	} else if ln.offer(it) != accepted {
-		cause = ErrQueueFull
+	} else if ln.offer(it) == accepted {
+		rs.mu.Unlock()
+		return true
 	}
-	refused := cause != nil && r.enter()
+	entered := r.enter()
 	rs.mu.Unlock()
-	if refused {
+	if entered {
 		defer r.wg.Done()
 		r.lose(ln, []item{it}, cause)
 	}
@@ -114,7 +120,9 @@ func (rs *remotes) pause(id types.ID, paused bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if r := rs.byID[id]; r != nil {
-		r.paused.Store(paused)
+		if r.paused.Store(paused); paused {
+			r.pipeline.dropQueued()
+		}
 	}
 }
 

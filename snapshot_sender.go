@@ -40,16 +40,18 @@ type snapshotSender struct {
 
 	mu        sync.Mutex
 	transfers map[*outgoingSnapshot]struct{} // nil once closed
+	queue     chan struct{}                  // closed by the next dropQueued
 	last      *SnapshotStatus
 }
 
 func newSnapshotSender(l *link, pace *snapshotPace, busy func() bool) *snapshotSender {
-	return &snapshotSender{link: l, pace: pace, busy: busy, lines: newLimiter(memberLines), transfers: map[*outgoingSnapshot]struct{}{}}
+	return &snapshotSender{link: l, pace: pace, busy: busy, lines: newLimiter(memberLines),
+		transfers: map[*outgoingSnapshot]struct{}{}, queue: make(chan struct{})}
 }
 
 // send begins a transfer in the background. It reports false, and leaves m
 // alone, if the peer is gone.
-func (s *snapshotSender) send(m *snap.Message, paused bool) bool {
+func (s *snapshotSender) send(m *snap.Message) bool {
 	t := &outgoingSnapshot{snapshotSender: s, m: m, size: m.DatabaseSize()}
 	t.progress.peer, t.peerBytes = s.peer, &s.counters.sentSnapshots
 	t.observe, t.every = s.observer.SnapshotProgress, s.readTimeout/stallTicks
@@ -58,12 +60,13 @@ func (s *snapshotSender) send(m *snap.Message, paused bool) bool {
 	t.log = transferLog(s.lines, s.log.With(zap.Uint64("snapshot-index", t.index.Load())))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	t.queued = s.queue
 	if s.transfers == nil {
 		return false
 	}
 	run := t.run
 	switch {
-	case paused:
+	case s.paused.Load():
 		run = func() { t.finish(ErrPaused) }
 	case len(s.transfers) >= maxPeerSnapshots:
 		run = func() { t.finish(ErrQueueFull) }
@@ -71,6 +74,14 @@ func (s *snapshotSender) send(m *snap.Message, paused bool) bool {
 		s.transfers[t] = struct{}{}
 	}
 	return s.spawn(run)
+}
+
+// dropQueued drops the snapshots that wait for their turn.
+func (s *snapshotSender) dropQueued() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.queue)
+	s.queue = make(chan struct{})
 }
 
 // close refuses further snapshots. The link's context has ended, and with it
@@ -94,10 +105,11 @@ func (s *snapshotSender) status() (all []SnapshotStatus, last *SnapshotStatus) {
 type outgoingSnapshot struct {
 	*snapshotSender
 	progress
-	log   *zap.Logger // names the snapshot; silent where there are too many
-	m     *snap.Message
-	size  int64  // of the database
-	frame []byte // head of the body: length and message (protocol: the head of a snapshot body)
+	log    *zap.Logger     // names the snapshot; silent where there are too many
+	queued <-chan struct{} // closed when what waits is dropped
+	m      *snap.Message
+	size   int64  // of the database
+	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body)
 
 	db    *outgoingDatabase
 	sums  checksums    // of what db has read
@@ -111,6 +123,9 @@ type outgoingSnapshot struct {
 func (t *outgoingSnapshot) run() {
 	select {
 	case t.pace.slots <- struct{}{}:
+	case <-t.queued:
+		t.finish(ErrPaused)
+		return
 	case <-t.ctx.Done():
 		t.finish(t.cause())
 		return

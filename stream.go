@@ -356,6 +356,13 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 		c.enc.AppendLinkHeartbeat(&w.batch)
 	}
 	for i, it := range items {
+		if i == sent && w.paused.Load() { // before it is encoded
+			w.lose(w.lane, items[sent:], ErrPaused)
+			w.lane.release(items[sent:], nil)
+			w.lose(w.lane, w.lane.empty(), ErrPaused) // and what was withheld is forgotten
+			sent = len(items)
+			break
+		}
 		c.enc.Append(&w.batch, it.m)
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue

@@ -277,17 +277,30 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 	if e == nil {
 		return
 	}
-	peers := e.peerMap()
 	for len(msgs) > 0 {
-		n, to := 1, types.ID(msgs[0].GetTo())
-		if p := peers[to]; p != nil {
-			n = p.sendRun(msgs)
-		} else if to != 0 && !e.remotes.send(to, msgs[0]) {
-			if p := e.peerOf(to); p != nil { // it was a remote until now
-				p.send(msgs[0])
+		msgs = msgs[e.sendRun(msgs):]
+	}
+}
+
+// sendRun gives the first of msgs, and those after it that go the same way, to
+// the member that it is for, and returns how many. Who that is may change
+// meanwhile: then it is tried again with who it is by then.
+func (e *engine) sendRun(msgs []*raftpb.Message) int {
+	to := types.ID(msgs[0].GetTo())
+	for {
+		p := e.peerOf(to)
+		if p != nil {
+			n, alive := p.sendRun(msgs)
+			if alive || n > 0 {
+				return n
 			}
+			// It was removed, and is not in the map of peers any more.
+		} else if to == 0 || e.remotes.send(to, msgs[0]) {
+			return 1
 		}
-		msgs = msgs[n:]
+		if e.peerOf(to) == p { // nobody, or one that has ended
+			return 1
+		}
 	}
 }
 
@@ -400,11 +413,4 @@ func (e *engine) spawn(f func()) bool {
 		f()
 	}()
 	return true
-}
-
-// join waits for the end of a link in the background.
-func (e *engine) join(l *link) {
-	if !e.spawn(l.join) {
-		l.join()
-	}
 }
