@@ -60,13 +60,14 @@ type settings struct {
 	log           *zap.Logger // by lines, of what is about no link
 	lines         *logLines
 	directLog     *zap.Logger // the application's: it may block whoever uses it
-	observer      Observer
-	verifyPeer    func(types.ID, *tls.ConnectionState) error
-	allRefused    *identityCounters
-	clientTLS     *tls.Config // but for the authorities, which are those of files
-	files         *tlsFiles
-	tlsRecheck    time.Duration
-	dial          dialFunc
+	crasher
+	observer   Observer
+	verifyPeer func(types.ID, *tls.ConnectionState) error
+	allRefused *identityCounters
+	clientTLS  *tls.Config // but for the authorities, which are those of files
+	files      *tlsFiles
+	tlsRecheck time.Duration
+	dial       dialFunc
 
 	dialTimeout, readTimeout, writeTimeout time.Duration
 	redialInterval                         time.Duration
@@ -103,10 +104,9 @@ func (t *Transport) settings() (*settings, error) {
 	}
 	s := &settings{
 		id: t.ID, clusterID: t.ClusterID, urls: t.URLs.String(),
-		raft: t.Raft, snapshotter: t.Snapshotter, errorC: t.ErrorC,
+		snapshotter: t.Snapshotter, errorC: t.ErrorC,
 		directLog:  log.With(zap.String("local-member-id", t.ID.String())),
-		lines:      newLogLines(transportLines),
-		verifyPeer: t.VerifyPeer, allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
+		allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
 
 		dialTimeout:           orDefault(t.DialTimeout, defaultDialTimeout),
 		readTimeout:           orDefault(t.ReadTimeout, DefaultConnReadTimeout),
@@ -118,9 +118,12 @@ func (t *Transport) settings() (*settings, error) {
 		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
 		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
 	}
+	s.crasher = crasher{s.directLog}
+	s.lines = newLogLines(s.crasher, transportLines)
 	s.log = s.lines.of(s.directLog)
+	s.raft, s.verifyPeer = guardedRaft{t.Raft, s.crasher}, s.guardVerify(t.VerifyPeer)
 	if t.Observer != nil {
-		s.observer = *t.Observer
+		s.observer = s.guardObserver(*t.Observer)
 	}
 	s.observer.SlowProcessAfter = orDefault(s.observer.SlowProcessAfter, DefaultSlowProcess)
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
@@ -165,7 +168,7 @@ func (t *Transport) settings() (*settings, error) {
 // dialFunc returns what makes the plain connections.
 func (t *Transport) dialFunc(s *settings) (dialFunc, error) {
 	if t.DialContext != nil {
-		return t.DialContext, nil
+		return s.guardDial(t.DialContext), nil
 	}
 	d, err := newNetDialer(t.TLSInfo.LocalAddr, s.dialTimeout, s.tcpTimeout())
 	if err != nil {

@@ -103,6 +103,13 @@
 // dialled again, and link heartbeats keep an idle one alive. While any stream is
 // up, a failed post does not make the peer inactive.
 //
+// A panic of a callback (of Raft, Snapshotter, Observer, VerifyPeer, DialContext,
+// or the log) ends the process, whichever way a message came: by stream, post or
+// snapshot. It is logged with the type and the sender of the message, and then
+// raised again where nobody recovers it, as net/http would for what came by post.
+// Only a panic of the reader of a snapshot is no more than a failure of the
+// snapshot.
+//
 // Stop waits until no goroutine of the transport runs and no callback will come,
 // so it must not be called from inside a callback, and Process has to return soon
 // after its context ended.
@@ -182,6 +189,8 @@
 //   - The context of Process for a post ends after ReadTimeout and WriteTimeout
 //     together, that for a snapshot after SnapshotAnswerTimeout; upstream's has
 //     no deadline.
+//   - A panic of a callback ends the process also below a handler, where net/http
+//     recovers it with upstream.
 //   - After Stop, and before Start, every request is answered 503; upstream goes on
 //     to answer probes, and to process posts.
 //   - Data from the reading end of a stream closes it.

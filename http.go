@@ -59,7 +59,7 @@ func (q *request) answer(err error) {
 	if failed := (*processError)(nil); errors.As(err, &failed) {
 		var wt interface{ WriteTo(http.ResponseWriter) }
 		if errors.As(failed.err, &wt) {
-			wt.WriteTo(q.w)
+			q.writeAnswer(wt)
 			return
 		}
 		if failed.drop {

@@ -49,7 +49,7 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 	l := &link{
 		settings: s, peer: id, wg: new(sync.WaitGroup),
 		urls:    newURLPicker(urls),
-		reports: newReports(s.raft, uint64(id)), events: newEvents(&s.observer, id), lines: newLogLines(memberLines),
+		reports: newReports(s.raft, uint64(id)), events: newEvents(&s.observer, id), lines: newLogLines(s.crasher, memberLines),
 	}
 	l.log = l.lines.of(s.directLog.With(zap.String("remote-peer-id", id.String())))
 	l.dialer = &dialer{

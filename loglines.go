@@ -16,6 +16,7 @@ import (
 // minute. The next line says how many were left out.
 type logLines struct {
 	notifier
+	crasher
 	burst int
 
 	queue  []func()
@@ -35,8 +36,8 @@ const (
 	maxQueuedLines = 64
 )
 
-func newLogLines(burst int) *logLines {
-	l := &logLines{burst: burst, limits: map[string]*lineLimit{}}
+func newLogLines(c crasher, burst int) *logLines {
+	l := &logLines{crasher: c, burst: burst, limits: map[string]*lineLimit{}}
 	l.take = l.takeOne
 	return l
 }
@@ -106,6 +107,7 @@ func (c *linesCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		if suppressed > 0 {
 			fields = append(slices.Clip(fields), zap.Uint64("suppressed", suppressed))
 		}
+		defer c.lines.guard(callback{name: "Logger"})
 		if ce := c.Core.Check(e, nil); ce != nil {
 			ce.Write(fields...)
 		}

@@ -84,6 +84,7 @@ const (
 
 // process calls Process, and tells the observer if it was slow.
 func (s *settings) process(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
+	defer s.guard(callback{"Raft.Process", from, lane, m.GetType(), m.GetFrom()})
 	f := s.observer.SlowProcess
 	if f == nil {
 		return s.raft.Process(ctx, m)

@@ -138,6 +138,7 @@ func (r *resumption) begin(q *request, t *incomingSnapshot, m *raftpb.Message, d
 // question). It ends an older transfer of it, whose connection its sender has
 // given up.
 func (q *request) serveSnapshotOffset() error {
+	defer q.guard(callback{name: "Snapshotter", peer: q.from})
 	store := q.resuming()
 	if store == nil {
 		return errNoResuming

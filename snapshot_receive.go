@@ -113,6 +113,7 @@ func (q *request) processSaved(m *raftpb.Message) error {
 // saveDatabase returns who has saved the database, and its size. Its errors say
 // why it was not saved.
 func (q *request) saveDatabase(t *incomingSnapshot, m *raftpb.Message, db *databaseReader, resumed *resumption) (saver Snapshotter, n int64, err error) {
+	defer q.guard(callback{"Snapshotter", q.from, laneSnapshot, m.GetType(), m.GetFrom()})
 	size := db.left
 	if resumed != nil {
 		size = resumed.key.Size

@@ -81,6 +81,7 @@ func (q *request) saver(m *raftpb.Message, size int64) (Snapshotter, error) {
 // discard says that a database which was saved is not used.
 func (q *request) discard(s Snapshotter, id uint64, cause error) {
 	if d, ok := s.(DiscardingSnapshotter); ok && !q.left { // Stop may have returned otherwise
+		defer q.guard(callback{name: "Snapshotter", peer: q.from})
 		d.DiscardDB(id, cause)
 	}
 }

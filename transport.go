@@ -23,7 +23,8 @@ import (
 
 // Raft is what a Transport delivers to and reports to. All methods are called
 // concurrently, on goroutines of the transport or of the HTTP server, never on a
-// goroutine that is inside a method of Transport.
+// goroutine that is inside a method of Transport. A panic in one ends the process,
+// as doc.go says of all callbacks.
 type Raft interface {
 	// Process takes a received message; m is its to keep. It may block, as
 	// raft's Step does on a proposal without a leader: messages of one kind from
