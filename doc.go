@@ -98,8 +98,8 @@
 // a transfer takes, as long as bytes move; one that breaks is resumed where both
 // members can. A failure names its cause: ErrSnapshotDiskFull and the others.
 //
-// A peer is active from the first stream that brings something of it (direction
-// "in"), or the first post to or from it that succeeds. A stream on which nothing arrives for ReadTimeout is closed and
+// A peer is active from the first frame that a stream of it (direction "in")
+// brings, be it a link heartbeat, or the first post to or from it that succeeds. A stream on which nothing arrives for ReadTimeout is closed and
 // dialled again, and link heartbeats keep an idle one alive. While any stream is
 // up, a failed post does not make the peer inactive.
 //
@@ -122,8 +122,8 @@
 // are read to 64 KiB. A bad peer loses its own connection and nothing else.
 // Everything that waits is bounded: queues, each and all together, posts,
 // snapshots in flight, remotes, connections and TLS handshakes of strangers, and
-// log lines: what repeats is logged once for each change of state. What that is
-// for each kind of attacker is in docs/threat-model.md.
+// log lines: each message has a limit for each peer, which docs/operating.md says.
+// What that is for each kind of attacker is in docs/threat-model.md.
 //
 // # Concurrency
 //
@@ -160,8 +160,9 @@
 //     whose entries are queued or on their way is not sent twice meanwhile.
 //   - A message goes in the short form of the msgapp stream only if that carries
 //     all its fields; upstream's sender loses the others.
-//   - A stream that is down is dialled less and less often, down to once a
-//     second; upstream dials ten times a second for as long as it takes.
+//   - A stream that is down, or that ends within ReadTimeout, is dialled less and
+//     less often, down to once a second; upstream dials ten times a second for as
+//     long as it takes.
 //   - A peer that answers probes is probed every 28 s, by default, on a connection
 //     that is closed again; upstream probes every 4 s, twice.
 //   - Proxies of the environment are not used between members.

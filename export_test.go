@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
 )
 
 // WithDeadlines is what NewListener does to a plain listener, with timeouts of
@@ -85,3 +87,8 @@ func GiveWayInKernel(c net.Conn) { giveWayInKernel(c) }
 
 // TimeForBody is how long the body of a post may take beyond what any may.
 func TimeForBody(bytes uint64) time.Duration { return timeForBody(bytes) }
+
+// Loggers returns what all lines about one peer, and what all others are logged by.
+func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
+	return t.peer(peer).log, t.engine.Load().log
+}

@@ -40,8 +40,10 @@ type streamReader struct {
 	connects, dialFailures uint64
 	bytes                  atomic.Uint64 // that streams brought
 
-	failing bool          // the last attempt failed, which was logged; owned by run
-	lines   *rate.Limiter // of the log, failed attempts
+	// Owned by run.
+	delivers time.Time     // when the stream brought its first frame; zero: none yet
+	failing  bool          // the last attempt failed, which was logged
+	lines    *rate.Limiter // of the log, failed attempts
 }
 
 func newStreamReader(p *peer, kind streamKind) *streamReader {
@@ -56,16 +58,23 @@ func (r *streamReader) run() {
 	delay := r.redialInterval
 	for r.ctx.Err() == nil {
 		began := time.Now()
-		delivered := r.attempt(r.untilMoved())
+		r.delivers = time.Time{}
+		err := r.attempt(r.untilMoved())
+		// The time of an attempt that hung counts: after a link came back the next
+		// one must not be far.
 		spent := time.Since(began)
-		if delivered {
-			delay, spent = r.redialInterval, 0
+		if !r.delivers.IsZero() {
+			spent = 0
+		}
+		// A peer that ends streams soon is as good as down. Perhaps there are two with
+		// one id, which displace each other.
+		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.readTimeout
+		if lived || errors.Is(err, errUpdated) {
+			delay = r.redialInterval
 		}
 		if r.ctx.Err() != nil {
 			return
 		}
-		// The time of an attempt that hung counts: after a link came back the next
-		// one must not be far.
 		if !r.pause(delay - spent) {
 			return
 		}
@@ -114,24 +123,19 @@ func (r *streamReader) update() {
 	}
 }
 
-// attempt dials and reads one stream to its end, with those that continue it, and
-// reports whether anything came: a peer that accepts streams and drops them is as
-// good as down.
-func (r *streamReader) attempt(ctx context.Context) (delivered bool) {
+// attempt dials and reads one stream to its end, with those that continue it.
+func (r *streamReader) attempt(ctx context.Context) error {
 	s, err := r.open(ctx)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
-			return false // which says nothing about the URL
+			return errUpdated // which says nothing about the URL
 		}
 		r.failed(err)
-		return false
+		return err
 	}
 	r.failing = false
-	r.activity.streamUp()
 	for {
-		var some bool
-		some, err = r.follow(ctx, s)
-		delivered = delivered || some
+		err = r.follow(ctx, s)
 		if next := r.continuation(); next != nil {
 			s = next
 			continue
@@ -141,23 +145,36 @@ func (r *streamReader) attempt(ctx context.Context) (delivered bool) {
 		}
 		break
 	}
-	r.activity.streamDown(err)
+	if r.delivers.IsZero() {
+		r.activity.failed(err, false)
+	} else {
+		r.activity.streamDown(err)
+	}
 	if r.ctx.Err() == nil {
 		r.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
-	return delivered
+	return err
+}
+
+// delivering notes that a connection brought its first frame. From the first one
+// of the stream on, the peer is active.
+func (r *streamReader) delivering() {
+	if r.delivers.IsZero() {
+		r.delivers = time.Now()
+		r.activity.streamUp()
+	}
 }
 
 // follow reads one connection to its end.
-func (r *streamReader) follow(ctx context.Context, s *incoming) (delivered bool, err error) {
+func (r *streamReader) follow(ctx context.Context, s *incoming) error {
 	r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
 	r.opened(s.conn)
-	delivered, err = r.read(ctx, s)
+	err := r.read(ctx, s)
 	r.closed()
 	err = causeOf(ctx, err)
 	s.conn.Close()
 	s.stop()
-	return delivered, r.about(s.url, err)
+	return r.about(s.url, err)
 }
 
 // about says which stream an error is of.
@@ -192,12 +209,11 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// read delivers what the stream brings until it ends, and reports whether
-// anything came.
-func (r *streamReader) read(ctx context.Context, s *incoming) (delivered bool, err error) {
+// read delivers what the stream brings until it ends.
+func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	d := &delivery{reader: r, ctx: ctx, s: s}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
-		return false, err
+		return err
 	}
 	if r.kind == streamMsgAppV2 {
 		// A full append lane pushes back on the stream that brings nothing else.
@@ -232,6 +248,7 @@ type delivery struct {
 	since time.Time // of the last progress
 	got   int       // bytes since then
 	moved bool      // a message or a link heartbeat came since then
+	some  bool      // one came at all
 }
 
 // Read implements io.Reader. The read timeout without progress ends the stream.
@@ -273,13 +290,16 @@ func (d *delivery) flush() error {
 	return err
 }
 
-func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
+func (d *delivery) run(dec wire.Decoder) error {
 	for {
 		m, err := dec.Decode()
 		if err != nil {
-			return delivered, cmp.Or(d.flush(), err)
+			return cmp.Or(d.flush(), err)
 		}
-		delivered, d.moved = true, true
+		if d.moved = true; !d.some {
+			d.some = true
+			d.reader.delivering()
+		}
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
@@ -289,7 +309,7 @@ func (d *delivery) run(dec wire.Decoder) (delivered bool, err error) {
 		}
 		if d.items = append(d.items, item{m: m, size: dec.Memory()}); len(d.items) == deliverMessages {
 			if err := d.flush(); err != nil {
-				return delivered, err
+				return err
 			}
 		}
 	}

@@ -62,6 +62,7 @@ func TestThreatModel(t *testing.T) {
 		{"maxSnapshotHeadBytes", "64 << 20", "a head of 64 MiB"},
 		{"maxAnswerBytes", "64 << 10", "64 KiB of head"},
 		{"maxRefusals", "64", "64 refusals a minute"},
+		{"memberLines", "10", "10 times a minute"},
 	} {
 		require.Contains(t, string(text), "`"+n.constant+"`")
 		require.Contains(t, string(text), n.said, n.constant)

@@ -154,8 +154,8 @@ type Transport struct {
 	// DialTimeout bounds dialling and TLS handshake together; 0 means 5 s.
 	DialTimeout time.Duration
 	// DialRetryFrequency is how often a stream that is down is dialled again, in
-	// attempts a second; 0 means 10. While a peer stays down the attempts become
-	// fewer, down to one a second.
+	// attempts a second; 0 means 10. While a peer stays down, or ends its streams
+	// within ReadTimeout, the attempts become fewer, down to one a second.
 	DialRetryFrequency rate.Limit
 
 	// ReadTimeout is how long a stream may be silent, or bring less than 4 KiB of
