@@ -2,6 +2,8 @@ package rafthttp_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // barrier blocks those that pass it once it is shut, until it is opened for good.
@@ -386,4 +389,68 @@ func TestNoDroppedAfterStop(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Zero(t, late)
 	})
+}
+
+// TestSlowSnapshotHookHoldsNoPlace: a hook that stands still over a snapshot from or to one member holds up neither that nor the
+// next of another, for which there is no place while the first goes on. It is told the last of the progress, and then the end.
+func TestSlowSnapshotHookHoldsNoPlace(t *testing.T) {
+	type told struct {
+		progress, ended []types.ID
+		last            rafthttp.SnapshotStatus
+	}
+	for _, incoming := range []bool{true, false} {
+		for _, stranger := range []bool{false, true} {
+			if stranger && !incoming {
+				continue
+			}
+			t.Run(fmt.Sprintf("incoming %v, stranger %v", incoming, stranger), func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					at := newBarrier()
+					var mu sync.Mutex
+					var got told
+					end := func(id types.ID, _ uint64, _ int64, _ time.Duration, _ error) {
+						at.pass()
+						mu.Lock()
+						defer mu.Unlock()
+						got.ended = append(got.ended, id)
+					}
+					a := startSimulated(t, n, 1, tuned(receives(savesAll), func(tr *rafthttp.Transport) {
+						tr.MaxSnapshots = 1
+						tr.Observer = &rafthttp.Observer{SnapshotSent: end, SnapshotReceived: end, SnapshotProgress: func(st rafthttp.SnapshotStatus) {
+							at.pass()
+							mu.Lock()
+							defer mu.Unlock()
+							got.progress, got.last = append(got.progress, st.Peer), st
+						}}
+					}))
+					at.close()
+					for _, id := range []types.ID{2, 3} {
+						b := startSimulated(t, n, id, receives(savesAll))
+						if b.AddPeer(1, []string{a.url}); !stranger {
+							a.AddPeer(id, []string{b.url})
+						}
+						from, to := a, b
+						if incoming {
+							from, to = b, a
+						}
+						slow := &database{Reader: io.LimitReader(readerFunc(func(p []byte) (int, error) {
+							time.Sleep(time.Second)
+							return min(len(p), 1<<10), nil
+						}), 10<<10)}
+						m := snap.NewMessage(msgSnap(to.ID, from.ID, 7), slow, 10<<10)
+						from.SendSnapshot(m)
+						require.True(t, <-m.CloseNotify(), "to %s", to.ID)
+					}
+					at.open()
+					synctest.Wait()
+					mu.Lock()
+					defer mu.Unlock()
+					require.ElementsMatch(t, []types.ID{2, 3}, got.ended)
+					require.Subset(t, got.progress, []types.ID{2, 3})
+					require.LessOrEqual(t, len(got.progress), 4)
+					require.Greater(t, got.last.Bytes, int64(5<<10))
+				})
+			})
+		}
+	}
 }

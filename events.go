@@ -6,33 +6,40 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// events tells the Observer what happens to one member under a lock, or on the
-// path of Send or of other members: changes of its state, in order, and drops,
-// coalesced. The other hooks are called where it happens.
+// events tells the Observer, in order, what happens to one member under a lock, on
+// the path of Send or of other members, or while something is held that others wait
+// for, such as the place of a snapshot. The other hooks are called where it happens.
+// What waits for a hook that stands still is bounded.
 type events struct {
 	notifier
 	id       types.ID
 	observer *Observer
-
-	changes []stateChange // alternately active and inactive; at most maxStateChanges
-	drops   []pendingDrop // one for each lane and reason
+	queue    []*event
 }
 
-// stateChange is a call of PeerState.
-type stateChange struct {
-	active bool
-	cause  error
+// event is a call of a hook.
+type event struct {
+	of    any    // what it tells of
+	tell  func() // calls the hook
+	n     int    // Dropped
+	cause error  // Dropped, the last
+	state SnapshotStatus
 }
 
-// pendingDrop are calls of Dropped that became one.
-type pendingDrop struct {
-	lane  string
-	n     int
-	cause error // the last
-}
+// What events tell of, beside the progress of one transfer.
+type (
+	ofState struct{}
+	ofDrops struct {
+		lane   string
+		reason int // index of dropReasons
+	}
+	ofEnds struct{} // of transfers
+)
 
-// maxStateChanges bounds what waits for a hook that stands still.
-const maxStateChanges = 16
+const (
+	maxStateChanges = 16 // that wait
+	maxEnds         = 64
+)
 
 func newEvents(o *Observer, id types.ID) *events {
 	e := &events{observer: o, id: id}
@@ -41,49 +48,103 @@ func newEvents(o *Observer, id types.ID) *events {
 }
 
 // changed tells that the member became active, or inactive with its cause. While
-// the hook is too slow, changes that cancel each other are left out.
+// too many wait, changes that cancel each other are left out.
 func (e *events) changed(active bool, cause error) {
-	if e.observer.PeerState == nil {
+	f := e.observer.PeerState
+	if f == nil {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if n := len(e.changes); n == maxStateChanges {
-		e.changes = e.changes[:n-1]
+	if last, n := e.find(ofState{}); n >= maxStateChanges {
+		e.queue = slices.Delete(e.queue, last, last+1)
 		return
 	}
-	e.changes = append(e.changes, stateChange{active, cause})
-	e.start()
+	e.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})
 }
 
-// dropped tells of messages of a lane that are not delivered.
+// dropped tells of messages of a lane that are not delivered, together with those
+// that were dropped there for the same reason and wait.
 func (e *events) dropped(lane string, n int, cause error) {
-	if e.observer.Dropped == nil {
+	f := e.observer.Dropped
+	if f == nil {
 		return
+	}
+	of := ofDrops{lane, dropIndex(cause)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if last, there := e.find(of); there > 0 {
+		e.queue[last].n += n
+		e.queue[last].cause = cause
+		return
+	}
+	d := &event{of: of, n: n, cause: cause}
+	d.tell = func() { f(e.id, lane, d.n, d.cause) }
+	e.add(d)
+}
+
+// progress returns what is told of the progress of a transfer, the last state
+// only; nil if nobody wants to know.
+func (e *events) progress(of *progress) func(SnapshotStatus) {
+	f := e.observer.SnapshotProgress
+	if f == nil {
+		return nil
+	}
+	return func(st SnapshotStatus) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if last, there := e.find(of); there > 0 {
+			e.queue[last].state = st
+			return
+		}
+		p := &event{of: of, state: st}
+		p.tell = func() { f(p.state) }
+		e.add(p)
+	}
+}
+
+// ended tells of the end of a transfer, by f, which may be nil. It is left out if
+// too many wait. It reports false if nothing is told any more, since the member is
+// gone.
+func (e *events) ended(f snapshotHook, st SnapshotStatus, err error) bool {
+	if f == nil {
+		return true
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	same := func(d pendingDrop) bool { return d.lane == lane && dropIndex(d.cause) == dropIndex(cause) }
-	if i := slices.IndexFunc(e.drops, same); i >= 0 {
-		e.drops[i].n += n
-		e.drops[i].cause = cause
-	} else {
-		e.drops = append(e.drops, pendingDrop{lane, n, cause})
+	if e.closed {
+		return false
 	}
+	if _, n := e.find(ofEnds{}); n < maxEnds {
+		e.add(&event{of: ofEnds{}, tell: func() { f(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err) }})
+	}
+	return true
+}
+
+// find returns how many events of something wait, and where the last one is. It is
+// called with mu held.
+func (e *events) find(of any) (last, n int) {
+	for i, w := range e.queue {
+		if w.of == of {
+			last, n = i, n+1
+		}
+	}
+	return last, n
+}
+
+// add is called with mu held.
+func (e *events) add(w *event) {
+	e.queue = append(e.queue, w)
 	e.start()
 }
 
 // takeOne is called with mu held.
 func (e *events) takeOne() func() {
-	switch {
-	case len(e.changes) > 0:
-		c := e.changes[0]
-		e.changes = slices.Delete(e.changes, 0, 1)
-		return func() { e.observer.PeerState(e.id, c.active, c.cause) }
-	case len(e.drops) > 0:
-		d := e.drops[0]
-		e.drops = slices.Delete(e.drops, 0, 1)
-		return func() { e.observer.Dropped(e.id, d.lane, d.n, d.cause) }
+	if len(e.queue) == 0 {
+		e.queue = nil
+		return nil
 	}
-	return nil
+	w := e.queue[0]
+	e.queue = slices.Delete(e.queue, 0, 1)
+	return w.tell
 }

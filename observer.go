@@ -11,9 +11,9 @@ import (
 // Observer has hooks into a Transport. Every hook may be nil, and then costs a
 // comparison. None is called under a lock, on the path of Send, or on a goroutine
 // that other members wait for: a slow hook costs only the member that it is told
-// of. PeerState and Dropped come one after another for each member, after what they
-// tell of; the others come where it happens, several at once, and hold it up. None
-// comes after Stop has returned, so none may call Stop. Those for traffic are called
+// of. PeerState, Dropped and those about snapshots come one after another for each
+// member, after what they tell of; the others come where it happens, several at once,
+// and hold it up. None comes after Stop has returned, so none may call Stop. Those for traffic are called
 // once for each batch; what they cost beyond the call itself is said there.
 //
 // The packages observe and metrics have Observers for log/slog, expvar and
@@ -68,7 +68,7 @@ type Observer struct {
 
 	// SnapshotProgress is called while a database is transferred, in both
 	// directions, at most every quarter of ReadTimeout, with what Status would say
-	// of the transfer.
+	// of the transfer. While the hook runs, later states replace those that wait.
 	SnapshotProgress func(SnapshotStatus)
 }
 

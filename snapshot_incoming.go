@@ -43,7 +43,7 @@ type incomingSnapshots struct {
 
 func (s *incomingSnapshots) begin(q *request) (*incomingSnapshot, bool) {
 	t := &incomingSnapshot{tls: q.r.TLS, done: make(chan struct{})}
-	t.peer, t.incoming, t.observe, t.every = q.from, true, q.observer.SnapshotProgress, q.readTimeout/stallTicks
+	t.peer, t.incoming, t.observe, t.every = q.from, true, q.eventsOf(q.from).progress(&t.progress), q.readTimeout/stallTicks
 	t.begin(time.Now(), -1)
 	s.mu.Lock()
 	defer s.mu.Unlock()

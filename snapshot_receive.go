@@ -69,8 +69,8 @@ func (q *request) serveSnapshot() error {
 	db.takeOver()
 	err = q.saveSnapshot(t, m, db, resumed)
 	t.ended(err)
-	if f := q.observer.SnapshotReceived; f != nil {
-		f(q.from, t.index.Load(), t.bytes.Load(), time.Since(t.started), err)
+	if f, st := q.observer.SnapshotReceived, t.state(); !q.eventsOf(q.from).ended(f, st, err) {
+		q.events.ended(f, st, err)
 	}
 	if err != nil {
 		return err

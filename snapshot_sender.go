@@ -54,7 +54,7 @@ func newSnapshotSender(l *link, pace *snapshotPace, busy func() bool) *snapshotS
 func (s *snapshotSender) send(m *snap.Message) bool {
 	t := &outgoingSnapshot{snapshotSender: s, m: m, size: m.DatabaseSize()}
 	t.progress.peer, t.peerBytes = s.peer, &s.counters.sentSnapshots
-	t.observe, t.every = s.observer.SnapshotProgress, s.readTimeout/stallTicks
+	t.observe, t.every = s.events.progress(&t.progress), s.readTimeout/stallTicks
 	t.begin(time.Now(), t.size)
 	t.index.Store(m.GetSnapshot().GetMetadata().GetIndex())
 	t.log = transferLog(s.lines, s.log.With(zap.Uint64("snapshot-index", t.index.Load())))
@@ -252,7 +252,5 @@ func (t *outgoingSnapshot) finish(err error) {
 	}
 	t.closeReader(err)
 	t.reports.snapshot(err)
-	if f := t.observer.SnapshotSent; f != nil {
-		f(st.Peer, st.Index, st.Bytes, took, err)
-	}
+	t.events.ended(t.observer.SnapshotSent, st, err)
 }

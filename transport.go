@@ -228,6 +228,7 @@ type engine struct {
 	remotes   *remotes
 	pace      *snapshotPace
 	receiving *incomingSnapshots
+	events    *events // of those who are no peers
 	posts     *incomingPosts
 	guests    *guests
 	refusals  refusals[refusal]
@@ -255,6 +256,7 @@ func (t *Transport) Start() error {
 		posts:     newIncomingPosts(s.queued.max),
 		added:     make(chan struct{}, 1),
 		guests:    &guests{byID: map[types.ID]*guest{}},
+		events:    newEvents(&s.observer, 0),
 		receiving: &incomingSnapshots{lines: newLimiter(memberLines), max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
 	}
 	e.peers.Store(&map[types.ID]*peer{})
@@ -362,6 +364,7 @@ func (t *Transport) Stop() {
 	}
 	e.wg.Wait()
 	e.awaitAsking()
+	e.events.close()
 	e.lines.close()
 	close(e.done)
 }
@@ -389,6 +392,14 @@ func (e *engine) awaitAsking() {
 func (e *engine) peerMap() map[types.ID]*peer { return *e.peers.Load() }
 
 func (e *engine) peerOf(id types.ID) *peer { return e.peerMap()[id] }
+
+// eventsOf returns what tells of a member.
+func (e *engine) eventsOf(id types.ID) *events {
+	if p := e.peerOf(id); p != nil {
+		return p.events
+	}
+	return e.events
+}
 
 // enter counts a request in, unless the transport is stopped.
 func (e *engine) enter() bool {
