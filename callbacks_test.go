@@ -2,10 +2,12 @@ package rafthttp_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -453,4 +455,35 @@ func TestSlowSnapshotHookHoldsNoPlace(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSlowVerifyPeerCostsItsPeerOnly: while VerifyPeer stands still over one member, another that it refuses by now is cut.
+func TestSlowVerifyPeerCostsItsPeerOnly(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		at := newBarrier()
+		var refused atomic.Bool
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.VerifyPeer = func(id types.ID, _ *tls.ConnectionState) error {
+				at.passFor(id)
+				if id > 2 && refused.Load() {
+					return rafthttp.ErrIdentity
+				}
+				return nil
+			}
+		})
+		t.Cleanup(at.open)
+		for id := types.ID(2); id < 12; id++ {
+			connect(t, a, startSimulated(t, n, id, nil))
+		}
+		require.Equal(t, 10, a.ActivePeers())
+		refused.Store(true)
+		at.close()
+		time.Sleep(25 * time.Second) // two rechecks
+		require.NotEmpty(t, at.entered, "nothing stood still")
+		require.Equal(t, 1, a.ActivePeers())
+		for id := types.ID(3); id < 12; id++ {
+			require.False(t, laneOf(a, id, "message").Up)
+		}
+		require.True(t, laneOf(a, 2, "message").Up)
+	})
 }

@@ -35,6 +35,7 @@ type link struct {
 	events   *events
 	lines    *logLines
 	counters linkCounters
+	checking atomic.Bool            // a recheck is under way
 	version  atomic.Pointer[string] // as the peer states it; nil: not known
 
 	refused    identityCounters

@@ -13,8 +13,9 @@ import (
 // that other members wait for: a slow hook costs only the member that it is told
 // of. PeerState, Dropped and those about snapshots come one after another for each
 // member, after what they tell of; the others come where it happens, several at once,
-// and hold it up. None comes after Stop has returned, so none may call Stop. Those for traffic are called
-// once for each batch; what they cost beyond the call itself is said there.
+// and hold it up. None comes after Stop has returned, so none may call Stop. Those
+// for traffic are called once for each batch; what they cost beyond the call itself
+// is said there.
 //
 // The packages observe and metrics have Observers for log/slog, expvar and
 // Prometheus, and observe.Chain calls several.

@@ -17,24 +17,46 @@ import (
 // them and to VerifyPeer. Whoever is revoked is cut at once. A connection that
 // only could not be made again as it is, since we or the other end have another
 // certificate now, is replaced by a new one, and cut if it is still there at the
-// next time.
+// next time. VerifyPeer, which may be slow, holds up nothing but its own member.
 func (e *engine) recheck() {
 	e.files.reload()
 	for _, p := range e.peerMap() {
-		p.recheckConns()
-		for _, r := range p.readers {
-			if r.isOutdated() {
-				r.renew()
-			}
-		}
-		for _, w := range p.writers {
-			w.recheck()
-		}
+		p.startRecheck(p.recheck)
 	}
 	for _, l := range e.remotes.links() {
-		l.recheckConns()
+		l.startRecheck(l.recheckConns)
 	}
-	e.receiving.recheck(e.settings)
+	for _, t := range e.receiving.underWay() {
+		if t.checking.CompareAndSwap(false, true) {
+			e.spawn(func() {
+				defer t.checking.Store(false)
+				e.receiving.recheck(t, e.settings)
+			})
+		}
+	}
+}
+
+// recheck checks all connections with the peer but those of its snapshots to us.
+func (p *peer) recheck() {
+	p.recheckConns()
+	for _, r := range p.readers {
+		if r.isOutdated() {
+			r.renew()
+		}
+	}
+	for _, w := range p.writers {
+		w.recheck()
+	}
+}
+
+// startRecheck runs recheck on a goroutine of the link, unless one is at it.
+func (l *link) startRecheck(recheck func()) {
+	if l.checking.CompareAndSwap(false, true) {
+		l.spawn(func() {
+			defer l.checking.Store(false)
+			recheck()
+		})
+	}
 }
 
 // rechecks reports whether there is anything to check again: something is
@@ -190,13 +212,11 @@ func (w *streamWriter) recheck() {
 	}
 }
 
-// recheck interrupts incoming snapshots of members that are not accepted any
+// recheck interrupts an incoming snapshot of a member that is not accepted any
 // more.
-func (s *incomingSnapshots) recheck(by *settings) {
-	for _, t := range s.underWay() {
-		if st, _ := by.judge(t.peer, t.tls); st >= outdated { // which calls the application
-			s.cut(t)
-		}
+func (s *incomingSnapshots) recheck(t *incomingSnapshot, by *settings) {
+	if st, _ := by.judge(t.peer, t.tls); st >= outdated { // which calls the application
+		s.cut(t)
 	}
 }
 

@@ -18,6 +18,8 @@ type incomingSnapshot struct {
 	tls  *tls.ConnectionState // that it comes over; nil: not encrypted
 	done chan struct{}
 
+	checking atomic.Bool // a recheck is under way
+
 	interrupt func() // ends it as if its connection broke; nil until it can be called; guarded as key is
 
 	key snap.Transfer // guarded by the mutex of incomingSnapshots; the zero Transfer where it cannot be resumed
