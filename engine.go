@@ -1,0 +1,94 @@
+package rafthttp
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// engine is a Transport that was started.
+type engine struct {
+	*settings
+	started time.Time
+	ctx     context.Context // ends with Stop
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed when Stop is done
+
+	peers     atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
+	remotes   *remotes
+	pace      *snapshotPace
+	receiving *incomingSnapshots
+	events    *events // of those who are no peers
+	posts     *incomingPosts
+	guests    *guests
+	refusals  refusals[refusal]
+	added     chan struct{} // has a value when the keeper should look at new peers
+	beating   atomic.Bool   // a goroutine writes heartbeats
+	checking  atomic.Bool   // a recheck is under way
+
+	mu      sync.Mutex
+	stopped bool
+	asking  sync.WaitGroup // calls of IsIDRemoved that wg does not have
+	wg      sync.WaitGroup // keeper, ends of peers, refused snapshots, requests; added to under mu until stopped
+}
+
+// removedGrace is how long Stop waits for calls of IsIDRemoved.
+const removedGrace = time.Second
+
+// awaitAsking waits for calls of IsIDRemoved, which may wait for a lock that the
+// caller of Stop holds.
+func (e *engine) awaitAsking() {
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		e.asking.Wait()
+	}()
+	grace := time.NewTimer(removedGrace)
+	defer grace.Stop()
+	select {
+	case <-answered:
+	case <-grace.C:
+		e.log.Warn("Stop does not wait any longer for IsIDRemoved to return")
+	}
+}
+
+func (e *engine) peerMap() map[types.ID]*peer { return *e.peers.Load() }
+
+func (e *engine) peerOf(id types.ID) *peer { return e.peerMap()[id] }
+
+// eventsOf returns what tells of a member.
+func (e *engine) eventsOf(id types.ID) *events {
+	if p := e.peerOf(id); p != nil {
+		return p.events
+	}
+	return e.events
+}
+
+// enter counts a request in, unless the transport is stopped.
+func (e *engine) enter() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return false
+	}
+	e.wg.Add(1)
+	return true
+}
+
+func (e *engine) leave() { e.wg.Done() }
+
+// spawn runs f on a goroutine that Stop waits for, unless the transport is
+// stopped.
+func (e *engine) spawn(f func()) bool {
+	if !e.enter() {
+		return false
+	}
+	go func() {
+		defer e.leave()
+		f()
+	}()
+	return true
+}
