@@ -123,7 +123,7 @@ func TestValues(t *testing.T) {
 			"rafthttp_stream_dial_failures_total":               {"2,message": float64(p.Streams[2].DialFailures), "2,msgapp": float64(p.Streams[3].DialFailures)},
 			"rafthttp_lane_messages_total":                      {"append,2": 0, "control,2": 0, "proposal,2": 0, "message,2": 2, "msgapp,2": 0, "pipeline,2": 1},
 			"rafthttp_lane_up":                                  {"append,2": 1, "control,2": 1, "proposal,2": 1, "message,2": 1, "msgapp,2": 1, "pipeline,2": 1},
-			"rafthttp_lane_capacity_messages":                   {"append,2": 4096, "control,2": 4096, "proposal,2": 4096, "message,2": 4096, "msgapp,2": 4096, "pipeline,2": 192},
+			"rafthttp_lane_capacity_messages":                   {"append,2": 4096, "control,2": 4096, "proposal,2": 4096, "message,2": 4096, "msgapp,2": 4096, "pipeline,2": 64},
 			"rafthttp_snapshots":                                {"in,2": 0, "out,2": 0},
 		}
 		for name, values := range want {
