@@ -3,6 +3,7 @@ package rafthttp_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/memnet"
@@ -31,6 +33,7 @@ const (
 // in memory. It is made inside a bubble of testing/synctest.
 type raftCluster struct {
 	*rafttest.Cluster
+	streams streamConns
 	tune    func(*raft.Config)
 	members [raftMembers + 1]*raftMember // by id
 }
@@ -40,10 +43,22 @@ type raftCluster struct {
 // are up.
 func newRaftCluster(t *testing.T, window int, tune func(*raft.Config), tuneTransport func(*rafthttp.Transport)) *raftCluster {
 	t.Helper()
+	c := newNetwork(t, window, tune, tuneTransport)
+	for id := uint64(1); id <= raftMembers; id++ {
+		c.start(id)
+	}
+	c.elect(t)
+	return c
+}
+
+// newNetwork makes a cluster of which no member runs yet.
+func newNetwork(t *testing.T, window int, tune func(*raft.Config), tuneTransport func(*rafthttp.Transport)) *raftCluster {
+	t.Helper()
 	c := &raftCluster{tune: tune}
 	c.Cluster = rafttest.New(t, rafttest.Config{
 		Members: raftMembers, Network: []memnet.Option{memnet.WithBuffer(window)},
-		Tune: func(_ uint64, tr *rafthttp.Transport) {
+		Tune: func(id uint64, tr *rafthttp.Transport) {
+			tr.DialContext = c.streams.dial(id, tr.DialContext)
 			if tuneTransport != nil {
 				tuneTransport(tr)
 			}
@@ -54,9 +69,12 @@ func newRaftCluster(t *testing.T, window int, tune func(*raft.Config), tuneTrans
 			m.stop()
 		}
 	})
-	for id := range uint64(raftMembers) {
-		c.start(id + 1)
-	}
+	return c
+}
+
+// elect makes member 1 the leader, once all streams are up. Then clocks start.
+func (c *raftCluster) elect(t *testing.T) {
+	t.Helper()
 	within(t, 10*time.Second, func() bool {
 		for _, m := range c.members[1:] {
 			for _, p := range m.transport.Status().Peers {
@@ -69,40 +87,59 @@ func newRaftCluster(t *testing.T, window int, tune func(*raft.Config), tuneTrans
 		}
 		return true
 	})
-	leader := c.members[theLeader]
+	leader := c.leader()
 	require.NoError(t, leader.node.Campaign(t.Context()))
 	within(t, 10*time.Second, func() bool { return leader.node.Status().RaftState == raft.StateLeader })
 	for _, m := range c.members[1:] {
 		m.startClock()
 	}
 	within(t, 10*time.Second, func() bool { return leader.acknowledged(theFollower) == leader.lastIndex() })
-	return c
+}
+
+// emptyLog is what each member begins with.
+func emptyLog() *raft.MemoryStorage {
+	log := raft.NewMemoryStorage()
+	_ = log.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: new(uint64(1)), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
+	}})
+	return log
 }
 
 // start runs a member with an empty log. Its clock stands still.
-func (c *raftCluster) start(id uint64) *raftMember {
+func (c *raftCluster) start(id uint64) *raftMember { return c.restart(id, emptyLog()) }
+
+// restart is start with the log that the member had before.
+func (c *raftCluster) restart(id uint64, log *raft.MemoryStorage) *raftMember {
+	m := newRaftMember(id, log, c.tune)
+	c.members[id] = m
+	m.attach(c.Start(id, m))
+	return m
+}
+
+// newRaftMember starts a raft node.
+func newRaftMember(id uint64, storage *raft.MemoryStorage, tune func(*raft.Config)) *raftMember {
 	m := &raftMember{
-		id: id, log: raft.NewMemoryStorage(), acks: make(map[uint64]uint64), ticks: make(chan struct{}),
+		id: id, log: storage, acks: make(map[uint64]uint64), ticks: make(chan struct{}),
 		unreachable: make(map[uint64]int), stopped: make(chan struct{}),
 	}
 	m.commits.L = &m.mu
-	_ = m.log.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
-		Index: new(uint64(1)), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
-	}})
 	cfg := raft.Config{
-		ID: id, ElectionTick: 10, HeartbeatTick: 1, Storage: m.log, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 512,
+		ID: id, ElectionTick: 10, HeartbeatTick: 1, Storage: storage, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 512,
 		CheckQuorum: true, PreVote: true, Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)},
 	}
-	if c.tune != nil {
-		c.tune(&cfg)
+	if tune != nil {
+		tune(&cfg)
 	}
 	m.node = raft.RestartNode(&cfg)
-	m.transport = c.Start(id, m)
+	return m
+}
+
+// attach has the member send by a transport.
+func (m *raftMember) attach(transport *rafttest.Member) {
+	m.transport = transport
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	go m.run(ctx)
-	c.members[id] = m
-	return m
 }
 
 // follower is what is slow.
@@ -119,6 +156,7 @@ type raftMember struct {
 	ticks     chan struct{} // closed when the clock starts
 	cancel    context.CancelFunc
 	stopped   chan struct{}
+	group     []byte // what the contexts of its messages begin with; nil: there is only one
 
 	mu          sync.Mutex
 	before      func(context.Context, *raftpb.Message) error // of raft getting a message; nil: nothing
@@ -175,11 +213,23 @@ func (m *raftMember) handle(rd raft.Ready) {
 		_ = m.log.SetHardState(rd.HardState)
 	}
 	_ = m.log.Append(rd.Entries)
+	if m.group != nil {
+		for _, msg := range rd.Messages {
+			msg.Context = append(bytes.Clone(m.group), msg.Context...)
+		}
+	}
 	m.transport.Send(rd.Messages)
+	for _, e := range rd.CommittedEntries {
+		if e.GetType() == raftpb.EntryConfChangeV2 {
+			var change raftpb.ConfChangeV2
+			_ = proto.Unmarshal(e.GetData(), &change)
+			m.node.ApplyConfChange(&change)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range rd.CommittedEntries {
-		if len(e.GetData()) > 0 {
+		if len(e.GetData()) > 0 && e.GetType() == raftpb.EntryNormal {
 			m.committed++
 			m.committedAt = append(m.committedAt, time.Now())
 		}
@@ -200,6 +250,9 @@ func (m *raftMember) Process(ctx context.Context, msg *raftpb.Message) error {
 	m.mu.Unlock()
 	if before != nil {
 		if err := before(ctx, msg); err != nil {
+			if lost, ok := errors.AsType[errLostAppend](err); ok {
+				return lost.error
+			}
 			return err
 		}
 	}
@@ -214,6 +267,13 @@ func (m *raftMember) Process(ctx context.Context, msg *raftpb.Message) error {
 		}
 	}
 	return m.node.Step(ctx, msg)
+}
+
+// slow has f called before raft gets a message.
+func (m *raftMember) slow(f func(context.Context, *raftpb.Message) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.before = f
 }
 
 // note counts what an append brought, and has all entries share one slice of data,

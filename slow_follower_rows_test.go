@@ -42,6 +42,30 @@ var slowFollowers = []slowFollower{
 		tune: func(cfg *raft.Config) { cfg.MaxInflightMsgs = 16 },
 	},
 	{
+		name: "slow-line-large-appends", what: "the same, MaxSizePerMsg 16 MiB",
+		entry: 1 << 20, total: 200 << 20, line: slowLine,
+		tune: func(cfg *raft.Config) { cfg.MaxSizePerMsg = 16 << 20 },
+	},
+	{
+		name: "slow-line-small-appends", what: "the same, MaxSizePerMsg 4 KiB, MaxInflightMsgs 16384",
+		entry: 4 << 10, total: 100 << 20, line: slowLine,
+		tune: func(cfg *raft.Config) { cfg.MaxInflightMsgs, cfg.MaxSizePerMsg = 16384, 4<<10 },
+	},
+	{
+		name: "slow-line-shared-bound", what: "the same, MaxQueuedBytes 32 MiB",
+		entry: 256 << 10, total: 200 << 20, line: slowLine,
+		tuneTransport: func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 32 << 20 },
+	},
+	{
+		name: "very-slow-line", what: "line of 2 MB/s, 40 ms",
+		entry: 1 << 20, total: 100 << 20, line: line{2e6, 40 * time.Millisecond, 256 << 10},
+	},
+	{
+		name: "far-small-queue", what: "line of 100 MB/s, 150 ms, SendQueueBytes 8 MiB",
+		entry: 1 << 20, total: 200 << 20, line: farLine,
+		tuneTransport: func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 20 },
+	},
+	{
 		name: "slow-line-down", what: "the same, was down, 150 MiB behind",
 		entry: 1 << 20, total: 150 << 20, line: slowLine, down: true,
 	},

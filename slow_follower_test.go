@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
@@ -39,6 +40,8 @@ type slowFollower struct {
 	down    bool // the follower is away while the entries are proposed
 	process slowProcess
 	tune    func(*raft.Config)
+
+	tuneTransport func(*rafthttp.Transport)
 }
 
 // slowProcess says how slow the follower's Process is with appends.
@@ -154,12 +157,10 @@ func (r slowRun) row(s slowFollower) string {
 const slowPatience = 3
 
 func (s slowFollower) run(t *testing.T) slowRun {
-	c := newRaftCluster(t, s.line.window, s.tune, nil)
+	c := newRaftCluster(t, s.line.window, s.tune, s.tuneTransport)
 	c.connect(nearLine, s.line)
 	leader, follower := c.leader(), c.follower()
-	follower.mu.Lock()
-	follower.before = s.process.slow()
-	follower.mu.Unlock()
+	follower.slow(s.process.slow())
 
 	base, n := leader.lastIndex(), s.total/s.entry
 	loaded := make(chan error, 1)
