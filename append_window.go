@@ -46,14 +46,13 @@ type appendWindow struct {
 	markLength int    // and messages
 
 	progress time.Duration // the lane's clock at the last write or acknowledgement
-	patience time.Duration // how long to wait for the next; doubled each time it was in vain
-	timeout  time.Duration // patience to begin with
+	timeout  time.Duration // how long to wait for the next
 
 	active atomic.Bool // closed, owed or until
 }
 
 func newAppendWindow(timeout time.Duration) *appendWindow {
-	return &appendWindow{timeout: timeout, patience: timeout}
+	return &appendWindow{timeout: timeout}
 }
 
 // tracks reports whether m is an append of raft as its leader makes it: nothing in it
@@ -117,7 +116,7 @@ func (w *appendWindow) update() {
 
 // reset forgets everything: the stream has ended, which raft is told.
 func (w *appendWindow) reset() {
-	w.term, w.owed, w.probing, w.patience = 0, false, false, w.timeout
+	w.term, w.owed, w.probing = 0, false, false
 	w.clear()
 }
 
@@ -178,7 +177,7 @@ func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
 		return w.settle()
 	}
 	if i := m.GetIndex(); i > w.acked {
-		w.acked, w.progress, w.patience = i, now, w.timeout
+		w.acked, w.progress = i, now
 		if i >= w.until {
 			w.until, w.probing = 0, false
 		}
@@ -193,10 +192,10 @@ func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
 // expired reports whether raft must be told now, since the queue has been empty and
 // nothing was acknowledged for too long.
 func (w *appendWindow) expired(q *queue, now time.Duration) bool {
-	if q.held > 0 || now-w.progress < w.patience || !w.active.Load() {
+	if q.held > 0 || now-w.progress < w.timeout || !w.active.Load() {
 		return false
 	}
-	w.term, w.owed, w.probing, w.progress, w.patience = 0, true, false, now, 2*w.patience
+	w.term, w.owed, w.probing, w.progress = 0, true, false, now
 	return w.settle()
 }
 

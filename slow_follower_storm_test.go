@@ -43,6 +43,22 @@ func TestCongestedStorm(t *testing.T) {
 
 const stormSeeds = 5
 
+// TestLongFailure: a follower whose Process fails for long, say for want of disk space,
+// goes on soon after that has ended.
+func TestLongFailure(t *testing.T) {
+	for _, d := range []time.Duration{10 * time.Second, time.Minute, 3 * time.Minute} {
+		t.Run(d.String(), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				s := newStorm(t, 0)
+				s.c.follower().drop(errDisk, func(*raftpb.Message) bool { return true })
+				require.NoError(t, s.c.leader().load(t.Context(), 200, stormEntry, 0))
+				time.Sleep(d)
+				s.end()
+			})
+		})
+	}
+}
+
 type storm struct {
 	t    *testing.T
 	c    *raftCluster
