@@ -144,6 +144,9 @@ func (w *appendWindow) overflow(m *raftpb.Message, q *queue) bool {
 	if q.held == 0 || !tracks(m) {
 		return false
 	}
+	if m.GetIndex() > w.last {
+		w.start, w.last = m.GetIndex(), m.GetIndex() // raft went on behind a snapshot
+	}
 	w.closed, w.owed, w.until = true, true, w.last
 	w.mark, w.markLength = q.heldBytes/2, q.held/2
 	w.update()

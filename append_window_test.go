@@ -139,6 +139,14 @@ func TestAppendWindow(t *testing.T) {
 		c.append(100, 101)
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 101)
 	})
+	crowdedTest("it goes on behind a snapshot for which there was no room yet", t, func(t *testing.T, c *crowded) {
+		c.answer(100, false)
+		require.Equal(t, 1, c.leader.raft.unreachables(2))
+		c.append(100, 102)
+		within(t, 10*time.Second, func() bool { return c.leader.raft.unreachables(2) == 2 })
+		c.append(100, 102)
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 101, 102)
+	})
 	crowdedTest("a rejected append ends it, and raft is told", t, func(t *testing.T, c *crowded) {
 		c.answer(2, true)
 		require.Equal(t, 1, c.leader.raft.unreachables(2))
