@@ -131,14 +131,15 @@ func (t *Transport) settings() (*settings, error) {
 
 	sendBytes := sizeLimit(t.SendQueueBytes, defaultQueueBytes)
 	s.queued = newBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes))
-	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes, s.queued}
-	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes, s.queued}
+	maxMessage := sizeLimit(t.MaxMessageBytes, defaultMaxMessageBytes)
+	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes, s.queued, maxMessage}
+	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes, s.queued, maxMessage}
 	s.receiveLimits = laneLimits{
-		orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
-		sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),
-		s.queued,
+		messages: orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
+		bytes:    sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),
+		shared:   s.queued,
 	}
-	maxBytes := uint64(sizeLimit(t.MaxMessageBytes, defaultMaxMessageBytes))
+	maxBytes := uint64(maxMessage)
 	s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}
 	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, maxSnapshotHeadBytes)}
 

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// DropReason says why a message was not delivered. There are five, so that it
+// DropReason says why a message was not delivered. There are few, so that it
 // can be the label of a metric.
 type DropReason string
 
@@ -23,16 +23,26 @@ const (
 	DropPaused DropReason = "paused"
 	// DropEnded: the peer was removed, or the transport stopped.
 	DropEnded DropReason = "ended"
+	// DropMemoryLimit: MaxQueuedBytes was reached, by all queues together
+	// (ErrMemoryLimit).
+	DropMemoryLimit DropReason = "memory_limit"
+	// DropTooLarge: the message is larger than MaxMessageBytes
+	// (ErrExceedSizeLimit).
+	DropTooLarge DropReason = "too_large"
 )
 
 // dropReasons are all of them, in the order of laneCounters.drops.
-var dropReasons = [...]DropReason{DropQueueFull, DropDisconnected, DropRefused, DropPaused, DropEnded}
+var dropReasons = [...]DropReason{DropQueueFull, DropDisconnected, DropRefused, DropPaused, DropEnded, DropMemoryLimit, DropTooLarge}
 
 // DropReasonOf sorts the cause that Observer.Dropped is given.
 func DropReasonOf(cause error) DropReason { return dropReasons[dropIndex(cause)] }
 
 func dropIndex(cause error) int {
 	switch {
+	case errors.Is(cause, ErrMemoryLimit):
+		return 5
+	case errors.Is(cause, ErrExceedSizeLimit):
+		return 6
 	case errors.Is(cause, ErrQueueFull):
 		return 0
 	case errors.Is(cause, ErrPaused):
@@ -84,7 +94,7 @@ func (c *laneCounters) drop(n int, cause error) (total uint64) {
 func (c *laneCounters) dropped() Drops {
 	return Drops{
 		QueueFull: c.drops[0].Load(), Disconnected: c.drops[1].Load(), Refused: c.drops[2].Load(),
-		Paused: c.drops[3].Load(), Ended: c.drops[4].Load(),
+		Paused: c.drops[3].Load(), Ended: c.drops[4].Load(), MemoryLimit: c.drops[5].Load(), TooLarge: c.drops[6].Load(),
 	}
 }
 

@@ -60,7 +60,7 @@
 // taken by exactly one lane, a queue bounded in messages and bytes, or it is
 // reported; what a lane has taken and cannot write is reported as well. Raft
 // learns of it by ReportUnreachable, once for any number of messages, and sends
-// again. A message that was written to a connection may still be lost with the
+// again. A message over MaxMessageBytes is dropped with ErrExceedSizeLimit. A message that was written to a connection may still be lost with the
 // connection, so its loss is reported whatever was queued. Within one lane order
 // is kept, except on the pipeline, whose posts run four at a time for each kind.
 //

@@ -39,7 +39,7 @@ var (
 	ErrMemberUnknown = errors.New("member not found")
 
 	// ErrExceedSizeLimit says that a message is larger than MaxMessageBytes, on
-	// the wire or decoded.
+	// the wire or decoded. One given to Send is dropped for it.
 	ErrExceedSizeLimit = wire.ErrExceedSizeLimit
 
 	// ErrIdentity says that a connection, a request or a message is not of the
@@ -58,6 +58,10 @@ var (
 	// ErrQueueFull says that a message or snapshot was dropped because the
 	// queue for it was full.
 	ErrQueueFull = errors.New("rafthttp: queue is full")
+
+	// ErrMemoryLimit says that a message was dropped because all queues together
+	// hold MaxQueuedBytes. It is an ErrQueueFull.
+	ErrMemoryLimit = fmt.Errorf("%w: all queues together hold MaxQueuedBytes", ErrQueueFull)
 
 	// ErrProcessStalled says that a stream of appends was closed since the
 	// receive queue was full and Process took none for ReadTimeout. It is an

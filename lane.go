@@ -28,10 +28,26 @@ type verdict int
 const (
 	accepted  verdict = iota // the lane has the message now
 	full                     // a bound is reached
+	outOfMemory              // the bound of all lanes together is reached
+	tooLarge                 // the message is larger than any may be
 	down                     // the lane has no connection, or is closed
 	withheld                 // a bound was reached before; raft is told once the lane has drained
 	duplicate                // the lane has had the entries, and they are under way
 )
+
+// refusal returns why a message that got this answer is lost; nil if it is not.
+func (v verdict) refusal() error {
+	switch v {
+	case full:
+		return ErrQueueFull
+	case outOfMemory:
+		return ErrMemoryLimit
+	case tooLarge:
+		return ErrExceedSizeLimit
+	default:
+		return nil
+	}
+}
 
 // laneLimits bounds what a lane holds, queued and in the hands of its workers
 // together.
@@ -39,6 +55,7 @@ type laneLimits struct {
 	messages int
 	bytes    int64
 	shared   *budget // of all lanes; nil: none
+	message  int64   // of memory for one message; 0: no limit
 }
 
 // lane is a queue of messages, or one for each kind of them, bounded in messages and in bytes, with workers
@@ -205,6 +222,9 @@ func (l *lane) admit(it item) verdict {
 	if !l.open {
 		return down
 	}
+	if l.limits.message > 0 && it.size > l.limits.message {
+		return tooLarge
+	}
 	if l.window != nil {
 		m, v := l.window.check(it.m)
 		switch {
@@ -218,11 +238,17 @@ func (l *lane) admit(it item) verdict {
 		}
 	}
 	q := l.queueOf(it.m)
-	if !q.fits(it, l.limits) || !l.purse.cover(it, l.heldBytes) {
+	refusal := accepted
+	if !q.fits(it, l.limits) {
+		refusal = full
+	} else if !l.purse.cover(it, l.heldBytes) {
+		refusal = outOfMemory
+	}
+	if refusal != accepted {
 		if l.window != nil && l.window.overflow(it.m, q) {
 			return withheld
 		}
-		return full
+		return refusal
 	}
 	it.at = l.clock
 	q.push(it)

@@ -17,7 +17,7 @@ func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]
 	defer patience.Stop()
 	l.crowded.Add(1)
 	defer l.crowded.Add(-1)
-	for seen := uint64(0); v == full; rest, v = l.offerAll(rest) {
+	for seen := uint64(0); v == full || v == outOfMemory; rest, v = l.offerAll(rest) {
 		room, released := l.roomFor(rest[0])
 		if released != seen {
 			seen = released
@@ -26,6 +26,9 @@ func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]
 		select {
 		case <-room:
 		case <-patience.C:
+			if v == outOfMemory {
+				return rest, ErrMemoryLimit
+			}
 			return rest, ErrProcessStalled
 		case <-ctx.Done():
 			return rest, context.Cause(ctx)

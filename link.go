@@ -2,6 +2,7 @@ package rafthttp
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -145,6 +146,9 @@ func (l *link) loseCounted(ln *lane, n, snapshots int, cause error) {
 		return
 	}
 	l.drop(ln, n, cause)
+	if errors.Is(cause, ErrExceedSizeLimit) { // raft will send it again and again
+		l.activity.failed(cause, false)
+	}
 	l.reports.lost()
 	for range snapshots {
 		l.reports.snapshot(cause)

@@ -2,12 +2,14 @@ package rafthttp
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -98,6 +100,9 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 	}
 	rest := msgs[:n]
 	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, posts} {
+		if ln != first && ln != posts && p.mayBreakStreams(rest) {
+			continue
+		}
 		if rest = p.offerRun(ln, rest); len(rest) == 0 {
 			return n, true
 		}
@@ -106,27 +111,45 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 	return n - len(rest), false
 }
 
+// mayBreakStreams reports whether one of msgs, which are appends whose own stream is
+// down, is as large as the largest that went there: perhaps the peer cut the stream
+// since it takes none that large, and would cut the message stream as well. It refuses
+// a post with the reason.
+func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
+	largest := p.writers[streamMsgAppV2].largest.Load()
+	return largest > 0 && slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) >= largest })
+}
+
 // offerRun offers msgs to a lane, loses those that it has no room for, and
 // returns what is left when the lane is down.
 func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Message) {
-	withheld, refused, snapshots := 0, 0, 0
+	withheld, refused, snapshots, cause := 0, 0, 0, error(nil)
+	lose := func() {
+		if refused > 0 {
+			p.loseCounted(ln, refused, snapshots, cause)
+			p.wg.Done()
+		}
+		refused, snapshots = 0, 0
+	}
 	for rest = msgs; len(rest) > 0; {
 		n, lost, v := ln.offerRun(rest)
 		withheld += lost
-		if rest = rest[n:]; v != full {
+		rest = rest[n:]
+		refusal := v.refusal()
+		if refusal == nil {
 			break // all are dealt with, or the lane is down
 		}
-		if refused == 0 && !p.enter() { // the peer has ended since
-			return rest
+		if refusal != cause {
+			lose()
 		}
-		refused, snapshots = refused+1, snapshots+countSnapshots(rest[:1])
+		if refused == 0 && !p.enter() { // the peer has ended since
+			break
+		}
+		cause, refused, snapshots = refusal, refused+1, snapshots+countSnapshots(rest[:1])
 		rest = rest[1:] // a smaller one may find room
 	}
 	p.drop(ln, withheld, ErrQueueFull) // which raft is told of once the lane has drained
-	if refused > 0 {
-		p.loseCounted(ln, refused, snapshots, ErrQueueFull)
-		p.wg.Done()
-	}
+	lose()
 	return rest
 }
 

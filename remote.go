@@ -102,7 +102,7 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	cause, ln := ErrQueueFull, r.pipeline.laneOf(m.GetType())
 	if r.paused.Load() {
 		cause = ErrPaused
-	} else if ln.offer(it) == accepted {
+	} else if cause = ln.offer(it).refusal(); cause == nil {
 		rs.mu.Unlock()
 		return true
 	}

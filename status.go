@@ -140,11 +140,13 @@ type Drops struct {
 	Refused      uint64 `json:"refused"`
 	Paused       uint64 `json:"paused"`
 	Ended        uint64 `json:"ended"`
+	MemoryLimit  uint64 `json:"memory_limit"`
+	TooLarge     uint64 `json:"too_large"`
 }
 
 // Total returns the sum.
 func (d Drops) Total() uint64 {
-	return d.QueueFull + d.Disconnected + d.Refused + d.Paused + d.Ended
+	return d.QueueFull + d.Disconnected + d.Refused + d.Paused + d.Ended + d.MemoryLimit + d.TooLarge
 }
 
 func (d *Drops) add(o Drops) {
@@ -153,12 +155,14 @@ func (d *Drops) add(o Drops) {
 	d.Refused += o.Refused
 	d.Paused += o.Paused
 	d.Ended += o.Ended
+	d.MemoryLimit += o.MemoryLimit
+	d.TooLarge += o.TooLarge
 }
 
 // All returns each reason with its count, in a fixed order.
 func (d Drops) All() iter.Seq2[DropReason, uint64] {
 	return func(yield func(DropReason, uint64) bool) {
-		for i, n := range [...]uint64{d.QueueFull, d.Disconnected, d.Refused, d.Paused, d.Ended} {
+		for i, n := range [...]uint64{d.QueueFull, d.Disconnected, d.Refused, d.Paused, d.Ended, d.MemoryLimit, d.TooLarge} {
 			if !yield(dropReasons[i], n) {
 				return
 			}

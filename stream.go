@@ -200,7 +200,8 @@ type streamWriter struct {
 	lane *lane
 	kind streamKind
 
-	beat atomic.Bool // a link heartbeat is due
+	beat    atomic.Bool  // a link heartbeat is due
+	largest atomic.Int64 // size of the largest message that the current connection, or the last, was given
 
 	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
 	conn *outgoingConn // nil while down
@@ -237,6 +238,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.connects++
 	// So that the peer knows at once that the stream delivers; before all else.
 	w.beat.Store(true)
+	w.largest.Store(0)
 	w.lane.reopen()
 	w.mu.Unlock()
 	w.heartbeat()
@@ -364,6 +366,9 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 			break
 		}
 		c.enc.Append(&w.batch, it.m)
+		if it.size > w.largest.Load() {
+			w.largest.Store(it.size)
+		}
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue
 		}

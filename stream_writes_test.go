@@ -57,18 +57,18 @@ func TestSlowStreamIsNotCut(t *testing.T) {
 // once takes longer than the write timeout.
 func TestSlowSocketIsNotCut(t *testing.T) {
 	t.Parallel()
-	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.WriteTimeout = time.Second })
+	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.WriteTimeout = 2 * time.Second })
 	a.AddPeer(2, []string{refuse})
 	c := dialStream(t, dialLoopback, a, "msgapp", 2)
 	require.NoError(t, c.Conn.(*net.TCPConn).SetReadBuffer(4<<10))
 	eventually(t, func() bool { return laneOf(a, 2, "msgapp").Up })
-	const entries, size = 40, 64 << 10
+	const entries, size = 24, 64 << 10
 	for i := range uint64(entries) {
 		a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, size))})
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for buf := make([]byte, 32<<10); laneOf(a, 2, "msgapp").Messages < entries; <-tick.C {
+	for buf := make([]byte, 16<<10); laneOf(a, 2, "msgapp").Messages < entries; <-tick.C {
 		_, err := c.body.Read(buf)
 		require.NoError(t, err)
 	}

@@ -134,7 +134,7 @@ func TestValues(t *testing.T) {
 			require.Equal(t, values, got, name)
 		}
 		requireValue(t, 1, series(all["rafthttp_lane_dropped_messages_total"])["message,2,paused"])
-		require.Len(t, all["rafthttp_lane_dropped_messages_total"].GetMetric(), 6*5)
+		require.Len(t, all["rafthttp_lane_dropped_messages_total"].GetMetric(), 6*7)
 		batches := series(all["rafthttp_lane_batch_messages"])["message,2"].GetHistogram()
 		require.InDelta(t, 2, batches.GetSampleSum(), 0)
 		require.NotContains(t, all, "rafthttp_process_slow_total")
