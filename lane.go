@@ -26,13 +26,13 @@ func newItem(m *raftpb.Message) item { return item{m: m, size: wire.MemorySize(m
 type verdict int
 
 const (
-	accepted  verdict = iota // the lane has the message now
-	full                     // a bound is reached
-	outOfMemory              // the bound of all lanes together is reached
-	tooLarge                 // the message is larger than any may be
-	down                     // the lane has no connection, or is closed
-	withheld                 // a bound was reached before; raft is told once the lane has drained
-	duplicate                // the lane has had the entries, and they are under way
+	accepted    verdict = iota // the lane has the message now
+	full                       // a bound is reached
+	outOfMemory                // the bound of all lanes together is reached
+	tooLarge                   // the message is larger than any may be
+	down                       // the lane has no connection, or is closed
+	withheld                   // a bound was reached before; raft is told once the lane has drained
+	duplicate                  // the lane has had the entries, and they are under way
 )
 
 // refusal returns why a message that got this answer is lost; nil if it is not.
