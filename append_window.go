@@ -224,6 +224,16 @@ func (l *lane) answered(m *raftpb.Message) {
 	}
 }
 
+// forget empties the lane's window: something that it took is lost, which raft is told.
+func (l *lane) forget() {
+	if l.window == nil {
+		return
+	}
+	l.mu.Lock()
+	l.window.reset()
+	l.mu.Unlock()
+}
+
 // expireWindow is called regularly.
 func (l *lane) expireWindow() {
 	if l.window == nil || !l.window.active.Load() {

@@ -220,6 +220,30 @@ func TestAppendWindowEnds(t *testing.T) {
 	})
 }
 
+// TestAppendWindowOfPosts: what a post that failed had is sent again at once.
+func TestAppendWindowOfPosts(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		a.AddPeer(2, silentHost(n, 2))
+		n.Partition([]string{"m1"}, []string{"m2"})
+		pipeline := func() rafthttp.LaneStatus { return laneOf(a, 2, "pipeline") }
+		for i := range uint64(100) {
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, nil)})
+		}
+		require.EqualValues(t, 100-pipeline().Queued, pipeline().Drops.QueueFull)
+		require.Zero(t, a.raft.unreachables(2), "told before there is room")
+		a.Send([]*raftpb.Message{msgApp(2, 1, 0, nil)})
+		require.EqualValues(t, 1, pipeline().Duplicates)
+
+		within(t, time.Minute, func() bool { return a.raft.unreachables(2) > 0 })
+		require.NotZero(t, pipeline().Drops.Disconnected)
+		held := pipeline().Queued
+		a.Send([]*raftpb.Message{msgApp(2, 1, 0, nil)})
+		require.Equal(t, held+1, pipeline().Queued)
+		require.EqualValues(t, 1, pipeline().Duplicates)
+	})
+}
+
 // TestAppendWindowIsForRaftsOwnAppends: where several groups share a transport by the
 // Context of messages, an index says nothing: all are queued or reported at once.
 func TestAppendWindowIsForRaftsOwnAppends(t *testing.T) {

@@ -64,6 +64,8 @@ func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *pee
 	l := newLink(s, id, urls)
 	l.activity.changed = l.events.changed
 	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLimiter(memberLines)}
+	posts := p.pipeline.lanes[kindAppend]
+	posts.window, posts.drained = newAppendWindow(l.readTimeout), l.appendsDrained
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
@@ -218,6 +220,7 @@ func (p *peer) answered(m *raftpb.Message) {
 		for _, w := range p.writers {
 			w.lane.answered(m)
 		}
+		p.pipeline.lanes[kindAppend].answered(m)
 	}
 }
 
@@ -290,5 +293,6 @@ func (p *peer) tick() {
 		r.lane.whileIdle(nil)
 	}
 	p.pipeline.tidy()
+	p.pipeline.lanes[kindAppend].expireWindow()
 	p.activity.tick()
 }

@@ -95,6 +95,7 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	err := p.post(body, it.m.GetType())
 	if err != nil {
 		p.activity.failed(err, true)
+		ln.forget()
 		p.lose(ln, []item{it}, err)
 		return
 	}

@@ -46,6 +46,10 @@ var congestions = []congestion{
 	{name: "msgapp stream refused: appends take the message stream", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
 		c.streams.refuse("msgapp", theLeader, theFollower)
 	}},
+	{name: "both streams refused: appends are posted", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
+		c.streams.refuse("msgapp", theLeader, theFollower)
+		c.streams.refuse("message", theLeader, theFollower)
+	}},
 	{name: "msgapp stream cut", event: func(_ *testing.T, c *raftCluster) {
 		c.streams.cut("msgapp", theLeader, theFollower)
 	}},
