@@ -259,6 +259,16 @@ func TestAppendWindowIsForRaftsOwnAppends(t *testing.T) {
 		c.leader.Send([]*raftpb.Message{group(3)})
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 4)
 	})
+	crowdedTest("an answer with a context", t, func(t *testing.T, c *crowded) {
+		c.drain()
+		m := message(raftpb.MsgAppResp, 1)
+		m.From, m.Index, m.Context = new(uint64(2)), new(uint64(8)), []byte("group 2")
+		c.follower.Send([]*raftpb.Message{m})
+		within(t, time.Second, func() bool { return len(c.leader.raft.received()) == 1 })
+		c.append(2, 3)
+		require.EqualValues(t, 1, c.lane().Duplicates)
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
+	})
 }
 
 // TestAppendsWithoutRoomAreExplained: the log names the setting that helps, once.

@@ -216,7 +216,7 @@ func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) er
 
 // answered takes in what the peer's answers say of appends, before Process does.
 func (p *peer) answered(m *raftpb.Message) {
-	if m.GetType() == raftpb.MsgAppResp && m.GetFrom() == uint64(p.peer) {
+	if m.GetType() == raftpb.MsgAppResp && m.GetFrom() == uint64(p.peer) && m.Context == nil {
 		for _, w := range p.writers {
 			w.lane.answered(m)
 		}

@@ -1,0 +1,80 @@
+package rafthttp_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+)
+
+// groupsRaft is the Raft of a transport that two groups share: each message says in
+// its Context which it is for.
+type groupsRaft [2]*raftMember
+
+func (g groupsRaft) Process(ctx context.Context, m *raftpb.Message) error {
+	group := g[m.Context[0]]
+	if m.Context = m.Context[1:]; len(m.Context) == 0 {
+		m.Context = nil
+	}
+	return group.Process(ctx, m)
+}
+
+func (g groupsRaft) IsIDRemoved(uint64) bool { return false }
+
+func (g groupsRaft) ReportUnreachable(id uint64) {
+	for _, m := range g {
+		m.ReportUnreachable(id)
+	}
+}
+
+func (g groupsRaft) ReportSnapshot(id uint64, s raft.SnapshotStatus) {
+	for _, m := range g {
+		m.ReportSnapshot(id, s)
+	}
+}
+
+// TestCongestedGroups: two groups of the same members share a line and a transport, and
+// each gets all of its own, although their entries have the same terms and indexes. Each
+// has a bound in bytes: copies of appends with a Context are not kept out of a queue.
+func TestCongestedGroups(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		a, b := newGroups(t, func(cfg *raft.Config) {
+			cfg.MaxSizePerMsg, cfg.MaxInflightBytes = congestedEntry, congestedQueue/4
+		})
+		a.connect(nearLine, congestedLine)
+		for _, c := range []*raftCluster{a, b} {
+			require.NoError(t, c.leader().load(t.Context(), congestedEntries, congestedEntry, 0))
+		}
+		ideal := transmission(2*congestedEntries*congestedEntry, congestedLine.rate)
+		within(t, ideal+recovery, func() bool { return a.caughtUp(t) && b.caughtUp(t) })
+	})
+}
+
+// newGroups starts three members of two groups, on the same transports.
+func newGroups(t *testing.T, tune func(*raft.Config)) (a, b *raftCluster) {
+	t.Helper()
+	a = newNetwork(t, congestedLine.window, nil, func(tr *rafthttp.Transport) { tr.SendQueueBytes = congestedQueue })
+	b = &raftCluster{Cluster: a.Cluster}
+	t.Cleanup(func() {
+		for _, m := range b.members[1:] {
+			m.stop()
+		}
+	})
+	for id := uint64(1); id <= raftMembers; id++ {
+		group := groupsRaft{newRaftMember(id, emptyLog(), tune), newRaftMember(id, emptyLog(), tune)}
+		transport := a.Start(id, group)
+		for i, c := range []*raftCluster{a, b} {
+			c.members[id] = group[i]
+			group[i].group = []byte{byte(i)}
+			group[i].attach(transport)
+		}
+	}
+	a.elect(t)
+	b.elect(t)
+	return a, b
+}
