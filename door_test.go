@@ -59,6 +59,8 @@ func startTalker(t *testing.T, n *memnet.Network, id types.ID) (say func(kind st
 				_, _ = io.WriteString(w, f)
 			case <-ended:
 				return
+			case <-r.Context().Done():
+				return
 			}
 		}
 	})}
