@@ -220,9 +220,9 @@
 //     upstream throws the new one away.
 //   - Between two members with a ResumingSnapshotter, such as snap.Store, a
 //     database carries a checksum, and a transfer that breaks is resumed, by
-//     headers that stock members ignore: docs/extensions.md. A peer of which
-//     nothing is known yet is sent a probe before its first snapshot. To a stock
-//     member goes the stock request.
+//     headers that stock members ignore: docs/extensions.md. Before a snapshot a
+//     peer is sent a probe on the same connection, which tells. To a stock member
+//     goes the stock request.
 //
 // Members:
 //

@@ -231,7 +231,6 @@ func (q *request) serveStream() error {
 		return err
 	}
 	p.sawVersion(q.r.Header)
-	p.learnExtensions(q.r.Header)
 	if c, raw, err := q.hijack(kind); err == nil {
 		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
 			c.close()

@@ -42,9 +42,7 @@ type link struct {
 	refused    identityCounters
 	refusedLog quiet // of messages
 	refusals   refusals[refusal]
-
-	extensions atomic.Int32 // extensionsUnknown, …None or …Snapshot
-	paused     atomic.Bool  // by Pause or CutPeer
+	paused     atomic.Bool // by Pause or CutPeer
 }
 
 func newLink(s *settings, id types.ID, urls types.URLs) *link {

@@ -171,7 +171,6 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	if err := p.conclude(resp, endpointProbe); err != nil {
 		return 0, 0, err
 	}
-	p.learnExtensions(resp.Header)
 	var answer probeAnswer
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswerBytes)).Decode(&answer); err != nil {
 		return 0, 0, fmt.Errorf("probing answer: %w", err)

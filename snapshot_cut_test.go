@@ -30,13 +30,14 @@ const (
 // of bytes have passed it in all.
 type cutter struct {
 	net.Listener
-	target string
 	buffer int // of its sockets; 0: as they come
 
-	mu    sync.Mutex
-	taken int64   // from clients
-	at    []int64 // where to cut, in order
-	wg    sync.WaitGroup
+	mu     sync.Mutex
+	target string
+	taken  int64   // from clients
+	at     []int64 // where to cut, in order
+	onCut  func()  // before the connection is reset, with mu held; may be nil
+	wg     sync.WaitGroup
 }
 
 func (c *cutter) run() {
@@ -50,7 +51,10 @@ func (c *cutter) run() {
 }
 
 func (c *cutter) serve(client *net.TCPConn) {
-	conn, err := net.Dial("tcp", c.target)
+	c.mu.Lock()
+	to := c.target
+	c.mu.Unlock()
+	conn, err := net.Dial("tcp", to)
 	if err != nil {
 		client.Close()
 		return
@@ -90,6 +94,9 @@ func (c *cutter) forth(target, client net.Conn) bool {
 		cut := len(c.at) > 0 && c.taken >= c.at[0]
 		if cut {
 			c.at = c.at[1:]
+			if c.onCut != nil {
+				c.onCut()
+			}
 		}
 		c.mu.Unlock()
 		if cut {

@@ -6,9 +6,7 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -53,13 +51,6 @@ const (
 // extensionSnapshot is the name of the extension in headerExtensions.
 const extensionSnapshot = "snapshot-1"
 
-// What is known of a peer.
-const (
-	extensionsUnknown int32 = iota
-	extensionsNone
-	extensionsSnapshot
-)
-
 var (
 	// errSnapshotOffset refuses a snapshot that goes on where nothing ends.
 	errSnapshotOffset = errors.New("the snapshot is not there up to this offset")
@@ -80,18 +71,6 @@ func (s *settings) stateExtensions(h http.Header) {
 	if s.resuming() != nil {
 		h.Set(headerExtensions, extensionSnapshot)
 	}
-}
-
-// learnExtensions takes in what the peer stated with a request or an answer.
-func (l *link) learnExtensions(h http.Header) {
-	known := extensionsNone
-	for _, list := range h.Values(headerExtensions) {
-		names := strings.Split(list, ",")
-		if slices.ContainsFunc(names, func(name string) bool { return strings.TrimSpace(name) == extensionSnapshot }) {
-			known = extensionsSnapshot
-		}
-	}
-	l.extensions.Store(known)
 }
 
 // resumption is what makes an incoming snapshot one of the extension.

@@ -2,92 +2,17 @@ package rafthttp
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"net/http"
-	"strconv"
-	"time"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // errConnectionUsed says that a connection cannot take a second request.
 var errConnectionUsed = errors.New("rafthttp: the connection ends with this answer")
-
-// startingPoint is how far a receiver says it is.
-type startingPoint struct {
-	offset int64
-	sum    uint32 // CRC-32C of the bytes before it
-}
-
-// negotiate finds out whether the receiver can resume, and how far it is. It
-// returns nil for one that takes the stock request, and only that.
-func (t *outgoingSnapshot) negotiate(ctx context.Context, conn *snapshotConn) (*startingPoint, error) {
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
-	if err := conn.SetDeadline(time.Now().Add(t.readTimeout)); err != nil {
-		return nil, err
-	}
-	if t.extensions.Load() == extensionsUnknown {
-		// A probe is what stock members send each other all the time.
-		resp, err := t.exchange(conn, ProbingPrefix, nil)
-		if err != nil {
-			return nil, causeOrCut(ctx, err)
-		}
-		t.learnExtensions(resp.Header)
-		if resp.Close {
-			return nil, errConnectionUsed
-		}
-	}
-	if t.extensions.Load() != extensionsSnapshot {
-		return nil, conn.SetDeadline(time.Time{})
-	}
-	meta := t.m.GetSnapshot().GetMetadata()
-	resp, err := t.exchange(conn, snapshotOffsetPath, http.Header{
-		headerRaftTo:        {t.link.peer.String()},
-		headerSnapshotTerm:  {strconv.FormatUint(meta.GetTerm(), 10)},
-		headerSnapshotIndex: {strconv.FormatUint(meta.GetIndex(), 10)},
-		headerSnapshotSize:  {strconv.FormatInt(t.size, 10)},
-	})
-	if err != nil {
-		return nil, causeOrCut(ctx, err)
-	}
-	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
-		t.extensions.Store(extensionsNone) // it is no longer the member it was
-		if resp.Close {
-			return nil, errConnectionUsed
-		}
-		return nil, conn.SetDeadline(time.Time{})
-	}
-	from, err := t.startingPoint(resp)
-	if err != nil {
-		return nil, err
-	}
-	t.answered = true
-	t.furthest = max(t.furthest, from.offset)
-	return from, conn.SetDeadline(time.Time{})
-}
-
-// startingPoint reads the answer to the question how far the receiver is.
-func (t *outgoingSnapshot) startingPoint(resp *http.Response) (*startingPoint, error) {
-	if err := t.concludeSnapshot(resp, endpointOffset); err != nil {
-		return nil, err
-	}
-	offset, err := sizeHeader(resp.Header, headerSnapshotOffset)
-	if err != nil {
-		return nil, err
-	}
-	if offset > t.size {
-		return nil, fmt.Errorf("the receiver says it has %d of %d bytes", offset, t.size)
-	}
-	sum, err := strconv.ParseUint(resp.Header.Get(headerSnapshotChecksum), 16, 32)
-	if err != nil {
-		return nil, fmt.Errorf("header %s: not a checksum: %.64q", headerSnapshotChecksum, resp.Header.Get(headerSnapshotChecksum))
-	}
-	return &startingPoint{offset, uint32(sum)}, nil
-}
 
 // exchange sends a GET on the connection and reads its answer, whose body is in
 // memory.
@@ -115,25 +40,6 @@ func (t *outgoingSnapshot) exchange(conn *snapshotConn, path string, more http.H
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(text))
 	return resp, nil
-}
-
-// rewind goes to where the receiver is, if what it has is what we have.
-func (t *outgoingSnapshot) rewind(from *startingPoint) error {
-	if t.db.seeker == nil {
-		if t.db.at() > 0 {
-			return errors.New("the reader cannot go back")
-		}
-		t.sums = checksums{}
-		return nil
-	}
-	if from.offset > 0 {
-		same, err := t.sumTo(from.offset, from.sum)
-		if err != nil || same {
-			return err
-		}
-	}
-	t.sums = checksums{}
-	return t.db.seek(0)
 }
 
 // sumTo goes to offset and reports whether the bytes before it have this sum. It

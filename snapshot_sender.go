@@ -115,9 +115,9 @@ type outgoingSnapshot struct {
 	sums  checksums    // of what db has read
 	moved atomic.Int64 // counts progress of any kind
 
-	lost     bool  // the reader was closed or is stuck: there is no other attempt
-	answered bool  // the receiver can resume
-	furthest int64 // how far it was at most when an attempt began
+	readerClosed    bool  // or stuck: there is no other attempt
+	receiverResumes bool  // as it said on the last connection on which it answered
+	maxAckedOffset  int64 // how far it was at most when an attempt began
 }
 
 func (t *outgoingSnapshot) run() {
@@ -145,16 +145,16 @@ func (t *outgoingSnapshot) deliver() error {
 	t.db = newOutgoingDatabase(readerOf(t.m), t.size)
 	wait := minRetryWait
 	for futile := 0; ; futile++ {
-		before := t.furthest
+		before := t.maxAckedOffset
 		err := t.attempt()
 		if err == nil {
 			t.activity.postOK()
 			return nil
 		}
-		if t.furthest > before {
+		if t.maxAckedOffset > before {
 			futile, wait = 0, minRetryWait
 		}
-		if futile == maxFutileAttempts || !t.worthAnother(err) {
+		if futile == maxFutileAttempts || !t.isRetryable(err) {
 			return err
 		}
 		t.failed(err)
@@ -187,9 +187,9 @@ func (t *outgoingSnapshot) attempt() error {
 	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.link.peer, u.String(), err)
 }
 
-// worthAnother reports whether to try again after err.
-func (t *outgoingSnapshot) worthAnother(err error) bool {
-	if t.ctx.Err() != nil || t.lost || t.db.seeker == nil || !t.answered || isReaderFailure(err) {
+// isRetryable reports whether to try again after err.
+func (t *outgoingSnapshot) isRetryable(err error) bool {
+	if t.ctx.Err() != nil || t.readerClosed || t.db.seeker == nil || !t.receiverResumes || isReaderFailure(err) {
 		return false
 	}
 	var refused *StatusError
@@ -218,7 +218,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // closeReader ends the application's part of the transfer. A Close that hangs is
 // left to itself.
 func (t *outgoingSnapshot) closeReader(err error) {
-	t.lost = true
+	t.readerClosed = true
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)

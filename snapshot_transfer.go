@@ -47,7 +47,7 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 		return err
 	}
 	defer func() { conn.Close() }() // whichever it is by then
-	from, err := t.negotiate(ctx, conn)
+	p, err := t.settle(ctx, conn)
 	if errors.Is(err, errConnectionUsed) {
 		conn.Close()
 		var fresh *snapshotConn
@@ -61,7 +61,7 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 	}
 	answered, written := make(chan error, 1), make(chan error, 1)
 	t.wg.Go(func() { answered <- t.answer(conn) })
-	go func() { written <- t.write(ctx, conn, from) }() // joined below, with a bound
+	go func() { written <- t.write(ctx, conn, p) }() // joined below, with a bound
 
 	joined, err := t.supervise(ctx, written, answered)
 	cancel(err)

@@ -45,45 +45,36 @@ func readerOf(m *snap.Message) io.Reader {
 }
 
 // write sends the request (protocol: endpoints; the head of a snapshot body;
-// extensions: the snapshot). from is nil for the whole database without a
-// checksum.
-func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, from *startingPoint) error {
-	w := &databaseWriter{t: t, conn: conn, sum: from != nil}
+// extensions: the snapshot).
+func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, p plan) error {
+	w := &databaseWriter{t: t, conn: conn, sum: p.resumable}
 	if runtime.GOOS != "windows" { // where a write that a deadline ends does not tell
 		w.tcp, _ = conn.Conn.(*net.TCPConn)
 		_, unix := conn.Conn.(*net.UnixConn)
 		w.tells = unix || w.tcp != nil
 	}
-	if t.db.at() == 0 {
-		if err := t.db.begin(); err != nil {
-			return err
-		}
+	p, err := t.follow(p)
+	if err != nil {
+		return err
 	}
-	if from != nil {
-		if err := t.rewind(from); err != nil {
-			return err
-		}
+	length, err := p.contentLength(len(t.frame), t.size, t.db.left)
+	if err != nil {
+		return err
 	}
-	left := t.db.left
 	h := t.requestHeader()
 	h.Set("Host", conn.target.Host)
 	h.Set("Content-Type", "application/octet-stream")
-	length := int64(len(t.frame)) + left
-	if from != nil {
-		length += trailerSize
-		h.Set(headerRaftTo, t.link.peer.String())
-		h.Set(headerSnapshotOffset, strconv.FormatInt(t.db.at(), 10))
-	}
+	p.header(h, t.link.peer.String())
 	h.Set("Content-Length", strconv.FormatInt(length, 10))
 	h.Set("Connection", "close")
 	if err := w.head(h); err != nil {
 		return err
 	}
-	t.jump(t.db.at())
+	t.jump(p.offset)
 	if err := w.database(ctx); err != nil {
 		return err
 	}
-	if from == nil {
+	if !p.resumable {
 		return nil
 	}
 	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.sum))

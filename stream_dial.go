@@ -76,7 +76,6 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 		return nil, err
 	}
 	r.sawVersion(resp.Header)
-	r.learnExtensions(resp.Header)
 	return streamBody(resp, br, conn)
 }
 

@@ -1,0 +1,159 @@
+package rafthttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// plan says how one attempt at a transfer is made. It is settled by the answers of
+// the receiver on the connection that carries the body, and by nothing else: what a
+// peer stated before, or elsewhere, may be another process's.
+//
+// The zero plan is the plain one: the request of stock members, with the whole
+// database from its first byte and nothing behind it.
+type plan struct {
+	resumable bool   // the body has a checksum behind the database (extensions: the snapshot)
+	offset    int64  // where the part of the database in the body begins
+	sum       uint32 // CRC-32C of what lies before it, which the receiver has
+}
+
+// errPlan says that what would be written is not what would be declared. It is a bug.
+var errPlan = errors.New("rafthttp: the body of a snapshot does not fit its plan")
+
+// contentLength returns the length of the body: head, rest of a database of size
+// bytes, and what follows it. It is an error unless left, what the reader still has to
+// give, is exactly that rest.
+func (p plan) contentLength(head int, size, left int64) (int64, error) {
+	rest := size - p.offset
+	if rest < 0 || rest != left || (!p.resumable && p.offset != 0) {
+		return 0, fmt.Errorf("%w: from byte %d of %d, with %d to read (resumable: %t)", errPlan, p.offset, size, left, p.resumable)
+	}
+	length := int64(head) + rest
+	if p.resumable {
+		length += trailerSize
+	}
+	return length, nil
+}
+
+// header states the plan of a request (extensions: the snapshot).
+func (p plan) header(h http.Header, to string) {
+	if p.resumable {
+		h.Set(headerRaftTo, to)
+		h.Set(headerSnapshotOffset, strconv.FormatInt(p.offset, 10))
+	}
+}
+
+// settle finds out on conn whether the receiver resumes snapshots, and how far it
+// is.
+func (t *outgoingSnapshot) settle(ctx context.Context, conn *snapshotConn) (plan, error) {
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	if err := conn.SetDeadline(time.Now().Add(t.readTimeout)); err != nil {
+		return plan{}, err
+	}
+	p, err := t.ask(conn)
+	if err != nil {
+		return plan{}, causeOrCut(ctx, err)
+	}
+	return p, conn.SetDeadline(time.Time{})
+}
+
+func (t *outgoingSnapshot) ask(conn *snapshotConn) (plan, error) {
+	if !t.receiverResumes {
+		// A probe is what stock members send each other all the time.
+		resp, err := t.exchange(conn, ProbingPrefix, nil)
+		if err != nil {
+			return plan{}, err
+		}
+		if resp.Close {
+			return plan{}, errConnectionUsed
+		}
+		if !resumesSnapshots(resp.Header) {
+			return plan{}, nil
+		}
+	}
+	meta := t.m.GetSnapshot().GetMetadata()
+	resp, err := t.exchange(conn, snapshotOffsetPath, http.Header{
+		headerRaftTo:        {t.link.peer.String()},
+		headerSnapshotTerm:  {strconv.FormatUint(meta.GetTerm(), 10)},
+		headerSnapshotIndex: {strconv.FormatUint(meta.GetIndex(), 10)},
+		headerSnapshotSize:  {strconv.FormatInt(t.size, 10)},
+	})
+	if err != nil {
+		return plan{}, err
+	}
+	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
+		t.receiverResumes = false // it is no longer the member it was
+		if resp.Close {
+			return plan{}, errConnectionUsed
+		}
+		return plan{}, nil
+	}
+	p, err := t.planFrom(resp)
+	if err != nil {
+		return plan{}, err
+	}
+	t.receiverResumes = true
+	t.maxAckedOffset = max(t.maxAckedOffset, p.offset)
+	return p, nil
+}
+
+// planFrom reads the answer to the question how far the receiver is.
+func (t *outgoingSnapshot) planFrom(resp *http.Response) (plan, error) {
+	if err := t.concludeSnapshot(resp, endpointOffset); err != nil {
+		return plan{}, err
+	}
+	offset, err := sizeHeader(resp.Header, headerSnapshotOffset)
+	if err != nil {
+		return plan{}, err
+	}
+	if offset > t.size {
+		return plan{}, fmt.Errorf("the receiver says it has %d of %d bytes", offset, t.size)
+	}
+	sum, err := strconv.ParseUint(resp.Header.Get(headerSnapshotChecksum), 16, 32)
+	if err != nil {
+		return plan{}, fmt.Errorf("header %s: not a checksum: %.64q", headerSnapshotChecksum, resp.Header.Get(headerSnapshotChecksum))
+	}
+	return plan{resumable: true, offset: offset, sum: uint32(sum)}, nil
+}
+
+// resumesSnapshots reports whether the member that sent h resumes snapshots.
+func resumesSnapshots(h http.Header) bool {
+	for _, list := range h.Values(headerExtensions) {
+		names := strings.Split(list, ",")
+		if slices.ContainsFunc(names, func(name string) bool { return strings.TrimSpace(name) == extensionSnapshot }) {
+			return true
+		}
+	}
+	return false
+}
+
+// follow has the reader stand where the plan begins, and returns the plan that is
+// followed: from the first byte on, where the receiver has something else than we.
+func (t *outgoingSnapshot) follow(p plan) (plan, error) {
+	if t.db.at() == 0 {
+		if err := t.db.begin(); err != nil {
+			return p, err
+		}
+	}
+	if t.db.seeker == nil {
+		if t.db.at() > 0 {
+			return p, errors.New("the reader cannot go back")
+		}
+		p.offset, p.sum = 0, 0
+	}
+	if p.offset > 0 {
+		same, err := t.sumTo(p.offset, p.sum)
+		if err != nil || same {
+			return p, err
+		}
+		p.offset, p.sum = 0, 0
+	}
+	t.sums = checksums{}
+	return p, t.db.seek(0)
+}

@@ -1,0 +1,80 @@
+package rafthttp_test
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// TestSnapshotPeerBecomesPlain: the peer resumes snapshots when a transfer begins and
+// does not, or seems not to, when its connection breaks. What arrives is the whole
+// database, from its first byte.
+func TestSnapshotPeerBecomesPlain(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	events := map[string]func(t *testing.T, p *pair, store *snap.Store){
+		"restarted with another Snapshotter": func(t *testing.T, p *pair, store *snap.Store) {
+			p.net.Host("b").Crash()
+			b := p.start(t, "b", 2, receives(plain{store}))
+			b.AddPeer(1, []string{p.a.url})
+		},
+		"a stream request in its name": func(t *testing.T, p *pair, _ *snap.Store) {
+			dialStream(t, p.net.Host("c").DialContext, p.a, "message", 2).Close()
+			p.net.Reset("a", "b")
+		},
+	}
+	for name, event := range events {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			bubble.Test(t, func(t *testing.T) {
+				store := openIn(t, dir)
+				p := newPair(t, nil, receives(store))
+				p.net.Link("a", "b").SetBandwidth(4 << 20)
+				time.Sleep(time.Second)
+				m := snap.NewMessage(msgSnap(2, 1, 7), breaking(data, func() { event(t, p, store) }, size/2), size)
+				p.a.SendSnapshot(m)
+				require.NoError(t, <-p.sent)
+				require.True(t, <-m.CloseNotify())
+				requireSaved(t, store, 7, data)
+				time.Sleep(time.Second)
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.a.raft.snapshotReports())
+			})
+		})
+	}
+}
+
+// TestSnapshotOfAFilePeerBecomesPlain is the same over sockets, by sendfile.
+func TestSnapshotOfAFilePeerBecomesPlain(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	store := openIn(t, t.TempDir())
+	first := startMember(t, 2, receives(store))
+	second := startMember(t, 2, receives(plain{store}))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(first.url, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
+	proxy.onCut = func() { proxy.target = strings.TrimPrefix(second.url, "http://") }
+	go proxy.run()
+	t.Cleanup(func() { ln.Close(); proxy.wg.Wait() })
+
+	ended := make(chan error, 1)
+	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+	a.AddPeer(2, []string{"http://" + ln.Addr().String()})
+	m := snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, []byte("not of it"), data), size)
+	a.SendSnapshot(m)
+	require.NoError(t, <-ended)
+	require.True(t, <-m.CloseNotify())
+	requireSaved(t, store, 7, data)
+	require.Len(t, second.raft.received(), 1)
+	require.Empty(t, first.raft.received())
+	a.Stop()
+	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.raft.snapshotReports())
+}
