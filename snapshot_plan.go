@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,9 @@ type plan struct {
 	offset    int64  // where the part of the database in the body begins
 	sum       uint32 // CRC-32C of what lies before it, which the receiver has
 }
+
+// errUnsettled says that the receiver has something else each time it is asked.
+var errUnsettled = errors.New("the receiver does not stay with what it has of the snapshot")
 
 // errPlan says that what would be written is not what would be declared. It is a bug.
 var errPlan = errors.New("rafthttp: the body of a snapshot does not fit its plan")
@@ -49,9 +53,69 @@ func (p plan) header(h http.Header, to string) {
 	}
 }
 
-// settle finds out on conn whether the receiver resumes snapshots, and how far it
-// is.
-func (t *outgoingSnapshot) settle(ctx context.Context, conn *snapshotConn) (plan, error) {
+const (
+	// maxQuestions is how often one attempt asks how far the receiver is.
+	maxQuestions = 4
+	// maxSumming is how long the bytes that the receiver has are read and summed up,
+	// before they are sent once more instead: it keeps them for twice as long.
+	maxSumming = 5 * time.Minute
+)
+
+// settle returns a connection with u and the plan for it. Nothing is done between the
+// receiver's last answer and the body, since connections that are idle are closed: where
+// the reader does not stand where the plan begins, or what lies before that is not
+// summed up, that is done without a connection, and the receiver is asked again.
+func (t *outgoingSnapshot) settle(ctx context.Context, u url.URL) (*snapshotConn, plan, error) {
+	plain := false
+	for range maxQuestions {
+		conn, err := t.connect(ctx, u)
+		if err != nil {
+			return nil, plan{}, err
+		}
+		var p plan
+		if !plain {
+			p, err = t.askOn(ctx, conn)
+		}
+		if err == nil && t.stands(p) {
+			return conn, p, nil
+		}
+		conn.Close()
+		switch {
+		case errors.Is(err, errConnectionUsed):
+			plain = true
+		case err != nil:
+			return nil, plan{}, err
+		default:
+			if err := t.reading(ctx, func() error { return t.prepare(ctx, p) }); err != nil {
+				return nil, plan{}, err
+			}
+		}
+	}
+	return nil, plan{}, errUnsettled
+}
+
+// stands reports whether the body of a plan can be sent at once.
+func (t *outgoingSnapshot) stands(p plan) bool {
+	return t.db.at() == p.offset && (!p.resumable || t.sums.at == p.offset && t.sums.sum == p.sum)
+}
+
+// prepare has the reader stand where a plan begins. Where the receiver has something else
+// than we, that is the first byte, from then on.
+func (t *outgoingSnapshot) prepare(ctx context.Context, p plan) error {
+	if p.offset > 0 {
+		same, err := t.sumTo(ctx, p.offset, p.sum)
+		t.maxSummed = max(t.maxSummed, t.sums.at)
+		if err != nil || same {
+			return err
+		}
+		t.rejected = p
+	}
+	t.sums = checksums{}
+	return t.db.seek(0)
+}
+
+// askOn has the receiver say on conn whether it resumes snapshots, and how far it is.
+func (t *outgoingSnapshot) askOn(ctx context.Context, conn *snapshotConn) (plan, error) {
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 	if err := conn.SetDeadline(time.Now().Add(t.readTimeout)); err != nil {
 		return plan{}, err
@@ -119,7 +183,11 @@ func (t *outgoingSnapshot) planFrom(resp *http.Response) (plan, error) {
 	if err != nil {
 		return plan{}, fmt.Errorf("header %s: not a checksum: %.64q", headerSnapshotChecksum, resp.Header.Get(headerSnapshotChecksum))
 	}
-	return plan{resumable: true, offset: offset, sum: uint32(sum)}, nil
+	p := plan{resumable: true, offset: offset, sum: uint32(sum)}
+	if offset == 0 || p == t.rejected || t.db.seeker == nil {
+		return plan{resumable: true}, nil
+	}
+	return p, nil
 }
 
 // resumesSnapshots reports whether the member that sent h resumes snapshots.
@@ -131,29 +199,4 @@ func resumesSnapshots(h http.Header) bool {
 		}
 	}
 	return false
-}
-
-// follow has the reader stand where the plan begins, and returns the plan that is
-// followed: from the first byte on, where the receiver has something else than we.
-func (t *outgoingSnapshot) follow(p plan) (plan, error) {
-	if t.db.at() == 0 {
-		if err := t.db.begin(); err != nil {
-			return p, err
-		}
-	}
-	if t.db.seeker == nil {
-		if t.db.at() > 0 {
-			return p, errors.New("the reader cannot go back")
-		}
-		p.offset, p.sum = 0, 0
-	}
-	if p.offset > 0 {
-		same, err := t.sumTo(p.offset, p.sum)
-		if err != nil || same {
-			return p, err
-		}
-		p.offset, p.sum = 0, 0
-	}
-	t.sums = checksums{}
-	return p, t.db.seek(0)
 }

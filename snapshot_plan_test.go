@@ -1,7 +1,10 @@
 package rafthttp_test
 
 import (
+	"bytes"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -77,4 +80,89 @@ func TestSnapshotOfAFilePeerBecomesPlain(t *testing.T) {
 	require.Empty(t, first.raft.received())
 	a.Stop()
 	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.raft.snapshotReports())
+}
+
+// slowSeekable is a database that can go back, each Read of which takes a while.
+func slowSeekable(data []byte, pause time.Duration) *seekable {
+	return &seekable{Reader: bytes.NewReader(data), onRead: func(int64) { time.Sleep(pause) }}
+}
+
+// leavePart has b keep the first half of a database of a, as after a failure.
+func (p *pair) leavePart(t *testing.T, data []byte) {
+	t.Helper()
+	p.net.Link("a", "b").SetBandwidth(4 << 20)
+	time.Sleep(time.Second)
+	m := snap.NewMessage(msgSnap(2, 1, 7), breaking(data, func() { p.a.RemovePeer(2) }, int64(len(data)/2)), int64(len(data)))
+	p.a.SendSnapshot(m)
+	require.False(t, <-m.CloseNotify())
+	<-p.sent
+	p.a.AddPeer(2, []string{p.b.url})
+	time.Sleep(time.Second)
+}
+
+// TestSnapshotFromASlowReader: what the receiver has is compared with what the reader
+// brings, which takes longer than any connection may be idle. It is resumed all the
+// same, and takes no longer than a whole transfer.
+func TestSnapshotFromASlowReader(t *testing.T) {
+	const size, pause = 8 << 20, 600 * time.Millisecond // a Read
+	data := randomBytes(size)
+	whole := size / (256 << 10) * pause
+	for _, part := range []bool{false, true} {
+		dir := t.TempDir()
+		bubble.Test(t, func(t *testing.T) {
+			store := openIn(t, dir)
+			p := newPair(t, nil, nil)
+			p.deadlines = true
+			p.b.Stop()
+			p.net.Host("b").Crash()
+			p.b = p.start(t, "b", 2, receives(store))
+			p.b.AddPeer(1, []string{p.a.url})
+			if part {
+				p.leavePart(t, data)
+			}
+			before := p.a.Status().Peers[0].SentBytes
+			m := snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), size)
+			start := time.Now()
+			p.a.SendSnapshot(m)
+			require.NoError(t, <-p.sent)
+			require.Less(t, time.Since(start), whole+5*time.Second)
+			requireSaved(t, store, 7, data)
+			if part {
+				require.Less(t, p.a.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
+			}
+		})
+	}
+}
+
+// TestSnapshotOfAFileResumedByTheNext: a later transfer of the same file goes on where
+// the first one was.
+func TestSnapshotOfAFileResumedByTheNext(t *testing.T) {
+	const size = 16 << 20
+	data := randomBytes(size)
+	store := openIn(t, t.TempDir())
+	b := startMember(t, 2, receives(store))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.url, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
+	go proxy.run()
+	t.Cleanup(func() { ln.Close(); proxy.wg.Wait() })
+	a := startMember(t, 1, nil)
+	a.AddPeer(2, []string{"http://" + ln.Addr().String()})
+	proxy.onCut = func() { a.RemovePeer(2) }
+	f := fileWith(t, []byte("not of it"), data)
+	m := snap.NewMessage(msgSnap(2, 1, 7), f, size)
+	a.SendSnapshot(m)
+	require.False(t, <-m.CloseNotify())
+	eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
+
+	a.AddPeer(2, []string{"http://" + ln.Addr().String()})
+	again, err := os.Open(f.Name())
+	require.NoError(t, err)
+	_, err = again.Seek(int64(len("not of it")), io.SeekStart)
+	require.NoError(t, err)
+	m = snap.NewMessage(msgSnap(2, 1, 7), again, size)
+	a.SendSnapshot(m)
+	require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
+	requireSaved(t, store, 7, data)
+	require.Less(t, a.Status().Peers[0].SentBytes, uint64(size*6/10), "sent twice")
 }

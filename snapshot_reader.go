@@ -64,6 +64,9 @@ func (d *outgoingDatabase) seek(offset int64) (err error) {
 	if d.at() == offset {
 		return nil
 	}
+	if d.seeker == nil {
+		return fmt.Errorf("%w: it cannot go back", ErrSnapshotReader)
+	}
 	d.reading.Store(true)
 	defer d.reading.Store(false)
 	if _, err := d.seeker.Seek(d.base+offset, io.SeekStart); err != nil {

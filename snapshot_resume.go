@@ -2,11 +2,13 @@ package rafthttp
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"net/http"
+	"time"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -43,15 +45,22 @@ func (t *outgoingSnapshot) exchange(conn *snapshotConn, path string, more http.H
 }
 
 // sumTo goes to offset and reports whether the bytes before it have this sum. It
-// reads those that were not read yet.
-func (t *outgoingSnapshot) sumTo(offset int64, sum uint32) (bool, error) {
+// reads those that were not read yet, unless that takes too long.
+func (t *outgoingSnapshot) sumTo(ctx context.Context, offset int64, sum uint32) (bool, error) {
 	t.sums.back(offset)
 	if err := t.db.seek(t.sums.at); err != nil {
 		return false, err
 	}
 	buf := snapshotBuffers.Get().(*[]byte)
 	defer snapshotBuffers.Put(buf)
+	start := time.Now()
 	for t.sums.at < offset {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		if time.Since(start) > maxSumming {
+			return false, nil
+		}
 		n, err := t.db.Read((*buf)[:min(int64(len(*buf)), offset-t.sums.at)])
 		t.sums.update((*buf)[:n])
 		t.moved.Add(1)
@@ -60,6 +69,31 @@ func (t *outgoingSnapshot) sumTo(offset int64, sum uint32) (bool, error) {
 		}
 	}
 	return t.sums.sum == sum, nil
+}
+
+// reading runs f, which calls the reader, and returns what it returns. A reader that
+// stands still for the read timeout is closed, which ends the transfer.
+func (t *outgoingSnapshot) reading(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	tick := time.NewTicker(t.readTimeout / stallTicks)
+	defer tick.Stop()
+	for still, last := 0, t.moved.Load(); ; {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			if now := t.moved.Load(); now != last {
+				still, last = 0, now
+			} else if still++; still >= stallTicks {
+				t.joinWriter(done, ErrStalled)
+				return ErrStalled
+			}
+		case <-ctx.Done():
+			t.joinWriter(done, context.Cause(ctx))
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // sumFile takes n bytes of the file into the sum, from at on.

@@ -118,6 +118,8 @@ type outgoingSnapshot struct {
 	readerClosed    bool  // or stuck: there is no other attempt
 	receiverResumes bool  // as it said on the last connection on which it answered
 	maxAckedOffset  int64 // how far it was at most when an attempt began
+	maxSummed       int64 // how much was summed up at most before an attempt
+	rejected        plan  // what it has, as it says, and is not what we have
 }
 
 func (t *outgoingSnapshot) run() {
@@ -143,15 +145,18 @@ func (t *outgoingSnapshot) deliver() error {
 	}
 	t.frame = snapshotHead(t.m.Message)
 	t.db = newOutgoingDatabase(readerOf(t.m), t.size)
+	if err := t.reading(t.ctx, t.db.begin); err != nil {
+		return err
+	}
 	wait := minRetryWait
 	for futile := 0; ; futile++ {
-		before := t.maxAckedOffset
+		acked, summed := t.maxAckedOffset, t.maxSummed
 		err := t.attempt()
 		if err == nil {
 			t.activity.postOK()
 			return nil
 		}
-		if t.maxAckedOffset > before {
+		if t.maxAckedOffset > acked || t.maxSummed > summed {
 			futile, wait = 0, minRetryWait
 		}
 		if futile == maxFutileAttempts || !t.isRetryable(err) {

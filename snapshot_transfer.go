@@ -42,23 +42,11 @@ func (t *outgoingSnapshot) connect(ctx context.Context, u url.URL) (*snapshotCon
 func (t *outgoingSnapshot) transfer(u url.URL) error {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
-	conn, err := t.connect(ctx, u)
+	conn, p, err := t.settle(ctx, u)
 	if err != nil {
 		return err
 	}
-	defer func() { conn.Close() }() // whichever it is by then
-	p, err := t.settle(ctx, conn)
-	if errors.Is(err, errConnectionUsed) {
-		conn.Close()
-		var fresh *snapshotConn
-		if fresh, err = t.connect(ctx, u); err != nil {
-			return err
-		}
-		conn = fresh
-	}
-	if err != nil {
-		return err
-	}
+	defer conn.Close()
 	answered, written := make(chan error, 1), make(chan error, 1)
 	t.wg.Go(func() { answered <- t.answer(conn) })
 	go func() { written <- t.write(ctx, conn, p) }() // joined below, with a bound

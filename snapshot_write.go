@@ -53,10 +53,6 @@ func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, p plan
 		_, unix := conn.Conn.(*net.UnixConn)
 		w.tells = unix || w.tcp != nil
 	}
-	p, err := t.follow(p)
-	if err != nil {
-		return err
-	}
 	length, err := p.contentLength(len(t.frame), t.size, t.db.left)
 	if err != nil {
 		return err
