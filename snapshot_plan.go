@@ -65,16 +65,16 @@ const (
 // receiver's last answer and the body, since connections that are idle are closed: where
 // the reader does not stand where the plan begins, or what lies before that is not
 // summed up, that is done without a connection, and the receiver is asked again.
-func (t *outgoingSnapshot) settle(ctx context.Context, u url.URL) (*snapshotConn, plan, error) {
+func (t *outgoingSnapshot) settle(u url.URL) (*snapshotConn, plan, error) {
 	plain := false
 	for range maxQuestions {
-		conn, err := t.connect(ctx, u)
+		conn, err := t.connect(t.ctx, u)
 		if err != nil {
 			return nil, plan{}, err
 		}
 		var p plan
 		if !plain {
-			p, err = t.askOn(ctx, conn)
+			p, err = t.askOn(t.ctx, conn)
 		}
 		if err == nil && t.stands(p) {
 			return conn, p, nil
@@ -86,7 +86,7 @@ func (t *outgoingSnapshot) settle(ctx context.Context, u url.URL) (*snapshotConn
 		case err != nil:
 			return nil, plan{}, err
 		default:
-			if err := t.reading(ctx, func() error { return t.prepare(ctx, p) }); err != nil {
+			if err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {
 				return nil, plan{}, err
 			}
 		}
@@ -99,9 +99,9 @@ func (t *outgoingSnapshot) stands(p plan) bool {
 	return t.db.at() == p.offset && (!p.resumable || t.sums.at == p.offset && t.sums.sum == p.sum)
 }
 
-// prepare has the reader stand where a plan begins. Where the receiver has something else
+// reach has the reader stand where a plan begins. Where the receiver has something else
 // than we, that is the first byte, from then on.
-func (t *outgoingSnapshot) prepare(ctx context.Context, p plan) error {
+func (t *outgoingSnapshot) reach(ctx context.Context, p plan) error {
 	if p.offset > 0 {
 		same, err := t.sumTo(ctx, p.offset, p.sum)
 		t.maxSummed = max(t.maxSummed, t.sums.at)

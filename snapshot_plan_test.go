@@ -2,6 +2,7 @@ package rafthttp_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
@@ -165,4 +167,85 @@ func TestSnapshotOfAFileResumedByTheNext(t *testing.T) {
 	require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
 	requireSaved(t, store, 7, data)
 	require.Less(t, a.Status().Peers[0].SentBytes, uint64(size*6/10), "sent twice")
+}
+
+// TestSnapshotCutDuringASlowRead: the reader is slow when the connection breaks, and
+// waited for; then the transfer is resumed.
+func TestSnapshotCutDuringASlowRead(t *testing.T) {
+	const size = 4 << 20
+	data := randomBytes(size)
+	for _, slow := range []time.Duration{600 * time.Millisecond, 4 * time.Second} {
+		dir := t.TempDir()
+		bubble.Test(t, func(t *testing.T) {
+			store := openIn(t, dir)
+			p := newPair(t, nil, receives(store))
+			time.Sleep(time.Second)
+			db := breaking(data, func() {
+				time.Sleep(100 * time.Millisecond)
+				p.net.Reset("a", "b")
+				time.Sleep(slow)
+			}, 1<<20)
+			m := snap.NewMessage(msgSnap(2, 1, 7), db, size)
+			p.a.SendSnapshot(m)
+			require.NoError(t, <-p.sent)
+			requireSaved(t, store, 7, data)
+			require.Equal(t, 2, p.a.Status().Peers[0].LastSnapshot.Attempts)
+			require.True(t, <-m.CloseNotify())
+			require.EqualValues(t, 1, db.closes.Load())
+		})
+	}
+}
+
+// TestSnapshotCutDuringAStalledRead: one that stands still is closed, as it would be
+// without the cut, and in no time where the transfer is to end.
+func TestSnapshotCutDuringAStalledRead(t *testing.T) {
+	tests := []struct {
+		name  string
+		event func(p *pair)
+		want  error
+		max   time.Duration
+	}{
+		{"cut", func(p *pair) { p.net.Reset("a", "b") }, rafthttp.ErrStalled, 7 * time.Second},
+		{"removed", func(p *pair) { p.a.RemovePeer(2) }, rafthttp.ErrPeerRemoved, time.Second},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			bubble.Test(t, func(t *testing.T) {
+				p := newPair(t, nil, receives(openIn(t, dir)))
+				time.Sleep(time.Second)
+				closed := make(chan struct{})
+				db := breaking(randomBytes(4<<20), func() { tc.event(p); <-closed }, 1<<20)
+				db.onClose = func() { close(closed) }
+				m := snap.NewMessage(msgSnap(2, 1, 7), db, 4<<20)
+				start := time.Now()
+				p.a.SendSnapshot(m)
+				require.ErrorIs(t, <-p.sent, tc.want)
+				require.Less(t, time.Since(start), tc.max)
+				require.False(t, <-m.CloseNotify())
+				require.EqualValues(t, 1, db.closes.Load())
+			})
+		})
+	}
+}
+
+// TestSnapshotEndsWhileItsAnswerIsAwaited: there is nothing left to wait for.
+func TestSnapshotEndsWhileItsAnswerIsAwaited(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p := newPair(t, nil, receives(savesAll))
+		processing := make(chan struct{})
+		p.b.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+			close(processing)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		m := newSnapshot(&database{Reader: bytes.NewReader(randomBytes(1 << 20))}, 1<<20)
+		p.a.SendSnapshot(m)
+		<-processing
+		start := time.Now()
+		p.a.RemovePeer(2)
+		require.ErrorIs(t, <-p.sent, rafthttp.ErrPeerRemoved)
+		require.Zero(t, time.Since(start))
+		p.b.Stop()
+	})
 }

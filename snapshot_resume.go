@@ -71,31 +71,6 @@ func (t *outgoingSnapshot) sumTo(ctx context.Context, offset int64, sum uint32) 
 	return t.sums.sum == sum, nil
 }
 
-// reading runs f, which calls the reader, and returns what it returns. A reader that
-// stands still for the read timeout is closed, which ends the transfer.
-func (t *outgoingSnapshot) reading(ctx context.Context, f func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	tick := time.NewTicker(t.readTimeout / stallTicks)
-	defer tick.Stop()
-	for still, last := 0, t.moved.Load(); ; {
-		select {
-		case err := <-done:
-			return err
-		case <-tick.C:
-			if now := t.moved.Load(); now != last {
-				still, last = 0, now
-			} else if still++; still >= stallTicks {
-				t.joinWriter(done, ErrStalled)
-				return ErrStalled
-			}
-		case <-ctx.Done():
-			t.joinWriter(done, context.Cause(ctx))
-			return context.Cause(ctx)
-		}
-	}
-}
-
 // sumFile takes n bytes of the file into the sum, from at on.
 func (t *outgoingSnapshot) sumFile(at, n int64, buf []byte) error {
 	t.db.reading.Store(true)

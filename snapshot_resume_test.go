@@ -24,8 +24,9 @@ import (
 // seekable is a database that can go back, and counts what is read of it.
 type seekable struct {
 	*bytes.Reader
-	closes atomic.Int32
-	onRead func(at int64)
+	closes  atomic.Int32
+	onRead  func(at int64)
+	onClose func()
 }
 
 func (s *seekable) Read(p []byte) (int, error) {
@@ -35,7 +36,13 @@ func (s *seekable) Read(p []byte) (int, error) {
 	return s.Reader.Read(p)
 }
 
-func (s *seekable) Close() error { s.closes.Add(1); return nil }
+func (s *seekable) Close() error {
+	s.closes.Add(1)
+	if s.onClose != nil {
+		s.onClose()
+	}
+	return nil
+}
 
 // breaking returns a database during which event happens at each of the offsets,
 // once.

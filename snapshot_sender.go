@@ -145,7 +145,7 @@ func (t *outgoingSnapshot) deliver() error {
 	}
 	t.frame = snapshotHead(t.m.Message)
 	t.db = newOutgoingDatabase(readerOf(t.m), t.size)
-	if err := t.reading(t.ctx, t.db.begin); err != nil {
+	if err := t.prepare(func(context.Context) error { return t.db.begin() }); err != nil {
 		return err
 	}
 	wait := minRetryWait

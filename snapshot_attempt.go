@@ -1,0 +1,208 @@
+package rafthttp
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// attemptState is where an attempt stands:
+//
+//	preparing ──the reader is where the plan begins──────────────────────────────────────▶ ended
+//	   │                                                                                     ▲
+//	   └─stall, end of the transfer──▶ aborting (below)                                      │
+//	                                                                                         │
+//	sending ──the body is written, or broke off──▶ awaiting ──the answer, or none in time────┤
+//	   │ │                                                                                   │
+//	   │ └─success before Write returned──▶ answered ──Write returned, or does not───────────┤
+//	   │                                                                                     │
+//	   └─refusal, stall, cut, end of the transfer──▶ aborting ──the worker has returned──────┤
+//	                                                    │                                    │
+//	                                                    └─it is stuck──▶ closing ────────────┘
+//
+// An attempt is preparing as often as its plan needs it, and then sending. The worker is
+// the goroutine that reads the database. In each state one thing is waited for, for a
+// time that has a bound, which is one for standing still where bytes move.
+type attemptState int
+
+const (
+	preparing attemptState = iota // the worker reads what the receiver has; there is no connection
+	sending                       // the worker writes the body
+	awaiting                      // nothing more is written; the receiver's answer is to come
+	answered                      // the receiver has everything; the worker is to return
+	aborting                      // the connection is closed; the worker is to return
+	closing                       // the reader is closed as well
+	ended
+)
+
+// attempt is an attempt in one of its states. It belongs to one goroutine.
+type attempt struct {
+	t       *outgoingSnapshot
+	conn    *snapshotConn // nil: preparing
+	cancel  context.CancelCauseFunc
+	worked  <-chan error // gets one value when the worker returns
+	answers <-chan error // gets one value: the receiver's answer
+
+	state attemptState
+	err   error       // how it ends, unless something better is learned
+	limit *time.Timer // of the state
+	still int         // ticks since anything moved
+	moved int64
+}
+
+// prepare runs f, which calls the reader. When it returns, nothing reads the database,
+// unless a Read goes on for longer than readerGrace after the reader was closed.
+func (t *outgoingSnapshot) prepare(f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
+	worked := make(chan error, 1)
+	go func() { worked <- f(ctx) }() // joined by run, within a bound
+	a := &attempt{t: t, state: preparing, cancel: cancel, worked: worked}
+	return a.run()
+}
+
+// follow sends the body by a plan and waits for the answer. It returns as prepare does.
+func (t *outgoingSnapshot) follow(conn *snapshotConn, p plan) error {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
+	answers, worked := make(chan error, 1), make(chan error, 1)
+	t.wg.Go(func() { answers <- t.answer(conn) })
+	go func() { worked <- t.write(ctx, conn, p) }() // joined by run, within a bound
+	a := &attempt{t: t, state: sending, conn: conn, cancel: cancel, worked: worked, answers: answers}
+	return a.run()
+}
+
+func (a *attempt) run() error {
+	a.moved = a.t.moved.Load()
+	tick := time.NewTicker(a.t.readTimeout / stallTicks)
+	defer tick.Stop()
+	a.limit = time.NewTimer(0)
+	a.limit.Stop()
+	defer a.limit.Stop()
+	over := a.t.ctx.Done()
+	for a.state != ended {
+		select {
+		case err := <-a.worked:
+			a.onWorked(err)
+		case err := <-a.answers:
+			a.onAnswer(err)
+		case <-tick.C:
+			a.onTick()
+		case <-a.limit.C:
+			a.onLimit()
+		case <-over:
+			if over = nil; a.state != closing {
+				a.abort(a.t.cause())
+			}
+		}
+	}
+	return a.err
+}
+
+// enter changes the state; it is left after limit at the latest, unless that is 0.
+func (a *attempt) enter(s attemptState, limit time.Duration) {
+	a.state = s
+	a.limit.Stop()
+	if limit > 0 {
+		a.limit.Reset(limit)
+	}
+}
+
+func (a *attempt) end(err error) {
+	a.err = err
+	a.enter(ended, 0)
+}
+
+// abort closes the connection. A reader that is slow is waited for, if there will be
+// another attempt: as long as it would be otherwise.
+func (a *attempt) abort(err error) {
+	if a.state == awaiting { // the worker has returned
+		a.end(err)
+		return
+	}
+	a.err = err
+	a.cancel(err)
+	if a.conn != nil {
+		a.conn.Close()
+	}
+	switch {
+	case errors.Is(err, ErrStalled) && a.t.db.reading.Load():
+		a.closeReader()
+	case a.t.isRetryable(err):
+		a.enter(aborting, 0) // until the reader stands still, which onTick sees
+	default:
+		a.enter(aborting, refusalGrace)
+	}
+}
+
+func (a *attempt) closeReader() {
+	a.t.closeReader(a.err)
+	a.enter(closing, readerGrace)
+}
+
+// onWorked is called when the worker has returned.
+func (a *attempt) onWorked(err error) {
+	switch {
+	case a.state == preparing, a.state == answered, a.state == sending && isReaderFailure(err):
+		a.end(err)
+	case a.state != sending:
+		a.end(a.err)
+	case err != nil:
+		a.err = err
+		a.enter(awaiting, refusalGrace) // for the answer that may say why
+	default:
+		a.err = errNoAnswer
+		a.enter(awaiting, a.t.snapshotAnswerTimeout)
+	}
+}
+
+// onAnswer is called with the receiver's answer.
+func (a *attempt) onAnswer(err error) {
+	switch {
+	case a.state == sending && err == nil: // which may come before Write returns
+		a.err = errors.New("the receiver answered before the end of the snapshot")
+		a.enter(answered, readerGrace)
+	case a.state == sending:
+		a.abort(causeOrCut(a.t.ctx, err))
+	case a.state == awaiting && errors.Is(a.err, errNoAnswer):
+		a.end(causeOrCut(a.t.ctx, err))
+	case a.state == awaiting: // the body broke off
+		if err == nil || errors.Is(err, ErrSnapshotCut) {
+			err = a.err
+		}
+		a.end(causeOrCut(a.t.ctx, err))
+	}
+}
+
+// onTick looks whether anything has moved.
+func (a *attempt) onTick() {
+	now := a.t.moved.Load()
+	if a.still++; now != a.moved {
+		a.still, a.moved = 0, now
+	}
+	if a.still < stallTicks {
+		return
+	}
+	switch a.state {
+	case preparing, sending:
+		a.abort(ErrStalled)
+	case aborting:
+		a.err = ErrStalled
+		a.closeReader()
+	}
+}
+
+// onLimit is called when what the state waits for has not come in time.
+func (a *attempt) onLimit() {
+	switch a.state {
+	case aborting:
+		a.closeReader()
+	case answered:
+		a.abort(a.err)
+	case closing:
+		a.t.log.Warn("the reader of a database snapshot does not return from Read after Close")
+		a.end(a.err)
+	case awaiting:
+		a.end(causeOrCut(a.t.ctx, a.err))
+	}
+}
