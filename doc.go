@@ -221,8 +221,8 @@
 //   - Between two members with a ResumingSnapshotter, such as snap.Store, a
 //     database carries a checksum, and a transfer that breaks is resumed, by
 //     headers that stock members ignore: docs/extensions.md. Before a snapshot a
-//     peer is sent a probe on the same connection, which tells. To a stock member
-//     goes the stock request.
+//     peer is sent a probe, which tells. To a stock member goes the stock request,
+//     on another connection.
 //
 // Members:
 //

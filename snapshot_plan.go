@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -65,30 +66,29 @@ const (
 // receiver's last answer and the body, since connections that are idle are closed: where
 // the reader does not stand where the plan begins, or what lies before that is not
 // summed up, that is done without a connection, and the receiver is asked again.
+//
+// A plain body has a connection of its own, as that of a stock member: there are servers
+// and proxies that take one request from each.
 func (t *outgoingSnapshot) settle(u url.URL) (*snapshotConn, plan, error) {
-	plain := false
 	for range maxQuestions {
 		conn, err := t.connect(t.ctx, u)
 		if err != nil {
 			return nil, plan{}, err
 		}
-		var p plan
-		if !plain {
-			p, err = t.askOn(t.ctx, conn)
-		}
-		if err == nil && t.stands(p) {
+		p, err := t.askOn(t.ctx, conn)
+		if err == nil && p.resumable && t.stands(p) {
 			return conn, p, nil
 		}
 		conn.Close()
-		switch {
-		case errors.Is(err, errConnectionUsed):
-			plain = true
-		case err != nil:
+		if err == nil && !t.stands(p) {
+			err = t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) })
+		}
+		if err != nil {
 			return nil, plan{}, err
-		default:
-			if err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {
-				return nil, plan{}, err
-			}
+		}
+		if !p.resumable {
+			conn, err := t.connect(t.ctx, u)
+			return conn, p, err
 		}
 	}
 	return nil, plan{}, errUnsettled
@@ -127,18 +127,15 @@ func (t *outgoingSnapshot) askOn(ctx context.Context, conn *snapshotConn) (plan,
 	return p, conn.SetDeadline(time.Time{})
 }
 
+// ask returns the plain plan for a receiver that does not resume, or not on connections
+// such as this one.
 func (t *outgoingSnapshot) ask(conn *snapshotConn) (plan, error) {
-	if !t.receiverResumes {
+	probed := !t.receiverResumes
+	if probed {
 		// A probe is what stock members send each other all the time.
 		resp, err := t.exchange(conn, ProbingPrefix, nil)
-		if err != nil {
+		if err != nil || resp.Close || !resumesSnapshots(resp.Header) {
 			return plan{}, err
-		}
-		if resp.Close {
-			return plan{}, errConnectionUsed
-		}
-		if !resumesSnapshots(resp.Header) {
-			return plan{}, nil
 		}
 	}
 	meta := t.m.GetSnapshot().GetMetadata()
@@ -148,21 +145,23 @@ func (t *outgoingSnapshot) ask(conn *snapshotConn) (plan, error) {
 		headerSnapshotIndex: {strconv.FormatUint(meta.GetIndex(), 10)},
 		headerSnapshotSize:  {strconv.FormatInt(t.size, 10)},
 	})
+	if err != nil && probed && !isTimeout(err) {
+		return plan{}, nil // it was closed without a word
+	}
 	if err != nil {
 		return plan{}, err
 	}
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
 		t.receiverResumes = false // it is no longer the member it was
-		if resp.Close {
-			return plan{}, errConnectionUsed
-		}
 		return plan{}, nil
 	}
 	p, err := t.planFrom(resp)
 	if err != nil {
 		return plan{}, err
 	}
-	t.receiverResumes = true
+	if t.receiverResumes = !resp.Close; resp.Close {
+		return plan{}, nil
+	}
 	t.maxAckedOffset = max(t.maxAckedOffset, p.offset)
 	return p, nil
 }
@@ -188,6 +187,11 @@ func (t *outgoingSnapshot) planFrom(resp *http.Response) (plan, error) {
 		return plan{resumable: true}, nil
 	}
 	return p, nil
+}
+
+func isTimeout(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
 }
 
 // resumesSnapshots reports whether the member that sent h resumes snapshots.

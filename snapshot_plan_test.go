@@ -1,12 +1,16 @@
 package rafthttp_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,4 +252,83 @@ func TestSnapshotEndsWhileItsAnswerIsAwaited(t *testing.T) {
 		require.Zero(t, time.Since(start))
 		p.b.Stop()
 	})
+}
+
+// oneRequest passes one request of each connection on to a server, and then closes the
+// connection.
+func oneRequest(t *testing.T, ln net.Listener, target string, say bool) {
+	t.Helper()
+	var wg sync.WaitGroup
+	serve := func(client net.Conn) {
+		defer client.Close()
+		r, err := http.ReadRequest(bufio.NewReader(client))
+		if err != nil {
+			return
+		}
+		r.URL.Scheme, r.URL.Host, r.RequestURI = "http", target, ""
+		tr := &http.Transport{DisableKeepAlives: true}
+		defer tr.CloseIdleConnections()
+		resp, err := tr.RoundTrip(r)
+		if err != nil {
+			return
+		}
+		defer resp.Body.Close()
+		resp.Close = say
+		_ = resp.Write(client)
+	}
+	go func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(client) })
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+}
+
+// TestSnapshotWithoutKeepAlive: where a connection takes one request and no second one,
+// the plan is the plain one, on a connection of its own.
+func TestSnapshotWithoutKeepAlive(t *testing.T) {
+	const size = 4 << 20
+	data := randomBytes(size)
+	paths := map[string]func(t *testing.T, b *member) (url string){
+		"server": func(_ *testing.T, b *member) string {
+			b.server.SetKeepAlivesEnabled(false)
+			return b.url
+		},
+		"proxy": func(t *testing.T, b *member) string {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			oneRequest(t, ln, strings.TrimPrefix(b.url, "http://"), true)
+			return "http://" + ln.Addr().String()
+		},
+		"proxy that does not say so": func(t *testing.T, b *member) string {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			oneRequest(t, ln, strings.TrimPrefix(b.url, "http://"), false)
+			return "http://" + ln.Addr().String()
+		},
+	}
+	for name, path := range paths {
+		for _, stock := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, stock %t", name, stock), func(t *testing.T) {
+				store := openIn(t, t.TempDir())
+				b := startMember(t, 2, func(tr *rafthttp.Transport) {
+					if tr.Snapshotter = store; stock {
+						tr.Snapshotter = plain{store}
+					}
+				})
+				ended := make(chan error, 1)
+				a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				a.AddPeer(2, []string{path(t, b)})
+				a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, data), size))
+				require.NoError(t, <-ended)
+				requireSaved(t, store, 7, data)
+				require.Equal(t, 1, a.Status().Peers[0].LastSnapshot.Attempts)
+				require.Len(t, b.raft.received(), 1)
+			})
+		}
+	}
 }

@@ -13,9 +13,6 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errConnectionUsed says that a connection cannot take a second request.
-var errConnectionUsed = errors.New("rafthttp: the connection ends with this answer")
-
 // exchange sends a GET on the connection and reads its answer, whose body is in
 // memory.
 func (t *outgoingSnapshot) exchange(conn *snapshotConn, path string, more http.Header) (*http.Response, error) {
