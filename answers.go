@@ -72,6 +72,7 @@ var answers = []struct {
 	{ErrQueueFull, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{errBusy, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{errSnapshotOffset, http.StatusConflict, "", endpointAll, endpointNone},
+	{errStillWriting, http.StatusConflict, "", endpointAll, endpointNone},
 	{errNotStarted, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{ErrStopped, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 }

@@ -162,6 +162,7 @@ func TestAnswersBothWays(t *testing.T) {
 		{"busy", rafthttp.ErrBusy, all, 503, "too many snapshots in flight", nil, nil},
 		{"busy with posts", rafthttp.ErrBusyPosts, all, 503, "too many posts in flight", nil, nil},
 		{"offset", rafthttp.ErrSnapshotOffset, all, 409, rafthttp.ErrSnapshotOffset.Error(), nil, nil},
+		{"still writing", rafthttp.ErrStillWriting, all, 409, rafthttp.ErrStillWriting.Error(), nil, nil},
 		{"not started", rafthttp.ErrNotStarted, all, 503, "rafthttp: transport is not started", nil, nil},
 		{"stopped", rafthttp.ErrStopped, all, 503, "rafthttp: transport stopped", nil, nil},
 		{"paused", rafthttp.ErrPaused, all, 500, "rafthttp: peer is paused", nil, nil},

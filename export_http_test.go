@@ -48,6 +48,7 @@ var (
 	ErrMemberGone     = errMemberGone
 	ErrBusyPosts      = errBusyPosts
 	ErrSnapshotOffset = errSnapshotOffset
+	ErrStillWriting   = errStillWriting
 	ErrNoSnapshotter  = errNoSnapshotter
 	ErrNoStream       = errNoStream
 	ErrBusy           = errBusy

@@ -37,6 +37,11 @@ var (
 	// coming in.
 	ErrSnapshotBusy = fmt.Errorf("%w: too many snapshots in flight", ErrSnapshotRefused)
 
+	// ErrSnapshotWriting is an ErrSnapshotRefused: the receiver is still busy with an
+	// earlier part of the same snapshot, such as with a disk that hangs. Transfers wait
+	// for that; it is what one fails with that has waited for an hour.
+	ErrSnapshotWriting = fmt.Errorf("%w: still writing an earlier part of it", ErrSnapshotRefused)
+
 	// ErrSnapshotNotSaved says that the receiver could not save the database. It
 	// is one of the following errors where the reason is known.
 	ErrSnapshotNotSaved = errors.New("rafthttp: database snapshot not saved")
@@ -109,6 +114,8 @@ func reasonOf(s *StatusError) error {
 	switch {
 	case s.Code == http.StatusServiceUnavailable && s.Body == errBusy.Error():
 		return ErrSnapshotBusy
+	case s.Code == http.StatusConflict && s.Body == errStillWriting.Error():
+		return ErrSnapshotWriting
 	case s.Code == http.StatusConflict:
 		return errSnapshotOffset
 	case s.Code != http.StatusInternalServerError:

@@ -54,12 +54,18 @@ const extensionSnapshot = "snapshot-1"
 var (
 	// errSnapshotOffset refuses a snapshot that goes on where nothing ends.
 	errSnapshotOffset = errors.New("the snapshot is not there up to this offset")
-	errNoResuming     = &badRequest{http.StatusNotFound, "this member does not resume snapshots"}
+	// errStillWriting refuses a snapshot of which an earlier part is still on its way to
+	// the disk.
+	errStillWriting = errors.New("still writing an earlier part of this snapshot")
+	errNoResuming   = &badRequest{http.StatusNotFound, "this member does not resume snapshots"}
 )
 
-// interruptPatience is how long a question waits for the end of the transfer that
-// it supersedes.
-const interruptPatience = 2 * time.Second
+// olderPatience is how long a question waits to see whether an older transfer of the
+// snapshot moves, and then again for its end: longer than a paced sender's longest pause,
+// and together less than a sender waits for an answer.
+func (s *settings) olderPatience() time.Duration {
+	return min(s.readTimeout, DefaultConnReadTimeout) * 2 / 5
+}
 
 func (s *settings) resuming() ResumingSnapshotter {
 	store, _ := s.snapshotter.(ResumingSnapshotter)
@@ -106,7 +112,7 @@ func (r *resumption) begin(q *request, t *incomingSnapshot, m *raftpb.Message, d
 	meta := m.GetSnapshot().GetMetadata()
 	r.key = snap.Transfer{From: uint64(q.from), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: r.offset + left}
 	if !q.receiving.name(t, r.key) {
-		return errSnapshotOffset
+		return errStillWriting
 	}
 	db.left, db.trailing = left, true
 	t.jump(r.offset)
@@ -114,8 +120,7 @@ func (r *resumption) begin(q *request, t *incomingSnapshot, m *raftpb.Message, d
 }
 
 // serveSnapshotOffset says how much of a database is there (extensions: the
-// question). It ends an older transfer of it, whose connection its sender has
-// given up.
+// question).
 func (q *request) serveSnapshotOffset() error {
 	defer q.guard(callback{name: "Snapshotter", peer: q.from})
 	store := q.resuming()
@@ -132,16 +137,8 @@ func (q *request) serveSnapshotOffset() error {
 	if err := q.unlessRemoved(q.from, errMemberGone); err != nil {
 		return err
 	}
-	if older := q.receiving.interruptOlder(key); older != nil {
-		patience := time.NewTimer(interruptPatience)
-		defer patience.Stop()
-		select {
-		case <-older:
-		case <-patience.C:
-			return errBusy
-		case <-q.ctx.Done():
-			return ErrStopped
-		}
+	if err := q.endOlder(key); err != nil {
+		return err
 	}
 	if q.receiving.busy() {
 		return errBusy
@@ -151,6 +148,43 @@ func (q *request) serveSnapshotOffset() error {
 	q.w.Header().Set(headerSnapshotChecksum, fmt.Sprintf("%08x", sum))
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// endOlder waits for the end of an older transfer that brings the same. One that does not
+// move is interrupted: its sender begins anew, so it has seen the connection break. One
+// that moves is another process's, or has bytes that are still to be written.
+func (q *request) endOlder(key snap.Transfer) error {
+	older := q.receiving.find(key)
+	if older == nil {
+		return nil
+	}
+	before := older.bytes.Load()
+	ended, err := q.awaitEnd(older)
+	if ended || err != nil {
+		return err
+	}
+	if older.bytes.Load() != before {
+		return errStillWriting
+	}
+	q.receiving.cut(older)
+	if ended, err = q.awaitEnd(older); !ended && err == nil {
+		err = errStillWriting
+	}
+	return err
+}
+
+// awaitEnd reports whether a transfer has ended in time.
+func (q *request) awaitEnd(t *incomingSnapshot) (bool, error) {
+	patience := time.NewTimer(q.olderPatience())
+	defer patience.Stop()
+	select {
+	case <-t.done:
+		return true, nil
+	case <-patience.C:
+		return false, nil
+	case <-q.ctx.Done():
+		return false, ErrStopped
+	}
 }
 
 func (q *request) transferKey() (t snap.Transfer, err error) {

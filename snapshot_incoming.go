@@ -84,16 +84,13 @@ func (s *incomingSnapshots) saved(t *incomingSnapshot) {
 	t.key = snap.Transfer{}
 }
 
-// interruptOlder ends the transfer that brings what a new one is to bring, and
-// returns a channel that is closed when it has ended: a sender that begins anew
-// has seen it break. It returns nil if there is none.
-func (s *incomingSnapshots) interruptOlder(key snap.Transfer) <-chan struct{} {
+// find returns the transfer that brings key, or nil.
+func (s *incomingSnapshots) find(key snap.Transfer) *incomingSnapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for t := range s.all {
 		if t.key == key {
-			t.interrupt()
-			return t.done
+			return t
 		}
 	}
 	return nil

@@ -96,8 +96,8 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 				c := p.start(t, "c", 3, func(tr *rafthttp.Transport) { tr.MaxSnapshots, tr.Snapshotter = 16, watch })
 				p.a.AddPeer(3, []string{c.url})
 				const size = 1 << 20
-				for range tc.transfers {
-					p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, 7), &database{Reader: bytes.NewReader(randomBytes(size))}, size))
+				for i := range tc.transfers {
+					p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, uint64(7+i)), &database{Reader: bytes.NewReader(randomBytes(size))}, size))
 				}
 				time.Sleep(10 * time.Minute)
 				require.Len(t, p.a.Status().Peers[1].Snapshots, tc.transfers, "all go on")

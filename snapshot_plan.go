@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -60,6 +61,10 @@ const (
 	// maxSumming is how long the bytes that the receiver has are read and summed up,
 	// before they are sent once more instead: it keeps them for twice as long.
 	maxSumming = 5 * time.Minute
+	// maxWriting is how long a receiver is believed that it is still writing an earlier
+	// part, asked every writingWait.
+	maxWriting  = time.Hour
+	writingWait = time.Second
 )
 
 // settle returns a connection with u and the plan for it. Nothing is done between the
@@ -71,20 +76,19 @@ const (
 // and proxies that take one request from each.
 func (t *outgoingSnapshot) settle(u url.URL) (*snapshotConn, plan, error) {
 	for range maxQuestions {
-		conn, err := t.connect(t.ctx, u)
+		conn, p, err := t.askAt(u)
 		if err != nil {
 			return nil, plan{}, err
 		}
-		p, err := t.askOn(t.ctx, conn)
-		if err == nil && p.resumable && t.stands(p) {
+		stands := t.stands(p)
+		if p.resumable && stands {
 			return conn, p, nil
 		}
 		conn.Close()
-		if err == nil && !t.stands(p) {
-			err = t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) })
-		}
-		if err != nil {
-			return nil, plan{}, err
+		if !stands {
+			if err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {
+				return nil, plan{}, err
+			}
 		}
 		if !p.resumable {
 			conn, err := t.connect(t.ctx, u)
@@ -92,6 +96,33 @@ func (t *outgoingSnapshot) settle(u url.URL) (*snapshotConn, plan, error) {
 		}
 	}
 	return nil, plan{}, errUnsettled
+}
+
+// askAt returns a connection with u and what the receiver says there. One that is still
+// writing an earlier part is asked again until it is not.
+func (t *outgoingSnapshot) askAt(u url.URL) (*snapshotConn, plan, error) {
+	for start := time.Now(); ; {
+		conn, err := t.connect(t.ctx, u)
+		if err != nil {
+			return nil, plan{}, err
+		}
+		p, err := t.askOn(t.ctx, conn)
+		if err == nil {
+			return conn, p, nil
+		}
+		conn.Close()
+		if !errors.Is(err, ErrSnapshotWriting) || time.Since(start) > maxWriting {
+			return nil, plan{}, err
+		}
+		t.failed(err)
+		t.release() // others may go on meanwhile
+		if !sleep(t.ctx, writingWait+rand.N(writingWait/4)) {
+			return nil, plan{}, t.cause()
+		}
+		if err := t.acquire(); err != nil {
+			return nil, plan{}, err
+		}
+	}
 }
 
 // stands reports whether the body of a plan can be sent at once.

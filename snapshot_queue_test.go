@@ -91,10 +91,10 @@ func TestSnapshotsWaitTheirTurn(t *testing.T) {
 		}, receives(savesAll))
 		start := time.Now()
 		var all []*snap.Message
-		for range n {
+		for i := range uint64(n) {
 			const size = 100
 			left := size
-			m := newSnapshot(&database{Reader: readerFunc(func(b []byte) (int, error) {
+			m := snap.NewMessage(msgSnap(2, 1, 7+i), &database{Reader: readerFunc(func(b []byte) (int, error) {
 				if left == 0 {
 					return 0, io.EOF
 				}
@@ -129,9 +129,9 @@ func TestSnapshotsOfOnePeerAreBounded(t *testing.T) {
 		const waiting, over = 16, 3
 		var dbs []*database
 		var all []*snap.Message
-		for range waiting + over {
+		for i := range uint64(waiting + over) {
 			db := blockingReader(nil)
-			m := newSnapshot(db, 10)
+			m := snap.NewMessage(msgSnap(2, 1, 7+i), db, 10)
 			dbs, all = append(dbs, db), append(all, m)
 			p.a.SendSnapshot(m)
 		}
@@ -195,8 +195,9 @@ func TestSnapshotRateLimit(t *testing.T) {
 					tr.Snapshotter = savesAll
 				})
 				start := time.Now()
-				for range tc.transfers {
-					p.a.SendSnapshot(newSnapshot(&database{Reader: bytes.NewReader(randomBytes(int(tc.size)))}, tc.size))
+				for i := range tc.transfers {
+					db := &database{Reader: bytes.NewReader(randomBytes(int(tc.size)))}
+					p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, uint64(7+i)), db, tc.size))
 				}
 				for range tc.transfers {
 					require.NoError(t, <-p.sent)

@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type snapshotSender struct {
 	mu        sync.Mutex
 	transfers map[*outgoingSnapshot]struct{} // nil once closed
 	queue     chan struct{}                  // closed by the next dropQueued
+	begun     uint64                         // how many there were
 	last      *SnapshotStatus
 }
 
@@ -52,11 +54,13 @@ func newSnapshotSender(l *link, pace *snapshotPace, busy func() bool) *snapshotS
 // send begins a transfer in the background. It reports false, and leaves m
 // alone, if the peer is gone.
 func (s *snapshotSender) send(m *snap.Message) bool {
+	meta := m.GetSnapshot().GetMetadata()
 	t := &outgoingSnapshot{snapshotSender: s, m: m, size: m.DatabaseSize()}
+	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
 	t.progress.peer, t.peerBytes = s.peer, &s.counters.sentSnapshots
 	t.observe, t.every = s.events.progress(&t.progress), s.readTimeout/stallTicks
 	t.begin(time.Now(), t.size)
-	t.index.Store(m.GetSnapshot().GetMetadata().GetIndex())
+	t.index.Store(meta.GetIndex())
 	t.log = transferLog(s.lines, s.log.With(zap.Uint64("snapshot-index", t.index.Load())))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,6 +68,8 @@ func (s *snapshotSender) send(m *snap.Message) bool {
 	if s.transfers == nil {
 		return false
 	}
+	s.begun++
+	t.number, t.older, t.done = s.begun, s.sameAs(t), make(chan struct{})
 	run := t.run
 	switch {
 	case s.paused.Load():
@@ -82,6 +88,17 @@ func (s *snapshotSender) dropQueued() {
 	defer s.mu.Unlock()
 	close(s.queue)
 	s.queue = make(chan struct{})
+}
+
+// sameAs returns the transfer that began last of those under way that bring what t does,
+// or nil. It is called with mu held.
+func (s *snapshotSender) sameAs(t *outgoingSnapshot) (last *outgoingSnapshot) {
+	for other := range s.transfers {
+		if other.key == t.key && (last == nil || other.number > last.number) {
+			last = other
+		}
+	}
+	return last
 }
 
 // close refuses further snapshots. The link's context has ended, and with it
@@ -108,8 +125,16 @@ type outgoingSnapshot struct {
 	log    *zap.Logger     // names the snapshot; silent where there are too many
 	queued <-chan struct{} // closed when what waits is dropped
 	m      *snap.Message
+	key    snap.Transfer
 	size   int64  // of the database
 	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body)
+
+	number uint64            // of the transfers to this peer
+	older  *outgoingSnapshot // the one before it that brings the same; nil if none, or once it has ended
+	done   chan struct{}     // closed when the transfer has ended
+	result error             // then
+
+	acquired bool // it is one of those that are sent
 
 	db    *outgoingDatabase
 	sums  checksums    // of what db has read
@@ -123,27 +148,61 @@ type outgoingSnapshot struct {
 }
 
 func (t *outgoingSnapshot) run() {
-	select {
-	case t.pace.slots <- struct{}{}:
-	case <-t.queued:
-		t.finish(ErrPaused)
-		return
-	case <-t.ctx.Done():
-		t.finish(t.cause())
-		return
-	}
-	err := t.deliver()
-	<-t.pace.slots
-	t.finish(err)
+	defer close(t.done)
+	t.result = t.deliver()
+	t.finish(t.result)
 }
 
-// deliver makes attempts, while the transfer has its turn: one, unless the
-// receiver can go on with what an earlier one has brought.
+// deliver waits for its turn and makes attempts.
 func (t *outgoingSnapshot) deliver() error {
 	if size := wire.MessageSize(t.m.Message); size > maxSnapshotHeadBytes {
 		return &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: maxSnapshotHeadBytes}
 	}
 	t.frame = snapshotHead(t.m.Message)
+	if older := t.older; older != nil {
+		// Side by side they would take the receiver's file from each other.
+		t.older = nil
+		select {
+		case <-older.done:
+		case <-t.queued:
+			return ErrPaused
+		case <-t.ctx.Done():
+			return t.cause()
+		}
+		if !isReaderFailure(older.result) && bytes.Equal(older.frame, t.frame) {
+			return older.result
+		}
+	}
+	if err := t.acquire(); err != nil {
+		return err
+	}
+	defer t.release()
+	return t.tryOn()
+}
+
+// acquire waits for the turn of the transfer, which it has until release.
+func (t *outgoingSnapshot) acquire() error {
+	select {
+	case t.pace.slots <- struct{}{}:
+		t.acquired = true
+		return nil
+	case <-t.queued:
+		return ErrPaused
+	case <-t.ctx.Done():
+		return t.cause()
+	}
+}
+
+func (t *outgoingSnapshot) release() {
+	if t.acquired {
+		t.acquired = false
+		<-t.pace.slots
+	}
+}
+
+// tryOn makes attempts: one, unless the receiver can go on with what an earlier one has
+// brought.
+func (t *outgoingSnapshot) tryOn() error {
 	t.db = newOutgoingDatabase(readerOf(t.m), t.size)
 	if err := t.prepare(func(context.Context) error { return t.db.begin() }); err != nil {
 		return err

@@ -283,8 +283,10 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 // SendSnapshot sends m, a MsgSnap with its database, to the peer in its To field.
 // It does not block. It takes over m: its ReadCloser is closed exactly once, its
 // CloseNotify gets exactly one value, and ReportSnapshot is called exactly once,
-// with a failure if there is no such peer. After Stop, m is closed and there is
-// no report.
+// with a failure if there is no such peer. While an older transfer of the same
+// snapshot to the peer is under way, m waits for it; it shares its result where the
+// messages are equal and the older reader did not fail. After Stop, m is closed and
+// there is no report.
 func (t *Transport) SendSnapshot(m *snap.Message) {
 	e := t.engine.Load()
 	if e == nil {

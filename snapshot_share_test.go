@@ -1,0 +1,145 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// TestSnapshotSentTwiceAtOnce: a transfer waits for an older one of the same snapshot to
+// the same peer, and shares its result.
+func TestSnapshotSentTwiceAtOnce(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	whole := func() io.ReadCloser { return &seekable{Reader: bytes.NewReader(data)} }
+	failing := func() io.ReadCloser {
+		return &database{Reader: io.MultiReader(bytes.NewReader(data[:size/2]), iotest.ErrReader(errors.New("bad sector")))}
+	}
+	tests := []struct {
+		name      string
+		first     io.ReadCloser
+		laterTerm bool // of the second message
+		refused   bool // by the receiver
+		ends      []bool
+		processed int
+		sent      int64 // bytes of databases, at most
+	}{
+		{name: "same", first: whole(), ends: []bool{true, true}, processed: 1, sent: size},
+		{name: "refused", first: whole(), refused: true, ends: []bool{false, false}, sent: size},
+		{name: "another head", first: whole(), laterTerm: true, ends: []bool{true, true}, processed: 2, sent: size},
+		{name: "first reader fails", first: failing(), ends: []bool{false, true}, processed: 1, sent: size + size/2},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			bubble.Test(t, func(t *testing.T) {
+				store := openIn(t, dir)
+				var s rafthttp.Snapshotter = store
+				if tc.refused {
+					s = corrupting{store, size / 2}
+				}
+				p := newPair(t, nil, receives(s))
+				p.net.Link("a", "b").SetBandwidth(4 << 20)
+				time.Sleep(time.Second)
+				first := snap.NewMessage(msgSnap(2, 1, 7), tc.first, size)
+				head := msgSnap(2, 1, 7)
+				if tc.laterTerm {
+					head.Term = new(uint64(2))
+				}
+				second := &seekable{Reader: bytes.NewReader(data)}
+				start := time.Now()
+				p.a.SendSnapshot(first)
+				time.Sleep(500 * time.Millisecond)
+				m := snap.NewMessage(head, second, size)
+				p.a.SendSnapshot(m)
+				require.Equal(t, tc.ends, []bool{<-first.CloseNotify(), <-m.CloseNotify()})
+				require.InDelta(t, float64(tc.sent)/(4<<20), time.Since(start).Seconds(), 1)
+				synctest.Wait()
+				st := p.a.Status().Peers[0]
+				require.LessOrEqual(t, st.SentBytes, uint64(tc.sent+1000))
+				require.Len(t, p.b.raft.received(), tc.processed)
+				require.EqualValues(t, 1, second.closes.Load())
+				if tc.processed > 0 {
+					requireSaved(t, store, 7, data)
+				}
+				want := []raft.SnapshotStatus{raft.SnapshotFailure, raft.SnapshotFinish}
+				var reports []raft.SnapshotStatus
+				for _, ok := range tc.ends {
+					reports = append(reports, map[bool]raft.SnapshotStatus{false: want[0], true: want[1]}[ok])
+				}
+				require.Equal(t, reports, p.a.raft.snapshotReports())
+			})
+		})
+	}
+}
+
+// TestSnapshotIsNotInterruptedByAYoungerOne: another process with the sender's id, such
+// as one that was not stopped well, has the same snapshot to send. A transfer that moves
+// goes on, and the younger one waits for it.
+func TestSnapshotIsNotInterruptedByAYoungerOne(t *testing.T) {
+	const size = 32 << 20
+	data := randomBytes(size)
+	dir := t.TempDir()
+	bubble.Test(t, func(t *testing.T) {
+		store := openIn(t, dir)
+		p := newPair(t, nil, receives(store))
+		p.net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
+		time.Sleep(time.Second)
+		m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
+		p.a.SendSnapshot(m)
+		time.Sleep(time.Second)
+		ended := make(chan error, 1)
+		twin := p.start(t, "c", 1, func(tr *rafthttp.Transport) {
+			tr.Observer, tr.DialRetryFrequency = sentTo(ended), 1e-3
+		})
+		twin.AddPeer(2, []string{p.b.url})
+		start := time.Now()
+		twin.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
+		require.NoError(t, <-p.sent)
+		require.Less(t, time.Since(start), 8*time.Second)
+		require.Equal(t, 1, p.a.Status().Peers[0].LastSnapshot.Attempts)
+		require.NoError(t, <-ended)
+		require.Less(t, time.Since(start), 12*time.Second)
+		require.Less(t, twin.Status().Peers[0].SentBytes, uint64(size/10), "the receiver has it")
+		require.Zero(t, twin.Status().Peers[0].SendFailures)
+		requireSaved(t, store, 7, data)
+	})
+}
+
+// TestSnapshotOfASenderThatIsGone: the receiver was not told that the sender is gone, and
+// is asked by the process that took its place. What does not move is ended then.
+func TestSnapshotOfASenderThatIsGone(t *testing.T) {
+	const size = 32 << 20
+	data := randomBytes(size)
+	dir := t.TempDir()
+	bubble.Test(t, func(t *testing.T) {
+		store := openIn(t, dir)
+		p := newPair(t, nil, receives(store))
+		p.net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
+		time.Sleep(time.Second)
+		m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
+		p.a.SendSnapshot(m)
+		time.Sleep(4 * time.Second)
+		p.net.Host("a").PowerLoss()
+		p.a.Stop()
+		ended := make(chan error, 1)
+		a := p.start(t, "a", 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+		a.AddPeer(2, []string{p.b.url})
+		start := time.Now()
+		a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
+		require.NoError(t, <-ended)
+		require.Less(t, time.Since(start), 8*time.Second, "resumed")
+		requireSaved(t, store, 7, data)
+	})
+}
