@@ -205,7 +205,8 @@
 //   - SendSnapshot for a member that is no peer is reported as a failure;
 //     upstream only closes the message.
 //   - A transfer that stands still for ReadTimeout is ended, at both ends. The
-//     answer has SnapshotAnswerTimeout, a minute; upstream waits 5 s.
+//     answer has SnapshotAnswerTimeout, a minute; upstream waits 5 s. A receiver
+//     that works without reading says so (docs/extensions.md), and has longer.
 //   - A reader longer or shorter than declared is a failure.
 //   - At most MaxSnapshots are sent, and received, at a time. The next to be sent
 //     waits, and fails over 16 for one peer; the next to be received is answered

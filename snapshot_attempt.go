@@ -43,11 +43,14 @@ type attempt struct {
 	worked  <-chan error // gets one value when the worker returns
 	answers <-chan error // gets one value: the receiver's answer
 
-	state attemptState
-	err   error       // how it ends, unless something better is learned
-	limit *time.Timer // of the state
-	still int         // ticks since anything moved
-	moved int64
+	state    attemptState
+	err      error       // how it ends, unless something better is learned
+	complete bool        // the body is written
+	limit    *time.Timer // of the state
+	still    int         // ticks since anything moved
+	moved    int64
+	told     int64     // how often the receiver said that it works without reading
+	since    time.Time // when something moved last
 }
 
 // prepare runs f, which calls the reader. When it returns, nothing reads the database,
@@ -73,7 +76,7 @@ func (t *outgoingSnapshot) follow(conn *snapshotConn, p plan) error {
 }
 
 func (a *attempt) run() error {
-	a.moved = a.t.moved.Load()
+	a.moved, a.told, a.since = a.t.moved.Load(), a.t.told.Load(), time.Now()
 	tick := time.NewTicker(a.t.readTimeout / stallTicks)
 	defer tick.Stop()
 	a.limit = time.NewTimer(0)
@@ -151,7 +154,7 @@ func (a *attempt) onWorked(err error) {
 		a.err = err
 		a.enter(awaiting, refusalGrace) // for the answer that may say why
 	default:
-		a.err = errNoAnswer
+		a.err, a.complete = errNoAnswer, true
 		a.enter(awaiting, a.t.snapshotAnswerTimeout)
 	}
 }
@@ -164,7 +167,7 @@ func (a *attempt) onAnswer(err error) {
 		a.enter(answered, readerGrace)
 	case a.state == sending:
 		a.abort(causeOrCut(a.t.ctx, err))
-	case a.state == awaiting && errors.Is(a.err, errNoAnswer):
+	case a.state == awaiting && a.complete:
 		a.end(causeOrCut(a.t.ctx, err))
 	case a.state == awaiting: // the body broke off
 		if err == nil || errors.Is(err, ErrSnapshotCut) {
@@ -176,9 +179,13 @@ func (a *attempt) onAnswer(err error) {
 
 // onTick looks whether anything has moved.
 func (a *attempt) onTick() {
-	now := a.t.moved.Load()
-	if a.still++; now != a.moved {
-		a.still, a.moved = 0, now
+	a.still++
+	if now := a.t.moved.Load(); now != a.moved {
+		a.still, a.moved, a.since = 0, now, time.Now()
+	}
+	if now := a.t.told.Load(); now != a.told {
+		a.told = now
+		a.wait(time.Since(a.since))
 	}
 	if a.still < stallTicks {
 		return
@@ -189,6 +196,18 @@ func (a *attempt) onTick() {
 	case aborting:
 		a.err = ErrStalled
 		a.closeReader()
+	}
+}
+
+// wait is called when the receiver says that it is at work, though nothing has moved for
+// some time.
+func (a *attempt) wait(still time.Duration) {
+	switch {
+	case a.state == sending && still < maxWriting:
+		a.still = 0
+	case a.state == awaiting && a.complete && still < maxInstalling:
+		a.limit.Reset(a.t.snapshotAnswerTimeout)
+		a.t.release() // nothing more is sent
 	}
 }
 

@@ -44,7 +44,8 @@ type databaseReader struct {
 	trailing bool  // a trailer follows
 	tcp      *net.TCPConn
 	rest     *rawBody // of a connection that was taken over
-	err      error    // what ended the body
+	waits    networkWaits
+	err      error // what ended the body
 }
 
 // Len returns how many bytes are still to come, below 0 if that is not known.
@@ -58,7 +59,9 @@ func (d *databaseReader) Read(p []byte) (int, error) {
 	if d.trailing {
 		p = p[:min(int64(len(p)), d.left)]
 	}
+	d.waits.begin(d.q.readTimeout + d.q.workInterval())
 	n, err := d.src.Read(p)
+	d.waits.end()
 	if d.left >= 0 {
 		d.left -= int64(n)
 	}
@@ -142,7 +145,9 @@ func (d *databaseReader) splice(w io.ReaderFrom) (total int64, err error) {
 		if err := d.body.extend(d.q.readTimeout / stallTicks); err != nil {
 			return total, d.fail(err)
 		}
+		d.waits.begin(d.q.readTimeout/stallTicks + d.q.workInterval())
 		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.left, snapshotSlice)})
+		d.waits.end()
 		total += n
 		d.left -= n
 		d.rest.left -= n
@@ -170,30 +175,46 @@ func (d *databaseReader) splice(w io.ReaderFrom) (total int64, err error) {
 // trailer reads the checksum behind the database.
 func (d *databaseReader) trailer() (uint32, error) {
 	var b [trailerSize]byte
+	d.waits.begin(d.q.readTimeout + d.q.workInterval())
+	defer d.waits.end()
 	if _, err := io.ReadFull(d.src, b[:]); err != nil {
 		return 0, d.fail(err)
 	}
 	return binary.BigEndian.Uint32(b[:]), nil
 }
 
-// takeOver takes the connection over from the server, if that saves copying.
-func (d *databaseReader) takeOver() {
+// takeOver takes the connection over from the server, where that saves copying, or where
+// the sender is to be told that we are at work. The caller stops what it returns, which
+// may be nil.
+func (d *databaseReader) takeOver() *workReporter {
 	q := d.q
+	asked := wantsToKnow(q.r.Header) && d.left >= 0
+	splices := d.left >= takeOverBytes && q.r.TLS == nil && !q.receiving.noSplice.Load()
 	// A sender that closes the connection anyway does not mind if we do.
-	if d.left < takeOverBytes || !q.r.Close || q.r.ProtoMajor != 1 || q.r.TLS != nil || q.receiving.noSplice.Load() {
-		return
+	if !q.r.Close || q.r.ProtoMajor != 1 || !asked && !splices {
+		return nil
+	}
+	rest := q.r.ContentLength - int64(d.body.bytes)
+	if rest == 0 {
+		q.pauseBeforeHijack()
 	}
 	conn, buf, err := q.rc.Hijack()
 	if err != nil {
-		return
+		return nil
 	}
 	raw := release(conn)
 	read, _ := buf.Reader.Peek(buf.Reader.Buffered())
-	d.rest = &rawBody{conn: raw, read: read, left: q.r.ContentLength - int64(d.body.bytes)}
-	d.tcp, _ = raw.(*net.TCPConn)
+	d.rest = &rawBody{conn: raw, read: read, left: rest}
+	if splices {
+		d.tcp, _ = raw.(*net.TCPConn)
+	}
 	d.body.replace(d.rest, raw.SetReadDeadline)
 	q.taken = &takenResponse{conn: raw, header: q.w.Header().Clone(), body: d.rest}
 	q.w = q.taken
+	if !asked {
+		return nil
+	}
+	return reportWork(q.ctx, raw, q.workInterval(), &d.waits)
 }
 
 // rawBody is the rest of a body whose length was declared.

@@ -38,8 +38,8 @@ var (
 	ErrSnapshotBusy = fmt.Errorf("%w: too many snapshots in flight", ErrSnapshotRefused)
 
 	// ErrSnapshotWriting is an ErrSnapshotRefused: the receiver is still busy with an
-	// earlier part of the same snapshot, such as with a disk that hangs. Transfers wait
-	// for that; it is what one fails with that has waited for an hour.
+	// earlier part of the same snapshot, for instance with a disk that hangs. A transfer
+	// waits for that, and fails with it after 10 minutes.
 	ErrSnapshotWriting = fmt.Errorf("%w: still writing an earlier part of it", ErrSnapshotRefused)
 
 	// ErrSnapshotNotSaved says that the receiver could not save the database. It

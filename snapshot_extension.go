@@ -6,7 +6,9 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -48,8 +50,11 @@ const (
 	headerSnapshotChecksum = "X-Raft-Snapshot-Checksum"
 )
 
-// extensionSnapshot is the name of the extension in headerExtensions.
-const extensionSnapshot = "snapshot-1"
+// Names of extensions in headerExtensions.
+const (
+	extensionSnapshot = "snapshot-1"
+	extensionWorking  = "snapshot-working-1"
+)
 
 var (
 	// errSnapshotOffset refuses a snapshot that goes on where nothing ends.
@@ -74,9 +79,23 @@ func (s *settings) resuming() ResumingSnapshotter {
 
 // stateExtensions states what the local member can do.
 func (s *settings) stateExtensions(h http.Header) {
-	if s.resuming() != nil {
-		h.Set(headerExtensions, extensionSnapshot)
+	switch {
+	case s.resuming() != nil:
+		h.Set(headerExtensions, extensionSnapshot+", "+extensionWorking)
+	case s.snapshotter != nil:
+		h.Set(headerExtensions, extensionWorking)
 	}
+}
+
+// statesExtension reports whether the member that sent h has an extension.
+func statesExtension(h http.Header, name string) bool {
+	for _, list := range h.Values(headerExtensions) {
+		names := strings.Split(list, ",")
+		if slices.ContainsFunc(names, func(stated string) bool { return strings.TrimSpace(stated) == name }) {
+			return true
+		}
+	}
+	return false
 }
 
 // resumption is what makes an incoming snapshot one of the extension.

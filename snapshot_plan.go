@@ -8,9 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -24,6 +22,8 @@ type plan struct {
 	resumable bool   // the body has a checksum behind the database (extensions: the snapshot)
 	offset    int64  // where the part of the database in the body begins
 	sum       uint32 // CRC-32C of what lies before it, which the receiver has
+
+	tellsWork bool // the receiver says when it works without reading
 }
 
 // errUnsettled says that the receiver has something else each time it is asked.
@@ -53,6 +53,9 @@ func (p plan) header(h http.Header, to string) {
 		h.Set(headerRaftTo, to)
 		h.Set(headerSnapshotOffset, strconv.FormatInt(p.offset, 10))
 	}
+	if p.tellsWork {
+		h.Set(headerExtensions, extensionWorking)
+	}
 }
 
 const (
@@ -61,10 +64,12 @@ const (
 	// maxSumming is how long the bytes that the receiver has are read and summed up,
 	// before they are sent once more instead: it keeps them for twice as long.
 	maxSumming = 5 * time.Minute
-	// maxWriting is how long a receiver is believed that it is still writing an earlier
-	// part, asked every writingWait.
-	maxWriting  = time.Hour
-	writingWait = time.Second
+	// maxWriting is how long a receiver is believed that it is still writing, while nothing
+	// moves, and maxInstalling that it is at work on a snapshot that it has. One that is
+	// writing an earlier part is asked again every writingWait.
+	maxWriting    = 10 * time.Minute
+	maxInstalling = time.Hour
+	writingWait   = time.Second
 )
 
 // settle returns a connection with u and the plan for it. Nothing is done between the
@@ -139,7 +144,7 @@ func (t *outgoingSnapshot) reach(ctx context.Context, p plan) error {
 		if err != nil || same {
 			return err
 		}
-		t.rejected = p
+		t.rejected = acked{p.offset, p.sum}
 	}
 	t.sums = checksums{}
 	return t.db.seek(0)
@@ -158,15 +163,19 @@ func (t *outgoingSnapshot) askOn(ctx context.Context, conn *snapshotConn) (plan,
 	return p, conn.SetDeadline(time.Time{})
 }
 
-// ask returns the plain plan for a receiver that does not resume, or not on connections
+// ask returns a plain plan for a receiver that does not resume, or not on connections
 // such as this one.
-func (t *outgoingSnapshot) ask(conn *snapshotConn) (plan, error) {
+func (t *outgoingSnapshot) ask(conn *snapshotConn) (p plan, err error) {
 	probed := !t.receiverResumes
 	if probed {
 		// A probe is what stock members send each other all the time.
 		resp, err := t.exchange(conn, ProbingPrefix, nil)
-		if err != nil || resp.Close || !resumesSnapshots(resp.Header) {
-			return plan{}, err
+		if err != nil {
+			return p, err
+		}
+		p.tellsWork = statesExtension(resp.Header, extensionWorking)
+		if resp.Close || !statesExtension(resp.Header, extensionSnapshot) {
+			return p, nil
 		}
 	}
 	meta := t.m.GetSnapshot().GetMetadata()
@@ -177,61 +186,56 @@ func (t *outgoingSnapshot) ask(conn *snapshotConn) (plan, error) {
 		headerSnapshotSize:  {strconv.FormatInt(t.size, 10)},
 	})
 	if err != nil && probed && !isTimeout(err) {
-		return plan{}, nil // it was closed without a word
+		return p, nil // it was closed without a word
 	}
 	if err != nil {
-		return plan{}, err
+		return p, err
 	}
+	p.tellsWork = statesExtension(resp.Header, extensionWorking)
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
 		t.receiverResumes = false // it is no longer the member it was
-		return plan{}, nil
+		return p, nil
 	}
-	p, err := t.planFrom(resp)
+	offset, sum, err := t.offsetIn(resp)
 	if err != nil {
-		return plan{}, err
+		return p, err
 	}
 	if t.receiverResumes = !resp.Close; resp.Close {
-		return plan{}, nil
+		return p, nil
 	}
-	t.maxAckedOffset = max(t.maxAckedOffset, p.offset)
+	p.resumable = true
+	t.maxAckedOffset = max(t.maxAckedOffset, offset)
+	if has := (acked{offset, sum}); offset > 0 && has != t.rejected && t.db.seeker != nil {
+		p.offset, p.sum = offset, sum
+	}
 	return p, nil
 }
 
-// planFrom reads the answer to the question how far the receiver is.
-func (t *outgoingSnapshot) planFrom(resp *http.Response) (plan, error) {
+// acked is how much of a database a receiver has, as it says.
+type acked struct {
+	offset int64
+	sum    uint32
+}
+
+// offsetIn reads the answer to the question how far the receiver is.
+func (t *outgoingSnapshot) offsetIn(resp *http.Response) (offset int64, sum uint32, err error) {
 	if err := t.concludeSnapshot(resp, endpointOffset); err != nil {
-		return plan{}, err
+		return 0, 0, err
 	}
-	offset, err := sizeHeader(resp.Header, headerSnapshotOffset)
-	if err != nil {
-		return plan{}, err
+	if offset, err = sizeHeader(resp.Header, headerSnapshotOffset); err != nil {
+		return 0, 0, err
 	}
 	if offset > t.size {
-		return plan{}, fmt.Errorf("the receiver says it has %d of %d bytes", offset, t.size)
+		return 0, 0, fmt.Errorf("the receiver says it has %d of %d bytes", offset, t.size)
 	}
-	sum, err := strconv.ParseUint(resp.Header.Get(headerSnapshotChecksum), 16, 32)
+	n, err := strconv.ParseUint(resp.Header.Get(headerSnapshotChecksum), 16, 32)
 	if err != nil {
-		return plan{}, fmt.Errorf("header %s: not a checksum: %.64q", headerSnapshotChecksum, resp.Header.Get(headerSnapshotChecksum))
+		return 0, 0, fmt.Errorf("header %s: not a checksum: %.64q", headerSnapshotChecksum, resp.Header.Get(headerSnapshotChecksum))
 	}
-	p := plan{resumable: true, offset: offset, sum: uint32(sum)}
-	if offset == 0 || p == t.rejected || t.db.seeker == nil {
-		return plan{resumable: true}, nil
-	}
-	return p, nil
+	return offset, uint32(n), nil
 }
 
 func isTimeout(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) && network.Timeout()
-}
-
-// resumesSnapshots reports whether the member that sent h resumes snapshots.
-func resumesSnapshots(h http.Header) bool {
-	for _, list := range h.Values(headerExtensions) {
-		names := strings.Split(list, ",")
-		if slices.ContainsFunc(names, func(name string) bool { return strings.TrimSpace(name) == extensionSnapshot }) {
-			return true
-		}
-	}
-	return false
 }

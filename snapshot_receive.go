@@ -54,7 +54,7 @@ func (q *request) serveSnapshot() error {
 	if p := q.peerOf(q.from); p != nil {
 		t.peerBytes = &p.counters.gotSnapshots
 	}
-	db := &databaseReader{q: q, t: t, src: src, body: body, left: -1}
+	db := &databaseReader{q: q, t: t, src: src, body: body, left: -1, waits: networkWaits{base: time.Now()}}
 	if q.r.ContentLength >= 0 {
 		// What was read and not used is the database's. The length of the message is no
 		// guide: its encoding may be another's.
@@ -66,7 +66,7 @@ func (q *request) serveSnapshot() error {
 		}
 	}
 	t.head(m, db.left)
-	db.takeOver()
+	defer db.takeOver().stop()
 	err = q.saveSnapshot(t, m, db, resumed)
 	t.ended(err)
 	if f, st := q.observer.SnapshotReceived, t.state(); !q.eventsOf(q.from).ended(f, st, err) {

@@ -25,9 +25,9 @@ func (t *outgoingSnapshot) exchange(conn *snapshotConn, path string, more http.H
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}
-	resp, err := http.ReadResponse(conn.br, req)
+	resp, err := conn.readAnswer(req, func(*http.Response) {})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSnapshotCut, err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))

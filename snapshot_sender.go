@@ -139,12 +139,13 @@ type outgoingSnapshot struct {
 	db    *outgoingDatabase
 	sums  checksums    // of what db has read
 	moved atomic.Int64 // counts progress of any kind
+	told  atomic.Int64 // how often the receiver said that it works without reading
 
 	readerClosed    bool  // or stuck: there is no other attempt
 	receiverResumes bool  // as it said on the last connection on which it answered
 	maxAckedOffset  int64 // how far it was at most when an attempt began
 	maxSummed       int64 // how much was summed up at most before an attempt
-	rejected        plan  // what it has, as it says, and is not what we have
+	rejected        acked // what it has is not what we have
 }
 
 func (t *outgoingSnapshot) run() {

@@ -264,8 +264,11 @@ func TestSnapshotStalls(t *testing.T) {
 				}
 				p := newPair(t, func(tr *rafthttp.Transport) {
 					tr.ReadTimeout, tr.SnapshotAnswerTimeout = timeout, 20*time.Second
-				}, receives(s))
-				m := newSnapshot(db, 1<<20)
+				}, nil)
+				c := p.start(t, "c", 3, receives(s))
+				c.server.Handler = unhijackable(c.server.Handler) // it cannot say that it is at work
+				p.a.AddPeer(3, []string{c.url})
+				m := snap.NewMessage(msgSnap(3, 1, 7), db, 1<<20)
 				start := time.Now()
 				p.a.SendSnapshot(m)
 				err := <-p.sent

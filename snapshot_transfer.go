@@ -17,7 +17,8 @@ var errNoAnswer = fmt.Errorf("no answer to the snapshot: %w", ErrStalled)
 // snapshotConn is the connection of one attempt.
 type snapshotConn struct {
 	net.Conn
-	br     *bufio.Reader // of answers
+	br     *bufio.Reader     // of answers
+	limit  *io.LimitedReader // below br
 	target *url.URL
 }
 
@@ -32,7 +33,25 @@ func (t *outgoingSnapshot) connect(ctx context.Context, u url.URL) (*snapshotCon
 		return nil, causeOf(ctx, err)
 	}
 	giveWayInKernel(conn)
-	return &snapshotConn{Conn: conn, br: bufio.NewReader(io.LimitReader(conn, 4*maxAnswerBytes)), target: target}, nil
+	limit := &io.LimitedReader{R: conn, N: maxAnswersBytes}
+	return &snapshotConn{Conn: conn, br: bufio.NewReader(limit), limit: limit, target: target}, nil
+}
+
+// maxAnswersBytes bounds all answers on one connection of a snapshot.
+const maxAnswersBytes = 4 * maxAnswerBytes
+
+// readAnswer reads the final answer to a request. It calls interim for each before it.
+func (c *snapshotConn) readAnswer(req *http.Request, interim func(*http.Response)) (*http.Response, error) {
+	for {
+		resp, err := http.ReadResponse(c.br, req)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrSnapshotCut, err)
+		}
+		if resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp, nil
+		}
+		interim(resp)
+	}
 }
 
 // transfer makes one attempt at u and waits for the answer.
@@ -42,6 +61,10 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 		return err
 	}
 	defer conn.Close()
+	if p.tellsWork {
+		// It may have good reasons not to read. Whether it lives is for us to find out.
+		giveUpAfter(conn.Conn, max(t.tcpTimeout(), t.snapshotAnswerTimeout))
+	}
 	return t.follow(conn, p)
 }
 
@@ -60,9 +83,14 @@ func causeOrCut(ctx context.Context, err error) error {
 
 // answer reads the receiver's answer, which may come at any time.
 func (t *outgoingSnapshot) answer(conn *snapshotConn) error {
-	resp, err := http.ReadResponse(conn.br, nil)
+	resp, err := conn.readAnswer(nil, func(resp *http.Response) {
+		if resp.StatusCode == http.StatusProcessing {
+			conn.limit.N = maxAnswersBytes // it is a matter of time, not of bytes
+			t.told.Add(1)
+		}
+	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSnapshotCut, err)
+		return err
 	}
 	return t.concludeSnapshot(resp, endpointSnapshot)
 }

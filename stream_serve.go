@@ -24,16 +24,7 @@ func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 	if q.r.ProtoMajor != 1 {
 		return nil, nil, http.ErrNotSupported
 	}
-	// net/http may only now begin to read ahead on the connection, and Hijack
-	// has to interrupt that read by a deadline. A listener such as etcd's, whose
-	// connections set a deadline of their own when a read begins, would undo it
-	// and hold Hijack up for seconds: let the read begin first.
-	pause := time.NewTimer(hijackPause)
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-	case <-q.ctx.Done():
-	}
+	q.pauseBeforeHijack()
 	conn, buf, err := q.rc.Hijack()
 	if errors.Is(err, http.ErrHijacked) {
 		return nil, nil, err
@@ -55,6 +46,20 @@ func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 	c := newHijackedConn(kind, raw)
 	c.state = q.r.TLS
 	return c, raw, nil
+}
+
+// pauseBeforeHijack comes before the Hijack of a request whose body has ended: net/http
+// may only now begin to read ahead on the connection, and Hijack has to interrupt that
+// read by a deadline. A listener such as etcd's, whose connections set a deadline of
+// their own when a read begins, would undo it and hold Hijack up for seconds. The read is
+// let begin first.
+func (q *request) pauseBeforeHijack() {
+	pause := time.NewTimer(hijackPause)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-q.ctx.Done():
+	}
 }
 
 func (q *request) writeStreamHead(c net.Conn) error {

@@ -44,7 +44,13 @@ func tuneTCP(c net.Conn, timeout time.Duration) {
 		return
 	}
 	_ = tcp.SetKeepAliveConfig(keepAlive(timeout))
-	if raw := rawTCP(tcp); raw != nil {
+	giveUpAfter(tcp, timeout)
+}
+
+// giveUpAfter changes when the system gives a connection up whose other end does not
+// acknowledge, or read, what is sent.
+func giveUpAfter(c net.Conn, timeout time.Duration) {
+	if raw := rawTCP(c); raw != nil {
 		_ = socketControl(timeout)("tcp", "", raw)
 	}
 }

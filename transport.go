@@ -200,7 +200,9 @@ type Transport struct {
 	MaxSnapshots int
 	// SnapshotAnswerTimeout bounds the time from the last byte of a snapshot to
 	// the receiver's answer, which comes after it has saved the database; 0 means
-	// 1 min.
+	// 1 min. It begins anew, for up to an hour, each time that the receiver says
+	// that it is at work, as members with this library do. As a receiver, it bounds
+	// the Process of a snapshot.
 	SnapshotAnswerTimeout time.Duration
 
 	// ServerVersion and MinClusterVersion are what requests and answers state as

@@ -1,0 +1,92 @@
+package rafthttp
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// stillWorking is what a receiver says while it works without reading (extensions: the
+// receiver is still at work).
+const stillWorking = "HTTP/1.1 102 Processing\r\n\r\n"
+
+// workInterval is how often it says so.
+func (s *settings) workInterval() time.Duration {
+	return min(s.readTimeout, DefaultConnReadTimeout) / stallTicks
+}
+
+// networkWaits tells whether a transfer waits for its sender: what it does otherwise is
+// to write, to sync, or to process. The time of a wait has a bound; what takes longer is
+// not the network, also where the kernel reads and writes in one call.
+type networkWaits struct {
+	base  time.Time // does not change
+	count atomic.Uint64
+	until atomic.Int64 // when the wait under way is over at the latest, since base; 0: there is none
+}
+
+func (w *networkWaits) begin(limit time.Duration) {
+	w.until.Store(int64(time.Since(w.base) + limit))
+	w.count.Add(1)
+}
+
+func (w *networkWaits) end() { w.until.Store(0) }
+
+// overdue reports whether no wait is under way, or one for longer than its bound.
+func (w *networkWaits) overdue() bool { return int64(time.Since(w.base)) > w.until.Load() }
+
+// workReporter tells the sender of a snapshot that the receiver is still at work.
+type workReporter struct {
+	conn  net.Conn
+	every time.Duration
+	waits *networkWaits
+	quit  chan struct{}
+	done  chan struct{}
+}
+
+// reportWork begins to tell the other side of conn, until stop, or the end of ctx.
+func reportWork(ctx context.Context, conn net.Conn, every time.Duration, waits *networkWaits) *workReporter {
+	r := &workReporter{conn: conn, every: every, waits: waits, quit: make(chan struct{}), done: make(chan struct{})}
+	go r.run(ctx) // joined by stop
+	return r
+}
+
+// stop returns when nothing more is written. r may be nil.
+func (r *workReporter) stop() {
+	if r != nil {
+		close(r.quit)
+		<-r.done
+	}
+}
+
+func (r *workReporter) run(ctx context.Context) {
+	defer close(r.done)
+	tick := time.NewTicker(r.every)
+	defer tick.Stop()
+	for last := r.waits.count.Load(); ; {
+		select {
+		case <-tick.C:
+		case <-r.quit:
+			return
+		case <-ctx.Done():
+			return
+		}
+		count := r.waits.count.Load()
+		busy := count == last && r.waits.overdue()
+		last = count
+		if !busy {
+			continue
+		}
+		if r.conn.SetWriteDeadline(time.Now().Add(r.every)) != nil {
+			return
+		}
+		if _, err := io.WriteString(r.conn, stillWorking); err != nil {
+			return
+		}
+	}
+}
+
+// wantsToKnow reports whether the sender of a request is to be told.
+func wantsToKnow(h http.Header) bool { return statesExtension(h, extensionWorking) }
