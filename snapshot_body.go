@@ -130,13 +130,20 @@ func (d *databaseReader) fill(p []byte) (n int, err error) {
 	return n, err
 }
 
-// splicer returns what the kernel can move bytes to, or nil.
+// splicer returns what the kernel can move bytes to, or nil. The file itself is not
+// touched: what ReadFrom makes of the bytes is up to w.
 func (d *databaseReader) splicer(w io.Writer) io.ReaderFrom {
 	rf, ok := w.(io.ReaderFrom)
-	if d.tcp == nil || !ok || fileOf(w) == nil {
+	if d.tcp == nil || !ok {
 		return nil
 	}
-	return rf
+	if _, ok := w.(*os.File); ok {
+		return rf
+	}
+	if f, ok := w.(interface{ File() *os.File }); ok && f.File() != nil {
+		return rf
+	}
+	return nil
 }
 
 // splice has the kernel move the rest of the database.
@@ -241,15 +248,4 @@ func (b *rawBody) Read(p []byte) (n int, err error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
-}
-
-// fileOf returns the file that v is, or says it is.
-func fileOf(v any) *os.File {
-	switch f := v.(type) {
-	case *os.File:
-		return f
-	case interface{ File() *os.File }:
-		return f.File()
-	}
-	return nil
 }

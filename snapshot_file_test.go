@@ -22,13 +22,19 @@ import (
 // plain hides that a store can resume, so that snapshots go as to a stock member.
 type plain struct{ rafthttp.Snapshotter }
 
-// exposed is a reader that says which file it reads.
-type exposed struct {
-	*database
-	file *os.File
-}
+// flipping is a reader that knows the file it reads, and gives other bytes, as one that
+// decrypts.
+type flipping struct{ io.ReadSeekCloser }
 
-func (e exposed) File() *os.File { return e.file }
+func (f flipping) File() *os.File { return f.ReadSeekCloser.(*os.File) }
+
+func (f flipping) Read(p []byte) (int, error) {
+	n, err := f.ReadSeekCloser.Read(p)
+	for i := range p[:n] {
+		p[i] ^= 0xff
+	}
+	return n, err
+}
 
 // unexposed hides everything of a file but reading.
 type unexposed struct{ f *os.File }
@@ -53,9 +59,9 @@ func fileWith(t *testing.T, prefix, data []byte) *os.File {
 // Over real sockets: every way by which bytes can go from a file to a file.
 func TestSnapshotOfAFile(t *testing.T) {
 	readers := map[string]func(*os.File) io.ReadCloser{
-		"file":      func(f *os.File) io.ReadCloser { return f },
-		"exposed":   func(f *os.File) io.ReadCloser { return exposed{&database{Reader: errReader{}}, f} },
-		"unexposed": func(f *os.File) io.ReadCloser { return unexposed{f} },
+		"file":            func(f *os.File) io.ReadCloser { return f },
+		"snap.FileReader": func(f *os.File) io.ReadCloser { return snap.NewFileReader(f, nil) },
+		"unexposed":       func(f *os.File) io.ReadCloser { return unexposed{f} },
 	}
 	stores := map[string]func(*snap.Store) rafthttp.Snapshotter{
 		"with a checksum": func(s *snap.Store) rafthttp.Snapshotter { return s },
@@ -98,6 +104,30 @@ func TestSnapshotOfAFile(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestSnapshotOfAReaderThatKnowsItsFile: the bytes that are sent are those of Read.
+func TestSnapshotOfAReaderThatKnowsItsFile(t *testing.T) {
+	const size = 4 << 20
+	data := randomBytes(size)
+	want := bytes.Clone(data)
+	for i := range want {
+		want[i] ^= 0xff
+	}
+	for _, stock := range []bool{false, true} {
+		store := openIn(t, t.TempDir())
+		a := startMember(t, 1, nil)
+		b := startMember(t, 2, func(tr *rafthttp.Transport) {
+			if tr.Snapshotter = store; stock {
+				tr.Snapshotter = plain{store}
+			}
+		})
+		a.AddPeer(2, []string{b.url})
+		m := snap.NewMessage(msgSnap(2, 1, 7), flipping{fileWith(t, []byte("not of it"), data)}, size)
+		a.SendSnapshot(m)
+		require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
+		requireSaved(t, store, 7, want)
 	}
 }
 
@@ -193,12 +223,14 @@ func TestSnapshotMemory(t *testing.T) {
 	}
 	const size = 192 << 20
 	path := filepath.Join(t.TempDir(), "db")
-	f, err := os.Create(path)
-	require.NoError(t, err)
-	defer f.Close()
-	require.NoError(t, f.Truncate(size)) // a hole: nothing to write
-	for _, reader := range []io.ReadCloser{f, unexposed{f}} {
-		_, err = f.Seek(0, io.SeekStart)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.NoError(t, os.Truncate(path, size)) // a hole: nothing to write
+	readers := []func(*os.File) io.ReadCloser{
+		func(f *os.File) io.ReadCloser { return snap.NewFileReader(f, nil) },
+		func(f *os.File) io.ReadCloser { return unexposed{f} },
+	}
+	for _, reader := range readers {
+		f, err := os.Open(path)
 		require.NoError(t, err)
 		store, err := snap.Open(t.TempDir())
 		require.NoError(t, err)
@@ -207,10 +239,7 @@ func TestSnapshotMemory(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		m := snap.NewMessage(msgSnap(2, 1, 7), io.NopCloser(reader), size)
-		if reader == io.ReadCloser(f) {
-			m.ReadCloser = exposed{&database{}, f}
-		}
+		m := snap.NewMessage(msgSnap(2, 1, 7), reader(f), size)
 		a.SendSnapshot(m)
 		require.True(t, <-m.CloseNotify())
 		runtime.ReadMemStats(&after)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // isReaderFailure reports whether a transfer failed by its reader alone.
@@ -49,6 +51,18 @@ func newOutgoingDatabase(r io.Reader, size int64) *outgoingDatabase {
 		d.file = nil
 	}
 	return d
+}
+
+// fileOf returns the file that r is. A reader that has a file may make something else of
+// it, so it does not do to ask.
+func fileOf(r io.Reader) *os.File {
+	switch f := r.(type) {
+	case *os.File:
+		return f
+	case *snap.FileReader:
+		return f.OS()
+	}
+	return nil
 }
 
 // at returns how much of the database was read.
