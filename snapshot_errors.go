@@ -28,6 +28,11 @@ var (
 	// error.
 	ErrSnapshotReader = errors.New("rafthttp: reader of the snapshot failed")
 
+	// ErrSnapshotChanged is an ErrSnapshotReader: the file of a snapshot changed while
+	// it was sent, as its size or its modification time shows. Nothing of it is
+	// finished. The source of a snapshot must not change until it is closed.
+	ErrSnapshotChanged = fmt.Errorf("%w: the file changed while it was sent", ErrSnapshotReader)
+
 	// ErrSnapshotCut says that the connection of a transfer broke.
 	ErrSnapshotCut = errors.New("rafthttp: the connection of a snapshot was cut")
 

@@ -3,12 +3,14 @@ package rafthttp_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -264,4 +267,106 @@ func TestSnapshotRefusedWhileItComes(t *testing.T) {
 	var status *rafthttp.StatusError
 	require.ErrorAs(t, err, &status)
 	require.Equal(t, http.StatusInternalServerError, status.Code)
+}
+
+// oldFile is a file that was written a while ago, so that a change shows.
+func oldFile(t *testing.T, data []byte) *os.File {
+	t.Helper()
+	f := fileWith(t, nil, data)
+	past := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(f.Name(), past, past))
+	return f
+}
+
+// overwrite changes some bytes of a file in place.
+func overwrite(t *testing.T, path string, at int64) {
+	t.Helper()
+	w, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = w.WriteAt(make([]byte, 1000), at)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+}
+
+// TestSnapshotOfAFileThatChanges: what would be half old and half new is not finished,
+// whichever way it is sent, and not taken for whole by the receiver.
+func TestSnapshotOfAFileThatChanges(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	changes := map[string]func(t *testing.T, path string){
+		"the part that was sent": func(t *testing.T, path string) { overwrite(t, path, 1000) },
+		"the part to come":       func(t *testing.T, path string) { overwrite(t, path, size-size/4) },
+		"written anew": func(t *testing.T, path string) {
+			require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte("new "), size/4), 0))
+		},
+		"replaced": func(t *testing.T, path string) {
+			require.NoError(t, os.Rename(fileWith(t, nil, data[1:]).Name(), path))
+		},
+		"made public": func(t *testing.T, path string) { require.NoError(t, os.Chmod(path, 0o644)) },
+	}
+	for name, change := range changes {
+		ok := name == "replaced" || name == "made public" // the file that is open is as it was
+		for _, stock := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, in one attempt, stock %t", name, stock), func(t *testing.T) {
+				f := oldFile(t, data)
+				store := openIn(t, t.TempDir())
+				var s rafthttp.Snapshotter = &hanging{store, size / 2, func() { change(t, f.Name()) }}
+				if stock {
+					s = plain{s}
+				}
+				b := startMember(t, 2, receives(s))
+				_ = requireUnlessChanged(t, b, b.url, f, store, data, ok)
+			})
+		}
+		t.Run(name+", between two attempts", func(t *testing.T) {
+			f := oldFile(t, data)
+			store := openIn(t, t.TempDir())
+			b := startMember(t, 2, receives(store))
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.url, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
+			proxy.onCut = func() { change(t, f.Name()) }
+			go proxy.run()
+			t.Cleanup(func() { ln.Close(); proxy.wg.Wait() })
+			a := requireUnlessChanged(t, b, "http://"+ln.Addr().String(), f, store, data, ok)
+			require.LessOrEqual(t, a.Status().Peers[0].LastSnapshot.Attempts, 2)
+		})
+	}
+	t.Run("through memory", func(t *testing.T) {
+		f := oldFile(t, data)
+		dir := t.TempDir()
+		bubble.Test(t, func(t *testing.T) {
+			store := openIn(t, dir)
+			p := newPair(t, nil, receives(&hanging{store, size / 2, func() { overwrite(t, f.Name(), 1000) }}))
+			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), f, size))
+			require.ErrorIs(t, <-p.sent, rafthttp.ErrSnapshotChanged)
+			time.Sleep(time.Second)
+			require.Empty(t, p.b.raft.received())
+			_, err := store.DBFilePath(7)
+			require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
+		})
+	})
+}
+
+func requireUnlessChanged(t *testing.T, b *member, url string, f *os.File, store *snap.Store, data []byte, ok bool) *member {
+	t.Helper()
+	ended := make(chan error, 1)
+	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+	a.AddPeer(2, []string{url})
+	m := snap.NewMessage(msgSnap(2, 1, 7), f, int64(len(data)))
+	a.SendSnapshot(m)
+	err := <-ended
+	require.Equal(t, ok, <-m.CloseNotify())
+	eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
+	if ok {
+		require.NoError(t, err)
+		requireSaved(t, store, 7, data)
+		return a
+	}
+	require.ErrorIs(t, err, rafthttp.ErrSnapshotChanged)
+	require.ErrorIs(t, err, rafthttp.ErrSnapshotReader)
+	_, err = store.DBFilePath(7)
+	require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
+	require.Empty(t, b.raft.received())
+	return a
 }

@@ -22,9 +22,10 @@ const maxEmptyReads = 100
 type outgoingDatabase struct {
 	exactReader
 	size   int64
-	file   *os.File  // the reader, where it is a regular file
-	seeker io.Seeker // the reader, where it can go back; nil if not
-	base   int64     // where the database begins, as seeker counts
+	file   *os.File    // the reader, where it is a regular file
+	info   os.FileInfo // of file, when the transfer began
+	seeker io.Seeker   // the reader, where it can go back; nil if not
+	base   int64       // where the database begins, as seeker counts
 
 	reading atomic.Bool // a call of the application's reader is under way
 }
@@ -38,7 +39,7 @@ func newOutgoingDatabase(r io.Reader, size int64) *outgoingDatabase {
 	}()
 	if f := fileOf(r); f != nil {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			d.file, d.r = f, f
+			d.file, d.info, d.r = f, info, f
 		}
 	}
 	seeker, ok := d.r.(io.Seeker)
@@ -90,11 +91,35 @@ func (d *outgoingDatabase) seek(offset int64) (err error) {
 	return nil
 }
 
-// Read implements io.Reader, as exactReader does.
+// Read implements io.Reader, as exactReader does. The last bytes of a file that has
+// changed are not given.
 func (d *outgoingDatabase) Read(p []byte) (int, error) {
 	d.reading.Store(true)
 	defer d.reading.Store(false)
-	return d.exactReader.Read(p)
+	n, err := d.exactReader.Read(p)
+	if errors.Is(err, io.EOF) {
+		if err := d.unchanged(); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
+// unchanged returns an error if the reader is a file that is not what it was when the
+// transfer began.
+func (d *outgoingDatabase) unchanged() error {
+	if d.file == nil {
+		return nil
+	}
+	now, err := d.file.Stat()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+	}
+	if was := d.info; now.Size() != was.Size() || !now.ModTime().Equal(was.ModTime()) || !os.SameFile(now, was) {
+		return fmt.Errorf("%w: %d bytes of %v, then %d bytes of %v", ErrSnapshotChanged,
+			was.Size(), was.ModTime(), now.Size(), now.ModTime())
+	}
+	return nil
 }
 
 // begin is that of exactReader.

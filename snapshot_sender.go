@@ -240,9 +240,15 @@ func (t *outgoingSnapshot) attempt() error {
 		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
 		warnUnlessNamed(t.log, uint64(t.link.peer), t.m.GetSnapshot())
 	}
-	err := t.transfer(u)
+	err := t.db.unchanged()
+	if err == nil {
+		err = t.transfer(u)
+	}
 	if err == nil {
 		return nil
+	}
+	if changed := t.db.unchanged(); changed != nil && !t.readerClosed {
+		err = changed // which is why, whatever came of it
 	}
 	if !isReaderFailure(err) { // which is not the peer's
 		t.urls.unreachable(u)

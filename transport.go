@@ -283,7 +283,8 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 }
 
 // SendSnapshot sends m, a MsgSnap with its database, to the peer in its To field.
-// It does not block. It takes over m: its ReadCloser is closed exactly once, its
+// The database must not change until its ReadCloser is closed: ErrSnapshotChanged
+// says what is noticed of it. It does not block. It takes over m: its ReadCloser is closed exactly once, its
 // CloseNotify gets exactly one value, and ReportSnapshot is called exactly once,
 // with a failure if there is no such peer. While an older transfer of the same
 // snapshot to the peer is under way, m waits for it; it shares its result where the
