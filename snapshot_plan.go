@@ -166,26 +166,24 @@ func (t *outgoingSnapshot) askOn(ctx context.Context, conn *snapshotConn) (plan,
 // ask returns a plain plan for a receiver that does not resume, or not on connections
 // such as this one.
 func (t *outgoingSnapshot) ask(conn *snapshotConn) (p plan, err error) {
-	probed := !t.receiverResumes
-	if probed {
-		// A probe is what stock members send each other all the time.
-		resp, err := t.exchange(conn, ProbingPrefix, nil)
-		if err != nil {
-			return p, err
-		}
-		p.tellsWork = statesExtension(resp.Header, extensionWorking)
-		if resp.Close || !statesExtension(resp.Header, extensionSnapshot) {
-			return p, nil
-		}
+	// A probe is what stock members send each other all the time.
+	resp, err := t.exchange(conn, ProbingPrefix, nil)
+	if err != nil {
+		return p, err
+	}
+	p.tellsWork = statesExtension(resp.Header, extensionWorking)
+	if resp.Close || !statesExtension(resp.Header, extensionSnapshot) {
+		t.receiverResumes = false
+		return p, nil
 	}
 	meta := t.m.GetSnapshot().GetMetadata()
-	resp, err := t.exchange(conn, snapshotOffsetPath, http.Header{
+	resp, err = t.exchange(conn, snapshotOffsetPath, http.Header{
 		headerRaftTo:        {t.link.peer.String()},
 		headerSnapshotTerm:  {strconv.FormatUint(meta.GetTerm(), 10)},
 		headerSnapshotIndex: {strconv.FormatUint(meta.GetIndex(), 10)},
 		headerSnapshotSize:  {strconv.FormatInt(t.size, 10)},
 	})
-	if err != nil && probed && !isTimeout(err) {
+	if err != nil && !isTimeout(err) {
 		return p, nil // it was closed without a word
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -272,7 +273,10 @@ func (t *outgoingSnapshot) isRetryable(err error) bool {
 	case errors.Is(err, ErrSnapshotBusy):
 		return t.attempts.Load() > 1 // perhaps with what we have given up
 	}
-	return !errors.As(err, &refused) && !isVerdict(err) // so it could not be reached
+	if errors.As(err, &refused) {
+		return refused.Code == http.StatusServiceUnavailable // it is being restarted, or behind with Process
+	}
+	return !isVerdict(err) // so it could not be reached
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
