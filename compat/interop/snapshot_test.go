@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -128,4 +132,77 @@ func requireDatabase(t *testing.T, db drive.Database, path string) {
 		require.Truef(t, bytes.Equal(want[:n], got[:n]), "the database differs within the MiB from byte %d", at)
 		at += int64(n)
 	}
+}
+
+// TestSnapshotGoesOnToStock: the receiver is one of ours when a transfer of a file begins, and a stock member when its
+// connection breaks in the middle. What arrives there is the whole database.
+func TestSnapshotGoesOnToStock(t *testing.T) {
+	const size = 8 << 20
+	for _, kind := range []member.Kind{member.Stock37, member.Stock36} {
+		t.Run(string(kind), func(t *testing.T) {
+			from, first, second := start(t, member.Ours, 1), start(t, member.Ours, 2), start(t, kind, 2)
+			proxy := newSwitch(t, hostOf(t, first.URL()), hostOf(t, second.URL()), size/2)
+			from.AddPeer(2, "http://"+proxy.Addr().String())
+			db := drive.Database{Seed: 1, Size: size}
+			path := filepath.Join(t.TempDir(), "db")
+			f, err := os.Create(path)
+			require.NoError(t, err)
+			_, err = io.Copy(f, db.Reader())
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			closed := from.SendSnapshot(traffic.SnapshotMessage(1, 2, 1000, 3), member.Source{File: path})
+			require.True(t, <-closed)
+			require.Len(t, await(t, second, 1), 1)
+			requireDatabase(t, db, member.DatabasePath(second.dir, 1000))
+			_, err = os.Stat(member.DatabasePath(first.dir, 1000))
+			require.ErrorIs(t, err, os.ErrNotExist)
+		})
+	}
+}
+
+// newSwitch is a proxy that leads to a first address until a number of bytes have gone there, breaks the connection then, and
+// leads to a second one.
+func newSwitch(t *testing.T, first, second string, after int64) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	left := new(atomic.Int64)
+	left.Store(after)
+	serve := func(client net.Conn) {
+		defer client.Close()
+		to := first
+		if left.Load() <= 0 {
+			to = second
+		}
+		target, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		defer target.Close()
+		wg.Go(func() {
+			_, _ = io.Copy(client, target)
+			client.Close()
+		})
+		for buf := make([]byte, 32<<10); ; {
+			n, err := client.Read(buf)
+			if _, werr := target.Write(buf[:n]); err != nil || werr != nil {
+				return
+			}
+			if to == first && left.Add(int64(-n)) <= 0 {
+				return
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(client) })
+		}
+	})
+	t.Cleanup(func() { ln.Close() })
+	return ln
 }
