@@ -2,11 +2,9 @@ package rafthttp
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,7 +121,7 @@ func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
 		return net.ErrClosed
 	default:
 	}
-	c.paced.timeout = timeout
+	c.paced.begin(timeout)
 	if _, err := b.WriteTo(c.out); err != nil {
 		return err
 	}
@@ -137,60 +135,6 @@ func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
 func (c *outgoingConn) quiesce() {
 	c.using <- struct{}{}
 	defer func() { <-c.using }()
-}
-
-// pacedWriter writes with a timeout for progress, not for the whole.
-type pacedWriter struct {
-	w         io.Writer
-	limit     func(time.Time) error // sets the write deadline
-	resumable bool                  // a write that timed out halfway can be continued: not over TLS, where it cuts a record
-	timeout   time.Duration
-}
-
-func (p *pacedWriter) extend() error { return p.limit(time.Now().Add(p.timeout)) }
-
-// goesOn reports whether a write that wrote n bytes and failed can be continued: it ran
-// out of time, but moved.
-func (p *pacedWriter) goesOn(n int64, err error) bool {
-	return p.resumable && n > 0 && errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// Write implements io.Writer.
-func (p *pacedWriter) Write(b []byte) (int, error) {
-	written := 0
-	for written < len(b) {
-		if err := p.extend(); err != nil {
-			return written, err
-		}
-		piece := b[written:]
-		if !p.resumable {
-			piece = piece[:min(len(piece), pieceBytes)]
-		}
-		n, err := p.w.Write(piece)
-		written += n
-		if err != nil && !p.goesOn(int64(n), err) {
-			return written, err
-		}
-	}
-	return written, nil
-}
-
-// vectorWriter is a pacedWriter to a connection that has writev.
-type vectorWriter struct{ *pacedWriter }
-
-// WriteBuffers implements wire.BuffersWriter.
-func (v vectorWriter) WriteBuffers(b *net.Buffers) (written int64, err error) {
-	for len(*b) > 0 {
-		if err := v.extend(); err != nil {
-			return written, err
-		}
-		n, err := b.WriteTo(v.w)
-		written += n
-		if err != nil && !v.goesOn(n, err) {
-			return written, err
-		}
-	}
-	return written, nil
 }
 
 // streamWriter sends the messages of one lane over the stream that the peer

@@ -17,8 +17,9 @@ import (
 type incoming struct {
 	url  url.URL
 	conn net.Conn
-	body io.Reader
-	stop func() bool // ends the closing of conn with the context
+	in   *pacedReader // of conn
+	body io.Reader    // of in
+	stop func() bool  // ends the closing of conn with the context
 }
 
 // open dials the peer and asks for the stream (protocol: endpoints; request
@@ -39,17 +40,19 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	body, err := r.handshake(conn, u)
+	in := &pacedReader{conn: conn, resumable: resumes(conn), timeout: r.readTimeout}
+	body, err := r.handshake(in, u)
 	if err != nil {
 		stop()
 		conn.Close()
 		return nil, err
 	}
-	return &incoming{url: u, conn: conn, body: body, stop: stop}, nil
+	return &incoming{url: u, conn: conn, in: in, body: body, stop: stop}, nil
 }
 
 // handshake sends the request and reads the head of the answer.
-func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
+func (r *streamReader) handshake(in *pacedReader, u url.URL) (io.Reader, error) {
+	conn := in.conn
 	if err := conn.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
 		return nil, err
 	}
@@ -76,24 +79,24 @@ func (r *streamReader) handshake(conn net.Conn, u url.URL) (io.Reader, error) {
 		return nil, err
 	}
 	r.sawVersion(resp.Header)
-	return streamBody(resp, br, conn)
+	return streamBody(resp, br, in)
 }
 
 // streamBody returns the body of the answer without net/http's buffer where it
 // is plain. What is in br already comes first.
-func streamBody(resp *http.Response, br *bufio.Reader, conn net.Conn) (io.Reader, error) {
+func streamBody(resp *http.Response, br *bufio.Reader, in *pacedReader) (io.Reader, error) {
 	rest, err := br.Peek(br.Buffered())
 	if err != nil {
 		return nil, err
 	}
-	raw := io.MultiReader(&sliceReader{rest}, conn)
+	raw := io.MultiReader(&sliceReader{rest}, in)
 	switch {
 	case len(resp.TransferEncoding) > 0:
 		return httputil.NewChunkedReader(bufio.NewReaderSize(raw, chunkBuffer)), nil
 	case resp.ContentLength >= 0:
 		return io.LimitReader(raw, resp.ContentLength), nil
 	case len(rest) == 0:
-		return conn, nil
+		return in, nil
 	default:
 		return raw, nil
 	}

@@ -268,9 +268,7 @@ func (d *delivery) Read(p []byte) (int, error) {
 	if d.reads++; d.delayAcks != nil && d.reads%ackReads == 0 {
 		d.delayAcks()
 	}
-	if err := d.s.conn.SetReadDeadline(d.since.Add(d.reader.readTimeout)); err != nil {
-		return 0, err
-	}
+	d.s.in.since = d.since
 	n, err := d.s.body.Read(p)
 	n = max(n, 0)
 	d.got += n

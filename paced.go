@@ -1,0 +1,142 @@
+package rafthttp
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Deadlines of streams are for progress, and to set one for each read and write would
+// cost as much as to hand over a small message. Where a read or write that has run into
+// its deadline can be continued, the deadline is left as it is, and set to when it is
+// due only once it has passed: once in a timeout, however many messages there are.
+
+// resumes reports whether reads and writes of a connection can be continued after a
+// deadline. Those of TLS cannot: a write may be cut in a record.
+func resumes(c net.Conn) bool {
+	if d, ok := c.(*dialedConn); ok {
+		c = d.Conn
+	}
+	_, encrypted := c.(*tls.Conn)
+	return !encrypted
+}
+
+// isDeadline reports whether an error is that of a deadline, not of the system, which
+// gives connections up by ETIMEDOUT.
+func isDeadline(err error) bool {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	var timeout net.Error
+	var system syscall.Errno
+	return errors.As(err, &timeout) && timeout.Timeout() && !errors.As(err, &system)
+}
+
+// pacedReader reads with a timeout for progress, of which whoever reads it tells.
+type pacedReader struct {
+	conn      net.Conn
+	resumable bool
+	timeout   time.Duration
+	since     time.Time // of the last progress
+}
+
+// Read implements io.Reader. It fails once there was no progress for the timeout.
+func (r *pacedReader) Read(p []byte) (int, error) {
+	if !r.resumable {
+		if err := r.conn.SetReadDeadline(r.since.Add(r.timeout)); err != nil {
+			return 0, err
+		}
+		return r.conn.Read(p)
+	}
+	for {
+		n, err := r.conn.Read(p)
+		if n > 0 || err == nil || !isDeadline(err) {
+			return n, err
+		}
+		due := r.since.Add(r.timeout)
+		if !due.After(time.Now()) {
+			return 0, err
+		}
+		if err := r.conn.SetReadDeadline(due); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// pacedWriter writes with a timeout for progress, not for the whole.
+type pacedWriter struct {
+	w         io.Writer
+	limit     func(time.Time) error // sets the write deadline
+	resumable bool                  // a write that timed out halfway can be continued
+	timeout   time.Duration
+	since     time.Time // of the last progress of a write that is resumable
+}
+
+// begin is called before each write of a batch.
+func (p *pacedWriter) begin(timeout time.Duration) {
+	p.timeout = timeout
+	if p.resumable {
+		p.since = time.Now()
+	}
+}
+
+// extend gives a piece the timeout, where it cannot be continued.
+func (p *pacedWriter) extend() error {
+	if p.resumable {
+		return nil
+	}
+	return p.limit(time.Now().Add(p.timeout))
+}
+
+// goesOn reports whether a write that wrote n bytes and failed can be continued: its
+// deadline was that of an earlier one, or it moved.
+func (p *pacedWriter) goesOn(n int64, err error) bool {
+	if !p.resumable || !isDeadline(err) {
+		return false
+	}
+	now := time.Now()
+	if n > 0 {
+		p.since = now
+	}
+	due := p.since.Add(p.timeout)
+	return due.After(now) && p.limit(due) == nil
+}
+
+// Write implements io.Writer.
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	written := 0
+	for written < len(b) {
+		if err := p.extend(); err != nil {
+			return written, err
+		}
+		piece := b[written:]
+		if !p.resumable {
+			piece = piece[:min(len(piece), pieceBytes)]
+		}
+		n, err := p.w.Write(piece)
+		written += n
+		if err != nil && !p.goesOn(int64(n), err) {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// vectorWriter is a pacedWriter to a connection that has writev.
+type vectorWriter struct{ *pacedWriter }
+
+// WriteBuffers implements wire.BuffersWriter.
+func (v vectorWriter) WriteBuffers(b *net.Buffers) (written int64, err error) {
+	for len(*b) > 0 {
+		n, err := b.WriteTo(v.w)
+		written += n
+		if err != nil && !v.goesOn(n, err) {
+			return written, err
+		}
+	}
+	return written, nil
+}

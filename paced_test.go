@@ -1,0 +1,124 @@
+package rafthttp_test
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// deadlines counts how often deadlines are set.
+type deadlines struct{ read, written atomic.Int64 }
+
+type countedConn struct {
+	net.Conn
+	*deadlines
+}
+
+func (c countedConn) SetReadDeadline(t time.Time) error {
+	c.read.Add(1)
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c countedConn) SetWriteDeadline(t time.Time) error {
+	c.written.Add(1)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+type countedListener struct {
+	net.Listener
+	*deadlines
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return countedConn{c, l.deadlines}, nil
+}
+
+// TestDeadlinesAreSetOnceInATimeout sends many messages, one by one, for several timeouts. However many there were, a
+// stream that falls silent ends when its timeout is over, and not before.
+func TestDeadlinesAreSetOnceInATimeout(t *testing.T) {
+	const timeouts = 6
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		var reader, writer deadlines
+		ln, err := n.Host("m1").Listen("2380")
+		require.NoError(t, err)
+		a := startMemberOn(t, countedListener{ln, &writer}, 1, func(tr *rafthttp.Transport) { tr.DialContext = n.Host("m1").DialContext })
+		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) {
+			dial := tr.DialContext
+			tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dial(ctx, network, addr)
+				return countedConn{c, &reader}, err
+			}
+		})
+		connect(t, a, b)
+		time.Sleep(time.Second)
+		read, written := reader.read.Load(), writer.written.Load()
+		const every = 10 * time.Millisecond
+		sent := 0
+		for start := time.Now(); time.Since(start) < timeouts*readTimeout; time.Sleep(every) {
+			a.Send([]*raftpb.Message{heartbeat(2, 1, 1), msgApp(2, 1, 1, nil)})
+			sent += 2
+		}
+		synctest.Wait()
+		require.Len(t, b.raft.received(), sent)
+		require.Zero(t, a.raft.unreachables(2))
+		const streams, other = 2, 2 // a probe, say
+		require.LessOrEqual(t, reader.read.Load()-read, int64((streams+other)*(timeouts+1)))
+		require.LessOrEqual(t, writer.written.Load()-written, int64((streams+other)*(timeouts+1)))
+
+		n.Link("m1", "m2").Cut()
+		last := time.Now().Add(-every)
+		always(t, readTimeout-2*every, func() bool { return b.ActivePeers() == 1 })
+		within(t, time.Until(last.Add(readTimeout+time.Millisecond)), func() bool { return b.ActivePeers() == 0 })
+	})
+}
+
+// TestWriteDeadlineIsThatOfTheWrite has a peer stop to read at any time after the deadline was set last: the stream ends
+// once nothing has moved for the timeout.
+func TestWriteDeadlineIsThatOfTheWrite(t *testing.T) {
+	for _, quiet := range []time.Duration{0, writeTimeout / 3, writeTimeout - time.Millisecond, writeTimeout, 3 * writeTimeout / 2} {
+		t.Run(quiet.String(), func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a, lost := startSender(t, n, nil)
+				c := dialStream(t, n.Host("m2").DialContext, a, "message", 2)
+				read := make(chan struct{})
+				go func() {
+					defer close(read)
+					_, _ = c.read("message", 2, 1) // also heartbeats of the link
+				}()
+				synctest.Wait()
+				for range 3 { // across a deadline
+					a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+					time.Sleep(writeTimeout / 2)
+				}
+				time.Sleep(quiet)
+				require.Zero(t, a.raft.unreachables(2))
+				n.Link("m1", "m2").Cut()
+				for range 100 { // far more than the window
+					a.Send([]*raftpb.Message{{Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(2)), From: new(uint64(1)), Context: make([]byte, 10<<10)}})
+				}
+				start := time.Now()
+				always(t, writeTimeout-10*time.Millisecond, func() bool { return a.raft.unreachables(2) == 0 })
+				// What went into the window was progress.
+				within(t, time.Until(start.Add(2*writeTimeout+time.Millisecond)), func() bool { return a.raft.unreachables(2) > 0 })
+				synctest.Wait()
+				require.NotZero(t, lost.n.Load())
+				n.Heal()
+				c.Close()
+				<-read
+			})
+		})
+	}
+}
