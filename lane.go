@@ -97,9 +97,9 @@ type lane struct {
 	crowded   atomic.Int32  // offers that wait for room
 	used      bool          // since the last tidy
 
-	// clock is read whenever a worker is set to work, at each take and for each offerAll,
-	// not for each message: what is accepted meanwhile counts as accepted then, so an
-	// age may be too high by the time that one batch takes.
+	// clock is read whenever a worker is set to work, at each take that did not wait, and
+	// for each offerAll, not for each message: what is accepted meanwhile counts as accepted
+	// then, so an age may be too high by the time that one batch takes.
 	clock time.Duration
 	hands []time.Duration // the oldest of each batch in a worker's hands, in order
 }
@@ -328,6 +328,7 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 		buf, l.spare = l.spare, nil
 	}
 	buf = buf[:0]
+	current := false // whoever wakes the only worker has just read the clock
 	for l.queued == 0 && !l.kicked {
 		if !l.used || l.closed {
 			l.workers--
@@ -338,9 +339,12 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 		l.mu.Unlock()
 		<-l.more
 		l.mu.Lock()
+		current = l.maxWorkers == 1
 	}
 	l.kicked = false
-	l.clock = time.Since(l.born)
+	if !current {
+		l.clock = time.Since(l.born)
+	}
 	if l.queued == 0 { // kicked
 		return buf, true
 	}

@@ -56,7 +56,7 @@ type outgoingConn struct {
 
 	once  sync.Once
 	gone  chan struct{} // closed by close
-	using chan struct{} // has a value while a write is under way; not a mutex, which stops time in a synctest bubble
+	using chan struct{} // has a value while a write is under way; nil: nobody asks. Not a mutex, which stops time in a synctest bubble
 }
 
 // newHijackedConn returns the stream on a hijacked connection, which is a
@@ -64,7 +64,7 @@ type outgoingConn struct {
 func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 	_, encrypted := c.(*tls.Conn)
 	o := &outgoingConn{
-		kind: kind, enc: kind.encoder(), gone: make(chan struct{}), using: make(chan struct{}, 1),
+		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
 		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: !encrypted},
 		end:   func() { c.Close() },
 	}
@@ -114,8 +114,10 @@ func (c *outgoingConn) close() {
 // write writes what is encoded in b, with the write timeout for each piece of
 // it: a slow connection lives as long as it moves.
 func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
-	c.using <- struct{}{}
-	defer func() { <-c.using }()
+	if c.using != nil {
+		c.using <- struct{}{}
+		defer func() { <-c.using }()
+	}
 	select {
 	case <-c.gone:
 		return net.ErrClosed
@@ -131,7 +133,8 @@ func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
 	return nil
 }
 
-// quiesce waits for the end of a write under way. After close no other begins.
+// quiesce waits for the end of a write under way to a response. After close no other
+// begins.
 func (c *outgoingConn) quiesce() {
 	c.using <- struct{}{}
 	defer func() { <-c.using }()
