@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -113,6 +114,7 @@ func TestClockOffset(t *testing.T) {
 					if st.warns {
 						warned++
 					}
+					synctest.Wait() // for the log
 					require.Equal(t, warned, lines.FilterMessage("the clock of the peer differs from ours").Len(), "%d", i)
 				}
 			})
