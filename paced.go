@@ -38,6 +38,7 @@ func isDeadline(err error) bool {
 
 // pacedReader reads with a timeout for progress, of which whoever reads it tells.
 type pacedReader struct {
+	head      []byte // of what the connection brings, which was read before; then nil
 	conn      net.Conn
 	resumable bool
 	timeout   time.Duration
@@ -46,6 +47,9 @@ type pacedReader struct {
 
 // Read implements io.Reader. It fails once there was no progress for the timeout.
 func (r *pacedReader) Read(p []byte) (int, error) {
+	if len(r.head) > 0 {
+		return r.readHead(p), nil
+	}
 	if !r.resumable {
 		if err := r.conn.SetReadDeadline(r.since.Add(r.timeout)); err != nil {
 			return 0, err
@@ -65,6 +69,14 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+func (r *pacedReader) readHead(p []byte) int {
+	n := copy(p, r.head)
+	if r.head = r.head[n:]; len(r.head) == 0 {
+		r.head = nil // lets go of the buffer that it is in
+	}
+	return n
 }
 
 // pacedWriter writes with a timeout for progress, not for the whole.

@@ -85,32 +85,16 @@ func (r *streamReader) handshake(in *pacedReader, u url.URL) (io.Reader, error) 
 // streamBody returns the body of the answer without net/http's buffer where it
 // is plain. What is in br already comes first.
 func streamBody(resp *http.Response, br *bufio.Reader, in *pacedReader) (io.Reader, error) {
-	rest, err := br.Peek(br.Buffered())
-	if err != nil {
+	var err error
+	if in.head, err = br.Peek(br.Buffered()); err != nil {
 		return nil, err
 	}
-	raw := io.MultiReader(&sliceReader{rest}, in)
 	switch {
 	case len(resp.TransferEncoding) > 0:
-		return httputil.NewChunkedReader(bufio.NewReaderSize(raw, chunkBuffer)), nil
+		return httputil.NewChunkedReader(bufio.NewReaderSize(in, chunkBuffer)), nil
 	case resp.ContentLength >= 0:
-		return io.LimitReader(raw, resp.ContentLength), nil
-	case len(rest) == 0:
-		return in, nil
+		return io.LimitReader(in, resp.ContentLength), nil
 	default:
-		return raw, nil
+		return in, nil
 	}
-}
-
-// sliceReader reads a slice once and then lets go of it.
-type sliceReader struct{ p []byte }
-
-func (s *sliceReader) Read(p []byte) (int, error) {
-	if len(s.p) == 0 {
-		s.p = nil
-		return 0, io.EOF
-	}
-	n := copy(p, s.p)
-	s.p = s.p[n:]
-	return n, nil
 }
