@@ -87,8 +87,9 @@
 // ones only once half of the lane has drained; what it then sends again while it is
 // still on its way is not sent twice. So a report of dropped appends may be late: by
 // the time that half of the lane takes, or by the end of the stream. This holds for
-// both streams; on the pipeline, which stands in for them, dropped appends are
-// reported at once. Transport.LimitInflight keeps raft from filling the lane at all.
+// both streams and for the pipeline, where a post that fails ends it as the end of a
+// stream does; a remote's appends are reported at once. Transport.LimitInflight keeps
+// raft from filling the lane at all.
 //
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
 // one value from CloseNotify, however it ends, but for a transport that was

@@ -73,8 +73,9 @@ type lane struct {
 	wg         *sync.WaitGroup // joins the workers
 	born       time.Time       // zero of the lane's clock
 
-	window  *appendWindow // nil: appends are nothing special here; guarded by mu
-	drained func()        // called without mu when the window says that raft must be told
+	window    *appendWindow // nil: appends are nothing special here; guarded by mu
+	withholds error         // the bound that the window's overflow met last; guarded by mu
+	drained   func()        // called without mu when the window says that raft must be told
 
 	laneCounters
 
@@ -180,9 +181,9 @@ func (l *lane) offer(it item) verdict {
 }
 
 // offerRun offers messages in order, and says how many it has dealt with before the
-// first that it refused, if any. So many of them were withheld: they are lost, and
-// raft will be told.
-func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, v verdict) {
+// first that it refused, if any. So many of them were withheld, for that reason: they
+// are lost, and raft will be told.
+func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, why error, v verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.workers == l.waiting {
@@ -195,10 +196,10 @@ func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, v verdict) {
 		case withheld:
 			lost++
 		default:
-			return n, lost, v
+			return n, lost, l.withholds, v
 		}
 	}
-	return n, lost, accepted
+	return n, lost, l.withholds, accepted
 }
 
 // offerAll offers items in order and returns those from the first refused one
@@ -246,6 +247,7 @@ func (l *lane) admit(it item) verdict {
 	}
 	if refusal != accepted {
 		if l.window != nil && l.window.overflow(it.m, q) {
+			l.withholds = refusal.refusal()
 			return withheld
 		}
 		return refusal

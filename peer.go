@@ -125,7 +125,7 @@ func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 // offerRun offers msgs to a lane, loses those that it has no room for, and
 // returns what is left when the lane is down.
 func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Message) {
-	withheld, refused, snapshots, cause := 0, 0, 0, error(nil)
+	refused, snapshots, cause := 0, 0, error(nil)
 	lose := func() {
 		if refused > 0 {
 			p.loseCounted(ln, refused, snapshots, cause)
@@ -134,8 +134,8 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 		refused, snapshots = 0, 0
 	}
 	for rest = msgs; len(rest) > 0; {
-		n, lost, v := ln.offerRun(rest)
-		withheld += lost
+		n, lost, why, v := ln.offerRun(rest)
+		p.drop(ln, lost, why) // which raft is told of once the lane has drained
 		rest = rest[n:]
 		refusal := v.refusal()
 		if refusal == nil {
@@ -150,7 +150,6 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 		cause, refused, snapshots = refusal, refused+1, snapshots+countSnapshots(rest[:1])
 		rest = rest[1:] // a smaller one may find room
 	}
-	p.drop(ln, withheld, ErrQueueFull) // which raft is told of once the lane has drained
 	lose()
 	return rest
 }
