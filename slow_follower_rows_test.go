@@ -57,21 +57,16 @@ var slowFollowers = []slowFollower{
 		tuneTransport: func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 32 << 20 },
 	},
 	{
-		name: "very-slow-line", what: "line of 2 MB/s, 40 ms",
-		entry: 1 << 20, total: 100 << 20, line: line{2e6, 40 * time.Millisecond, 256 << 10},
-	},
-	{
-		name: "far-small-queue", what: "line of 100 MB/s, 150 ms, SendQueueBytes 8 MiB",
-		entry: 1 << 20, total: 200 << 20, line: farLine,
-		tuneTransport: func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 20 },
-	},
-	{
 		name: "slow-line-down", what: "the same, was down, 150 MiB behind",
 		entry: 1 << 20, total: 150 << 20, line: slowLine, down: true,
 	},
 	{
 		name: "near-down", what: "was down, near, 400 MiB behind",
 		entry: 1 << 20, total: 400 << 20, line: line{rate: 1e9, window: 4 << 20}, down: true,
+	},
+	{
+		name: "very-slow-line", what: "line of 2 MB/s, 40 ms",
+		entry: 1 << 20, total: 100 << 20, line: line{2e6, 40 * time.Millisecond, 256 << 10},
 	},
 	{
 		name: "slow-process", what: "Process takes as long as 50 MB/s",
@@ -82,12 +77,17 @@ var slowFollowers = []slowFollower{
 		entry: 1 << 20, total: 400 << 20, line: farLine,
 	},
 	{
+		name: "far-small-queue", what: "the same, SendQueueBytes 8 MiB",
+		entry: 1 << 20, total: 200 << 20, line: farLine,
+		tuneTransport: func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 20 },
+	},
+	{
 		name: "stalls", what: "Process stalls for 4 s now and then, line of 100 MB/s",
 		entry: 1 << 20, total: 600 << 20, line: line{100e6, time.Millisecond, 4 << 20},
 		process: slowProcess{every: 256 << 20, stall: 4 * time.Second},
 	},
 	{
-		name: "far-stalls", what: "the same, 150 ms",
+		name: "far-stalls", what: "the same, line of 100 MB/s, 150 ms",
 		entry: 1 << 20, total: 600 << 20, line: farLine,
 		process: slowProcess{every: 256 << 20, stall: 4 * time.Second},
 	},
