@@ -53,6 +53,7 @@ type probe struct {
 	rtt     time.Duration // smoothed; 0: not measured yet
 	offset  time.Duration // the peer's clock minus ours
 	within  time.Duration // how far off the peer's clock may be from that
+	known   bool          // offset was learned
 	warned  bool          // of offset
 	warning quiet
 
@@ -119,12 +120,15 @@ func (p *probe) measured(rtt, offset time.Duration, log *zap.Logger) {
 // says little: it is left out unless what is known cannot be true any more. It is
 // called with mu held.
 func (p *probe) learnOffset(offset, within time.Duration) {
-	if p.at.IsZero() {
+	certain := within // both can be true as long as they are no further apart
+	if p.known {
+		certain += p.within
+	} else {
 		p.within = maxClockOffset // with less, the first one says nothing
 	}
 	apart := (offset/2 - p.offset/2).Abs() // half of it, which does not overflow
-	if within <= p.within || apart > within/2 {
-		p.offset, p.within = offset, within
+	if within <= p.within || apart > certain/2 {
+		p.offset, p.within, p.known = offset, within, true
 	}
 }
 

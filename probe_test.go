@@ -3,6 +3,7 @@ package rafthttp_test
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +19,10 @@ import (
 // clockServer answers probes of a simulated member 1 as member 2 with a clock, and
 // on a way, of the test's choice. Nothing else is answered.
 type clockServer struct {
+	mu          sync.Mutex
 	ahead       time.Duration // its clock
 	there, back time.Duration // how long a request and its answer take
+
 	took        chan error    // an error, or nil, for each probe
 	member      *member
 }
@@ -31,9 +34,12 @@ func startClockServer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Trans
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.HandleFunc(rafthttp.ProbingPrefix, func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(s.there)
-		now := time.Now().Add(s.ahead)
-		time.Sleep(s.back)
+		s.mu.Lock()
+		ahead, there, back := s.ahead, s.there, s.back
+		s.mu.Unlock()
+		time.Sleep(there)
+		now := time.Now().Add(ahead)
+		time.Sleep(back)
 		fmt.Fprintf(w, `{"OK":true,"Now":%q}`, now.Format(time.RFC3339Nano))
 	})
 	server, served := &http.Server{Handler: mux}, make(chan struct{})
@@ -50,6 +56,12 @@ func startClockServer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Trans
 	}))
 	s.member.AddPeer(2, []string{urlOf(2)})
 	return s
+}
+
+func (s *clockServer) set(ahead, there, back time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead, s.there, s.back = ahead, there, back
 }
 
 // probe waits for the next probe, and returns what the status says after it.
@@ -77,6 +89,10 @@ func TestClockOffset(t *testing.T) {
 			{ahead: 300 * ms, there: 3 * s, want: 300 * ms},
 			{ahead: 300 * ms, back: 3 * s, want: 300 * ms},
 			{ahead: 300 * ms, there: 200 * ms, want: 300 * ms},
+		},
+		"late after one that was lopsided": {
+			{there: ms, back: 3 * ms, want: -ms},
+			{there: 3 * s, back: ms / 10, want: -ms}, // further off than it can be, but not than both can be
 		},
 		"far, symmetrical":       {{ahead: -400 * ms, there: 300 * ms, back: 300 * ms, want: -400 * ms}},
 		"beyond what is certain": {{ahead: 2200 * ms, there: 1500 * ms, back: 1500 * ms, want: 2200 * ms}},
@@ -107,7 +123,7 @@ func TestClockOffset(t *testing.T) {
 				server := startClockServer(t, n, logs)
 				var warned int
 				for i, st := range steps {
-					server.ahead, server.there, server.back = st.ahead, st.there, st.back
+					server.set(st.ahead, st.there, st.back)
 					got := server.probe(t)
 					require.Equal(t, st.want, got.ClockOffset, "%d", i)
 					require.Equal(t, time.Now(), got.ProbedAt)
