@@ -39,6 +39,7 @@ type (
 const (
 	maxStateChanges = 16 // that wait
 	maxEnds         = 64
+	maxTransfers    = 64 // whose progress waits
 )
 
 func newEvents(o *Observer, id types.ID) *events {
@@ -84,7 +85,7 @@ func (e *events) dropped(lane string, n int, cause error) {
 }
 
 // progress returns what is told of the progress of a transfer, the last state
-// only; nil if nobody wants to know.
+// only; nil if nobody wants to know. It is left out while that of too many waits.
 func (e *events) progress(of *progress) func(SnapshotStatus) {
 	f := e.observer.SnapshotProgress
 	if f == nil {
@@ -95,6 +96,9 @@ func (e *events) progress(of *progress) func(SnapshotStatus) {
 		defer e.mu.Unlock()
 		if last, there := e.find(of); there > 0 {
 			e.queue[last].state = st
+			return
+		}
+		if e.transfers() >= maxTransfers {
 			return
 		}
 		p := &event{of: of, state: st}
@@ -130,6 +134,16 @@ func (e *events) find(of any) (last, n int) {
 		}
 	}
 	return last, n
+}
+
+// transfers returns of how many transfers the progress waits. It is called with mu held.
+func (e *events) transfers() (n int) {
+	for _, w := range e.queue {
+		if _, ok := w.of.(*progress); ok {
+			n++
+		}
+	}
+	return n
 }
 
 // add is called with mu held.

@@ -92,3 +92,19 @@ func TimeForBody(bytes uint64) time.Duration { return timeForBody(bytes) }
 func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
 	return t.peer(peer).log, t.engine.Load().log
 }
+
+// ProgressQueued returns of how many of so many transfers the progress waits for a
+// hook that stands still.
+func ProgressQueued(transfers int) int {
+	stand := make(chan struct{})
+	e := newEvents(&Observer{SnapshotProgress: func(SnapshotStatus) { <-stand }}, 2)
+	for range transfers {
+		e.progress(new(progress))(SnapshotStatus{})
+	}
+	e.mu.Lock()
+	n := e.transfers()
+	e.mu.Unlock()
+	close(stand)
+	e.close()
+	return n
+}
