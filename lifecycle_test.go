@@ -3,6 +3,7 @@ package rafthttp_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -362,4 +363,31 @@ func TestCutAndPause(t *testing.T) {
 			})
 		})
 	}
+}
+
+// hangingReader is the reader of a snapshot whose Close does not return.
+type hangingReader struct{ stand chan struct{} }
+
+func (hangingReader) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (r hangingReader) Close() error {
+	<-r.stand
+	return nil
+}
+
+// TestSnapshotToNobodyHangsInClose: it is reported, and holds up no Stop.
+func TestSnapshotToNobodyHangsInClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &recorder{}
+		tr := &rafthttp.Transport{ID: 1, ClusterID: testCluster, Raft: rec}
+		require.NoError(t, tr.Start())
+		r := hangingReader{make(chan struct{})}
+		defer close(r.stand)
+		m := snapshotTo(9)
+		tr.SendSnapshot(snap.NewMessage(m.Message, r, 1))
+		start := time.Now()
+		tr.Stop()
+		require.LessOrEqual(t, time.Since(start), 2*time.Second)
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, rec.snapshotReports())
+	})
 }

@@ -290,21 +290,25 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// closeReader ends the application's part of the transfer. A Close that hangs is
-// left to itself.
+// closeReader ends the application's part of the transfer.
 func (t *outgoingSnapshot) closeReader(err error) {
 	t.readerClosed = true
+	closeSnapshot(t.m, err, t.log)
+}
+
+// closeSnapshot closes a snapshot. A Close of its reader that hangs is left to itself.
+func closeSnapshot(m *snap.Message, err error, log *zap.Logger) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		t.m.CloseWithError(err)
+		m.CloseWithError(err)
 	}()
 	grace := time.NewTimer(readerGrace)
 	defer grace.Stop()
 	select {
 	case <-closed:
 	case <-grace.C:
-		t.log.Warn("the reader of a database snapshot does not return from Close")
+		log.Warn("the reader of a database snapshot does not return from Close")
 	}
 }
 

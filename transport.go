@@ -300,7 +300,7 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 		return
 	}
 	refuse := func() {
-		m.CloseWithError(ErrMemberUnknown)
+		closeSnapshot(m, ErrMemberUnknown, e.log)
 		e.raft.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
 	}
 	if !e.spawn(refuse) {
