@@ -86,7 +86,7 @@ func (q *request) logFailure(err error, code int) {
 			err = fmt.Errorf("%w: %w", refusal, refusal.cause)
 		}
 		log.Warn("refused a request of a member; further ones like it are not logged for a while",
-			zap.String("path", q.r.URL.Path), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
+			zap.String("path", firstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
 	}
 }
 
