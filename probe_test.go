@@ -23,8 +23,8 @@ type clockServer struct {
 	ahead       time.Duration // its clock
 	there, back time.Duration // how long a request and its answer take
 
-	took        chan error    // an error, or nil, for each probe
-	member      *member
+	took   chan error // an error, or nil, for each probe
+	member *member
 }
 
 func startClockServer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) *clockServer {
