@@ -90,6 +90,8 @@ func (s *settings) introduce(h http.Header, at endpoint) {
 
 // refuse answers a request before anything of it was looked at.
 func refuse(w http.ResponseWriter, err error, at endpoint) {
+	// The server may want the body before it sends the answer.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(DefaultConnReadTimeout))
 	code, body := answerOf(err, at)
 	http.Error(w, body, code)
 }

@@ -69,6 +69,18 @@ func TestPostsAreBounded(t *testing.T) {
 	})
 }
 
+// TestRefusedWithoutBody: a request that nobody looks at is answered, too, although its
+// body does not come.
+func TestRefusedWithoutBody(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		a.Stop()
+		c := beginPost(t, n, a, "2", 100, nil)
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(6*time.Second)))
+		require.Equal(t, 503, readAnswer(t, c).StatusCode)
+	})
+}
+
 // TestBodiesOfPostsAreBounded: together they have a quarter of MaxQueuedBytes; one
 // alone may be larger.
 func TestBodiesOfPostsAreBounded(t *testing.T) {
