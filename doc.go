@@ -167,7 +167,8 @@
 //   - A peer that answers probes is probed every 28 s, by default, on a connection
 //     that is closed again; upstream probes every 4 s, twice.
 //   - Proxies of the environment are not used between members.
-//   - A post that fails does not make a peer inactive while a stream is up.
+//   - A peer is active from the first frame of a stream, not from the answer that
+//     begins it; a post that fails does not make it inactive while a stream is up.
 //   - A post on a connection that the peer was closing is made again, unless it
 //     is a proposal, which raft would append twice; upstream makes none again.
 //

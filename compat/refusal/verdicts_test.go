@@ -109,6 +109,7 @@ func (p *scripted) answer(w http.ResponseWriter, r *http.Request, s script, isSt
 	}
 	w.WriteHeader(s.status)
 	if s.status == 200 && isStream {
+		_, _ = io.WriteString(w, linkHeartbeat(r.URL.Path)) // ours takes nobody for active who says nothing
 		w.(http.Flusher).Flush()
 		select {
 		case <-r.Context().Done():
@@ -117,6 +118,14 @@ func (p *scripted) answer(w http.ResponseWriter, r *http.Request, s script, isSt
 		return
 	}
 	_, _ = io.WriteString(w, s.body)
+}
+
+// linkHeartbeat is the first frame of a stream.
+func linkHeartbeat(path string) string {
+	if strings.Contains(path, "/msgapp/") {
+		return "\x00\x00\x00\x00\x00\x00\x00\x00"
+	}
+	return "\x00\x00\x00\x00\x00\x00\x00\x02\x08\x08" // a MsgHeartbeat with neither From nor To
 }
 
 func (p *scripted) times() int {
