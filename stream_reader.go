@@ -211,7 +211,7 @@ func causeOf(ctx context.Context, err error) error {
 
 // read delivers what the stream brings until it ends.
 func (r *streamReader) read(ctx context.Context, s *incoming) error {
-	d := &delivery{reader: r, ctx: ctx, s: s}
+	d := &delivery{reader: r, ctx: ctx, s: s, delayAcks: ackDelayer(s.conn)}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}
@@ -220,7 +220,6 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 		d.wait = r.readTimeout
 		return d.run(wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.id), uint64(r.peer), r.messageLimits))
 	}
-	d.delayAcks = ackDelayer(s.conn) // for bulk TCP knows better
 	return d.run(wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits))
 }
 
@@ -229,8 +228,12 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 const progressBytes = 4 << 10
 
 // ackReads is after how many reads acknowledgements are delayed anew, so that it
-// costs little where messages are far apart.
-const ackReads = 32
+// costs little where messages are far apart, if they brought no more than ackBytes: for
+// bulk TCP knows better.
+const (
+	ackReads = 32
+	ackBytes = ackReads * 4 << 10
+)
 
 // delivery is the source below a decoder. It hands over what was decoded before
 // it waits for more, so that a burst costs one handover and a lone message does
@@ -243,7 +246,8 @@ type delivery struct {
 	items  []item
 
 	delayAcks func() // nil: no
-	reads     int
+	reads     int    // since it was looked whether to delay
+	brought   int    // bytes that these brought
 
 	since time.Time // of the last progress
 	got   int       // bytes since then
@@ -265,13 +269,17 @@ func (d *delivery) Read(p []byte) (int, error) {
 	if d.moved || d.got >= progressBytes || d.since.IsZero() {
 		d.since, d.got, d.moved = time.Now(), 0, false
 	}
-	if d.reads++; d.delayAcks != nil && d.reads%ackReads == 0 {
-		d.delayAcks()
+	if d.reads++; d.reads == ackReads {
+		if d.delayAcks != nil && d.brought <= ackBytes {
+			d.delayAcks()
+		}
+		d.reads, d.brought = 0, 0
 	}
 	d.s.in.since = d.since
 	n, err := d.s.body.Read(p)
 	n = max(n, 0)
 	d.got += n
+	d.brought += n
 	d.reader.bytes.Add(uint64(n))
 	return n, err
 }

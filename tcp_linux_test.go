@@ -275,34 +275,50 @@ func TestFarConnectionsKeepTheirSendBuffers(t *testing.T) {
 }
 
 // TestSmallMessagesAreAcknowledgedTogether: the kernel is told to put acknowledgements
-// off while a stream brings one message after another.
+// off while a stream brings one small message after another, and not for bulk.
 func TestSmallMessagesAreAcknowledgedTogether(t *testing.T) {
-	dialled := make(chan net.Conn, 100)
-	a := startMember(t, 1, nil)
-	b := startMember(t, 2, func(tr *rafthttp.Transport) {
-		tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := dialLoopback(ctx, network, addr)
-			if err == nil {
-				dialled <- c
-			}
-			return c, err
-		}
-	})
-	connect(t, a, b)
-	streams := []syscall.Conn{(<-dialled).(syscall.Conn), (<-dialled).(syscall.Conn)}
-	sent := 0
-	eventually(t, func() bool {
-		// The kernel forgets it 40 ms after the last message, so it is asked while they come.
-		for range 100 {
-			sent++
-			a.Send([]*raftpb.Message{heartbeat(2, 1, uint64(sent))})
-			eventually(t, func() bool { return len(b.raft.received()) == sent })
-			for _, c := range streams {
-				if socketOption(t, c, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK) == 0 {
-					return true
+	for name, tt := range map[string]struct {
+		message func(i uint64) *raftpb.Message
+		delayed bool
+	}{
+		"heartbeats":    {func(i uint64) *raftpb.Message { return heartbeat(2, 1, i) }, true},
+		"small appends": {func(i uint64) *raftpb.Message { return msgApp(2, 1, i, make([]byte, 256)) }, true},
+		"large appends": {func(i uint64) *raftpb.Message { return msgApp(2, 1, i, make([]byte, 64<<10)) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dialled := make(chan net.Conn, 100)
+			a := startMember(t, 1, nil)
+			b := startMember(t, 2, func(tr *rafthttp.Transport) {
+				tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					c, err := dialLoopback(ctx, network, addr)
+					if err == nil {
+						dialled <- c
+					}
+					return c, err
 				}
+			})
+			connect(t, a, b)
+			streams := []syscall.Conn{(<-dialled).(syscall.Conn), (<-dialled).(syscall.Conn)}
+			sent := 0
+			// The kernel forgets it 40 ms after the last message, so it is asked while they come.
+			delayed := func() bool {
+				for range 100 {
+					sent++
+					a.Send([]*raftpb.Message{tt.message(uint64(sent))})
+					eventually(t, func() bool { return len(b.raft.received()) == sent })
+					for _, c := range streams {
+						if socketOption(t, c, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK) == 0 {
+							return true
+						}
+					}
+				}
+				return false
 			}
-		}
-		return false
-	})
+			if tt.delayed {
+				eventually(t, delayed)
+			} else {
+				require.False(t, delayed())
+			}
+		})
+	}
 }
