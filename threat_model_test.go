@@ -51,7 +51,7 @@ func TestThreatModel(t *testing.T) {
 		{"maxPeerURLsBytes", "8 << 10", "8 KiB, 32 URLs"},
 		{"maxPeerURLs", "32", "8 KiB, 32 URLs"},
 		{"maxPostsPerMember", "16", "16 a member"},
-		{"maxPosts", "256", "256 in all; 10 s"},
+		{"maxPosts", "256", "256 in all that are read, and 256 of each kind"},
 		{"minPostRate", "16 << 10", "16 KiB a second"},
 		{"postBytesPart", "4", "a quarter of"},
 		{"keptEntry", "1 << 10", "from 1 KiB on"},
