@@ -91,7 +91,7 @@ func TestNumbersThatCannotWork(t *testing.T) {
 			var wrong *rafthttp.ConfigError
 			require.ErrorAs(t, err, &wrong, "%s = %v", f.name, v)
 			require.Equal(t, f.name, wrong.Field)
-			if v == v { //nolint:staticcheck // NaN differs from itself
+			if v == v { // NaN differs from itself
 				require.Equal(t, value, wrong.Value)
 			}
 			require.Contains(t, wrong.Want, "0 for the default", f.name)

@@ -122,9 +122,11 @@ func (q *request) identify() (err error) {
 			return &badRequest{http.StatusBadRequest, "header " + headerFrom + ": no member has the id 0"}
 		}
 	case q.at&endpointStreams != 0:
-		if q.from, err = types.IDFromString(path.Base(q.r.URL.Path)); err != nil {
-			return nil // such a path is not served
+		id, err := types.IDFromString(path.Base(q.r.URL.Path))
+		if served := err == nil; !served {
+			return nil
 		}
+		q.from = id
 	}
 	if q.verifyPeer == nil {
 		return nil

@@ -97,7 +97,7 @@ func guard(t *testing.T, way string, info transport.TLSInfo) *guarded {
 
 // TestRefusedHandshakesAreLogged: the end that refuses says whom and why, once for
 // each address and reason, however often; checks of health are not refused.
-func TestRefusedHandshakesAreLogged(t *testing.T) {
+func TestRefusedHandshakesAreLogged(t *testing.T) { //nolint:funlen // a table
 	ca, other := newAuthority(t), newAuthority(t)
 	info := ca.member(t, 1)
 	s := &secured{t: t, dir: ca.dir}

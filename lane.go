@@ -183,7 +183,7 @@ func (l *lane) offer(it item) verdict {
 // offerRun offers messages in order, and says how many it has dealt with before the
 // first that it refused, if any. So many of them were withheld, for that reason: they
 // are lost, and raft will be told.
-func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, why error, v verdict) {
+func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, v verdict, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.workers == l.waiting {
@@ -196,10 +196,10 @@ func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, why error, v verdi
 		case withheld:
 			lost++
 		default:
-			return n, lost, l.withholds, v
+			return n, lost, v, l.withholds
 		}
 	}
-	return n, lost, l.withholds, accepted
+	return n, lost, accepted, l.withholds
 }
 
 // offerAll offers items in order and returns those from the first refused one

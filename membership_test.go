@@ -220,7 +220,7 @@ func TestSlowCallbackOfARemote(t *testing.T) {
 
 // TestCutDropsWhatIsQueued: what was given to a lane before CutPeer, and not written or processed yet, is dropped as what comes
 // after it is.
-func TestCutDropsWhatIsQueued(t *testing.T) {
+func TestCutDropsWhatIsQueued(t *testing.T) { //nolint:funlen // a case for each queue
 	const queued = 100
 	cutAndMend := func(m *member, id types.ID, at *barrier, atOnce bool) {
 		m.CutPeer(id)
@@ -252,7 +252,7 @@ func TestCutDropsWhatIsQueued(t *testing.T) {
 					<-at.entered
 					a.Send(some(2))
 					cutAndMend(a, 2, at, atOnce)
-					require.Equal(t, 1, len(b.raft.received()))
+					require.Len(t, b.raft.received(), 1)
 					require.NotZero(t, a.raft.unreachables(2))
 				})
 			})
@@ -268,7 +268,7 @@ func TestCutDropsWhatIsQueued(t *testing.T) {
 					a.Send(some(2))
 					time.Sleep(time.Second)
 					cutAndMend(b, 1, at, atOnce)
-					require.Equal(t, 1, len(b.raft.received()))
+					require.Len(t, b.raft.received(), 1)
 				})
 			})
 		}

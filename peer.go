@@ -125,29 +125,28 @@ func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 // offerRun offers msgs to a lane, loses those that it has no room for, and
 // returns what is left when the lane is down.
 func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Message) {
-	refused, snapshots, cause := 0, 0, error(nil)
+	refused, snapshots, last := 0, 0, accepted
 	lose := func() {
 		if refused > 0 {
-			p.loseCounted(ln, refused, snapshots, cause)
+			p.loseCounted(ln, refused, snapshots, last.refusal())
 			p.wg.Done()
 		}
 		refused, snapshots = 0, 0
 	}
 	for rest = msgs; len(rest) > 0; {
-		n, lost, why, v := ln.offerRun(rest)
+		n, lost, v, why := ln.offerRun(rest)
 		p.drop(ln, lost, why) // which raft is told of once the lane has drained
 		rest = rest[n:]
-		refusal := v.refusal()
-		if refusal == nil {
+		if v.refusal() == nil {
 			break // all are dealt with, or the lane is down
 		}
-		if refusal != cause {
+		if v != last {
 			lose()
 		}
 		if refused == 0 && !p.enter() { // the peer has ended since
 			break
 		}
-		cause, refused, snapshots = refusal, refused+1, snapshots+countSnapshots(rest[:1])
+		last, refused, snapshots = v, refused+1, snapshots+countSnapshots(rest[:1])
 		rest = rest[1:] // a smaller one may find room
 	}
 	lose()

@@ -43,7 +43,7 @@ func (h *holdingRaft) Process(ctx context.Context, m *raftpb.Message) error {
 	h.running++
 	h.mu.Unlock()
 	defer func() {
-		*m = raftpb.Message{} //nolint:govet // it is raft's, which may do with it what it likes
+		*m = raftpb.Message{} // it is raft's, which may do with it what it likes
 		h.mu.Lock()
 		h.running--
 		h.mu.Unlock()

@@ -99,7 +99,8 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	}
 	// Until mu is free r does not end: its lane is not down, and enter succeeds.
 	r.used = time.Now()
-	cause, ln := ErrQueueFull, r.pipeline.laneOf(m.GetType())
+	var cause error
+	ln := r.pipeline.laneOf(m.GetType())
 	if r.paused.Load() {
 		cause = ErrPaused
 	} else if cause = ln.offer(it).refusal(); cause == nil {

@@ -167,7 +167,7 @@ func (t *outgoingSnapshot) askOn(ctx context.Context, conn *snapshotConn) (plan,
 // such as this one.
 func (t *outgoingSnapshot) ask(conn *snapshotConn) (p plan, err error) {
 	// A probe is what stock members send each other all the time.
-	resp, err := t.exchange(conn, ProbingPrefix, nil)
+	resp, err := t.exchange(conn, ProbingPrefix, nil) //nolint:bodyclose // exchange has read and closed it
 	if err != nil {
 		return p, err
 	}
@@ -177,7 +177,7 @@ func (t *outgoingSnapshot) ask(conn *snapshotConn) (p plan, err error) {
 		return p, nil
 	}
 	meta := t.m.GetSnapshot().GetMetadata()
-	resp, err = t.exchange(conn, snapshotOffsetPath, http.Header{
+	resp, err = t.exchange(conn, snapshotOffsetPath, http.Header{ //nolint:bodyclose // the same
 		headerRaftTo:        {t.link.peer.String()},
 		headerSnapshotTerm:  {strconv.FormatUint(meta.GetTerm(), 10)},
 		headerSnapshotIndex: {strconv.FormatUint(meta.GetIndex(), 10)},

@@ -63,7 +63,8 @@ func TestSnapshotSentTwiceAtOnce(t *testing.T) {
 				time.Sleep(500 * time.Millisecond)
 				m := snap.NewMessage(head, second, size)
 				p.a.SendSnapshot(m)
-				require.Equal(t, tc.ends, []bool{<-first.CloseNotify(), <-m.CloseNotify()})
+				ends := []bool{<-first.CloseNotify(), <-m.CloseNotify()}
+				require.Equal(t, tc.ends, ends)
 				require.InDelta(t, float64(tc.sent)/(4<<20), time.Since(start).Seconds(), 1)
 				synctest.Wait()
 				st := p.a.Status().Peers[0]

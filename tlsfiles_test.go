@@ -211,7 +211,7 @@ func TestRenewedIntermediate(t *testing.T) {
 		n := stop()
 		time.Sleep(time.Second)
 		for _, m := range all {
-			require.EqualValues(t, 4*n, len(m.raft.received()))
+			require.Len(t, m.raft.received(), int(4*n))
 			for _, p := range m.Status().Peers {
 				require.Zero(t, p.SendFailures+p.ReceiveFailures+p.Disconnects)
 				for _, st := range p.Streams {
@@ -246,7 +246,7 @@ func TestRenewedAuthority(t *testing.T) {
 		n := stop()
 		time.Sleep(time.Second)
 		for _, m := range all {
-			require.EqualValues(t, 4*n, len(m.raft.received()))
+			require.Len(t, m.raft.received(), int(4*n))
 			for _, p := range m.Status().Peers {
 				require.Zero(t, p.SendFailures+p.ReceiveFailures+p.Disconnects)
 				for _, st := range p.Streams {

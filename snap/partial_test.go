@@ -266,7 +266,7 @@ func TestPartialsGiveWayToAFullDisk(t *testing.T) {
 					offset, _ := s.PartialDB(transferOf("a database", 1, 7))
 					files, err := os.ReadDir(dir)
 					require.NoError(t, err)
-					if full == syscall.EIO {
+					if errors.Is(full, syscall.EIO) {
 						require.EqualValues(t, 5, offset, "it is not in the way")
 						require.Len(t, files, 1)
 					} else {
