@@ -15,9 +15,16 @@ import (
 // its deadline can be continued, the deadline is left as it is, and set to when it is
 // due only once it has passed: once in a timeout, however many messages there are.
 
-// resumes reports whether reads and writes of a connection can be continued after a
-// deadline. Those of TLS cannot: a write may be cut in a record.
-func resumes(c net.Conn) bool {
+// writesResume reports whether writes to a connection can be continued after a deadline:
+// those to a socket can. A write of TLS cannot, it may be cut in a record, and TLS may be
+// below any other type that a listener hands out.
+func writesResume(c net.Conn) bool {
+	_, ok := c.(syscall.Conn)
+	return ok
+}
+
+// readsResume reports whether reads of a connection can be continued after a deadline.
+func readsResume(c net.Conn) bool {
 	if d, ok := c.(*dialedConn); ok {
 		c = d.Conn
 	}

@@ -2,13 +2,17 @@ package rafthttp_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/url"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -32,6 +36,9 @@ func (c countedConn) SetWriteDeadline(t time.Time) error {
 	c.written.Add(1)
 	return c.Conn.SetWriteDeadline(t)
 }
+
+// SyscallConn says that it is a socket, whose writes can be continued after a deadline.
+func (c countedConn) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
 
 type countedListener struct {
 	net.Listener
@@ -91,7 +98,14 @@ func TestWriteDeadlineIsThatOfTheWrite(t *testing.T) {
 	for _, quiet := range []time.Duration{0, writeTimeout / 3, writeTimeout - time.Millisecond, writeTimeout, 3 * writeTimeout / 2} {
 		t.Run(quiet.String(), func(t *testing.T) {
 			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a, lost := startSender(t, n, nil)
+				ln, err := n.Host("m1").Listen("2380")
+				require.NoError(t, err)
+				lost := &drops{}
+				a := startMemberOn(t, countedListener{ln, new(deadlines)}, 1, func(tr *rafthttp.Transport) {
+					tr.DialContext = n.Host("m1").DialContext
+					lost.observe(tr)
+				})
+				a.AddPeer(2, silentHost(n, 2))
 				c := dialStream(t, n.Host("m2").DialContext, a, "message", 2)
 				read := make(chan struct{})
 				go func() {
@@ -121,4 +135,43 @@ func TestWriteDeadlineIsThatOfTheWrite(t *testing.T) {
 			})
 		})
 	}
+}
+
+// opaqueListener hides its connections in another type, as one that multiplexes, limits
+// or counts them does.
+type opaqueListener struct{ net.Listener }
+
+type opaqueConn struct{ net.Conn }
+
+func (l opaqueListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return opaqueConn{c}, nil
+}
+
+// TestStreamBehindAWrapperOutlivesItsDeadlines: what a listener hands out may be TLS,
+// which cannot be written to after a deadline, even if it does not look like that.
+func TestStreamBehindAWrapperOutlivesItsDeadlines(t *testing.T) {
+	const timeout = 400 * time.Millisecond
+	ca := newAuthority(t)
+	start := func(id types.ID) *member {
+		info := ca.member(t, id)
+		ln, err := rafthttp.NewListener(url.URL{Scheme: "https", Host: "127.0.0.1:0"}, &info)
+		require.NoError(t, err)
+		return startMemberAt(t, opaqueListener{ln}, "https://"+ln.Addr().String(), id, func(tr *rafthttp.Transport) {
+			tr.TLSInfo, tr.ReadTimeout, tr.WriteTimeout = info, 10*timeout, timeout
+		})
+	}
+	a, b := start(1), start(2)
+	connect(t, a, b)
+	unreachables := a.raft.unreachables(2)
+	const n = 12
+	for range n { // three timeouts
+		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+		<-time.After(timeout / 4)
+	}
+	eventually(t, func() bool { return len(b.raft.received()) == n })
+	require.Equal(t, unreachables, a.raft.unreachables(2))
 }

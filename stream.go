@@ -62,10 +62,9 @@ type outgoingConn struct {
 // newHijackedConn returns the stream on a hijacked connection, which is a
 // *tls.Conn or what release returned.
 func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
-	_, encrypted := c.(*tls.Conn)
 	o := &outgoingConn{
 		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
-		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: !encrypted},
+		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: writesResume(c)},
 		end:   func() { c.Close() },
 	}
 	o.out = &o.paced

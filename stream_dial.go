@@ -40,7 +40,7 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	in := &pacedReader{conn: conn, resumable: resumes(conn), timeout: r.readTimeout}
+	in := &pacedReader{conn: conn, resumable: readsResume(conn), timeout: r.readTimeout}
 	body, err := r.handshake(in, u)
 	if err != nil {
 		stop()
