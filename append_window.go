@@ -45,7 +45,7 @@ type appendWindow struct {
 	mark       int64  // draining ends when the queue holds no more bytes,
 	markLength int    // and messages
 
-	progress time.Duration // the lane's clock at the last write or acknowledgement
+	progress time.Duration // the lane's clock at the last write of appends, or acknowledgement
 	timeout  time.Duration // how long to wait for the next
 
 	active atomic.Bool // closed, owed or until

@@ -343,3 +343,26 @@ func TestStalledProcessEndsTheAppendStream(t *testing.T) {
 		})
 	})
 }
+
+// TestAppendWindowExpiresAmongHeartbeats: on the message stream, whose receiver drops appends that find no room, the
+// heartbeats of raft that are written meanwhile are no sign that appends arrive.
+func TestAppendWindowExpiresAmongHeartbeats(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueMessages = crowdedQueue })
+		a.AddPeer(2, silentHost(n, 2))
+		arrivals(t, dialStream(t, n.Host("m2").DialContext, a, "message", 2))
+		within(t, time.Second, func() bool { return laneOf(a, 2, "message").Up })
+		n.Link("m1", "m2").SetBandwidth(crowdedEntry)
+		before := a.raft.unreachables(2)
+		for i := range uint64(20) {
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, crowdedEntry))})
+		}
+		within(t, 10*time.Second, func() bool { return a.raft.unreachables(2) == before+1 })
+		within(t, 10*time.Second, func() bool { return laneOf(a, 2, "message").Queued == 0 })
+		// Raft probes with each heartbeat, and gets no answer.
+		for start := time.Now(); time.Since(start) < 2*readTimeout; time.Sleep(100 * time.Millisecond) {
+			a.Send([]*raftpb.Message{heartbeat(2, 1, 1), msgApp(2, 1, 0, make([]byte, crowdedEntry))})
+		}
+		require.Greater(t, a.raft.unreachables(2), before+1)
+	})
+}

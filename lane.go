@@ -276,7 +276,8 @@ func (l *lane) release(items, left []item) {
 	}
 	l.mu.Lock()
 	l.releases++
-	l.queueOf(items[0].m).release(len(items), bytes)
+	q := l.queueOf(items[0].m)
+	q.release(len(items), bytes)
 	l.held -= len(items)
 	l.heldBytes -= bytes
 	// An empty lane reserves nothing: a message over the bound is taken once nothing
@@ -290,7 +291,7 @@ func (l *lane) release(items, left []item) {
 		}
 	}
 	l.wake()
-	due := l.window != nil && l.window.active.Load() && l.window.drained(l.appends(), time.Since(l.born))
+	due := l.window != nil && q == l.appends() && l.window.active.Load() && l.window.drained(q, time.Since(l.born))
 	l.mu.Unlock()
 	if due {
 		l.drained()
