@@ -68,7 +68,9 @@
 // for the message stream, each within the bounds of its lane, and control messages
 // go first. MsgApp goes over the msgapp stream, all else over the message stream. While a
 // stream is down MsgApp falls back to the message stream, and everything to the
-// pipeline, one post for each message; a MsgSnap given to Send always goes there.
+// pipeline, one post for each message; a MsgSnap given to Send always goes there,
+// and so does a MsgApp as large as the largest that its lost stream was given: perhaps
+// the peer takes none that large, and says so to a post only.
 // The pipeline has room and workers for each of the three kinds: control messages
 // (heartbeats, votes, responses) wait for no append and no proposal there.
 //
@@ -78,7 +80,9 @@
 // by posts, or with a snapshot, and for members that post and are no peers yet. A
 // full append lane slows its stream down for as long as Process takes something
 // within ReadTimeout; after that the stream ends, which the sender's raft is told
-// (ErrProcessStalled). The other two drop at once, as raft expects of a network. A
+// (ErrProcessStalled). The other two drop at once, as raft expects of a network, as
+// does the append lane for what the message stream brings: waiting for it would hold
+// up heartbeats. A
 // post waits for its turn, and for what Process returns, which it is answered; it is
 // answered with an error if its lane is full or its time is over.
 //
