@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -148,8 +149,16 @@ type table struct {
 	tls    [4]transport.TLSInfo // by member
 	listen func(host string, info transport.TLSInfo) (ln net.Listener, url string, dial func() (net.Conn, error))
 
-	road      *road
-	receivers []*audited
+	road *road
+
+	mu        sync.Mutex
+	receivers []*audited // some are made while a transfer runs
+}
+
+func (tb *table) all() []*audited {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	return slices.Clone(tb.receivers)
 }
 
 // audited is a receiver, and its Snapshotter: it looks at what comes.
@@ -188,7 +197,7 @@ func (a *audited) audit(r io.Reader, offset int64, save func() (int64, error)) (
 // receiver runs another one, in a directory of its own unless it takes the place of an
 // older one.
 func (tb *table) receiver(id types.ID, place *audited, isPlain, keepAlive bool) *audited {
-	n := len(tb.receivers)
+	n := len(tb.all())
 	host := fmt.Sprint("b", n)
 	a := &audited{t: tb.T}
 	dir := filepath.Join(tb.dir, host)
@@ -208,13 +217,15 @@ func (tb *table) receiver(id types.ID, place *audited, isPlain, keepAlive bool) 
 		tr.TLSInfo, tr.DialContext = tb.tls[id], tb.dialer(host)
 	})
 	a.m.server.SetKeepAlivesEnabled(keepAlive)
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
 	tb.receivers = append(tb.receivers, a)
 	return a
 }
 
 // change makes of the receiver what the cell says.
 func (tb *table) change() {
-	old := tb.receivers[0]
+	old := tb.all()[0]
 	oneRequest := false
 	switch tb.cell.receiver {
 	case "restarted":
@@ -235,7 +246,8 @@ func (tb *table) change() {
 	case "behind a proxy that takes one request":
 		oneRequest = true
 	}
-	tb.road.lead(tb.receivers[len(tb.receivers)-1].dial, oneRequest)
+	all := tb.all()
+	tb.road.lead(all[len(all)-1].dial, oneRequest)
 }
 
 func (tb *table) source() io.ReadCloser {
@@ -298,8 +310,9 @@ func (tb *table) check(a *member, want string, ok bool) {
 	reports := map[bool]raft.SnapshotStatus{true: raft.SnapshotFinish, false: raft.SnapshotFailure}
 	a.Stop()
 	require.Equal(tb, []raft.SnapshotStatus{reports[ok]}, a.raft.snapshotReports())
-	for i, r := range tb.receivers {
-		last := i == len(tb.receivers)-1
+	all := tb.all()
+	for i, r := range all {
+		last := i == len(all)-1
 		eventually(tb.T, func() bool { return len(r.m.Status().Receiving) == 0 })
 		got := ""
 		path, err := r.DBFilePath(7)
