@@ -67,7 +67,9 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	if buf == nil {
 		buf, l.spare = l.spare, nil
 	}
-	buf = buf[:0]
+	if buf = buf[:0]; buf == nil {
+		buf = []item{}
+	}
 	current := false // whoever wakes the only worker has just read the clock
 	for l.queued == 0 && !l.kicked {
 		if !l.used || l.closed {
