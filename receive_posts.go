@@ -134,6 +134,9 @@ func (g *guests) leave(id types.ID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	one := g.byID[id]
+	if one == nil {
+		return
+	}
 	if one.requests--; one.requests > 0 {
 		return
 	}

@@ -61,7 +61,9 @@ func fileOf(r io.Reader) *os.File {
 	case *os.File:
 		return f
 	case *snap.FileReader:
-		return f.OS()
+		if f != nil {
+			return f.OS()
+		}
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (s *Store) savedSum(t Transfer) (uint32, bool) {
 		return 0, false
 	}
 	info, err := s.fs.Stat(s.path(t.Index))
-	return done.sum, err == nil && info.Size() == t.Size && info.ModTime().Equal(done.modified)
+	return done.sum, err == nil && info != nil && info.Size() == t.Size && info.ModTime().Equal(done.modified)
 }
 
 // unsave forgets the checksum of a database that was replaced.
@@ -251,7 +251,7 @@ func (s *Store) takeIdle(which func(Transfer) bool) (taken []*dbFile) {
 
 // takeOldest is takeIdle for the oldest, of which at most n are left. It is called with mu held.
 func (s *Store) takeOldest(n int) []*dbFile {
-	var idle []Transfer
+	idle := []Transfer{}
 	for t, p := range s.partials {
 		if !p.busy {
 			idle = append(idle, t)
