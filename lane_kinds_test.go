@@ -17,6 +17,7 @@ import (
 // stream of their own, every answer to a heartbeat arrives, and soon. Nor do
 // proposals and appends wait for each other.
 func TestControlMessagesGoFirst(t *testing.T) {
+	notWithTinyBuffers(t)
 	const line, size = 10 << 20, 256 << 10
 	data := make([]byte, size)
 	bulk := map[string]func(i uint64) *raftpb.Message{

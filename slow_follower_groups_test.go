@@ -42,6 +42,7 @@ func (g groupsRaft) ReportSnapshot(id uint64, s raft.SnapshotStatus) {
 // each gets all of its own, although their entries have the same terms and indexes. Each
 // has a bound in bytes: copies of appends with a Context are not kept out of a queue.
 func TestCongestedGroups(t *testing.T) {
+	notWithTinyBuffers(t)
 	bubble.Test(t, func(t *testing.T) {
 		a, b := newGroups(t, func(cfg *raft.Config) {
 			cfg.MaxSizePerMsg, cfg.MaxInflightBytes = congestedEntry, congestedQueue/4

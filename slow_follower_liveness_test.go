@@ -42,6 +42,7 @@ var fullQueue = transmission(congestedQueue+congestedLine.window, congestedLine.
 const recovery = readTimeout + 2*time.Second
 
 func TestCongestedFollower(t *testing.T) {
+	notWithTinyBuffers(t)
 	for _, g := range congestions {
 		t.Run(g.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {

@@ -32,7 +32,7 @@ var slowFollowers = []slowFollower{
 		entry: 256 << 10, total: 400 << 20, line: slowLine, pace: 30e6,
 	},
 	{
-		name: "slow-line-4096", what: "the same, MaxInflightMsgs 4096",
+		name: "slow-line-4096", many: true, what: "the same, MaxInflightMsgs 4096",
 		entry: 64 << 10, total: 400 << 20, line: slowLine,
 		tune: func(cfg *raft.Config) { cfg.MaxInflightMsgs = 4096 },
 	},
@@ -47,7 +47,7 @@ var slowFollowers = []slowFollower{
 		tune: func(cfg *raft.Config) { cfg.MaxSizePerMsg = 16 << 20 },
 	},
 	{
-		name: "slow-line-small-appends", what: "the same, MaxSizePerMsg 4 KiB, MaxInflightMsgs 16384",
+		name: "slow-line-small-appends", many: true, what: "the same, MaxSizePerMsg 4 KiB, MaxInflightMsgs 16384",
 		entry: 4 << 10, total: 100 << 20, line: slowLine,
 		tune: func(cfg *raft.Config) { cfg.MaxInflightMsgs, cfg.MaxSizePerMsg = 16384, 4<<10 },
 	},
@@ -96,6 +96,7 @@ var slowFollowers = []slowFollower{
 // TestSlowFollowerBursts: bursts that no queue holds are committed nearly as
 // quickly as with queues that hold everything.
 func TestSlowFollowerBursts(t *testing.T) {
+	notWithTinyBuffers(t)
 	rounds, n := 2, 200
 	if raceEnabled {
 		rounds, n = 1, 128

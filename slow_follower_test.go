@@ -32,6 +32,7 @@ var (
 // reason.
 type slowFollower struct {
 	name    string // of the test
+	many    bool   // of small messages: not for the race detector
 	what    string // of the line in the table
 	entry   int    // bytes of each
 	total   int    // bytes of all
@@ -124,13 +125,26 @@ func (r slowRun) share(total int) float64 {
 
 func (r slowRun) waste() float64 { return float64(r.carried) / float64(r.bytes) }
 
+// notWithTinyBuffers skips a test that moves so much that it takes minutes a few bytes at a
+// time.
+func notWithTinyBuffers(t *testing.T) {
+	t.Helper()
+	if tinyBuffers {
+		t.Skip("moves hundreds of MiB")
+	}
+}
+
 func TestSlowFollower(t *testing.T) {
+	notWithTinyBuffers(t)
 	t.Log(slowTableHead)
 	for _, s := range slowFollowers {
 		if raceEnabled {
 			s = s.lighter()
 		}
 		t.Run(s.name, func(t *testing.T) {
+			if raceEnabled && s.many {
+				t.Skip("makes hundreds of thousands of messages")
+			}
 			var r slowRun
 			bubble.Test(t, func(t *testing.T) { r = s.run(t) })
 			t.Log(r.row(s))
