@@ -13,7 +13,7 @@ import (
 // tiny is enough to see that all that is sent arrives, and not enough for figures.
 var tiny = scenario.Settings{
 	WarmUp: 5 * time.Millisecond, Measure: 20 * time.Millisecond, Idle: time.Millisecond, DatabaseBytes: 3<<20 + 7,
-	Follow: 600 * time.Millisecond, Part: 0.02,
+	Follow: 2 * time.Second, Part: 0.02,
 }
 
 func TestEveryScenarioOnEverySystem(t *testing.T) {
