@@ -76,7 +76,7 @@ func liveOnce(t *testing.T, failures bool) *store {
 			all[id] = c.Start(id, idle{}).Transport
 		}
 		time.Sleep(time.Second)
-		all[1].SendSnapshot(snapshot(1, 2, 1<<30, 1<<30)) // goes on for longer
+		all[1].SendSnapshot(snapshot(1, 2, 7, 1<<30, 1<<30)) // goes on for longer
 		for range rounds {
 			talk(all, failures)
 			time.Sleep(15 * time.Second)
@@ -111,20 +111,20 @@ func talk(all map[uint64]*rafthttp.Transport, failures bool) {
 			if from == 1 {
 				continue // is busy with a large one
 			}
-			tr.SendSnapshot(snapshot(from, to, 1000, 1000))
+			tr.SendSnapshot(snapshot(from, to, 7, 1000, 1000))
 			if failures {
-				tr.SendSnapshot(snapshot(from, to, 1000, 10))
+				tr.SendSnapshot(snapshot(from, to, 8, 1000, 10))
 			}
 		}
 	}
 }
 
 // snapshot is one whose reader has another number of bytes than declared.
-func snapshot(from, to uint64, declared, has int64) *snap.Message {
+func snapshot(from, to, index uint64, declared, has int64) *snap.Message {
 	return snap.NewMessage(&raftpb.Message{
 		Type: raftpb.MsgSnap.Enum(), From: &from, To: &to, Term: new(uint64(1)),
 		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
-			Index: new(uint64(7)), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
+			Index: &index, Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
 		}},
 	}, io.NopCloser(io.LimitReader(zeros{}, has)), declared)
 }
