@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // engine is a Transport that was started.
@@ -19,7 +21,7 @@ type engine struct {
 
 	peers     atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
 	remotes   *remotes
-	pace      *snapshotPace
+	pace      *snapshot.Pace
 	receiving *incomingSnapshots
 	events    *events // of those who are no peers
 	posts     *incomingPosts

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -70,7 +71,7 @@ var (
 
 	// ErrStalled says that nothing moved on a connection or a snapshot
 	// transfer for ReadTimeout.
-	ErrStalled = errors.New("rafthttp: no progress within the read timeout")
+	ErrStalled = snapshot.ErrStalled
 
 	// ErrPaused says that a message or snapshot was dropped because of Pause or
 	// CutPeer.

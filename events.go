@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // events tells the Observer, in order, what happens to one member under a lock, on
@@ -86,22 +88,22 @@ func (e *events) dropped(lane string, n int, cause error) {
 
 // progress returns what is told of the progress of a transfer, the last state
 // only; nil if nobody wants to know. It is left out while that of too many waits.
-func (e *events) progress(of *progress) func(SnapshotStatus) {
+func (e *events) progress(of *snapshot.Progress) func(snapshot.Status) {
 	f := e.observer.SnapshotProgress
 	if f == nil {
 		return nil
 	}
-	return func(st SnapshotStatus) {
+	return func(st snapshot.Status) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if last, there := e.find(of); there > 0 {
-			e.queue[last].state = st
+			e.queue[last].state = SnapshotStatus(st)
 			return
 		}
 		if e.transfers() >= maxTransfers {
 			return
 		}
-		p := &event{of: of, state: st}
+		p := &event{of: of, state: SnapshotStatus(st)}
 		p.tell = func() { f(p.state) }
 		e.add(p)
 	}
@@ -110,7 +112,7 @@ func (e *events) progress(of *progress) func(SnapshotStatus) {
 // ended tells of the end of a transfer, by f, which may be nil. It is left out if
 // too many wait. It reports false if nothing is told any more, since the member is
 // gone.
-func (e *events) ended(f snapshotHook, st SnapshotStatus, err error) bool {
+func (e *events) ended(f snapshotHook, st snapshot.Status, err error) bool {
 	if f == nil {
 		return true
 	}
@@ -139,7 +141,7 @@ func (e *events) find(of any) (last, n int) {
 // transfers returns of how many transfers the progress waits. It is called with mu held.
 func (e *events) transfers() (n int) {
 	for _, w := range e.queue {
-		if _, ok := w.of.(*progress); ok {
+		if _, ok := w.of.(*snapshot.Progress); ok {
 			n++
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // WithDeadlines is what NewListener does to a plain listener, with timeouts of
@@ -77,9 +79,9 @@ func (l Lane) Close() { l.close() }
 // before it begins. It returns how many were sent.
 func SendfileLate(c *net.TCPConn, f *os.File, n int64) (sent int64, err error) {
 	t := &outgoingSnapshot{snapshotSender: &snapshotSender{link: &link{settings: &settings{readTimeout: 1}}}}
-	t.db = newOutgoingDatabase(f, n)
+	t.db = snapshot.NewSource(f, n)
 	err = (&databaseWriter{t: t, conn: &snapshotConn{Conn: c}, tcp: c, tells: true}).sendfile(n, nil)
-	return t.db.at(), err
+	return t.db.At(), err
 }
 
 // GiveWayInKernel is what is done to the connection of a snapshot.
@@ -99,7 +101,7 @@ func ProgressQueued(transfers int) int {
 	stand := make(chan struct{})
 	e := newEvents(&Observer{SnapshotProgress: func(SnapshotStatus) { <-stand }}, 2)
 	for range transfers {
-		e.progress(new(progress))(SnapshotStatus{})
+		e.progress(new(snapshot.Progress))(snapshot.Status{})
 	}
 	e.mu.Lock()
 	n := e.transfers()

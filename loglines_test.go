@@ -42,12 +42,16 @@ func promisedLimits(t *testing.T) (ofPeer, ofOthers int) {
 	return ofPeer, ofOthers
 }
 
-// inspectSource calls f for each node of the files of this package that are not tests, and for each build.
+// inspectSource calls f for each node of the files of this package, and of that for snapshots, that are not tests, and for each
+// build.
 func inspectSource(t *testing.T, f func(file string, n ast.Node)) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
-	for _, name := range files {
+	more, err := filepath.Glob("internal/snapshot/*.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, more)
+	for _, name := range append(files, more...) {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}

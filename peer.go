@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -60,7 +61,7 @@ var (
 )
 
 // newPeer returns a peer that does nothing yet but queue: start runs it.
-func newPeer(s *settings, pace *snapshotPace, id types.ID, urls types.URLs) *peer {
+func newPeer(s *settings, pace *snapshot.Pace, id types.ID, urls types.URLs) *peer {
 	l := newLink(s, id, urls)
 	l.activity.changed = l.events.changed
 	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLimiter(memberLines)}

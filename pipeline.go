@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -107,7 +108,7 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	}
 	if it.m.GetType() == raftpb.MsgSnap {
 		log := p.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
-		warnUnlessNamed(transferLog(p.lines, log), uint64(p.peer), it.m.GetSnapshot())
+		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.peer), it.m.GetSnapshot())
 		p.reports.snapshot(nil)
 	}
 }

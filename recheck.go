@@ -215,7 +215,7 @@ func (w *streamWriter) recheck() {
 // recheck interrupts an incoming snapshot of a member that is not accepted any
 // more.
 func (s *incomingSnapshots) recheck(t *incomingSnapshot, by *settings) {
-	if st, _ := by.judge(t.peer, t.tls); st >= outdated { // which calls the application
+	if st, _ := by.judge(t.Peer, t.tls); st >= outdated { // which calls the application
 		s.cut(t)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // attemptState is where an attempt stands:
@@ -77,7 +79,7 @@ func (t *outgoingSnapshot) follow(conn *snapshotConn, p plan) error {
 
 func (a *attempt) run() error {
 	a.moved, a.told, a.since = a.t.moved.Load(), a.t.told.Load(), time.Now()
-	tick := time.NewTicker(a.t.readTimeout / stallTicks)
+	tick := time.NewTicker(a.t.readTimeout / snapshot.StallTicks)
 	defer tick.Stop()
 	a.limit = time.NewTimer(0)
 	a.limit.Stop()
@@ -129,7 +131,7 @@ func (a *attempt) abort(err error) {
 		a.conn.Close()
 	}
 	switch {
-	case errors.Is(err, ErrStalled) && a.t.db.reading.Load():
+	case errors.Is(err, ErrStalled) && a.t.db.Reading.Load():
 		a.closeReader()
 	case a.t.isRetryable(err):
 		a.enter(aborting, 0) // until the reader stands still, which onTick sees
@@ -146,7 +148,7 @@ func (a *attempt) closeReader() {
 // onWorked is called when the worker has returned.
 func (a *attempt) onWorked(err error) {
 	switch {
-	case a.state == preparing, a.state == answered, a.state == sending && isReaderFailure(err):
+	case a.state == preparing, a.state == answered, a.state == sending && snapshot.IsReaderFailure(err):
 		a.end(err)
 	case a.state != sending:
 		a.end(a.err)
@@ -187,7 +189,7 @@ func (a *attempt) onTick() {
 		a.told = now
 		a.wait(time.Since(a.since))
 	}
-	if a.still < stallTicks {
+	if a.still < snapshot.StallTicks {
 		return
 	}
 	switch a.state {

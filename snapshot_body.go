@@ -7,18 +7,13 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
 const (
-	// snapshotBufferSize is what a transfer copies at once where bytes pass through
-	// memory.
-	snapshotBufferSize = 256 << 10
-	// snapshotSlice is what the kernel is told to move at once.
-	snapshotSlice = 1 << 20
 	// takeOverBytes is how much of a database there must be still to come for its
 	// connection to be taken over from the server.
 	takeOverBytes = 256 << 10
@@ -26,12 +21,6 @@ const (
 	// snapshot).
 	trailerSize = 4
 )
-
-// snapshotBuffers has *[]byte of snapshotBufferSize.
-var snapshotBuffers = sync.Pool{New: func() any {
-	b := make([]byte, snapshotBufferSize)
-	return &b
-}}
 
 // databaseReader is the database of an incoming snapshot as the Snapshotter gets
 // it. It knows its length where the sender declared it.
@@ -65,7 +54,7 @@ func (d *databaseReader) Read(p []byte) (int, error) {
 	if d.left >= 0 {
 		d.left -= int64(n)
 	}
-	d.t.add(int64(n))
+	d.t.Add(int64(n))
 	switch {
 	case err == nil, errors.Is(err, io.EOF) && d.left <= 0:
 		return n, err
@@ -90,8 +79,8 @@ func (d *databaseReader) fail(err error) error {
 // move the bytes where they come from a TCP connection and go to a file: w is an
 // *os.File, or an io.ReaderFrom with a method File that returns one.
 func (d *databaseReader) WriteTo(w io.Writer) (total int64, err error) {
-	buf := snapshotBuffers.Get().(*[]byte)
-	defer snapshotBuffers.Put(buf)
+	buf := snapshot.Buffers.Get().(*[]byte)
+	defer snapshot.Buffers.Put(buf)
 	file := d.splicer(w)
 	for {
 		p := *buf
@@ -149,22 +138,22 @@ func (d *databaseReader) splicer(w io.Writer) io.ReaderFrom {
 // splice has the kernel move the rest of the database.
 func (d *databaseReader) splice(w io.ReaderFrom) (total int64, err error) {
 	for still := 0; d.left > 0; {
-		if err := d.body.extend(d.q.readTimeout / stallTicks); err != nil {
+		if err := d.body.extend(d.q.readTimeout / snapshot.StallTicks); err != nil {
 			return total, d.fail(err)
 		}
-		d.waits.begin(d.q.readTimeout/stallTicks + d.q.workInterval())
-		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.left, snapshotSlice)})
+		d.waits.begin(d.q.readTimeout/snapshot.StallTicks + d.q.workInterval())
+		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.left, snapshot.SliceBytes)})
 		d.waits.end()
 		total += n
 		d.left -= n
 		d.rest.left -= n
-		d.t.add(n)
+		d.t.Add(n)
 		late := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
 		case n > 0 && (err == nil || late):
 			still = 0
 		case late:
-			if still++; still == stallTicks {
+			if still++; still == snapshot.StallTicks {
 				return total, d.fail(ErrStalled)
 			}
 		case err == nil:

@@ -2,12 +2,12 @@ package rafthttp
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"strings"
 	"syscall"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -19,47 +19,47 @@ var (
 	// ErrSnapshotSize says that the reader of a snapshot was longer or shorter
 	// than its declared size. It is either ErrSnapshotShort or ErrSnapshotLong,
 	// but for a size below 0.
-	ErrSnapshotSize = errors.New("rafthttp: snapshot reader does not match its declared size")
+	ErrSnapshotSize = snapshot.ErrSize
 	// ErrSnapshotShort says that the reader ended before its declared size.
-	ErrSnapshotShort = fmt.Errorf("%w: too short", ErrSnapshotSize)
+	ErrSnapshotShort = snapshot.ErrShort
 	// ErrSnapshotLong says that the reader goes on behind its declared size.
-	ErrSnapshotLong = fmt.Errorf("%w: too long", ErrSnapshotSize)
+	ErrSnapshotLong = snapshot.ErrLong
 	// ErrSnapshotReader says that the reader of a snapshot failed, and wraps its
 	// error.
-	ErrSnapshotReader = errors.New("rafthttp: reader of the snapshot failed")
+	ErrSnapshotReader = snapshot.ErrReader
 
 	// ErrSnapshotChanged is an ErrSnapshotReader: the file of a snapshot changed while
 	// it was sent, as its size or its modification time shows. Nothing of it is
 	// finished. The source of a snapshot must not change until it is closed.
-	ErrSnapshotChanged = fmt.Errorf("%w: the file changed while it was sent", ErrSnapshotReader)
+	ErrSnapshotChanged = snapshot.ErrChanged
 
 	// ErrSnapshotCut says that the connection of a transfer broke.
-	ErrSnapshotCut = errors.New("rafthttp: the connection of a snapshot was cut")
+	ErrSnapshotCut = snapshot.ErrCut
 
 	// ErrSnapshotRefused says that the receiver does not take the snapshot.
-	ErrSnapshotRefused = errors.New("rafthttp: snapshot refused")
+	ErrSnapshotRefused = snapshot.ErrRefused
 	// ErrSnapshotBusy is an ErrSnapshotRefused: the receiver has MaxSnapshots
 	// coming in.
-	ErrSnapshotBusy = fmt.Errorf("%w: too many snapshots in flight", ErrSnapshotRefused)
+	ErrSnapshotBusy = snapshot.ErrBusy
 
 	// ErrSnapshotWriting is an ErrSnapshotRefused: the receiver is still busy with an
 	// earlier part of the same snapshot, for instance with a disk that hangs. A transfer
 	// waits for that, and fails with it after 10 minutes.
-	ErrSnapshotWriting = fmt.Errorf("%w: still writing an earlier part of it", ErrSnapshotRefused)
+	ErrSnapshotWriting = snapshot.ErrWriting
 
 	// ErrSnapshotNotSaved says that the receiver could not save the database. It
 	// is one of the following errors where the reason is known.
-	ErrSnapshotNotSaved = errors.New("rafthttp: database snapshot not saved")
+	ErrSnapshotNotSaved = snapshot.ErrNotSaved
 	// ErrSnapshotDiskFull is an ErrSnapshotNotSaved: no space or quota is left.
-	ErrSnapshotDiskFull = fmt.Errorf("%w: disk full", ErrSnapshotNotSaved)
+	ErrSnapshotDiskFull = snapshot.ErrDiskFull
 	// ErrSnapshotPermission is an ErrSnapshotNotSaved: the receiver may not write
 	// there.
-	ErrSnapshotPermission = fmt.Errorf("%w: no permission", ErrSnapshotNotSaved)
+	ErrSnapshotPermission = snapshot.ErrPermission
 	// ErrSnapshotDisk is an ErrSnapshotNotSaved: input or output failed.
-	ErrSnapshotDisk = fmt.Errorf("%w: input/output error", ErrSnapshotNotSaved)
+	ErrSnapshotDisk = snapshot.ErrDisk
 	// ErrSnapshotChecksum is an ErrSnapshotNotSaved: what arrived is not what was
 	// sent.
-	ErrSnapshotChecksum = fmt.Errorf("%w: checksum differs", ErrSnapshotNotSaved)
+	ErrSnapshotChecksum = snapshot.ErrChecksum
 )
 
 // savingFailed begins the body of an answer 500 to a database that was not saved.

@@ -134,7 +134,7 @@ func (r *resumption) begin(q *request, t *incomingSnapshot, m *raftpb.Message, d
 		return errStillWriting
 	}
 	db.left, db.trailing = left, true
-	t.jump(r.offset)
+	t.Jump(r.offset)
 	return nil
 }
 
@@ -177,12 +177,12 @@ func (q *request) endOlder(key snap.Transfer) error {
 	if older == nil {
 		return nil
 	}
-	before := older.bytes.Load()
+	before := older.Bytes.Load()
 	ended, err := q.awaitEnd(older)
 	if ended || err != nil {
 		return err
 	}
-	if older.bytes.Load() != before {
+	if older.Bytes.Load() != before {
 		return errStillWriting
 	}
 	q.receiving.cut(older)

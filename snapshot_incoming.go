@@ -9,12 +9,13 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // incomingSnapshot is one transfer to us.
 type incomingSnapshot struct {
-	progress
+	snapshot.Progress
 	tls  *tls.ConnectionState // that it comes over; nil: not encrypted
 	done chan struct{}
 
@@ -26,9 +27,9 @@ type incomingSnapshot struct {
 }
 
 func (t *incomingSnapshot) head(m *raftpb.Message, left int64) {
-	t.index.Store(m.GetSnapshot().GetMetadata().GetIndex())
+	t.Index.Store(m.GetSnapshot().GetMetadata().GetIndex())
 	if left >= 0 {
-		t.total.Store(t.bytes.Load() + left)
+		t.Total.Store(t.Bytes.Load() + left)
 	}
 }
 
@@ -40,13 +41,13 @@ type incomingSnapshots struct {
 
 	mu   sync.Mutex
 	all  map[*incomingSnapshot]struct{}
-	last *SnapshotStatus
+	last *snapshot.Status
 }
 
 func (s *incomingSnapshots) begin(q *request) (*incomingSnapshot, bool) {
 	t := &incomingSnapshot{tls: q.r.TLS, done: make(chan struct{})}
-	t.peer, t.incoming, t.observe, t.every = q.from, true, q.eventsOf(q.from).progress(&t.progress), q.readTimeout/stallTicks
-	t.begin(time.Now(), -1)
+	t.Peer, t.Incoming, t.Observe, t.Every = q.from, true, q.eventsOf(q.from).progress(&t.Progress), q.readTimeout/snapshot.StallTicks
+	t.Begin(time.Now(), -1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.all) >= s.max {
@@ -106,7 +107,7 @@ func (s *incomingSnapshots) end(t *incomingSnapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, t)
-	if st := t.state(); !st.Ended.IsZero() {
+	if st := t.State(); !st.Ended.IsZero() {
 		s.last = &st
 	}
 	close(t.done)
@@ -115,8 +116,9 @@ func (s *incomingSnapshots) end(t *incomingSnapshot) {
 func (s *incomingSnapshots) status() (all []SnapshotStatus, last *SnapshotStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var states []snapshot.Status
 	for t := range s.all {
-		all = append(all, t.state())
+		states = append(states, t.State())
 	}
-	return all, clonePointer(s.last)
+	return snapshotStatuses(states, s.last)
 }

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // plan says how one attempt at a transfer is made. It is settled by the answers of
@@ -119,7 +121,7 @@ func (t *outgoingSnapshot) askAt(u url.URL) (*snapshotConn, plan, error) {
 		if !errors.Is(err, ErrSnapshotWriting) || time.Since(start) > maxWriting {
 			return nil, plan{}, err
 		}
-		t.failed(err)
+		t.Failed(err)
 		t.release() // others may go on meanwhile
 		if !sleep(t.ctx, writingWait+rand.N(writingWait/4)) {
 			return nil, plan{}, t.cause()
@@ -132,7 +134,7 @@ func (t *outgoingSnapshot) askAt(u url.URL) (*snapshotConn, plan, error) {
 
 // stands reports whether the body of a plan can be sent at once.
 func (t *outgoingSnapshot) stands(p plan) bool {
-	return t.db.at() == p.offset && (!p.resumable || t.sums.at == p.offset && t.sums.sum == p.sum)
+	return t.db.At() == p.offset && (!p.resumable || t.sums.At == p.offset && t.sums.Sum == p.sum)
 }
 
 // reach has the reader stand where a plan begins. Where the receiver has something else
@@ -140,14 +142,14 @@ func (t *outgoingSnapshot) stands(p plan) bool {
 func (t *outgoingSnapshot) reach(ctx context.Context, p plan) error {
 	if p.offset > 0 {
 		same, err := t.sumTo(ctx, p.offset, p.sum)
-		t.maxSummed = max(t.maxSummed, t.sums.at)
+		t.maxSummed = max(t.maxSummed, t.sums.At)
 		if err != nil || same {
 			return err
 		}
 		t.rejected = acked{p.offset, p.sum}
 	}
-	t.sums = checksums{}
-	return t.db.seek(0)
+	t.sums = snapshot.Checksums{}
+	return t.db.GoTo(0)
 }
 
 // askOn has the receiver say on conn whether it resumes snapshots, and how far it is.
@@ -203,7 +205,7 @@ func (t *outgoingSnapshot) ask(conn *snapshotConn) (p plan, err error) {
 	}
 	p.resumable = true
 	t.maxAckedOffset = max(t.maxAckedOffset, offset)
-	if has := (acked{offset, sum}); offset > 0 && has != t.rejected && t.db.seeker != nil {
+	if has := (acked{offset, sum}); offset > 0 && has != t.rejected && t.db.CanSeek() {
 		p.offset, p.sum = offset, sum
 	}
 	return p, nil

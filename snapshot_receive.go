@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -52,7 +53,7 @@ func (q *request) serveSnapshot() error {
 		return ErrPaused
 	}
 	if p := q.peerOf(q.from); p != nil {
-		t.peerBytes = &p.counters.gotSnapshots
+		t.PeerBytes = &p.counters.gotSnapshots
 	}
 	db := &databaseReader{q: q, t: t, src: src, body: body, left: -1, waits: networkWaits{base: time.Now()}}
 	if q.r.ContentLength >= 0 {
@@ -68,8 +69,8 @@ func (q *request) serveSnapshot() error {
 	t.head(m, db.left)
 	defer db.takeOver().stop()
 	err = q.saveSnapshot(t, m, db, resumed)
-	t.ended(err)
-	if f, st := q.observer.SnapshotReceived, t.state(); !q.eventsOf(q.from).ended(f, st, err) {
+	t.Ended(err)
+	if f, st := q.observer.SnapshotReceived, t.State(); !q.eventsOf(q.from).ended(f, st, err) {
 		q.events.ended(f, st, err)
 	}
 	if err != nil {
@@ -85,18 +86,18 @@ func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *datab
 	if p := q.peerOf(q.from); p != nil {
 		lines = p.snapshotLines // which strangers cannot use up
 	}
-	log := transferLog(lines, q.log.With(zap.String("remote-peer-id", q.from.String()), zap.Uint64("snapshot-index", t.index.Load())))
-	log.Info("receiving database snapshot", zap.Int64("bytes", t.total.Load()), zap.Int64("resumed-at", t.bytes.Load()))
-	warnUnlessNamed(log, uint64(q.id), m.GetSnapshot())
+	log := snapshot.TransferLog(lines, q.log.With(zap.String("remote-peer-id", q.from.String()), zap.Uint64("snapshot-index", t.Index.Load())))
+	log.Info("receiving database snapshot", zap.Int64("bytes", t.Total.Load()), zap.Int64("resumed-at", t.Bytes.Load()))
+	snapshot.WarnUnlessNamed(log, uint64(q.id), m.GetSnapshot())
 	saver, n, err := q.saveDatabase(t, m, db, resumed)
 	if err != nil {
-		log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
+		log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", t.Bytes.Load()), zap.Error(err))
 		return err
 	}
 	q.receiving.saved(t)
-	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.started)))
+	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.Started)))
 	if err := q.processSaved(m); err != nil {
-		q.discard(saver, t.index.Load(), err)
+		q.discard(saver, t.Index.Load(), err)
 		return err
 	}
 	return nil
@@ -122,7 +123,7 @@ func (q *request) saveDatabase(t *incomingSnapshot, m *raftpb.Message, db *datab
 		return nil, 0, newSaveError(err)
 	}
 	if resumed == nil {
-		n, err = saver.SaveDBFrom(db, t.index.Load())
+		n, err = saver.SaveDBFrom(db, t.Index.Load())
 	} else if store, ok := saver.(ResumingSnapshotter); ok {
 		n, err = store.ResumeDBFrom(db, resumed.key, resumed.offset, db.trailer)
 		n += resumed.offset

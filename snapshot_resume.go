@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net/http"
 	"time"
-)
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+)
 
 // exchange sends a GET on the connection and reads its answer, whose body is in
 // memory.
@@ -44,38 +43,38 @@ func (t *outgoingSnapshot) exchange(conn *snapshotConn, path string, more http.H
 // sumTo goes to offset and reports whether the bytes before it have this sum. It
 // reads those that were not read yet, unless that takes too long.
 func (t *outgoingSnapshot) sumTo(ctx context.Context, offset int64, sum uint32) (bool, error) {
-	t.sums.back(offset)
-	if err := t.db.seek(t.sums.at); err != nil {
+	t.sums.Back(offset)
+	if err := t.db.GoTo(t.sums.At); err != nil {
 		return false, err
 	}
-	buf := snapshotBuffers.Get().(*[]byte)
-	defer snapshotBuffers.Put(buf)
+	buf := snapshot.Buffers.Get().(*[]byte)
+	defer snapshot.Buffers.Put(buf)
 	start := time.Now()
-	for t.sums.at < offset {
+	for t.sums.At < offset {
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
 		if time.Since(start) > maxSumming {
 			return false, nil
 		}
-		n, err := t.db.Read((*buf)[:min(int64(len(*buf)), offset-t.sums.at)])
-		t.sums.update((*buf)[:n])
+		n, err := t.db.Read((*buf)[:min(int64(len(*buf)), offset-t.sums.At)])
+		t.sums.Update((*buf)[:n])
 		t.moved.Add(1)
-		if err != nil && !(errors.Is(err, io.EOF) && t.sums.at == offset) {
+		if err != nil && !(errors.Is(err, io.EOF) && t.sums.At == offset) {
 			return false, err
 		}
 	}
-	return t.sums.sum == sum, nil
+	return t.sums.Sum == sum, nil
 }
 
 // sumFile takes n bytes of the file into the sum, from at on.
 func (t *outgoingSnapshot) sumFile(at, n int64, buf []byte) error {
-	t.db.reading.Store(true)
-	defer t.db.reading.Store(false)
+	t.db.Reading.Store(true)
+	defer t.db.Reading.Store(false)
 	for end := at + n; at < end; {
 		p := buf[:min(int64(len(buf)), end-at)]
-		m, err := t.db.file.ReadAt(p, t.db.base+at)
-		t.sums.update(p[:m])
+		m, err := t.db.File.ReadAt(p, t.db.Base+at)
+		t.sums.Update(p[:m])
 		at += int64(m)
 		t.moved.Add(1)
 		switch {
@@ -86,54 +85,4 @@ func (t *outgoingSnapshot) sumFile(at, n int64, buf []byte) error {
 		}
 	}
 	return nil
-}
-
-// maxCheckpoints bounds the memory of checksums.
-const maxCheckpoints = 1024
-
-// checksums is a running CRC-32C that can go back without reading all again. The
-// zero value is that of nothing.
-type checksums struct {
-	at   int64
-	sum  uint32
-	step int64 // bytes between two of past
-	past []checkpoint
-}
-
-type checkpoint struct {
-	at  int64
-	sum uint32
-}
-
-func (c *checksums) update(p []byte) {
-	c.sum = crc32.Update(c.sum, castagnoli, p)
-	c.at += int64(len(p))
-	if c.step == 0 {
-		c.step = snapshotSlice
-	}
-	if last := len(c.past); last > 0 && c.at-c.past[last-1].at < c.step || c.at < c.step {
-		return
-	}
-	if len(c.past) == maxCheckpoints { // keep every other
-		kept := c.past[:0]
-		for i := 1; i < len(c.past); i += 2 {
-			kept = append(kept, c.past[i])
-		}
-		c.past, c.step = kept, 2*c.step
-	}
-	c.past = append(c.past, checkpoint{c.at, c.sum})
-}
-
-// back goes to the last known sum at offset or before it, unless it is there.
-func (c *checksums) back(offset int64) {
-	if c.at <= offset {
-		return
-	}
-	for len(c.past) > 0 && c.past[len(c.past)-1].at > offset {
-		c.past = c.past[:len(c.past)-1]
-	}
-	c.at, c.sum = 0, 0
-	if n := len(c.past); n > 0 {
-		c.at, c.sum = c.past[n-1].at, c.past[n-1].sum
-	}
 }

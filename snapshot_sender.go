@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -36,7 +37,7 @@ const (
 // own, and reports each exactly once.
 type snapshotSender struct {
 	*link
-	pace  *snapshotPace
+	pace  *snapshot.Pace
 	busy  func() bool   // messages for the peer wait
 	lines *rate.Limiter // of the log, transfers
 
@@ -44,10 +45,10 @@ type snapshotSender struct {
 	transfers map[*outgoingSnapshot]struct{} // nil once closed
 	queue     chan struct{}                  // closed by the next dropQueued
 	begun     uint64                         // how many there were
-	last      *SnapshotStatus
+	last      *snapshot.Status
 }
 
-func newSnapshotSender(l *link, pace *snapshotPace, busy func() bool) *snapshotSender {
+func newSnapshotSender(l *link, pace *snapshot.Pace, busy func() bool) *snapshotSender {
 	return &snapshotSender{link: l, pace: pace, busy: busy, lines: newLimiter(memberLines),
 		transfers: map[*outgoingSnapshot]struct{}{}, queue: make(chan struct{})}
 }
@@ -58,11 +59,11 @@ func (s *snapshotSender) send(m *snap.Message) bool {
 	meta := m.GetSnapshot().GetMetadata()
 	t := &outgoingSnapshot{snapshotSender: s, m: m, size: m.DatabaseSize()}
 	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
-	t.progress.peer, t.peerBytes = s.peer, &s.counters.sentSnapshots
-	t.observe, t.every = s.events.progress(&t.progress), s.readTimeout/stallTicks
-	t.begin(time.Now(), t.size)
-	t.index.Store(meta.GetIndex())
-	t.log = transferLog(s.lines, s.log.With(zap.Uint64("snapshot-index", t.index.Load())))
+	t.Peer, t.PeerBytes = s.peer, &s.counters.sentSnapshots
+	t.Observe, t.Every = s.events.progress(&t.Progress), s.readTimeout/snapshot.StallTicks
+	t.Begin(time.Now(), t.size)
+	t.Index.Store(meta.GetIndex())
+	t.log = snapshot.TransferLog(s.lines, s.log.With(zap.Uint64("snapshot-index", t.Index.Load())))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.queued = s.queue
@@ -113,16 +114,17 @@ func (s *snapshotSender) close() {
 func (s *snapshotSender) status() (all []SnapshotStatus, last *SnapshotStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var states []snapshot.Status
 	for t := range s.transfers {
-		all = append(all, t.state())
+		states = append(states, t.State())
 	}
-	return all, clonePointer(s.last)
+	return snapshotStatuses(states, s.last)
 }
 
 // outgoingSnapshot is one transfer.
 type outgoingSnapshot struct {
 	*snapshotSender
-	progress
+	snapshot.Progress
 	log    *zap.Logger     // names the snapshot; silent where there are too many
 	queued <-chan struct{} // closed when what waits is dropped
 	m      *snap.Message
@@ -137,10 +139,10 @@ type outgoingSnapshot struct {
 
 	acquired bool // it is one of those that are sent
 
-	db    *outgoingDatabase
-	sums  checksums    // of what db has read
-	moved atomic.Int64 // counts progress of any kind
-	told  atomic.Int64 // how often the receiver said that it works without reading
+	db    *snapshot.Source
+	sums  snapshot.Checksums // of what db has read
+	moved atomic.Int64       // counts progress of any kind
+	told  atomic.Int64       // how often the receiver said that it works without reading
 
 	readerClosed    bool  // or stuck: there is no other attempt
 	receiverResumes bool  // as it said on the last connection on which it answered
@@ -171,7 +173,7 @@ func (t *outgoingSnapshot) deliver() error {
 		case <-t.ctx.Done():
 			return t.cause()
 		}
-		if !isReaderFailure(older.result) && bytes.Equal(older.frame, t.frame) {
+		if !snapshot.IsReaderFailure(older.result) && bytes.Equal(older.frame, t.frame) {
 			return older.result
 		}
 	}
@@ -184,29 +186,28 @@ func (t *outgoingSnapshot) deliver() error {
 
 // acquire waits for the turn of the transfer, which it has until release.
 func (t *outgoingSnapshot) acquire() error {
-	select {
-	case t.pace.slots <- struct{}{}:
-		t.acquired = true
+	t.acquired = t.pace.Acquire(t.ctx, t.queued)
+	switch {
+	case t.acquired:
 		return nil
-	case <-t.queued:
-		return ErrPaused
-	case <-t.ctx.Done():
+	case t.ctx.Err() != nil:
 		return t.cause()
 	}
+	return ErrPaused
 }
 
 func (t *outgoingSnapshot) release() {
 	if t.acquired {
 		t.acquired = false
-		<-t.pace.slots
+		t.pace.Release()
 	}
 }
 
 // tryOn makes attempts: one, unless the receiver can go on with what an earlier one has
 // brought.
 func (t *outgoingSnapshot) tryOn() error {
-	t.db = newOutgoingDatabase(readerOf(t.m), t.size)
-	if err := t.prepare(func(context.Context) error { return t.db.begin() }); err != nil {
+	t.db = snapshot.NewSource(readerOf(t.m), t.size)
+	if err := t.prepare(func(context.Context) error { return t.db.Begin() }); err != nil {
 		return err
 	}
 	wait := minRetryWait
@@ -223,9 +224,9 @@ func (t *outgoingSnapshot) tryOn() error {
 		if futile == maxFutileAttempts || !t.isRetryable(err) {
 			return err
 		}
-		t.failed(err)
+		t.Failed(err)
 		t.log.Info("the transfer of a database snapshot broke off and is resumed",
-			zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
+			zap.Int64("bytes", t.Bytes.Load()), zap.Error(err))
 		if !sleep(t.ctx, wait+rand.N(wait/4)) {
 			return t.cause()
 		}
@@ -235,33 +236,33 @@ func (t *outgoingSnapshot) tryOn() error {
 
 // attempt makes one.
 func (t *outgoingSnapshot) attempt() error {
-	t.attempts.Add(1)
+	t.Attempts.Add(1)
 	u := t.urls.pick()
-	if t.attempts.Load() == 1 {
+	if t.Attempts.Load() == 1 {
 		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
-		warnUnlessNamed(t.log, uint64(t.link.peer), t.m.GetSnapshot())
+		snapshot.WarnUnlessNamed(t.log, uint64(t.link.peer), t.m.GetSnapshot())
 	}
-	err := t.db.unchanged()
+	err := t.db.Unchanged()
 	if err == nil {
 		err = t.transfer(u)
 	}
 	if err == nil {
 		return nil
 	}
-	if changed := t.db.unchanged(); changed != nil && !t.readerClosed {
+	if changed := t.db.Unchanged(); changed != nil && !t.readerClosed {
 		err = changed // which is why, whatever came of it
 	}
-	if !isReaderFailure(err) { // which is not the peer's
+	if !snapshot.IsReaderFailure(err) { // which is not the peer's
 		t.urls.unreachable(u)
 		t.activity.failed(err, true)
 		t.reports.lost()
 	}
-	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.link.peer, u.String(), err)
+	return fmt.Errorf("snapshot %d to %s at %s: %w", t.Index.Load(), t.link.peer, u.String(), err)
 }
 
 // isRetryable reports whether to try again after err.
 func (t *outgoingSnapshot) isRetryable(err error) bool {
-	if t.ctx.Err() != nil || t.readerClosed || t.db.seeker == nil || !t.receiverResumes || isReaderFailure(err) {
+	if t.ctx.Err() != nil || t.readerClosed || !t.db.CanSeek() || !t.receiverResumes || snapshot.IsReaderFailure(err) {
 		return false
 	}
 	var refused *StatusError
@@ -271,7 +272,7 @@ func (t *outgoingSnapshot) isRetryable(err error) bool {
 	case errors.Is(err, ErrSnapshotCut), errors.Is(err, ErrStalled), errors.Is(err, errSnapshotOffset):
 		return true
 	case errors.Is(err, ErrSnapshotBusy):
-		return t.attempts.Load() > 1 // perhaps with what we have given up
+		return t.Attempts.Load() > 1 // perhaps with what we have given up
 	}
 	if errors.As(err, &refused) {
 		return refused.Code == http.StatusServiceUnavailable // it is being restarted, or behind with Process
@@ -314,8 +315,8 @@ func closeSnapshot(m *snap.Message, err error, log *zap.Logger) {
 
 // finish tells everyone concerned how the transfer ended.
 func (t *outgoingSnapshot) finish(err error) {
-	t.ended(err)
-	st := t.state()
+	t.Ended(err)
+	st := t.State()
 	t.mu.Lock()
 	delete(t.transfers, t)
 	t.last = &st

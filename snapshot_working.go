@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // stillWorking is what a receiver says while it works without reading (extensions: the
@@ -15,7 +17,7 @@ const stillWorking = "HTTP/1.1 102 Processing\r\n\r\n"
 
 // workInterval is how often it says so.
 func (s *settings) workInterval() time.Duration {
-	return min(s.readTimeout, DefaultConnReadTimeout) / stallTicks
+	return min(s.readTimeout, DefaultConnReadTimeout) / snapshot.StallTicks
 }
 
 // networkWaits tells whether a transfer waits for its sender: what it does otherwise is

@@ -16,6 +16,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -53,7 +54,7 @@ func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, p plan
 		_, unix := conn.Conn.(*net.UnixConn)
 		w.tells = unix || w.tcp != nil
 	}
-	length, err := p.contentLength(len(t.frame), t.size, t.db.left)
+	length, err := p.contentLength(len(t.frame), t.size, t.db.Remaining())
 	if err != nil {
 		return err
 	}
@@ -66,14 +67,14 @@ func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, p plan
 	if err := w.head(h); err != nil {
 		return err
 	}
-	t.jump(p.offset)
+	t.Jump(p.offset)
 	if err := w.database(ctx); err != nil {
 		return err
 	}
 	if !p.resumable {
 		return nil
 	}
-	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.sum))
+	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.Sum))
 }
 
 // databaseWriter writes one request.
@@ -102,18 +103,18 @@ func (w *databaseWriter) head(h http.Header) error {
 // whole that is not.
 func (w *databaseWriter) database(ctx context.Context) error {
 	t := w.t
-	if t.db.left == 0 {
+	if t.db.Remaining() == 0 {
 		return nil
 	}
-	buf := snapshotBuffers.Get().(*[]byte)
-	defer snapshotBuffers.Put(buf)
+	buf := snapshot.Buffers.Get().(*[]byte)
+	defer snapshot.Buffers.Put(buf)
 	for {
-		want := int(min(int64(len(*buf)), t.db.left))
-		whole := t.db.file != nil && w.tcp != nil && t.db.left > lastBytes
+		want := int(min(int64(len(*buf)), t.db.Remaining()))
+		whole := t.db.File != nil && w.tcp != nil && t.db.Remaining() > lastBytes
 		if whole {
-			want = int(min(snapshotSlice, t.db.left-lastBytes))
+			want = int(min(snapshot.SliceBytes, t.db.Remaining()-lastBytes))
 		}
-		n, err := t.pace.grant(ctx, giveWay(ctx, t.busy, want))
+		n, err := t.pace.Grant(ctx, snapshot.GiveWay(ctx, t.busy, want))
 		if err != nil {
 			return err
 		}
@@ -139,12 +140,12 @@ func (w *databaseWriter) copy(p []byte) error {
 	t.moved.Add(1)
 	if n > 0 {
 		if w.sum {
-			t.sums.update(p[:n])
+			t.sums.Update(p[:n])
 		}
 		if err := w.write(p[:n]); err != nil {
 			return err
 		}
-		t.add(int64(n))
+		t.Add(int64(n))
 	}
 	return rerr
 }
@@ -156,7 +157,7 @@ func (w *databaseWriter) sendfile(n int64, buf []byte) error {
 	}
 	// They are read twice: from the cache that is cheaper than to copy them to the
 	// socket. Should they differ, the checksum does.
-	summed, at := make(chan error, 1), w.t.db.at()
+	summed, at := make(chan error, 1), w.t.db.At()
 	go func() { summed <- w.t.sumFile(at, n, buf) }()
 	err := w.move(n)
 	if serr := <-summed; serr != nil {
@@ -168,20 +169,20 @@ func (w *databaseWriter) sendfile(n int64, buf []byte) error {
 // move has the kernel send the next n bytes of the file.
 func (w *databaseWriter) move(n int64) error {
 	t := w.t
-	for end := t.db.left - n; t.db.left > end; {
-		if err := w.tcp.SetWriteDeadline(time.Now().Add(t.readTimeout / (2 * stallTicks))); err != nil {
+	for end := t.db.Remaining() - n; t.db.Remaining() > end; {
+		if err := w.tcp.SetWriteDeadline(time.Now().Add(t.readTimeout / (2 * snapshot.StallTicks))); err != nil {
 			return err
 		}
-		sent, err := w.tcp.ReadFrom(&io.LimitedReader{R: t.db.file, N: t.db.left - end})
-		t.db.left -= sent
-		t.add(sent)
+		sent, err := w.tcp.ReadFrom(&io.LimitedReader{R: t.db.File, N: t.db.Remaining() - end})
+		t.db.Skip(sent)
+		t.Add(sent)
 		if sent > 0 {
 			t.moved.Add(1)
 		}
 		if err != nil {
 			// Where the kernel does not copy, and after a deadline that was over before it
 			// began, Go has read more than it has sent.
-			if _, err := t.db.file.Seek(t.db.base+t.db.at(), io.SeekStart); err != nil {
+			if _, err := t.db.File.Seek(t.db.Base+t.db.At(), io.SeekStart); err != nil {
 				return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
 			}
 		}
@@ -190,7 +191,7 @@ func (w *databaseWriter) move(n int64) error {
 		case err != nil:
 			return err
 		case sent == 0:
-			return fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotShort, t.db.left)
+			return fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotShort, t.db.Remaining())
 		}
 	}
 	return nil
@@ -201,7 +202,7 @@ func (w *databaseWriter) write(p []byte) error {
 	for len(p) > 0 {
 		chunk := p
 		if w.tells {
-			if err := w.conn.SetWriteDeadline(time.Now().Add(w.t.readTimeout / (2 * stallTicks))); err != nil {
+			if err := w.conn.SetWriteDeadline(time.Now().Add(w.t.readTimeout / (2 * snapshot.StallTicks))); err != nil {
 				return err
 			}
 		} else {

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -226,7 +227,7 @@ func (t *Transport) Start() error {
 		return err
 	}
 	e := &engine{
-		settings: s, started: time.Now(), done: make(chan struct{}), pace: newSnapshotPace(s),
+		settings: s, started: time.Now(), done: make(chan struct{}), pace: snapshot.NewPace(s.maxSnapshots, s.snapshotRate, s.readTimeout),
 		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
 		posts:     newIncomingPosts(s.queued.max),
 		added:     make(chan struct{}, 1),

@@ -17,13 +17,12 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// TestLogMessagesAreExplained: operating.md has every message that the root package logs at level info and above, and no other.
+// TestLogMessagesAreExplained: operating.md has every message that the root package and its snapshots log at level info and
+// above, and no other.
 func TestLogMessagesAreExplained(t *testing.T) {
 	logged := map[string]bool{}
 	production := func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }
-	packages, err := parser.ParseDir(token.NewFileSet(), "..", production, 0) //nolint:staticcheck // one folder, all build tags
-	require.NoError(t, err)
-	ast.Inspect(packages["rafthttp"], func(n ast.Node) bool {
+	inspect := func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok || len(call.Args) == 0 {
 			return true
@@ -38,7 +37,12 @@ func TestLogMessagesAreExplained(t *testing.T) {
 			logged[message] = true
 		}
 		return true
-	})
+	}
+	for folder, name := range map[string]string{"..": "rafthttp", "../internal/snapshot": "snapshot"} {
+		packages, err := parser.ParseDir(token.NewFileSet(), folder, production, 0) //nolint:staticcheck // one folder, all build tags
+		require.NoError(t, err)
+		ast.Inspect(packages[name], inspect)
+	}
 	require.Greater(t, len(logged), 20)
 	require.Equal(t, logged, firstColumn(t, "## Log messages"))
 }

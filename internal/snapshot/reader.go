@@ -1,4 +1,4 @@
-package rafthttp
+package snapshot
 
 import (
 	"errors"
@@ -10,36 +10,32 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// isReaderFailure reports whether a transfer failed by its reader alone.
-func isReaderFailure(err error) bool {
-	return errors.Is(err, ErrSnapshotReader) || errors.Is(err, ErrSnapshotSize)
-}
-
 // maxEmptyReads is how often in a row a reader may return nothing and no error.
 const maxEmptyReads = 100
 
-// outgoingDatabase is the application's reader, held to its size.
-type outgoingDatabase struct {
+// Source is the application's reader of a database, held to its size.
+type Source struct {
 	exactReader
 	size   int64
-	file   *os.File    // the reader, where it is a regular file
+	File   *os.File    // the reader, where it is a regular file
 	info   os.FileInfo // of file, when the transfer began
 	seeker io.Seeker   // the reader, where it can go back; nil if not
-	base   int64       // where the database begins, as seeker counts
+	Base   int64       // where the database begins, as seeker counts
 
-	reading atomic.Bool // a call of the application's reader is under way
+	Reading atomic.Bool // a call of the application's reader is under way
 }
 
-func newOutgoingDatabase(r io.Reader, size int64) *outgoingDatabase {
-	d := &outgoingDatabase{exactReader: exactReader{r: r, left: size}, size: size}
+// NewSource returns the source that is read from r, which may be nil.
+func NewSource(r io.Reader, size int64) *Source {
+	d := &Source{exactReader: exactReader{r: r, remaining: size}, size: size}
 	defer func() {
 		if recover() != nil { // in a method of the reader: then it can do no more than Read
-			d.file, d.seeker = nil, nil
+			d.File, d.seeker = nil, nil
 		}
 	}()
 	if f := fileOf(r); f != nil {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			d.file, d.info, d.r = f, info, f
+			d.File, d.info, d.r = f, info, f
 		}
 	}
 	seeker, ok := d.r.(io.Seeker)
@@ -47,12 +43,21 @@ func newOutgoingDatabase(r io.Reader, size int64) *outgoingDatabase {
 		return d
 	}
 	if at, err := seeker.Seek(0, io.SeekCurrent); err == nil && at >= 0 {
-		d.seeker, d.base = seeker, at
+		d.seeker, d.Base = seeker, at
 	} else {
-		d.file = nil
+		d.File = nil
 	}
 	return d
 }
+
+// CanSeek reports whether the reader can go back.
+func (d *Source) CanSeek() bool { return d.seeker != nil }
+
+// Remaining returns how much is still to be read.
+func (d *Source) Remaining() int64 { return d.remaining }
+
+// Skip says that the next n bytes of File were read past Read.
+func (d *Source) Skip(n int64) { d.remaining -= n }
 
 // fileOf returns the file that r is. A reader that has a file may make something else of
 // it, so it does not do to ask.
@@ -68,83 +73,83 @@ func fileOf(r io.Reader) *os.File {
 	return nil
 }
 
-// at returns how much of the database was read.
-func (d *outgoingDatabase) at() int64 { return d.size - d.left }
+// At returns how much of the database was read.
+func (d *Source) At() int64 { return d.size - d.remaining }
 
-// seek goes to an offset of the database.
-func (d *outgoingDatabase) seek(offset int64) (err error) {
+// GoTo goes to an offset of the database.
+func (d *Source) GoTo(offset int64) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("%w: panic in Seek: %v", ErrSnapshotReader, v)
+			err = fmt.Errorf("%w: panic in Seek: %v", ErrReader, v)
 		}
 	}()
-	if d.at() == offset {
+	if d.At() == offset {
 		return nil
 	}
 	if d.seeker == nil {
-		return fmt.Errorf("%w: it cannot go back", ErrSnapshotReader)
+		return fmt.Errorf("%w: it cannot go back", ErrReader)
 	}
-	d.reading.Store(true)
-	defer d.reading.Store(false)
-	if _, err := d.seeker.Seek(d.base+offset, io.SeekStart); err != nil {
-		return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+	d.Reading.Store(true)
+	defer d.Reading.Store(false)
+	if _, err := d.seeker.Seek(d.Base+offset, io.SeekStart); err != nil {
+		return fmt.Errorf("%w: %w", ErrReader, err)
 	}
-	d.left = d.size - offset
+	d.remaining = d.size - offset
 	return nil
 }
 
 // Read implements io.Reader, as exactReader does. The last bytes of a file that has
 // changed are not given.
-func (d *outgoingDatabase) Read(p []byte) (int, error) {
-	d.reading.Store(true)
-	defer d.reading.Store(false)
+func (d *Source) Read(p []byte) (int, error) {
+	d.Reading.Store(true)
+	defer d.Reading.Store(false)
 	n, err := d.exactReader.Read(p)
 	if errors.Is(err, io.EOF) {
-		if err := d.unchanged(); err != nil {
+		if err := d.Unchanged(); err != nil {
 			return 0, err
 		}
 	}
 	return n, err
 }
 
-// unchanged returns an error if the reader is a file that is not what it was when the
+// Unchanged returns an error if the reader is a file that is not what it was when the
 // transfer began.
-func (d *outgoingDatabase) unchanged() error {
-	if d.file == nil {
+func (d *Source) Unchanged() error {
+	if d.File == nil {
 		return nil
 	}
-	now, err := d.file.Stat()
+	now, err := d.File.Stat()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+		return fmt.Errorf("%w: %w", ErrReader, err)
 	}
 	if was := d.info; now.Size() != was.Size() || !now.ModTime().Equal(was.ModTime()) || !os.SameFile(now, was) {
-		return fmt.Errorf("%w: %d bytes of %v, then %d bytes of %v", ErrSnapshotChanged,
+		return fmt.Errorf("%w: %d bytes of %v, then %d bytes of %v", ErrChanged,
 			was.Size(), was.ModTime(), now.Size(), now.ModTime())
 	}
 	return nil
 }
 
-// begin is that of exactReader.
-func (d *outgoingDatabase) begin() error {
-	d.reading.Store(true)
-	defer d.reading.Store(false)
+// Begin checks what would go unnoticed by Read: a negative size, and data where none was declared.
+func (d *Source) Begin() error {
+	d.Reading.Store(true)
+	defer d.Reading.Store(false)
 	return d.exactReader.begin()
 }
 
-// exactReader reads exactly left bytes from r. Its errors are those of r, marked
-// with ErrSnapshotReader, and ErrSnapshotSize; a panic of r is an error.
+// exactReader reads exactly the remaining bytes from r. Its errors are those of r, marked
+// with ErrReader, and ErrSize; a panic of r is an error.
 type exactReader struct {
-	r    io.Reader // nil: empty
-	left int64
+	r         io.Reader // nil: empty
+	remaining int64
 }
 
 // begin checks what would go unnoticed by Read: a negative size, and data where
 // none was declared.
 func (e *exactReader) begin() error {
-	if e.left < 0 {
-		return fmt.Errorf("%w: it is declared as %d bytes", ErrSnapshotSize, e.left)
+	if e.remaining < 0 {
+		return fmt.Errorf("%w: it is declared as %d bytes", ErrSize, e.remaining)
 	}
-	if e.left == 0 {
+	if e.remaining == 0 {
 		if err := e.end(); !errors.Is(err, io.EOF) {
 			return err
 		}
@@ -155,21 +160,21 @@ func (e *exactReader) begin() error {
 // Read implements io.Reader. It returns the last bytes only once r has shown its
 // end, together with io.EOF.
 func (e *exactReader) Read(p []byte) (int, error) {
-	if e.left == 0 {
+	if e.remaining == 0 {
 		return 0, e.end()
 	}
-	n, err := readSome(e.r, p[:min(int64(len(p)), e.left)])
-	e.left -= int64(n)
-	if e.left == 0 {
+	n, err := readSome(e.r, p[:min(int64(len(p)), e.remaining)])
+	e.remaining -= int64(n)
+	if e.remaining == 0 {
 		if err := e.end(); !errors.Is(err, io.EOF) {
 			return 0, err // the bytes in p are held back
 		}
 		return n, io.EOF
 	}
 	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotShort, e.left)
+		err = fmt.Errorf("%w: it ended %d bytes early", ErrShort, e.remaining)
 	} else if err != nil {
-		err = fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+		err = fmt.Errorf("%w: %w", ErrReader, err)
 	}
 	return n, err
 }
@@ -180,11 +185,11 @@ func (e *exactReader) end() error {
 	n, err := readSome(e.r, one[:])
 	switch {
 	case n > 0:
-		return fmt.Errorf("%w: it goes on behind its end", ErrSnapshotLong)
+		return fmt.Errorf("%w: it goes on behind its end", ErrLong)
 	case errors.Is(err, io.EOF):
 		return io.EOF
 	default:
-		return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+		return fmt.Errorf("%w: %w", ErrReader, err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package rafthttp
+package snapshot
 
 import (
 	"slices"
@@ -8,20 +8,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// transferLog is the log of one transfer. It is silent if many were logged
+// TransferLog is the log of one transfer. It is silent if many were logged
 // lately: raft may want the same snapshot again without end, and a transfer that
 // brings nothing new takes no time.
-func transferLog(lines *rate.Limiter, log *zap.Logger) *zap.Logger {
+func TransferLog(lines *rate.Limiter, log *zap.Logger) *zap.Logger {
 	if !lines.Allow() {
 		return zap.NewNop()
 	}
 	return log
 }
 
-// warnUnlessNamed warns of a snapshot that was made before its receiver became a
+// WarnUnlessNamed warns of a snapshot that was made before its receiver became a
 // member: raft ignores one whose ConfState does not name it, and asks for the
 // same again.
-func warnUnlessNamed(log *zap.Logger, receiver uint64, s *raftpb.Snapshot) {
+func WarnUnlessNamed(log *zap.Logger, receiver uint64, s *raftpb.Snapshot) {
 	conf := s.GetMetadata().GetConfState()
 	// A member of LearnersNext is one of VotersOutgoing.
 	for _, ids := range [][]uint64{conf.GetVoters(), conf.GetLearners(), conf.GetVotersOutgoing()} {

@@ -1,0 +1,166 @@
+package snapshot
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// StallTicks is how many parts of a read timeout a transfer may stand still.
+	StallTicks = 4
+	// minBurst and maxBurst bound what a paced Transport sends at once.
+	minBurst, maxBurst = 64 << 10, 1 << 20
+	burstSeconds       = 0.02
+	// yieldFor is how long a snapshot gives way to messages at a time, looking
+	// every yieldStep whether they are gone; then it sends yieldSlice.
+	yieldFor   = 20 * time.Millisecond
+	yieldStep  = time.Millisecond
+	yieldSlice = 64 << 10
+)
+
+// Pace is how fast all snapshots of a Transport go together, and how many of them at once.
+type Pace struct {
+	slots chan struct{} // one for each transfer in flight
+	turn  chan struct{} // held by the transfer that is served next; senders to it queue in order
+	pause time.Duration // longest time between two grants to one transfer
+
+	mu      sync.Mutex
+	bucket  tokenBucket
+	changed chan struct{} // closed when the limit changes
+}
+
+// tokenBucket has the bytes that may be sent at once.
+type tokenBucket struct {
+	limit  rate.Limit // bytes a second
+	tokens float64
+	at     time.Time // when tokens was true
+}
+
+// NewPace returns the pace for slots transfers at once and limit bytes a second. None stands still for longer than a
+// part of readTimeout.
+func NewPace(slots int, limit rate.Limit, readTimeout time.Duration) *Pace {
+	return &Pace{
+		slots: make(chan struct{}, slots), turn: make(chan struct{}, 1),
+		// A stock receiver cuts after the default, whatever our timeout is.
+		pause:   min(readTimeout, DefaultTimeout) / StallTicks,
+		bucket:  tokenBucket{limit: limit, tokens: minBurst, at: time.Now()},
+		changed: make(chan struct{}),
+	}
+}
+
+// SetLimit changes the limit, for what is under way as well.
+func (p *Pace) SetLimit(limit rate.Limit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bucket.refill()
+	p.bucket.limit = limit
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// Acquire waits for a slot, which is held until Release. It reports false if ctx ended, or quit was closed, before.
+func (p *Pace) Acquire(ctx context.Context, quit <-chan struct{}) bool {
+	select {
+	case p.slots <- struct{}{}:
+		return true
+	case <-quit:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// Release gives a slot back.
+func (p *Pace) Release() { <-p.slots }
+
+func (b *tokenBucket) refill() {
+	now := time.Now()
+	if b.limit != rate.Inf {
+		burst := min(max(float64(b.limit)*burstSeconds, minBurst), maxBurst)
+		b.tokens = min(burst, b.tokens+float64(b.limit)*now.Sub(b.at).Seconds())
+	}
+	b.at = now
+}
+
+// take returns how many bytes may go now, or how long to wait until a chunk may. Past the deadline it is at least one.
+func (b *tokenBucket) take(want int, chunk float64, deadline time.Time) (n int, wait time.Duration) {
+	b.refill()
+	if b.limit == rate.Inf {
+		return want, 0
+	}
+	left := time.Until(deadline)
+	if b.tokens < chunk && left > 0 {
+		wait = time.Duration(math.Ceil((chunk - b.tokens) / float64(b.limit) * float64(time.Second)))
+		if wait <= 0 || wait > left { // over all bounds for a limit next to zero
+			wait = left
+		}
+		return 0, wait
+	}
+	n = min(want, max(1, int(b.tokens)))
+	b.tokens = max(0, b.tokens-float64(n))
+	return n, 0
+}
+
+// Grant waits until bytes may be sent, and returns how many: from 1 to want.
+func (p *Pace) Grant(ctx context.Context, want int) (int, error) {
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	defer func() { <-p.turn }()
+	for deadline := time.Now().Add(p.share()); ; {
+		n, wait, changed := p.take(want, deadline)
+		if n > 0 {
+			return n, ctx.Err()
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+			timer.Stop()
+			return 0, context.Cause(ctx)
+		}
+		timer.Stop()
+	}
+}
+
+// share is how long one transfer may have the turn.
+func (p *Pace) share() time.Duration { return p.pause / time.Duration(max(1, len(p.slots))) }
+
+// take returns how many bytes may go now, or how long to wait. At the deadline at
+// least one may: a receiver must not take a slow transfer for a dead one.
+func (p *Pace) take(want int, deadline time.Time) (n int, wait time.Duration, changed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// As many as come together in the time that each transfer has for its turn.
+	turn := float64(p.bucket.limit) * p.share().Seconds()
+	chunk := math.Floor(max(1, min(turn, float64(want), minBurst)))
+	n, wait = p.bucket.take(want, chunk, deadline)
+	return n, wait, p.changed
+}
+
+// GiveWay waits while messages for the peer are queued, but not for long, and
+// returns how many of want bytes the snapshot should send then.
+func GiveWay(ctx context.Context, busy func() bool, want int) int {
+	if !busy() {
+		return want
+	}
+	step := time.NewTicker(yieldStep)
+	defer step.Stop()
+	for range int(yieldFor / yieldStep) {
+		select {
+		case <-step.C:
+		case <-ctx.Done():
+			return want
+		}
+		if !busy() {
+			return want
+		}
+	}
+	return min(want, yieldSlice)
+}
