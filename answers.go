@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // endpoint is one of those that Handler serves, or a set of them (protocol:
@@ -45,15 +47,7 @@ func (at endpoint) success() int {
 // answers is the one table between errors and answers, used in both directions
 // (protocol: what the handler checks; what the requester makes of an answer).
 // The first row that fits decides.
-var answers = []struct {
-	err  error
-	code int
-	body string   // "" stands for the error's own text
-	at   endpoint // where err is answered so
-	// means has the endpoints from which an answer like this one means err. From
-	// others it is a StatusError.
-	means endpoint
-}{
+var answers = append([]answerRow{
 	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", endpointAll, endpointMembers},
 	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", endpointAll, endpointMembers},
 	{ErrToMismatch, http.StatusPreconditionFailed, "to field mismatch", endpointAll, endpointMembers},
@@ -67,14 +61,29 @@ var answers = []struct {
 	{ErrIdentity, http.StatusUnauthorized, "", endpointAll, endpointNone},
 	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", endpointAll, endpointNone},
 	{errNoStream, http.StatusNotImplemented, "", endpointAll, endpointNone},
-	{errNoSnapshotter, http.StatusNotImplemented, "", endpointAll, endpointNone},
 	{errBusyPosts, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{ErrQueueFull, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{errBusy, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{errSnapshotOffset, http.StatusConflict, "", endpointAll, endpointNone},
-	{errStillWriting, http.StatusConflict, "", endpointAll, endpointNone},
 	{errNotStarted, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{ErrStopped, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
+}, snapshotAnswers()...)
+
+// answerRow is a row of answers.
+type answerRow struct {
+	err  error
+	code int
+	body string   // "" stands for the error's own text
+	at   endpoint // where err is answered so
+	// means has the endpoints from which an answer like this one means err. From
+	// others it is a StatusError.
+	means endpoint
+}
+
+// snapshotAnswers are those about snapshots alone.
+func snapshotAnswers() (rows []answerRow) {
+	for _, r := range snapshot.Refusals {
+		rows = append(rows, answerRow{r.Err, r.Code, "", endpointAll, endpointNone})
+	}
+	return rows
 }
 
 // senderNotFound is how members refuse a stream of one that they do not know.
@@ -84,20 +93,17 @@ const senderNotFound = "error sender not found"
 // message of its own.
 var errMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
 
-var (
-	// errBusy refuses a snapshot over MaxSnapshots.
-	errBusy = errors.New("too many snapshots in flight")
-	// errNoStream refuses a stream that would be written without an end to each write, or
-	// not at all: what it holds would be lost unseen.
-	errNoStream = errors.New("cannot serve a stream on a response that cannot be hijacked either")
-	// errNoSnapshotter refuses a snapshot for want of a place to save it.
-	errNoSnapshotter = errors.New("this member takes no database snapshots")
-)
+// errNoStream refuses a stream that would be written without an end to each write, or
+// not at all: what it holds would be lost unseen.
+var errNoStream = errors.New("cannot serve a stream on a response that cannot be hijacked either")
 
 // answerOf returns the status and the body that tell the requester err.
 func answerOf(err error, at endpoint) (code int, body string) {
 	if bad := (*badRequest)(nil); errors.As(err, &bad) {
 		return bad.code, bad.text
+	}
+	if bad := (*snapshot.RequestError)(nil); errors.As(err, &bad) {
+		return bad.Code, bad.Text
 	}
 	if failed := (*processError)(nil); errors.As(err, &failed) {
 		// Only what Raft says on purpose: a status means something to the sender.

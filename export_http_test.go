@@ -8,6 +8,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // ParseVersion is what all version headers and fields go through.
@@ -47,11 +49,11 @@ func RowsOfAnswers() (errs []error) {
 var (
 	ErrMemberGone     = errMemberGone
 	ErrBusyPosts      = errBusyPosts
-	ErrSnapshotOffset = errSnapshotOffset
-	ErrStillWriting   = errStillWriting
-	ErrNoSnapshotter  = errNoSnapshotter
+	ErrSnapshotOffset = snapshot.ErrOffset
+	ErrStillWriting   = snapshot.ErrStillWriting
+	ErrNoSnapshotter  = snapshot.ErrNoSnapshotter
 	ErrNoStream       = errNoStream
-	ErrBusy           = errBusy
+	ErrBusy           = snapshot.ErrTooMany
 	ErrNotStarted     = errNotStarted
 	ErrMethod         = errMethodNotAllowed
 )

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -37,7 +38,7 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftPrefix, &handler{t, endpointPost, http.MethodPost, (*request).servePost})
 	mux.Handle(RaftStreamPrefix+"/", &handler{t, endpointStreams, http.MethodGet, (*request).serveStream})
 	mux.Handle(RaftSnapshotPrefix, &handler{t, endpointSnapshot, http.MethodPost, (*request).serveSnapshot})
-	mux.Handle(snapshotOffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
+	mux.Handle(snapshot.OffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
 	mux.Handle(ProbingPrefix, &handler{t, endpointProbe, "", (*request).serveProbe})
 	return &ownHandler{mux, t}
 }
@@ -66,7 +67,7 @@ func (q *request) answer(err error) {
 			q.w.Header().Set("Connection", "close")
 		}
 	}
-	if errors.Is(err, errBusy) || errors.Is(err, errBusyPosts) || errors.Is(err, ErrQueueFull) {
+	if errors.Is(err, snapshot.ErrTooMany) || errors.Is(err, errBusyPosts) || errors.Is(err, ErrQueueFull) {
 		q.w.Header().Set("Retry-After", "1")
 	}
 	code, body := answerOf(err, q.at)

@@ -67,7 +67,7 @@ func (t *outgoingSnapshot) prepare(f func(ctx context.Context) error) error {
 }
 
 // follow sends the body by a plan and waits for the answer. It returns as prepare does.
-func (t *outgoingSnapshot) follow(conn *snapshotConn, p plan) error {
+func (t *outgoingSnapshot) follow(conn *snapshotConn, p snapshot.Plan) error {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
 	answers, worked := make(chan error, 1), make(chan error, 1)

@@ -17,9 +17,6 @@ const (
 	// takeOverBytes is how much of a database there must be still to come for its
 	// connection to be taken over from the server.
 	takeOverBytes = 256 << 10
-	// trailerSize is the length of the checksum behind a database (extensions: the
-	// snapshot).
-	trailerSize = 4
 )
 
 // databaseReader is the database of an incoming snapshot as the Snapshotter gets
@@ -170,7 +167,7 @@ func (d *databaseReader) splice(w io.ReaderFrom) (total int64, err error) {
 
 // trailer reads the checksum behind the database.
 func (d *databaseReader) trailer() (uint32, error) {
-	var b [trailerSize]byte
+	var b [snapshot.TrailerBytes]byte
 	d.waits.begin(d.q.readTimeout + d.q.workInterval())
 	defer d.waits.end()
 	if _, err := io.ReadFull(d.src, b[:]); err != nil {
@@ -184,7 +181,7 @@ func (d *databaseReader) trailer() (uint32, error) {
 // may be nil.
 func (d *databaseReader) takeOver() *workReporter {
 	q := d.q
-	asked := wantsToKnow(q.r.Header) && d.left >= 0
+	asked := snapshot.States(q.r.Header, snapshot.ExtensionWorking) && d.left >= 0
 	splices := d.left >= takeOverBytes && q.r.TLS == nil && !q.receiving.noSplice.Load()
 	// A sender that closes the connection anyway does not mind if we do.
 	if !q.r.Close || q.r.ProtoMajor != 1 || !asked && !splices {

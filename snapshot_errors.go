@@ -2,13 +2,9 @@ package rafthttp
 
 import (
 	"errors"
-	"io/fs"
 	"net/http"
-	"strings"
-	"syscall"
 
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
-	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // What becomes of a snapshot that fails, as the log, Status and the observer of
@@ -62,78 +58,13 @@ var (
 	ErrSnapshotChecksum = snapshot.ErrChecksum
 )
 
-// savingFailed begins the body of an answer 500 to a database that was not saved.
-// The text of a saveFailure follows in brackets, where one fits, then a colon and
-// details.
-const savingFailed = "failed to save database snapshot"
-
-// saveFailures are the reasons that go over the wire, in both directions.
-var saveFailures = []struct {
-	err  error
-	text string
-	is   []error
-}{
-	{ErrSnapshotDiskFull, "disk full", []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG}},
-	{ErrSnapshotPermission, "no permission", []error{fs.ErrPermission, syscall.EROFS}},
-	{ErrSnapshotDisk, "input/output error", []error{syscall.EIO}},
-	{ErrSnapshotChecksum, "checksum differs", []error{snap.ErrChecksum}},
-	{ErrSnapshotCut, "connection cut", []error{ErrSnapshotCut}},
-	{ErrStalled, "stalled", []error{ErrStalled}},
-}
-
-// saveError is why a database was not saved, at its receiver.
-type saveError struct {
-	reason error // of saveFailures, or ErrSnapshotNotSaved
-	text   string
-	err    error
-}
-
-func newSaveError(err error) *saveError {
-	for _, f := range saveFailures {
-		for _, is := range f.is {
-			if errors.Is(err, is) {
-				return &saveError{reason: f.err, text: " (" + f.text + ")", err: err}
-			}
-		}
-	}
-	return &saveError{reason: ErrSnapshotNotSaved, err: err}
-}
-
-// Error is the body of the answer: one line, bounded.
-func (e *saveError) Error() string { return firstLine(savingFailed + e.text + ": " + e.err.Error()) }
-
-func (e *saveError) Unwrap() []error { return []error{e.reason, e.err} }
-
 // concludeSnapshot is conclude for the answer to a snapshot, or to the question
 // about it: it says what the receiver's reason was.
 func (s *settings) concludeSnapshot(resp *http.Response, at endpoint) error {
 	err := s.conclude(resp, at)
 	var status *StatusError
 	if errors.As(err, &status) {
-		status.cause = reasonOf(status)
+		status.cause = snapshot.Meaning(status.Code, status.Body)
 	}
 	return err
-}
-
-func reasonOf(s *StatusError) error {
-	switch {
-	case s.Code == http.StatusServiceUnavailable && s.Body == errBusy.Error():
-		return ErrSnapshotBusy
-	case s.Code == http.StatusConflict && s.Body == errStillWriting.Error():
-		return ErrSnapshotWriting
-	case s.Code == http.StatusConflict:
-		return errSnapshotOffset
-	case s.Code != http.StatusInternalServerError:
-		return ErrSnapshotRefused
-	}
-	reason, ok := strings.CutPrefix(s.Body, savingFailed)
-	if !ok {
-		return ErrSnapshotRefused // by Process
-	}
-	for _, f := range saveFailures {
-		if strings.HasPrefix(reason, " ("+f.text+"): ") {
-			return f.err
-		}
-	}
-	return ErrSnapshotNotSaved
 }

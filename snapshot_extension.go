@@ -1,18 +1,14 @@
 package rafthttp
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -36,35 +32,6 @@ type ResumingSnapshotter interface {
 
 var _ ResumingSnapshotter = (*snap.Store)(nil)
 
-// snapshotOffsetPath is asked how much of a snapshot is there (extensions: the
-// question).
-const snapshotOffsetPath = RaftSnapshotPrefix + "/offset"
-
-// Headers that stock members neither send nor look at (extensions).
-const (
-	headerExtensions       = "X-Raft-Extensions"
-	headerSnapshotTerm     = "X-Raft-Snapshot-Term"
-	headerSnapshotIndex    = "X-Raft-Snapshot-Index"
-	headerSnapshotSize     = "X-Raft-Snapshot-Size"
-	headerSnapshotOffset   = "X-Raft-Snapshot-Offset"
-	headerSnapshotChecksum = "X-Raft-Snapshot-Checksum"
-)
-
-// Names of extensions in headerExtensions.
-const (
-	extensionSnapshot = "snapshot-1"
-	extensionWorking  = "snapshot-working-1"
-)
-
-var (
-	// errSnapshotOffset refuses a snapshot that goes on where nothing ends.
-	errSnapshotOffset = errors.New("the snapshot is not there up to this offset")
-	// errStillWriting refuses a snapshot of which an earlier part is still on its way to
-	// the disk.
-	errStillWriting = errors.New("still writing an earlier part of this snapshot")
-	errNoResuming   = &badRequest{http.StatusNotFound, "this member does not resume snapshots"}
-)
-
 // olderPatience is how long a question waits to see whether an older transfer of the
 // snapshot moves, and then again for its end: longer than a paced sender's longest pause,
 // and together less than a sender waits for an answer.
@@ -79,23 +46,9 @@ func (s *settings) resuming() ResumingSnapshotter {
 
 // stateExtensions states what the local member can do.
 func (s *settings) stateExtensions(h http.Header) {
-	switch {
-	case s.resuming() != nil:
-		h.Set(headerExtensions, extensionSnapshot+", "+extensionWorking)
-	case s.snapshotter != nil:
-		h.Set(headerExtensions, extensionWorking)
+	if s.snapshotter != nil {
+		snapshot.State(h, s.resuming() != nil)
 	}
-}
-
-// statesExtension reports whether the member that sent h has an extension.
-func statesExtension(h http.Header, name string) bool {
-	for _, list := range h.Values(headerExtensions) {
-		names := strings.Split(list, ",")
-		if slices.ContainsFunc(names, func(stated string) bool { return strings.TrimSpace(stated) == name }) {
-			return true
-		}
-	}
-	return false
 }
 
 // resumption is what makes an incoming snapshot one of the extension.
@@ -106,32 +59,29 @@ type resumption struct {
 
 // resumption returns nil for a snapshot as stock members send it.
 func (q *request) resumption() (*resumption, error) {
-	if q.r.Header.Get(headerSnapshotOffset) == "" {
-		return nil, nil
-	}
-	if q.resuming() == nil {
-		return nil, errNoResuming
-	}
-	offset, err := sizeHeader(q.r.Header, headerSnapshotOffset)
-	if err != nil {
+	p, err := snapshot.PlanOf(q.r.Header)
+	if err != nil || !p.Resumable {
 		return nil, err
 	}
-	if q.from == 0 {
-		return nil, &badRequest{http.StatusBadRequest, "a resumed snapshot without " + headerFrom}
+	if q.resuming() == nil {
+		return nil, snapshot.ErrNotResuming
 	}
-	return &resumption{offset: offset}, q.checkTo(q.r.Header)
+	if q.from == 0 {
+		return nil, snapshot.BadRequest("a resumed snapshot without %s", headerFrom)
+	}
+	return &resumption{offset: p.Offset}, q.checkTo(q.r.Header)
 }
 
 // begin checks what the head of the body says.
 func (r *resumption) begin(q *request, t *incomingSnapshot, m *raftpb.Message, db *databaseReader) error {
-	left := db.left - trailerSize
+	left := db.left - snapshot.TrailerBytes
 	if left < 0 || left > math.MaxInt64-r.offset {
-		return &badRequest{http.StatusBadRequest, "a resumed snapshot without a length that fits"}
+		return snapshot.BadRequest("a resumed snapshot without a length that fits")
 	}
 	meta := m.GetSnapshot().GetMetadata()
 	r.key = snap.Transfer{From: uint64(q.from), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: r.offset + left}
 	if !q.receiving.name(t, r.key) {
-		return errStillWriting
+		return snapshot.ErrStillWriting
 	}
 	db.left, db.trailing = left, true
 	t.Jump(r.offset)
@@ -144,12 +94,15 @@ func (q *request) serveSnapshotOffset() error {
 	defer q.guard(callback{name: "Snapshotter", peer: q.from})
 	store := q.resuming()
 	if store == nil {
-		return errNoResuming
+		return snapshot.ErrNotResuming
 	}
 	if err := q.checkTo(q.r.Header); err != nil {
 		return err
 	}
-	key, err := q.transferKey()
+	if q.from == 0 {
+		return snapshot.BadRequest("no %s", headerFrom)
+	}
+	key, err := snapshot.TransferOf(q.r.Header, q.from)
 	if err != nil {
 		return err
 	}
@@ -160,11 +113,10 @@ func (q *request) serveSnapshotOffset() error {
 		return err
 	}
 	if q.receiving.busy() {
-		return errBusy
+		return snapshot.ErrTooMany
 	}
 	offset, sum := store.PartialDB(key)
-	q.w.Header().Set(headerSnapshotOffset, strconv.FormatInt(offset, 10))
-	q.w.Header().Set(headerSnapshotChecksum, fmt.Sprintf("%08x", sum))
+	snapshot.StateOffset(q.w.Header(), offset, sum)
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -183,11 +135,11 @@ func (q *request) endOlder(key snap.Transfer) error {
 		return err
 	}
 	if older.Bytes.Load() != before {
-		return errStillWriting
+		return snapshot.ErrStillWriting
 	}
 	q.receiving.cut(older)
 	if ended, err = q.awaitEnd(older); !ended && err == nil {
-		err = errStillWriting
+		err = snapshot.ErrStillWriting
 	}
 	return err
 }
@@ -204,36 +156,4 @@ func (q *request) awaitEnd(t *incomingSnapshot) (bool, error) {
 	case <-q.ctx.Done():
 		return false, ErrStopped
 	}
-}
-
-func (q *request) transferKey() (t snap.Transfer, err error) {
-	if q.from == 0 {
-		return t, &badRequest{http.StatusBadRequest, "no " + headerFrom}
-	}
-	t.From = uint64(q.from)
-	if t.Term, err = uintHeader(q.r.Header, headerSnapshotTerm); err != nil {
-		return t, err
-	}
-	if t.Index, err = uintHeader(q.r.Header, headerSnapshotIndex); err != nil {
-		return t, err
-	}
-	t.Size, err = sizeHeader(q.r.Header, headerSnapshotSize)
-	return t, err
-}
-
-func uintHeader(h http.Header, name string) (uint64, error) {
-	n, err := strconv.ParseUint(h.Get(name), 10, 64)
-	if err != nil {
-		return 0, &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a number: %.64q", name, h.Get(name))}
-	}
-	return n, nil
-}
-
-// sizeHeader reads a header that is a number of bytes.
-func sizeHeader(h http.Header, name string) (int64, error) {
-	n, err := uintHeader(h, name)
-	if err == nil && n > math.MaxInt64 {
-		err = &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: out of range: %.64q", name, h.Get(name))}
-	}
-	return int64(n), err
 }

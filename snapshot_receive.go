@@ -21,7 +21,7 @@ func (q *request) serveSnapshot() error {
 		return err
 	}
 	if q.snapshotter == nil {
-		return errNoSnapshotter
+		return snapshot.ErrNoSnapshotter
 	}
 	resumed, err := q.resumption()
 	if err != nil {
@@ -29,7 +29,7 @@ func (q *request) serveSnapshot() error {
 	}
 	t, ok := q.receiving.begin(q)
 	if !ok {
-		return errBusy
+		return snapshot.ErrTooMany
 	}
 	defer q.receiving.end(t)
 	body := q.body()
@@ -120,7 +120,7 @@ func (q *request) saveDatabase(t *incomingSnapshot, m *raftpb.Message, db *datab
 		size = resumed.key.Size
 	}
 	if saver, err = q.saver(m, size); err != nil {
-		return nil, 0, newSaveError(err)
+		return nil, 0, snapshot.NotSaved(err)
 	}
 	if resumed == nil {
 		n, err = saver.SaveDBFrom(db, t.Index.Load())
@@ -128,15 +128,15 @@ func (q *request) saveDatabase(t *incomingSnapshot, m *raftpb.Message, db *datab
 		n, err = store.ResumeDBFrom(db, resumed.key, resumed.offset, db.trailer)
 		n += resumed.offset
 	} else {
-		return nil, 0, errNoResuming
+		return nil, 0, snapshot.ErrNotResuming
 	}
 	switch {
 	case err == nil:
 		return saver, n, nil
 	case errors.Is(err, snap.ErrOffset):
-		return nil, 0, errSnapshotOffset
+		return nil, 0, snapshot.ErrOffset
 	case db.err != nil && !errors.Is(err, db.err): // a Snapshotter that says nothing of it
 		err = errors.Join(err, db.err)
 	}
-	return nil, 0, newSaveError(err)
+	return nil, 0, snapshot.NotSaved(err)
 }

@@ -144,11 +144,11 @@ type outgoingSnapshot struct {
 	moved atomic.Int64       // counts progress of any kind
 	told  atomic.Int64       // how often the receiver said that it works without reading
 
-	readerClosed    bool  // or stuck: there is no other attempt
-	receiverResumes bool  // as it said on the last connection on which it answered
-	maxAckedOffset  int64 // how far it was at most when an attempt began
-	maxSummed       int64 // how much was summed up at most before an attempt
-	rejected        acked // what it has is not what we have
+	readerClosed    bool           // or stuck: there is no other attempt
+	receiverResumes bool           // as it said on the last connection on which it answered
+	maxAckedOffset  int64          // how far it was at most when an attempt began
+	maxSummed       int64          // how much was summed up at most before an attempt
+	rejected        snapshot.Acked // what it has is not what we have
 }
 
 func (t *outgoingSnapshot) run() {
@@ -269,7 +269,7 @@ func (t *outgoingSnapshot) isRetryable(err error) bool {
 	switch {
 	case errors.Is(err, errNoAnswer):
 		return false
-	case errors.Is(err, ErrSnapshotCut), errors.Is(err, ErrStalled), errors.Is(err, errSnapshotOffset):
+	case errors.Is(err, ErrSnapshotCut), errors.Is(err, ErrStalled), errors.Is(err, snapshot.ErrOffset):
 		return true
 	case errors.Is(err, ErrSnapshotBusy):
 		return t.Attempts.Load() > 1 // perhaps with what we have given up

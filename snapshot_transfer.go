@@ -61,7 +61,7 @@ func (t *outgoingSnapshot) transfer(u url.URL) error {
 		return err
 	}
 	defer conn.Close()
-	if p.tellsWork {
+	if p.TellsWork {
 		// It may have good reasons not to read. Whether it lives is for us to find out.
 		giveUpAfter(conn.Conn, max(t.tcpTimeout(), t.snapshotAnswerTimeout))
 	}

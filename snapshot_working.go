@@ -4,16 +4,11 @@ import (
 	"context"
 	"io"
 	"net"
-	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
-
-// stillWorking is what a receiver says while it works without reading (extensions: the
-// receiver is still at work).
-const stillWorking = "HTTP/1.1 102 Processing\r\n\r\n"
 
 // workInterval is how often it says so.
 func (s *settings) workInterval() time.Duration {
@@ -84,11 +79,8 @@ func (r *workReporter) run(ctx context.Context) {
 		if r.conn.SetWriteDeadline(time.Now().Add(r.every)) != nil {
 			return
 		}
-		if _, err := io.WriteString(r.conn, stillWorking); err != nil {
+		if _, err := io.WriteString(r.conn, snapshot.Working); err != nil {
 			return
 		}
 	}
 }
-
-// wantsToKnow reports whether the sender of a request is to be told.
-func wantsToKnow(h http.Header) bool { return statesExtension(h, extensionWorking) }

@@ -47,31 +47,31 @@ func readerOf(m *snap.Message) io.Reader {
 
 // write sends the request (protocol: endpoints; the head of a snapshot body;
 // extensions: the snapshot).
-func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, p plan) error {
-	w := &databaseWriter{t: t, conn: conn, sum: p.resumable}
+func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, p snapshot.Plan) error {
+	w := &databaseWriter{t: t, conn: conn, sum: p.Resumable}
 	if runtime.GOOS != "windows" { // where a write that a deadline ends does not tell
 		w.tcp, _ = conn.Conn.(*net.TCPConn)
 		_, unix := conn.Conn.(*net.UnixConn)
 		w.tells = unix || w.tcp != nil
 	}
-	length, err := p.contentLength(len(t.frame), t.size, t.db.Remaining())
+	length, err := p.ContentLength(len(t.frame), t.size, t.db.Remaining())
 	if err != nil {
 		return err
 	}
 	h := t.requestHeader()
 	h.Set("Host", conn.target.Host)
 	h.Set("Content-Type", "application/octet-stream")
-	p.header(h, t.link.peer.String())
+	p.State(h, t.link.peer)
 	h.Set("Content-Length", strconv.FormatInt(length, 10))
 	h.Set("Connection", "close")
 	if err := w.head(h); err != nil {
 		return err
 	}
-	t.Jump(p.offset)
+	t.Jump(p.Offset)
 	if err := w.database(ctx); err != nil {
 		return err
 	}
-	if !p.resumable {
+	if !p.Resumable {
 		return nil
 	}
 	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.Sum))

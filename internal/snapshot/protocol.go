@@ -1,0 +1,305 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// This file has what the two ends of a transfer say to each other: docs/extensions.md, in both directions.
+
+// Paths of requests.
+const (
+	Path       = "/raft/snapshot"
+	OffsetPath = Path + "/offset" // the question
+	ProbePath  = "/raft/probing"
+)
+
+// Headers. Stock members neither send nor look at those but for headerTo, which is the protocol's.
+const (
+	headerTo         = "X-Raft-To"
+	headerExtensions = "X-Raft-Extensions"
+	headerTerm       = "X-Raft-Snapshot-Term"
+	headerIndex      = "X-Raft-Snapshot-Index"
+	headerSize       = "X-Raft-Snapshot-Size"
+	headerOffset     = "X-Raft-Snapshot-Offset"
+	headerChecksum   = "X-Raft-Snapshot-Checksum"
+)
+
+// Extensions, by their names in headerExtensions.
+const (
+	ExtensionResuming = "snapshot-1"
+	ExtensionWorking  = "snapshot-working-1"
+)
+
+// TrailerBytes is the length of the checksum behind a database.
+const TrailerBytes = 4
+
+// Working is what a receiver says while it works without reading.
+const Working = "HTTP/1.1 102 Processing\r\n\r\n"
+
+// State states what a member can do that has a Snapshotter.
+func State(h http.Header, resumes bool) {
+	if resumes {
+		h.Set(headerExtensions, ExtensionResuming+", "+ExtensionWorking)
+	} else {
+		h.Set(headerExtensions, ExtensionWorking)
+	}
+}
+
+// States reports whether the member that sent h has an extension.
+func States(h http.Header, extension string) bool {
+	for _, list := range h.Values(headerExtensions) {
+		names := strings.Split(list, ",")
+		if slices.ContainsFunc(names, func(name string) bool { return strings.TrimSpace(name) == extension }) {
+			return true
+		}
+	}
+	return false
+}
+
+// Plan says how one attempt at a transfer is made. It is settled by the answers of the receiver on the connection that
+// carries the body, and by nothing else: what a peer stated before, or elsewhere, may be another process's.
+//
+// The zero plan is the plain one: the request of stock members, with the whole database from its first byte and nothing
+// behind it.
+type Plan struct {
+	Resumable bool   // the body has a checksum behind the database
+	Offset    int64  // where the part of the database in the body begins
+	Sum       uint32 // CRC-32C of what lies before it, which the receiver has
+
+	TellsWork bool // the receiver says when it works without reading
+}
+
+// errPlan says that what would be written is not what would be declared. It is a bug.
+var errPlan = errors.New("rafthttp: the body of a snapshot does not fit its plan")
+
+// ContentLength returns the length of the body: head, rest of a database of size bytes, and what follows it. It is an error
+// unless remaining, what the reader still has to give, is exactly that rest.
+func (p Plan) ContentLength(head int, size, remaining int64) (int64, error) {
+	rest := size - p.Offset
+	if rest < 0 || rest != remaining || (!p.Resumable && p.Offset != 0) {
+		return 0, fmt.Errorf("%w: from byte %d of %d, with %d to read (resumable: %t)", errPlan, p.Offset, size, remaining, p.Resumable)
+	}
+	length := int64(head) + rest
+	if p.Resumable {
+		length += TrailerBytes
+	}
+	return length, nil
+}
+
+// State states the plan with the request for a snapshot to a member.
+func (p Plan) State(h http.Header, to types.ID) {
+	if p.Resumable {
+		h.Set(headerTo, to.String())
+		h.Set(headerOffset, strconv.FormatInt(p.Offset, 10))
+	}
+	if p.TellsWork {
+		h.Set(headerExtensions, ExtensionWorking)
+	}
+}
+
+// PlanOf is the other direction of State, as far as the receiver needs it.
+func PlanOf(h http.Header) (p Plan, err error) {
+	p.TellsWork = States(h, ExtensionWorking)
+	if h.Get(headerOffset) == "" {
+		return p, nil
+	}
+	p.Resumable = true
+	p.Offset, err = sizeIn(h, headerOffset)
+	return p, err
+}
+
+// Question asks a member how much of a database it has.
+func Question(t snap.Transfer, to types.ID) http.Header {
+	return http.Header{
+		headerTo:    {to.String()},
+		headerTerm:  {strconv.FormatUint(t.Term, 10)},
+		headerIndex: {strconv.FormatUint(t.Index, 10)},
+		headerSize:  {strconv.FormatInt(t.Size, 10)},
+	}
+}
+
+// TransferOf returns which database a question is about.
+func TransferOf(h http.Header, from types.ID) (t snap.Transfer, err error) {
+	t.From = uint64(from)
+	if t.Term, err = uintIn(h, headerTerm); err != nil {
+		return t, err
+	}
+	if t.Index, err = uintIn(h, headerIndex); err != nil {
+		return t, err
+	}
+	t.Size, err = sizeIn(h, headerSize)
+	return t, err
+}
+
+// Acked is how much of a database a receiver has, as it says.
+type Acked struct {
+	Offset int64
+	Sum    uint32 // CRC-32C of that
+}
+
+// StateOffset answers the question.
+func StateOffset(h http.Header, offset int64, sum uint32) {
+	h.Set(headerOffset, strconv.FormatInt(offset, 10))
+	h.Set(headerChecksum, fmt.Sprintf("%08x", sum))
+}
+
+// AckedIn reads the answer to the question about a database of size bytes.
+func AckedIn(h http.Header, size int64) (Acked, error) {
+	offset, err := sizeIn(h, headerOffset)
+	if err != nil {
+		return Acked{}, err
+	}
+	if offset > size {
+		return Acked{}, fmt.Errorf("the receiver says it has %d of %d bytes", offset, size)
+	}
+	sum, err := strconv.ParseUint(h.Get(headerChecksum), 16, 32)
+	if err != nil {
+		return Acked{}, fmt.Errorf("header %s: not a checksum: %.64q", headerChecksum, h.Get(headerChecksum))
+	}
+	return Acked{offset, uint32(sum)}, nil
+}
+
+func uintIn(h http.Header, name string) (uint64, error) {
+	n, err := strconv.ParseUint(h.Get(name), 10, 64)
+	if err != nil {
+		return 0, BadRequest("header %s: not a number: %.64q", name, h.Get(name))
+	}
+	return n, nil
+}
+
+// sizeIn reads a header that is a number of bytes.
+func sizeIn(h http.Header, name string) (int64, error) {
+	n, err := uintIn(h, name)
+	if err == nil && n > math.MaxInt64 {
+		err = BadRequest("header %s: out of range: %.64q", name, h.Get(name))
+	}
+	return int64(n), err
+}
+
+// RequestError is a fault of the sender, which is answered with its text.
+type RequestError struct {
+	Code int
+	Text string
+}
+
+// Error implements error.
+func (e *RequestError) Error() string { return e.Text }
+
+func BadRequest(format string, args ...any) error {
+	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+// What a receiver refuses a snapshot with.
+var (
+	// ErrTooMany refuses one over MaxSnapshots.
+	ErrTooMany = errors.New("too many snapshots in flight")
+	// ErrNoSnapshotter refuses one for want of a place to save it.
+	ErrNoSnapshotter = errors.New("this member takes no database snapshots")
+	// ErrOffset refuses one that goes on where nothing ends.
+	ErrOffset = errors.New("the snapshot is not there up to this offset")
+	// ErrStillWriting refuses one of which an earlier part is still on its way to the disk.
+	ErrStillWriting = errors.New("still writing an earlier part of this snapshot")
+
+	// ErrNotResuming refuses one of the extension where there is none.
+	ErrNotResuming = &RequestError{http.StatusNotFound, "this member does not resume snapshots"}
+)
+
+// Refusals are the answers by which a receiver refuses a snapshot, and what their sender takes them for.
+var Refusals = []struct {
+	Err   error // at the receiver, whose text is the body
+	Code  int
+	means error // at the sender
+}{
+	{ErrTooMany, http.StatusServiceUnavailable, ErrBusy},
+	{ErrStillWriting, http.StatusConflict, ErrWriting},
+	{ErrOffset, http.StatusConflict, ErrOffset},
+	{ErrNoSnapshotter, http.StatusNotImplemented, ErrRefused},
+}
+
+// Meaning returns what the answer to a snapshot, or to the question, means that the protocol gives no other meaning to.
+// Body is its first line.
+func Meaning(code int, body string) error {
+	for _, r := range Refusals {
+		if code == r.Code && body == r.Err.Error() {
+			return r.means
+		}
+	}
+	switch code {
+	case http.StatusConflict:
+		return ErrOffset
+	case http.StatusInternalServerError:
+		return notSavedBecause(body)
+	}
+	return ErrRefused
+}
+
+// savingFailed begins the body of an answer 500 to a database that was not saved. The text of a reason follows in brackets,
+// where one fits, then a colon and details.
+const savingFailed = "failed to save database snapshot"
+
+// maxReason bounds the body: it is one line.
+const maxReason = 256
+
+// reasons for which a database is not saved, in both directions.
+var reasons = []struct {
+	err  error
+	text string
+	is   []error
+}{
+	{ErrDiskFull, "disk full", []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG}},
+	{ErrPermission, "no permission", []error{fs.ErrPermission, syscall.EROFS}},
+	{ErrDisk, "input/output error", []error{syscall.EIO}},
+	{ErrChecksum, "checksum differs", []error{snap.ErrChecksum}},
+	{ErrCut, "connection cut", []error{ErrCut}},
+	{ErrStalled, "stalled", []error{ErrStalled}},
+}
+
+// saveError is why a database was not saved, at its receiver.
+type saveError struct {
+	reason error // of reasons, or ErrNotSaved
+	text   string
+	err    error
+}
+
+func NotSaved(err error) error {
+	for _, r := range reasons {
+		if slices.ContainsFunc(r.is, func(is error) bool { return errors.Is(err, is) }) {
+			return &saveError{reason: r.err, text: " (" + r.text + ")", err: err}
+		}
+	}
+	return &saveError{reason: ErrNotSaved, err: err}
+}
+
+// Error is the body of the answer.
+func (e *saveError) Error() string {
+	line, _, _ := strings.Cut(savingFailed+e.text+": "+e.err.Error(), "\n")
+	return strings.ToValidUTF8(strings.TrimSpace(line[:min(len(line), maxReason)]), "?")
+}
+
+func (e *saveError) Unwrap() []error { return []error{e.reason, e.err} }
+
+// NotSavedBecause is the other direction.
+func notSavedBecause(body string) error {
+	rest, ok := strings.CutPrefix(body, savingFailed)
+	if !ok {
+		return ErrRefused // by Process
+	}
+	for _, r := range reasons {
+		if strings.HasPrefix(rest, " ("+r.text+"): ") {
+			return r.err
+		}
+	}
+	return ErrNotSaved
+}
