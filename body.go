@@ -33,9 +33,8 @@ type progressReader struct {
 	q       *request
 	release func() // waits until the request is no longer in use
 
-	mu          sync.Mutex // makes extend, interrupt and replace exclude each other
+	mu          sync.Mutex // makes extend and interrupt exclude each other
 	setDeadline func(time.Time) error
-	isCut       bool
 
 	started time.Time // when the minimum rate began; zero: there is none
 
@@ -50,36 +49,12 @@ func (b *progressReader) interrupt() {
 	_ = b.setDeadline(time.Now())
 }
 
-// cut ends the body as if its connection broke.
-func (b *progressReader) cut() {
-	b.mu.Lock()
-	b.isCut = true
-	b.mu.Unlock()
-	b.interrupt()
-}
-
-func (b *progressReader) wasCut() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.isCut
-}
-
-// replace has the rest of the body come from src.
-func (b *progressReader) replace(src io.Reader, setDeadline func(time.Time) error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.src, b.setDeadline = src, setDeadline
-}
-
 // extend sets the deadline for what is read next.
 func (b *progressReader) extend(d time.Duration) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.q.ctx.Err() != nil {
 		return context.Cause(b.q.ctx)
-	}
-	if b.isCut {
-		return ErrSnapshotCut
 	}
 	at := time.Now().Add(d)
 	if !b.started.IsZero() {
@@ -112,9 +87,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 		b.ended()
 	case err != nil:
 		// The server ends the request's context for any error, so that says nothing.
-		if err = causeOf(b.q.ctx, err); b.wasCut() {
-			err = ErrSnapshotCut
-		}
+		err = causeOf(b.q.ctx, err)
 	}
 	b.err = err
 	return n, err

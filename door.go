@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // This file is the door: whatever another member sends comes in by it, whichever
@@ -33,8 +35,8 @@ type request struct {
 	rc   *http.ResponseController
 	from types.ID // 0: not stated
 
-	taken *takenResponse // w, where the connection was taken over to read a snapshot
-	left  bool           // the engine was stopped meanwhile, and does not wait for this request
+	taken *snapshot.Response // w, where the connection was taken over to read a snapshot
+	left  bool               // the engine was stopped meanwhile, and does not wait for this request
 }
 
 // ServeHTTP implements http.Handler.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
@@ -19,17 +20,18 @@ type engine struct {
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when Stop is done
 
-	peers     atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
-	remotes   *remotes
-	pace      *snapshot.Pace
-	receiving *incomingSnapshots
-	events    *events // of those who are no peers
-	posts     *incomingPosts
-	guests    *guests
-	refusals  refusals[refusal]
-	added     chan struct{} // has a value when the keeper should look at new peers
-	beating   atomic.Bool   // a goroutine writes heartbeats
-	checking  atomic.Bool   // a recheck is under way
+	peers         atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
+	remotes       *remotes
+	pace          *snapshot.Pace
+	receiving     *snapshot.Receiver
+	snapshotLines *rate.Limiter // of the log, snapshots of those who are no peers
+	events        *events       // of those who are no peers
+	posts         *incomingPosts
+	guests        *guests
+	refusals      refusals[refusal]
+	added         chan struct{} // has a value when the keeper should look at new peers
+	beating       atomic.Bool   // a goroutine writes heartbeats
+	checking      atomic.Bool   // a recheck is under way
 
 	mu      sync.Mutex
 	stopped bool

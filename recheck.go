@@ -3,9 +3,7 @@ package rafthttp
 import (
 	"crypto/tls"
 	"fmt"
-	"maps"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,14 +24,10 @@ func (e *engine) recheck() {
 	for _, l := range e.remotes.links() {
 		l.startRecheck(l.recheckConns)
 	}
-	for _, t := range e.receiving.underWay() {
-		if t.checking.CompareAndSwap(false, true) {
-			e.spawn(func() {
-				defer t.checking.Store(false)
-				e.receiving.recheck(t, e.settings)
-			})
-		}
-	}
+	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {
+		st, _ := e.judge(sender, over) // which calls the application
+		return st >= outdated
+	})
 }
 
 // recheck checks all connections with the peer but those of its snapshots to us.
@@ -209,28 +203,5 @@ func (w *streamWriter) recheck() {
 		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))
 	case st == outdated:
 		c.outdated = true // the peer is to dial again
-	}
-}
-
-// recheck interrupts an incoming snapshot of a member that is not accepted any
-// more.
-func (s *incomingSnapshots) recheck(t *incomingSnapshot, by *settings) {
-	if st, _ := by.judge(t.Peer, t.tls); st >= outdated { // which calls the application
-		s.cut(t)
-	}
-}
-
-func (s *incomingSnapshots) underWay() []*incomingSnapshot {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.all))
-}
-
-// cut interrupts t, unless it has ended.
-func (s *incomingSnapshots) cut(t *incomingSnapshot) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.all[t]; ok && t.interrupt != nil {
-		t.interrupt()
 	}
 }

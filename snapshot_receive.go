@@ -1,18 +1,39 @@
 package rafthttp
 
 import (
-	"errors"
+	"context"
+	"crypto/tls"
+	"io"
+	"maps"
+	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
-	"go.etcd.io/raft/v3"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
-	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
+
+// snapshotConfig is what transfers go by.
+func (s *settings) snapshotConfig() snapshot.Config {
+	return snapshot.Config{ID: s.id, ReadTimeout: s.readTimeout, WriteTimeout: s.writeTimeout, AnswerTimeout: s.snapshotAnswerTimeout}
+}
+
+// stateExtensions states what the local member can do.
+func (s *settings) stateExtensions(h http.Header) {
+	if s.snapshotter != nil {
+		snapshot.State(h, s.resuming() != nil)
+	}
+}
+
+func (s *settings) resuming() ResumingSnapshotter {
+	store, _ := s.snapshotter.(ResumingSnapshotter)
+	return store
+}
 
 // serveSnapshot saves a database and hands over the message at its head
 // (protocol: endpoints, POST /raft/snapshot).
@@ -23,54 +44,8 @@ func (q *request) serveSnapshot() error {
 	if q.snapshotter == nil {
 		return snapshot.ErrNoSnapshotter
 	}
-	resumed, err := q.resumption()
-	if err != nil {
-		return err
-	}
-	t, ok := q.receiving.begin(q)
-	if !ok {
-		return snapshot.ErrTooMany
-	}
-	defer q.receiving.end(t)
-	body := q.body()
-	defer body.release()
-	q.receiving.interruptible(t, body.cut)
-	src := wire.NewReader(body)
-	m, err := wire.NewMessageDecoder(src, q.snapshotHeadLimits).Decode()
-	if err != nil {
-		return q.badBody("failed to read the message at the head of a snapshot", err)
-	}
-	if m == nil || m.GetType() != raftpb.MsgSnap {
-		return &badRequest{http.StatusBadRequest, "wrong raft message type"}
-	}
-	if raft.IsEmptySnap(m.GetSnapshot()) {
-		return &badRequest{http.StatusBadRequest, "the message carries no snapshot"}
-	}
-	if err := q.admitted(m); err != nil {
-		return err
-	}
-	if q.isPaused() {
-		return ErrPaused
-	}
-	if p := q.peerOf(q.from); p != nil {
-		t.PeerBytes = &p.counters.gotSnapshots
-	}
-	db := &databaseReader{q: q, t: t, src: src, body: body, left: -1, waits: networkWaits{base: time.Now()}}
-	if q.r.ContentLength >= 0 {
-		// What was read and not used is the database's. The length of the message is no
-		// guide: its encoding may be another's.
-		db.left = max(0, q.r.ContentLength-int64(body.bytes)+int64(src.Buffered()))
-	}
-	if resumed != nil {
-		if err := resumed.begin(q, t, m, db); err != nil {
-			return err
-		}
-	}
-	t.head(m, db.left)
-	defer db.takeOver().stop()
-	err = q.saveSnapshot(t, m, db, resumed)
-	t.Ended(err)
-	if f, st := q.observer.SnapshotReceived, t.State(); !q.eventsOf(q.from).ended(f, st, err) {
+	st, began, err := q.receiving.Receive(q.ctx, &incomingSnapshot{request: q}, q.eventsOf(q.from).progress)
+	if f := q.observer.SnapshotReceived; began && !q.eventsOf(q.from).ended(f, st, err) {
 		q.events.ended(f, st, err)
 	}
 	if err != nil {
@@ -80,63 +55,162 @@ func (q *request) serveSnapshot() error {
 	return nil
 }
 
-// saveSnapshot has the database saved, and after that the message processed.
-func (q *request) saveSnapshot(t *incomingSnapshot, m *raftpb.Message, db *databaseReader, resumed *resumption) error {
-	lines := q.receiving.lines
-	if p := q.peerOf(q.from); p != nil {
-		lines = p.snapshotLines // which strangers cannot use up
+// serveSnapshotOffset says how much of a database is there (extensions: the
+// question).
+func (q *request) serveSnapshotOffset() error {
+	defer q.guard(callback{name: "Snapshotter", peer: q.from})
+	if err := q.mayResume(); err != nil {
+		return err
 	}
-	log := snapshot.TransferLog(lines, q.log.With(zap.String("remote-peer-id", q.from.String()), zap.Uint64("snapshot-index", t.Index.Load())))
-	log.Info("receiving database snapshot", zap.Int64("bytes", t.Total.Load()), zap.Int64("resumed-at", t.Bytes.Load()))
-	snapshot.WarnUnlessNamed(log, uint64(q.id), m.GetSnapshot())
-	saver, n, err := q.saveDatabase(t, m, db, resumed)
+	key, err := snapshot.TransferOf(q.r.Header, q.from)
 	if err != nil {
-		log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", t.Bytes.Load()), zap.Error(err))
 		return err
 	}
-	q.receiving.saved(t)
-	log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(t.Started)))
-	if err := q.processSaved(m); err != nil {
-		q.discard(saver, t.Index.Load(), err)
+	if err := q.unlessRemoved(q.from, errMemberGone); err != nil {
 		return err
+	}
+	offset, sum, err := q.receiving.Offset(q.ctx, key, q.resuming().PartialDB)
+	if err != nil {
+		return err
+	}
+	snapshot.StateOffset(q.w.Header(), offset, sum)
+	q.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// mayResume returns why the sender of a request cannot go on with a database.
+func (q *request) mayResume() error {
+	if q.resuming() == nil {
+		return snapshot.ErrNotResuming
+	}
+	if q.from == 0 {
+		return &badRequest{http.StatusBadRequest, "no " + headerFrom}
+	}
+	return q.checkTo(q.r.Header)
+}
+
+// incomingSnapshot is a request that brings a snapshot. It implements
+// snapshot.Incoming.
+type incomingSnapshot struct {
+	*request
+	saver Snapshotter // of the database, once that is known
+}
+
+func (in *incomingSnapshot) Sender() types.ID                  { return in.from }
+func (in *incomingSnapshot) TLS() *tls.ConnectionState         { return in.r.TLS }
+func (in *incomingSnapshot) Header() http.Header               { return in.r.Header }
+func (in *incomingSnapshot) Body() (io.Reader, int64)          { return in.r.Body, in.r.ContentLength }
+func (in *incomingSnapshot) SetReadDeadline(t time.Time) error { return in.rc.SetReadDeadline(t) }
+func (in *incomingSnapshot) CloseAfter()                       { in.w.Header().Set("Connection", "close") }
+func (in *incomingSnapshot) Resumes() error                    { return in.mayResume() }
+
+// Hijack implements snapshot.Incoming.
+func (in *incomingSnapshot) Hijack(ended bool) (conn net.Conn, prefetched []byte, err error) {
+	// A sender that closes the connection anyway does not mind if we do.
+	if !in.r.Close || in.r.ProtoMajor != 1 {
+		return nil, nil, http.ErrNotSupported
+	}
+	if ended {
+		in.pauseBeforeHijack()
+	}
+	hijacked, buf, err := in.rc.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	prefetched, _ = buf.Reader.Peek(buf.Reader.Buffered())
+	return release(hijacked), prefetched, nil
+}
+
+// Respond implements snapshot.Incoming.
+func (in *incomingSnapshot) Respond(w *snapshot.Response) {
+	maps.Copy(w.Header(), in.w.Header())
+	in.w, in.taken = w, w
+}
+
+// Authorize implements snapshot.Incoming.
+func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
+	if err := in.admitted(m); err != nil {
+		return err
+	}
+	if in.isPaused() {
+		return ErrPaused
 	}
 	return nil
 }
 
-// processSaved has the message of a database processed that was saved.
-func (q *request) processSaved(m *raftpb.Message) error {
-	if err := q.admitted(m); err != nil { // once more: it took a while
-		return err
+// Began implements snapshot.Incoming.
+func (in *incomingSnapshot) Began(p *snapshot.Progress) (*zap.Logger, *atomic.Uint64) {
+	lines, bytes := in.snapshotLines, (*atomic.Uint64)(nil)
+	if p := in.peerOf(in.from); p != nil {
+		lines, bytes = p.snapshotLines, &p.counters.gotSnapshots // which strangers cannot use up
 	}
-	return q.deliver(m, laneSnapshot, q.snapshotAnswerTimeout)
+	log := in.log.With(zap.String("remote-peer-id", in.from.String()), zap.Uint64("snapshot-index", p.Index.Load()))
+	return snapshot.TransferLog(lines, log), bytes
 }
 
-// saveDatabase returns who has saved the database, and its size. Its errors say
-// why it was not saved.
-func (q *request) saveDatabase(t *incomingSnapshot, m *raftpb.Message, db *databaseReader, resumed *resumption) (saver Snapshotter, n int64, err error) {
-	defer q.guard(callback{"Snapshotter", q.from, laneSnapshot, m.GetType(), m.GetFrom()})
-	size := db.left
-	if resumed != nil {
-		size = resumed.key.Size
+// Saver implements snapshot.Incoming: it asks who saves the database that comes with m.
+func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
+	c := callback{"Snapshotter", in.from, laneSnapshot, m.GetType(), m.GetFrom()}
+	defer in.guard(c)
+	in.saver = in.snapshotter
+	if s, ok := in.snapshotter.(PreparingSnapshotter); ok {
+		ctx, cancel := context.WithTimeoutCause(in.ctx, in.readTimeout, ErrStalled)
+		defer cancel()
+		saver, err := s.PrepareDB(ctx, m, size)
+		if err != nil {
+			return nil, err
+		}
+		if saver != nil {
+			in.saver = saver
+		}
 	}
-	if saver, err = q.saver(m, size); err != nil {
-		return nil, 0, snapshot.NotSaved(err)
+	if s, ok := in.saver.(ResumingSnapshotter); ok {
+		return guardedResumer{guardedSaver{s, in.crasher, c}, s}, nil
 	}
-	if resumed == nil {
-		n, err = saver.SaveDBFrom(db, t.Index.Load())
-	} else if store, ok := saver.(ResumingSnapshotter); ok {
-		n, err = store.ResumeDBFrom(db, resumed.key, resumed.offset, db.trailer)
-		n += resumed.offset
-	} else {
-		return nil, 0, snapshot.ErrNotResuming
+	return guardedSaver{in.saver, in.crasher, c}, nil
+}
+
+// Process implements snapshot.Incoming. A database that is not used is told to who has
+// saved it.
+func (in *incomingSnapshot) Process(m *raftpb.Message) error {
+	index := m.GetSnapshot().GetMetadata().GetIndex() // m is not ours afterwards
+	err := in.admitted(m)                             // once more: it took a while
+	if err == nil {
+		err = in.deliver(m, laneSnapshot, in.snapshotAnswerTimeout)
 	}
-	switch {
-	case err == nil:
-		return saver, n, nil
-	case errors.Is(err, snap.ErrOffset):
-		return nil, 0, snapshot.ErrOffset
-	case db.err != nil && !errors.Is(err, db.err): // a Snapshotter that says nothing of it
-		err = errors.Join(err, db.err)
+	if d, ok := in.saver.(DiscardingSnapshotter); ok && err != nil && !in.left { // Stop may have returned otherwise
+		defer in.guard(callback{name: "Snapshotter", peer: in.from})
+		d.DiscardDB(index, err)
 	}
-	return nil, 0, snapshot.NotSaved(err)
+	return err
+}
+
+// guardedSaver is a Snapshotter under guard.
+type guardedSaver struct {
+	Snapshotter
+	crasher
+	in callback
+}
+
+func (s guardedSaver) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
+	defer s.guard(s.in)
+	return s.Snapshotter.SaveDBFrom(r, id)
+}
+
+// guardedResumer is a ResumingSnapshotter under guard.
+type guardedResumer struct {
+	guardedSaver
+	s ResumingSnapshotter
+}
+
+func (s guardedResumer) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
+	defer s.guard(s.in)
+	return s.s.ResumeDBFrom(r, t, offset, sum)
+}
+
+// finish sends the answer of a connection that was taken over, and closes it.
+func (q *request) finish() {
+	if q.taken != nil {
+		q.taken.Finish(q.writeTimeout)
+	}
 }

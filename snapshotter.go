@@ -2,11 +2,30 @@ package rafthttp
 
 import (
 	"context"
+	"io"
 
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
+
+// ResumingSnapshotter is a Snapshotter that can go on with a database whose
+// transfer was cut. snap.Store is one. Between two members with one, databases
+// have a checksum, and a transfer that breaks goes on where it was
+// (docs/extensions.md). A Snapshotter that wraps a snap.Store has to hand these
+// methods on to it.
+type ResumingSnapshotter interface {
+	Snapshotter
+	// PartialDB returns how much of a database ResumeDBFrom has kept: bytes from
+	// its start, and their CRC-32C (Castagnoli); 0 and 0 if nothing.
+	PartialDB(t snap.Transfer) (offset int64, checksum uint32)
+	// ResumeDBFrom saves a database whose bytes from offset on r brings, and
+	// returns how many those were. After the last it calls checksum for the
+	// CRC-32C of the whole database, and must not save one that has another: then
+	// the error is snap.ErrChecksum. It is snap.ErrOffset if PartialDB would not
+	// return offset any more.
+	ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, checksum func() (uint32, error)) (int64, error)
+}
 
 // PreparingSnapshotter is a Snapshotter that is asked before a database comes:
 // to refuse it, to choose who saves it, or to make room. snap.Store is one. A
@@ -59,29 +78,7 @@ type DiscardingSnapshotter interface {
 }
 
 var (
+	_ ResumingSnapshotter   = (*snap.Store)(nil)
 	_ PreparingSnapshotter  = (*snap.Store)(nil)
 	_ DiscardingSnapshotter = (*snap.Store)(nil)
 )
-
-// saver asks who saves the database that comes with m.
-func (q *request) saver(m *raftpb.Message, size int64) (Snapshotter, error) {
-	s, ok := q.snapshotter.(PreparingSnapshotter)
-	if !ok {
-		return q.snapshotter, nil
-	}
-	ctx, cancel := context.WithTimeoutCause(q.ctx, q.readTimeout, ErrStalled)
-	defer cancel()
-	saver, err := s.PrepareDB(ctx, m, size)
-	if saver == nil {
-		saver = q.snapshotter
-	}
-	return saver, err
-}
-
-// discard says that a database which was saved is not used.
-func (q *request) discard(s Snapshotter, id uint64, cause error) {
-	if d, ok := s.(DiscardingSnapshotter); ok && !q.left { // Stop may have returned otherwise
-		defer q.guard(callback{name: "Snapshotter", peer: q.from})
-		d.DiscardDB(id, cause)
-	}
-}

@@ -203,7 +203,7 @@ func (t *Transport) Status() Status {
 		QueuedBytes: e.queued.used.Load(), MaxQueuedBytes: e.queued.max,
 		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(),
 	}
-	st.Receiving, st.LastReceived = e.receiving.status()
+	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
 	if e.urls != "" {
 		st.URLs = strings.Split(e.urls, ",")
 	}

@@ -233,7 +233,7 @@ func (t *Transport) Start() error {
 		added:     make(chan struct{}, 1),
 		guests:    &guests{byID: map[types.ID]*guest{}},
 		events:    newEvents(&s.observer, 0),
-		receiving: &incomingSnapshots{lines: newLimiter(memberLines), max: s.maxSnapshots, all: map[*incomingSnapshot]struct{}{}},
+		receiving: snapshot.NewReceiver(s.snapshotConfig(), s.maxSnapshots, s.snapshotHeadLimits), snapshotLines: newLimiter(memberLines),
 	}
 	e.peers.Store(&map[types.ID]*peer{})
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())

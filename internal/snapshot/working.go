@@ -1,4 +1,4 @@
-package rafthttp
+package snapshot
 
 import (
 	"context"
@@ -6,14 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
-
-// workInterval is how often it says so.
-func (s *settings) workInterval() time.Duration {
-	return min(s.readTimeout, DefaultConnReadTimeout) / snapshot.StallTicks
-}
 
 // networkWaits tells whether a transfer waits for its sender: what it does otherwise is
 // to write, to sync, or to process. The time of a wait has a bound; what takes longer is
@@ -79,7 +72,7 @@ func (r *workReporter) run(ctx context.Context) {
 		if r.conn.SetWriteDeadline(time.Now().Add(r.every)) != nil {
 			return
 		}
-		if _, err := io.WriteString(r.conn, snapshot.Working); err != nil {
+		if _, err := io.WriteString(r.conn, Working); err != nil {
 			return
 		}
 	}

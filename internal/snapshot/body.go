@@ -1,0 +1,159 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// body reads the body of a request; a Read that takes longer than the timeout fails, as does one after ctx has ended.
+type body struct {
+	ctx     context.Context
+	timeout time.Duration
+	release func() // waits until the request is no longer in use
+
+	mu          sync.Mutex // makes extend, interrupt and replace exclude each other
+	setDeadline func(time.Time) error
+	isCut       bool
+
+	src    io.Reader
+	length int64 // below 0: not declared
+	read   int64 // so far
+	err    error // what ended the body
+}
+
+func newBody(ctx context.Context, in Incoming, timeout time.Duration) *body {
+	b := &body{ctx: ctx, timeout: timeout, setDeadline: in.SetReadDeadline}
+	b.src, b.length = in.Body()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		b.interrupt()
+	})
+	b.release = func() {
+		// A body that was not read to its end keeps the deadline: the server reads on for a while, and sets its own for the
+		// next request.
+		if !stop() {
+			<-interrupted // the handler must not return while its response is in use
+		}
+		b.replace(nil, func(time.Time) error { return nil })
+	}
+	return b
+}
+
+func (b *body) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_ = b.setDeadline(time.Now())
+}
+
+// cut ends the body as if its connection broke. It may be called at any time.
+func (b *body) cut() {
+	b.mu.Lock()
+	b.isCut = true
+	b.mu.Unlock()
+	b.interrupt()
+}
+
+func (b *body) wasCut() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.isCut
+}
+
+// replace has the rest of the body come from src.
+func (b *body) replace(src io.Reader, setDeadline func(time.Time) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.src, b.setDeadline = src, setDeadline
+}
+
+// extend sets the deadline for what is read next.
+func (b *body) extend(d time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ctx.Err() != nil {
+		return context.Cause(b.ctx)
+	}
+	if b.isCut {
+		return ErrCut
+	}
+	// Where the server cannot set deadlines, it is up to its own.
+	_ = b.setDeadline(time.Now().Add(d))
+	return nil
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if err := b.extend(b.timeout); err != nil {
+		return 0, err
+	}
+	n, err := b.src.Read(p)
+	b.read += int64(n)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended()
+	case err != nil:
+		// The server ends the request's context for any error, so that says nothing.
+		if err = causeOf(b.ctx, err); b.wasCut() {
+			err = ErrCut
+		}
+	}
+	b.err = err
+	return n, err
+}
+
+// causeOf returns why ctx ended, or that nothing moved, in place of an error that only says that an operation was ended.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w: %w", ErrStalled, err)
+	}
+	return err
+}
+
+// ended takes the deadline away. From the end of the body on, the server reads ahead to see the client go, and takes a
+// deadline for that.
+func (b *body) ended() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ctx.Err() == nil {
+		_ = b.setDeadline(time.Time{})
+	}
+}
+
+// rawBody is the rest of a body whose length was declared, on a connection that was taken over.
+type rawBody struct {
+	conn       net.Conn
+	prefetched []byte // comes before what conn brings
+	remaining  int64
+}
+
+// Read implements io.Reader.
+func (b *rawBody) Read(p []byte) (n int, err error) {
+	if b.remaining <= 0 {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), b.remaining)]
+	if len(b.prefetched) > 0 {
+		n = copy(p, b.prefetched)
+		b.prefetched = b.prefetched[n:]
+	} else {
+		n, err = b.conn.Read(p)
+	}
+	b.remaining -= int64(n)
+	if errors.Is(err, io.EOF) && b.remaining > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}

@@ -1,0 +1,198 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// takeOverBytes is how much of a database there must be still to come for its connection to be taken over from the server to
+// save copying.
+const takeOverBytes = 256 << 10
+
+// database is the database of an incoming snapshot as the Snapshotter gets it. It knows its length where the sender declared
+// it.
+type database struct {
+	*reception
+	src       *wire.Reader // the body, behind what was read with the head
+	body      *body
+	remaining int64 // still to come; -1: not known
+	tcp       *net.TCPConn
+	rest      *rawBody // of a connection that was taken over
+	waits     networkWaits
+	err       error // what ended the body
+}
+
+// Len returns how many bytes are still to come, below 0 if that is not known.
+func (d *database) Len() int64 { return d.remaining }
+
+// Read implements io.Reader.
+func (d *database) Read(p []byte) (int, error) {
+	if d.plan.Resumable && d.remaining == 0 {
+		return 0, io.EOF
+	}
+	if d.plan.Resumable { // a trailer follows
+		p = p[:min(int64(len(p)), d.remaining)]
+	}
+	d.waits.begin(d.ReadTimeout + d.workInterval())
+	n, err := d.src.Read(p)
+	d.waits.end()
+	if d.remaining >= 0 {
+		d.remaining -= int64(n)
+	}
+	d.Add(int64(n))
+	switch {
+	case err == nil, errors.Is(err, io.EOF) && d.remaining <= 0:
+		return n, err
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	return n, d.fail(err)
+}
+
+// fail says that a connection is at fault, unless err says more.
+func (d *database) fail(err error) error {
+	stopped := context.Cause(d.body.ctx)
+	if !errors.Is(err, ErrStalled) && !errors.Is(err, ErrCut) && (stopped == nil || !errors.Is(err, stopped)) {
+		err = fmt.Errorf("%w: %w", ErrCut, err)
+	}
+	if d.err == nil {
+		d.err = err
+	}
+	return err
+}
+
+// WriteTo implements io.WriterTo: it copies with large buffers, or has the kernel move the bytes where they come from a TCP
+// connection and go to a file: w is an *os.File, or an io.ReaderFrom with a method File that returns one.
+func (d *database) WriteTo(w io.Writer) (total int64, err error) {
+	buf := Buffers.Get().(*[]byte)
+	defer Buffers.Put(buf)
+	file := d.splicer(w)
+	for {
+		p := *buf
+		if file != nil {
+			prefetched := d.src.Buffered() + len(d.rest.prefetched)
+			if prefetched == 0 {
+				n, err := d.splice(file)
+				return total + n, err
+			}
+			p = p[:min(len(p), prefetched)]
+		}
+		n, rerr := d.fill(p)
+		if n > 0 {
+			written, err := w.Write(p[:n])
+			total += int64(written)
+			if err != nil {
+				return total, err
+			}
+		}
+		if errors.Is(rerr, io.EOF) {
+			return total, nil
+		}
+		if rerr != nil {
+			return total, rerr
+		}
+	}
+}
+
+// fill reads until p is full: over TLS no more than 16 KiB come at once.
+func (d *database) fill(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = d.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+// splicer returns what the kernel can move bytes to, or nil. The file itself is not touched: what ReadFrom makes of the bytes
+// is up to w.
+func (d *database) splicer(w io.Writer) io.ReaderFrom {
+	rf, ok := w.(io.ReaderFrom)
+	if d.tcp == nil || !ok {
+		return nil
+	}
+	if _, ok := w.(*os.File); ok {
+		return rf
+	}
+	if f, ok := w.(interface{ File() *os.File }); ok && f.File() != nil {
+		return rf
+	}
+	return nil
+}
+
+// splice has the kernel move the rest of the database.
+func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
+	for still := 0; d.remaining > 0; {
+		if err := d.body.extend(d.ReadTimeout / StallTicks); err != nil {
+			return total, d.fail(err)
+		}
+		d.waits.begin(d.ReadTimeout/StallTicks + d.workInterval())
+		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.remaining, SliceBytes)})
+		d.waits.end()
+		total += n
+		d.remaining -= n
+		d.rest.remaining -= n
+		d.Add(n)
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		switch {
+		case n > 0 && (err == nil || late):
+			still = 0
+		case late:
+			if still++; still == StallTicks {
+				return total, d.fail(ErrStalled)
+			}
+		case err == nil:
+			return total, d.fail(io.ErrUnexpectedEOF)
+		default:
+			if errors.Is(err, syscall.EINVAL) { // what was on its way is lost
+				d.noSplice.Store(true)
+			}
+			return total, d.fail(err)
+		}
+	}
+	return total, nil
+}
+
+// trailer reads the checksum behind the database.
+func (d *database) trailer() (uint32, error) {
+	var b [TrailerBytes]byte
+	d.waits.begin(d.ReadTimeout + d.workInterval())
+	defer d.waits.end()
+	if _, err := io.ReadFull(d.src, b[:]); err != nil {
+		return 0, d.fail(err)
+	}
+	return binary.BigEndian.Uint32(b[:]), nil
+}
+
+// takeOver takes the connection over from the server, where that saves copying, or where the sender is to be told that we are
+// at work. The caller stops what it returns, which may be nil.
+func (d *database) takeOver(ctx context.Context) *workReporter {
+	asked := d.plan.TellsWork && d.remaining >= 0
+	splices := d.remaining >= takeOverBytes && d.tls == nil && !d.noSplice.Load()
+	if !asked && !splices {
+		return nil
+	}
+	remaining := d.body.length - d.body.read
+	conn, prefetched, err := d.in.Hijack(remaining == 0)
+	if err != nil {
+		return nil
+	}
+	d.rest = &rawBody{conn: conn, prefetched: prefetched, remaining: remaining}
+	if splices {
+		d.tcp, _ = conn.(*net.TCPConn)
+	}
+	d.body.replace(d.rest, conn.SetReadDeadline)
+	d.in.Respond(&Response{conn: conn, body: d.rest})
+	if !asked {
+		return nil
+	}
+	return reportWork(ctx, conn, d.workInterval(), &d.waits)
+}

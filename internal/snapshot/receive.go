@@ -1,0 +1,183 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// Incoming is a request that brings a snapshot. It is used by one goroutine, but for SetReadDeadline.
+type Incoming interface {
+	Sender() types.ID          // 0: not stated
+	TLS() *tls.ConnectionState // nil: not encrypted
+	Header() http.Header
+	// Body returns the body, and its length; below 0: not declared.
+	Body() (body io.Reader, length int64)
+	SetReadDeadline(time.Time) error
+	// CloseAfter has the connection closed after the answer.
+	CloseAfter()
+	// Hijack takes the connection over from the server, with what was read of it already. Ended says that nothing of the
+	// body is still to come. An error leaves everything as it is: the connection is not one that is closed after the answer,
+	// or cannot be had. Respond says where the answer goes then.
+	Hijack(ended bool) (conn net.Conn, prefetched []byte, err error)
+	Respond(*Response)
+
+	// Resumes returns why the sender cannot go on with what an earlier attempt has brought; nil if it can.
+	Resumes() error
+	// Authorize returns why the message is not taken.
+	Authorize(m *raftpb.Message) error
+	// Began is called once it is. What it returns may be nil, but for the logger.
+	Began(p *Progress) (log *zap.Logger, peerBytes *atomic.Uint64)
+	// Saver returns who saves the database of size bytes; below 0: not known.
+	Saver(m *raftpb.Message, size int64) (snap.Saver, error)
+	// Process has the message processed, whose database was saved.
+	Process(m *raftpb.Message) error
+}
+
+// Resumer is a Saver that can go on with what an earlier attempt has brought.
+type Resumer interface {
+	snap.Saver
+	ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, checksum func() (uint32, error)) (int64, error)
+}
+
+// reception is the work on one request.
+type reception struct {
+	*Receiver
+	*incoming
+	in   Incoming
+	plan Plan
+	m    *raftpb.Message
+	db   *database
+	log  *zap.Logger
+}
+
+// Receive has a database saved, and after that the message at its head processed. Its error is the answer. Began says
+// whether the message was taken, so that the transfer counts as one; st is how it ended then. It observes progress by
+// observe, which may be nil.
+func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progress) func(Status)) (st Status, began bool, err error) {
+	plan, err := PlanOf(in.Header())
+	if err != nil {
+		return st, false, err
+	}
+	if plan.Resumable {
+		if err := in.Resumes(); err != nil {
+			return st, false, err
+		}
+	}
+	body := newBody(ctx, in, r.ReadTimeout)
+	defer body.release()
+	t := &incoming{tls: in.TLS(), done: make(chan struct{}), interrupt: body.cut}
+	t.Peer, t.Incoming, t.Every = in.Sender(), true, r.ReadTimeout/StallTicks
+	if observe != nil {
+		t.Observe = observe(&t.Progress)
+	}
+	t.Begin(time.Now(), -1)
+	if !r.begin(t) {
+		return st, false, ErrTooMany
+	}
+	defer r.end(t)
+	c := &reception{Receiver: r, incoming: t, in: in, plan: plan}
+	if err := c.readHead(body); err != nil {
+		return st, false, err
+	}
+	defer c.db.takeOver(ctx).stop()
+	err = c.save()
+	t.Ended(err)
+	return t.State(), true, err
+}
+
+// readHead reads the message at the head of the body, and what it says of the database behind it.
+func (c *reception) readHead(b *body) error {
+	src := wire.NewReader(b)
+	m, err := wire.NewMessageDecoder(src, c.head).Decode()
+	if err != nil {
+		c.in.CloseAfter() // where the next request begins is not known
+		return BadRequest("failed to read the message at the head of a snapshot: %s", err)
+	}
+	if m == nil || m.GetType() != raftpb.MsgSnap {
+		return BadRequest("wrong raft message type")
+	}
+	if raft.IsEmptySnap(m.GetSnapshot()) {
+		return BadRequest("the message carries no snapshot")
+	}
+	if err := c.in.Authorize(m); err != nil {
+		return err
+	}
+	meta := m.GetSnapshot().GetMetadata()
+	c.m, c.db = m, &database{reception: c, src: src, body: b, remaining: -1, waits: networkWaits{base: time.Now()}}
+	if b.length >= 0 {
+		// What was read and not used is the database's. The length of the message is no guide: its encoding may be another's.
+		c.db.remaining = max(0, b.length-b.read+int64(src.Buffered()))
+	}
+	if c.plan.Resumable {
+		remaining := c.db.remaining - TrailerBytes
+		if remaining < 0 || remaining > math.MaxInt64-c.plan.Offset {
+			return BadRequest("a resumed snapshot without a length that fits")
+		}
+		key := snap.Transfer{From: uint64(c.Peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.Offset + remaining}
+		if !c.name(c.incoming, key) {
+			return ErrStillWriting
+		}
+		c.db.remaining = remaining
+		c.Jump(c.plan.Offset)
+	}
+	c.Index.Store(meta.GetIndex())
+	if c.db.remaining >= 0 {
+		c.Total.Store(c.plan.Offset + c.db.remaining)
+	}
+	c.log, c.PeerBytes = c.in.Began(&c.Progress)
+	return nil
+}
+
+// save has the database saved, and after that the message processed.
+func (c *reception) save() error {
+	c.log.Info("receiving database snapshot", zap.Int64("bytes", c.Total.Load()), zap.Int64("resumed-at", c.Bytes.Load()))
+	WarnUnlessNamed(c.log, uint64(c.ID), c.m.GetSnapshot())
+	n, err := c.saveDatabase()
+	if err != nil {
+		c.log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", c.Bytes.Load()), zap.Error(err))
+		return err
+	}
+	c.saved(c.incoming)
+	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.Started)))
+	return c.in.Process(c.m)
+}
+
+// saveDatabase returns the size of the database. Its errors say why it was not saved.
+func (c *reception) saveDatabase() (n int64, err error) {
+	saver, err := c.in.Saver(c.m, c.Total.Load())
+	if err != nil {
+		return 0, NotSaved(err)
+	}
+	if !c.plan.Resumable {
+		n, err = saver.SaveDBFrom(c.db, c.Index.Load())
+	} else if store, ok := saver.(Resumer); ok {
+		n, err = store.ResumeDBFrom(c.db, c.key, c.plan.Offset, c.db.trailer)
+		n += c.plan.Offset
+	} else {
+		return 0, ErrNotResuming
+	}
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, snap.ErrOffset):
+		return 0, ErrOffset
+	case c.db.err != nil && !errors.Is(err, c.db.err): // a Snapshotter that says nothing of it
+		err = errors.Join(err, c.db.err)
+	}
+	return 0, NotSaved(err)
+}

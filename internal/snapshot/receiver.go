@@ -1,0 +1,191 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/tls"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// Config is what both ends of a transfer go by. It does not change.
+type Config struct {
+	ID            types.ID      // of the local member
+	ReadTimeout   time.Duration // for which a transfer may stand still
+	WriteTimeout  time.Duration // for an answer
+	AnswerTimeout time.Duration // from the last byte to the answer
+}
+
+// workInterval is how often a receiver says that it is at work.
+func (c Config) workInterval() time.Duration { return min(c.ReadTimeout, DefaultTimeout) / StallTicks }
+
+// olderPatience is how long a question waits to see whether an older transfer of the snapshot moves, and then again for its
+// end: longer than a paced sender's longest pause, and together less than a sender waits for an answer.
+func (c Config) olderPatience() time.Duration { return min(c.ReadTimeout, DefaultTimeout) * 2 / 5 }
+
+// Receiver takes the snapshots of other members, so many at once. It is safe for concurrent use.
+type Receiver struct {
+	Config
+	max      int
+	head     wire.Limits // of the message at the head of a body
+	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the files of the Snapshotter
+
+	mu   sync.Mutex
+	all  map[*incoming]struct{}
+	last *Status
+}
+
+// NewReceiver returns a receiver of at most max snapshots at once, with these limits for the message of each.
+func NewReceiver(c Config, max int, head wire.Limits) *Receiver {
+	return &Receiver{Config: c, max: max, head: head, all: map[*incoming]struct{}{}}
+}
+
+// incoming is one transfer to us.
+type incoming struct {
+	Progress
+	tls  *tls.ConnectionState // that it comes over; nil: not encrypted
+	done chan struct{}        // closed when it has ended
+
+	checking atomic.Bool // by Cut
+
+	interrupt func()        // ends it as if its connection broke; does not change
+	key       snap.Transfer // guarded by Receiver.mu; the zero Transfer where it cannot be resumed
+}
+
+// Status returns the state of all transfers under way, and of the one that ended last.
+func (r *Receiver) Status() (all []Status, last *Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t := range r.all {
+		all = append(all, t.State())
+	}
+	return all, r.last
+}
+
+// begin reports false if there are too many.
+func (r *Receiver) begin(t *incoming) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.all) >= r.max {
+		return false
+	}
+	r.all[t] = struct{}{}
+	return true
+}
+
+func (r *Receiver) end(t *incoming) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.all, t)
+	if st := t.State(); !st.Ended.IsZero() {
+		r.last = &st
+	}
+	close(t.done)
+}
+
+// name says what t brings. It reports false if another transfer brings the same.
+func (r *Receiver) name(t *incoming, key snap.Transfer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for other := range r.all {
+		if other.key == key {
+			return false
+		}
+	}
+	t.key = key
+	return true
+}
+
+// saved says that the database of t is in its place: another transfer of it may say so to its sender while t is processed.
+func (r *Receiver) saved(t *incoming) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.key = snap.Transfer{}
+}
+
+// find returns the transfer that brings key, or nil.
+func (r *Receiver) find(key snap.Transfer) *incoming {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t := range r.all {
+		if t.key == key {
+			return t
+		}
+	}
+	return nil
+}
+
+func (r *Receiver) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.all) >= r.max
+}
+
+// Offset answers the question how much of a database is there, which partial knows. It ends an older transfer of the database
+// that does not move: its sender begins anew, so it has seen the connection break. One that moves is another process's, or
+// has bytes that are still to be written; then the answer is ErrStillWriting.
+func (r *Receiver) Offset(ctx context.Context, key snap.Transfer, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
+	if older := r.find(key); older != nil {
+		before := older.Bytes.Load()
+		ended, err := r.await(ctx, older)
+		if !ended && err == nil && older.Bytes.Load() == before {
+			older.interrupt()
+			ended, err = r.await(ctx, older)
+		}
+		if err == nil && !ended {
+			err = ErrStillWriting
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	if r.busy() {
+		return 0, 0, ErrTooMany
+	}
+	offset, sum = partial(key)
+	return offset, sum, nil
+}
+
+// await reports whether a transfer has ended in time.
+func (r *Receiver) await(ctx context.Context, t *incoming) (bool, error) {
+	patience := time.NewTimer(r.olderPatience())
+	defer patience.Stop()
+	select {
+	case <-t.done:
+		return true, nil
+	case <-patience.C:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// Cut interrupts the transfers that are unwanted, as if their connections broke. Each is judged on a goroutine that spawn
+// starts, or reports false; not while it is judged already.
+func (r *Receiver) Cut(spawn func(func()) bool, unwanted func(sender types.ID, over *tls.ConnectionState) bool) {
+	r.mu.Lock()
+	all := make([]*incoming, 0, len(r.all))
+	for t := range r.all {
+		all = append(all, t)
+	}
+	r.mu.Unlock()
+	for _, t := range all {
+		if !t.checking.CompareAndSwap(false, true) {
+			continue
+		}
+		judge := func() {
+			defer t.checking.Store(false)
+			if unwanted(t.Peer, t.tls) {
+				t.interrupt()
+			}
+		}
+		if !spawn(judge) {
+			t.checking.Store(false)
+		}
+	}
+}
