@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -34,19 +35,17 @@ const (
 	defaultServerVersion         = "3.7.0"
 	defaultMinClusterVersion     = "3.0.0"
 
-	pipelineMessages     = 64       // queue of a pipeline, for each kind of messages
-	pipelineWorkers      = 4        // posts of one kind of one pipeline at once
-	maxSnapshotHeadBytes = 64 << 20 // message at the head of a snapshot body
-	maxAnswerBytes       = 64 << 10 // body of an answer
-	maxRequestHeadBytes  = 64 << 10 // of a request, behind NewServer
-	maxRedialInterval    = time.Second
-	minRedialSeconds     = 1e-3 // for a DialRetryFrequency that is infinite
-	maxRedialSeconds     = 3600 // for one that is next to zero
-	maxRemotes           = 128
-	maxPeerURLs          = 32      // that one member states
-	maxPeerURLsBytes     = 8 << 10 // of their header
-	remoteLifetime       = 10 * time.Minute
-	maxPeerSnapshots     = 16 // transfers to one peer, waiting or under way
+	pipelineMessages    = 64       // queue of a pipeline, for each kind of messages
+	pipelineWorkers     = 4        // posts of one kind of one pipeline at once
+	maxAnswerBytes      = 64 << 10 // body of an answer
+	maxRequestHeadBytes = 64 << 10 // of a request, behind NewServer
+	maxRedialInterval   = time.Second
+	minRedialSeconds    = 1e-3 // for a DialRetryFrequency that is infinite
+	maxRedialSeconds    = 3600 // for one that is next to zero
+	maxRemotes          = 128
+	maxPeerURLs         = 32      // that one member states
+	maxPeerURLsBytes    = 8 << 10 // of their header
+	remoteLifetime      = 10 * time.Minute
 )
 
 // settings are a Transport's fields as Start found them, with defaults filled
@@ -141,7 +140,7 @@ func (t *Transport) settings() (*settings, error) {
 	}
 	maxBytes := uint64(maxMessage)
 	s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}
-	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, maxSnapshotHeadBytes)}
+	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, snapshot.MaxHeadBytes)}
 
 	var err error
 	if s.serverVersion, err = parseVersion(s.serverVersionText); err != nil {

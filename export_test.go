@@ -3,7 +3,6 @@ package rafthttp
 import (
 	"context"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -74,15 +73,6 @@ func (l Lane) OldestAge() time.Duration { return l.status().OldestAge }
 
 // Close ends the lane.
 func (l Lane) Close() { l.close() }
-
-// SendfileLate has the kernel send n bytes of the file, with deadlines that are over
-// before it begins. It returns how many were sent.
-func SendfileLate(c *net.TCPConn, f *os.File, n int64) (sent int64, err error) {
-	t := &outgoingSnapshot{snapshotSender: &snapshotSender{link: &link{settings: &settings{readTimeout: 1}}}}
-	t.db = snapshot.NewSource(f, n)
-	err = (&databaseWriter{t: t, conn: &snapshotConn{Conn: c}, tcp: c, tells: true}).sendfile(n, nil)
-	return t.db.At(), err
-}
 
 // GiveWayInKernel is what is done to the connection of a snapshot.
 func GiveWayInKernel(c net.Conn) { giveWayInKernel(c) }

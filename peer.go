@@ -240,7 +240,7 @@ func (p *peer) pause(on bool) {
 	}
 	p.reports.lost() // also what was withheld
 	p.pipeline.dropQueued()
-	p.snapshots.dropQueued()
+	p.snapshots.Drop()
 	for _, r := range p.receivers {
 		r.discard(r.lane.empty(), ErrPaused)
 	}
@@ -254,7 +254,7 @@ func (p *peer) shut(cause error) {
 		w.close()
 	}
 	p.pipeline.close()
-	p.snapshots.close()
+	p.snapshots.Close()
 	for _, r := range p.receivers {
 		r.close()
 	}

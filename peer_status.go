@@ -10,7 +10,7 @@ import (
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
 	st := PeerStatus{ID: p.peer, URLs: p.urls.list(), Refused: p.refused.status()}
-	st.Snapshots, st.LastSnapshot = p.snapshots.status()
+	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.Status())
 	p.activity.status(&st)
 	p.probe.status(&st)
 	if v := p.version.Load(); v != nil {

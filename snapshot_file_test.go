@@ -154,25 +154,6 @@ type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("read by its wrapper") }
 
-// TestSendfileAfterItsDeadline: the file is never behind what was sent, so that
-// nothing is left out.
-func TestSendfileAfterItsDeadline(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { ln.Close() })
-	c, err := net.Dial("tcp", ln.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	f := fileWith(t, []byte("not of it"), make([]byte, 1<<20))
-	time.AfterFunc(100*time.Millisecond, func() { c.Close() }) // as whoever sees that nothing moves
-	sent, err := rafthttp.SendfileLate(c.(*net.TCPConn), f, 1<<20)
-	require.ErrorIs(t, err, net.ErrClosed)
-	require.Zero(t, sent)
-	at, err := f.Seek(0, io.SeekCurrent)
-	require.NoError(t, err)
-	require.EqualValues(t, len("not of it"), at)
-}
-
 // A file that is shorter or longer than declared, or that changes while it is
 // sent, is never taken for whole.
 func TestSnapshotOfAFileOfAnotherSize(t *testing.T) {

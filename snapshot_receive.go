@@ -139,12 +139,12 @@ func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
 }
 
 // Began implements snapshot.Incoming.
-func (in *incomingSnapshot) Began(p *snapshot.Progress) (*zap.Logger, *atomic.Uint64) {
+func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 	lines, bytes := in.snapshotLines, (*atomic.Uint64)(nil)
 	if p := in.peerOf(in.from); p != nil {
 		lines, bytes = p.snapshotLines, &p.counters.gotSnapshots // which strangers cannot use up
 	}
-	log := in.log.With(zap.String("remote-peer-id", in.from.String()), zap.Uint64("snapshot-index", p.Index.Load()))
+	log := in.log.With(zap.String("remote-peer-id", in.from.String()), zap.Uint64("snapshot-index", index))
 	return snapshot.TransferLog(lines, log), bytes
 }
 

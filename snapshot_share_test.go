@@ -3,6 +3,7 @@ package rafthttp_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"testing/iotest"
@@ -143,4 +144,29 @@ func TestSnapshotOfASenderThatIsGone(t *testing.T) {
 		require.Less(t, time.Since(start), 8*time.Second, "resumed")
 		requireSaved(t, store, 7, data)
 	})
+}
+
+// TestSnapshotRefusedAfterTheQuestion: another transfer of the snapshot may begin between the
+// question and the body. That is no reason to give it up.
+func TestSnapshotRefusedAfterTheQuestion(t *testing.T) {
+	probe := "HTTP/1.1 200 OK\r\nX-Raft-Extensions: snapshot-1\r\nContent-Length: 0\r\n\r\n"
+	nothing := "HTTP/1.1 204 No Content\r\nX-Raft-Snapshot-Offset: 0\r\nX-Raft-Snapshot-Checksum: 00000000\r\n\r\n"
+	for _, body := range []string{
+		"still writing an earlier part of this snapshot", "the snapshot is not there up to this offset", "of another version",
+	} {
+		bubble.Test(t, func(t *testing.T) {
+			p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
+			refusal := fmt.Sprintf("HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+			url, _ := p.script(t, conversation(probe, nothing, refusal), true)
+			p.a.AddPeer(3, []string{url})
+			p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, 7), &seekable{Reader: bytes.NewReader(randomBytes(10))}, 10))
+			err := <-p.sent
+			require.Error(t, err)
+			for _, st := range p.a.Status().Peers {
+				if st.ID == 3 {
+					require.Equal(t, 6, st.LastSnapshot.Attempts, err)
+				}
+			}
+		})
+	}
 }

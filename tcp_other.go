@@ -22,3 +22,5 @@ func streamBuffer() sendBuffer { return sendBuffer{} }
 func (sendBuffer) apply(net.Conn) {}
 
 func ackDelayer(net.Conn) func() { return nil }
+
+func giveWayInKernel(net.Conn) {}

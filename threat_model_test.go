@@ -32,7 +32,7 @@ func sources(t *testing.T, patterns ...string) string {
 func TestThreatModel(t *testing.T) {
 	text, err := os.ReadFile("docs/threat-model.md")
 	require.NoError(t, err)
-	tests := sources(t, "*_test.go", "metrics/*_test.go", "snap/*_test.go", "internal/wire/*_test.go")
+	tests := sources(t, "*_test.go", "metrics/*_test.go", "snap/*_test.go", "internal/wire/*_test.go", "internal/snapshot/*_test.go")
 	named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(named), 40)
 	for _, n := range named {
@@ -59,7 +59,7 @@ func TestThreatModel(t *testing.T) {
 		{"handoverGrace", "500 * time.Millisecond", "half a second"},
 		{"maxRemotes", "128", "| 128, 10 minutes"},
 		{"remoteLifetime", "10 * time.Minute", "| 128, 10 minutes"},
-		{"maxSnapshotHeadBytes", "64 << 20", "a head of 64 MiB"},
+		{"MaxHeadBytes", "64 << 20", "a head of 64 MiB"},
 		{"maxAnswerBytes", "64 << 10", "64 KiB of head"},
 		{"maxRefusals", "64", "64 refusals a minute"},
 		{"memberLines", "10", "10 times a minute"},
@@ -67,7 +67,7 @@ func TestThreatModel(t *testing.T) {
 		require.Contains(t, string(text), "`"+n.constant+"`")
 		require.Contains(t, string(text), n.said, n.constant)
 		declared := regexp.MustCompile(`(?m)^\s*(?:const )?` + n.constant + `\s+= (.*?)(?:\s+//.*)?$`)
-		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/wire/sizes.go"))
+		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/wire/sizes.go", "internal/snapshot/*.go"))
 		require.NotNil(t, found, n.constant)
 		require.Equal(t, n.value, found[1], n.constant)
 	}

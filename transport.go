@@ -301,7 +301,7 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 		return
 	}
 	refuse := func() {
-		closeSnapshot(m, ErrMemberUnknown, e.log)
+		snapshot.Close(m, ErrMemberUnknown, e.log)
 		e.raft.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
 	}
 	if !e.spawn(refuse) {

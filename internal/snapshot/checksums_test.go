@@ -15,43 +15,43 @@ func TestChecksums(t *testing.T) {
 		for i := range data {
 			data[i] = byte(i * i >> 7)
 		}
-		var c Checksums
+		var c checksums
 		rng := rand.New(rand.NewPCG(1, uint64(tc.chunk)))
 		for range 300 {
-			p := data[c.At:min(c.At+int64(tc.chunk), int64(len(data)))]
-			c.Update(p)
-			require.Equal(t, crc32.Checksum(data[:c.At], castagnoli), c.Sum)
-			if rng.IntN(4) > 0 && c.At < int64(len(data)) {
+			p := data[c.at:min(c.at+int64(tc.chunk), int64(len(data)))]
+			c.update(p)
+			require.Equal(t, crc32.Checksum(data[:c.at], castagnoli), c.sum)
+			if rng.IntN(4) > 0 && c.at < int64(len(data)) {
 				continue
 			}
-			offset := rng.Int64N(c.At + 1)
-			c.Back(offset)
-			require.LessOrEqual(t, c.At, offset)
-			require.Less(t, offset-c.At, int64(SliceBytes+tc.chunk), "to be read again")
-			require.Equal(t, crc32.Checksum(data[:c.At], castagnoli), c.Sum)
+			offset := rng.Int64N(c.at + 1)
+			c.back(offset)
+			require.LessOrEqual(t, c.at, offset)
+			require.Less(t, offset-c.at, int64(sliceBytes+tc.chunk), "to be read again")
+			require.Equal(t, crc32.Checksum(data[:c.at], castagnoli), c.sum)
 		}
 	}
 }
 
 // TestChecksumsAreBounded: what is remembered of a large database does not grow with it.
 func TestChecksumsAreBounded(t *testing.T) {
-	var c Checksums
-	chunk := make([]byte, SliceBytes)
+	var c checksums
+	chunk := make([]byte, sliceBytes)
 	want := uint32(0)
 	sums := map[int64]uint32{0: 0}
 	for range 3 * maxCheckpoints {
-		c.Update(chunk)
+		c.update(chunk)
 		want = crc32.Update(want, castagnoli, chunk)
-		sums[c.At] = want
+		sums[c.at] = want
 	}
-	require.Equal(t, want, c.Sum)
+	require.Equal(t, want, c.sum)
 	require.LessOrEqual(t, len(c.past), maxCheckpoints)
-	for offset := c.At; offset > 0; offset -= 100*SliceBytes + 12345 {
-		c.Back(offset)
-		require.Less(t, offset-c.At, int64(5*SliceBytes))
-		require.Equal(t, sums[c.At], c.Sum)
+	for offset := c.at; offset > 0; offset -= 100*sliceBytes + 12345 {
+		c.back(offset)
+		require.Less(t, offset-c.at, int64(5*sliceBytes))
+		require.Equal(t, sums[c.at], c.sum)
 	}
-	c.Back(0)
-	require.Zero(t, c.At)
-	require.Zero(t, c.Sum)
+	c.back(0)
+	require.Zero(t, c.at)
+	require.Zero(t, c.sum)
 }

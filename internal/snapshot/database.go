@@ -35,10 +35,10 @@ func (d *database) Len() int64 { return d.remaining }
 
 // Read implements io.Reader.
 func (d *database) Read(p []byte) (int, error) {
-	if d.plan.Resumable && d.remaining == 0 {
+	if d.plan.resumable && d.remaining == 0 {
 		return 0, io.EOF
 	}
-	if d.plan.Resumable { // a trailer follows
+	if d.plan.resumable { // a trailer follows
 		p = p[:min(int64(len(p)), d.remaining)]
 	}
 	d.waits.begin(d.ReadTimeout + d.workInterval())
@@ -47,7 +47,7 @@ func (d *database) Read(p []byte) (int, error) {
 	if d.remaining >= 0 {
 		d.remaining -= int64(n)
 	}
-	d.Add(int64(n))
+	d.add(int64(n))
 	switch {
 	case err == nil, errors.Is(err, io.EOF) && d.remaining <= 0:
 		return n, err
@@ -72,8 +72,8 @@ func (d *database) fail(err error) error {
 // WriteTo implements io.WriterTo: it copies with large buffers, or has the kernel move the bytes where they come from a TCP
 // connection and go to a file: w is an *os.File, or an io.ReaderFrom with a method File that returns one.
 func (d *database) WriteTo(w io.Writer) (total int64, err error) {
-	buf := Buffers.Get().(*[]byte)
-	defer Buffers.Put(buf)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
 	file := d.splicer(w)
 	for {
 		p := *buf
@@ -131,22 +131,22 @@ func (d *database) splicer(w io.Writer) io.ReaderFrom {
 // splice has the kernel move the rest of the database.
 func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 	for still := 0; d.remaining > 0; {
-		if err := d.body.extend(d.ReadTimeout / StallTicks); err != nil {
+		if err := d.body.extend(d.ReadTimeout / stallTicks); err != nil {
 			return total, d.fail(err)
 		}
-		d.waits.begin(d.ReadTimeout/StallTicks + d.workInterval())
-		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.remaining, SliceBytes)})
+		d.waits.begin(d.ReadTimeout/stallTicks + d.workInterval())
+		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.remaining, sliceBytes)})
 		d.waits.end()
 		total += n
 		d.remaining -= n
 		d.rest.remaining -= n
-		d.Add(n)
+		d.add(n)
 		late := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
 		case n > 0 && (err == nil || late):
 			still = 0
 		case late:
-			if still++; still == StallTicks {
+			if still++; still == stallTicks {
 				return total, d.fail(ErrStalled)
 			}
 		case err == nil:
@@ -163,7 +163,7 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 
 // trailer reads the checksum behind the database.
 func (d *database) trailer() (uint32, error) {
-	var b [TrailerBytes]byte
+	var b [trailerBytes]byte
 	d.waits.begin(d.ReadTimeout + d.workInterval())
 	defer d.waits.end()
 	if _, err := io.ReadFull(d.src, b[:]); err != nil {
@@ -175,7 +175,7 @@ func (d *database) trailer() (uint32, error) {
 // takeOver takes the connection over from the server, where that saves copying, or where the sender is to be told that we are
 // at work. The caller stops what it returns, which may be nil.
 func (d *database) takeOver(ctx context.Context) *workReporter {
-	asked := d.plan.TellsWork && d.remaining >= 0
+	asked := d.plan.tellsWork && d.remaining >= 0
 	splices := d.remaining >= takeOverBytes && d.tls == nil && !d.noSplice.Load()
 	if !asked && !splices {
 		return nil

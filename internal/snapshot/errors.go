@@ -28,5 +28,5 @@ var (
 	ErrChecksum   = fmt.Errorf("%w: checksum differs", ErrNotSaved)
 )
 
-// IsReaderFailure reports whether a transfer failed by its reader alone.
-func IsReaderFailure(err error) bool { return errors.Is(err, ErrReader) || errors.Is(err, ErrSize) }
+// isReaderFailure reports whether a transfer failed by its reader alone.
+func isReaderFailure(err error) bool { return errors.Is(err, ErrReader) || errors.Is(err, ErrSize) }

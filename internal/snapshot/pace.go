@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// StallTicks is how many parts of a read timeout a transfer may stand still.
-	StallTicks = 4
+	// stallTicks is how many parts of a read timeout a transfer may stand still.
+	stallTicks = 4
 	// minBurst and maxBurst bound what a paced Transport sends at once.
 	minBurst, maxBurst = 64 << 10, 1 << 20
 	burstSeconds       = 0.02
@@ -46,7 +46,7 @@ func NewPace(slots int, limit rate.Limit, readTimeout time.Duration) *Pace {
 	return &Pace{
 		slots: make(chan struct{}, slots), turn: make(chan struct{}, 1),
 		// A stock receiver cuts after the default, whatever our timeout is.
-		pause:   min(readTimeout, DefaultTimeout) / StallTicks,
+		pause:   min(readTimeout, DefaultTimeout) / stallTicks,
 		bucket:  tokenBucket{limit: limit, tokens: minBurst, at: time.Now()},
 		changed: make(chan struct{}),
 	}
@@ -62,8 +62,8 @@ func (p *Pace) SetLimit(limit rate.Limit) {
 	p.changed = make(chan struct{})
 }
 
-// Acquire waits for a slot, which is held until Release. It reports false if ctx ended, or quit was closed, before.
-func (p *Pace) Acquire(ctx context.Context, quit <-chan struct{}) bool {
+// acquire waits for a slot, which is held until release. It reports false if ctx ended, or quit was closed, before.
+func (p *Pace) acquire(ctx context.Context, quit <-chan struct{}) bool {
 	select {
 	case p.slots <- struct{}{}:
 		return true
@@ -73,8 +73,8 @@ func (p *Pace) Acquire(ctx context.Context, quit <-chan struct{}) bool {
 	return false
 }
 
-// Release gives a slot back.
-func (p *Pace) Release() { <-p.slots }
+// release gives a slot back.
+func (p *Pace) release() { <-p.slots }
 
 func (b *tokenBucket) refill() {
 	now := time.Now()
@@ -104,8 +104,8 @@ func (b *tokenBucket) take(want int, chunk float64, deadline time.Time) (n int, 
 	return n, 0
 }
 
-// Grant waits until bytes may be sent, and returns how many: from 1 to want.
-func (p *Pace) Grant(ctx context.Context, want int) (int, error) {
+// grant waits until bytes may be sent, and returns how many: from 1 to want.
+func (p *Pace) grant(ctx context.Context, want int) (int, error) {
 	select {
 	case p.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -144,9 +144,9 @@ func (p *Pace) take(want int, deadline time.Time) (n int, wait time.Duration, ch
 	return n, wait, p.changed
 }
 
-// GiveWay waits while messages for the peer are queued, but not for long, and
+// giveWay waits while messages for the peer are queued, but not for long, and
 // returns how many of want bytes the snapshot should send then.
-func GiveWay(ctx context.Context, busy func() bool, want int) int {
+func giveWay(ctx context.Context, busy func() bool, want int) int {
 	if !busy() {
 		return want
 	}

@@ -27,19 +27,19 @@ type Status struct {
 	Ended        time.Time
 }
 
-// Progress is what Status tells of a transfer. The fields that have a capital letter are set before Begin.
+// Progress is what Status tells of a transfer.
 type Progress struct {
-	Peer      types.ID
-	Incoming  bool
-	PeerBytes *atomic.Uint64 // counts bytes for the peer; nil if the other side is none
-	Observe   func(Status)   // may be nil
-	Every     time.Duration  // how often it is called, at most
+	peer      types.ID // this and those up to every are set before begin
+	incoming  bool
+	peerBytes *atomic.Uint64 // counts bytes for the peer; nil if the other side is none
+	observe   func(Status)   // may be nil
+	every     time.Duration  // how often it is called, at most
 
-	Started  time.Time
-	Index    atomic.Uint64
-	Bytes    atomic.Int64 // of the database
-	Total    atomic.Int64 // -1: not known
-	Attempts atomic.Int32
+	started  time.Time
+	index    atomic.Uint64
+	bytes    atomic.Int64 // of the database
+	total    atomic.Int64 // -1: not known
+	attempts atomic.Int32
 
 	guard  sync.Mutex
 	window [2]sample // beginnings of the last two windows
@@ -53,60 +53,60 @@ type sample struct {
 	bytes int64
 }
 
-func (p *Progress) Begin(now time.Time, total int64) {
-	p.Started, p.told = now, now
-	p.Total.Store(total)
+func (p *Progress) begin(now time.Time, total int64) {
+	p.started, p.told = now, now
+	p.total.Store(total)
 	p.window = [2]sample{{at: now}, {at: now}}
 }
 
-// Add counts n bytes. Call it after some hundred KiB, not for each byte.
-func (p *Progress) Add(n int64) {
-	bytes := p.Bytes.Add(n)
-	if p.PeerBytes != nil {
-		p.PeerBytes.Add(uint64(n))
+// add counts n bytes. Call it after some hundred KiB, not for each byte.
+func (p *Progress) add(n int64) {
+	bytes := p.bytes.Add(n)
+	if p.peerBytes != nil {
+		p.peerBytes.Add(uint64(n))
 	}
 	now := time.Now()
 	p.guard.Lock()
 	if now.Sub(p.window[1].at) >= rateWindow {
 		p.window[0], p.window[1] = p.window[1], sample{now, bytes}
 	}
-	tell := p.Observe != nil && now.Sub(p.told) >= p.Every
+	tell := p.observe != nil && now.Sub(p.told) >= p.every
 	if tell {
 		p.told = now
 	}
 	p.guard.Unlock()
 	if tell {
-		p.Observe(p.State())
+		p.observe(p.state())
 	}
 }
 
-// Jump says that the transfer goes on at a position.
-func (p *Progress) Jump(bytes int64) {
-	p.Bytes.Store(bytes)
+// jump says that the transfer goes on at a position.
+func (p *Progress) jump(bytes int64) {
+	p.bytes.Store(bytes)
 	now := time.Now()
 	p.guard.Lock()
 	defer p.guard.Unlock()
 	p.window = [2]sample{{now, bytes}, {now, bytes}}
 }
 
-// Failed says that an attempt has.
-func (p *Progress) Failed(err error) {
+// failed says that an attempt has.
+func (p *Progress) failed(err error) {
 	p.guard.Lock()
 	defer p.guard.Unlock()
 	p.err = err
 }
 
-// Ended says how the transfer did.
-func (p *Progress) Ended(err error) {
+// ended says how the transfer did.
+func (p *Progress) ended(err error) {
 	p.guard.Lock()
 	defer p.guard.Unlock()
 	p.err, p.end = err, time.Now()
 }
 
-func (p *Progress) State() Status {
+func (p *Progress) state() Status {
 	st := Status{
-		Peer: p.Peer, Incoming: p.Incoming,
-		Index: p.Index.Load(), Bytes: p.Bytes.Load(), Total: p.Total.Load(), Started: p.Started, Attempts: int(p.Attempts.Load()),
+		Peer: p.peer, Incoming: p.incoming,
+		Index: p.index.Load(), Bytes: p.bytes.Load(), Total: p.total.Load(), Started: p.started, Attempts: int(p.attempts.Load()),
 	}
 	p.guard.Lock()
 	defer p.guard.Unlock()
@@ -116,7 +116,7 @@ func (p *Progress) State() Status {
 	st.Ended = p.end
 	now, since := time.Now(), p.window[0]
 	if !p.end.IsZero() {
-		now, since = p.end, sample{at: p.Started} // of all of it
+		now, since = p.end, sample{at: p.started} // of all of it
 	}
 	if took := now.Sub(since.at); took > 0 {
 		st.Rate = float64(max(0, st.Bytes-since.bytes)) / took.Seconds()

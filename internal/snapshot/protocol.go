@@ -38,27 +38,27 @@ const (
 
 // Extensions, by their names in headerExtensions.
 const (
-	ExtensionResuming = "snapshot-1"
-	ExtensionWorking  = "snapshot-working-1"
+	extensionResuming = "snapshot-1"
+	extensionWorking  = "snapshot-working-1"
 )
 
-// TrailerBytes is the length of the checksum behind a database.
-const TrailerBytes = 4
+// trailerBytes is the length of the checksum behind a database.
+const trailerBytes = 4
 
-// Working is what a receiver says while it works without reading.
-const Working = "HTTP/1.1 102 Processing\r\n\r\n"
+// working is what a receiver says while it works without reading.
+const working = "HTTP/1.1 102 Processing\r\n\r\n"
 
 // State states what a member can do that has a Snapshotter.
 func State(h http.Header, resumes bool) {
 	if resumes {
-		h.Set(headerExtensions, ExtensionResuming+", "+ExtensionWorking)
+		h.Set(headerExtensions, extensionResuming+", "+extensionWorking)
 	} else {
-		h.Set(headerExtensions, ExtensionWorking)
+		h.Set(headerExtensions, extensionWorking)
 	}
 }
 
-// States reports whether the member that sent h has an extension.
-func States(h http.Header, extension string) bool {
+// states reports whether the member that sent h has an extension.
+func states(h http.Header, extension string) bool {
 	for _, list := range h.Values(headerExtensions) {
 		names := strings.Split(list, ",")
 		if slices.ContainsFunc(names, func(name string) bool { return strings.TrimSpace(name) == extension }) {
@@ -68,60 +68,60 @@ func States(h http.Header, extension string) bool {
 	return false
 }
 
-// Plan says how one attempt at a transfer is made. It is settled by the answers of the receiver on the connection that
+// plan says how one attempt at a transfer is made. It is settled by the answers of the receiver on the connection that
 // carries the body, and by nothing else: what a peer stated before, or elsewhere, may be another process's.
 //
 // The zero plan is the plain one: the request of stock members, with the whole database from its first byte and nothing
 // behind it.
-type Plan struct {
-	Resumable bool   // the body has a checksum behind the database
-	Offset    int64  // where the part of the database in the body begins
-	Sum       uint32 // CRC-32C of what lies before it, which the receiver has
+type plan struct {
+	resumable bool   // the body has a checksum behind the database
+	offset    int64  // where the part of the database in the body begins
+	sum       uint32 // CRC-32C of what lies before it, which the receiver has
 
-	TellsWork bool // the receiver says when it works without reading
+	tellsWork bool // the receiver says when it works without reading
 }
 
 // errPlan says that what would be written is not what would be declared. It is a bug.
 var errPlan = errors.New("rafthttp: the body of a snapshot does not fit its plan")
 
-// ContentLength returns the length of the body: head, rest of a database of size bytes, and what follows it. It is an error
+// contentLength returns the length of the body: head, rest of a database of size bytes, and what follows it. It is an error
 // unless remaining, what the reader still has to give, is exactly that rest.
-func (p Plan) ContentLength(head int, size, remaining int64) (int64, error) {
-	rest := size - p.Offset
-	if rest < 0 || rest != remaining || (!p.Resumable && p.Offset != 0) {
-		return 0, fmt.Errorf("%w: from byte %d of %d, with %d to read (resumable: %t)", errPlan, p.Offset, size, remaining, p.Resumable)
+func (p plan) contentLength(head int, size, remaining int64) (int64, error) {
+	rest := size - p.offset
+	if rest < 0 || rest != remaining || (!p.resumable && p.offset != 0) {
+		return 0, fmt.Errorf("%w: from byte %d of %d, with %d to read (resumable: %t)", errPlan, p.offset, size, remaining, p.resumable)
 	}
 	length := int64(head) + rest
-	if p.Resumable {
-		length += TrailerBytes
+	if p.resumable {
+		length += trailerBytes
 	}
 	return length, nil
 }
 
-// State states the plan with the request for a snapshot to a member.
-func (p Plan) State(h http.Header, to types.ID) {
-	if p.Resumable {
+// state states the plan with the request for a snapshot to a member.
+func (p plan) state(h http.Header, to types.ID) {
+	if p.resumable {
 		h.Set(headerTo, to.String())
-		h.Set(headerOffset, strconv.FormatInt(p.Offset, 10))
+		h.Set(headerOffset, strconv.FormatInt(p.offset, 10))
 	}
-	if p.TellsWork {
-		h.Set(headerExtensions, ExtensionWorking)
+	if p.tellsWork {
+		h.Set(headerExtensions, extensionWorking)
 	}
 }
 
-// PlanOf is the other direction of State, as far as the receiver needs it.
-func PlanOf(h http.Header) (p Plan, err error) {
-	p.TellsWork = States(h, ExtensionWorking)
+// planOf is the other direction of state, as far as the receiver needs it.
+func planOf(h http.Header) (p plan, err error) {
+	p.tellsWork = states(h, extensionWorking)
 	if h.Get(headerOffset) == "" {
 		return p, nil
 	}
-	p.Resumable = true
-	p.Offset, err = sizeIn(h, headerOffset)
+	p.resumable = true
+	p.offset, err = sizeIn(h, headerOffset)
 	return p, err
 }
 
-// Question asks a member how much of a database it has.
-func Question(t snap.Transfer, to types.ID) http.Header {
+// question asks a member how much of a database it has.
+func question(t snap.Transfer, to types.ID) http.Header {
 	return http.Header{
 		headerTo:    {to.String()},
 		headerTerm:  {strconv.FormatUint(t.Term, 10)},
@@ -143,10 +143,10 @@ func TransferOf(h http.Header, from types.ID) (t snap.Transfer, err error) {
 	return t, err
 }
 
-// Acked is how much of a database a receiver has, as it says.
-type Acked struct {
-	Offset int64
-	Sum    uint32 // CRC-32C of that
+// acked is how much of a database a receiver has, as it says.
+type acked struct {
+	offset int64
+	sum    uint32 // CRC-32C of that
 }
 
 // StateOffset answers the question.
@@ -155,26 +155,26 @@ func StateOffset(h http.Header, offset int64, sum uint32) {
 	h.Set(headerChecksum, fmt.Sprintf("%08x", sum))
 }
 
-// AckedIn reads the answer to the question about a database of size bytes.
-func AckedIn(h http.Header, size int64) (Acked, error) {
+// ackedIn reads the answer to the question about a database of size bytes.
+func ackedIn(h http.Header, size int64) (acked, error) {
 	offset, err := sizeIn(h, headerOffset)
 	if err != nil {
-		return Acked{}, err
+		return acked{}, err
 	}
 	if offset > size {
-		return Acked{}, fmt.Errorf("the receiver says it has %d of %d bytes", offset, size)
+		return acked{}, fmt.Errorf("the receiver says it has %d of %d bytes", offset, size)
 	}
 	sum, err := strconv.ParseUint(h.Get(headerChecksum), 16, 32)
 	if err != nil {
-		return Acked{}, fmt.Errorf("header %s: not a checksum: %.64q", headerChecksum, h.Get(headerChecksum))
+		return acked{}, fmt.Errorf("header %s: not a checksum: %.64q", headerChecksum, h.Get(headerChecksum))
 	}
-	return Acked{offset, uint32(sum)}, nil
+	return acked{offset, uint32(sum)}, nil
 }
 
 func uintIn(h http.Header, name string) (uint64, error) {
 	n, err := strconv.ParseUint(h.Get(name), 10, 64)
 	if err != nil {
-		return 0, BadRequest("header %s: not a number: %.64q", name, h.Get(name))
+		return 0, badRequest("header %s: not a number: %.64q", name, h.Get(name))
 	}
 	return n, nil
 }
@@ -183,7 +183,7 @@ func uintIn(h http.Header, name string) (uint64, error) {
 func sizeIn(h http.Header, name string) (int64, error) {
 	n, err := uintIn(h, name)
 	if err == nil && n > math.MaxInt64 {
-		err = BadRequest("header %s: out of range: %.64q", name, h.Get(name))
+		err = badRequest("header %s: out of range: %.64q", name, h.Get(name))
 	}
 	return int64(n), err
 }
@@ -197,7 +197,7 @@ type RequestError struct {
 // Error implements error.
 func (e *RequestError) Error() string { return e.Text }
 
-func BadRequest(format string, args ...any) error {
+func badRequest(format string, args ...any) error {
 	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
@@ -228,6 +228,9 @@ var Refusals = []struct {
 	{ErrNoSnapshotter, http.StatusNotImplemented, ErrRefused},
 }
 
+// errUnavailable says that the receiver is being restarted, or behind with Process.
+var errUnavailable = fmt.Errorf("%w: unavailable", ErrRefused)
+
 // Meaning returns what the answer to a snapshot, or to the question, means that the protocol gives no other meaning to.
 // Body is its first line.
 func Meaning(code int, body string) error {
@@ -239,6 +242,8 @@ func Meaning(code int, body string) error {
 	switch code {
 	case http.StatusConflict:
 		return ErrOffset
+	case http.StatusServiceUnavailable:
+		return errUnavailable
 	case http.StatusInternalServerError:
 		return notSavedBecause(body)
 	}
@@ -273,7 +278,7 @@ type saveError struct {
 	err    error
 }
 
-func NotSaved(err error) error {
+func notSaved(err error) error {
 	for _, r := range reasons {
 		if slices.ContainsFunc(r.is, func(is error) bool { return errors.Is(err, is) }) {
 			return &saveError{reason: r.err, text: " (" + r.text + ")", err: err}
@@ -290,7 +295,7 @@ func (e *saveError) Error() string {
 
 func (e *saveError) Unwrap() []error { return []error{e.reason, e.err} }
 
-// NotSavedBecause is the other direction.
+// notSavedBecause is the other direction.
 func notSavedBecause(body string) error {
 	rest, ok := strings.CutPrefix(body, savingFailed)
 	if !ok {

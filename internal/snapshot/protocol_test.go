@@ -19,24 +19,24 @@ import (
 func TestContentLength(t *testing.T) {
 	tests := []struct {
 		name            string
-		p               Plan
+		p               plan
 		size, remaining int64
 		want            int64 // below 0: none
 	}{
-		{"plain", Plan{}, 1000, 1000, 1010},
-		{"plain, empty", Plan{}, 0, 0, 10},
-		{"resumable, all", Plan{Resumable: true}, 1000, 1000, 1014},
-		{"resumable, the rest", Plan{Resumable: true, Offset: 300}, 1000, 700, 714},
-		{"resumable, nothing", Plan{Resumable: true, Offset: 1000}, 1000, 0, 14},
-		{"plain, though the reader is further", Plan{}, 1000, 700, -1},
-		{"plain, from the middle", Plan{Offset: 300}, 1000, 700, -1},
-		{"the reader is not there yet", Plan{Resumable: true, Offset: 300}, 1000, 1000, -1},
-		{"the reader is further", Plan{Resumable: true, Offset: 300}, 1000, 600, -1},
-		{"beyond the end", Plan{Resumable: true, Offset: 1001}, 1000, -1, -1},
+		{"plain", plan{}, 1000, 1000, 1010},
+		{"plain, empty", plan{}, 0, 0, 10},
+		{"resumable, all", plan{resumable: true}, 1000, 1000, 1014},
+		{"resumable, the rest", plan{resumable: true, offset: 300}, 1000, 700, 714},
+		{"resumable, nothing", plan{resumable: true, offset: 1000}, 1000, 0, 14},
+		{"plain, though the reader is further", plan{}, 1000, 700, -1},
+		{"plain, from the middle", plan{offset: 300}, 1000, 700, -1},
+		{"the reader is not there yet", plan{resumable: true, offset: 300}, 1000, 1000, -1},
+		{"the reader is further", plan{resumable: true, offset: 300}, 1000, 600, -1},
+		{"beyond the end", plan{resumable: true, offset: 1001}, 1000, -1, -1},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := tc.p.ContentLength(10, tc.size, tc.remaining)
+			got, err := tc.p.contentLength(10, tc.size, tc.remaining)
 			if tc.want < 0 {
 				require.ErrorIs(t, err, errPlan)
 				return
@@ -49,10 +49,10 @@ func TestContentLength(t *testing.T) {
 
 // TestPlanBothWays: the receiver reads the plan that the sender states.
 func TestPlanBothWays(t *testing.T) {
-	for _, p := range []Plan{{}, {TellsWork: true}, {Resumable: true}, {Resumable: true, Offset: math.MaxInt64, TellsWork: true}} {
+	for _, p := range []plan{{}, {tellsWork: true}, {resumable: true}, {resumable: true, offset: math.MaxInt64, tellsWork: true}} {
 		h := http.Header{}
-		p.State(h, 2)
-		got, err := PlanOf(h)
+		p.state(h, 2)
+		got, err := planOf(h)
 		require.NoError(t, err)
 		require.Equal(t, p, got)
 	}
@@ -61,15 +61,15 @@ func TestPlanBothWays(t *testing.T) {
 // TestQuestionBothWays: so with the question and its answer.
 func TestQuestionBothWays(t *testing.T) {
 	want := snap.Transfer{From: 1, Term: math.MaxUint64, Index: 7, Size: math.MaxInt64}
-	got, err := TransferOf(Question(want, 2), 1)
+	got, err := TransferOf(question(want, 2), 1)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	h := http.Header{}
 	StateOffset(h, 5, 0xabc)
-	has, err := AckedIn(h, 5)
+	has, err := ackedIn(h, 5)
 	require.NoError(t, err)
-	require.Equal(t, Acked{5, 0xabc}, has)
-	_, err = AckedIn(h, 4)
+	require.Equal(t, acked{5, 0xabc}, has)
+	_, err = ackedIn(h, 4)
 	require.Error(t, err)
 }
 
@@ -77,15 +77,15 @@ func TestQuestionBothWays(t *testing.T) {
 func TestExtensionsBothWays(t *testing.T) {
 	h := http.Header{}
 	State(h, true)
-	require.True(t, States(h, ExtensionResuming))
-	require.True(t, States(h, ExtensionWorking))
+	require.True(t, states(h, extensionResuming))
+	require.True(t, states(h, extensionWorking))
 	State(h, false)
-	require.False(t, States(h, ExtensionResuming))
-	require.True(t, States(h, ExtensionWorking))
+	require.False(t, states(h, extensionResuming))
+	require.True(t, states(h, extensionWorking))
 	for list, want := range map[string]bool{
 		"": false, "snapshot-1": true, "other,snapshot-1": true, " snapshot-1 , other": true, "snapshot-12": false, "snapshot": false,
 	} {
-		require.Equal(t, want, States(http.Header{headerExtensions: {list}}, ExtensionResuming), list)
+		require.Equal(t, want, states(http.Header{headerExtensions: {list}}, extensionResuming), list)
 	}
 }
 
@@ -98,14 +98,14 @@ func TestRefusalsBothWays(t *testing.T) {
 		syscall.ENOSPC: ErrDiskFull, syscall.EDQUOT: ErrDiskFull, fs.ErrPermission: ErrPermission, syscall.EROFS: ErrPermission,
 		syscall.EIO: ErrDisk, snap.ErrChecksum: ErrChecksum, ErrCut: ErrCut, ErrStalled: ErrStalled, errors.New("else"): ErrNotSaved,
 	} {
-		saved := NotSaved(fmt.Errorf("snap: %w\nand more", err))
+		saved := notSaved(fmt.Errorf("snap: %w\nand more", err))
 		require.ErrorIs(t, saved, want)
 		require.ErrorIs(t, saved, err)
 		require.Equal(t, want, Meaning(http.StatusInternalServerError, saved.Error()))
 		require.NotContains(t, saved.Error(), "\n")
 	}
-	require.Len(t, NotSaved(errors.New(strings.Repeat("x", 1000))).Error(), maxReason)
+	require.Len(t, notSaved(errors.New(strings.Repeat("x", 1000))).Error(), maxReason)
 	require.Equal(t, ErrRefused, Meaning(http.StatusInternalServerError, "failed to process raft message: no"))
-	require.Equal(t, ErrRefused, Meaning(http.StatusServiceUnavailable, "transport stopped"))
+	require.ErrorIs(t, Meaning(http.StatusServiceUnavailable, "transport stopped"), ErrRefused)
 	require.Equal(t, ErrOffset, Meaning(http.StatusConflict, "of another version"))
 }

@@ -13,29 +13,29 @@ import (
 // maxEmptyReads is how often in a row a reader may return nothing and no error.
 const maxEmptyReads = 100
 
-// Source is the application's reader of a database, held to its size.
-type Source struct {
+// source is the application's reader of a database, held to its size.
+type source struct {
 	exactReader
 	size   int64
-	File   *os.File    // the reader, where it is a regular file
+	file   *os.File    // the reader, where it is a regular file
 	info   os.FileInfo // of file, when the transfer began
 	seeker io.Seeker   // the reader, where it can go back; nil if not
-	Base   int64       // where the database begins, as seeker counts
+	base   int64       // where the database begins, as seeker counts
 
-	Reading atomic.Bool // a call of the application's reader is under way
+	reading atomic.Bool // a call of the application's reader is under way
 }
 
-// NewSource returns the source that is read from r, which may be nil.
-func NewSource(r io.Reader, size int64) *Source {
-	d := &Source{exactReader: exactReader{r: r, remaining: size}, size: size}
+// newSource returns the source that is read from r, which may be nil.
+func newSource(r io.Reader, size int64) *source {
+	d := &source{exactReader: exactReader{r: r, remaining: size}, size: size}
 	defer func() {
 		if recover() != nil { // in a method of the reader: then it can do no more than Read
-			d.File, d.seeker = nil, nil
+			d.file, d.seeker = nil, nil
 		}
 	}()
 	if f := fileOf(r); f != nil {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			d.File, d.info, d.r = f, info, f
+			d.file, d.info, d.r = f, info, f
 		}
 	}
 	seeker, ok := d.r.(io.Seeker)
@@ -43,21 +43,18 @@ func NewSource(r io.Reader, size int64) *Source {
 		return d
 	}
 	if at, err := seeker.Seek(0, io.SeekCurrent); err == nil && at >= 0 {
-		d.seeker, d.Base = seeker, at
+		d.seeker, d.base = seeker, at
 	} else {
-		d.File = nil
+		d.file = nil
 	}
 	return d
 }
 
-// CanSeek reports whether the reader can go back.
-func (d *Source) CanSeek() bool { return d.seeker != nil }
+// canSeek reports whether the reader can go back.
+func (d *source) canSeek() bool { return d.seeker != nil }
 
-// Remaining returns how much is still to be read.
-func (d *Source) Remaining() int64 { return d.remaining }
-
-// Skip says that the next n bytes of File were read past Read.
-func (d *Source) Skip(n int64) { d.remaining -= n }
+// skip says that the next n bytes of file were read past Read.
+func (d *source) skip(n int64) { d.remaining -= n }
 
 // fileOf returns the file that r is. A reader that has a file may make something else of
 // it, so it does not do to ask.
@@ -73,25 +70,25 @@ func fileOf(r io.Reader) *os.File {
 	return nil
 }
 
-// At returns how much of the database was read.
-func (d *Source) At() int64 { return d.size - d.remaining }
+// at returns how much of the database was read.
+func (d *source) at() int64 { return d.size - d.remaining }
 
-// GoTo goes to an offset of the database.
-func (d *Source) GoTo(offset int64) (err error) {
+// goTo goes to an offset of the database.
+func (d *source) goTo(offset int64) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: panic in Seek: %v", ErrReader, v)
 		}
 	}()
-	if d.At() == offset {
+	if d.at() == offset {
 		return nil
 	}
 	if d.seeker == nil {
 		return fmt.Errorf("%w: it cannot go back", ErrReader)
 	}
-	d.Reading.Store(true)
-	defer d.Reading.Store(false)
-	if _, err := d.seeker.Seek(d.Base+offset, io.SeekStart); err != nil {
+	d.reading.Store(true)
+	defer d.reading.Store(false)
+	if _, err := d.seeker.Seek(d.base+offset, io.SeekStart); err != nil {
 		return fmt.Errorf("%w: %w", ErrReader, err)
 	}
 	d.remaining = d.size - offset
@@ -100,25 +97,25 @@ func (d *Source) GoTo(offset int64) (err error) {
 
 // Read implements io.Reader, as exactReader does. The last bytes of a file that has
 // changed are not given.
-func (d *Source) Read(p []byte) (int, error) {
-	d.Reading.Store(true)
-	defer d.Reading.Store(false)
+func (d *source) Read(p []byte) (int, error) {
+	d.reading.Store(true)
+	defer d.reading.Store(false)
 	n, err := d.exactReader.Read(p)
 	if errors.Is(err, io.EOF) {
-		if err := d.Unchanged(); err != nil {
+		if err := d.unchanged(); err != nil {
 			return 0, err
 		}
 	}
 	return n, err
 }
 
-// Unchanged returns an error if the reader is a file that is not what it was when the
+// unchanged returns an error if the reader is a file that is not what it was when the
 // transfer began.
-func (d *Source) Unchanged() error {
-	if d.File == nil {
+func (d *source) unchanged() error {
+	if d.file == nil {
 		return nil
 	}
-	now, err := d.File.Stat()
+	now, err := d.file.Stat()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrReader, err)
 	}
@@ -129,10 +126,10 @@ func (d *Source) Unchanged() error {
 	return nil
 }
 
-// Begin checks what would go unnoticed by Read: a negative size, and data where none was declared.
-func (d *Source) Begin() error {
-	d.Reading.Store(true)
-	defer d.Reading.Store(false)
+// begin is that of exactReader.
+func (d *source) begin() error {
+	d.reading.Store(true)
+	defer d.reading.Store(false)
 	return d.exactReader.begin()
 }
 

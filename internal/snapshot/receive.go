@@ -40,8 +40,8 @@ type Incoming interface {
 	Resumes() error
 	// Authorize returns why the message is not taken.
 	Authorize(m *raftpb.Message) error
-	// Began is called once it is. What it returns may be nil, but for the logger.
-	Began(p *Progress) (log *zap.Logger, peerBytes *atomic.Uint64)
+	// Began is called once it is, with the index of the snapshot. What counts bytes may be nil.
+	Began(index uint64) (log *zap.Logger, bytes *atomic.Uint64)
 	// Saver returns who saves the database of size bytes; below 0: not known.
 	Saver(m *raftpb.Message, size int64) (snap.Saver, error)
 	// Process has the message processed, whose database was saved.
@@ -59,7 +59,7 @@ type reception struct {
 	*Receiver
 	*incoming
 	in   Incoming
-	plan Plan
+	plan plan
 	m    *raftpb.Message
 	db   *database
 	log  *zap.Logger
@@ -69,11 +69,11 @@ type reception struct {
 // whether the message was taken, so that the transfer counts as one; st is how it ended then. It observes progress by
 // observe, which may be nil.
 func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progress) func(Status)) (st Status, began bool, err error) {
-	plan, err := PlanOf(in.Header())
+	plan, err := planOf(in.Header())
 	if err != nil {
 		return st, false, err
 	}
-	if plan.Resumable {
+	if plan.resumable {
 		if err := in.Resumes(); err != nil {
 			return st, false, err
 		}
@@ -81,11 +81,11 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	body := newBody(ctx, in, r.ReadTimeout)
 	defer body.release()
 	t := &incoming{tls: in.TLS(), done: make(chan struct{}), interrupt: body.cut}
-	t.Peer, t.Incoming, t.Every = in.Sender(), true, r.ReadTimeout/StallTicks
+	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.ReadTimeout/stallTicks
 	if observe != nil {
-		t.Observe = observe(&t.Progress)
+		t.observe = observe(&t.Progress)
 	}
-	t.Begin(time.Now(), -1)
+	t.begin(time.Now(), -1)
 	if !r.begin(t) {
 		return st, false, ErrTooMany
 	}
@@ -96,8 +96,8 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	}
 	defer c.db.takeOver(ctx).stop()
 	err = c.save()
-	t.Ended(err)
-	return t.State(), true, err
+	t.ended(err)
+	return t.state(), true, err
 }
 
 // readHead reads the message at the head of the body, and what it says of the database behind it.
@@ -106,13 +106,13 @@ func (c *reception) readHead(b *body) error {
 	m, err := wire.NewMessageDecoder(src, c.head).Decode()
 	if err != nil {
 		c.in.CloseAfter() // where the next request begins is not known
-		return BadRequest("failed to read the message at the head of a snapshot: %s", err)
+		return badRequest("failed to read the message at the head of a snapshot: %s", err)
 	}
 	if m == nil || m.GetType() != raftpb.MsgSnap {
-		return BadRequest("wrong raft message type")
+		return badRequest("wrong raft message type")
 	}
 	if raft.IsEmptySnap(m.GetSnapshot()) {
-		return BadRequest("the message carries no snapshot")
+		return badRequest("the message carries no snapshot")
 	}
 	if err := c.in.Authorize(m); err != nil {
 		return err
@@ -123,51 +123,51 @@ func (c *reception) readHead(b *body) error {
 		// What was read and not used is the database's. The length of the message is no guide: its encoding may be another's.
 		c.db.remaining = max(0, b.length-b.read+int64(src.Buffered()))
 	}
-	if c.plan.Resumable {
-		remaining := c.db.remaining - TrailerBytes
-		if remaining < 0 || remaining > math.MaxInt64-c.plan.Offset {
-			return BadRequest("a resumed snapshot without a length that fits")
+	if c.plan.resumable {
+		remaining := c.db.remaining - trailerBytes
+		if remaining < 0 || remaining > math.MaxInt64-c.plan.offset {
+			return badRequest("a resumed snapshot without a length that fits")
 		}
-		key := snap.Transfer{From: uint64(c.Peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.Offset + remaining}
+		key := snap.Transfer{From: uint64(c.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.offset + remaining}
 		if !c.name(c.incoming, key) {
 			return ErrStillWriting
 		}
 		c.db.remaining = remaining
-		c.Jump(c.plan.Offset)
+		c.jump(c.plan.offset)
 	}
-	c.Index.Store(meta.GetIndex())
+	c.index.Store(meta.GetIndex())
 	if c.db.remaining >= 0 {
-		c.Total.Store(c.plan.Offset + c.db.remaining)
+		c.total.Store(c.plan.offset + c.db.remaining)
 	}
-	c.log, c.PeerBytes = c.in.Began(&c.Progress)
+	c.log, c.peerBytes = c.in.Began(meta.GetIndex())
 	return nil
 }
 
 // save has the database saved, and after that the message processed.
 func (c *reception) save() error {
-	c.log.Info("receiving database snapshot", zap.Int64("bytes", c.Total.Load()), zap.Int64("resumed-at", c.Bytes.Load()))
+	c.log.Info("receiving database snapshot", zap.Int64("bytes", c.total.Load()), zap.Int64("resumed-at", c.bytes.Load()))
 	WarnUnlessNamed(c.log, uint64(c.ID), c.m.GetSnapshot())
 	n, err := c.saveDatabase()
 	if err != nil {
-		c.log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", c.Bytes.Load()), zap.Error(err))
+		c.log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", c.bytes.Load()), zap.Error(err))
 		return err
 	}
 	c.saved(c.incoming)
-	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.Started)))
+	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.started)))
 	return c.in.Process(c.m)
 }
 
 // saveDatabase returns the size of the database. Its errors say why it was not saved.
 func (c *reception) saveDatabase() (n int64, err error) {
-	saver, err := c.in.Saver(c.m, c.Total.Load())
+	saver, err := c.in.Saver(c.m, c.total.Load())
 	if err != nil {
-		return 0, NotSaved(err)
+		return 0, notSaved(err)
 	}
-	if !c.plan.Resumable {
-		n, err = saver.SaveDBFrom(c.db, c.Index.Load())
+	if !c.plan.resumable {
+		n, err = saver.SaveDBFrom(c.db, c.index.Load())
 	} else if store, ok := saver.(Resumer); ok {
-		n, err = store.ResumeDBFrom(c.db, c.key, c.plan.Offset, c.db.trailer)
-		n += c.plan.Offset
+		n, err = store.ResumeDBFrom(c.db, c.key, c.plan.offset, c.db.trailer)
+		n += c.plan.offset
 	} else {
 		return 0, ErrNotResuming
 	}
@@ -179,5 +179,5 @@ func (c *reception) saveDatabase() (n int64, err error) {
 	case c.db.err != nil && !errors.Is(err, c.db.err): // a Snapshotter that says nothing of it
 		err = errors.Join(err, c.db.err)
 	}
-	return 0, NotSaved(err)
+	return 0, notSaved(err)
 }

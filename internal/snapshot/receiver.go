@@ -22,7 +22,7 @@ type Config struct {
 }
 
 // workInterval is how often a receiver says that it is at work.
-func (c Config) workInterval() time.Duration { return min(c.ReadTimeout, DefaultTimeout) / StallTicks }
+func (c Config) workInterval() time.Duration { return min(c.ReadTimeout, DefaultTimeout) / stallTicks }
 
 // olderPatience is how long a question waits to see whether an older transfer of the snapshot moves, and then again for its
 // end: longer than a paced sender's longest pause, and together less than a sender waits for an answer.
@@ -62,7 +62,7 @@ func (r *Receiver) Status() (all []Status, last *Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for t := range r.all {
-		all = append(all, t.State())
+		all = append(all, t.state())
 	}
 	return all, r.last
 }
@@ -82,7 +82,7 @@ func (r *Receiver) end(t *incoming) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.all, t)
-	if st := t.State(); !st.Ended.IsZero() {
+	if st := t.state(); !st.Ended.IsZero() {
 		r.last = &st
 	}
 	close(t.done)
@@ -131,9 +131,9 @@ func (r *Receiver) busy() bool {
 // has bytes that are still to be written; then the answer is ErrStillWriting.
 func (r *Receiver) Offset(ctx context.Context, key snap.Transfer, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
 	if older := r.find(key); older != nil {
-		before := older.Bytes.Load()
+		before := older.bytes.Load()
 		ended, err := r.await(ctx, older)
-		if !ended && err == nil && older.Bytes.Load() == before {
+		if !ended && err == nil && older.bytes.Load() == before {
 			older.interrupt()
 			ended, err = r.await(ctx, older)
 		}
@@ -180,7 +180,7 @@ func (r *Receiver) Cut(spawn func(func()) bool, unwanted func(sender types.ID, o
 		}
 		judge := func() {
 			defer t.checking.Store(false)
-			if unwanted(t.Peer, t.tls) {
+			if unwanted(t.peer, t.tls) {
 				t.interrupt()
 			}
 		}

@@ -72,7 +72,7 @@ func (r *workReporter) run(ctx context.Context) {
 		if r.conn.SetWriteDeadline(time.Now().Add(r.every)) != nil {
 			return
 		}
-		if _, err := io.WriteString(r.conn, Working); err != nil {
+		if _, err := io.WriteString(r.conn, working); err != nil {
 			return
 		}
 	}

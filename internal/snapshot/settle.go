@@ -1,15 +1,14 @@
-package rafthttp
+package snapshot
 
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // errUnsettled says that the receiver has something else each time it is asked.
@@ -36,129 +35,157 @@ const (
 //
 // A plain body has a connection of its own, as that of a stock member: there are servers
 // and proxies that take one request from each.
-func (t *outgoingSnapshot) settle(u url.URL) (*snapshotConn, snapshot.Plan, error) {
+func (t *transfer) settle(u url.URL) (*peerConn, plan, error) {
 	for range maxQuestions {
 		conn, p, err := t.askAt(u)
 		if err != nil {
-			return nil, snapshot.Plan{}, err
+			return nil, plan{}, err
 		}
 		stands := t.stands(p)
-		if p.Resumable && stands {
+		if p.resumable && stands {
 			return conn, p, nil
 		}
 		conn.Close()
 		if !stands {
 			if err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {
-				return nil, snapshot.Plan{}, err
+				return nil, plan{}, err
 			}
 		}
-		if !p.Resumable {
-			conn, err := t.connect(t.ctx, u)
+		if !p.resumable {
+			conn, err := t.connect(u)
 			return conn, p, err
 		}
 	}
-	return nil, snapshot.Plan{}, errUnsettled
+	return nil, plan{}, errUnsettled
 }
 
 // askAt returns a connection with u and what the receiver says there. One that is still
 // writing an earlier part is asked again until it is not.
-func (t *outgoingSnapshot) askAt(u url.URL) (*snapshotConn, snapshot.Plan, error) {
+func (t *transfer) askAt(u url.URL) (*peerConn, plan, error) {
 	for start := time.Now(); ; {
-		conn, err := t.connect(t.ctx, u)
+		conn, err := t.connect(u)
 		if err != nil {
-			return nil, snapshot.Plan{}, err
+			return nil, plan{}, err
 		}
-		p, err := t.askOn(t.ctx, conn)
+		p, err := t.askOn(conn)
 		if err == nil {
 			return conn, p, nil
 		}
 		conn.Close()
-		if !errors.Is(err, ErrSnapshotWriting) || time.Since(start) > maxWriting {
-			return nil, snapshot.Plan{}, err
+		t.gaveUpWaiting = time.Since(start) > maxWriting
+		if !errors.Is(err, ErrWriting) || t.gaveUpWaiting {
+			return nil, plan{}, err
 		}
-		t.Failed(err)
+		t.failed(err)
 		t.release() // others may go on meanwhile
-		if !sleep(t.ctx, writingWait+rand.N(writingWait/4)) {
-			return nil, snapshot.Plan{}, t.cause()
+		if !sleep(t.Ctx, writingWait+rand.N(writingWait/4)) {
+			return nil, plan{}, context.Cause(t.Ctx)
 		}
 		if err := t.acquire(); err != nil {
-			return nil, snapshot.Plan{}, err
+			return nil, plan{}, err
 		}
 	}
 }
 
+// sumTo goes to offset and reports whether the bytes before it have this sum. It
+// reads those that were not read yet, unless that takes too long.
+func (t *transfer) sumTo(ctx context.Context, offset int64, sum uint32) (bool, error) {
+	t.sums.back(offset)
+	if err := t.db.goTo(t.sums.at); err != nil {
+		return false, err
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	start := time.Now()
+	for t.sums.at < offset {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		if time.Since(start) > maxSumming {
+			return false, nil
+		}
+		n, err := t.db.Read((*buf)[:min(int64(len(*buf)), offset-t.sums.at)])
+		t.sums.update((*buf)[:n])
+		t.moved.Add(1)
+		if err != nil && !(errors.Is(err, io.EOF) && t.sums.at == offset) {
+			return false, err
+		}
+	}
+	return t.sums.sum == sum, nil
+}
+
 // stands reports whether the body of a plan can be sent at once.
-func (t *outgoingSnapshot) stands(p snapshot.Plan) bool {
-	return t.db.At() == p.Offset && (!p.Resumable || t.sums.At == p.Offset && t.sums.Sum == p.Sum)
+func (t *transfer) stands(p plan) bool {
+	return t.db.at() == p.offset && (!p.resumable || t.sums.at == p.offset && t.sums.sum == p.sum)
 }
 
 // reach has the reader stand where a plan begins. Where the receiver has something else
 // than we, that is the first byte, from then on.
-func (t *outgoingSnapshot) reach(ctx context.Context, p snapshot.Plan) error {
-	if p.Offset > 0 {
-		same, err := t.sumTo(ctx, p.Offset, p.Sum)
-		t.maxSummed = max(t.maxSummed, t.sums.At)
+func (t *transfer) reach(ctx context.Context, p plan) error {
+	if p.offset > 0 {
+		same, err := t.sumTo(ctx, p.offset, p.sum)
+		t.maxSummed = max(t.maxSummed, t.sums.at)
 		if err != nil || same {
 			return err
 		}
-		t.rejected = snapshot.Acked{Offset: p.Offset, Sum: p.Sum}
+		t.rejected = acked{p.offset, p.sum}
 	}
-	t.sums = snapshot.Checksums{}
-	return t.db.GoTo(0)
+	t.sums = checksums{}
+	return t.db.goTo(0)
 }
 
 // askOn has the receiver say on conn whether it resumes snapshots, and how far it is.
-func (t *outgoingSnapshot) askOn(ctx context.Context, conn *snapshotConn) (snapshot.Plan, error) {
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
-	if err := conn.SetDeadline(time.Now().Add(t.readTimeout)); err != nil {
-		return snapshot.Plan{}, err
+func (t *transfer) askOn(conn *peerConn) (plan, error) {
+	defer context.AfterFunc(t.Ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	if err := conn.SetDeadline(time.Now().Add(t.ReadTimeout)); err != nil {
+		return plan{}, err
 	}
 	p, err := t.ask(conn)
 	if err != nil {
-		return snapshot.Plan{}, causeOrCut(ctx, err)
+		return plan{}, causeOrCut(t.Ctx, err)
 	}
 	return p, conn.SetDeadline(time.Time{})
 }
 
 // ask returns a plain plan for a receiver that does not resume, or not on connections
 // such as this one.
-func (t *outgoingSnapshot) ask(conn *snapshotConn) (p snapshot.Plan, err error) {
+func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 	// A probe is what stock members send each other all the time.
-	resp, err := t.exchange(conn, ProbingPrefix, nil) //nolint:bodyclose // exchange has read and closed it
+	resp, err := t.exchange(conn, ProbePath, nil) //nolint:bodyclose // exchange has read and closed it
 	if err != nil {
 		return p, err
 	}
-	p.TellsWork = snapshot.States(resp.Header, snapshot.ExtensionWorking)
-	if resp.Close || !snapshot.States(resp.Header, snapshot.ExtensionResuming) {
+	p.tellsWork = states(resp.Header, extensionWorking)
+	if resp.Close || !states(resp.Header, extensionResuming) {
 		t.receiverResumes = false
 		return p, nil
 	}
-	resp, err = t.exchange(conn, snapshot.OffsetPath, snapshot.Question(t.key, t.link.peer)) //nolint:bodyclose // the same
+	resp, err = t.exchange(conn, OffsetPath, question(t.key, t.To)) //nolint:bodyclose // the same
 	if err != nil && !isTimeout(err) {
 		return p, nil // it was closed without a word
 	}
 	if err != nil {
 		return p, err
 	}
-	p.TellsWork = snapshot.States(resp.Header, snapshot.ExtensionWorking)
+	p.tellsWork = states(resp.Header, extensionWorking)
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
 		t.receiverResumes = false // it is no longer the member it was
 		return p, nil
 	}
-	if err := t.concludeSnapshot(resp, endpointOffset); err != nil {
+	if err := t.Peer.Conclude(resp, true); err != nil {
 		return p, err
 	}
-	has, err := snapshot.AckedIn(resp.Header, t.size)
+	has, err := ackedIn(resp.Header, t.size)
 	if err != nil {
 		return p, err
 	}
 	if t.receiverResumes = !resp.Close; resp.Close {
 		return p, nil
 	}
-	p.Resumable = true
-	t.maxAckedOffset = max(t.maxAckedOffset, has.Offset)
-	if has.Offset > 0 && has != t.rejected && t.db.CanSeek() {
-		p.Offset, p.Sum = has.Offset, has.Sum
+	p.resumable = true
+	t.maxAckedOffset = max(t.maxAckedOffset, has.offset)
+	if has.offset > 0 && has != t.rejected && t.db.canSeek() {
+		p.offset, p.sum = has.offset, has.sum
 	}
 	return p, nil
 }

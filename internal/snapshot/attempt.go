@@ -1,11 +1,10 @@
-package rafthttp
+package snapshot
 
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
-
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // attemptState is where an attempt stands:
@@ -39,8 +38,8 @@ const (
 
 // attempt is an attempt in one of its states. It belongs to one goroutine.
 type attempt struct {
-	t       *outgoingSnapshot
-	conn    *snapshotConn // nil: preparing
+	t       *transfer
+	conn    *peerConn // nil: preparing
 	cancel  context.CancelCauseFunc
 	worked  <-chan error // gets one value when the worker returns
 	answers <-chan error // gets one value: the receiver's answer
@@ -57,8 +56,8 @@ type attempt struct {
 
 // prepare runs f, which calls the reader. When it returns, nothing reads the database,
 // unless a Read goes on for longer than readerGrace after the reader was closed.
-func (t *outgoingSnapshot) prepare(f func(ctx context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(t.ctx)
+func (t *transfer) prepare(f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(t.Ctx)
 	defer cancel(nil)
 	worked := make(chan error, 1)
 	go func() { worked <- f(ctx) }() // joined by run, within a bound
@@ -67,11 +66,14 @@ func (t *outgoingSnapshot) prepare(f func(ctx context.Context) error) error {
 }
 
 // follow sends the body by a plan and waits for the answer. It returns as prepare does.
-func (t *outgoingSnapshot) follow(conn *snapshotConn, p snapshot.Plan) error {
-	ctx, cancel := context.WithCancelCause(t.ctx)
+func (t *transfer) follow(conn *peerConn, p plan) error {
+	ctx, cancel := context.WithCancelCause(t.Ctx)
 	defer cancel(nil)
 	answers, worked := make(chan error, 1), make(chan error, 1)
-	t.wg.Go(func() { answers <- t.answer(conn) })
+	var answering sync.WaitGroup
+	answering.Go(func() { answers <- t.answer(conn) })
+	defer answering.Wait()
+	defer conn.Close()
 	go func() { worked <- t.write(ctx, conn, p) }() // joined by run, within a bound
 	a := &attempt{t: t, state: sending, conn: conn, cancel: cancel, worked: worked, answers: answers}
 	return a.run()
@@ -79,12 +81,12 @@ func (t *outgoingSnapshot) follow(conn *snapshotConn, p snapshot.Plan) error {
 
 func (a *attempt) run() error {
 	a.moved, a.told, a.since = a.t.moved.Load(), a.t.told.Load(), time.Now()
-	tick := time.NewTicker(a.t.readTimeout / snapshot.StallTicks)
+	tick := time.NewTicker(a.t.ReadTimeout / stallTicks)
 	defer tick.Stop()
 	a.limit = time.NewTimer(0)
 	a.limit.Stop()
 	defer a.limit.Stop()
-	over := a.t.ctx.Done()
+	over := a.t.Ctx.Done()
 	for a.state != ended {
 		select {
 		case err := <-a.worked:
@@ -97,7 +99,7 @@ func (a *attempt) run() error {
 			a.onLimit()
 		case <-over:
 			if over = nil; a.state != closing {
-				a.abort(a.t.cause())
+				a.abort(context.Cause(a.t.Ctx))
 			}
 		}
 	}
@@ -131,7 +133,7 @@ func (a *attempt) abort(err error) {
 		a.conn.Close()
 	}
 	switch {
-	case errors.Is(err, ErrStalled) && a.t.db.Reading.Load():
+	case errors.Is(err, ErrStalled) && a.t.db.reading.Load():
 		a.closeReader()
 	case a.t.isRetryable(err):
 		a.enter(aborting, 0) // until the reader stands still, which onTick sees
@@ -148,7 +150,7 @@ func (a *attempt) closeReader() {
 // onWorked is called when the worker has returned.
 func (a *attempt) onWorked(err error) {
 	switch {
-	case a.state == preparing, a.state == answered, a.state == sending && snapshot.IsReaderFailure(err):
+	case a.state == preparing, a.state == answered, a.state == sending && isReaderFailure(err):
 		a.end(err)
 	case a.state != sending:
 		a.end(a.err)
@@ -157,7 +159,7 @@ func (a *attempt) onWorked(err error) {
 		a.enter(awaiting, refusalGrace) // for the answer that may say why
 	default:
 		a.err, a.complete = errNoAnswer, true
-		a.enter(awaiting, a.t.snapshotAnswerTimeout)
+		a.enter(awaiting, a.t.AnswerTimeout)
 	}
 }
 
@@ -168,14 +170,14 @@ func (a *attempt) onAnswer(err error) {
 		a.err = errors.New("the receiver answered before the end of the snapshot")
 		a.enter(answered, readerGrace)
 	case a.state == sending:
-		a.abort(causeOrCut(a.t.ctx, err))
+		a.abort(causeOrCut(a.t.Ctx, err))
 	case a.state == awaiting && a.complete:
-		a.end(causeOrCut(a.t.ctx, err))
+		a.end(causeOrCut(a.t.Ctx, err))
 	case a.state == awaiting: // the body broke off
-		if err == nil || errors.Is(err, ErrSnapshotCut) {
+		if err == nil || errors.Is(err, ErrCut) {
 			err = a.err
 		}
-		a.end(causeOrCut(a.t.ctx, err))
+		a.end(causeOrCut(a.t.Ctx, err))
 	}
 }
 
@@ -189,7 +191,7 @@ func (a *attempt) onTick() {
 		a.told = now
 		a.wait(time.Since(a.since))
 	}
-	if a.still < snapshot.StallTicks {
+	if a.still < stallTicks {
 		return
 	}
 	switch a.state {
@@ -208,7 +210,7 @@ func (a *attempt) wait(still time.Duration) {
 	case a.state == sending && still < maxWriting:
 		a.still = 0
 	case a.state == awaiting && a.complete && still < maxInstalling:
-		a.limit.Reset(a.t.snapshotAnswerTimeout)
+		a.limit.Reset(a.t.AnswerTimeout)
 		a.t.release() // nothing more is sent
 	}
 }
@@ -224,6 +226,6 @@ func (a *attempt) onLimit() {
 		a.t.log.Warn("the reader of a database snapshot does not return from Read after Close")
 		a.end(a.err)
 	case awaiting:
-		a.end(causeOrCut(a.t.ctx, a.err))
+		a.end(causeOrCut(a.t.Ctx, a.err))
 	}
 }

@@ -1,4 +1,4 @@
-package rafthttp
+package snapshot
 
 import (
 	"bytes"
@@ -16,7 +16,6 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -30,8 +29,8 @@ const (
 	smallWrite = 32 << 10
 )
 
-// snapshotHead returns what precedes the database in the body.
-func snapshotHead(m *raftpb.Message) []byte {
+// headOf returns what precedes the database in the body.
+func headOf(m *raftpb.Message) []byte {
 	size := wire.MessageSize(m)
 	head := binary.BigEndian.AppendUint64(make([]byte, 0, 8+size), uint64(size))
 	return wire.AppendMessage(head, m)
@@ -47,47 +46,47 @@ func readerOf(m *snap.Message) io.Reader {
 
 // write sends the request (protocol: endpoints; the head of a snapshot body;
 // extensions: the snapshot).
-func (t *outgoingSnapshot) write(ctx context.Context, conn *snapshotConn, p snapshot.Plan) error {
-	w := &databaseWriter{t: t, conn: conn, sum: p.Resumable}
+func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
+	w := &bodyWriter{t: t, conn: conn, sum: p.resumable}
 	if runtime.GOOS != "windows" { // where a write that a deadline ends does not tell
 		w.tcp, _ = conn.Conn.(*net.TCPConn)
 		_, unix := conn.Conn.(*net.UnixConn)
 		w.tells = unix || w.tcp != nil
 	}
-	length, err := p.ContentLength(len(t.frame), t.size, t.db.Remaining())
+	length, err := p.contentLength(len(t.frame), t.size, t.db.remaining)
 	if err != nil {
 		return err
 	}
-	h := t.requestHeader()
+	h := t.Peer.Header()
 	h.Set("Host", conn.target.Host)
 	h.Set("Content-Type", "application/octet-stream")
-	p.State(h, t.link.peer)
+	p.state(h, t.To)
 	h.Set("Content-Length", strconv.FormatInt(length, 10))
 	h.Set("Connection", "close")
 	if err := w.head(h); err != nil {
 		return err
 	}
-	t.Jump(p.Offset)
+	t.jump(p.offset)
 	if err := w.database(ctx); err != nil {
 		return err
 	}
-	if !p.Resumable {
+	if !p.resumable {
 		return nil
 	}
-	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.Sum))
+	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.sum))
 }
 
-// databaseWriter writes one request.
-type databaseWriter struct {
-	t     *outgoingSnapshot
-	conn  *snapshotConn
+// bodyWriter writes one request.
+type bodyWriter struct {
+	t     *transfer
+	conn  *peerConn
 	tcp   *net.TCPConn // conn, where the kernel can copy to it
 	tells bool         // a write to conn that a deadline ends tells how far it got
 	sum   bool         // keep t.sums
 }
 
 // head writes all that comes before the database.
-func (w *databaseWriter) head(h http.Header) error {
+func (w *bodyWriter) head(h http.Header) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", w.conn.target.RequestURI())
 	if err := h.Write(&b); err != nil {
@@ -101,20 +100,20 @@ func (w *databaseWriter) head(h http.Header) error {
 // database copies the database, at the pace that is set. The last bytes go out
 // only once the reader has shown its end: a receiver must not take a snapshot for
 // whole that is not.
-func (w *databaseWriter) database(ctx context.Context) error {
+func (w *bodyWriter) database(ctx context.Context) error {
 	t := w.t
-	if t.db.Remaining() == 0 {
+	if t.db.remaining == 0 {
 		return nil
 	}
-	buf := snapshot.Buffers.Get().(*[]byte)
-	defer snapshot.Buffers.Put(buf)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
 	for {
-		want := int(min(int64(len(*buf)), t.db.Remaining()))
-		whole := t.db.File != nil && w.tcp != nil && t.db.Remaining() > lastBytes
+		want := int(min(int64(len(*buf)), t.db.remaining))
+		whole := t.db.file != nil && w.tcp != nil && t.db.remaining > lastBytes
 		if whole {
-			want = int(min(snapshot.SliceBytes, t.db.Remaining()-lastBytes))
+			want = int(min(sliceBytes, t.db.remaining-lastBytes))
 		}
-		n, err := t.pace.Grant(ctx, snapshot.GiveWay(ctx, t.busy, want))
+		n, err := t.Pace.grant(ctx, giveWay(ctx, t.Peer.Busy, want))
 		if err != nil {
 			return err
 		}
@@ -134,30 +133,30 @@ func (w *databaseWriter) database(ctx context.Context) error {
 }
 
 // copy moves some bytes through p. At the end of the database it returns io.EOF.
-func (w *databaseWriter) copy(p []byte) error {
+func (w *bodyWriter) copy(p []byte) error {
 	t := w.t
 	n, rerr := t.db.Read(p)
 	t.moved.Add(1)
 	if n > 0 {
 		if w.sum {
-			t.sums.Update(p[:n])
+			t.sums.update(p[:n])
 		}
 		if err := w.write(p[:n]); err != nil {
 			return err
 		}
-		t.Add(int64(n))
+		t.add(int64(n))
 	}
 	return rerr
 }
 
 // sendfile sends the next n bytes of the file, and sums them up meanwhile if that is asked for.
-func (w *databaseWriter) sendfile(n int64, buf []byte) error {
+func (w *bodyWriter) sendfile(n int64, buf []byte) error {
 	if !w.sum {
 		return w.move(n)
 	}
 	// They are read twice: from the cache that is cheaper than to copy them to the
 	// socket. Should they differ, the checksum does.
-	summed, at := make(chan error, 1), w.t.db.At()
+	summed, at := make(chan error, 1), w.t.db.at()
 	go func() { summed <- w.t.sumFile(at, n, buf) }()
 	err := w.move(n)
 	if serr := <-summed; serr != nil {
@@ -167,42 +166,42 @@ func (w *databaseWriter) sendfile(n int64, buf []byte) error {
 }
 
 // move has the kernel send the next n bytes of the file.
-func (w *databaseWriter) move(n int64) error {
+func (w *bodyWriter) move(n int64) error {
 	t := w.t
-	for end := t.db.Remaining() - n; t.db.Remaining() > end; {
-		if err := w.tcp.SetWriteDeadline(time.Now().Add(t.readTimeout / (2 * snapshot.StallTicks))); err != nil {
+	for end := t.db.remaining - n; t.db.remaining > end; {
+		if err := w.tcp.SetWriteDeadline(time.Now().Add(t.ReadTimeout / (2 * stallTicks))); err != nil {
 			return err
 		}
-		sent, err := w.tcp.ReadFrom(&io.LimitedReader{R: t.db.File, N: t.db.Remaining() - end})
-		t.db.Skip(sent)
-		t.Add(sent)
+		sent, err := w.tcp.ReadFrom(&io.LimitedReader{R: t.db.file, N: t.db.remaining - end})
+		t.db.skip(sent)
+		t.add(sent)
 		if sent > 0 {
 			t.moved.Add(1)
 		}
 		if err != nil {
 			// Where the kernel does not copy, and after a deadline that was over before it
 			// began, Go has read more than it has sent.
-			if _, err := t.db.File.Seek(t.db.Base+t.db.At(), io.SeekStart); err != nil {
-				return fmt.Errorf("%w: %w", ErrSnapshotReader, err)
+			if _, err := t.db.file.Seek(t.db.base+t.db.at(), io.SeekStart); err != nil {
+				return fmt.Errorf("%w: %w", ErrReader, err)
 			}
 		}
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded): // supervise decides for how long
+		case errors.Is(err, os.ErrDeadlineExceeded): // the attempt decides for how long
 		case err != nil:
 			return err
 		case sent == 0:
-			return fmt.Errorf("%w: it ended %d bytes early", ErrSnapshotShort, t.db.Remaining())
+			return fmt.Errorf("%w: it ended %d bytes early", ErrShort, t.db.remaining)
 		}
 	}
 	return nil
 }
 
 // write writes p to the connection and counts how far it gets.
-func (w *databaseWriter) write(p []byte) error {
+func (w *bodyWriter) write(p []byte) error {
 	for len(p) > 0 {
 		chunk := p
 		if w.tells {
-			if err := w.conn.SetWriteDeadline(time.Now().Add(w.t.readTimeout / (2 * snapshot.StallTicks))); err != nil {
+			if err := w.conn.SetWriteDeadline(time.Now().Add(w.t.ReadTimeout / (2 * stallTicks))); err != nil {
 				return err
 			}
 		} else {
@@ -215,6 +214,26 @@ func (w *databaseWriter) write(p []byte) error {
 		}
 		if err != nil && !(w.tells && errors.Is(err, os.ErrDeadlineExceeded)) {
 			return err
+		}
+	}
+	return nil
+}
+
+// sumFile takes n bytes of the file into the sum, from at on.
+func (t *transfer) sumFile(at, n int64, buf []byte) error {
+	t.db.reading.Store(true)
+	defer t.db.reading.Store(false)
+	for end := at + n; at < end; {
+		p := buf[:min(int64(len(buf)), end-at)]
+		m, err := t.db.file.ReadAt(p, t.db.base+at)
+		t.sums.update(p[:m])
+		at += int64(m)
+		t.moved.Add(1)
+		switch {
+		case errors.Is(err, io.EOF) && at < end:
+			return fmt.Errorf("%w: it ended %d bytes early", ErrShort, t.size-at)
+		case err != nil && !errors.Is(err, io.EOF):
+			return fmt.Errorf("%w: %w", ErrReader, err)
 		}
 	}
 	return nil

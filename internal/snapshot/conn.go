@@ -1,0 +1,106 @@
+package snapshot
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+)
+
+// errNoAnswer says that the receiver has the whole snapshot, and is silent.
+var errNoAnswer = fmt.Errorf("no answer to the snapshot: %w", ErrStalled)
+
+// peerConn is a connection of one attempt.
+type peerConn struct {
+	net.Conn
+	br     *bufio.Reader     // of answers
+	limit  *io.LimitedReader // below br
+	target *url.URL
+}
+
+// connect dials u for an attempt.
+func (t *transfer) connect(u url.URL) (*peerConn, error) {
+	conn, target, err := t.Peer.Dial(t.Ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	limit := &io.LimitedReader{R: conn, N: maxAnswers}
+	return &peerConn{Conn: conn, br: bufio.NewReader(limit), limit: limit, target: target}, nil
+}
+
+// maxAnswers bounds all answers on one connection.
+const maxAnswers = 4 * maxAnswer
+
+// readAnswer reads the final answer to a request. It calls interim for each before it.
+func (c *peerConn) readAnswer(req *http.Request, interim func(*http.Response)) (*http.Response, error) {
+	for {
+		resp, err := http.ReadResponse(c.br, req)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrCut, err)
+		}
+		if resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp, nil
+		}
+		interim(resp)
+	}
+}
+
+// causeOrCut returns why ctx ended, or says that a connection broke if err does
+// not say more.
+func causeOrCut(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		return cause
+	}
+	var network net.Error
+	if errors.As(err, &network) && !errors.Is(err, ErrCut) {
+		return fmt.Errorf("%w: %w", ErrCut, err)
+	}
+	return err
+}
+
+// answer reads the receiver's answer, which may come at any time.
+func (t *transfer) answer(conn *peerConn) error {
+	resp, err := conn.readAnswer(nil, func(resp *http.Response) {
+		if resp.StatusCode == http.StatusProcessing {
+			conn.limit.N = maxAnswers // it is a matter of time, not of bytes
+			t.told.Add(1)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return t.Peer.Conclude(resp, false)
+}
+
+// exchange sends a GET on the connection and reads its answer, whose body is in
+// memory.
+func (t *transfer) exchange(conn *peerConn, path string, more http.Header) (*http.Response, error) {
+	target := *conn.target
+	target.Path = path
+	req := &http.Request{Method: http.MethodGet, URL: &target, Host: target.Host, Header: t.Peer.Header()}
+	for name, values := range more {
+		req.Header[name] = values
+	}
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	resp, err := conn.readAnswer(req, func(*http.Response) {})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCut, err)
+	}
+	if len(text) > maxAnswer {
+		return nil, errors.New("the answer is too long")
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(text))
+	return resp, nil
+}

@@ -1,0 +1,159 @@
+package snapshot
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const (
+	// maxTransfers bounds those to one peer, waiting or under way.
+	maxTransfers = 16
+	// MaxHeadBytes bounds the message at the head of a body.
+	MaxHeadBytes = 64 << 20
+)
+
+// Peer is what a Sender needs of the member that it sends to. It is safe for concurrent use.
+type Peer interface {
+	// URL returns where to try next.
+	URL() url.URL
+	// Dial connects to u, for a snapshot, and returns the URL of a request for Path there, as HTTP has it.
+	Dial(ctx context.Context, u url.URL) (net.Conn, *url.URL, error)
+	// BePatient has the system not give a connection up that was dialled whose other end does not read.
+	BePatient(conn net.Conn)
+	// Header returns what every request to the member states.
+	Header() http.Header
+	// Conclude returns what the answer to a snapshot means, or that to a question: nil for success. It draws the conclusions
+	// that the answer alone allows, and says what Meaning does.
+	Conclude(resp *http.Response, question bool) error
+	// IsVerdict reports whether an error of Conclude will not change soon.
+	IsVerdict(err error) bool
+	// Busy reports whether messages for the member wait.
+	Busy() bool
+}
+
+// Events are told what becomes of transfers. All are called by the goroutine of the transfer.
+type Events interface {
+	// Observe returns what is called with the progress of a transfer, or nil.
+	Observe(p *Progress) func(Status)
+	// Succeeded is called after an attempt that did.
+	Succeeded()
+	// Failed is called after an attempt that did not, unless that was the reader's fault.
+	Failed(at url.URL, err error)
+	// Done is called once for each transfer, at its end.
+	Done(st Status, err error)
+}
+
+// Sender transfers snapshots to one peer, each on connections of its own. It is safe for concurrent use.
+type Sender struct {
+	SenderConfig
+	mu        sync.Mutex
+	transfers map[*transfer]struct{} // nil once closed
+	queue     chan struct{}          // closed by the next Drop
+	begun     uint64                 // how many there were
+	last      *Status
+}
+
+// SenderConfig is what a Sender is made of. It does not change.
+type SenderConfig struct {
+	Config
+	To     types.ID
+	Bytes  *atomic.Uint64 // counts those of databases
+	Peer   Peer
+	Events Events
+	Pace   *Pace           // shared by all of a Transport
+	Ctx    context.Context // ends all transfers
+	// Spawn runs a function on a goroutine that somebody joins, or reports false once Ctx has ended.
+	Spawn func(func()) bool
+	Log   *zap.Logger
+	Lines *rate.Limiter // of Log, transfers
+	// Full is the error of a transfer over maxTransfers, Dropped of one that Drop has ended.
+	Full, Dropped error
+}
+
+// NewSender returns a sender.
+func NewSender(c SenderConfig) *Sender {
+	return &Sender{SenderConfig: c, transfers: map[*transfer]struct{}{}, queue: make(chan struct{})}
+}
+
+// Send begins a transfer in the background; one that is refused with an error ends at once. It reports false, and leaves m
+// alone, if the peer is gone.
+func (s *Sender) Send(m *snap.Message, refused error) bool {
+	meta := m.GetSnapshot().GetMetadata()
+	t := &transfer{Sender: s, m: m, size: m.DatabaseSize()}
+	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
+	t.peer, t.peerBytes, t.every, t.observe = s.To, s.Bytes, s.ReadTimeout/stallTicks, s.Events.Observe(&t.Progress)
+	t.begin(time.Now(), t.size)
+	t.index.Store(meta.GetIndex())
+	t.log = TransferLog(s.Lines, s.Log.With(zap.Uint64("snapshot-index", meta.GetIndex())))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.transfers == nil {
+		return false
+	}
+	s.begun++
+	t.queued, t.number, t.older, t.done = s.queue, s.begun, s.sameAs(t), make(chan struct{})
+	run := t.run
+	switch {
+	case refused != nil:
+		run = func() { t.finish(refused) }
+	case len(s.transfers) >= maxTransfers:
+		run = func() { t.finish(s.Full) }
+	default:
+		s.transfers[t] = struct{}{}
+	}
+	return s.Spawn(run)
+}
+
+// sameAs returns the transfer that began last of those under way that bring what t does, or nil. It is called with mu held.
+func (s *Sender) sameAs(t *transfer) (last *transfer) {
+	for other := range s.transfers {
+		if other.key == t.key && (last == nil || other.number > last.number) {
+			last = other
+		}
+	}
+	return last
+}
+
+// Drop drops the snapshots that wait for their turn.
+func (s *Sender) Drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.queue)
+	s.queue = make(chan struct{})
+}
+
+// Close refuses further snapshots. Those under way end with the context.
+func (s *Sender) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.transfers = nil
+}
+
+// Status returns the state of all transfers under way, and of the one that ended last.
+func (s *Sender) Status() (all []Status, last *Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.transfers {
+		all = append(all, t.state())
+	}
+	return all, s.last
+}
+
+// ended takes a transfer out.
+func (s *Sender) ended(t *transfer, st Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.transfers, t)
+	s.last = &st
+}

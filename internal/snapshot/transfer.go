@@ -1,0 +1,251 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const (
+	// refusalGrace is how long a sender whose connection broke waits for the
+	// answer that may say why.
+	refusalGrace = 500 * time.Millisecond
+	// readerGrace is how long a closed snapshot reader has to end a Read.
+	readerGrace = time.Second
+
+	// maxFutileAttempts is how often a transfer that can be resumed is tried again
+	// without getting any further.
+	maxFutileAttempts = 5
+	// minRetryWait and maxRetryWait bound the time between two attempts.
+	minRetryWait, maxRetryWait = 100 * time.Millisecond, 2 * time.Second
+)
+
+// transfer is one to the peer, in one or more attempts.
+type transfer struct {
+	*Sender
+	Progress
+	log    *zap.Logger     // names the snapshot; silent where there are too many
+	queued <-chan struct{} // closed when what waits is dropped
+	m      *snap.Message
+	key    snap.Transfer
+	size   int64  // of the database
+	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body)
+
+	number uint64        // of the transfers to this peer
+	older  *transfer     // the one before it that brings the same; nil if none, or once it has ended
+	done   chan struct{} // closed when the transfer has ended
+	result error         // then
+
+	acquired bool // it is one of those that are sent
+
+	db    *source
+	sums  checksums    // of what db has read
+	moved atomic.Int64 // counts progress of any kind
+	told  atomic.Int64 // how often the receiver said that it works without reading
+
+	readerClosed    bool  // or stuck: there is no other attempt
+	receiverResumes bool  // as it said on the last connection on which it answered
+	maxAckedOffset  int64 // how far it was at most when an attempt began
+	maxSummed       int64 // how much was summed up at most before an attempt
+	rejected        acked // what it has is not what we have
+	gaveUpWaiting   bool  // it has been writing an earlier part for maxWriting
+}
+
+func (t *transfer) run() {
+	defer close(t.done)
+	t.result = t.deliver()
+	t.finish(t.result)
+}
+
+// deliver waits for its turn and makes attempts.
+func (t *transfer) deliver() error {
+	if size := wire.MessageSize(t.m.Message); size > MaxHeadBytes {
+		return &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: MaxHeadBytes}
+	}
+	t.frame = headOf(t.m.Message)
+	if older := t.older; older != nil {
+		// Side by side they would take the receiver's file from each other.
+		t.older = nil
+		select {
+		case <-older.done:
+		case <-t.queued:
+			return t.Dropped
+		case <-t.Ctx.Done():
+			return context.Cause(t.Ctx)
+		}
+		if !isReaderFailure(older.result) && bytes.Equal(older.frame, t.frame) {
+			return older.result
+		}
+	}
+	if err := t.acquire(); err != nil {
+		return err
+	}
+	defer t.release()
+	return t.tryOn()
+}
+
+// acquire waits for the turn of the transfer, which it has until release.
+func (t *transfer) acquire() error {
+	t.acquired = t.Pace.acquire(t.Ctx, t.queued)
+	switch {
+	case t.acquired:
+		return nil
+	case t.Ctx.Err() != nil:
+		return context.Cause(t.Ctx)
+	}
+	return t.Dropped
+}
+
+func (t *transfer) release() {
+	if t.acquired {
+		t.acquired = false
+		t.Pace.release()
+	}
+}
+
+// tryOn makes attempts: one, unless the receiver can go on with what an earlier one has
+// brought.
+func (t *transfer) tryOn() error {
+	t.db = newSource(readerOf(t.m), t.size)
+	if err := t.prepare(func(context.Context) error { return t.db.begin() }); err != nil {
+		return err
+	}
+	wait := minRetryWait
+	for futile := 0; ; futile++ {
+		acked, summed := t.maxAckedOffset, t.maxSummed
+		err := t.attempt()
+		if err == nil {
+			t.Events.Succeeded()
+			return nil
+		}
+		if t.maxAckedOffset > acked || t.maxSummed > summed {
+			futile, wait = 0, minRetryWait
+		}
+		if futile == maxFutileAttempts || !t.isRetryable(err) {
+			return err
+		}
+		t.failed(err)
+		t.log.Info("the transfer of a database snapshot broke off and is resumed",
+			zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
+		if !sleep(t.Ctx, wait+rand.N(wait/4)) {
+			return context.Cause(t.Ctx)
+		}
+		wait = min(2*wait, maxRetryWait)
+	}
+}
+
+// attempt makes one.
+func (t *transfer) attempt() error {
+	t.attempts.Add(1)
+	u := t.Peer.URL()
+	if t.attempts.Load() == 1 {
+		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
+		WarnUnlessNamed(t.log, uint64(t.To), t.m.GetSnapshot())
+	}
+	err := t.db.unchanged()
+	if err == nil {
+		err = t.attemptAt(u)
+	}
+	if err == nil {
+		return nil
+	}
+	if changed := t.db.unchanged(); changed != nil && !t.readerClosed {
+		err = changed // which is why, whatever came of it
+	}
+	if !isReaderFailure(err) { // which is not the peer's
+		t.Events.Failed(u, err)
+	}
+	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.To, u.String(), err)
+}
+
+// attemptAt makes one attempt at u and waits for the answer.
+func (t *transfer) attemptAt(u url.URL) error {
+	conn, p, err := t.settle(u)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if p.tellsWork { // it may have good reasons not to read; whether it lives is for us to find out
+		t.Peer.BePatient(conn.Conn)
+	}
+	return t.follow(conn, p)
+}
+
+// isRetryable reports whether to try again after err.
+func (t *transfer) isRetryable(err error) bool {
+	if t.Ctx.Err() != nil || t.readerClosed || !t.db.canSeek() || !t.receiverResumes || isReaderFailure(err) {
+		return false
+	}
+	switch {
+	case errors.Is(err, errNoAnswer):
+		return false
+	case errors.Is(err, ErrCut), errors.Is(err, ErrStalled), errors.Is(err, ErrOffset), errors.Is(err, errUnavailable):
+		return true
+	case errors.Is(err, ErrWriting): // as it said after the question
+		return !t.gaveUpWaiting
+	case errors.Is(err, ErrBusy):
+		return t.attempts.Load() > 1 // perhaps with what we have given up
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrNotSaved), t.Peer.IsVerdict(err):
+		return false
+	}
+	return true // it could not be reached
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// closeReader ends the application's part of the transfer.
+func (t *transfer) closeReader(err error) {
+	t.readerClosed = true
+	Close(t.m, err, t.log)
+}
+
+// Close closes a snapshot. A Close of its reader that hangs is left to itself.
+func Close(m *snap.Message, err error, log *zap.Logger) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		m.CloseWithError(err)
+	}()
+	grace := time.NewTimer(readerGrace)
+	defer grace.Stop()
+	select {
+	case <-closed:
+	case <-grace.C:
+		log.Warn("the reader of a database snapshot does not return from Close")
+	}
+}
+
+// finish tells everyone concerned how the transfer ended.
+func (t *transfer) finish(err error) {
+	t.Progress.ended(err)
+	st := t.state()
+	t.Sender.ended(t, st)
+	if err != nil {
+		t.log.Warn("failed to send database snapshot", zap.Int64("bytes-sent", st.Bytes),
+			zap.Int("attempts", st.Attempts), zap.Error(err))
+	} else {
+		t.log.Info("sent database snapshot", zap.Int64("bytes", t.size),
+			zap.Int("attempts", st.Attempts), zap.Duration("took", st.Ended.Sub(st.Started)))
+	}
+	t.closeReader(err)
+	t.Events.Done(st, err)
+}

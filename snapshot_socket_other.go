@@ -1,7 +1,0 @@
-//go:build !linux
-
-package rafthttp
-
-import "net"
-
-func giveWayInKernel(net.Conn) {}
