@@ -62,14 +62,14 @@ func (q *request) serveSnapshotOffset() error {
 	if err := q.mayResume(); err != nil {
 		return err
 	}
-	key, err := snapshot.TransferOf(q.r.Header, q.from)
+	question, err := snapshot.QuestionIn(q.r.Header, q.from)
 	if err != nil {
 		return err
 	}
 	if err := q.unlessRemoved(q.from, errMemberGone); err != nil {
 		return err
 	}
-	offset, sum, err := q.receiving.Offset(q.ctx, key, q.resuming().PartialDB)
+	offset, sum, err := q.receiving.Offset(q.ctx, question, q.resuming().PartialDB)
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,14 @@ package rafthttp_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -169,4 +174,67 @@ func TestSnapshotRefusedAfterTheQuestion(t *testing.T) {
 			}
 		})
 	}
+}
+
+// halfOpen is a connection that breaks at this end only.
+type halfOpen struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (c *halfOpen) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: syscall.ECONNRESET}
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *halfOpen) Close() error {
+	if c.broken.Load() {
+		_ = c.SetDeadline(time.Now())
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+// TestSnapshotOfAHalfOpenConnection: the receiver does not know that the connection is
+// broken. It believes the sender that asks how far it is, and at once.
+func TestSnapshotOfAHalfOpenConnection(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	dir := t.TempDir()
+	bubble.Test(t, func(t *testing.T) {
+		var broken atomic.Pointer[atomic.Bool] // of the newest connection
+		var mu sync.Mutex
+		var conns []net.Conn
+		store := openIn(t, dir)
+		p := newPair(t, func(tr *rafthttp.Transport) {
+			dial := tr.DialContext
+			tr.DialRetryFrequency = 1e-3
+			tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dial(ctx, network, addr)
+				if err != nil {
+					return nil, err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				conns = append(conns, c)
+				broken.Store(new(atomic.Bool))
+				return &halfOpen{c, broken.Load()}, nil
+			}
+		}, receives(store))
+		time.Sleep(time.Second)
+		start := time.Now()
+		db := breaking(data, func() { broken.Load().Store(true) }, size/4, size/2)
+		p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, size))
+		require.NoError(t, <-p.sent)
+		require.Less(t, time.Since(start), 2*time.Second, "half a second each for an answer that may say why")
+		require.Equal(t, 3, p.a.Status().Peers[0].LastSnapshot.Attempts)
+		requireSaved(t, store, 7, data)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			c.Close()
+		}
+	})
 }

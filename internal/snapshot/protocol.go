@@ -34,6 +34,7 @@ const (
 	headerSize       = "X-Raft-Snapshot-Size"
 	headerOffset     = "X-Raft-Snapshot-Offset"
 	headerChecksum   = "X-Raft-Snapshot-Checksum"
+	headerTransfer   = "X-Raft-Snapshot-Transfer"
 )
 
 // Extensions, by their names in headerExtensions.
@@ -98,6 +99,25 @@ func (p plan) contentLength(head int, size, remaining int64) (int64, error) {
 	return length, nil
 }
 
+// transferID tells the attempts of one transfer from those of others, such as of a twin of the sender: it is random. It is 0
+// for members that state none.
+type transferID uint64
+
+func (id transferID) state(h http.Header) {
+	if id != 0 {
+		h.Set(headerTransfer, strconv.FormatUint(uint64(id), 16))
+	}
+}
+
+// transferIn is the other direction.
+func transferIn(h http.Header) transferID {
+	id, err := strconv.ParseUint(h.Get(headerTransfer), 16, 64)
+	if err != nil {
+		return 0
+	}
+	return transferID(id)
+}
+
 // state states the plan with the request for a snapshot to a member.
 func (p plan) state(h http.Header, to types.ID) {
 	if p.resumable {
@@ -121,26 +141,34 @@ func planOf(h http.Header) (p plan, err error) {
 }
 
 // question asks a member how much of a database it has.
-func question(t snap.Transfer, to types.ID) http.Header {
-	return http.Header{
+func question(t snap.Transfer, id transferID, to types.ID) http.Header {
+	h := http.Header{
 		headerTo:    {to.String()},
 		headerTerm:  {strconv.FormatUint(t.Term, 10)},
 		headerIndex: {strconv.FormatUint(t.Index, 10)},
 		headerSize:  {strconv.FormatInt(t.Size, 10)},
 	}
+	id.state(h)
+	return h
 }
 
-// TransferOf returns which database a question is about.
-func TransferOf(h http.Header, from types.ID) (t snap.Transfer, err error) {
-	t.From = uint64(from)
-	if t.Term, err = uintIn(h, headerTerm); err != nil {
-		return t, err
+// Question is the question of a member.
+type Question struct {
+	about snap.Transfer
+	id    transferID
+}
+
+// QuestionIn returns the question that a member asks.
+func QuestionIn(h http.Header, from types.ID) (q Question, err error) {
+	q.id, q.about.From = transferIn(h), uint64(from)
+	if q.about.Term, err = uintIn(h, headerTerm); err != nil {
+		return q, err
 	}
-	if t.Index, err = uintIn(h, headerIndex); err != nil {
-		return t, err
+	if q.about.Index, err = uintIn(h, headerIndex); err != nil {
+		return q, err
 	}
-	t.Size, err = sizeIn(h, headerSize)
-	return t, err
+	q.about.Size, err = sizeIn(h, headerSize)
+	return q, err
 }
 
 // acked is how much of a database a receiver has, as it says.

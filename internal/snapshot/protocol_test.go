@@ -61,9 +61,12 @@ func TestPlanBothWays(t *testing.T) {
 // TestQuestionBothWays: so with the question and its answer.
 func TestQuestionBothWays(t *testing.T) {
 	want := snap.Transfer{From: 1, Term: math.MaxUint64, Index: 7, Size: math.MaxInt64}
-	got, err := TransferOf(question(want, 2), 1)
-	require.NoError(t, err)
-	require.Equal(t, want, got)
+	for _, id := range []transferID{0, 1, math.MaxUint64} {
+		got, err := QuestionIn(question(want, id, 2), 1)
+		require.NoError(t, err)
+		require.Equal(t, Question{want, id}, got)
+	}
+	require.Zero(t, transferIn(http.Header{headerTransfer: {"not a number"}}))
 	h := http.Header{}
 	StateOffset(h, 5, 0xabc)
 	has, err := ackedIn(h, 5)

@@ -80,7 +80,7 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	}
 	body := newBody(ctx, in, r.ReadTimeout)
 	defer body.release()
-	t := &incoming{tls: in.TLS(), done: make(chan struct{}), interrupt: body.cut}
+	t := &incoming{tls: in.TLS(), id: transferIn(in.Header()), done: make(chan struct{}), interrupt: body.cut}
 	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.ReadTimeout/stallTicks
 	if observe != nil {
 		t.observe = observe(&t.Progress)

@@ -54,6 +54,7 @@ type incoming struct {
 	checking atomic.Bool // by Cut
 
 	interrupt func()        // ends it as if its connection broke; does not change
+	id        transferID    // does not change
 	key       snap.Transfer // guarded by Receiver.mu; the zero Transfer where it cannot be resumed
 }
 
@@ -126,29 +127,40 @@ func (r *Receiver) busy() bool {
 	return len(r.all) >= r.max
 }
 
-// Offset answers the question how much of a database is there, which partial knows. It ends an older transfer of the database
-// that does not move: its sender begins anew, so it has seen the connection break. One that moves is another process's, or
-// has bytes that are still to be written; then the answer is ErrStillWriting.
-func (r *Receiver) Offset(ctx context.Context, key snap.Transfer, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
-	if older := r.find(key); older != nil {
-		before := older.bytes.Load()
-		ended, err := r.await(ctx, older)
-		if !ended && err == nil && older.bytes.Load() == before {
-			older.interrupt()
-			ended, err = r.await(ctx, older)
-		}
-		if err == nil && !ended {
-			err = ErrStillWriting
-		}
-		if err != nil {
+// Offset answers the question how much of a database is there, which partial knows.
+func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
+	if older := r.find(q.about); older != nil {
+		if err := r.endOlder(ctx, older, q.id); err != nil {
 			return 0, 0, err
 		}
 	}
 	if r.busy() {
 		return 0, 0, ErrTooMany
 	}
-	offset, sum = partial(key)
+	offset, sum = partial(q.about)
 	return offset, sum, nil
+}
+
+// endOlder ends an older attempt to bring a database, since its sender begins anew: it has seen the connection break. Where
+// the attempt is not of the same transfer, but of a twin of the sender, or of the process before, it is ended only if it does
+// not move. ErrStillWriting says that it has not ended.
+func (r *Receiver) endOlder(ctx context.Context, older *incoming, id transferID) error {
+	if older.id != id {
+		before := older.bytes.Load()
+		ended, err := r.await(ctx, older)
+		if ended || err != nil {
+			return err
+		}
+		if older.bytes.Load() != before {
+			return ErrStillWriting
+		}
+	}
+	older.interrupt()
+	ended, err := r.await(ctx, older)
+	if !ended && err == nil {
+		err = ErrStillWriting
+	}
+	return err
 }
 
 // await reports whether a transfer has ended in time.

@@ -160,7 +160,7 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 		t.receiverResumes = false
 		return p, nil
 	}
-	resp, err = t.exchange(conn, OffsetPath, question(t.key, t.To)) //nolint:bodyclose // the same
+	resp, err = t.exchange(conn, OffsetPath, question(t.key, t.id, t.To)) //nolint:bodyclose // the same
 	if err != nil && !isTimeout(err) {
 		return p, nil // it was closed without a word
 	}

@@ -38,6 +38,7 @@ type transfer struct {
 	queued <-chan struct{} // closed when what waits is dropped
 	m      *snap.Message
 	key    snap.Transfer
+	id     transferID
 	size   int64  // of the database
 	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body)
 

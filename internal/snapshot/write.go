@@ -61,6 +61,9 @@ func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
 	h.Set("Host", conn.target.Host)
 	h.Set("Content-Type", "application/octet-stream")
 	p.state(h, t.To)
+	if p.resumable {
+		t.id.state(h)
+	}
 	h.Set("Content-Length", strconv.FormatInt(length, 10))
 	h.Set("Connection", "close")
 	if err := w.head(h); err != nil {
