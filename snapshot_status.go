@@ -26,8 +26,7 @@ type SnapshotStatus struct {
 	// known.
 	ETA     time.Duration `json:"eta_ns,omitempty"`
 	Started time.Time     `json:"started"`
-	// Attempts counts connections of an outgoing transfer; it waits while that is
-	// 0.
+	// Attempts counts those of an outgoing transfer; it waits while that is 0.
 	Attempts int `json:"attempts,omitempty"`
 	// Error is how the last attempt failed, and Ended when the transfer did: the
 	// zero time while it goes on.

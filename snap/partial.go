@@ -101,7 +101,7 @@ func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum fun
 	}
 	defer s.leave()
 	defer func() { s.freeIfFull(err) }()
-	p, err := s.claim(t, offset)
+	p, err := s.acquire(t, offset)
 	if err != nil {
 		return 0, fmt.Errorf("snap: save database %016x from byte %d: %w", t.Index, offset, err)
 	}
@@ -120,14 +120,14 @@ func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum fun
 	}
 	kept = true
 	if err != nil {
-		s.keep(t, p, err)
+		s.release(t, p, err)
 		return n, fmt.Errorf("snap: save database %016x: %w", t.Index, err)
 	}
 	return n, nil
 }
 
-// claim returns the file that the bytes from offset on belong into. It is nil for a database that is saved already.
-func (s *Store) claim(t Transfer, offset int64) (*partial, error) {
+// acquire returns the file that the bytes from offset on belong into. It is nil for a database that is saved already.
+func (s *Store) acquire(t Transfer, offset int64) (*partial, error) {
 	if t.Size < 0 || offset < 0 || offset > t.Size {
 		return nil, ErrOffset
 	}
@@ -163,15 +163,15 @@ func (s *Store) begin(t Transfer) (*partial, error) {
 		s.mu.Unlock()
 		return nil, errTransferBusy
 	}
-	displaced := s.takeIdle(func(other Transfer) bool { return other.From == t.From })
-	displaced = append(displaced, s.takeOldest(maxPartials-1)...)
+	evicted := s.evictIdle(func(other Transfer) bool { return other.From == t.From })
+	evicted = append(evicted, s.evictOldest(maxPartials-1)...)
 	p := &partial{busy: true}
 	if s.partials == nil {
 		s.partials = make(map[Transfer]*partial)
 	}
 	s.partials[t] = p
 	s.mu.Unlock()
-	s.discard(displaced...)
+	s.discard(evicted...)
 	f, err := s.create(t.Index, t.Size, true)
 	if err != nil {
 		s.mu.Lock()
@@ -183,8 +183,8 @@ func (s *Store) begin(t Transfer) (*partial, error) {
 	return p, nil
 }
 
-// keep keeps what has arrived, unless err says that it is of no use.
-func (s *Store) keep(t Transfer, p *partial, err error) {
+// release keeps what has arrived, unless err says that it is of no use.
+func (s *Store) release(t Transfer, p *partial, err error) {
 	if p.at == 0 || p.failed != nil || errors.Is(err, ErrWrongSize) || errors.Is(err, ErrChecksum) {
 		s.drop(t, p)
 		return
@@ -196,9 +196,9 @@ func (s *Store) keep(t Transfer, p *partial, err error) {
 	if s.closed {
 		left = 0
 	}
-	displaced := s.takeOldest(left)
+	evicted := s.evictOldest(left)
 	s.mu.Unlock()
-	s.discard(displaced...)
+	s.discard(evicted...)
 }
 
 // drop removes what a transfer has brought.
@@ -231,14 +231,14 @@ func (s *Store) freeIfFull(err error) {
 // discardIdle removes what waits for the rest of it, where which agrees.
 func (s *Store) discardIdle(which func(Transfer) bool) {
 	s.mu.Lock()
-	idle := s.takeIdle(which)
+	idle := s.evictIdle(which)
 	s.mu.Unlock()
 	s.discard(idle...)
 }
 
-// takeIdle takes out what waits for the rest of it, where which agrees: it is to be discarded without the lock. It is
+// evictIdle takes out what waits for the rest of it, where which agrees: it is to be discarded without the lock. It is
 // called with mu held, as is which.
-func (s *Store) takeIdle(which func(Transfer) bool) (taken []*dbFile) {
+func (s *Store) evictIdle(which func(Transfer) bool) (taken []*dbFile) {
 	for t, p := range s.partials {
 		if !p.busy && which(t) {
 			p.expiry.Stop()
@@ -249,8 +249,8 @@ func (s *Store) takeIdle(which func(Transfer) bool) (taken []*dbFile) {
 	return taken
 }
 
-// takeOldest is takeIdle for the oldest, of which at most n are left. It is called with mu held.
-func (s *Store) takeOldest(n int) []*dbFile {
+// evictOldest is evictIdle for the oldest, of which at most n are left. It is called with mu held.
+func (s *Store) evictOldest(n int) []*dbFile {
 	idle := []Transfer{}
 	for t, p := range s.partials {
 		if !p.busy {
@@ -259,7 +259,7 @@ func (s *Store) takeOldest(n int) []*dbFile {
 	}
 	slices.SortFunc(idle, func(a, b Transfer) int { return s.partials[a].since.Compare(s.partials[b].since) })
 	oldest := idle[:max(0, len(idle)-n)]
-	return s.takeIdle(func(t Transfer) bool { return slices.Contains(oldest, t) })
+	return s.evictIdle(func(t Transfer) bool { return slices.Contains(oldest, t) })
 }
 
 // complete puts a database into its place that has arrived, if it is what was sent.

@@ -102,7 +102,7 @@ func (s *Store) Close() error {
 	if s.calls == 0 {
 		close(s.ended)
 	}
-	idle := s.takeIdle(func(Transfer) bool { return true })
+	idle := s.evictIdle(func(Transfer) bool { return true })
 	s.mu.Unlock()
 	s.discard(idle...)
 	<-s.ended
