@@ -24,7 +24,7 @@ CPUS      ?=
 TIME      ?= 3m
 CHAOS     ?=
 COVERAGE  := 85
-COVERED   := . ./internal/wire ./snap
+COVERED   := .,./internal/snapshot ./internal/wire ./snap
 # The modules that are released: in the others, and in tests, nilaway takes too much
 # for nil that is not.
 NILCHECKED := . metrics
