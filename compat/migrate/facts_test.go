@@ -68,6 +68,17 @@ func TestTwoVersionsOfRaftpb(t *testing.T) {
 	require.Equal(t, "ConfChangeRemoveNode 4 before\n", out)
 }
 
+// TestGogo: gogo's protobuf compiles with messages of raft 3.7, and does not work.
+func TestGogo(t *testing.T) {
+	folder := filepath.Join("testdata", "gogo")
+	out, err := goIn(t, folder, "vet", ".")
+	require.NoError(t, err, out)
+	out, err = goIn(t, folder, "run", ".")
+	require.Error(t, err)
+	require.Contains(t, out, "equal to itself: false")
+	requireQuoted(t, "panic: protobuf tag not enough fields in ConfChange.state", out)
+}
+
 // TestServerModuleOf36: etcd's write-ahead log of 3.6 does not compile with raft 3.7.
 func TestServerModuleOf36(t *testing.T) {
 	out, err := goIn(t, filepath.Join("testdata", "server36"), "vet", ".")
