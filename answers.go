@@ -141,6 +141,9 @@ func (s *settings) conclude(resp *http.Response, at endpoint) error {
 // states no version, or one too old, and none is given up on its word.
 func (s *settings) meaningOf(resp *http.Response, at endpoint) error {
 	err := answerError(resp, at, s.ofOurCluster(resp.Header))
+	if errors.Is(err, ErrClusterIDMismatch) {
+		err = fmt.Errorf("%w: ours is %s, the peer's is %s", err, s.clusterID, statedID(resp.Header, headerClusterID))
+	}
 	if at&endpointStreams == 0 || (err != nil && !errors.Is(err, ErrMemberRemoved)) {
 		return err
 	}

@@ -107,8 +107,11 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	conn, err := d.dial(ctx, network, addr)
-	if err != nil || d.verify == nil {
-		return conn, err
+	if err != nil {
+		return nil, dialError(err)
+	}
+	if d.verify == nil {
+		return conn, nil
 	}
 	if err := d.verify(d.peer, nil); err != nil {
 		conn.Close()
@@ -122,7 +125,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	defer cancel()
 	conn, err := d.dial(ctx, network, addr)
 	if err != nil {
-		return nil, err
+		return nil, dialError(err)
 	}
 	generation := d.files.generation()
 	cfg := d.tls.Clone()
@@ -133,7 +136,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	tc := tls.Client(conn, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
+		return nil, dialError(fmt.Errorf("TLS handshake with %s: %w", addr, err))
 	}
 	state := tc.ConnectionState()
 	if len(state.PeerCertificates) > 0 {
@@ -146,6 +149,14 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 		}
 	}
 	return d.keep(tc, &state, generation), nil
+}
+
+// dialError says that a connection took too long, if that is what err is about.
+func dialError(err error) error {
+	if isTimeout(err) {
+		return fmt.Errorf("%w: %w", errDialTimeout, err)
+	}
+	return err
 }
 
 // newHTTPTransport returns a pool of HTTP/1.1 connections to the peer.

@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -106,12 +107,20 @@ func (s *settings) checkRequest(h http.Header) error {
 	if server.less(s.minClusterVersion) || s.serverVersion.less(minimum) {
 		return ErrIncompatibleVersion
 	}
-	return checkID(h, headerClusterID, s.clusterID, ErrClusterIDMismatch)
+	if err := checkID(h, headerClusterID, s.clusterID, ErrClusterIDMismatch); !errors.Is(err, ErrClusterIDMismatch) {
+		return err
+	}
+	return fmt.Errorf("%w: ours is %s, the requester's is %s", ErrClusterIDMismatch, s.clusterID, statedID(h, headerClusterID))
 }
 
 // checkTo checks that a stream is meant for the local member (protocol: what the
 // handler checks, 5).
-func (s *settings) checkTo(h http.Header) error { return checkID(h, headerRaftTo, s.id, ErrToMismatch) }
+func (s *settings) checkTo(h http.Header) error {
+	if err := checkID(h, headerRaftTo, s.id, ErrToMismatch); !errors.Is(err, ErrToMismatch) {
+		return err
+	}
+	return fmt.Errorf("%w: this is %s, the request is for %s", ErrToMismatch, s.id, statedID(h, headerRaftTo))
+}
 
 // checkID returns mismatch unless the header states the wanted id.
 func checkID(h http.Header, name string, want types.ID, mismatch error) error {
@@ -123,6 +132,14 @@ func checkID(h http.Header, name string, want types.ID, mismatch error) error {
 		}
 	}
 	return mismatch
+}
+
+// statedID returns the id in a header for an error, or that there is none.
+func statedID(h http.Header, name string) string {
+	if id, err := idHeader(h, name); err == nil {
+		return id.String()
+	}
+	return "not stated"
 }
 
 // idHeader reads a header that is the id of a member or a cluster.

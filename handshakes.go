@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -101,12 +102,37 @@ func onlyConnected(err error) bool {
 		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// serverLog takes the log of a server, of which it keeps the TLS handshakes that
-// failed: those of a listener of the application's.
+// serverLog takes the log of a server, of which it keeps that connections cannot be
+// accepted, and the TLS handshakes that failed: those of a listener of the
+// application's.
 type serverLog struct{ handler http.Handler }
+
+// acceptFails says that the listener cannot take connections for now.
+func (l *tlsListener) acceptFails(err error) {
+	log := l.log
+	if t := l.serves.Load(); t != nil && log == nil {
+		log = t.logger()
+	}
+	logAcceptFailure(log, &l.notAccepting, err.Error())
+}
+
+// logAcceptFailure logs that connections cannot be accepted for now: once a minute,
+// since that is tried again and again. The log may be nil.
+func logAcceptFailure(log *zap.Logger, lines *quiet, text string) {
+	if log != nil && lines.due(time.Now()) {
+		log.Warn("cannot accept connections; trying again, and not logged again for a while", zap.String("error", text))
+	}
+}
 
 // Write implements io.Writer.
 func (l serverLog) Write(line []byte) (int, error) {
+	if text, ok := strings.CutPrefix(string(line), "http: Accept error: "); ok {
+		if t := transportBehind(l.handler); t != nil {
+			text, _, _ = strings.Cut(text, "; retrying in ")
+			logAcceptFailure(t.logger(), &t.notAccepting, text)
+		}
+		return len(line), nil
+	}
 	rest, ok := strings.CutPrefix(string(line), "http: TLS handshake error from ")
 	from, text, found := strings.Cut(strings.TrimSpace(rest), ": ")
 	t := transportBehind(l.handler)

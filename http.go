@@ -78,11 +78,15 @@ func (q *request) answer(err error) {
 // logFailure logs what an operator may have to act on, once for a row of the
 // same status from the same member.
 func (q *request) logFailure(err error, code int) {
-	logged, log := &q.refusals, q.log.With(zap.String("remote-peer-id", q.from.String()))
+	from := q.from
+	if from == 0 { // refused before it was looked at
+		from, _ = idHeader(q.r.Header, headerFrom)
+	}
+	logged, log := &q.refusals, q.log.With(zap.String("remote-peer-id", from.String()))
 	if p := q.peerOf(q.from); p != nil {
 		logged, log = &p.refusals, p.log // which strangers cannot use up
 	}
-	if !q.left && logged.first(refusal{q.from, code}) {
+	if !q.left && logged.first(refusal{from, code}) {
 		if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
 			err = fmt.Errorf("%w: %w", refusal, refusal.cause)
 		}

@@ -39,5 +39,5 @@ func (q *request) refuseIdentity(cause error) error {
 func (l *link) refusedDial(addr string, cause error) error {
 	l.allRefused.dials.Add(1)
 	l.refused.dials.Add(1)
-	return fmt.Errorf("%w: %s: %w", ErrIdentity, addr, cause)
+	return fmt.Errorf("%w, or the peer URL leads to another member: %s: %w", ErrIdentity, addr, cause)
 }

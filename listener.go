@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -222,6 +223,7 @@ type tlsListener struct {
 	log          *zap.Logger               // may be nil
 	serves       atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
 	failures     handshakeFailures         // until it is
+	notAccepting quiet
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -299,6 +301,7 @@ func (l *tlsListener) retryAfter(err error) bool {
 	if !errors.As(err, &passing) || !passing.Temporary() {
 		return false
 	}
+	l.acceptFails(err)
 	t := time.NewTimer(acceptPause)
 	defer t.Stop()
 	select {
@@ -322,7 +325,11 @@ func (l *tlsListener) handshake(c *tls.Conn) (heard bool, err error) {
 		if l.onFailure != nil {
 			l.onFailure(c, err)
 		}
+		answerPlain(c.NetConn(), err)
 		c.Close()
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("the client ended the handshake: %w", err)
+		}
 		return heard, err
 	}
 	select {
@@ -331,6 +338,19 @@ func (l *tlsListener) handshake(c *tls.Conn) (heard bool, err error) {
 		c.Close()
 	}
 	return true, nil
+}
+
+// answerPlain tells a client that speaks HTTP without TLS what is wrong, in the words
+// of net/http. err is why its handshake failed.
+func answerPlain(c net.Conn, err error) {
+	bad, ok := errors.AsType[tls.RecordHeaderError](err)
+	if !ok || bad.Conn == nil {
+		return
+	}
+	switch string(bad.RecordHeader[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
 }
 
 // Accept implements net.Listener.

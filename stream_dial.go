@@ -22,10 +22,9 @@ type incoming struct {
 	stop func() bool  // ends the closing of conn with the context
 }
 
-// open dials the peer and asks for the stream (protocol: endpoints; request
+// open dials the peer at u and asks for the stream (protocol: endpoints; request
 // headers). The stream is closed when ctx ends.
-func (r *streamReader) open(ctx context.Context) (*incoming, error) {
-	u := r.urls.pick()
+func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
 	s, err := r.openAt(ctx, u)
 	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {
 		r.urls.unreachable(u)
@@ -72,6 +71,9 @@ func (r *streamReader) handshake(in *pacedReader, u url.URL) (io.Reader, error) 
 	if err != nil {
 		if head.N <= 0 {
 			return nil, fmt.Errorf("head of the answer is over %d bytes", maxAnswerBytes)
+		}
+		if isTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, fmt.Errorf("no answer to the request for a stream: %w", err)
 		}
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"regexp"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -41,15 +42,15 @@ type streamReader struct {
 	bytes                  atomic.Uint64 // that streams brought
 
 	// Owned by run.
-	delivers time.Time     // when the stream brought its first frame; zero: none yet
-	failing  bool          // the last attempt failed, which was logged
-	lines    *rate.Limiter // of the log, failed attempts
+	delivers time.Time         // when the stream brought its first frame; zero: none yet
+	failures map[string]string // why attempts fail since the last success, as logged for each URL
+	lines    *rate.Limiter     // of the log, failed attempts
 }
 
 func newStreamReader(p *peer, kind streamKind) *streamReader {
 	return &streamReader{
 		link: p.link, kind: kind, receive: p.receive, refuse: p.refuse,
-		redial: make(chan struct{}, 1), lines: newLimiter(memberLines / int(streamKinds)),
+		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: newLimiter(memberLines / int(streamKinds)),
 	}
 }
 
@@ -94,6 +95,7 @@ func (r *streamReader) pause(d time.Duration) bool {
 	case <-t.C:
 		return true
 	case <-r.redial:
+		clear(r.failures)
 		return true
 	case <-r.ctx.Done():
 		return false
@@ -125,15 +127,17 @@ func (r *streamReader) update() {
 
 // attempt dials and reads one stream to its end, with those that continue it.
 func (r *streamReader) attempt(ctx context.Context) error {
-	s, err := r.open(ctx)
+	u := r.urls.pick()
+	s, err := r.open(ctx, u)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
+			clear(r.failures)
 			return errUpdated // which says nothing about the URL
 		}
-		r.failed(err)
+		r.failed(u, err)
 		return err
 	}
-	r.failing = false
+	clear(r.failures)
 	for {
 		err = r.follow(ctx, s)
 		if next := r.continuation(); next != nil {
@@ -182,17 +186,25 @@ func (r *streamReader) about(u url.URL, err error) error {
 	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), err)
 }
 
-// failed notes a dial that failed, with one line for the first of a row.
-func (r *streamReader) failed(err error) {
+// failed notes a dial of a URL that failed, with one line for the first of a row and
+// for each that has another reason than the last of this URL.
+func (r *streamReader) failed(u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
 	r.mu.Unlock()
 	r.activity.failed(err, false)
-	if !r.failing && r.ctx.Err() == nil && r.lines.Allow() {
-		r.failing = true
+	why := reasonOf(err)
+	if r.failures[u.String()] != why && r.ctx.Err() == nil && r.lines.Allow() {
+		r.failures[u.String()] = why
 		r.log.Warn("failed to dial a stream of the peer; trying on", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 }
+
+// portOrTime is what differs in the texts of errors that have the same reason.
+var portOrTime = regexp.MustCompile(`:\d+`)
+
+// reasonOf returns the text that the errors of one reason have in common.
+func reasonOf(err error) string { return portOrTime.ReplaceAllString(err.Error(), "") }
 
 // causeOf returns why ctx ended in place of the error that this led to.
 func causeOf(ctx context.Context, err error) error {
@@ -202,11 +214,16 @@ func causeOf(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		return errPeerGone
 	}
-	var timeout interface{ Timeout() bool }
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if isTimeout(err) && !errors.Is(err, errDialTimeout) {
 		return fmt.Errorf("%w: %w", ErrStalled, err)
 	}
 	return err
+}
+
+// isTimeout reports whether an error is that of a deadline, ours or the system's.
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // read delivers what the stream brings until it ends.
@@ -215,12 +232,19 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}
+	var dec wire.Decoder
 	if r.kind == streamMsgAppV2 {
 		// A full append lane pushes back on the stream that brings nothing else.
 		d.wait = r.readTimeout
-		return d.run(wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.id), uint64(r.peer), r.messageLimits))
+		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.id), uint64(r.peer), r.messageLimits)
+	} else {
+		dec = wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits)
 	}
-	return d.run(wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits))
+	err := d.run(dec)
+	if !d.some && isTimeout(err) {
+		return fmt.Errorf("the stream brought nothing, not even a link heartbeat: %w", err)
+	}
+	return err
 }
 
 // progressBytes is how much of a message has to come within the read timeout, if

@@ -35,7 +35,7 @@ func (r *streamReader) renew() {
 	}
 	n := &renewal{done: make(chan struct{})}
 	open := func() {
-		s, err := r.open(ctx)
+		s, err := r.open(ctx, r.urls.pick())
 		if err != nil && r.ctx.Err() == nil {
 			r.log.Warn("failed to renew a stream of the peer; reading on as it is", zap.Stringer("stream", r.kind), zap.Error(err))
 		}

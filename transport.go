@@ -108,7 +108,9 @@ type Transport struct {
 	Logger *zap.Logger
 
 	// ID is the local member, and ClusterID its cluster: members of another
-	// cluster are refused. ID must not be 0.
+	// cluster are refused. ID must not be 0. A ClusterID of 0 is an id like any other,
+	// which all clusters have that set none, so that their members are not kept apart:
+	// Start logs a warning.
 	ID        types.ID
 	ClusterID types.ID
 	// URLs are the peer URLs of the local member, told to the others so that they
@@ -212,8 +214,9 @@ type Transport struct {
 	ServerVersion     string
 	MinClusterVersion string
 
-	engine     atomic.Pointer[engine]
-	handshakes handshakeFailures // of clients, where NewServer serves Handler
+	engine       atomic.Pointer[engine]
+	handshakes   handshakeFailures // of clients, where NewServer serves Handler
+	notAccepting quiet             // the same
 }
 
 var _ Transporter = (*Transport)(nil)
@@ -239,6 +242,9 @@ func (t *Transport) Start() error {
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	if !t.engine.CompareAndSwap(nil, e) {
 		return errors.New("rafthttp: Transport.Start was called before")
+	}
+	if s.clusterID == 0 {
+		s.log.Warn("ClusterID is 0, as it is in all clusters that set none: members of those are not refused")
 	}
 	e.spawn(e.keep)
 	return nil
