@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +34,8 @@ var addressFaults = []fault{
 		one := s.member(1, nil)
 		one.AddPeer(2, []string{"http://" + blackHole(s)})
 		two.AddPeer(1, []string{one.url})
-		s.eventually(func() bool { return statusOf(two.Transport, 1).Streams[0].DialFailures == 0 })
+		in := func(st rafthttp.StreamStatus) bool { return st.Direction == "in" && st.Up }
+		s.eventually(func() bool { return slices.ContainsFunc(statusOf(two.Transport, 1).Streams, in) })
 	}},
 	{"an address that is not of this machine to dial from", []string{"cannot assign requested address"}, func(s *scene) {
 		s.member(1, func(tr *rafthttp.Transport) { tr.TLSInfo.LocalAddr = "192.0.2.1" }).AddPeer(2, []string{"http://" + unused(s)})
