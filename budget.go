@@ -49,8 +49,8 @@ func isBulk(t raftpb.MessageType) bool {
 	return kindOf(t) != kindControl
 }
 
-// purse is what one lane has of the budget: at least what it holds. It is guarded
-// by the lane's lock.
+// purse is what one lane has of the budget: at least what it holds, unless that is a
+// message that never fits. It is guarded by the lane's lock.
 type purse struct {
 	*budget // nil: no bound
 	has     int64
@@ -65,7 +65,8 @@ func (p *purse) cover(it item, held int64) bool {
 }
 
 // reserveFor is cover. A message that never fits is let in when nothing else is
-// held anywhere.
+// held anywhere. It takes all that its kind may have, and no more: heartbeats to
+// other peers have their part while it is on its way.
 func (p *purse) reserveFor(it item, held int64) bool {
 	need := held + it.size - p.has
 	if p.budget == nil || need <= 0 {
@@ -81,8 +82,8 @@ func (p *purse) reserveFor(it item, held int64) bool {
 			return true
 		}
 	}
-	if it.size > limit && held == 0 && p.used.CompareAndSwap(p.has, p.has+need) {
-		p.has += need
+	if it.size > limit && held == 0 && p.used.CompareAndSwap(p.has, limit) {
+		p.has = limit
 		return true
 	}
 	return false
@@ -94,7 +95,7 @@ func (p *purse) settle(held int64, all bool) {
 	if p.budget == nil {
 		return
 	}
-	spare := p.has - held
+	spare := max(p.has-held, 0)
 	if !all {
 		if spare -= p.chunk; spare < p.chunk {
 			return

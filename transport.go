@@ -185,8 +185,9 @@ type Transport struct {
 	// is left, half of the whole if no other holds anything, so that peers that read
 	// nothing leave room for the others. The last eighth is for what is neither
 	// append nor proposal nor snapshot, so that those are dropped first.
-	// A message that is larger than the bound is taken while nothing else is queued
-	// anywhere.
+	// A message that is larger than that is taken while nothing else is queued
+	// anywhere, and counts as seven eighths until it is gone, or as all if it is one
+	// of those that have the last eighth.
 	MaxQueuedBytes int64
 	// MaxMessageBytes bounds one received message, on the wire and in memory; 0
 	// means 512 MiB. The message at the head of a snapshot may have at most
