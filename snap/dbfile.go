@@ -150,6 +150,9 @@ func (d *dbFile) sumUp(ends <-chan int64) (err error) {
 	return err
 }
 
+// room is how much of the disk the file has: what has arrived, and what was allocated ahead of it.
+func (d *dbFile) room() int64 { return max(d.at, d.allocated) }
+
 // allocate makes room for what comes next, at least n bytes of it.
 func (d *dbFile) allocate(n int64) error {
 	if d.real == nil || d.allocated < 0 || d.at+max(n, allocateAhead/2) <= d.allocated || d.allocated >= d.size {

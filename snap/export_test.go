@@ -114,3 +114,6 @@ func (f faultyFile) Close() error {
 	err := f.file.Close()
 	return step(f.faults.Close, func() error { return err })
 }
+
+// IdleRoom is how much of the disk the part of t has, and all others together.
+func (s *Store) IdleRoom(t Transfer) (part, others int64) { return s.idleRoom(t) }

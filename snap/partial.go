@@ -196,7 +196,8 @@ func (s *Store) release(t Transfer, p *partial, err error) {
 	if s.closed {
 		left = 0
 	}
-	evicted := s.evictOldest(left)
+	evicted := s.evictIdle(func(other Transfer) bool { return other.From == t.From && other != t })
+	evicted = append(evicted, s.evictOldest(left)...)
 	s.mu.Unlock()
 	s.discard(evicted...)
 }

@@ -234,6 +234,37 @@ func TestPartialsAreBounded(t *testing.T) {
 
 // A disk that is full has better use for its space than what only waits, whatever fails for want of it, and whichever
 // transfer that is of.
+// TestOnePartialOfEachSender: of transfers that ran side by side, the last to break waits.
+func TestOnePartialOfEachSender(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	data := strings.Repeat("x", 10_000)
+	half(t, s, data, transferOf(data, 9, 1))
+	var senders []*io.PipeWriter
+	broken := make(chan error)
+	for i := range uint64(4) {
+		r, w := io.Pipe()
+		go func() {
+			_, err := s.ResumeDBFrom(r, transferOf(data, 1, 10+i), 0, sumOf(data))
+			broken <- err
+		}()
+		_, err := w.Write([]byte(data[:5000]))
+		require.NoError(t, err)
+		senders = append(senders, w)
+	}
+	for i, w := range senders {
+		require.NoError(t, w.CloseWithError(errCut))
+		require.ErrorIs(t, <-broken, errCut)
+		at, _ := s.PartialDB(transferOf(data, 1, 10+uint64(i)))
+		require.EqualValues(t, 5000, at)
+	}
+	for i := range uint64(3) {
+		at, _ := s.PartialDB(transferOf(data, 1, 10+i))
+		require.Zero(t, at)
+	}
+	at, _ := s.PartialDB(transferOf(data, 9, 1))
+	require.EqualValues(t, 5000, at, "of the other sender")
+}
+
 func TestPartialsGiveWayToAFullDisk(t *testing.T) {
 	steps := map[string]func(f *snap.Faults, fault func() error){
 		"create": func(f *snap.Faults, fault func() error) { f.CreateTemp = fault },

@@ -17,10 +17,11 @@ type Saver interface {
 var _ Saver = (*Store)(nil)
 
 // PrepareDB makes room for the database of size bytes that belongs to the message m of type MsgSnap, before any of it
-// comes; below 0, the size is not known, and nothing is done. Where the disk has less room than that, what waits for the
-// rest of it gives way, but for an earlier part of this database. If there is too little room even so, or ctx has ended,
-// the error says so (syscall.ENOSPC), and nothing has been written to a disk that others need as well. Where the system
-// does not tell how much is free, the database may come.
+// comes; below 0, the size is not known, and nothing is done. Where the disk has less room than that, other databases that
+// wait for the rest of them are removed, if that is enough. If it is not, or ctx has ended, the error says so
+// (syscall.ENOSPC), and nothing has been written to a disk that others need as well. An earlier part of this database from
+// the same sender counts as room, and one that is saved already needs none. Where the system does not tell how much is
+// free, the database may come.
 //
 // The Saver is always nil: it is the Store itself.
 func (s *Store) PrepareDB(ctx context.Context, m *raftpb.Message, size int64) (Saver, error) {
@@ -29,27 +30,42 @@ func (s *Store) PrepareDB(ctx context.Context, m *raftpb.Message, size int64) (S
 	}
 	defer s.leave()
 	meta := m.GetSnapshot().GetMetadata()
-	same := func(t Transfer) bool { return t.Term == meta.GetTerm() && t.Index == meta.GetIndex() && t.Size == size }
-	need := size - s.partOf(same)
-	free, err := s.fs.Free(s.dir)
-	if err == nil && free < need {
-		s.discardIdle(func(t Transfer) bool { return !same(t) })
-		free, err = s.fs.Free(s.dir)
-	}
-	if err == nil && free < need {
-		return nil, fmt.Errorf("snap: database %016x needs %d bytes, and %d are free: %w", meta.GetIndex(), need, free, syscall.ENOSPC)
+	t := Transfer{From: m.GetFrom(), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: size}
+	if _, saved := s.savedSum(t); !saved {
+		if err := s.makeRoom(t); err != nil {
+			return nil, err
+		}
 	}
 	return nil, context.Cause(ctx)
 }
 
-// partOf returns how much is there of a database whose rest is waited for.
-func (s *Store) partOf(which func(Transfer) bool) (most int64) {
+// makeRoom returns an error if what t brings does not fit on the disk.
+func (s *Store) makeRoom(t Transfer) error {
+	part, others := s.idleRoom(t)
+	need := t.Size - part
+	free, err := s.fs.Free(s.dir)
+	if err == nil && free < need && need-free <= others {
+		s.discardIdle(func(other Transfer) bool { return other != t })
+		free, err = s.fs.Free(s.dir)
+	}
+	if err == nil && free < need {
+		return fmt.Errorf("snap: database %016x needs %d bytes, and %d are free: %w", t.Index, need, free, syscall.ENOSPC)
+	}
+	return nil // or the system does not tell
+}
+
+// idleRoom returns how much of the disk the part of t has that waits for the rest of it, and all others together.
+func (s *Store) idleRoom(t Transfer) (part, others int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for t, p := range s.partials {
-		if !p.busy && which(t) {
-			most = max(most, p.at)
+	for other, p := range s.partials {
+		switch {
+		case p.busy:
+		case other == t:
+			part = p.room()
+		default:
+			others += p.room()
 		}
 	}
-	return most
+	return part, others
 }

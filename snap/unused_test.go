@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -169,7 +170,7 @@ func TestUsesAreBounded(t *testing.T) {
 func TestPrepareDB(t *testing.T) {
 	const data = "0123456789"
 	snapshot := func(index uint64) *raftpb.Message {
-		return &raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: &raftpb.Snapshot{
+		return &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(uint64(1)), Snapshot: &raftpb.Snapshot{
 			Metadata: &raftpb.SnapshotMetadata{Index: new(index), Term: new(uint64(3))},
 		}}
 	}
@@ -190,6 +191,9 @@ func TestPrepareDB(t *testing.T) {
 		{"room for the rest of it, if others give way", 7, 10, 4, 5, 1, nil},
 		{"no room for the rest of it", 7, 10, 4, 4, 1, syscall.ENOSPC},
 		{"of another size", 7, 11, 10, 11, 0, nil},
+		{"the part is from another sender", 8, 10, 9, 10, 0, nil},
+		{"no room even if others gave way", 9, 1000, 989, 1000, 2, syscall.ENOSPC},
+		{"more than any disk has", 9, 1 << 62, 100, 100, 2, syscall.ENOSPC},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -232,4 +236,42 @@ func TestPrepareDB(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.PrepareDB(t.Context(), snapshot(9), 1<<62)
 	require.NoError(t, err, "nobody knows")
+}
+
+// TestPrepareDBOfASavedDatabase: its answer got lost, so it is sent again, of which
+// nothing will be written.
+func TestPrepareDBOfASavedDatabase(t *testing.T) {
+	const data = "0123456789"
+	faults := &snap.Faults{Free: func() (int64, error) { return 0, nil }}
+	s, err := snap.OpenWithFaults(t.TempDir(), faults)
+	require.NoError(t, err)
+	of := transferOf(data, 1, 7)
+	_, err = s.ResumeDBFrom(strings.NewReader(data), of, 0, sumOf(data))
+	require.NoError(t, err)
+	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: &of.From, Snapshot: &raftpb.Snapshot{
+		Metadata: &raftpb.SnapshotMetadata{Index: &of.Index, Term: &of.Term},
+	}}
+	_, err = s.PrepareDB(t.Context(), m, of.Size)
+	require.NoError(t, err)
+	_, err = s.PrepareDB(t.Context(), m, of.Size+1)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+}
+
+// TestPrepareDBCountsWhatIsAllocated: room that was allocated ahead of what has arrived
+// is no longer free, and is for the rest.
+func TestPrepareDBCountsWhatIsAllocated(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	data := strings.Repeat("x", 1<<20)
+	of := transferOf(data, 1, 7)
+	half(t, s, data, of)
+	part, others := s.IdleRoom(of)
+	require.Zero(t, others)
+	require.GreaterOrEqual(t, part, of.Size/2)
+	if runtime.GOOS == "linux" {
+		require.Equal(t, of.Size, part)
+	}
+	room := part
+	part, others = s.IdleRoom(transferOf(data, 2, 7))
+	require.Zero(t, part)
+	require.Equal(t, room, others)
 }
