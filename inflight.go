@@ -9,12 +9,16 @@ import (
 // after the queue's fields are set and before c is used:
 //
 //   - A MaxInflightBytes of 0, which is no limit, becomes half of SendQueueBytes, or
-//     MaxSizePerMsg if that is more, since raft demands it. Beside its data the queue charges about 120 bytes
-//     for an entry and 280 for a message, so that half is enough for entries of 120
-//     bytes and more.
+//     an eighth of MaxQueuedBytes if that is less: so much the queues of two followers
+//     that are slow have each. Beside its data the queue charges about 120 bytes for an
+//     entry and 280 for a message, so that half is enough for entries of 120 bytes and
+//     more. Raft demands at least MaxSizePerMsg.
 //   - MaxInflightMsgs is at most SendQueueMessages.
 //
-// What it changes is logged. Without it a follower that is slow fills its queue: what
+// What it changes is logged, and that MaxSizePerMsg is too large for it to help. The
+// limit is for one group: groups that share a Transport share its queues.
+//
+// Without it a follower that is slow fills its queue: what
 // has no room is dropped, and raft is told once the queue has drained, which loses
 // little (see doc.go), but a queue that is never full costs less, and what is in it
 // is younger.
@@ -24,7 +28,12 @@ func (t *Transport) LimitInflight(c *raft.Config) {
 		log = zap.NewNop()
 	}
 	if c.MaxInflightBytes == 0 {
-		c.MaxInflightBytes = max(inflightBytes(orDefault(t.SendQueueBytes, defaultQueueBytes)), c.MaxSizePerMsg)
+		fits := inflightBytes(orDefault(t.SendQueueBytes, defaultQueueBytes), orDefault(t.MaxQueuedBytes, defaultMaxQueuedBytes))
+		c.MaxInflightBytes = max(fits, c.MaxSizePerMsg)
+		if c.MaxSizePerMsg > fits {
+			log.Warn("raft's appends in flight may be more than the send queue holds: lower raft.Config.MaxSizePerMsg, or raise the bounds of the queue",
+				zap.Uint64("max-size-per-msg", c.MaxSizePerMsg), zap.Uint64("fits", fits))
+		}
 		log.Info("limited raft's appends in flight to what the send queue holds", zap.Uint64("max-inflight-bytes", c.MaxInflightBytes))
 	}
 	if most := orDefault(t.SendQueueMessages, defaultQueueMessages); c.MaxInflightMsgs > most {
@@ -34,11 +43,12 @@ func (t *Transport) LimitInflight(c *raft.Config) {
 	}
 }
 
-// inflightBytes is how much data may be in flight for a send queue with this bound.
-func inflightBytes(queue int64) uint64 { return uint64(max(queue/2, 1)) }
+// inflightBytes is how much data may be in flight for a send queue with this bound,
+// where all queues together have the other.
+func inflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all/8), 1)) }
 
-// appendsDrained has raft told of appends that found no room, now that there is some.
-// The first time it says what helps.
+// appendsDrained has raft told of appends that found no room in the queue of a stream,
+// now that there is some. The first time it says what helps.
 func (l *link) appendsDrained() {
 	l.reports.lost()
 	if !l.inflightAdvice.CompareAndSwap(false, true) {
@@ -46,7 +56,8 @@ func (l *link) appendsDrained() {
 	}
 	l.spawn(func() {
 		l.log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
-			zap.Uint64("max-inflight-bytes", inflightBytes(l.sendLimits.bytes)),
-			zap.Int64("send-queue-bytes", l.sendLimits.bytes), zap.Int("send-queue-messages", l.sendLimits.messages))
+			zap.Uint64("max-inflight-bytes", inflightBytes(l.sendLimits.bytes, l.queued.max)),
+			zap.Int64("send-queue-bytes", l.sendLimits.bytes), zap.Int("send-queue-messages", l.sendLimits.messages),
+			zap.Int64("max-queued-bytes", l.queued.max))
 	})
 }
