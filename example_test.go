@@ -55,15 +55,24 @@ func (s *server) run(ctx context.Context, id types.ID, ln net.Listener, cluster 
 
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
+	leads := false
 	for {
 		select {
 		case <-ticker.C:
 			s.node.Tick()
 		case rd := <-s.node.Ready():
+			if rd.SoftState != nil {
+				leads = rd.RaftState == raft.StateLeader
+			}
+			if leads {
+				s.transport.Send(rd.Messages) // while we save: a leader's messages promise nothing of its own disk
+			}
 			if err := s.save(rd); err != nil {
 				return err
 			}
-			s.transport.Send(rd.Messages) // once what they promise is saved
+			if !leads {
+				s.transport.Send(rd.Messages) // once what they promise is saved
+			}
 			s.apply(rd.CommittedEntries)
 			s.node.Advance()
 		case text := <-s.propose:

@@ -1,0 +1,78 @@
+package rafthttp
+
+import (
+	"errors"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// SplitMessages takes apart the messages of a Ready of a raft that has
+// Config.AsyncStorageWrites: peers are for other members, appends for
+// raft.LocalAppendThread (MsgStorageAppend), applies for raft.LocalApplyThread
+// (MsgStorageApply). Each keeps the order of msgs. Send takes the peers at once,
+// nothing has to be saved first. Each of the two threads of the application takes all
+// of its messages, in order, and calls DeliverResponses after each.
+//
+// Without AsyncStorageWrites all messages are for peers. The results may share the
+// memory of msgs, which is not changed; what raft makes costs no allocation. See
+// docs/async-storage-writes.md.
+func SplitMessages(msgs []*raftpb.Message) (peers, appends, applies []*raftpb.Message) {
+	n := slices.IndexFunc(msgs, func(m *raftpb.Message) bool { return raft.IsLocalMsgTarget(m.GetTo()) })
+	if n < 0 {
+		return msgs, nil, nil
+	}
+	peers = slices.Clip(msgs[:n]) // raft puts those for its threads last
+	for i, m := range msgs[n:] {
+		here := msgs[n+i:][:1:1]
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+			appends = join(appends, here)
+		case raft.LocalApplyThread:
+			applies = join(applies, here)
+		default:
+			peers = join(peers, here)
+		}
+	}
+	return peers, appends, applies
+}
+
+// join appends b to a, in new memory unless one of them is empty.
+func join(a, b []*raftpb.Message) []*raftpb.Message {
+	if len(a) == 0 {
+		return b
+	}
+	return append(a, b...)
+}
+
+// DeliverResponses delivers the responses of m, a MsgStorageAppend or MsgStorageApply,
+// in their order: those to the member itself to step, the others to send, such as
+// Transport.Send. Call it once m is done: for a MsgStorageAppend when everything that
+// it carries is durable, since the responses promise that to other members; for a
+// MsgStorageApply when its entries are applied. Messages to one thread are done, and
+// their responses delivered, in the order in which raft gave them.
+//
+// step is RawNode.Step, or a function that calls Node.Step with a context. Its first
+// error ends the delivery and is returned: raft is stopped, or would wait for ever for
+// the rest. raft.ErrStepPeerNotFound is none, which RawNode returns for the own answers
+// of a member that was removed. DeliverResponses blocks while step does.
+func DeliverResponses(m *raftpb.Message, step func(*raftpb.Message) error, send func([]*raftpb.Message)) error {
+	toSelf := func(r *raftpb.Message) bool { return r.GetTo() == m.GetFrom() }
+	for rest := m.GetResponses(); len(rest) > 0; {
+		if toSelf(rest[0]) {
+			if err := step(rest[0]); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
+				return err
+			}
+			rest = rest[1:]
+			continue
+		}
+		n := slices.IndexFunc(rest, toSelf)
+		if n < 0 {
+			n = len(rest)
+		}
+		send(rest[:n])
+		rest = rest[n:]
+	}
+	return nil
+}
