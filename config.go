@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -197,6 +198,9 @@ func (t *Transport) validate() error {
 	}
 	if t.ID == 0 {
 		return &ConfigError{"ID", 0, "the id of the local member: raft does not allow 0"}
+	}
+	if raft.IsLocalMsgTarget(uint64(t.ID)) {
+		return &ConfigError{"ID", t.ID, "the id of a member: this one is of a local thread of raft"}
 	}
 	if err := t.validateNumbers(); err != nil {
 		return err

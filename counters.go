@@ -29,10 +29,13 @@ const (
 	// DropTooLarge: the message is larger than MaxMessageBytes
 	// (ErrExceedSizeLimit).
 	DropTooLarge DropReason = "too_large"
+	// DropLocal: Send was given a message for the local member, or for one of raft's
+	// local threads (ErrLocalMessage).
+	DropLocal DropReason = "local"
 )
 
 // dropReasons are all of them, in the order of laneCounters.drops.
-var dropReasons = [...]DropReason{DropQueueFull, DropDisconnected, DropRefused, DropPaused, DropEnded, DropMemoryLimit, DropTooLarge}
+var dropReasons = [...]DropReason{DropQueueFull, DropDisconnected, DropRefused, DropPaused, DropEnded, DropMemoryLimit, DropTooLarge, DropLocal}
 
 // DropReasonOf sorts the cause that Observer.Dropped is given.
 func DropReasonOf(cause error) DropReason { return dropReasons[dropIndex(cause)] }
@@ -43,6 +46,8 @@ func dropIndex(cause error) int {
 		return 5
 	case errors.Is(cause, ErrExceedSizeLimit):
 		return 6
+	case errors.Is(cause, ErrLocalMessage):
+		return 7
 	case errors.Is(cause, ErrQueueFull):
 		return 0
 	case errors.Is(cause, ErrPaused):
@@ -95,6 +100,7 @@ func (c *laneCounters) dropped() Drops {
 	return Drops{
 		QueueFull: c.drops[0].Load(), Disconnected: c.drops[1].Load(), Refused: c.drops[2].Load(),
 		Paused: c.drops[3].Load(), Ended: c.drops[4].Load(), MemoryLimit: c.drops[5].Load(), TooLarge: c.drops[6].Load(),
+		Local: c.drops[7].Load(),
 	}
 }
 

@@ -26,6 +26,7 @@ type engine struct {
 	receiving     *snapshot.Receiver
 	snapshotLines *rate.Limiter // of the log, snapshots of those who are no peers
 	events        *events       // of those who are no peers
+	local         *localDrops
 	posts         *incomingPosts
 	guests        *guests
 	refusals      refusals[refusal]

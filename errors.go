@@ -43,6 +43,12 @@ var (
 	// the wire or decoded. One given to Send is dropped for it.
 	ErrExceedSizeLimit = wire.ErrExceedSizeLimit
 
+	// ErrLocalMessage says that Send was given a message for the local member, or for
+	// one of raft's local threads (Config.AsyncStorageWrites), and dropped it: it is not
+	// for the network, and raft may wait for it. SplitMessages and DeliverResponses
+	// bring such messages where they belong.
+	ErrLocalMessage = errors.New("rafthttp: message for the local member or one of raft's local threads")
+
 	// ErrIdentity says that a connection, a request or a message is not of the
 	// member that it is said to be of: Transport.VerifyPeer refused its
 	// certificate, or its From is another member.

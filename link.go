@@ -177,5 +177,6 @@ func (q *quiet) due(now time.Time) bool {
 	if last != nil && now.Sub(*last) < dropQuiet {
 		return false
 	}
-	return q.last.CompareAndSwap(last, &now)
+	at := now // now itself would be allocated each time
+	return q.last.CompareAndSwap(last, &at)
 }

@@ -41,7 +41,8 @@ type Observer struct {
 	// Dropped is called when messages to or from a peer are not delivered: n
 	// messages of the lane with this name, at most once for each batch. DropReasonOf
 	// sorts causes. What is dropped for the same reason while the hook runs is told in
-	// one call, with the last cause.
+	// one call, with the last cause. With ErrLocalMessage, id is the local member, and
+	// the lane is called "local".
 	Dropped func(id types.ID, lane string, n int, cause error)
 
 	// SlowProcess is called after Process took SlowProcessAfter or longer for a

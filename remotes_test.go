@@ -24,7 +24,13 @@ const maxRemotes = 128
 // introduce has m learn of a member by a post that states its URLs.
 func introduce(t *testing.T, m *member, id types.ID, urls string) {
 	t.Helper()
-	body, err := proto.Marshal(heartbeat(m.ID, id, 1))
+	introduceBy(t, m, id, urls, heartbeat(m.ID, id, 1))
+}
+
+// introduceBy is introduce with another message.
+func introduceBy(t *testing.T, m *member, id types.ID, urls string, msg *raftpb.Message) {
+	t.Helper()
+	body, err := proto.Marshal(msg)
 	require.NoError(t, err)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, rafthttp.RaftPrefix, strings.NewReader(string(body)))
 	require.NoError(t, err)

@@ -33,6 +33,9 @@ type Status struct {
 	// Refused counts what was refused because it is not of the member that it is
 	// said to be of.
 	Refused IdentityStatus `json:"refused"`
+	// Drops counts messages that Send dropped before they came to any lane:
+	// Drops.Local, those for the local member or for raft's local threads.
+	Drops Drops `json:"drops"`
 	// Receiving are the database snapshots that come in, from anybody.
 	Receiving []SnapshotStatus `json:"receiving,omitempty"`
 	// LastReceived is the one that ended last, well or not.
@@ -142,11 +145,12 @@ type Drops struct {
 	Ended        uint64 `json:"ended"`
 	MemoryLimit  uint64 `json:"memory_limit"`
 	TooLarge     uint64 `json:"too_large"`
+	Local        uint64 `json:"local"`
 }
 
 // Total returns the sum.
 func (d Drops) Total() uint64 {
-	return d.QueueFull + d.Disconnected + d.Refused + d.Paused + d.Ended + d.MemoryLimit + d.TooLarge
+	return d.QueueFull + d.Disconnected + d.Refused + d.Paused + d.Ended + d.MemoryLimit + d.TooLarge + d.Local
 }
 
 func (d *Drops) add(o Drops) {
@@ -157,12 +161,13 @@ func (d *Drops) add(o Drops) {
 	d.Ended += o.Ended
 	d.MemoryLimit += o.MemoryLimit
 	d.TooLarge += o.TooLarge
+	d.Local += o.Local
 }
 
 // All returns each reason with its count, in a fixed order.
 func (d Drops) All() iter.Seq2[DropReason, uint64] {
 	return func(yield func(DropReason, uint64) bool) {
-		for i, n := range [...]uint64{d.QueueFull, d.Disconnected, d.Refused, d.Paused, d.Ended, d.MemoryLimit, d.TooLarge} {
+		for i, n := range [...]uint64{d.QueueFull, d.Disconnected, d.Refused, d.Paused, d.Ended, d.MemoryLimit, d.TooLarge, d.Local} {
 			if !yield(dropReasons[i], n) {
 				return
 			}
@@ -201,7 +206,7 @@ func (t *Transport) Status() Status {
 	st := Status{
 		ID: e.id, ClusterID: e.clusterID, Version: e.serverVersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.queued.used.Load(), MaxQueuedBytes: e.queued.max,
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(),
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(), Drops: e.local.dropped(),
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
 	if e.urls != "" {

@@ -182,7 +182,7 @@ func TestStatusOfDrops(t *testing.T) {
 		}
 		require.Equal(t, map[rafthttp.DropReason]uint64{
 			rafthttp.DropQueueFull: 0, rafthttp.DropDisconnected: 1, rafthttp.DropRefused: 1, rafthttp.DropPaused: 0, rafthttp.DropEnded: 0,
-			rafthttp.DropMemoryLimit: 0, rafthttp.DropTooLarge: 0,
+			rafthttp.DropMemoryLimit: 0, rafthttp.DropTooLarge: 0, rafthttp.DropLocal: 0,
 		}, sum)
 		require.GreaterOrEqual(t, peerStatus(t, a, 2).SendFailures, uint64(4))
 	})
@@ -196,6 +196,7 @@ func TestDropReasons(t *testing.T) {
 		{rafthttp.ErrQueueFull, rafthttp.DropQueueFull},
 		{rafthttp.ErrMemoryLimit, rafthttp.DropMemoryLimit},
 		{rafthttp.ErrExceedSizeLimit, rafthttp.DropTooLarge},
+		{rafthttp.ErrLocalMessage, rafthttp.DropLocal},
 		{rafthttp.ErrPaused, rafthttp.DropPaused},
 		{rafthttp.ErrStopped, rafthttp.DropEnded},
 		{rafthttp.ErrPeerRemoved, rafthttp.DropEnded},

@@ -237,6 +237,7 @@ func (t *Transport) Start() error {
 		added:     make(chan struct{}, 1),
 		guests:    &guests{byID: map[types.ID]*guest{}},
 		events:    newEvents(&s.observer, 0),
+		local:     &localDrops{events: newEvents(&s.observer, s.id)},
 		receiving: snapshot.NewReceiver(s.snapshotConfig(), s.maxSnapshots, s.snapshotHeadLimits), snapshotLines: newLimiter(memberLines),
 	}
 	e.peers.Store(&map[types.ID]*peer{})
@@ -252,7 +253,11 @@ func (t *Transport) Start() error {
 }
 
 // Send sends each message to the member in its To field: a peer, or else a
-// remote. Messages to 0 and to unknown members are ignored.
+// remote. Messages to 0 and to unknown members are ignored: a server may set To to 0
+// in messages that are not to be sent, as etcd's does. Messages for the local
+// member, and for raft's local threads (raft.Config.AsyncStorageWrites), are dropped
+// with ErrLocalMessage, which Observer.Dropped, Status.Drops and the log tell of:
+// SplitMessages takes them out before.
 //
 // Send never blocks and never calls into Raft. It takes over the messages: the
 // caller must not change them any more. A message that cannot be sent is
@@ -273,6 +278,9 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 // meanwhile: then it is tried again with who it is by then.
 func (e *engine) sendRun(msgs []*raftpb.Message) int {
 	to := types.ID(msgs[0].GetTo())
+	if e.isLocal(to) {
+		return e.dropLocal(msgs)
+	}
 	for {
 		p := e.peerOf(to)
 		if p != nil {
@@ -351,6 +359,7 @@ func (t *Transport) Stop() {
 	e.wg.Wait()
 	e.awaitAsking()
 	e.events.close()
+	e.local.events.close()
 	e.lines.close()
 	close(e.done)
 }

@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -42,6 +43,7 @@ func lived(t *testing.T, n *memnet.Network) (a, b *member) {
 	a.CutPeer(2)
 	a.Send([]*raftpb.Message{message(raftpb.MsgHeartbeat, 2)})
 	a.MendPeer(2)
+	a.Send([]*raftpb.Message{message(raftpb.MsgStorageAppend, types.ID(raft.LocalAppendThread))})
 	time.Sleep(time.Second)
 	return a, b
 }
@@ -134,7 +136,8 @@ func TestValues(t *testing.T) {
 			require.Equal(t, values, got, name)
 		}
 		requireValue(t, 1, series(all["rafthttp_lane_dropped_messages_total"])["message,2,paused"])
-		require.Len(t, all["rafthttp_lane_dropped_messages_total"].GetMetric(), 6*7)
+		require.Len(t, all["rafthttp_lane_dropped_messages_total"].GetMetric(), 6*7+1)
+		requireValue(t, 1, series(all["rafthttp_lane_dropped_messages_total"])["local,1,local"])
 		batches := series(all["rafthttp_lane_batch_messages"])["message,2"].GetHistogram()
 		require.InDelta(t, 2, batches.GetSampleSum(), 0)
 		require.NotContains(t, all, "rafthttp_process_slow_total")

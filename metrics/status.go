@@ -31,6 +31,9 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	refused.send(ch, float64(st.Refused.Dials), "dial")
 	refused.send(ch, float64(st.Refused.Requests), "request")
 	refused.send(ch, float64(st.Refused.Messages), "message")
+	if st.ID != 0 { // it was started
+		laneDropped.send(ch, float64(st.Drops.Local), st.ID.String(), string(rafthttp.DropLocal), string(rafthttp.DropLocal))
+	}
 	known := members(st)
 	receiving := map[types.ID][]rafthttp.SnapshotStatus{}
 	for _, p := range st.Peers {
@@ -134,6 +137,8 @@ func collectLane(ch chan<- prometheus.Metric, id string, l rafthttp.LaneStatus) 
 	laneBusy.send(ch, l.BusyTime.Seconds(), id, l.Name)
 	laneCopies.send(ch, float64(l.Duplicates), id, l.Name)
 	for reason, n := range l.Drops.All() {
-		laneDropped.send(ch, float64(n), id, l.Name, string(reason))
+		if reason != rafthttp.DropLocal { // which come to no lane
+			laneDropped.send(ch, float64(n), id, l.Name, string(reason))
+		}
 	}
 }

@@ -23,7 +23,7 @@ func Status(t *rafthttp.Transport) expvar.Var {
 //	peers_activated, peers_deactivated
 //	sent_messages, sent_bytes, sent_batches, received_messages, received_batches
 //	dropped_queue_full, dropped_disconnected, dropped_refused, dropped_paused, dropped_ended,
-//	dropped_memory_limit, dropped_too_large
+//	dropped_memory_limit, dropped_too_large, dropped_local
 //	slow_process
 //	snapshots_sent, snapshots_sent_failed, snapshots_received, snapshots_received_failed
 func Counters(m *expvar.Map) *rafthttp.Observer {

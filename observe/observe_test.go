@@ -141,7 +141,7 @@ func TestCounters(t *testing.T) {
 	require.JSONEq(t, `{
 		"peers_activated": 2, "peers_deactivated": 1,
 		"sent_messages": 3, "sent_bytes": 109, "sent_batches": 2, "received_messages": 10, "received_batches": 2,
-		"dropped_queue_full": 7, "dropped_disconnected": 1, "dropped_refused": 0, "dropped_paused": 0, "dropped_ended": 0, "dropped_memory_limit": 0, "dropped_too_large": 0,
+		"dropped_queue_full": 7, "dropped_disconnected": 1, "dropped_refused": 0, "dropped_paused": 0, "dropped_ended": 0, "dropped_memory_limit": 0, "dropped_too_large": 0, "dropped_local": 0,
 		"slow_process": 1,
 		"snapshots_sent": 1, "snapshots_sent_failed": 0, "snapshots_received": 0, "snapshots_received_failed": 1
 	}`, m.String())

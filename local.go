@@ -1,0 +1,45 @@
+package rafthttp
+
+import (
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+)
+
+// laneLocal is what drops of messages for the local member are told of as, which come
+// to no lane.
+const laneLocal = "local"
+
+// localDrops counts messages that Send was given for the local member, or for one of
+// raft's local threads. They are reported to nobody's raft: it would take the local
+// member for unreachable.
+type localDrops struct {
+	laneCounters
+	events *events // of the local member
+}
+
+// isLocal reports whether a message to this id is for the local member, or for one of
+// raft's local threads. Nobody else has such an id, whatever a request states.
+func (s *settings) isLocal(to types.ID) bool { return to == s.id || raft.IsLocalMsgTarget(uint64(to)) }
+
+// dropLocal drops the first of msgs, and those after it that are local, too. It returns
+// how many.
+func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
+	for n < len(msgs) && e.isLocal(types.ID(msgs[n].GetTo())) {
+		n++
+	}
+	if e.ctx.Err() != nil { // after Stop
+		return n
+	}
+	total := e.local.drop(n, ErrLocalMessage)
+	if e.local.droppedLog.due(time.Now()) {
+		e.log.Warn("Send was given messages for raft's local threads or the local member, see SplitMessages; further ones are only counted for a while",
+			zap.Stringer("type", msgs[0].GetType()), zap.String("to", types.ID(msgs[0].GetTo()).String()),
+			zap.Uint64("dropped-total", total), zap.Error(ErrLocalMessage))
+	}
+	e.local.events.dropped(laneLocal, n, ErrLocalMessage)
+	return n
+}
