@@ -9,12 +9,20 @@
 //
 // The application is a Raft; around a raft.Node it is four lines:
 //
-//	type server struct{ node raft.Node }
+//	type server struct {
+//		node    raft.Node
+//		removed sync.Map // ids of members that left: part of the state, also after a restart
+//	}
 //
 //	func (s *server) Process(ctx context.Context, m *raftpb.Message) error { return s.node.Step(ctx, m) }
-//	func (s *server) IsIDRemoved(id uint64) bool                            { return false } // ask the membership
-//	func (s *server) ReportUnreachable(id uint64)                           { s.node.ReportUnreachable(id) }
-//	func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)      { s.node.ReportSnapshot(id, st) }
+//	func (s *server) IsIDRemoved(id uint64) bool                           { _, gone := s.removed.Load(id); return gone }
+//	func (s *server) ReportUnreachable(id uint64)                          { s.node.ReportUnreachable(id) }
+//	func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)     { s.node.ReportSnapshot(id, st) }
+//
+// Process has nothing to check: messages for other members, of members that
+// IsIDRemoved names, and in the name of raft's local threads do not get there. The
+// node has to run before AddPeer is called or the handler is served, since Process may
+// be called from then on. A server that has applied its own removal ends.
 //
 // Make a transport, tell it who the other members are, and serve them:
 //
@@ -41,10 +49,30 @@
 //	case rd := <-s.node.Ready():
 //		save(rd.HardState, rd.Entries, rd.Snapshot)
 //		t.Send(rd.Messages)
-//		apply(rd.CommittedEntries) // a ConfChange ends in AddPeer, UpdatePeer or RemovePeer
+//		apply(rd.CommittedEntries) // a ConfChange ends in AddPeer, UpdatePeer, or RemovePeer and s.removed
 //		s.node.Advance()
 //	case err := <-t.ErrorC: // the local member was removed from the cluster
 //		return err
+//
+// While this member leads (the last SoftState, that of the same Ready included, says
+// raft.StateLeader), Send may come before save: a leader's messages promise nothing of
+// its own disk. A follower's and a candidate's do.
+//
+// With raft.Config.AsyncStorageWrites the loop waits for no disk. [SplitMessages] takes
+// the messages apart, and each of two goroutines does its part in order:
+//
+//	case rd := <-s.node.Ready():
+//		peers, appends, applies := rafthttp.SplitMessages(rd.Messages)
+//		t.Send(peers) // at once
+//		toAppend <- appends
+//		toApply <- applies
+//
+//	for _, m := range <-toAppend { // and the same for toApply, with apply(m.Entries)
+//		save(&raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}, m.Entries, m.Snapshot)
+//		rafthttp.DeliverResponses(m, step, t.Send) // step calls s.node.Step
+//	}
+//
+// The rules are in docs/async-storage-writes.md.
 //
 // A MsgSnap whose data is a database of its own goes through SendSnapshot
 // instead, as a [snap.Message]; the other side saves the database with its

@@ -31,13 +31,10 @@ type asyncServer struct {
 	applied   chan string
 }
 
-// Process needs no checks of its own: what is not for this raft never comes here.
+// Process has nothing to check: what is for other members, or of removed ones, does not get there.
 func (s *asyncServer) Process(ctx context.Context, m *raftpb.Message) error { return s.Step(ctx, m) }
 
-func (s *asyncServer) IsIDRemoved(id uint64) bool {
-	_, removed := s.removed.Load(id)
-	return removed
-}
+func (s *asyncServer) IsIDRemoved(id uint64) bool { _, gone := s.removed.Load(id); return gone }
 
 // loop is the Ready loop. It waits for no disk: what it has read goes to three places at once.
 func (s *asyncServer) loop(ctx context.Context) error {
@@ -114,9 +111,10 @@ func (s *asyncServer) apply(m *raftpb.Message) error {
 			if err := proto.Unmarshal(e.Data, &change); err != nil {
 				return err
 			}
-			s.ApplyConfChange(&change) // and AddPeer, UpdatePeer or RemovePeer
-			if change.GetType() == raftpb.ConfChangeRemoveNode {
-				s.removed.Store(change.GetNodeId(), true)
+			s.ApplyConfChange(&change)
+			if id := change.GetNodeId(); change.GetType() == raftpb.ConfChangeRemoveNode {
+				s.removed.Store(id, true)
+				s.transport.RemovePeer(types.ID(id)) // for others: AddPeer or UpdatePeer
 			}
 		case len(e.Data) > 0:
 			s.applied <- string(e.Data)

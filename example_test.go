@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -22,15 +23,17 @@ import (
 type server struct {
 	node      raft.Node
 	log       *raft.MemoryStorage // a real server saves to disk
+	removed   sync.Map            // ids of members that left; a real server has them in its state
 	transport *rafthttp.Transport
 	propose   chan string
 	applied   chan string
 }
 
-// These methods make a server a rafthttp.Raft.
+// These methods make a server a rafthttp.Raft. Process has nothing to check: what is for other members, or of removed ones,
+// does not get there.
 
 func (s *server) Process(ctx context.Context, m *raftpb.Message) error { return s.node.Step(ctx, m) }
-func (s *server) IsIDRemoved(uint64) bool                              { return false } // ask the membership
+func (s *server) IsIDRemoved(id uint64) bool                           { _, gone := s.removed.Load(id); return gone }
 func (s *server) ReportUnreachable(id uint64)                          { s.node.ReportUnreachable(id) }
 func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)     { s.node.ReportSnapshot(id, st) }
 
@@ -150,7 +153,11 @@ func (s *server) apply(entries []*raftpb.Entry) {
 		case e.GetType() == raftpb.EntryConfChange:
 			var change raftpb.ConfChange
 			if err := proto.Unmarshal(e.Data, &change); err == nil {
-				s.node.ApplyConfChange(&change) // and AddPeer, UpdatePeer or RemovePeer
+				s.node.ApplyConfChange(&change)
+				if id := change.GetNodeId(); change.GetType() == raftpb.ConfChangeRemoveNode {
+					s.removed.Store(id, true)
+					s.transport.RemovePeer(types.ID(id)) // for others: AddPeer or UpdatePeer
+				}
 			}
 		case len(e.Data) > 0:
 			s.applied <- string(e.Data)

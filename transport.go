@@ -26,7 +26,11 @@ import (
 // goroutine that is inside a method of Transport. A panic in one ends the process,
 // as doc.go says of all callbacks.
 type Raft interface {
-	// Process takes a received message; m is its to keep. It may block, as
+	// Process takes a received message; m is its to keep. Around a raft.Node or a
+	// RawNode it is Step and nothing else: messages whose To is another member, or
+	// whose From is one of raft's local threads, never come here, nor do posts and
+	// snapshots of a member that IsIDRemoved names; its streams end with RemovePeer.
+	// It may be called from AddPeer on, or from when Handler is served. It may block, as
 	// raft's Step does on a proposal without a leader: messages of one kind from
 	// one member (control, appends, proposals) come one after another, whichever
 	// way they took, and others are not held up. It must return soon after ctx ends, which it does with the
@@ -41,7 +45,8 @@ type Raft interface {
 	Process(ctx context.Context, m *raftpb.Message) error
 
 	// IsIDRemoved reports whether the member was removed from the cluster for
-	// good. Such a member is refused streams, posts and snapshots, and told that it
+	// good: answer from the replicated state, so that it is known after a restart, and
+	// from a snapshot, too. Such a member is refused streams, posts and snapshots, and told that it
 	// was removed. It is asked for each request, and must return soon; Stop may be
 	// called under a lock that it takes, and then takes up to a second longer if a
 	// request is there.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,18 +14,24 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
 )
 
 // member adds to a raft.Node what the transport calls beside it.
-type member struct{ raft.Node }
+type member struct {
+	raft.Node
+	removed sync.Map // ids of members that left; keep them with the state, for the next start
+}
 
-func (m member) Process(ctx context.Context, msg *raftpb.Message) error { return m.Step(ctx, msg) }
-func (m member) IsIDRemoved(id uint64) bool                             { return false }
+// Process has nothing to check: what is for other members, or of removed ones, does not get here.
+func (m *member) Process(ctx context.Context, msg *raftpb.Message) error { return m.Step(ctx, msg) }
+func (m *member) IsIDRemoved(id uint64) bool                             { _, gone := m.removed.Load(id); return gone }
 
 func run(node raft.Node, listener net.Listener, peers map[types.ID][]string, tick <-chan time.Time) error {
-	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: member{node}, ErrorC: make(chan error, 1)}
+	m := &member{Node: node}
+	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: m, ErrorC: make(chan error, 1)}
 	if err := t.Start(); err != nil {
 		return err
 	}
@@ -40,7 +47,7 @@ func run(node raft.Node, listener net.Listener, peers map[types.ID][]string, tic
 		case rd := <-node.Ready():
 			save(rd.HardState, rd.Entries, rd.Snapshot) // durable before the messages go out
 			t.Send(rd.Messages)
-			apply(rd.CommittedEntries)
+			apply(rd.CommittedEntries, m, t) // a member that goes: m.removed and t.RemovePeer
 			node.Advance()
 		case err := <-t.ErrorC: // another member says that this one was removed
 			return err
@@ -58,9 +65,19 @@ func save(_ *raftpb.HardState, entries []*raftpb.Entry, _ *raftpb.Snapshot) {
 	_ = memory.Append(entries)
 }
 
-func apply(entries []*raftpb.Entry) {
+func apply(entries []*raftpb.Entry, m *member, t *rafthttp.Transport) {
 	for _, e := range entries {
-		if e.GetType() == raftpb.EntryNormal && len(e.Data) > 0 {
+		if e.GetType() == raftpb.EntryConfChange {
+			var change raftpb.ConfChange
+			if err := proto.Unmarshal(e.Data, &change); err != nil {
+				panic(err)
+			}
+			m.ApplyConfChange(&change)
+			if id := change.GetNodeId(); change.GetType() == raftpb.ConfChangeRemoveNode {
+				m.removed.Store(id, true)
+				t.RemovePeer(types.ID(id))
+			}
+		} else if len(e.Data) > 0 {
 			applied <- string(e.Data)
 		}
 	}
@@ -74,8 +91,10 @@ type remover struct {
 
 func (r *remover) IsIDRemoved(uint64) bool { return r.removed.Load() }
 
-// TestReadme runs the README's snippet as a cluster of one, until another member tells it that it was removed.
+// TestReadme runs the README's snippet as a cluster of one, beside another member. That one is removed, and told so when it
+// posts; then it tells the snippet's member that this one was removed.
 func TestReadme(t *testing.T) {
+	memory = raft.NewMemoryStorage()
 	conf := &raftpb.ConfState{Voters: []uint64{1}}
 	require.NoError(t, memory.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
 		Index: new(uint64(1)), Term: new(uint64(1)), ConfState: conf,
@@ -88,21 +107,43 @@ func TestReadme(t *testing.T) {
 	require.NoError(t, err)
 	defer own.Close()
 
-	other := &remover{}
-	two := &rafthttp.Transport{ID: 2, ClusterID: 0x1000, Raft: other}
-	require.NoError(t, two.Start())
-	defer two.Stop()
-	srv := httptest.NewServer(two.Handler())
-	defer srv.Close()
-
+	gone := startOther(t, 3)
+	other := startOther(t, 2)
+	gone.AddRemote(1, []string{"http://" + own.Addr().String()})
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	ended := make(chan error)
 	go func() {
-		ended <- run(node, own, map[types.ID][]string{2: {srv.URL}}, tick.C)
+		ended <- run(node, own, map[types.ID][]string{2: {other.url}, 3: {gone.url}}, tick.C)
 	}()
 	require.NoError(t, node.Propose(t.Context(), []byte("hello")))
 	require.Equal(t, "hello", <-applied)
+
+	require.NoError(t, node.ProposeConfChange(t.Context(), &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(uint64(3))}))
+	require.NoError(t, node.Propose(t.Context(), []byte("it is removed")))
+	require.Equal(t, "it is removed", <-applied)
+	gone.Send([]*raftpb.Message{{Type: raftpb.MsgHeartbeatResp.Enum(), From: new(uint64(3)), To: new(uint64(1)), Term: new(uint64(1))}})
+	require.ErrorIs(t, <-gone.ErrorC, rafthttp.ErrMemberRemoved)
+
 	other.removed.Store(true)
 	require.ErrorIs(t, <-ended, rafthttp.ErrMemberRemoved)
+}
+
+// startedOther is another member, whose raft is deaf.
+type startedOther struct {
+	*rafthttp.Transport
+	*remover
+	url string
+}
+
+func startOther(t *testing.T, id types.ID) startedOther {
+	t.Helper()
+	o := startedOther{remover: &remover{}}
+	o.Transport = &rafthttp.Transport{ID: id, ClusterID: 0x1000, Raft: o.remover, ErrorC: make(chan error, 1)}
+	require.NoError(t, o.Start())
+	t.Cleanup(o.Stop)
+	srv := httptest.NewServer(o.Handler())
+	t.Cleanup(srv.Close)
+	o.url = srv.URL
+	return o
 }

@@ -23,7 +23,7 @@ type server struct {
 }
 
 func (s server) Process(ctx context.Context, m *raftpb.Message) error { return s.Step(ctx, m) }
-func (s server) IsIDRemoved(uint64) bool                              { return false }
+func (s server) IsIDRemoved(uint64) bool                              { return false } // the members never change
 
 func (s server) run(ctx context.Context, member *rafttest.Member) {
 	defer s.Stop()

@@ -167,6 +167,8 @@ func (rc *raftNode) sendSnapshot(m *raftpb.Message, db *dbReader) {
 func (rc *raftNode) Process(ctx context.Context, m *raftpb.Message) error {
 	return rc.node.Step(ctx, m)
 }
+
+// IsIDRemoved says that nobody was removed: the members of this program never change.
 func (rc *raftNode) IsIDRemoved(_ uint64) bool   { return false }
 func (rc *raftNode) ReportUnreachable(id uint64) { rc.node.ReportUnreachable(id) }
 func (rc *raftNode) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
