@@ -193,6 +193,8 @@
 //     whose entries are queued or on their way is not sent twice meanwhile.
 //   - A message goes in the short form of the msgapp stream only if that carries
 //     all its fields; upstream's sender loses the others.
+//   - Messages for the local member, and for raft's local threads, are counted and
+//     logged (ErrLocalMessage), whoever calls itself by the id of such a thread.
 //   - A stream that is down, or that ends within ReadTimeout, is dialled less and
 //     less often, down to once a second; upstream dials ten times a second for as
 //     long as it takes.

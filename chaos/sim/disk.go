@@ -40,23 +40,32 @@ func (d *disk) bootstrap(voters []uint64) {
 }
 
 // save makes durable what raft has decided. A snapshot brings its database, or finds it saved.
-func (d *disk) save(rd raft.Ready) (database []byte) {
-	if !raft.IsEmptySnap(rd.Snapshot) {
-		if database = rd.Snapshot.GetData(); database == nil {
+func (d *disk) save(hs *raftpb.HardState, entries []*raftpb.Entry, arrived *raftpb.Snapshot) (database []byte) {
+	if !raft.IsEmptySnap(arrived) {
+		if database = arrived.GetData(); database == nil {
 			d.mu.Lock()
-			database = d.databases[rd.Snapshot.GetMetadata().GetIndex()]
+			database = d.databases[arrived.GetMetadata().GetIndex()]
 			d.mu.Unlock()
 		}
-		s := proto.CloneOf(rd.Snapshot)
+		s := proto.CloneOf(arrived)
 		s.Data = database
 		must(d.ApplySnapshot(s))
 		d.newest = s.GetMetadata().GetIndex()
 	}
-	must(d.Append(rd.Entries))
-	if !raft.IsEmptyHardState(rd.HardState) {
-		must(d.SetHardState(rd.HardState))
+	must(d.Append(entries))
+	if !raft.IsEmptyHardState(hs) {
+		must(d.SetHardState(hs))
 	}
 	return database
+}
+
+// commitTo raises the commit index to what the state has applied: with AsyncStorageWrites it may have been saved before.
+func (d *disk) commitTo(applied uint64) {
+	hs, _, err := d.InitialState()
+	must(err)
+	if hs.GetCommit() < applied {
+		must(d.SetHardState(&raftpb.HardState{Term: new(hs.GetTerm()), Vote: new(hs.GetVote()), Commit: new(applied)}))
+	}
 }
 
 // snapshot saves the state at an index, and forgets the log behind it.

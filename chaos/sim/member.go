@@ -30,12 +30,15 @@ const (
 type member struct {
 	raft.Node
 	id     uint64
+	loop   loop
 	wrong  sabotage
 	disk   *disk
 	net    *rafttest.Member
 	ctx    context.Context // ends with stop
 	cancel context.CancelFunc
 	ended  chan struct{}
+	leads  bool // as the last Ready says
+	async  async
 
 	mu      sync.Mutex
 	state   machine
@@ -55,9 +58,9 @@ type silent struct{ *raft.DefaultLogger }
 func (silent) Infof(string, ...any) {}
 
 // startMember runs a member on what its disk has.
-func startMember(c *rafttest.Cluster, id uint64, d *disk, wrong sabotage) *member {
+func startMember(c *rafttest.Cluster, id uint64, d *disk, loop loop, wrong sabotage) *member {
 	m := &member{
-		id: id, wrong: wrong, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
+		id: id, loop: loop, wrong: wrong, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
 		waiters: make(map[string]chan struct{}), reads: make(map[string]chan uint64),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -66,11 +69,13 @@ func startMember(c *rafttest.Cluster, id uint64, d *disk, wrong sabotage) *membe
 	m.conf = s.GetMetadata().GetConfState()
 	if m.applied = s.GetMetadata().GetIndex(); m.applied > 0 {
 		m.state.unmarshal(s.GetData())
+		d.commitTo(m.applied)
 	}
 	m.Node = raft.RestartNode(&raft.Config{
 		ID: id, ElectionTick: 10, HeartbeatTick: 1, Storage: d, Applied: m.applied, MaxSizePerMsg: 4 << 10, MaxInflightMsgs: 64,
 		MaxUncommittedEntriesSize: 1 << 20, CheckQuorum: true, PreVote: true,
-		Logger: silent{&raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}},
+		AsyncStorageWrites: loop == loopAsync,
+		Logger:             silent{&raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}},
 	})
 	m.net = c.Start(id, m)
 	m.setPeers()
@@ -95,6 +100,9 @@ func (m *member) IsIDRemoved(id uint64) bool {
 
 func (m *member) run() {
 	defer close(m.ended)
+	if m.loop == loopAsync {
+		defer m.startThreads().Wait()
+	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -102,40 +110,85 @@ func (m *member) run() {
 		case <-ticker.C:
 			m.Tick()
 		case rd := <-m.Ready():
-			m.handle(rd)
-			m.Advance()
+			if m.loop == loopAsync {
+				m.split(rd)
+			} else if m.handle(rd) {
+				m.Advance()
+			}
 		case <-m.ctx.Done():
 			return
 		}
 	}
 }
 
-// handle does what raft wants done, in the order it wants it.
-func (m *member) handle(rd raft.Ready) {
-	if len(rd.Entries) > 0 || !raft.IsEmptyHardState(rd.HardState) || !raft.IsEmptySnap(rd.Snapshot) {
-		time.Sleep(diskTime)
-		if database := m.disk.save(rd); database != nil {
-			m.install(rd.Snapshot, database)
-		}
+// handle does what raft wants done, in the order it wants it. It reports false if the member crashed meanwhile.
+func (m *member) handle(rd raft.Ready) bool {
+	if rd.SoftState != nil {
+		m.leads = rd.RaftState == raft.StateLeader
 	}
-	m.send(rd.Messages)
+	early := m.leads && m.loop == loopEarly
+	if early {
+		m.send(rd.Messages)
+	}
+	if len(rd.Entries) > 0 || !raft.IsEmptyHardState(rd.HardState) || !raft.IsEmptySnap(rd.Snapshot) {
+		if !m.diskWorks() {
+			return false
+		}
+		m.save(rd.HardState, rd.Entries, rd.Snapshot)
+	}
+	if !early {
+		m.send(rd.Messages)
+	}
+	m.applyAll(rd.CommittedEntries)
+	m.answer(rd.ReadStates)
+	return true
+}
+
+// diskWorks waits for the disk. It reports false if the member crashed before that was done.
+func (m *member) diskWorks() bool {
+	select {
+	case <-time.After(diskTime):
+		return true
+	case <-m.ctx.Done():
+		return false
+	}
+}
+
+// save makes durable what raft has decided, and replaces the state by a snapshot that has come.
+func (m *member) save(hs *raftpb.HardState, entries []*raftpb.Entry, s *raftpb.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range rd.CommittedEntries {
-		m.apply(e)
+	if database := m.disk.save(hs, entries, s); database != nil {
+		m.install(s, database)
 	}
-	for _, r := range rd.ReadStates {
-		if c := m.reads[string(r.RequestCtx)]; c != nil {
-			c <- r.Index
-			delete(m.reads, string(r.RequestCtx))
+}
+
+func (m *member) applyAll(entries []*raftpb.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range entries {
+		if e.GetIndex() > m.applied { // else a snapshot was installed before
+			m.apply(e)
 		}
 	}
 	if m.applied >= m.disk.newest+snapshotEvery {
 		m.disk.snapshot(m.applied, m.conf, m.state.marshal())
 	}
-	if len(rd.CommittedEntries) > 0 {
+	if len(entries) > 0 {
 		close(m.moved)
 		m.moved = make(chan struct{})
+	}
+}
+
+// answer tells readers from which index on they may read.
+func (m *member) answer(states []raft.ReadState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range states {
+		if c := m.reads[string(r.RequestCtx)]; c != nil {
+			c <- r.Index
+			delete(m.reads, string(r.RequestCtx))
+		}
 	}
 }
 
@@ -169,10 +222,8 @@ func (m *member) current() *raftpb.Snapshot {
 	}}
 }
 
-// install replaces the state by a snapshot.
+// install replaces the state by a snapshot. It is called with mu held.
 func (m *member) install(s *raftpb.Snapshot, database []byte) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.installed++
 	m.state.unmarshal(database)
 	m.applied, m.conf = s.GetMetadata().GetIndex(), s.GetMetadata().GetConfState()

@@ -46,6 +46,7 @@ type Report struct {
 	Checked                  int // operations in linearizable histories
 	Snapshots, Elections     int
 	Restarts, Joined, Parted int
+	Loops                    [loops]int // starts with each
 }
 
 // Add adds another report.
@@ -68,6 +69,9 @@ func (r *Report) Add(o Report) {
 	r.Restarts += o.Restarts
 	r.Joined += o.Joined
 	r.Parted += o.Parted
+	for l, n := range o.Loops {
+		r.Loops[l] += n
+	}
 }
 
 // String returns the report as some lines.
@@ -75,8 +79,12 @@ func (r Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d eras, %v simulated; %d appends and %d reads ended, %d appends unknown, %d refused; %d operations checked\n",
 		r.Eras, r.Simulated.Round(time.Second), r.Appends, r.Reads, r.Unknown, r.Dropped, r.Checked)
-	fmt.Fprintf(&b, "%d snapshots installed, %d terms, %d restarts, %d members joined, %d left; faults:",
+	fmt.Fprintf(&b, "%d snapshots installed, %d terms, %d restarts, %d members joined, %d left; loops:",
 		r.Snapshots, r.Elections, r.Restarts, r.Joined, r.Parted)
+	for l, n := range r.Loops {
+		fmt.Fprintf(&b, " %v %d,", loop(l), n)
+	}
+	b.WriteString(" faults:")
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
 		fmt.Fprintf(&b, " %s %d,", name, r.Faults[name])
 	}
@@ -87,6 +95,7 @@ func (r Report) String() string {
 type simulation struct {
 	t      testing.TB
 	rand   *rand.Rand // of the nemesis
+	loops  *rand.Rand // of the members
 	c      *rafttest.Cluster
 	judge  *Judge
 	cfg    Config
@@ -106,7 +115,7 @@ type simulation struct {
 func Run(t testing.TB, cfg Config, j *Judge) Report {
 	t.Helper()
 	s := &simulation{
-		t: t, rand: rand.New(rand.NewPCG(cfg.Seed, 1)), judge: j, cfg: cfg,
+		t: t, rand: rand.New(rand.NewPCG(cfg.Seed, 1)), loops: rand.New(rand.NewPCG(cfg.Seed, 0)), judge: j, cfg: cfg,
 		members: make(map[uint64]*member), disks: make(map[uint64]*disk),
 	}
 	s.report.Faults = make(map[string]int)
@@ -152,8 +161,10 @@ func (s *simulation) tune(id uint64, t *rafthttp.Transport) {
 func (s *simulation) start(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.members[id] = startMember(s.c, id, s.disks[id], s.cfg.sabotage)
+	l := loop(s.loops.IntN(int(loops)))
+	s.members[id] = startMember(s.c, id, s.disks[id], l, s.cfg.sabotage)
 	s.report.Restarts++
+	s.report.Loops[l]++
 }
 
 // end ends a member that runs.
@@ -284,7 +295,11 @@ func (s *simulation) unsettled() string {
 // unconnected says which stream is down or which queue is not empty, if one is.
 func (s *simulation) unconnected(voters []uint64) string {
 	for _, id := range voters {
-		peers := s.members[id].net.Status().Peers
+		st := s.members[id].net.Status()
+		if n := st.Drops.Total(); n > 0 {
+			s.fatalf("member %d gave Send %d messages that are for itself", id, n)
+		}
+		peers := st.Peers
 		if len(peers) != len(voters)-1 {
 			return fmt.Sprintf("member %d has %d peers", id, len(peers))
 		}
