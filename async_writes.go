@@ -15,9 +15,14 @@ import (
 // nothing has to be saved first. Each of the two threads of the application takes all
 // of its messages, in order, and calls DeliverResponses after each.
 //
+// A candidate's MsgVote becomes a response of the MsgStorageAppend beside it, which has
+// its term and vote: raft would have it sent at once, and a member that is elected,
+// crashes before that write is durable, and is elected again would lead one term twice,
+// with different entries.
+//
 // Without AsyncStorageWrites all messages are for peers. The results may share the
-// memory of msgs, which is not changed; what raft makes costs no allocation. See
-// docs/async-storage-writes.md.
+// memory of msgs, which is not changed; apart from elections, what raft makes costs no
+// allocation. See docs/async-storage-writes.md.
 func SplitMessages(msgs []*raftpb.Message) (peers, appends, applies []*raftpb.Message) {
 	n := slices.IndexFunc(msgs, func(m *raftpb.Message) bool { return raft.IsLocalMsgTarget(m.GetTo()) })
 	if n < 0 {
@@ -35,7 +40,26 @@ func SplitMessages(msgs []*raftpb.Message) (peers, appends, applies []*raftpb.Me
 			peers = join(peers, here)
 		}
 	}
+	if len(appends) > 0 && slices.ContainsFunc(peers, isVote) {
+		peers = holdVotes(peers, appends[len(appends)-1])
+	}
 	return peers, appends, applies
+}
+
+func isVote(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgVote }
+
+// holdVotes makes each MsgVote of peers a response of a MsgStorageAppend, and returns
+// the others.
+func holdVotes(peers []*raftpb.Message, write *raftpb.Message) (others []*raftpb.Message) {
+	write.Responses = slices.Clip(write.GetResponses())
+	for _, m := range peers {
+		if isVote(m) {
+			write.Responses = append(write.Responses, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return others
 }
 
 // join appends b to a, in new memory unless one of them is empty.

@@ -61,6 +61,27 @@ func TestSplitMessages(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { rafthttp.SplitMessages(msgs) }))
 }
 
+// TestSplitMessagesHoldsVotes: they go out with the responses of the write that has the term.
+func TestSplitMessagesHoldsVotes(t *testing.T) {
+	const app, apply = raft.LocalAppendThread, raft.LocalApplyThread
+	msgs := toMembers(2, 2, 3, 3, app, apply)
+	msgs[1].Type, msgs[3].Type = raftpb.MsgVote.Enum(), raftpb.MsgVote.Enum()
+	own := toMembers(1)[0]
+	responses := append(make([]*raftpb.Message, 0, 8), own)
+	msgs[4].Responses = responses
+	before := slices.Clone(msgs)
+	peers, appends, applies := rafthttp.SplitMessages(msgs)
+	require.Equal(t, []*raftpb.Message{msgs[0], msgs[2]}, peers)
+	require.Equal(t, []*raftpb.Message{own, msgs[1], msgs[3]}, appends[0].GetResponses())
+	require.Nil(t, responses[:2][1], "the memory is raft's")
+	require.Equal(t, msgs[5:], applies)
+	require.Equal(t, before, msgs)
+
+	plain := msgs[:4] // no AsyncStorageWrites
+	peers, _, _ = rafthttp.SplitMessages(plain)
+	require.Equal(t, plain, peers)
+}
+
 // storageMessage is a message of member 1 to its storage, with responses of these types to these members.
 func storageMessage(typ raftpb.MessageType, responses ...any) *raftpb.Message {
 	m := &raftpb.Message{Type: typ.Enum(), From: new(uint64(1))}

@@ -63,7 +63,7 @@
 //
 //	case rd := <-s.node.Ready():
 //		peers, appends, applies := rafthttp.SplitMessages(rd.Messages)
-//		t.Send(peers) // at once
+//		t.Send(peers) // at once; what promises something is not among them
 //		toAppend <- appends
 //		toApply <- applies
 //
