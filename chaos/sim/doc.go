@@ -14,7 +14,7 @@
 //   - and the history of every list must be linearizable (package porcupine).
 //
 // Each time that a member starts, the seed decides how it runs its raft: it saves and then sends, or sends first while it
-// leads, or has AsyncStorageWrites. A crash in the middle of a write loses it.
+// leads, or has AsyncStorageWrites. A crash in the middle of a write loses it; some disks are slow.
 //
 // The seed decides the faults, their order and what clients do. It does not decide the order in which goroutines run, nor
 // raft's election timeouts, which cannot be seeded: a run with the same seed is alike, not the same.

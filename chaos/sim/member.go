@@ -21,16 +21,17 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-const (
-	tick     = 100 * time.Millisecond
-	diskTime = time.Millisecond // a save takes
-)
+const tick = 100 * time.Millisecond
+
+// diskTimes are what a save may take; a member keeps what it has drawn until it ends. The last is that of a disk that is near its end.
+var diskTimes = [...]time.Duration{time.Millisecond, time.Millisecond, 20 * time.Millisecond, 300 * time.Millisecond}
 
 // member is a running server: a raft.Node, a transport, the state it has applied.
 type member struct {
 	raft.Node
 	id     uint64
 	loop   loop
+	fsync  time.Duration
 	wrong  sabotage
 	disk   *disk
 	net    *rafttest.Member
@@ -58,9 +59,9 @@ type silent struct{ *raft.DefaultLogger }
 func (silent) Infof(string, ...any) {}
 
 // startMember runs a member on what its disk has.
-func startMember(c *rafttest.Cluster, id uint64, d *disk, loop loop, wrong sabotage) *member {
+func startMember(c *rafttest.Cluster, id uint64, d *disk, loop loop, fsync time.Duration, wrong sabotage) *member {
 	m := &member{
-		id: id, loop: loop, wrong: wrong, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
+		id: id, loop: loop, fsync: fsync, wrong: wrong, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
 		waiters: make(map[string]chan struct{}), reads: make(map[string]chan uint64),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -147,7 +148,7 @@ func (m *member) handle(rd raft.Ready) bool {
 // diskWorks waits for the disk. It reports false if the member crashed before that was done.
 func (m *member) diskWorks() bool {
 	select {
-	case <-time.After(diskTime):
+	case <-time.After(m.fsync):
 		return true
 	case <-m.ctx.Done():
 		return false

@@ -95,7 +95,7 @@ func (r Report) String() string {
 type simulation struct {
 	t      testing.TB
 	rand   *rand.Rand // of the nemesis
-	loops  *rand.Rand // of the members
+	loops  *rand.Rand // of the members: how they run raft, how slow their disks are
 	c      *rafttest.Cluster
 	judge  *Judge
 	cfg    Config
@@ -162,7 +162,8 @@ func (s *simulation) start(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := loop(s.loops.IntN(int(loops)))
-	s.members[id] = startMember(s.c, id, s.disks[id], l, s.cfg.sabotage)
+	fsync := diskTimes[s.loops.IntN(len(diskTimes))]
+	s.members[id] = startMember(s.c, id, s.disks[id], l, fsync, s.cfg.sabotage)
 	s.report.Restarts++
 	s.report.Loops[l]++
 }
