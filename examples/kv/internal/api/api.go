@@ -57,7 +57,7 @@ type Status struct {
 type LogStatus struct {
 	First uint64 `json:"first"` // index of the first entry; First > Last: it is empty
 	Last  uint64 `json:"last"`
-	Bytes int64  `json:"bytes"` // of data appended since the last compaction
+	Bytes int64  `json:"bytes"` // of data in these entries
 }
 
 // SnapshotStatus counts a member's snapshots since it was started.

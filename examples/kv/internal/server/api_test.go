@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -76,6 +77,23 @@ func TestStatusAndCompact(t *testing.T) {
 	c.kill(1)
 	c.start(1)
 	requireValue(t, cl, "k", "v")
+}
+
+// Whichever bound of the log is reached first holds: few entries are compacted if they are large.
+func TestLogOfLargeEntries(t *testing.T) {
+	const value, entries = 10 << 10, 100
+	c := newCluster(t, 1, func(cfg *server.Config) { cfg.CompactBytes, cfg.KeepBytes = 20*value, 10*value })
+	cl := c.client()
+	for i := range entries {
+		put(t, cl, fmt.Sprint(i), strings.Repeat("v", value))
+		log := c.running[1].Status().Log
+		require.Less(t, log.Bytes, int64(32*value))
+		require.LessOrEqual(t, log.Last-log.First+1, uint64(32+8)) // the first entries are of the founding
+	}
+	require.Greater(t, c.running[1].Status().Log.First, uint64(entries/2))
+	log, err := cl.Compact(t.Context())
+	require.NoError(t, err)
+	require.LessOrEqual(t, log.Bytes, int64(10*value))
 }
 
 // Reads that come in together share rounds of heartbeats, and all see what was

@@ -43,6 +43,7 @@ func (c *Config) fill() error {
 	setDefault(&c.CompactEntries, 20_000)
 	setDefault(&c.CompactBytes, 32<<20)
 	setDefault(&c.KeepEntries, 2_000)
+	setDefault(&c.KeepBytes, 16<<20)
 	return nil
 }
 

@@ -49,12 +49,15 @@ type Config struct {
 	// URLs: for those that are behind a proxy of its own.
 	Routes map[string]string
 
-	// The log is compacted once it has CompactEntries entries or CompactBytes
-	// of data; KeepEntries of it remain, for followers that are a little behind.
-	// Zero means 20000, 32 MiB, 2000.
+	// A compaction keeps the newest KeepEntries entries, but not more than
+	// KeepBytes of data, for followers that are a little behind. The log is
+	// compacted again once it has CompactEntries more than KeepEntries, or
+	// CompactBytes more than KeepBytes, whichever comes first. Zero means 20000,
+	// 32 MiB, 2000, 16 MiB.
 	CompactEntries uint64
 	CompactBytes   int64
 	KeepEntries    uint64
+	KeepBytes      int64
 }
 
 const (
@@ -68,7 +71,6 @@ const (
 
 	requestTimeout = 5 * time.Second // from request to answer, for clients
 	transferTime   = 2 * time.Second // to hand over leadership before a stop
-	keepBytes      = 16 << 20        // cap on what KeepEntries keeps
 )
 
 // ErrRemoved is how a server ends that was removed from its cluster.

@@ -170,7 +170,9 @@ func (s *Server) installSnapshot(snapshot *raftpb.Snapshot, hs *raftpb.HardState
 // compactIfLong compacts the log when that is worth it.
 func (s *Server) compactIfLong() error {
 	first, last, bytes := s.storage.Log.Extent()
-	if last-first+1 < s.cfg.CompactEntries+s.cfg.KeepEntries && bytes < s.cfg.CompactBytes {
+	entries := last + 1 - first
+	if (entries < s.cfg.KeepEntries || entries-s.cfg.KeepEntries < s.cfg.CompactEntries) &&
+		bytes-s.cfg.KeepBytes < s.cfg.CompactBytes {
 		return nil
 	}
 	return s.compact()
@@ -182,7 +184,7 @@ func (s *Server) compact() error {
 		return nil // its receiver will want the entries that follow it
 	}
 	applied := s.storage.Data.Position().Index
-	dropped, err := s.storage.Log.Compact(applied, s.cfg.KeepEntries, keepBytes)
+	dropped, err := s.storage.Log.Compact(applied, s.cfg.KeepEntries, s.cfg.KeepBytes)
 	if err != nil {
 		return fmt.Errorf("compact log: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
@@ -32,7 +33,7 @@ type Log struct {
 	hardState *raftpb.HardState // as on disk
 	base      Position
 
-	bytes atomic.Int64 // of entry data that was appended since the last compaction
+	bytes atomic.Int64 // of data in the entries
 }
 
 // Identity is who the member is. It is chosen once, before the first start.
@@ -89,13 +90,13 @@ func (l *Log) loadEntries(bucket *bolt.Bucket) error {
 			return fmt.Errorf("entry %d is missing (found %d)", next, e.GetIndex())
 		}
 		next++
-		l.bytes.Add(int64(len(e.GetData())))
 		ents = append(ents, e)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	l.bytes.Store(size(ents...))
 	return l.mem.Append(ents)
 }
 
@@ -103,11 +104,15 @@ func (l *Log) loadEntries(bucket *bolt.Bucket) error {
 // visible to raft. Entries that were saved before, from the first new index on,
 // are discarded.
 func (l *Log) Save(hs *raftpb.HardState, ents []*raftpb.Entry) error {
-	err := l.db.Update(func(tx *bolt.Tx) error {
+	replaced, err := l.replacedBy(ents)
+	if err != nil {
+		return err
+	}
+	err = l.db.Update(func(tx *bolt.Tx) error {
 		if err := putHardState(tx, hs); err != nil {
 			return err
 		}
-		return l.putEntries(tx.Bucket(bucketEntries), ents)
+		return putEntries(tx.Bucket(bucketEntries), ents, replaced)
 	})
 	if err != nil {
 		return err
@@ -115,16 +120,20 @@ func (l *Log) Save(hs *raftpb.HardState, ents []*raftpb.Entry) error {
 	if !raft.IsEmptyHardState(hs) {
 		l.hardState = hs
 	}
-	for _, e := range ents {
-		l.bytes.Add(int64(len(e.GetData())))
-	}
+	l.bytes.Add(size(ents...) - size(replaced...))
 	return l.mem.Append(ents)
 }
 
-func (l *Log) putEntries(bucket *bolt.Bucket, ents []*raftpb.Entry) error {
-	if len(ents) == 0 {
-		return nil
+// replacedBy returns the entries that new ones discard.
+func (l *Log) replacedBy(ents []*raftpb.Entry) ([]*raftpb.Entry, error) {
+	last, err := l.mem.LastIndex()
+	if err != nil || len(ents) == 0 {
+		return nil, err
 	}
+	return l.entries(ents[0].GetIndex(), last)
+}
+
+func putEntries(bucket *bolt.Bucket, ents, replaced []*raftpb.Entry) error {
 	bucket.FillPercent = 1 // keys only ever grow: leave no room in the pages
 	for _, e := range ents {
 		v, err := proto.Marshal(e)
@@ -135,14 +144,13 @@ func (l *Log) putEntries(bucket *bolt.Bucket, ents []*raftpb.Entry) error {
 			return err
 		}
 	}
-	last, err := l.mem.LastIndex()
-	if err != nil {
-		return err
+	if len(replaced) == 0 {
+		return nil
 	}
-	return deleteRange(bucket, ents[len(ents)-1].GetIndex()+1, last)
+	return deleteRange(bucket, ents[len(ents)-1].GetIndex()+1, replaced[len(replaced)-1].GetIndex())
 }
 
-// Compact forgets the entries up to and including applied, but for the last
+// Compact forgets the entries up to and including applied, except the last
 // keepEntries of them, or fewer if these have more than keepBytes of data: a
 // follower that is only a little behind is better served with entries than with
 // a snapshot. It returns the number of entries forgotten. Entries that the data
@@ -166,30 +174,48 @@ func (l *Log) Compact(applied, keepEntries uint64, keepBytes int64) (uint64, err
 	if err != nil {
 		return 0, err
 	}
-	dropped := to - l.base.Index
-	l.base = base
-	l.bytes.Store(0)
-	return dropped, l.mem.Compact(to)
-}
-
-func (l *Log) compactionPoint(applied, keepEntries uint64, keepBytes int64) (uint64, error) {
-	if applied <= l.base.Index+keepEntries {
-		return 0, nil
-	}
-	to := applied - keepEntries
-	if keepEntries == 0 {
-		return to, nil
-	}
-	ents, err := l.mem.Entries(to+1, applied+1, math.MaxUint64)
+	forgotten, err := l.entries(l.base.Index+1, to)
 	if err != nil {
 		return 0, err
 	}
-	for i := len(ents) - 1; i >= 0; i-- {
-		if keepBytes -= int64(len(ents[i].GetData())); keepBytes < 0 {
-			return ents[i].GetIndex(), nil
+	l.base = base
+	l.bytes.Add(-size(forgotten...))
+	return uint64(len(forgotten)), l.mem.Compact(to)
+}
+
+// compactionPoint is the newest entry to forget; 0: none. Whichever bound is
+// reached first holds.
+func (l *Log) compactionPoint(applied, keepEntries uint64, keepBytes int64) (uint64, error) {
+	if applied <= l.base.Index {
+		return 0, nil
+	}
+	to := applied - min(keepEntries, applied-l.base.Index)
+	ents, err := l.entries(to+1, applied)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range slices.Backward(ents) {
+		if keepBytes -= size(e); keepBytes < 0 {
+			return e.GetIndex(), nil
 		}
 	}
 	return to, nil
+}
+
+// entries returns those from index lo to index hi, both included.
+func (l *Log) entries(lo, hi uint64) ([]*raftpb.Entry, error) {
+	if lo > hi {
+		return nil, nil
+	}
+	return l.mem.Entries(lo, hi+1, math.MaxUint64)
+}
+
+// size is what an entry counts in Extent and for Compact.
+func size(ents ...*raftpb.Entry) (bytes int64) {
+	for _, e := range ents {
+		bytes += int64(len(e.GetData()))
+	}
+	return bytes
 }
 
 // reset empties the log, and lets it continue after the entry at base.
@@ -214,8 +240,8 @@ func (l *Log) reset(base Position, hs *raftpb.HardState) error {
 	return l.mem.ApplySnapshot(base.snapshot())
 }
 
-// Extent says which entries the log has, and how many bytes of data were
-// appended since the last compaction. With first > last it has none.
+// Extent says which entries the log has, and how many bytes of data they have.
+// With first > last it has none.
 func (l *Log) Extent() (first, last uint64, bytes int64) {
 	first, _ = l.mem.FirstIndex() // a MemoryStorage has no errors here
 	last, _ = l.mem.LastIndex()

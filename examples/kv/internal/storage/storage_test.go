@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -120,6 +121,8 @@ func TestCompact(t *testing.T) {
 		{"all that is applied", 0, 1 << 20, "9/1 10/1 ", 8},
 		{"keeps entries", 3, 1 << 20, "6/1 7/1 8/1 9/1 10/1 ", 5},
 		{"keeps fewer entries that are large", 3, 7, "7/1 8/1 9/1 10/1 ", 6},
+		{"few entries that are large", 8, 10, "6/1 7/1 8/1 9/1 10/1 ", 5},
+		{"no bound on entries", math.MaxUint64, 10, "6/1 7/1 8/1 9/1 10/1 ", 5},
 		{"keeps more than there are", 8, 1 << 20, "1/1 2/1 3/1 4/1 5/1 6/1 7/1 8/1 9/1 10/1 ", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -140,6 +143,33 @@ func TestCompact(t *testing.T) {
 			require.Equal(t, min(first-1, 1), term)
 		})
 	}
+}
+
+// TestExtent: the bytes are those of the entries that the log has, whichever way they came and went.
+func TestExtent(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	requireBytes := func(want string) {
+		t.Helper()
+		_, _, bytes := s.Log.Extent()
+		require.Equal(t, want, logText(t, s))
+		require.EqualValues(t, len(strings.ReplaceAll(want, " ", "")), bytes)
+	}
+	require.NoError(t, s.Log.Save(nil, entries(8, 11, 1)[:0]))
+	requireBytes("")
+	require.NoError(t, s.Log.Save(nil, entries(1, 11, 1)))
+	requireBytes("1/1 2/1 3/1 4/1 5/1 6/1 7/1 8/1 9/1 10/1 11/1 ")
+	require.NoError(t, s.Log.Save(nil, entries(9, 10, 2)))
+	requireBytes("1/1 2/1 3/1 4/1 5/1 6/1 7/1 8/1 9/2 10/2 ")
+	apply(t, s, 9, 2)
+	_, err := s.Log.Compact(9, 2, math.MaxInt64)
+	require.NoError(t, err)
+	requireBytes("8/1 9/2 10/2 ")
+	s = reopen(t, s, dir)
+	requireBytes("8/1 9/2 10/2 ")
+	path, meta := saveSnapshot(t, ahead(t))
+	require.NoError(t, s.InstallSnapshot(path, meta, nil))
+	requireBytes("")
 }
 
 func TestLogRefusesGap(t *testing.T) {
