@@ -46,7 +46,8 @@ func (c *certs) keyFile(slot int) string {
 	return filepath.Join(c.dir, fmt.Sprintf("member-%d-key.pem", slot+1))
 }
 func (c *certs) flags(slot int) []string {
-	return []string{"-peer-cert", c.certFile(slot), "-peer-key", c.keyFile(slot), "-peer-ca", c.caFile()}
+	// A host keeps its certificate while its members, and their ids, come and go: no certificate names one.
+	return []string{"-peer-cert", c.certFile(slot), "-peer-key", c.keyFile(slot), "-peer-ca", c.caFile(), "-peer-trust-domain", ""}
 }
 
 // trust makes the members accept certificates of these authorities.

@@ -34,7 +34,8 @@ func serveCommand(flags *flag.FlagSet) func(context.Context, []string) error {
 	flags.StringVar(&cert, "peer-cert", "", "certificate `file` (PEM) for mutual TLS between members; goes with --peer-key and --peer-ca")
 	flags.StringVar(&key, "peer-key", "", "key `file` (PEM) of --peer-cert")
 	flags.StringVar(&ca, "peer-ca", "", "`file` (PEM) with the authority that the other members' certificates must be from")
-	flags.DurationVar(&cfg.TLSRecheck, "tls-recheck", 10*time.Second, "how often connections are held to changed files of --peer-cert, --peer-key and --peer-ca")
+	flags.StringVar(&cfg.TrustDomain, "peer-trust-domain", "kv.example", "`domain`: with --peer-cert, a certificate is good for the member that its URI names, spiffe://domain/member/<id in hexadecimal>; empty: for any")
+	flags.DurationVar(&cfg.TLSRecheck, "tls-recheck", 10*time.Second, "how often connections are checked against changed files of --peer-cert, --peer-key and --peer-ca")
 	flags.Func("peer-route", "`URL=URL`: reach the member with the first peer URL at the second one; may be given many times", func(s string) error {
 		from, to, ok := strings.Cut(s, "=")
 		if !ok {

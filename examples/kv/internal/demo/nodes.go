@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/certs"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/client"
 )
 
@@ -56,7 +57,7 @@ type nodes struct {
 }
 
 func newNodes(dir string) (*nodes, error) {
-	ca, err := newAuthority(dir)
+	ca, err := certs.NewAuthority(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -72,11 +73,12 @@ func newNodes(dir string) (*nodes, error) {
 			clientURL: fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]),
 			peerURL:   fmt.Sprintf("https://127.0.0.1:%d", ports[2*i+1]),
 		}
-		cert, key, err := ca.issue(n.id)
+		cert, key, err := ca.Issue(n.id)
 		if err != nil {
 			return nil, err
 		}
-		n.tls = []string{"-peer-cert", cert, "-peer-key", key, "-peer-ca", ca.caFile()}
+		n.tls = []string{"-peer-cert", cert, "-peer-key", key, "-peer-ca", ca.File(),
+			"-peer-trust-domain", certs.TrustDomain}
 		if n.client, err = client.New(n.clientURL); err != nil {
 			return nil, err
 		}

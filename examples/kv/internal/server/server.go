@@ -41,9 +41,13 @@ type Config struct {
 	Join      string
 
 	PeerTLS    transport.TLSInfo // zero: plain connections between members
-	TLSRecheck time.Duration     // how often connections are held to changed files of PeerTLS; zero means 10 s
-	Tick       time.Duration     // raft's unit of time; zero means 100 ms
-	Logger     *zap.Logger       // nil: none
+	TLSRecheck time.Duration     // how often connections are checked against changed files of PeerTLS; zero means 10 s
+	// With PeerTLS, a certificate is good for the one member that its URI names:
+	// spiffe://<TrustDomain>/member/<id in hexadecimal>. Empty means that each
+	// certificate that PeerTLS accepts can speak as any member.
+	TrustDomain string
+	Tick        time.Duration // raft's unit of time; zero means 100 ms
+	Logger      *zap.Logger   // nil: none
 
 	// Routes has the URLs at which this member reaches others, by their peer
 	// URLs: for those that are behind a proxy of its own.
@@ -218,7 +222,7 @@ func (s *Server) listen() (peer, client net.Listener, err error) {
 }
 
 func (s *Server) serve(peer, client net.Listener) {
-	s.peerServer = &http.Server{Handler: s.transport.Handler(), ErrorLog: zap.NewStdLog(s.log.Named("peer"))}
+	s.peerServer = rafthttp.NewServer(s.transport.Handler())
 	s.clientServer = &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 	"github.com/seed-4d73690b/rafthttp/metrics"
+	"github.com/seed-4d73690b/rafthttp/peerid"
 )
 
 // startTransport starts the connections to the other members that are known.
@@ -32,6 +33,11 @@ func (s *Server) startTransport(known storage.Membership) error {
 		ErrorC:      make(chan error, 1),
 		TLSInfo:     s.cfg.PeerTLS,
 		TLSRecheck:  s.cfg.TLSRecheck,
+	}
+	if s.cfg.TrustDomain != "" && !s.cfg.PeerTLS.Empty() {
+		if t.VerifyPeer, err = peerid.SPIFFE(s.cfg.TrustDomain); err != nil {
+			return fmt.Errorf("--peer-trust-domain: %w", err)
+		}
 	}
 	s.metrics = prometheus.NewRegistry()
 	s.metrics.MustRegister(metrics.New(t, nil), // before Start, since it hooks into the transport

@@ -1,4 +1,6 @@
-package demo
+// Package certs makes the certificates of a cluster's members, for the demo and
+// for tests. docs/tls.md does the same with openssl.
+package certs
 
 import (
 	"crypto/ecdsa"
@@ -10,22 +12,28 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// authority signs the members' certificates. It exists for one run of the demo,
-// and its key is never written anywhere.
-type authority struct {
+// TrustDomain is the one that members' certificates are of.
+const TrustDomain = "kv.example"
+
+// Authority signs members' certificates. Its key is never written anywhere.
+type Authority struct {
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(dir string) (*authority, error) {
-	a := &authority{dir: dir}
-	template := certTemplate(1, "kv demo authority")
+// NewAuthority makes an authority that writes its files to dir.
+func NewAuthority(dir string) (*Authority, error) {
+	a := &Authority{dir: dir}
+	template := certTemplate(1, "kv authority")
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
 	var err error
@@ -39,18 +47,21 @@ func newAuthority(dir string) (*authority, error) {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	return a, writePEM(a.caFile(), "CERTIFICATE", der)
+	return a, writePEM(a.File(), "CERTIFICATE", der)
 }
 
-func (a *authority) caFile() string { return filepath.Join(a.dir, "ca.pem") }
+// File is the authority's certificate.
+func (a *Authority) File() string { return filepath.Join(a.dir, "ca.pem") }
 
-// issue makes a certificate that serves a member for both directions: as the
-// server that others dial, and as the client that dials them.
-func (a *authority) issue(id uint64) (certFile, keyFile string, err error) {
+// Issue makes a certificate that serves a member for both directions: as the
+// server that others dial, and as the client that dials them. Its URI names the
+// member, so that it is good for no other one.
+func (a *Authority) Issue(id uint64) (certFile, keyFile string, err error) {
 	template := certTemplate(int64(id)+1, fmt.Sprintf("member-%d", id))
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	template.URIs = []*url.URL{{Scheme: "spiffe", Host: TrustDomain, Path: "/member/" + types.ID(id).String()}}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", err
