@@ -24,6 +24,10 @@ func (s *Server) SaveSnapshot(index uint64, data string) error {
 	return err
 }
 
+// BeginSnapshot and EndSnapshot are what sending a snapshot of this index does.
+func (s *Server) BeginSnapshot(index uint64) (ok bool) { return s.snapshots.begin(index) }
+func (s *Server) EndSnapshot(index uint64)             { s.snapshots.end(index, true) }
+
 // Reader is the part of a Server that makes reads linearizable, with a raft that
 // answers as the test says.
 type Reader struct {

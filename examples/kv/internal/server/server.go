@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +61,10 @@ type Config struct {
 	CompactBytes   int64
 	KeepEntries    uint64
 	KeepBytes      int64
+
+	// MmapBytes is the address space that the data is given at first: see
+	// storage.Options.
+	MmapBytes int
 }
 
 const (
@@ -144,10 +147,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 func (s *Server) start(ctx context.Context) error {
 	var err error
-	if s.storage, err = storage.Open(s.cfg.DataDir); err != nil {
+	if s.storage, err = storage.Open(s.cfg.DataDir, storage.Options{MmapBytes: s.cfg.MmapBytes}); err != nil {
 		return err
 	}
-	if s.snapshots, err = openSnapshots(filepath.Join(s.cfg.DataDir, "snap")); err != nil {
+	if s.snapshots, err = openSnapshots(s.cfg.DataDir); err != nil {
 		return err
 	}
 	// Take the ports first: a member that cannot listen must not join.

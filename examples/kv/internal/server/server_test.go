@@ -33,7 +33,7 @@ func TestSingleMember(t *testing.T) {
 
 	c.kill(1)
 	// What it promised to others is on disk too: its vote, in this term.
-	disk, err := storage.Open(c.configs[1].DataDir)
+	disk, err := storage.Open(c.configs[1].DataDir, storage.Options{})
 	require.NoError(t, err)
 	promised, _, err := disk.Raft().InitialState()
 	require.NoError(t, err)

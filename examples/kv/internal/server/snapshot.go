@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -21,25 +23,31 @@ import (
 
 // snapshots keeps what comes in, counts, and knows what is going out.
 type snapshots struct {
-	store   *snap.Store
-	sending atomic.Int64
+	store  *snap.Store
+	copies string // the folder of copies of the data that are being sent
 
 	mu      sync.Mutex
 	status  api.SnapshotStatus
 	waiting map[uint64]struct{} // indexes of databases that were saved, and are not known to be of no use any more
+	sending []uint64            // for each snapshot that goes out, an index that it has at least
 }
 
-// openSnapshots opens the store in dir. What is there is of no use: what was
-// installed has left it, and raft has not heard of anything else.
+// openSnapshots opens the store in a folder of dir. What is there is of no use:
+// what was installed has left it, and raft has not heard of anything else. So
+// are the copies that an earlier life was sending.
 func openSnapshots(dir string) (*snapshots, error) {
-	store, err := snap.Open(dir)
+	copies := filepath.Join(dir, "sending")
+	if err := errors.Join(os.RemoveAll(copies), os.Mkdir(copies, 0o700)); err != nil {
+		return nil, err
+	}
+	store, err := snap.Open(filepath.Join(dir, "snap"))
 	if err != nil {
 		return nil, err
 	}
 	if err := store.RemoveUnclaimed(); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &snapshots{store: store, waiting: make(map[uint64]struct{})}, nil
+	return &snapshots{store: store, copies: copies, waiting: make(map[uint64]struct{})}, nil
 }
 
 // SaveDBFrom, PartialDB and ResumeDBFrom make snapshots the transport's
@@ -112,42 +120,80 @@ func (s *snapshots) counts() (st api.SnapshotStatus) {
 	return st
 }
 
-// sendSnapshot sends a copy of the data as it is now to a follower that is too
-// far behind for entries. The message raft made announces the data as it was a
-// moment ago; what goes out announces exactly the copy.
+// maxSending is how many snapshots are sent at a time, hence how many copies of
+// the data there are: as many as the transport sends.
+const maxSending = 4
+
+// begin notes that a snapshot of this index or a later one is sent; ok says
+// whether there is room for one more.
+func (s *snapshots) begin(index uint64) (ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ok = len(s.sending) < maxSending; ok {
+		s.sending = append(s.sending, index)
+	}
+	return ok
+}
+
+func (s *snapshots) end(index uint64, sent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.sending, index)
+	s.sending = slices.Delete(s.sending, i, i+1)
+	if sent {
+		s.status.Sent++
+	} else {
+		s.status.Failed++
+	}
+}
+
+// oldest is the lowest index of the snapshots that are sent now, or else the
+// given one.
+func (s *snapshots) oldest(index uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Min(append([]uint64{index}, s.sending...))
+}
+
+// sendSnapshot sends the data as it is now to a follower that is too far behind
+// for entries. It does not wait, neither for the follower nor for the disk.
 func (s *Server) sendSnapshot(m *raftpb.Message) {
-	to := m.GetTo()
-	reader, err := s.storage.Data.OpenSnapshot()
-	if err != nil {
-		s.log.Error("cannot read data for a snapshot", zap.Error(err))
-		s.node.ReportSnapshot(to, raft.SnapshotFailure)
+	applied := s.storage.Data.Position().Index
+	if !s.snapshots.begin(applied) {
+		s.node.ReportSnapshot(m.GetTo(), raft.SnapshotFailure) // raft tries again
 		return
 	}
+	s.loops.Go(func() {
+		sent, err := s.sendCopy(m)
+		s.snapshots.end(applied, sent)
+		if err != nil && s.life.Err() == nil {
+			s.log.Error("cannot send a snapshot", zap.Uint64("to", m.GetTo()), zap.Error(err))
+			s.node.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
+		}
+	})
+}
+
+// sendCopy sends a copy of the data: a slow follower would hold up writes to the
+// data itself. The message raft made announces the data as it was a moment ago;
+// what goes out announces exactly the copy. After an error, nobody has told raft.
+func (s *Server) sendCopy(m *raftpb.Message) (sent bool, err error) {
+	data, err := s.storage.Data.Copy(s.life, s.snapshots.copies)
+	if err != nil {
+		return false, err
+	}
+	reader := snap.NewFileReader(data.File, func() { _ = os.Remove(data.File.Name()) })
 	message := snap.NewMessage(&raftpb.Message{
 		Type:     raftpb.MsgSnap.Enum(),
 		To:       m.To,
 		From:     m.From,
 		Term:     m.Term,
-		Snapshot: &raftpb.Snapshot{Metadata: reader.Metadata},
-	}, reader, reader.Size)
-	s.log.Info("sending snapshot", zap.Uint64("to", to),
-		zap.Uint64("index", reader.Metadata.GetIndex()), zap.Int64("bytes", reader.Size))
-
-	s.snapshots.sending.Add(1)
+		Snapshot: &raftpb.Snapshot{Metadata: data.Metadata},
+	}, reader, data.Size)
+	s.log.Info("sending snapshot", zap.Uint64("to", m.GetTo()),
+		zap.Uint64("index", data.Metadata.GetIndex()), zap.Int64("bytes", data.Size))
 	s.transport.SendSnapshot(message)
-	// Exactly one value comes, whatever happens. Until then the log must keep
-	// the entries that follow the snapshot. The transport reports to raft.
-	s.loops.Go(func() {
-		sent := <-message.CloseNotify()
-		s.snapshots.sending.Add(-1)
-		s.snapshots.count(func(st *api.SnapshotStatus) {
-			if sent {
-				st.Sent++
-			} else {
-				st.Failed++
-			}
-		})
-	})
+	// Exactly one value comes, whatever happens; the transport reports to raft.
+	return <-message.CloseNotify(), nil
 }
 
 // installSnapshot replaces the data by that of a snapshot, which the transport
@@ -169,27 +215,38 @@ func (s *Server) installSnapshot(snapshot *raftpb.Snapshot, hs *raftpb.HardState
 
 // compactIfLong compacts the log when that is worth it.
 func (s *Server) compactIfLong() error {
-	first, last, bytes := s.storage.Log.Extent()
-	entries := last + 1 - first
-	if (entries < s.cfg.KeepEntries || entries-s.cfg.KeepEntries < s.cfg.CompactEntries) &&
-		bytes-s.cfg.KeepBytes < s.cfg.CompactBytes {
+	if !s.logHasGrown(1) {
 		return nil
 	}
 	return s.compact()
 }
 
-// compact forgets the entries that the data has made superfluous, but for some.
+// logHasGrown says whether the log has grown by so many times what makes a
+// compaction worth it.
+func (s *Server) logHasGrown(times uint64) bool {
+	first, last, bytes := s.storage.Log.Extent()
+	entries := last + 1 - first
+	return entries >= s.cfg.KeepEntries && (entries-s.cfg.KeepEntries)/times >= s.cfg.CompactEntries ||
+		(bytes-s.cfg.KeepBytes)/int64(times) >= s.cfg.CompactBytes
+}
+
+// patientGrowth is by how much the log may grow for the receivers of snapshots,
+// in times of what makes a compaction worth it. One that takes longer will need
+// another snapshot.
+const patientGrowth = 4
+
+// compact forgets the entries that the data has made superfluous, except some.
 func (s *Server) compact() error {
-	if s.snapshots.sending.Load() > 0 {
-		return nil // its receiver will want the entries that follow it
-	}
 	applied := s.storage.Data.Position().Index
+	if !s.logHasGrown(patientGrowth) {
+		applied = s.snapshots.oldest(applied) // its receiver will want the entries that follow it
+	}
 	dropped, err := s.storage.Log.Compact(applied, s.cfg.KeepEntries, s.cfg.KeepBytes)
 	if err != nil {
 		return fmt.Errorf("compact log: %w", err)
 	}
 	if dropped > 0 {
-		s.log.Info("compacted log", zap.Uint64("applied", applied), zap.Uint64("dropped", dropped))
+		s.log.Info("compacted log", zap.Uint64("up to", applied), zap.Uint64("dropped", dropped))
 	}
 	return nil
 }

@@ -22,15 +22,15 @@ var (
 	keyMembership = []byte("membership") // JSON
 )
 
-// initialMmapSize is address space, not memory. bbolt must wait for all readers
-// before it can map a file anew that outgrew its mapping; a snapshot on its way
-// to a slow member is such a reader, and would hold up writes.
-const initialMmapSize = 1 << 30
+// defaultMmapBytes is large because a write that outgrows the mapping waits until
+// all transactions that read have ended, and bbolt has mapped the file anew.
+const defaultMmapBytes = 1 << 30
 
 // Data is the applied state: keys and values, who the members are, and which
 // entry of the log that is the state after.
 type Data struct {
-	path string
+	path      string
+	mmapBytes int
 
 	mu    sync.RWMutex // held for writing only to swap the file or the state
 	db    *bolt.DB
@@ -46,12 +46,12 @@ type state struct {
 	membership Membership
 }
 
-func openData(path string) (*Data, error) {
-	db, err := openDB(path, bolt.Options{InitialMmapSize: initialMmapSize})
+func openData(path string, mmapBytes int) (*Data, error) {
+	db, err := openDB(path, bolt.Options{InitialMmapSize: mmapBytes})
 	if err != nil {
 		return nil, err
 	}
-	d := &Data{path: path, db: db}
+	d := &Data{path: path, mmapBytes: mmapBytes, db: db}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{bucketMeta, bucketKV} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -226,7 +226,7 @@ func (d *Data) replace(path string, want Position) error {
 	if err := errors.Join(syncDir(filepath.Dir(d.path)), syncDir(filepath.Dir(path))); err != nil {
 		return err
 	}
-	next, err := openData(d.path)
+	next, err := openData(d.path, d.mmapBytes)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -9,56 +10,97 @@ import (
 	"hash"
 	"io"
 	"os"
-	"sync/atomic"
 
 	"go.etcd.io/bbolt"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// SnapshotReader is a consistent copy of the data as a stream: a database file,
-// from which InstallSnapshot makes the data of another member. It can go back, so
-// that a transfer that breaks is resumed. While it is open writes go on, but the
-// space they free is not used again, so close it.
-type SnapshotReader struct {
+// Copy is the data as it was at one moment, in a file that nothing changes: a
+// database, of which InstallSnapshot makes the data of another member.
+type Copy struct {
 	// Metadata says what the copy is the state of.
 	Metadata *raftpb.SnapshotMetadata
-	// Size is the length of the stream, in bytes.
+	// Size is the length of the file, in bytes.
 	Size int64
-
-	tx   *bbolt.Tx // keeps what it refers to from being overwritten
-	file *os.File
-	meta []byte // the first pages, which in the file go on with every write
-	at   int64
-
-	closed atomic.Bool
+	// File stands at its begin. Whoever is done with it closes and removes it.
+	File *os.File
 }
 
-// OpenSnapshot opens a copy of the data as it is now. It does not block.
-func (d *Data) OpenSnapshot() (*SnapshotReader, error) {
-	d.mu.RLock()
-	defer d.mu.RUnlock() // so that path and transaction are of the same file
-	file, err := os.Open(d.db.Path())
+// copyChunk is how much is copied between two looks at whether to go on.
+const copyChunk = 16 << 20
+
+// ErrNoRoom says that a copy would fill the disk, which the log needs too.
+var ErrNoRoom = errors.New("no room on the disk for a copy of the data")
+
+// Copy copies the data as it is now to a new file in dir. Where the file system
+// can share the bytes of two files (btrfs, XFS) that takes no room and no time;
+// elsewhere it is as fast as the disk. Other calls go on meanwhile, except a
+// commit that outgrows the mapping of the file, which waits for the end.
+func (d *Data) Copy(ctx context.Context, dir string) (c *Copy, err error) {
+	tx, source, err := d.openCopy()
 	if err != nil {
 		return nil, err
+	}
+	// What the transaction refers to is not overwritten as long as it lasts.
+	defer func() { _ = tx.Rollback() }()
+	defer source.Close()
+	f, err := os.CreateTemp(dir, "copy-*.db")
+	if err != nil {
+		return nil, err
+	}
+	c = &Copy{Size: tx.Size(), File: f}
+	if c.Metadata, err = c.fill(ctx, tx, source); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return c, nil
+}
+
+// openCopy opens the file and a transaction of it: both of the same one, which
+// replace may be about to replace.
+func (d *Data) openCopy() (*bbolt.Tx, *os.File, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	f, err := os.Open(d.path)
+	if err != nil {
+		return nil, nil, err
 	}
 	tx, err := d.db.Begin(false)
 	if err != nil {
-		file.Close()
-		return nil, err
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	r := &SnapshotReader{tx: tx, file: file, Size: tx.Size()}
-	// Read from the transaction, not from memory: the stream must say of itself
+	return tx, f, nil
+}
+
+func (c *Copy) fill(ctx context.Context, tx *bbolt.Tx, source *os.File) (*raftpb.SnapshotMetadata, error) {
+	// Read from the transaction, not from memory: the copy must say of itself
 	// what the message that announces it says.
 	s, err := readState(tx)
-	if err == nil {
-		r.Metadata = s.metadata()
-		r.meta, err = metaPages(tx)
-	}
 	if err != nil {
-		_ = r.Close()
 		return nil, err
 	}
-	return r, nil
+	// The first pages make a database of the rest. In the file they go on with
+	// every write, so they are taken from the transaction.
+	meta, err := metaPages(tx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.File.Write(meta); err != nil {
+		return nil, err
+	}
+	at, err := source.Seek(int64(len(meta)), io.SeekStart)
+	for err == nil && at < c.Size {
+		var n int64
+		n, err = io.CopyN(c.File, source, min(copyChunk, c.Size-at)) // copy_file_range, on Linux
+		at += n
+		if err == nil && diskAlmostFull(c.File.Name()) {
+			err = ErrNoRoom
+		}
+		err = errors.Join(err, ctx.Err())
+	}
+	if err == nil {
+		_, err = c.File.Seek(0, io.SeekStart)
+	}
+	return s.metadata(), err
 }
 
 // metaPages returns the pages that make a database of the rest, as they are for
@@ -86,44 +128,6 @@ func (w *firstBytes) Write(p []byte) (int, error) {
 		return n, errEnough
 	}
 	return n, nil
-}
-
-// Read implements io.Reader.
-func (r *SnapshotReader) Read(p []byte) (n int, err error) {
-	if r.closed.Load() {
-		return 0, os.ErrClosed
-	}
-	if r.at >= r.Size {
-		return 0, io.EOF
-	}
-	if r.at < int64(len(r.meta)) {
-		n = copy(p, r.meta[r.at:])
-	} else {
-		n, err = r.file.ReadAt(p[:min(int64(len(p)), r.Size-r.at)], r.at)
-	}
-	r.at += int64(n)
-	return n, err
-}
-
-// Seek implements io.Seeker.
-func (r *SnapshotReader) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += r.at
-	case io.SeekEnd:
-		offset += r.Size
-	}
-	if offset < 0 {
-		return 0, errors.New("seek before the start of a snapshot")
-	}
-	r.at = offset
-	return offset, nil
-}
-
-// Close lets the file go. It ends a Read under way.
-func (r *SnapshotReader) Close() error {
-	r.closed.Store(true)
-	return errors.Join(r.file.Close(), r.tx.Rollback())
 }
 
 // Digest is what two members must agree on when they have applied the same

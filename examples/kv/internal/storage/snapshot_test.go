@@ -1,60 +1,93 @@
 package storage_test
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 )
 
-// What a transfer reads again is what it read, whatever was written meanwhile to
-// what the snapshot refers to.
-func TestSnapshotReaderGoesBack(t *testing.T) {
+// A copy is what it says, holds nothing up, and is not changed by what is written meanwhile and later.
+func TestCopy(t *testing.T) {
 	s := ahead(t)
-	r, err := s.Data.OpenSnapshot()
+	dir := t.TempDir()
+	c, err := s.Data.Copy(t.Context(), dir)
 	require.NoError(t, err)
-	defer r.Close()
-	first, err := io.ReadAll(r)
+	require.Equal(t, uint64(10), c.Metadata.GetIndex())
+	require.Equal(t, uint64(4), c.Metadata.GetTerm())
+	require.Equal(t, []uint64{1, 2, 3}, c.Metadata.GetConfState().GetVoters())
+	want, err := s.Data.Digest()
 	require.NoError(t, err)
-	require.Len(t, first, int(r.Size))
-	for i := range uint64(5) {
-		apply(t, s, 11+i, 4, "new", "3")
+	for i := range uint64(50) { // pages that are freed are used again at once
+		apply(t, s, 11+i, 4, "new", fmt.Sprint(i))
 	}
-	_, err = r.Seek(-r.Size, io.SeekEnd)
+	require.NoError(t, s.Close()) // nothing is left open
+	info, err := c.File.Stat()
 	require.NoError(t, err)
-	meta := make([]byte, 2*os.Getpagesize())
-	_, err = io.ReadFull(r, meta)
+	require.Equal(t, info.Size(), c.Size)
+	at, err := c.File.Seek(0, io.SeekCurrent)
 	require.NoError(t, err)
-	require.Equal(t, first[:len(meta)], meta)
-	at, err := r.Seek(0, io.SeekCurrent)
+	require.Zero(t, at)
+	require.NoError(t, c.File.Close())
+
+	to := behind(t, t.TempDir())
+	require.NoError(t, to.InstallSnapshot(c.File.Name(), c.Metadata, nil))
+	got, err := to.Data.Digest()
 	require.NoError(t, err)
-	require.EqualValues(t, len(meta), at)
-	_, err = r.Seek(-1, io.SeekStart)
-	require.Error(t, err)
-	_, err = r.Seek(r.Size, io.SeekStart)
-	require.NoError(t, err)
-	_, err = r.Read(meta)
-	require.ErrorIs(t, err, io.EOF)
+	require.Equal(t, want, got)
+	requireInstalled(t, to)
 }
 
-func TestSnapshotReader(t *testing.T) {
+// Copies that are made while the data is written, and outgrows its mapping, are each of one state.
+func TestCopyWhileWriting(t *testing.T) {
+	const total = 100
+	s, err := storage.Open(t.TempDir(), storage.Options{MmapBytes: 1 << 16})
+	require.NoError(t, err)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for i := range uint64(total) {
+			apply(t, s, i+1, 1, fmt.Sprint(i), strings.Repeat("v", 20<<10), "count", fmt.Sprint(i+1))
+		}
+	})
+	defer s.Close()
+	defer writing.Wait()
+	for index := uint64(0); index < total; {
+		path, meta := saveSnapshot(t, s)
+		index = meta.GetIndex()
+		to := open(t, t.TempDir())
+		if index == 0 {
+			continue // nothing was written yet
+		}
+		require.NoError(t, to.InstallSnapshot(path, meta, nil))
+		digest, err := to.Data.Digest()
+		require.NoError(t, err)
+		require.EqualValues(t, index+1, digest.Keys)
+		count, _, err := to.Data.Get([]byte("count"))
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint(index), string(count))
+	}
+}
+
+// A copy that is not finished leaves no file.
+func TestCopyEnds(t *testing.T) {
 	s := ahead(t)
-	r, err := s.Data.OpenSnapshot()
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.Data.Copy(ctx, dir)
+	require.ErrorIs(t, err, context.Canceled)
+	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	_, err = r.Read(make([]byte, 100))
-	require.NoError(t, err)
-	apply(t, s, 11, 4, "new", "3") // a reader does not hold up writes
-	require.Equal(t, uint64(10), r.Metadata.GetIndex())
-
-	// A snapshot that is installed meanwhile does not wait for it either.
-	from := open(t, t.TempDir())
-	apply(t, from, 30, 5)
-	path, meta := saveSnapshot(t, from)
-	require.NoError(t, s.InstallSnapshot(path, meta, nil))
-
-	require.NoError(t, r.Close())
-	_, err = r.Read(make([]byte, 1))
-	require.ErrorIs(t, err, os.ErrClosed)
-	require.NoError(t, s.Close()) // and nothing holds the old file any more
+	require.Empty(t, left)
+	_, err = s.Data.Copy(t.Context(), dir+"/none")
+	require.ErrorIs(t, err, os.ErrNotExist)
+	apply(t, s, 11, 4)
+	require.NoError(t, s.Close()) // neither a transaction
 }

@@ -9,6 +9,7 @@
 package storage
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -37,9 +38,16 @@ type Storage struct {
 	Data *Data
 }
 
+// Options is how a Storage is opened. The zero value is what a server needs.
+type Options struct {
+	// MmapBytes is the address space, not the memory, that the data file is given
+	// at first. Zero means 1 GiB.
+	MmapBytes int
+}
+
 // Open opens the state in dir, creating what is missing, and finishes what a
 // crash interrupted.
-func Open(dir string) (*Storage, error) {
+func Open(dir string, opts Options) (*Storage, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -47,7 +55,7 @@ func Open(dir string) (*Storage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft log: %w", err)
 	}
-	data, err := openData(filepath.Join(dir, dataFile))
+	data, err := openData(filepath.Join(dir, dataFile), cmp.Or(opts.MmapBytes, defaultMmapBytes))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open data: %w", err), log.close())
 	}

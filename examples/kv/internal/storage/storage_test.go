@@ -2,7 +2,6 @@ package storage_test
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,7 +17,7 @@ import (
 
 func open(t *testing.T, dir string) *storage.Storage {
 	t.Helper()
-	s, err := storage.Open(dir)
+	s, err := storage.Open(dir, storage.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
@@ -178,14 +177,14 @@ func TestLogRefusesGap(t *testing.T) {
 	require.NoError(t, s.Log.Save(nil, entries(1, 2, 1)))
 	require.NoError(t, s.Close())
 	storage.PutLogEntry(t, filepath.Join(dir, "log.db"), entries(4, 4, 1)[0])
-	_, err := storage.Open(dir)
+	_, err := storage.Open(dir, storage.Options{})
 	require.ErrorContains(t, err, "entry 3 is missing")
 }
 
 func TestOpenTwice(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
-	_, err := storage.Open(dir)
+	_, err := storage.Open(dir, storage.Options{})
 	require.ErrorContains(t, err, "in use by another process")
 }
 
@@ -263,19 +262,13 @@ func TestDigest(t *testing.T) {
 	require.NotEqual(t, da.Hash, db.Hash)
 }
 
-// saveSnapshot writes a snapshot of from to a file, as the transport does.
+// saveSnapshot copies what from has, as a snapshot that has arrived.
 func saveSnapshot(t *testing.T, from *storage.Storage) (path string, meta *raftpb.SnapshotMetadata) {
 	t.Helper()
-	r, err := from.Data.OpenSnapshot()
+	c, err := from.Data.Copy(t.Context(), t.TempDir())
 	require.NoError(t, err)
-	f, err := os.Create(filepath.Join(t.TempDir(), "snap.db"))
-	require.NoError(t, err)
-	n, err := io.Copy(f, r)
-	require.NoError(t, err)
-	require.Equal(t, r.Size, n)
-	require.NoError(t, r.Close())
-	require.NoError(t, f.Close())
-	return f.Name(), r.Metadata
+	require.NoError(t, c.File.Close())
+	return c.File.Name(), c.Metadata
 }
 
 // behind returns a member with a log that the snapshot of ahead replaces.
@@ -387,6 +380,6 @@ func TestLogAndDataOfDifferentMembers(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	require.NoError(t, os.Remove(filepath.Join(dir, "data.db")))
-	_, err = storage.Open(dir)
+	_, err = storage.Open(dir, storage.Options{})
 	require.ErrorContains(t, err, "do not belong together")
 }
