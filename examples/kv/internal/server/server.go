@@ -62,9 +62,7 @@ type Config struct {
 	KeepEntries    uint64
 	KeepBytes      int64
 
-	// MmapBytes is the address space that the data is given at first: see
-	// storage.Options.
-	MmapBytes int
+	Storage storage.Options // zero: the usual
 }
 
 const (
@@ -147,10 +145,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 func (s *Server) start(ctx context.Context) error {
 	var err error
-	if s.storage, err = storage.Open(s.cfg.DataDir, storage.Options{MmapBytes: s.cfg.MmapBytes}); err != nil {
+	if s.snapshots, err = openSnapshots(s.cfg.DataDir); err != nil { // locks it
 		return err
 	}
-	if s.snapshots, err = openSnapshots(s.cfg.DataDir); err != nil {
+	if s.storage, err = storage.Open(s.cfg.DataDir, s.cfg.Storage); err != nil {
 		return err
 	}
 	// Take the ports first: a member that cannot listen must not join.

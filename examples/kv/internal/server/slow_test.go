@@ -18,7 +18,7 @@ import (
 func TestSlowFollowerHoldsNothingUp(t *testing.T) {
 	const value = 64 << 10
 	c := newCluster(t, 1, func(cfg *server.Config) {
-		cfg.MmapBytes = value
+		cfg.Storage.MmapBytes = value
 		cfg.CompactEntries, cfg.KeepEntries = 20, 5
 	})
 	leader, cl := c.running[1], c.client(1)

@@ -32,19 +32,17 @@ type snapshots struct {
 	sending []uint64            // for each snapshot that goes out, an index that it has at least
 }
 
-// openSnapshots opens the store in a folder of dir. What is there is of no use:
-// what was installed has left it, and raft has not heard of anything else. So
-// are the copies that an earlier life was sending.
+// openSnapshots opens the store in a folder of dir, and so takes dir for this
+// process. What is there is of no use: what was installed has left it, and raft
+// has not heard of anything else. So are the copies that an earlier life sent.
 func openSnapshots(dir string) (*snapshots, error) {
-	copies := filepath.Join(dir, "sending")
-	if err := errors.Join(os.RemoveAll(copies), os.Mkdir(copies, 0o700)); err != nil {
-		return nil, err
-	}
 	store, err := snap.Open(filepath.Join(dir, "snap"))
 	if err != nil {
 		return nil, err
 	}
-	if err := store.RemoveUnclaimed(); err != nil {
+	copies := filepath.Join(dir, "sending")
+	err = errors.Join(store.RemoveUnclaimed(), os.RemoveAll(copies), os.Mkdir(copies, 0o700))
+	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return &snapshots{store: store, copies: copies, waiting: make(map[uint64]struct{})}, nil

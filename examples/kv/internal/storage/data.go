@@ -29,6 +29,7 @@ const defaultMmapBytes = 1 << 30
 // Data is the applied state: keys and values, who the members are, and which
 // entry of the log that is the state after.
 type Data struct {
+	disk      Disk
 	path      string
 	mmapBytes int
 
@@ -46,12 +47,12 @@ type state struct {
 	membership Membership
 }
 
-func openData(path string, mmapBytes int) (*Data, error) {
-	db, err := openDB(path, bolt.Options{InitialMmapSize: mmapBytes})
+func openData(disk Disk, path string, mmapBytes int) (*Data, error) {
+	db, err := openDB(disk, path, bolt.Options{InitialMmapSize: mmapBytes})
 	if err != nil {
 		return nil, err
 	}
-	d := &Data{path: path, mmapBytes: mmapBytes, db: db}
+	d := &Data{disk: disk, path: path, mmapBytes: mmapBytes, db: db}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{bucketMeta, bucketKV} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -215,18 +216,18 @@ func (b *Batch) Rollback() error { return b.tx.Rollback() }
 // replace puts the file at path, which must be the state after the entry at
 // want, in the place of the current one.
 func (d *Data) replace(path string, want Position) error {
-	if err := checkData(path, want); err != nil {
+	if err := checkData(d.disk, path, want); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := os.Rename(path, d.path); err != nil {
+	if err := d.disk.Rename(path, d.path); err != nil {
 		return err
 	}
-	if err := errors.Join(syncDir(filepath.Dir(d.path)), syncDir(filepath.Dir(path))); err != nil {
+	if err := errors.Join(d.disk.SyncDir(filepath.Dir(d.path)), d.disk.SyncDir(filepath.Dir(path))); err != nil {
 		return err
 	}
-	next, err := openData(d.path, d.mmapBytes)
+	next, err := openData(d.disk, d.path, d.mmapBytes)
 	if err != nil {
 		return err
 	}
@@ -239,8 +240,8 @@ func (d *Data) replace(path string, want Position) error {
 
 // checkData opens a file that came from another member before anything depends
 // on it.
-func checkData(path string, want Position) error {
-	db, err := openDB(path, bolt.Options{ReadOnly: true})
+func checkData(disk Disk, path string, want Position) error {
+	db, err := openDB(disk, path, bolt.Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}

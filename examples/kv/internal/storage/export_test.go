@@ -12,7 +12,7 @@ import (
 // PutLogEntry writes one entry into a log file behind the back of Log.
 func PutLogEntry(t *testing.T, path string, e *raftpb.Entry) {
 	t.Helper()
-	db, err := openDB(path, bolt.Options{})
+	db, err := openDB(systemDisk{}, path, bolt.Options{})
 	require.NoError(t, err)
 	defer db.Close()
 	require.NoError(t, db.Update(func(tx *bolt.Tx) error {

@@ -42,8 +42,8 @@ type Identity struct {
 	ClusterID uint64 `json:"cluster_id"`
 }
 
-func openLog(path string) (*Log, error) {
-	db, err := openDB(path, bolt.Options{})
+func openLog(disk Disk, path string) (*Log, error) {
+	db, err := openDB(disk, path, bolt.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,8 @@
 // entry it reflects, so a restart goes on from exactly there, and a snapshot
 // of it needs nothing beside the file.
 //
-// Every write is synced before the call returns. One goroutine, raft's Ready
+// Every write is synced before the call returns. The directory belongs to one
+// process: a server locks it before it opens a Storage. One goroutine, raft's Ready
 // loop, writes; any goroutine may read.
 package storage
 
@@ -13,12 +14,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -43,19 +41,22 @@ type Options struct {
 	// MmapBytes is the address space, not the memory, that the data file is given
 	// at first. Zero means 1 GiB.
 	MmapBytes int
+	// Disk is for tests. Nil means that of the system.
+	Disk Disk
 }
 
 // Open opens the state in dir, creating what is missing, and finishes what a
 // crash interrupted.
 func Open(dir string, opts Options) (*Storage, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	disk := cmp.Or(opts.Disk, Disk(systemDisk{}))
+	if err := makeDir(disk, dir); err != nil {
 		return nil, err
 	}
-	log, err := openLog(filepath.Join(dir, logFile))
+	log, err := openLog(disk, filepath.Join(dir, logFile))
 	if err != nil {
 		return nil, fmt.Errorf("open raft log: %w", err)
 	}
-	data, err := openData(filepath.Join(dir, dataFile), cmp.Or(opts.MmapBytes, defaultMmapBytes))
+	data, err := openData(disk, filepath.Join(dir, dataFile), cmp.Or(opts.MmapBytes, defaultMmapBytes))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open data: %w", err), log.close())
 	}
@@ -63,7 +64,7 @@ func Open(dir string, opts Options) (*Storage, error) {
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if err := syncDir(dir); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -165,24 +166,3 @@ func decodePosition(b []byte) (Position, error) {
 }
 
 func indexKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
-
-func openDB(path string, opts bolt.Options) (*bolt.DB, error) {
-	opts.Timeout = lockTimeout
-	opts.FreelistType = bolt.FreelistMapType
-	opts.NoFreelistSync = true
-	opts.NoStatistics = true
-	db, err := bolt.Open(path, 0o600, &opts)
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%s is in use by another process", path)
-	}
-	return db, err
-}
-
-// syncDir makes names that were created or renamed in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
