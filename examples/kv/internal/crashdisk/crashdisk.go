@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
@@ -46,6 +47,8 @@ type Disk struct {
 	// and what it does: "write data.db", "rename data.db", … It says whether, and
 	// how, the process dies in it. Nil: never.
 	Crashes func(call int, what string) *Crash
+	// Full is what AlmostFull says.
+	Full atomic.Bool
 
 	mu      sync.Mutex
 	calls   int
@@ -275,6 +278,9 @@ func (d *Disk) SyncDir(dir string) error {
 		return nil
 	})
 }
+
+// AlmostFull implements storage.Disk.
+func (d *Disk) AlmostFull(string) bool { return d.Full.Load() }
 
 // Crashed says whether the process has died.
 func (d *Disk) Crashed() bool {

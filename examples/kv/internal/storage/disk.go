@@ -10,7 +10,8 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// Disk is the file system as a Storage changes it: a test has one that crashes.
+// Disk is what a Storage does with the file system, except for reading and
+// writing copies: a test has one that crashes.
 type Disk interface {
 	// OpenDB opens a database, which it makes if it is missing.
 	OpenDB(path string, opts *bolt.Options) (*bolt.DB, error)
@@ -19,6 +20,9 @@ type Disk interface {
 	Remove(path string) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
+	// AlmostFull says whether less than a twentieth of the room for the files of
+	// a directory is left.
+	AlmostFull(dir string) bool
 }
 
 type systemDisk struct{}

@@ -2,4 +2,4 @@
 
 package storage
 
-func diskAlmostFull(string) bool { return false } // it is not known
+func (systemDisk) AlmostFull(string) bool { return false } // it is not known

@@ -49,7 +49,7 @@ func (d *Data) Copy(ctx context.Context, dir string) (c *Copy, err error) {
 		return nil, err
 	}
 	c = &Copy{Size: tx.Size(), File: f}
-	if c.Metadata, err = c.fill(ctx, tx, source); err != nil {
+	if c.Metadata, err = c.fill(ctx, tx, source, func() bool { return d.disk.AlmostFull(dir) }); err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return c, nil
@@ -71,7 +71,7 @@ func (d *Data) openCopy() (*bbolt.Tx, *os.File, error) {
 	return tx, f, nil
 }
 
-func (c *Copy) fill(ctx context.Context, tx *bbolt.Tx, source *os.File) (*raftpb.SnapshotMetadata, error) {
+func (c *Copy) fill(ctx context.Context, tx *bbolt.Tx, source *os.File, noRoom func() bool) (*raftpb.SnapshotMetadata, error) {
 	// Read from the transaction, not from memory: the copy must say of itself
 	// what the message that announces it says.
 	s, err := readState(tx)
@@ -92,7 +92,7 @@ func (c *Copy) fill(ctx context.Context, tx *bbolt.Tx, source *os.File) (*raftpb
 		var n int64
 		n, err = io.CopyN(c.File, source, min(copyChunk, c.Size-at)) // copy_file_range, on Linux
 		at += n
-		if err == nil && diskAlmostFull(c.File.Name()) {
+		if err == nil && noRoom() {
 			err = ErrNoRoom
 		}
 		err = errors.Join(err, ctx.Err())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/crashdisk"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 )
 
@@ -77,12 +78,19 @@ func TestCopyWhileWriting(t *testing.T) {
 
 // A copy that is not finished leaves no file.
 func TestCopyEnds(t *testing.T) {
-	s := ahead(t)
+	disk := &crashdisk.Disk{}
+	s, err := storage.Open(t.TempDir(), storage.Options{Disk: disk})
+	require.NoError(t, err)
+	apply(t, s, 10, 4)
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Data.Copy(ctx, dir)
+	_, err = s.Data.Copy(ctx, dir)
 	require.ErrorIs(t, err, context.Canceled)
+	disk.Full.Store(true)
+	_, err = s.Data.Copy(t.Context(), dir)
+	require.ErrorIs(t, err, storage.ErrNoRoom)
+	disk.Full.Store(false)
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
