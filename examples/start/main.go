@@ -70,8 +70,11 @@ func parseCluster(s string) (map[uint64]string, error) {
 	for _, one := range strings.Split(s, ",") {
 		id, u, ok := strings.Cut(one, "=")
 		n, err := strconv.ParseUint(id, 10, 64)
-		if !ok || err != nil || n == 0 {
+		if !ok || err != nil || n == 0 || u == "" {
 			return nil, fmt.Errorf("%q is not id=URL", one)
+		}
+		if cluster[n] != "" {
+			return nil, fmt.Errorf("member %d is listed twice", n)
 		}
 		cluster[n] = u
 	}
@@ -80,6 +83,9 @@ func parseCluster(s string) (map[uint64]string, error) {
 
 // serve runs a member until ctx ends or something fails.
 func serve(ctx context.Context, cfg config) error {
+	if cfg.cluster[cfg.id] == "" {
+		return fmt.Errorf("-cluster does not list member %d (-id)", cfg.id)
+	}
 	log, err := openLog(cfg.data)
 	if err != nil {
 		return err
