@@ -22,6 +22,12 @@ func ready(index, term uint64) raft.Ready {
 	}
 }
 
+// withoutSync makes a test quick that no loss of power can disturb.
+func withoutSync(t *testing.T) {
+	fsync = func(*os.File) error { return nil }
+	t.Cleanup(func() { fsync = (*os.File).Sync })
+}
+
 // writeLog saves what raft wants, and returns the file and where in it each save ends.
 func writeLog(t *testing.T, all ...raft.Ready) (file []byte, ends []int) {
 	t.Helper()
@@ -83,6 +89,7 @@ func contents(t *testing.T, log *diskLog) (entries []string, vote uint64) {
 
 // What was saved is there after a crash; a save that a crash cut off is not, and does no harm.
 func TestLogSurvivesACrash(t *testing.T) {
+	withoutSync(t)
 	whole, ends := writeLog(t, ready(1, 1), ready(2, 1), ready(2, 2))
 	want := [][]string{nil, {"1/1"}, {"1/1", "2/1"}, {"1/1", "2/2"}}
 	votes := []uint64{0, 3, 3, 4}
@@ -108,6 +115,7 @@ func TestLogSurvivesACrash(t *testing.T) {
 // One wrong bit, wherever it is, takes nothing of what was saved before the last save: the server does not start, and
 // says where. In the last save it cannot be told from a crash.
 func TestLogWithAWrongBit(t *testing.T) {
+	withoutSync(t)
 	const saves = 20
 	var all []raft.Ready
 	var want []string

@@ -144,7 +144,8 @@ func newLife(t *testing.T) *life {
 	return l
 }
 
-// live is the script: found, write, compact, join by snapshot, install another over what is there, start again, leave.
+// live is the script: found, write, compact, join by snapshot, install another over what is there, start again, leave, and
+// die all at once.
 func (l *life) live() {
 	l.begin(1)
 	l.begin(3)
@@ -166,6 +167,11 @@ func (l *life) live() {
 	require.NoError(l.t, err)
 	<-l.alive[2].ended
 	require.True(l.t, l.alive[2].removed)
+	l.write(5, 1, 3)
+	l.end(1)
+	l.end(3)
+	l.begin(1)
+	l.begin(3)
 	l.write(5, 1, 3)
 }
 
