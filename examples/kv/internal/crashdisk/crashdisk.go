@@ -133,6 +133,7 @@ func (d *Disk) OpenDB(path string, opts *bolt.Options) (db *bolt.DB, err error) 
 		if db, err = bolt.Open(path, 0o600, opts); err != nil || opts.ReadOnly {
 			return err
 		}
+		db.NoSync = true // only the model has to know
 		return d.watch(path, db)
 	})
 	if err != nil && db != nil {

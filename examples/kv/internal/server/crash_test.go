@@ -17,6 +17,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/client"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/crashdisk"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 )
 
 // life is a cluster of members that are started again when they crash.
@@ -59,7 +60,7 @@ func (l *life) begin(id uint64) {
 	lt := &lifetime{stop: stop, ended: make(chan struct{})}
 	l.alive[id] = lt
 	cfg, disk := l.configs[id], l.disks[id]
-	cfg.Storage.Disk = disk
+	cfg.Storage = storage.Options{Disk: disk, MmapBytes: 1 << 16} // files are small, too
 	go func() {
 		defer close(lt.ended)
 		for ctx.Err() == nil {

@@ -34,7 +34,7 @@ func (l *life) open() (err error) {
 	if l.s != nil {
 		_ = l.s.Close()
 	}
-	l.s, err = storage.Open(filepath.Join(l.dir, "a", "data"), storage.Options{Disk: l.disk})
+	l.s, err = storage.Open(filepath.Join(l.dir, "a", "data"), storage.Options{Disk: l.disk, MmapBytes: 1 << 16})
 	return err
 }
 
