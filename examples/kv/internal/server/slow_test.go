@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/crashdisk"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
 	"github.com/seed-4d73690b/rafthttp/memnet/faultproxy"
 )
@@ -114,4 +115,33 @@ func TestCopiesAreBounded(t *testing.T) {
 	require.NoError(t, os.WriteFile(left, []byte("half"), 0o600))
 	c.start(1)
 	require.NoFileExists(t, left)
+}
+
+// A leader with hardly any room left on its disk makes no copy, and goes on; once there is room, the follower gets its
+// snapshot.
+func TestSnapshotWithoutRoom(t *testing.T) {
+	disk := &crashdisk.Disk{}
+	c := newCluster(t, 1, func(cfg *server.Config) {
+		cfg.CompactEntries, cfg.KeepEntries = 10, 1
+		cfg.Storage.Disk = disk
+		cfg.Logger = nil // it says what is wrong
+	})
+	cl := c.client(1)
+	for range 30 {
+		put(t, cl, "k", "v")
+	}
+	disk.Full.Store(true)
+	cfg := c.config(2)
+	cfg.Join = c.configs[1].ClientURL
+	c.configs[2] = cfg
+	c.start(2)
+	c.await("a snapshot that fails", func() bool { return c.running[1].Status().Snapshots.Failed > 0 })
+	left, err := os.ReadDir(filepath.Join(c.configs[1].DataDir, "sending"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+	put(t, cl, "k", "w")
+	disk.Full.Store(false)
+	c.await("the follower to catch up", func() bool { return c.running[2].Status().Role == "follower" })
+	require.EqualValues(t, 1, c.running[1].Status().Snapshots.Failed, "it is not tried all the time")
+	requireValue(t, c.client(2), "k", "w")
 }

@@ -122,6 +122,9 @@ func (s *snapshots) counts() (st api.SnapshotStatus) {
 // the data there are: as many as the transport sends.
 const maxSending = 4
 
+// snapshotRetry is how long raft waits after data could not be copied.
+const snapshotRetry = 5 * time.Second
+
 // begin notes that a snapshot of this index or a later one is sent; ok says
 // whether there is room for one more.
 func (s *snapshots) begin(index uint64) (ok bool) {
@@ -164,10 +167,15 @@ func (s *Server) sendSnapshot(m *raftpb.Message) {
 	s.loops.Go(func() {
 		sent, err := s.sendCopy(m)
 		s.snapshots.end(applied, sent)
-		if err != nil && s.life.Err() == nil {
-			s.log.Error("cannot send a snapshot", zap.Uint64("to", m.GetTo()), zap.Error(err))
-			s.node.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
+		if err == nil || s.life.Err() != nil {
+			return
 		}
+		s.log.Error("cannot send a snapshot", zap.Uint64("to", m.GetTo()), zap.Error(err))
+		select { // raft tries again at once
+		case <-time.After(snapshotRetry):
+		case <-s.life.Done():
+		}
+		s.node.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
 	})
 }
 

@@ -89,11 +89,14 @@ func (c *Copy) fill(ctx context.Context, tx *bbolt.Tx, source *os.File, noRoom f
 	}
 	at, err := source.Seek(int64(len(meta)), io.SeekStart)
 	for err == nil && at < c.Size {
+		if noRoom() {
+			return nil, ErrNoRoom
+		}
 		var n int64
 		n, err = io.CopyN(c.File, source, min(copyChunk, c.Size-at)) // copy_file_range, on Linux
 		at += n
-		if err == nil && noRoom() {
-			err = ErrNoRoom
+		if err == nil {
+			err = c.File.Sync() // or the log would wait for all of the copy when it is synced
 		}
 		err = errors.Join(err, ctx.Err())
 	}
