@@ -20,6 +20,7 @@ func TestLeaderIsCutOff(t *testing.T) {
 		for _, id := range all {
 			log, err := openLog(t.TempDir())
 			require.NoError(t, err)
+			t.Cleanup(func() { _ = log.file.Close() })
 			m, err := startMember(id, all, log, quiet())
 			require.NoError(t, err)
 			members[id] = m
