@@ -211,12 +211,12 @@ type crashPoint struct {
 	n    int
 }
 
-// crashPoints picks some calls of each kind. TestCrash of the storage has all.
+// crashPoints picks the last call of each kind, and one in the middle of a life for writes. TestCrash of the storage has all.
 func crashPoints(counts map[string]int) (points []crashPoint) {
-	const each = 3
 	for _, what := range slices.Sorted(maps.Keys(counts)) {
-		step := max(1, counts[what]/each)
-		for n := step; n <= counts[what]; n += step {
+		if n := counts[what]; n > 10 {
+			points = append(points, crashPoint{what, n / 2}, crashPoint{what, n - 3})
+		} else {
 			points = append(points, crashPoint{what, n})
 		}
 	}
