@@ -12,6 +12,7 @@ import (
 	"io"
 	"log"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -86,6 +87,12 @@ func serve(ctx context.Context, cfg config) error {
 	if cfg.cluster[cfg.id] == "" {
 		return fmt.Errorf("-cluster does not list member %d (-id)", cfg.id)
 	}
+	// The port comes first: if the member runs already, its log is not touched.
+	clientListener, err := net.Listen("tcp", cfg.client)
+	if err != nil {
+		return err
+	}
+	defer clientListener.Close()
 	log, err := openLog(cfg.data)
 	if err != nil {
 		return err
@@ -123,9 +130,9 @@ func serve(ctx context.Context, cfg config) error {
 	defer peers.Close()
 	go func() { end(peers.Serve(listener)) }()
 
-	clients := &http.Server{Addr: cfg.client, Handler: m.handler(t, registry), ReadHeaderTimeout: 10 * time.Second}
+	clients := &http.Server{Handler: m.handler(t, registry), ReadHeaderTimeout: 10 * time.Second}
 	defer clients.Close()
-	go func() { end(clients.ListenAndServe()) }()
+	go func() { end(clients.Serve(clientListener)) }()
 
 	if err := m.run(ctx, t); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"path/filepath"
 	"testing"
 
@@ -21,5 +22,12 @@ func TestCommandLine(t *testing.T) {
 	for _, id := range []uint64{0, 3} {
 		require.ErrorContains(t, serve(t.Context(), config{id: id, cluster: cluster, data: data}), "-cluster")
 	}
+	require.NoDirExists(t, data)
+
+	// The same command, while the member runs already, does not touch its log.
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer other.Close()
+	require.ErrorContains(t, serve(t.Context(), config{id: 1, cluster: cluster, data: data, client: other.Addr().String()}), "in use")
 	require.NoDirExists(t, data)
 }
