@@ -124,6 +124,21 @@ func canFlush(w http.ResponseWriter) bool {
 	}
 }
 
+// flushHead sends the head of a stream's answer. Flush does, since nothing was written
+// before; where it is a wrapper that fails, nothing is, and the request can still be
+// refused.
+func (q *request) flushHead() error {
+	err := q.rc.Flush()
+	var network net.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &network) || q.r.Context().Err() != nil:
+		return http.ErrAbortHandler
+	}
+	return fmt.Errorf("%w: it cannot flush: %w", errNoStream, err)
+}
+
 // serveResponse lends the response to the writer until the stream ends. Behind a
 // listener with read deadlines the request's context ends on a healthy stream;
 // only a failed write then tells that the client is gone.
@@ -134,9 +149,8 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 	if err := q.rc.SetWriteDeadline(time.Now().Add(q.writeTimeout)); err != nil {
 		return fmt.Errorf("%w: it cannot set write deadlines: %w", errNoStream, err)
 	}
-	q.w.WriteHeader(http.StatusOK)
-	if err := q.rc.Flush(); err != nil {
-		return http.ErrAbortHandler
+	if err := q.flushHead(); err != nil {
+		return err
 	}
 	c := newResponseConn(kind, q.w)
 	c.state = q.r.TLS

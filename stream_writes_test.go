@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +93,47 @@ func (m mute) SetWriteDeadline(t time.Time) error {
 	return http.NewResponseController(m.w).SetWriteDeadline(t)
 }
 
+// failingFlusher is a ResponseWriter whose Flush fails, from the nth call on.
+type failingFlusher struct {
+	deadlineWriter
+	n atomic.Int32
+}
+
+// FlushError is what http.ResponseController calls.
+func (f *failingFlusher) FlushError() error {
+	if f.n.Add(-1) < 0 {
+		return errors.New("no flush here")
+	}
+	f.Flush()
+	return nil
+}
+
+func flushes(n int32) func(http.ResponseWriter) http.ResponseWriter {
+	return func(w http.ResponseWriter) http.ResponseWriter {
+		f := &failingFlusher{deadlineWriter: deadlineWriter{basicWriter{w}}}
+		f.n.Store(n)
+		return f
+	}
+}
+
+// TestStreamEndsWithAFlushThatFails: what a response took and did not flush is reported, and the stream is not taken for one.
+func TestStreamEndsWithAFlushThatFails(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		running := wrap(a, flushes(2)) // the head, and the first heartbeat
+		a.AddPeer(2, []string{b.url})
+		b.AddPeer(1, []string{a.url})
+		within(t, time.Second, func() bool { return laneOf(a, 2, "msgapp").Up })
+		synctest.Wait()
+		before := a.raft.unreachables(2)
+		a.Send([]*raftpb.Message{msgApp(2, 1, 0, nil)})
+		synctest.Wait()
+		require.False(t, laneOf(a, 2, "msgapp").Up)
+		require.Greater(t, a.raft.unreachables(2), before)
+		require.EqualValues(t, 1, running.Load(), "the handler of the stream that has not failed yet")
+	})
+}
+
 // TestResponsesThatCannotCarryAStream are refused, which both ends say, and everything
 // goes by posts. One whose Hijack fails is written as a response.
 func TestResponsesThatCannotCarryAStream(t *testing.T) {
@@ -101,6 +143,7 @@ func TestResponsesThatCannotCarryAStream(t *testing.T) {
 	}{
 		"no write deadlines": {func(w http.ResponseWriter) http.ResponseWriter { return basicWriter{w} }, "cannot set write deadlines"},
 		"no flush":           {func(w http.ResponseWriter) http.ResponseWriter { return mute{w} }, "cannot flush"},
+		"broken flush":       {flushes(0), "cannot flush: no flush here"},
 		"broken hijack": {func(w http.ResponseWriter) http.ResponseWriter {
 			return brokenHijacker{deadlineWriter{basicWriter{w}}}
 		}, ""},
