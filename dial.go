@@ -16,6 +16,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -110,14 +112,22 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 	if err != nil {
 		return nil, dialError(err)
 	}
-	if d.verify == nil {
+	if d.verify != nil {
+		if err := d.verify(d.peer, nil); err != nil {
+			closeconn.Close(conn)
+			return nil, d.refused(addr, err)
+		}
+	} else if closesQuickly(conn) {
 		return conn, nil
 	}
-	if err := d.verify(d.peer, nil); err != nil {
-		conn.Close()
-		return nil, d.refused(addr, err)
-	}
 	return d.keep(conn, nil, 0), nil
+}
+
+// closesQuickly reports whether the Close of a connection waits for nothing. One of
+// DialContext may.
+func closesQuickly(c net.Conn) bool {
+	_, encrypted := c.(*tls.Conn)
+	return !encrypted && closeconn.IsQuick(c)
 }
 
 func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -135,7 +145,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	}
 	tc := tls.Client(conn, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
-		conn.Close()
+		closeconn.Close(conn)
 		return nil, dialError(fmt.Errorf("TLS handshake with %s: %w", addr, err))
 	}
 	state := tc.ConnectionState()
@@ -144,7 +154,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	}
 	if d.verify != nil {
 		if err := d.verify(d.peer, &state); err != nil {
-			tc.Close()
+			closeconn.Close(conn)
 			return nil, d.refused(addr, err)
 		}
 	}

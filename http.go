@@ -236,13 +236,8 @@ func (q *request) serveStream() error {
 		return err
 	}
 	p.sawVersion(q.r.Header)
-	if c, raw, err := q.hijack(kind); err == nil {
-		if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
-			c.close()
-		}
-		return nil
-	} else if !errors.Is(err, http.ErrNotSupported) {
-		return http.ErrAbortHandler
+	if err := q.serveHijacked(p, kind); !errors.Is(err, errNotHijacked) {
+		return err
 	}
 	return q.serveResponse(p, kind)
 }

@@ -15,6 +15,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
 // acceptPause is how long a listener rests after Accept failed for the moment.
@@ -335,7 +337,7 @@ func (l *tlsListener) handshake(c *tls.Conn) (heard bool, err error) {
 	select {
 	case l.conns <- c:
 	case <-l.ctx.Done():
-		c.Close()
+		closeconn.Close(c)
 	}
 	return true, nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
 // recheck reads the files of TLSInfo again and holds all that is connected to
@@ -104,12 +106,13 @@ func (d *dialer) keep(c net.Conn, state *tls.ConnectionState, generation uint64)
 	return dc
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. It takes a second at most.
 func (c *dialedConn) Close() error {
 	c.dialer.mu.Lock()
 	delete(c.dialer.conns, c)
 	c.dialer.mu.Unlock()
-	return c.Conn.Close()
+	closeconn.Close(c.Conn)
+	return nil
 }
 
 // Read implements net.Conn.
@@ -148,11 +151,7 @@ func (c *dialedConn) because(err error) error {
 // cut ends the connection for whoever uses it.
 func (c *dialedConn) cut(cause error) {
 	c.cause.CompareAndSwap(nil, &cause)
-	if tc, ok := c.Conn.(*tls.Conn); ok {
-		tc.NetConn().Close() // without the farewell of TLS, which may wait
-		return
-	}
-	c.Conn.Close()
+	closeconn.Close(c.Conn)
 }
 
 // recheckConns checks the connections that were dialled to the member.

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -49,7 +50,7 @@ type outgoingConn struct {
 	paced pacedWriter
 	out   io.Writer    // paced, or what adds writev to it
 	flush func() error // after each write; nil: nothing to flush
-	end   func()       // closes the connection
+	end   func()       // closes the connection; does not block
 
 	state    *tls.ConnectionState // nil: not encrypted; does not change
 	outdated bool                 // the client is expected to come anew; owned by recheck
@@ -60,20 +61,21 @@ type outgoingConn struct {
 }
 
 // newHijackedConn returns the stream on a hijacked connection, which is a
-// *tls.Conn or what release returned.
-func newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
+// *tls.Conn or what release returned. Its closing is a part of the link, of which
+// whoever closes it is one.
+func (l *link) newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 	o := &outgoingConn{
 		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
 		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: writesResume(c)},
-		end:   func() { c.Close() },
+		end:   func() { closeconn.Close(c) },
 	}
 	o.out = &o.paced
-	switch c := c.(type) {
+	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		o.out = vectorWriter{&o.paced}
-	case *tls.Conn:
-		// Without the farewell of TLS, which waits for a reader that is stuck.
-		o.end = func() { c.NetConn().Close() }
+	}
+	if !closeconn.IsQuick(c) {
+		o.end = func() { l.wg.Go(func() { closeconn.Close(c) }) }
 	}
 	return o
 }

@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
 // hijackPause is how long net/http has to begin a read that Hijack interrupts.
@@ -16,13 +19,16 @@ const hijackPause = 2 * time.Millisecond
 // context ended, to find out whether its client is still there.
 const suspectBeat = 300 * time.Millisecond
 
-// hijack takes the connection over and writes the head of an answer whose body
-// ends with the connection. Its error is http.ErrNotSupported, and nothing is
-// written, where the server, or what wraps its response, does not hand the connection
-// over.
-func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
+// errNotHijacked says that the server, or what wraps its response, does not hand the
+// connection over. Nothing was written.
+var errNotHijacked = errors.New("the connection cannot be hijacked")
+
+// hijack takes the connection over for a stream to the peer, and writes the head of an
+// answer whose body ends with the connection. After any error but errNotHijacked the
+// connection is closed.
+func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, error) {
 	if q.r.ProtoMajor != 1 {
-		return nil, nil, http.ErrNotSupported
+		return nil, nil, errNotHijacked
 	}
 	q.pauseBeforeHijack()
 	conn, buf, err := q.rc.Hijack()
@@ -30,22 +36,44 @@ func (q *request) hijack(kind streamKind) (*outgoingConn, net.Conn, error) {
 		return nil, nil, err
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", http.ErrNotSupported, err)
-	}
-	if buf.Reader.Buffered() > 0 { // a client of a stream has nothing to say
-		conn.Close()
-		return nil, nil, errUnexpectedData
+		return nil, nil, errNotHijacked
 	}
 	raw := release(conn)
+	if buf.Reader.Buffered() > 0 { // a client of a stream has nothing to say
+		closeconn.Close(raw)
+		return nil, nil, errUnexpectedData
+	}
 	tuneTCP(raw, q.tcpTimeout()) // the listener may be anybody's
 	streamBuffer().apply(raw)
 	if err := q.writeStreamHead(raw); err != nil {
-		raw.Close()
+		closeconn.Close(raw)
 		return nil, nil, err
 	}
-	c := newHijackedConn(kind, raw)
+	c := p.newHijackedConn(kind, raw)
 	c.state = q.r.TLS
 	return c, raw, nil
+}
+
+// serveHijacked takes the connection over and lends it to the writer.
+func (q *request) serveHijacked(p *peer, kind streamKind) error {
+	if !p.enter() { // so that what is done with the connection is a part of the link
+		return ErrMemberUnknown
+	}
+	defer p.wg.Done()
+	c, raw, err := q.hijack(p, kind)
+	if errors.Is(err, errNotHijacked) {
+		return err
+	}
+	if err != nil {
+		if errors.Is(err, errNoStream) { // there is no answer any more that could say so
+			q.logFailure(err, http.StatusNotImplemented)
+		}
+		return http.ErrAbortHandler
+	}
+	if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
+		c.close()
+	}
+	return nil
 }
 
 // pauseBeforeHijack comes before the Hijack of a request whose body has ended: net/http
@@ -63,7 +91,9 @@ func (q *request) pauseBeforeHijack() {
 }
 
 func (q *request) writeStreamHead(c net.Conn) error {
-	if err := c.SetDeadline(time.Time{}); err != nil {
+	if err := c.SetDeadline(time.Time{}); errors.Is(err, os.ErrNoDeadline) || errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("%w: the hijacked connection cannot set deadlines: %w", errNoStream, err)
+	} else if err != nil {
 		return err
 	}
 	if err := c.SetWriteDeadline(time.Now().Add(q.writeTimeout)); err != nil {

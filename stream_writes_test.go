@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,39 @@ func (m mute) Write(p []byte) (int, error) { return m.w.Write(p) }
 func (m mute) WriteHeader(code int)        { m.w.WriteHeader(code) }
 func (m mute) SetWriteDeadline(t time.Time) error {
 	return http.NewResponseController(m.w).SetWriteDeadline(t)
+}
+
+// boundless is a ResponseWriter whose Hijack hands out connections that know no deadlines.
+type boundless struct{ deadlineWriter }
+
+func (b boundless) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(b.w).Hijack()
+	return noDeadlines{c}, rw, err
+}
+
+type noDeadlines struct{ net.Conn }
+
+func (noDeadlines) SetDeadline(time.Time) error      { return os.ErrNoDeadline }
+func (noDeadlines) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// TestHijackedConnWithoutDeadlines: it carries no stream, the log says why, and everything goes by posts.
+func TestHijackedConnWithoutDeadlines(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		core, logs := observer.New(zap.WarnLevel)
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) })
+		b := startSimulated(t, n, 2, nil)
+		running := wrap(a, func(w http.ResponseWriter) http.ResponseWriter { return boundless{deadlineWriter{basicWriter{w}}} })
+		a.AddPeer(2, []string{b.url})
+		b.AddPeer(1, []string{a.url})
+		time.Sleep(10 * time.Second)
+		a.Send([]*raftpb.Message{msgApp(2, 1, 0, nil)})
+		within(t, time.Second, func() bool { return len(b.raft.received()) == 1 })
+		synctest.Wait()
+		require.Zero(t, running.Load())
+		require.EqualValues(t, 1, laneOf(a, 2, "pipeline").Messages)
+		require.Equal(t, 1, logs.Len())
+		require.Contains(t, logs.All()[0].ContextMap()["error"], "cannot set deadlines")
+	})
 }
 
 // failingFlusher is a ResponseWriter whose Flush fails, from the nth call on.

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
 const (
@@ -52,7 +54,7 @@ func (w *Response) Write(p []byte) (int, error) {
 
 // Finish sends the answer within the timeout, and closes the connection.
 func (w *Response) Finish(timeout time.Duration) {
-	defer w.conn.Close()
+	defer closeconn.Close(w.conn)
 	if w.code == 0 || w.send(timeout) != nil || w.body.remaining == 0 {
 		return
 	}
