@@ -28,9 +28,9 @@ import (
 //	          skipped; the append that continues at last opens the window
 //
 // Duplicates are skipped until the peer has acknowledged what the queue held. A
-// rejected append, the end of the stream, or no acknowledgement for the read timeout
-// after all was written end this: raft is told, and the window begins anew with what it
-// sends then.
+// rejected append, the end of the stream, a snapshot that the peer has taken, or no
+// acknowledgement for the read timeout after all was written end this: raft is told, and
+// the window begins anew with what it sends then.
 //
 // It is guarded by the lock of its lane; active is for those who do not hold it.
 type appendWindow struct {
@@ -202,6 +202,14 @@ func (w *appendWindow) expired(q *queue, now time.Duration) bool {
 	return w.settle()
 }
 
+// snapshotTaken notes that the peer has taken a snapshot, and reports whether raft must be
+// told now. Raft goes on behind the snapshot once it knows, from the end of the transfer:
+// the peer's answer may be lost.
+func (w *appendWindow) snapshotTaken() bool {
+	w.term, w.probing = 0, false
+	return w.settle()
+}
+
 // settle ends what is withheld or skipped, and reports whether raft must be told.
 func (w *appendWindow) settle() bool {
 	owed := w.owed
@@ -232,6 +240,19 @@ func (l *lane) forget() {
 	l.mu.Lock()
 	l.window.reset()
 	l.mu.Unlock()
+}
+
+// snapshotTaken has the lane's window begin anew: the peer has taken a snapshot.
+func (l *lane) snapshotTaken() {
+	if l.window == nil {
+		return
+	}
+	l.mu.Lock()
+	due := l.window.snapshotTaken()
+	l.mu.Unlock()
+	if due {
+		l.drained()
+	}
 }
 
 // expireWindow is called regularly.

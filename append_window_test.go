@@ -33,7 +33,7 @@ func crowd(t *testing.T, n *memnet.Network) *crowded {
 	a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 		tr.SendQueueMessages, tr.Logger = crowdedQueue, zap.New(core)
 	})
-	b := startSimulated(t, n, 2, nil)
+	b := startSimulated(t, n, 2, receives(savesAll))
 	connect(t, a, b)
 	n.Link("m1", "m2").SetBandwidth(crowdedEntry)
 	c := &crowded{t, a, b, logs}

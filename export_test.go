@@ -74,6 +74,12 @@ func (l Lane) OldestAge() time.Duration { return l.status().OldestAge }
 // Close ends the lane.
 func (l Lane) Close() { l.close() }
 
+// QueuePosts gives messages to the pipeline of a peer, as a Send does that was under way when the peer was cut.
+func (t *Transport) QueuePosts(peer types.ID, msgs []*raftpb.Message) {
+	p := t.peer(peer)
+	p.offerRun(p.pipeline.laneOf(msgs[0].GetType()), msgs)
+}
+
 // GiveWayInKernel is what is done to the connection of a snapshot.
 func GiveWayInKernel(c net.Conn) { giveWayInKernel(c) }
 

@@ -71,7 +71,8 @@ func newPeer(s *settings, pace *snapshot.Pace, id types.ID, urls types.URLs) *pe
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
 	}
-	p.snapshots = newSnapshotSender(l, pace, p.streamsBusy)
+	p.pipeline.snapshotTaken = p.snapshotTaken
+	p.snapshots = newSnapshotSender(l, pace, p)
 	return p
 }
 
@@ -221,6 +222,14 @@ func (p *peer) answered(m *raftpb.Message) {
 		}
 		p.pipeline.lanes[kindAppend].answered(m)
 	}
+}
+
+// snapshotTaken takes in that the peer has taken a snapshot. Raft is told afterwards.
+func (p *peer) snapshotTaken() {
+	for _, w := range p.writers {
+		w.lane.snapshotTaken()
+	}
+	p.pipeline.lanes[kindAppend].snapshotTaken()
 }
 
 // Pause implements Pausable.

@@ -25,6 +25,8 @@ type pipeline struct {
 	*link
 	lanes [kinds]*lane
 	lines *rate.Limiter // of the log, snapshots
+
+	snapshotTaken func() // called when the member has; nil: a remote, which has no windows
 }
 
 func newPipeline(l *link) *pipeline {
@@ -88,6 +90,7 @@ func (p *pipeline) work(ln *lane) {
 // deliver posts one message and tells everyone concerned how it went.
 func (p *pipeline) deliver(ln *lane, it item) {
 	if p.paused.Load() {
+		ln.forget()
 		p.lose(ln, []item{it}, ErrPaused)
 		return
 	}
@@ -109,6 +112,9 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	if it.m.GetType() == raftpb.MsgSnap {
 		log := p.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
 		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.peer), it.m.GetSnapshot())
+		if p.snapshotTaken != nil {
+			p.snapshotTaken()
+		}
 		p.reports.snapshot(nil)
 	}
 }

@@ -15,11 +15,11 @@ import (
 type snapshotSender struct {
 	*link
 	*snapshot.Sender
-	busy func() bool // messages for the peer wait
+	of *peer
 }
 
-func newSnapshotSender(l *link, pace *snapshot.Pace, busy func() bool) *snapshotSender {
-	s := &snapshotSender{link: l, busy: busy}
+func newSnapshotSender(l *link, pace *snapshot.Pace, of *peer) *snapshotSender {
+	s := &snapshotSender{link: l, of: of}
 	s.Sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: l.snapshotConfig(), To: l.peer, Bytes: &l.counters.sentSnapshots,
 		Peer: s, Events: s, Pace: pace,
@@ -75,7 +75,7 @@ func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 func (s *snapshotSender) IsVerdict(err error) bool { return isVerdict(err) }
 
 // Busy implements snapshot.Peer.
-func (s *snapshotSender) Busy() bool { return s.busy() }
+func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }
 
 // Observe implements snapshot.Events.
 func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
@@ -96,6 +96,8 @@ func (s *snapshotSender) Failed(at url.URL, err error) {
 func (s *snapshotSender) Done(st snapshot.Status, err error) {
 	if err != nil {
 		s.counters.failedSnapshots.Add(1)
+	} else {
+		s.of.snapshotTaken()
 	}
 	s.reports.snapshot(err)
 	s.events.ended(s.observer.SnapshotSent, st, err)

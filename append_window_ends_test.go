@@ -1,0 +1,76 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// TestAppendWindowEndsWithASnapshot: raft goes on behind a snapshot that the follower has taken, also if the follower's answer to
+// it is lost: what it sends then is neither withheld nor taken for a copy.
+func TestAppendWindowEndsWithASnapshot(t *testing.T) {
+	ways := map[string]func(c *crowded, index uint64){
+		"with a database": func(c *crowded, index uint64) {
+			m := snap.NewMessage(msgSnap(2, 1, index), &database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000)
+			c.leader.SendSnapshot(m)
+			within(c.t, 10*time.Second, func() bool { return len(c.leader.raft.snapshotReports()) == 1 }) // by which raft goes on
+			require.True(c.t, <-m.CloseNotify())
+		},
+		"by post": func(c *crowded, index uint64) {
+			c.leader.Send([]*raftpb.Message{msgSnap(2, 1, index)})
+			within(c.t, 10*time.Second, func() bool { return len(c.leader.raft.snapshotReports()) == 1 })
+		},
+	}
+	for way, send := range ways {
+		crowdedTest(way+", beyond", t, func(t *testing.T, c *crowded) {
+			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
+			c.append(100, 101) // before raft knows of the snapshot's end: it could only be rejected
+			send(c, 100)
+			began := time.Now()
+			c.append(100, 103)
+			within(t, 4*time.Second, func() bool { return len(c.arrived()) == crowdedQueue+3 })
+			require.Less(t, time.Since(began), readTimeout)
+			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 101, 102, 103)
+		})
+		crowdedTest(way+", within", t, func(t *testing.T, c *crowded) {
+			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
+			send(c, 5)
+			c.append(5, 6)
+			within(t, 4*time.Second, func() bool { return len(c.arrived()) == crowdedQueue+1 })
+			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 6)
+		})
+		crowdedTest(way+", before raft was told of drops", t, func(t *testing.T, c *crowded) {
+			send(c, 5)
+			require.LessOrEqual(t, c.leader.raft.unreachables(2), 1)
+			synctest.Wait()
+			require.Equal(t, 1, c.leader.raft.unreachables(2))
+		})
+	}
+}
+
+// TestPostsDroppedByACutAreForgotten: appends that a Send had queued when the peer was cut are sent again after that.
+func TestPostsDroppedByACutAreForgotten(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		a.AddPeer(2, []string{b.url}) // which reads no stream
+		var appends []*raftpb.Message
+		for i := range uint64(100) {
+			appends = append(appends, msgApp(2, 1, i, nil))
+		}
+		a.CutPeer(2)
+		a.QueuePosts(2, appends)
+		synctest.Wait()
+		require.Zero(t, laneOf(a, 2, "pipeline").Queued)
+		require.NotZero(t, a.raft.unreachables(2))
+		a.MendPeer(2)
+		a.Send(appends[:10])
+		within(t, time.Second, func() bool { return len(b.raft.received()) == 10 })
+	})
+}
