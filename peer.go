@@ -116,9 +116,9 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 }
 
 // mayBreakStreams reports whether one of msgs, which are appends whose own stream is
-// down, is as large as the largest that went there: perhaps the peer cut the stream
-// since it takes none that large, and would cut the message stream as well. It refuses
-// a post with the reason.
+// down, is as large as the largest that went there within the last read timeout of it, if
+// none so large went before: perhaps the peer cut the stream since it takes none that
+// large, and would cut the message stream as well. It refuses a post with the reason.
 func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 	largest := p.writers[streamMsgAppV2].largest.Load()
 	return largest > 0 && slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) >= largest })

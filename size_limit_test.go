@@ -69,6 +69,39 @@ func TestMessageOverThePeersLimit(t *testing.T) {
 	})
 }
 
+// TestAppendsFallBackToTheMessageStream: appends as large as those before them, whose stream is lost, go over the message stream
+// if the lost one lived on after the first of them, which the peer has taken then, and by posts if not.
+func TestAppendsFallBackToTheMessageStream(t *testing.T) {
+	for lived, want := range map[time.Duration]string{2 * readTimeout: "message", readTimeout / 2: "pipeline"} {
+		t.Run(want, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := startSimulated(t, n, 1, nil)
+				a.AddPeer(2, silentHost(n, 2))
+				dial := n.Host("m2").DialContext
+				arrivals(t, dialStream(t, dial, a, "message", 2))
+				c := dialStream(t, dial, a, "msgapp", 2)
+				go func() { _, _ = c.read("msgapp", 2, 1) }()
+				waitStreams(t, a, 2)
+				next := uint64(0)
+				one := func() {
+					a.Send([]*raftpb.Message{msgApp(2, 1, next, make([]byte, 1000))})
+					next++
+				}
+				for began := time.Now(); time.Since(began) < lived; time.Sleep(100 * time.Millisecond) {
+					one()
+				}
+				c.Close()
+				within(t, time.Second, func() bool { return !laneOf(a, 2, "msgapp").Up })
+				pipeline := laneOf(a, 2, "pipeline")
+				one()
+				synctest.Wait()
+				require.Equal(t, want == "message", laneOf(a, 2, "message").Messages == 1)
+				require.Equal(t, want == "pipeline", laneOf(a, 2, "pipeline") != pipeline)
+			})
+		})
+	}
+}
+
 // TestMemoryLimitIsAReason: what is dropped for the bound of all queues together says so.
 func TestMemoryLimitIsAReason(t *testing.T) {
 	simulate(t, func(t *testing.T, n *memnet.Network) {

@@ -149,7 +149,8 @@ type streamWriter struct {
 	kind streamKind
 
 	beat    atomic.Bool  // a link heartbeat is due
-	largest atomic.Int64 // size of the largest message that the current connection, or the last, was given
+	largest atomic.Int64 // size of the largest message that the current connection was given, or the last, if its loss may be due to that
+	grew    atomic.Int64 // when that was first given one so large, by the lane's clock
 
 	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
 	conn *outgoingConn // nil while down
@@ -214,6 +215,9 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	if current {
 		w.conn, w.since = nil, time.Time{}
 		lost = w.lane.shut()
+		if time.Since(w.lane.born)-time.Duration(w.grew.Load()) > w.readTimeout {
+			w.largest.Store(0) // the peer took messages that large
+		}
 	}
 	w.mu.Unlock()
 	c.close()
@@ -315,6 +319,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 		}
 		c.enc.Append(&w.batch, it.m)
 		if it.size > w.largest.Load() {
+			w.grew.Store(int64(w.begun.Sub(w.lane.born)))
 			w.largest.Store(it.size)
 		}
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
