@@ -44,7 +44,9 @@ const acceptPause = 50 * time.Millisecond
 // A TLS handshake that fails is logged by tlsInfo.Logger or, if that is nil, by the
 // Logger of the Transport whose Handler NewServer serves with the listener: whom
 // and why, once a minute for each address and reason. A client that only connects,
-// as checks of health do, is not. HandshakeFailure is called in any case.
+// as checks of health do, is not. HandshakeFailure is called in any case, for one
+// handshake after another: it holds up neither handshakes nor their closing, and is left
+// out while 64 wait for it. Close waits for it. A panic in it ends the process.
 //
 // The file of a Unix socket is removed before listening and on Close.
 func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
@@ -221,8 +223,9 @@ func release(c net.Conn) net.Conn {
 type tlsListener struct {
 	net.Listener // plain connections
 	config       *tls.Config
-	onFailure    func(*tls.Conn, error)
-	log          *zap.Logger               // may be nil
+	hook         *handshakeHook
+	lines        *logLines                 // of the application's log
+	log          *zap.Logger               // by lines; nil: none
 	serves       atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
 	failures     handshakeFailures         // until it is
 	notAccepting quiet
@@ -239,7 +242,15 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	if info == nil || info.Empty() {
 		return nil, errors.New("TLSInfo must name CertFile and KeyFile")
 	}
-	files, err := newTLSFiles(info, info.Logger)
+	tl := &tlsListener{
+		Listener: l, lines: newLogLines(crasher{log: info.Logger}, transportLines),
+		conns: make(chan net.Conn), failed: make(chan struct{}),
+	}
+	tl.hook = newHandshakeHook(tl, info.HandshakeFailure)
+	if info.Logger != nil {
+		tl.log = tl.lines.of(info.Logger)
+	}
+	files, err := newTLSFiles(info, tl.log)
 	if err != nil {
 		return nil, err
 	}
@@ -248,10 +259,7 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 		return nil, err
 	}
 	cfg.NextProtos = append(cfg.NextProtos, "http/1.1")
-	tl := &tlsListener{
-		Listener: l, config: cfg, onFailure: info.HandshakeFailure, log: info.Logger,
-		conns: make(chan net.Conn), failed: make(chan struct{}),
-	}
+	tl.config = cfg
 	checkSANs := !info.SkipClientSANVerify
 	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if heard, ok := hello.Context().Value(heardKey{}).(*bool); ok {
@@ -324,9 +332,7 @@ func (l *tlsListener) handshake(c *tls.Conn) (heard bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithValue(l.ctx, heardKey{}, &heard), 2*DefaultConnReadTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
-		if l.onFailure != nil {
-			l.onFailure(c, err)
-		}
+		l.hook.failed(c, err)
 		answerPlain(c.NetConn(), err)
 		c.Close()
 		if errors.Is(err, io.EOF) {
@@ -365,10 +371,13 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It ends handshakes under way.
+// Close implements net.Listener. It ends handshakes under way, and waits for
+// HandshakeFailure and the log.
 func (l *tlsListener) Close() error {
 	err := l.Listener.Close()
 	l.cancel()
 	l.wg.Wait()
+	l.hook.close()
+	l.lines.close()
 	return err
 }

@@ -231,6 +231,7 @@ func TestListenerCutsSilentHandshakes(t *testing.T) {
 		n := memnet.New()
 		greets(t, tlsListener(t, n, info, nil))
 		require.Equal(t, 5*time.Second, closedAfter(dialServer(t, n)), "silent")
+		synctest.Wait()
 		require.Equal(t, 1, failed)
 
 		slow := dialServer(t, n)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -141,6 +143,7 @@ var deaths = map[string]struct {
 			at.close()
 			tr.Logger = zap.New(blockingCore{LevelEnabler: zap.InfoLevel, at: at})
 		}},
+	"TLSInfo.HandshakeFailure": {send: failsHandshake, log: `"callback": "TLSInfo.HandshakeFailure"`},
 	"Observer.PeerState": {
 		tune: hooked(rafthttp.Observer{PeerState: func(types.ID, bool, error) { panic("whoops") }}),
 		send: func(_, _ *member) {}, log: `"callback": "Observer.PeerState", "remote-peer-id": "2"`,
@@ -238,6 +241,32 @@ func sendsOne(typ raftpb.MessageType) func(a, b *member) {
 
 func sendsSnapshot(_, b *member) {
 	b.SendSnapshot(snap.NewMessage(msgSnap(1, 2, 7), &database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000))
+}
+
+// failsHandshake has a client of a member fail, whose HandshakeFailure panics.
+func failsHandshake(a, _ *member) {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	info, err := transport.SelfCert(zap.NewNop(), dir, []string{"127.0.0.1:0"}, 1)
+	if err != nil {
+		panic(err)
+	}
+	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "m"})
+	info.Logger = zap.New(zapcore.NewCore(encoder, zapcore.AddSync(os.Stderr), zap.ErrorLevel))
+	info.HandshakeFailure = func(*tls.Conn, error) { panic("whoops") }
+	ln, err := rafthttp.NewListener(url.URL{Scheme: "https", Host: "127.0.0.1:0"}, &info)
+	if err != nil {
+		panic(err)
+	}
+	go func() { _ = rafthttp.NewServer(a.Handler()).Serve(ln) }()
+	c, err := tls.Dial("tcp", ln.Addr().String(), &tls.Config{})
+	if err == nil {
+		c.Close()
+		panic(errors.New("the handshake succeeded"))
+	}
 }
 
 // TestPanicsEndTheProcess: a panic of any callback ends the process, whichever way the message came, with what it panicked with
