@@ -50,10 +50,10 @@ const (
 )
 
 // settings are a Transport's fields as Start found them, with defaults filled
-// in. Nothing changes them afterwards.
+// in. Nothing changes them afterwards, but for what they point to.
 type settings struct {
 	id, clusterID types.ID
-	urls          string // as X-PeerURLs states them
+	urls          *atomic.Pointer[string] // as X-PeerURLs states them; changed by SetURLs
 	raft          Raft
 	snapshotter   Snapshotter
 	errorC        chan<- error
@@ -103,7 +103,7 @@ func (t *Transport) settings() (*settings, error) {
 		log = zap.NewNop()
 	}
 	s := &settings{
-		id: t.ID, clusterID: t.ClusterID, urls: t.URLs.String(),
+		id: t.ID, clusterID: t.ClusterID, urls: &t.urls,
 		snapshotter: t.Snapshotter, errorC: t.ErrorC,
 		directLog:  log.With(zap.String("local-member-id", t.ID.String())),
 		allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
@@ -205,7 +205,12 @@ func (t *Transport) validate() error {
 	if err := t.validateNumbers(); err != nil {
 		return err
 	}
-	for _, u := range t.URLs {
+	return validateURLs(t.URLs)
+}
+
+// validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state.
+func validateURLs(urls types.URLs) error {
+	for _, u := range urls {
 		if _, err := types.NewURLs([]string{u.String()}); err != nil || strings.Contains(u.String(), ",") {
 			return &ConfigError{"URLs", u.String(), "http, https, unix or unixs URLs without a path, such as http://10.0.0.1:2380"}
 		}

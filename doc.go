@@ -273,6 +273,7 @@
 //     displace those of AddRemote. A header may name 32 URLs. A member that was
 //     removed (IsIDRemoved) does not become one.
 //   - UpdatePeer moves live streams too, not only those dialled later.
+//   - The field URLs is read by Start, as all fields are: SetURLs changes them later.
 //   - Authorities and revocation list are read again when they change, not only
 //     certificates, and connections that are up are held to them: see TLSRecheck. A
 //     file of them that is not whole is an error; upstream uses the part before.

@@ -87,8 +87,8 @@ func (s *settings) requestHeader() http.Header {
 		headerMinVersion: {s.minClusterVersionText},
 		headerClusterID:  {s.clusterID.String()},
 	}
-	if s.urls != "" {
-		h[headerPeerURLs] = []string{s.urls}
+	if urls := *s.urls.Load(); urls != "" {
+		h[headerPeerURLs] = []string{urls}
 	}
 	return h
 }

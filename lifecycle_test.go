@@ -256,6 +256,7 @@ func TestStopDuringEveryMethod(t *testing.T) {
 			func() { a.RemovePeer(2) },
 			func() { a.RemoveAllPeers() },
 			func() { a.UpdatePeer(2, []string{b.url}) },
+			func() { _ = a.SetURLs(types.MustNewURLs([]string{a.url})) },
 			func() { a.AddRemote(3, []string{b.url}) },
 			func() { a.Pause(); a.Resume(); a.CutPeer(2); a.MendPeer(2) },
 			func() { a.Status(); a.ActivePeers(); a.ActiveSince(2); a.Get(2); a.Handler() },

@@ -128,9 +128,26 @@ func (e *engine) removePeers(which func(types.ID) bool) {
 	}
 }
 
+// SetURLs changes the peer URLs of the local member that requests to others state in
+// place of the field URLs; none: they are not told. Before Start, it takes the place of
+// the field. Every request that begins afterwards states them; streams that are up go on,
+// since the members that they go to know the local one already: their addresses of it
+// change by their own UpdatePeer, as an entry of the log says. It does not block, copies
+// what it needs of urls, and may be called at any time by any goroutine. Its error is a
+// *ConfigError for a URL that Start would not take; then nothing changes.
+func (t *Transport) SetURLs(urls types.URLs) error {
+	if err := validateURLs(urls); err != nil {
+		return err
+	}
+	text := urls.String()
+	t.urls.Store(&text)
+	return nil
+}
+
 // UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones
-// included. For a member that is no peer it does nothing. It panics, naming it,
-// if a URL is wrong.
+// included. For a member that is no peer, a remote included, it does nothing, as
+// upstream's: it does not add one, which AddPeer does. It panics, naming it, if a URL is
+// wrong.
 func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 	us := mustURLs("UpdatePeer", id, urls)
 	e := t.engine.Load()

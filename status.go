@@ -209,8 +209,8 @@ func (t *Transport) Status() Status {
 		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(), Drops: e.local.dropped(),
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
-	if e.urls != "" {
-		st.URLs = strings.Split(e.urls, ",")
+	if urls := *e.urls.Load(); urls != "" {
+		st.URLs = strings.Split(urls, ",")
 	}
 	for _, p := range e.peerMap() {
 		st.Peers = append(st.Peers, p.status())

@@ -119,7 +119,8 @@ type Transport struct {
 	ID        types.ID
 	ClusterID types.ID
 	// URLs are the peer URLs of the local member, told to the others so that they
-	// can answer a member they do not know yet. Empty: they are not told.
+	// can answer a member they do not know yet. Empty: they are not told. SetURLs
+	// changes them later.
 	URLs types.URLs
 
 	// Raft takes messages and reports. It must not be nil.
@@ -221,8 +222,9 @@ type Transport struct {
 	MinClusterVersion string
 
 	engine       atomic.Pointer[engine]
-	handshakes   handshakeFailures // of clients, where NewServer serves Handler
-	notAccepting quiet             // the same
+	urls         atomic.Pointer[string] // as X-PeerURLs states them; nil: URLs are not read yet
+	handshakes   handshakeFailures      // of clients, where NewServer serves Handler
+	notAccepting quiet                  // the same
 }
 
 var _ Transporter = (*Transport)(nil)
@@ -245,6 +247,8 @@ func (t *Transport) Start() error {
 		local:     &localDrops{events: newEvents(&s.observer, s.id)},
 		receiving: snapshot.NewReceiver(s.snapshotConfig(), s.maxSnapshots, s.snapshotHeadLimits), snapshotLines: newLimiter(memberLines),
 	}
+	urls := t.URLs.String()
+	t.urls.CompareAndSwap(nil, &urls)
 	e.peers.Store(&map[types.ID]*peer{})
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	if !t.engine.CompareAndSwap(nil, e) {
