@@ -118,7 +118,7 @@ func (t *Transport) settings() (*settings, error) {
 		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
 		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
 	}
-	s.crasher = crasher{s.directLog}
+	s.crasher = crasher{s.directLog, new(calls)}
 	s.lines = newLogLines(s.crasher, transportLines)
 	s.log = s.lines.of(s.directLog)
 	s.raft, s.verifyPeer = guardedRaft{t.Raft, s.crasher}, s.guardVerify(t.VerifyPeer)

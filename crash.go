@@ -19,7 +19,8 @@ import (
 // recover, as net/http does around handlers. A raft that has found its log corrupt,
 // and panics, must not go on.
 type crasher struct {
-	log *zap.Logger // the application's own: a line must be written before the end
+	log   *zap.Logger // the application's own: a line must be written before the end
+	calls *calls      // those under way; nil: they are not kept
 }
 
 // callback is a call of the application, for the log.
@@ -35,7 +36,8 @@ type callback struct {
 // crashGrace is how long the log may take for the line.
 const crashGrace = time.Second
 
-// guard is to be deferred around each callback. It costs no allocation.
+// guard is to be deferred around each callback that is called for each message or batch,
+// or that Stop does not wait for; around others it is end. It costs no allocation.
 func (c crasher) guard(in callback) {
 	if v := recover(); v != nil {
 		c.crash(in, v)
@@ -98,13 +100,13 @@ func (r guardedRaft) IsIDRemoved(id uint64) bool {
 
 // ReportUnreachable implements Raft.
 func (r guardedRaft) ReportUnreachable(id uint64) {
-	defer r.guard(callback{name: "Raft.ReportUnreachable", peer: types.ID(id)})
+	defer r.end(r.begin(callback{name: "Raft.ReportUnreachable", peer: types.ID(id)}))
 	r.Raft.ReportUnreachable(id)
 }
 
 // ReportSnapshot implements Raft.
 func (r guardedRaft) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
-	defer r.guard(callback{name: "Raft.ReportSnapshot", peer: types.ID(id)})
+	defer r.end(r.begin(callback{name: "Raft.ReportSnapshot", peer: types.ID(id)}))
 	r.Raft.ReportSnapshot(id, status)
 }
 
@@ -114,7 +116,7 @@ func (c crasher) guardVerify(f func(types.ID, *tls.ConnectionState) error) func(
 		return nil
 	}
 	return func(id types.ID, state *tls.ConnectionState) error {
-		defer c.guard(callback{name: "VerifyPeer", peer: id})
+		defer c.end(c.begin(callback{name: "VerifyPeer", peer: id}))
 		return f(id, state)
 	}
 }
@@ -122,13 +124,13 @@ func (c crasher) guardVerify(f func(types.ID, *tls.ConnectionState) error) func(
 // guardDial returns f under guard.
 func (c crasher) guardDial(f dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		defer c.guard(callback{name: "DialContext"})
+		defer c.end(c.begin(callback{name: "DialContext"}))
 		return f(ctx, network, addr)
 	}
 }
 
 // writeAnswer has an error of Process answer by itself.
 func (q *request) writeAnswer(err interface{ WriteTo(http.ResponseWriter) }) {
-	defer q.guard(callback{name: "WriteTo of an error of Raft.Process", peer: q.from})
+	defer q.end(q.begin(callback{name: "WriteTo of an error of Raft.Process", peer: q.from}))
 	err.WriteTo(q.w)
 }

@@ -2,6 +2,8 @@ package rafthttp
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,8 +38,9 @@ type engine struct {
 
 	mu      sync.Mutex
 	stopped bool
-	asking  sync.WaitGroup // calls of IsIDRemoved that wg does not have
-	wg      sync.WaitGroup // keeper, ends of peers, refused snapshots, requests; added to under mu until stopped
+	ending  map[*peer]struct{} // that were removed, and have not ended yet
+	asking  sync.WaitGroup     // calls of IsIDRemoved that wg does not have
+	wg      sync.WaitGroup     // keeper, ends of peers, refused snapshots, requests; added to under mu until stopped
 }
 
 // removedGrace is how long Stop waits for calls of IsIDRemoved.
@@ -63,6 +66,13 @@ func (e *engine) awaitAsking() {
 func (e *engine) peerMap() map[types.ID]*peer { return *e.peers.Load() }
 
 func (e *engine) peerOf(id types.ID) *peer { return e.peerMap()[id] }
+
+// endingPeers returns those that were removed, and have not ended yet.
+func (e *engine) endingPeers() []*peer {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Collect(maps.Keys(e.ending))
+}
 
 // eventsOf returns what tells of a member.
 func (e *engine) eventsOf(id types.ID) *events {

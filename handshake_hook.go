@@ -64,5 +64,5 @@ func (l *tlsListener) crasher() crasher {
 			return e.crasher
 		}
 	}
-	return crasher{zap.NewNop()}
+	return crasher{log: zap.NewNop()}
 }

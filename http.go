@@ -177,7 +177,9 @@ func (q *request) servePost() error {
 		p.counters.posted.Add(body.bytes)
 	}
 	if f := q.observer.Received; f != nil {
+		c := q.begin(callback{name: "Observer.Received", peer: q.from})
 		f(q.from, lanePost, 1, int64(body.bytes))
+		q.end(c)
 	}
 	if err := q.deliver(m, lanePost, q.postTimeout()); err != nil {
 		return err

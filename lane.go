@@ -77,6 +77,8 @@ type lane struct {
 	withholds error         // the bound that the window's overflow met last; guarded by mu
 	drained   func()        // called without mu when the window says that raft must be told
 
+	told atomic.Int32 // how many hooks of the Observer are being told of a batch
+
 	laneCounters
 
 	mu        sync.Mutex

@@ -107,7 +107,7 @@ func (c *linesCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		if suppressed > 0 {
 			fields = append(slices.Clip(fields), zap.Uint64("suppressed", suppressed))
 		}
-		defer c.lines.guard(callback{name: "Logger"})
+		defer c.lines.end(c.lines.begin(callback{name: "Logger"}))
 		if ce := c.Core.Check(e, nil); ce != nil {
 			ce.Write(fields...)
 		}

@@ -121,9 +121,13 @@ func (e *engine) removePeers(which func(types.ID) bool) {
 	}
 	e.peers.Store(&peers)
 	for _, p := range removed {
+		e.ending[p] = struct{}{}
 		e.wg.Go(func() {
 			p.log.Info("removed a peer")
 			p.stop()
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			delete(e.ending, p)
 		})
 	}
 }

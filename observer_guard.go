@@ -7,11 +7,13 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
+const callSlowProcess = "Observer.SlowProcess"
+
 // guardObserver returns o with its hooks under guard. Those that are nil stay so.
 func (c crasher) guardObserver(o Observer) Observer {
 	if f := o.PeerState; f != nil {
 		o.PeerState = func(id types.ID, active bool, cause error) {
-			defer c.guard(callback{name: "Observer.PeerState", peer: id})
+			defer c.end(c.begin(callback{name: "Observer.PeerState", peer: id}))
 			f(id, active, cause)
 		}
 	}
@@ -29,19 +31,19 @@ func (c crasher) guardObserver(o Observer) Observer {
 	}
 	if f := o.Dropped; f != nil {
 		o.Dropped = func(id types.ID, lane string, n int, cause error) {
-			defer c.guard(callback{name: "Observer.Dropped", peer: id})
+			defer c.end(c.begin(callback{name: "Observer.Dropped", peer: id}))
 			f(id, lane, n, cause)
 		}
 	}
 	if f := o.SlowProcess; f != nil {
 		o.SlowProcess = func(id types.ID, lane string, kind raftpb.MessageType, took time.Duration) {
-			defer c.guard(callback{name: "Observer.SlowProcess", peer: id})
+			defer c.end(c.begin(callback{name: callSlowProcess, peer: id, kind: kind}))
 			f(id, lane, kind, took)
 		}
 	}
 	if f := o.Probed; f != nil {
 		o.Probed = func(id types.ID, rtt, clockOffset time.Duration, err error) {
-			defer c.guard(callback{name: "Observer.Probed", peer: id})
+			defer c.end(c.begin(callback{name: "Observer.Probed", peer: id}))
 			f(id, rtt, clockOffset, err)
 		}
 	}
@@ -49,7 +51,7 @@ func (c crasher) guardObserver(o Observer) Observer {
 	o.SnapshotReceived = c.guardSnapshots("Observer.SnapshotReceived", o.SnapshotReceived)
 	if f := o.SnapshotProgress; f != nil {
 		o.SnapshotProgress = func(st SnapshotStatus) {
-			defer c.guard(callback{name: "Observer.SnapshotProgress", peer: st.Peer})
+			defer c.end(c.begin(callback{name: "Observer.SnapshotProgress", peer: st.Peer}))
 			f(st)
 		}
 	}
@@ -63,7 +65,7 @@ func (c crasher) guardSnapshots(name string, f snapshotHook) snapshotHook {
 		return nil
 	}
 	return func(id types.ID, index uint64, bytes int64, took time.Duration, err error) {
-		defer c.guard(callback{name: name, peer: id})
+		defer c.end(c.begin(callback{name: name, peer: id}))
 		f(id, index, bytes, took, err)
 	}
 }

@@ -100,20 +100,20 @@ var deaths = map[string]struct {
 	},
 	"SaveDBFrom": {
 		tune: receives(saver(func(io.Reader, uint64) (int64, error) { panic("whoops") })), send: sendsSnapshot,
-		log: `"callback": "Snapshotter", "remote-peer-id": "2", "lane": "snapshot"`,
+		log: `"callback": "Snapshotter.SaveDBFrom", "remote-peer-id": "2", "lane": "snapshot"`,
 	},
 	"PartialDB": {
-		tune: receives(panickingStore{}), send: sendsSnapshot, log: `"callback": "Snapshotter", "remote-peer-id": "2"`,
+		tune: receives(panickingStore{}), send: sendsSnapshot, log: `"callback": "Snapshotter.PartialDB", "remote-peer-id": "2"`,
 	},
 	"PrepareDB": {
 		tune: receives(panickingStore{preparing: true}), send: sendsSnapshot,
-		log: `"callback": "Snapshotter", "remote-peer-id": "2", "lane": "snapshot"`,
+		log: `"callback": "Snapshotter.PrepareDB", "remote-peer-id": "2", "lane": "snapshot"`,
 	},
 	"DiscardDB": {
 		tune: tuned(receives(panickingStore{discarding: true}), func(tr *rafthttp.Transport) {
 			tr.Raft = &recorder{process: func(context.Context, *raftpb.Message) error { return io.EOF }}
 		}),
-		send: sendsSnapshot, log: `"callback": "Snapshotter", "remote-peer-id": "2"`,
+		send: sendsSnapshot, log: `"callback": "Snapshotter.DiscardDB", "remote-peer-id": "2"`,
 	},
 	"VerifyPeer, of a request": {
 		tune: func(tr *rafthttp.Transport) {

@@ -107,7 +107,9 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	took := time.Since(start)
 	ln.done(1, uint64(len(body)), took)
 	if f := p.observer.Sent; f != nil {
+		ln.told.Add(1)
 		f(p.peer, ln.name, 1, int64(len(body)), took)
+		ln.told.Add(-1)
 	}
 	if it.m.GetType() == raftpb.MsgSnap {
 		log := p.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))

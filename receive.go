@@ -86,7 +86,9 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 		for _, it := range items {
 			bytes += it.size
 		}
+		r.lane.told.Add(1)
 		f(r.peer, r.lane.name, len(items), bytes)
+		r.lane.told.Add(-1)
 	}
 	rest := items
 	var err error

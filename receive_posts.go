@@ -129,6 +129,16 @@ func (g *guests) enter(e *engine, id types.ID) receivers {
 	return one.receivers
 }
 
+// all returns the lanes of all.
+func (g *guests) all() (lanes []receivers) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, one := range g.byID {
+		lanes = append(lanes, one.receivers)
+	}
+	return lanes
+}
+
 // leave ends the lanes of a member with its last request.
 func (g *guests) leave(id types.ID) {
 	g.mu.Lock()

@@ -58,7 +58,6 @@ func (q *request) serveSnapshot() error {
 // serveSnapshotOffset says how much of a database is there (extensions: the
 // question).
 func (q *request) serveSnapshotOffset() error {
-	defer q.guard(callback{name: "Snapshotter", peer: q.from})
 	if err := q.mayResume(); err != nil {
 		return err
 	}
@@ -69,13 +68,19 @@ func (q *request) serveSnapshotOffset() error {
 	if err := q.unlessRemoved(q.from, errMemberGone); err != nil {
 		return err
 	}
-	offset, sum, err := q.receiving.Offset(q.ctx, question, q.resuming().PartialDB)
+	offset, sum, err := q.receiving.Offset(q.ctx, question, q.partialDB)
 	if err != nil {
 		return err
 	}
 	snapshot.StateOffset(q.w.Header(), offset, sum)
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// partialDB asks the Snapshotter how much it has of a database.
+func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
+	defer q.end(q.begin(callback{name: "Snapshotter.PartialDB", peer: q.from}))
+	return q.resuming().PartialDB(t)
 }
 
 // mayResume returns why the sender of a request cannot go on with a database.
@@ -150,8 +155,8 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 
 // Saver implements snapshot.Incoming: it asks who saves the database that comes with m.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
-	c := callback{"Snapshotter", in.from, laneSnapshot, m.GetType(), m.GetFrom()}
-	defer in.guard(c)
+	c := callback{"Snapshotter.PrepareDB", in.from, laneSnapshot, m.GetType(), m.GetFrom()}
+	defer in.end(in.begin(c))
 	in.saver = in.snapshotter
 	if s, ok := in.snapshotter.(PreparingSnapshotter); ok {
 		ctx, cancel := context.WithTimeoutCause(in.ctx, in.readTimeout, ErrStalled)
@@ -179,7 +184,7 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 		err = in.deliver(m, laneSnapshot, in.snapshotAnswerTimeout)
 	}
 	if d, ok := in.saver.(DiscardingSnapshotter); ok && err != nil && !in.left { // Stop may have returned otherwise
-		defer in.guard(callback{name: "Snapshotter", peer: in.from})
+		defer in.end(in.begin(callback{name: "Snapshotter.DiscardDB", peer: in.from}))
 		d.DiscardDB(index, err)
 	}
 	return err
@@ -193,7 +198,8 @@ type guardedSaver struct {
 }
 
 func (s guardedSaver) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
-	defer s.guard(s.in)
+	s.in.name = "Snapshotter.SaveDBFrom"
+	defer s.end(s.begin(s.in))
 	return s.Snapshotter.SaveDBFrom(r, id)
 }
 
@@ -204,7 +210,8 @@ type guardedResumer struct {
 }
 
 func (s guardedResumer) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
-	defer s.guard(s.in)
+	s.in.name = "Snapshotter.ResumeDBFrom"
+	defer s.end(s.begin(s.in))
 	return s.s.ResumeDBFrom(r, t, offset, sum)
 }
 

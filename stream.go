@@ -351,7 +351,9 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	w.begun = now
 	w.lane.done(n, size, took)
 	if f := w.observer.Sent; f != nil {
+		w.lane.told.Add(1)
 		f(w.peer, w.lane.name, n, int64(size), took)
+		w.lane.told.Add(-1)
 	}
 	return nil
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -242,6 +244,7 @@ func (t *Transport) Start() error {
 		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
 		posts:     newIncomingPosts(s.queued.max),
 		added:     make(chan struct{}, 1),
+		ending:    map[*peer]struct{}{},
 		guests:    &guests{byID: map[types.ID]*guest{}},
 		events:    newEvents(&s.observer, 0),
 		local:     &localDrops{events: newEvents(&s.observer, s.id)},
@@ -337,8 +340,10 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 // closes all connections, reports what is lost by that, and returns when no
 // goroutine of the transport runs and no callback will come. It waits for
 // callbacks under way, so it must not be called from inside one, nor under a
-// lock that one waits for, but for IsIDRemoved. Calling it again is harmless. AddPeer panics after it,
-// so what applies changes of the membership has to end first.
+// lock that one waits for, but for IsIDRemoved: after 5 s, and then less and less often, it
+// says in the log which callbacks it waits for, about which member, with the stacks of their
+// goroutines. Calling it again is harmless. AddPeer panics after it, so what applies changes
+// of the membership has to end first.
 func (t *Transport) Stop() {
 	e := t.engine.Load()
 	if e == nil {
@@ -359,7 +364,9 @@ func (t *Transport) Stop() {
 	for _, p := range peers {
 		p.shut(ErrStopped)
 	}
-	for _, r := range e.remotes.close(ErrStopped) {
+	remotes := e.remotes.close(ErrStopped)
+	watch := e.watchStop(slices.Collect(maps.Values(peers)), remotes)
+	for _, r := range remotes {
 		r.join()
 	}
 	for _, p := range peers {
@@ -369,6 +376,7 @@ func (t *Transport) Stop() {
 	e.awaitAsking()
 	e.events.close()
 	e.local.events.close()
+	watch.end()
 	e.lines.close()
 	close(e.done)
 }
