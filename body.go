@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // body returns the request's body with a deadline for progress that also ends
@@ -49,22 +51,21 @@ func (b *progressReader) interrupt() {
 	_ = b.setDeadline(time.Now())
 }
 
-// extend sets the deadline for what is read next.
-func (b *progressReader) extend(d time.Duration) error {
+// extend sets the deadline for what is read next, and returns it. It reports whether
+// that was possible.
+func (b *progressReader) extend(d time.Duration) (at time.Time, bounded bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.q.ctx.Err() != nil {
-		return context.Cause(b.q.ctx)
+		return at, false, context.Cause(b.q.ctx)
 	}
-	at := time.Now().Add(d)
+	at = time.Now().Add(d)
 	if !b.started.IsZero() {
 		if end := b.started.Add(b.q.postTimeout() + timeForBody(b.bytes)); end.Before(at) {
 			at = end
 		}
 	}
-	// Where the server cannot set deadlines, it is up to its own.
-	_ = b.setDeadline(at)
-	return nil
+	return at, !snapshot.IsBoundless(b.setDeadline(at)), nil
 }
 
 // timeForBody is how long so many bytes may take at the minimum rate.
@@ -77,10 +78,16 @@ func (b *progressReader) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	if err := b.extend(b.q.readTimeout); err != nil {
+	at, bounded, err := b.extend(b.q.readTimeout)
+	if err != nil {
 		return 0, err
 	}
-	n, err := b.src.Read(p)
+	var n int
+	if bounded {
+		n, err = b.src.Read(p)
+	} else {
+		n, err = snapshot.ReadWithin(b.q.ctx, b.src, p, time.Until(at))
+	}
 	b.bytes += uint64(n)
 	switch {
 	case errors.Is(err, io.EOF):

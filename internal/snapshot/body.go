@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -72,30 +73,65 @@ func (b *body) replace(src io.Reader, setDeadline func(time.Time) error) {
 	b.src, b.setDeadline = src, setDeadline
 }
 
-// extend sets the deadline for what is read next.
-func (b *body) extend(d time.Duration) error {
+// extend sets the deadline for what is read next. It reports whether that is possible.
+func (b *body) extend(d time.Duration) (bounded bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ctx.Err() != nil {
-		return context.Cause(b.ctx)
+		return false, context.Cause(b.ctx)
 	}
 	if b.isCut {
-		return ErrCut
+		return false, ErrCut
 	}
-	// Where the server cannot set deadlines, it is up to its own.
-	_ = b.setDeadline(time.Now().Add(d))
-	return nil
+	return !IsBoundless(b.setDeadline(time.Now().Add(d))), nil
 }
+
+// IsBoundless reports whether an error of setting a deadline says that there are none: something wraps the response of the
+// server and hides them.
+func IsBoundless(err error) bool { return errors.Is(err, errors.ErrUnsupported) }
+
+// ReadWithin is a Read of src that is given up after d, or with ctx, where no deadline can be set. Then src must not be read
+// again: the Read goes on, left to itself, until the connection ends.
+func ReadWithin(ctx context.Context, src io.Reader, p []byte, d time.Duration) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	buf, got := make([]byte, min(len(p), maxBoundlessRead)), make(chan result, 1)
+	go func() {
+		n, err := src.Read(buf)
+		got <- result{n, err}
+	}()
+	patience := time.NewTimer(d)
+	defer patience.Stop()
+	select {
+	case r := <-got:
+		return copy(p, buf[:max(r.n, 0)]), r.err
+	case <-patience.C:
+		return 0, os.ErrDeadlineExceeded
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+// maxBoundlessRead is how much ReadWithin reads at once.
+const maxBoundlessRead = 32 << 10
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	if err := b.extend(b.timeout); err != nil {
+	bounded, err := b.extend(b.timeout)
+	if err != nil {
 		return 0, err
 	}
-	n, err := b.src.Read(p)
+	var n int
+	if bounded {
+		n, err = b.src.Read(p)
+	} else {
+		n, err = ReadWithin(b.ctx, b.src, p, b.timeout)
+	}
 	b.read += int64(n)
 	switch {
 	case errors.Is(err, io.EOF):

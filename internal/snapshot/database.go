@@ -131,7 +131,7 @@ func (d *database) splicer(w io.Writer) io.ReaderFrom {
 // splice has the kernel move the rest of the database.
 func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 	for still := 0; d.remaining > 0; {
-		if err := d.body.extend(d.ReadTimeout / stallTicks); err != nil {
+		if _, err := d.body.extend(d.ReadTimeout / stallTicks); err != nil {
 			return total, d.fail(err)
 		}
 		d.waits.begin(d.ReadTimeout/stallTicks + d.workInterval())

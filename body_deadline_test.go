@@ -1,0 +1,57 @@
+package rafthttp_test
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// TestStuckBodyBehindAWrapper: a request whose body stands still is given up in time, and by Stop, also where a wrapper of the
+// response hides what sets deadlines for reading.
+func TestStuckBodyBehindAWrapper(t *testing.T) {
+	for _, path := range []string{"/raft", "/raft/snapshot"} {
+		for _, end := range []string{"in time", "Stop"} {
+			t.Run(path[1:]+", "+end, func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					a := startSimulated(t, n, 1, receives(savesAll))
+					var running atomic.Int32
+					h := a.server.Handler
+					a.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						running.Add(1)
+						defer running.Add(-1)
+						h.ServeHTTP(basicWriter{w}, r)
+					})
+					c, err := n.Host("m2").DialContext(t.Context(), "tcp", "m1:2380")
+					require.NoError(t, err)
+					defer c.Close()
+					_, err = io.WriteString(c, requestHead(http.MethodPost, path, peerHeader(nil), 1000)+"abc")
+					require.NoError(t, err)
+					within(t, time.Second, func() bool { return running.Load() == 1 })
+					if end == "Stop" {
+						began := time.Now()
+						stopped := make(chan struct{})
+						go func() { defer close(stopped); a.Stop() }()
+						select {
+						case <-stopped:
+						case <-time.After(time.Minute):
+							c.Close()
+							require.Fail(t, "it does not return")
+						}
+						require.LessOrEqual(t, time.Since(began), time.Second)
+						return
+					}
+					time.Sleep(3 * readTimeout)
+					left := running.Load()
+					c.Close()
+					require.Zero(t, left)
+				})
+			})
+		}
+	}
+}
