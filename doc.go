@@ -126,7 +126,8 @@
 //
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
 // one value from CloseNotify, however it ends, but for a transport that was
-// stopped before or not started: that one does not report. Process runs only
+// stopped before or not started: that one does not report. The reader is never
+// closed by the goroutine that calls SendSnapshot. Process runs only
 // after the Snapshotter has saved the whole database, and a database whose message
 // is not processed is taken back ([DiscardingSnapshotter]). There is no limit to how long
 // a transfer takes, as long as bytes move; one that breaks is resumed where both
@@ -144,9 +145,10 @@
 // Only a panic of the reader of a snapshot is no more than a failure of the
 // snapshot.
 //
-// Stop waits until no goroutine of the transport runs and no callback will come,
-// so it must not be called from inside a callback, and Process has to return soon
-// after its context ended.
+// Stop waits until no goroutine of the transport runs and no callback will come, but
+// for the Close of a snapshot's reader that hangs, or of a snapshot that SendSnapshot
+// is given once Stop was called. So it must not be called from inside a callback, and
+// Process has to return soon after its context ended.
 //
 // # Limits
 //

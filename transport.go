@@ -316,12 +316,16 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 // CloseNotify gets exactly one value, and ReportSnapshot is called exactly once,
 // with a failure if there is no such peer. While an older transfer of the same
 // snapshot to the peer is under way, m waits for it; it shares its result where the
-// messages are equal and the older reader did not fail. After Stop, m is closed and
-// there is no report.
+// messages are equal and the older reader did not fail.
+//
+// The reader is never closed by the goroutine that calls SendSnapshot. Before Start,
+// and once Stop was called, m is closed by a goroutine that nothing waits for, and
+// there is no report: Close, and the value from CloseNotify, may come after Stop has
+// returned.
 func (t *Transport) SendSnapshot(m *snap.Message) {
 	e := t.engine.Load()
 	if e == nil {
-		m.CloseWithError(errNotStarted)
+		go m.CloseWithError(errNotStarted)
 		return
 	}
 	if p := e.peerOf(types.ID(m.GetTo())); p != nil && p.sendSnap(m) {
@@ -332,13 +336,14 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 		e.raft.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
 	}
 	if !e.spawn(refuse) {
-		m.CloseWithError(ErrStopped)
+		go m.CloseWithError(ErrStopped)
 	}
 }
 
 // Stop ends the transport: it refuses new work, cancels what is under way,
 // closes all connections, reports what is lost by that, and returns when no
-// goroutine of the transport runs and no callback will come. It waits for
+// goroutine of the transport runs and no callback will come, but for the Close of
+// a snapshot that SendSnapshot is given after Stop was called. It waits for
 // callbacks under way, so it must not be called from inside one, nor under a
 // lock that one waits for, but for IsIDRemoved: after 5 s, and then less and less often, it
 // says in the log which callbacks it waits for, about which member, with the stacks of their
