@@ -8,8 +8,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// activity knows whether a peer is active: a stream of it delivers, or posts to
-// or from it succeed. A failed post says nothing while a stream is up. It is
+// activity knows whether a peer is active: a stream of it delivers, or posts and
+// snapshots to or from it succeed. A failed post says nothing while a stream is up. It is
 // safe for concurrent use.
 type activity struct {
 	log     *zap.Logger
@@ -19,8 +19,8 @@ type activity struct {
 	mu      sync.Mutex
 	ended   bool      // the peer was removed, or the transport stopped
 	streams int       // of the peer, delivering to us
-	posted  time.Time // last post to the peer, if it succeeded
-	heard   time.Time // last post of the peer
+	posted  time.Time // last post to the peer, or snapshot, if it succeeded
+	heard   time.Time // last post of the peer, or snapshot, that did
 	since   time.Time // zero while inactive
 	ends    uint64    // how often the peer became inactive
 	last    error     // last failure
@@ -68,7 +68,7 @@ func (a *activity) postOK() {
 	a.activate()
 }
 
-// postOf says that a post of the peer came in.
+// postOf says that a post of the peer, or a snapshot, was processed.
 func (a *activity) postOf() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

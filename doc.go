@@ -134,7 +134,8 @@
 // members can. A failure names its cause: ErrSnapshotDiskFull and the others.
 //
 // A peer is active from the first frame that a stream of it (direction "in")
-// brings, be it a link heartbeat, or the first post to or from it that succeeds. A stream on which nothing arrives for ReadTimeout is closed and
+// brings, be it a link heartbeat, or the first post or snapshot to or from it that
+// succeeds, which is to say that Process took it. A stream on which nothing arrives for ReadTimeout is closed and
 // dialled again, and link heartbeats keep an idle one alive. While any stream is
 // up, a failed post does not make the peer inactive.
 //

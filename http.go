@@ -172,7 +172,6 @@ func (q *request) servePost() error {
 		return ErrPaused
 	}
 	if p != nil {
-		p.activity.postOf()
 		p.answered(m)
 		p.counters.posted.Add(body.bytes)
 	}
@@ -187,8 +186,17 @@ func (q *request) servePost() error {
 	if q.r.Context().Err() != nil {
 		q.w.Header().Set("Connection", "close") // it would fail the next post
 	}
-	q.w.WriteHeader(http.StatusNoContent)
+	q.succeed()
 	return nil
+}
+
+// succeed answers a request whose message was processed, and takes it for a sign of
+// life, as its sender does the answer.
+func (q *request) succeed() {
+	if p := q.peerOf(q.from); p != nil {
+		p.activity.postOf()
+	}
+	q.w.WriteHeader(http.StatusNoContent)
 }
 
 // badBody refuses a request for what its body holds, and ends the connection:

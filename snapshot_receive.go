@@ -51,7 +51,7 @@ func (q *request) serveSnapshot() error {
 	if err != nil {
 		return err
 	}
-	q.w.WriteHeader(http.StatusNoContent)
+	q.succeed()
 	return nil
 }
 
