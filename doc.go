@@ -251,7 +251,7 @@
 //   - A reader longer or shorter than declared is a failure.
 //   - At most MaxSnapshots are sent, and received, at a time. The next to be sent
 //     waits, and fails over 16 for one peer; the next to be received is answered
-//     503.
+//     503, as is one beyond what its sender has to leave to other peers.
 //   - Without a Snapshotter they are answered 501.
 //   - The body of an answer 500 says why a database was not saved, in words that a
 //     sender of this package understands.

@@ -74,6 +74,9 @@ func (e *engine) endingPeers() []*peer {
 	return slices.Collect(maps.Keys(e.ending))
 }
 
+// peerIDs returns the members that are peers.
+func (e *engine) peerIDs() []types.ID { return slices.Collect(maps.Keys(e.peerMap())) }
+
 // eventsOf returns what tells of a member.
 func (e *engine) eventsOf(id types.ID) *events {
 	if p := e.peerOf(id); p != nil {

@@ -35,7 +35,7 @@ var (
 	// ErrSnapshotRefused says that the receiver does not take the snapshot.
 	ErrSnapshotRefused = snapshot.ErrRefused
 	// ErrSnapshotBusy is an ErrSnapshotRefused: the receiver has MaxSnapshots
-	// coming in.
+	// coming in, or as many from us as leave a place to each other peer.
 	ErrSnapshotBusy = snapshot.ErrBusy
 
 	// ErrSnapshotWriting is an ErrSnapshotRefused: the receiver is still busy with an

@@ -231,7 +231,7 @@ func badRequest(format string, args ...any) error {
 
 // What a receiver refuses a snapshot with.
 var (
-	// ErrTooMany refuses one over MaxSnapshots.
+	// ErrTooMany refuses one over MaxSnapshots, or over its sender's share of them.
 	ErrTooMany = errors.New("too many snapshots in flight")
 	// ErrNoSnapshotter refuses one for want of a place to save it.
 	ErrNoSnapshotter = errors.New("this member takes no database snapshots")

@@ -32,17 +32,19 @@ func (c Config) olderPatience() time.Duration { return min(c.ReadTimeout, Defaul
 type Receiver struct {
 	Config
 	max      int
-	head     wire.Limits // of the message at the head of a body
-	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the files of the Snapshotter
+	head     wire.Limits       // of the message at the head of a body
+	peers    func() []types.ID // that there are, and that have a share of max
+	noSplice atomic.Bool       // the kernel cannot move bytes from sockets to the files of the Snapshotter
 
 	mu   sync.Mutex
 	all  map[*incoming]struct{}
 	last *Status
 }
 
-// NewReceiver returns a receiver of at most max snapshots at once, with these limits for the message of each.
-func NewReceiver(c Config, max int, head wire.Limits) *Receiver {
-	return &Receiver{Config: c, max: max, head: head, all: map[*incoming]struct{}{}}
+// NewReceiver returns a receiver of at most max snapshots at once, with these limits for the message of each. It shares the
+// places among the members that peers returns, which must not block.
+func NewReceiver(c Config, max int, head wire.Limits, peers func() []types.ID) *Receiver {
+	return &Receiver{Config: c, max: max, head: head, peers: peers, all: map[*incoming]struct{}{}}
 }
 
 // incoming is one transfer to us.
@@ -72,11 +74,32 @@ func (r *Receiver) Status() (all []Status, last *Status) {
 func (r *Receiver) begin(t *incoming) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.all) >= r.max {
+	if r.full(t.peer) {
 		return false
 	}
 	r.all[t] = struct{}{}
 	return true
+}
+
+// full reports whether there is no place for one more transfer of a member. One that has a place already, or is no peer, leaves
+// a place to each peer that has none, up to half of all places. A lone transfer is taken of anybody. It is called with mu held.
+func (r *Receiver) full(from types.ID) bool {
+	if len(r.all) == 0 {
+		return false
+	}
+	busy := map[types.ID]bool{}
+	for t := range r.all {
+		busy[t.peer] = true
+	}
+	owed, first := 0, false
+	for _, id := range r.peers() {
+		if !busy[id] {
+			owed++
+			first = first || id == from
+		}
+	}
+	free := r.max - len(r.all)
+	return free <= 0 || !first && free <= min(owed, r.max/2)
 }
 
 func (r *Receiver) end(t *incoming) {
@@ -121,10 +144,10 @@ func (r *Receiver) find(key snap.Transfer) *incoming {
 	return nil
 }
 
-func (r *Receiver) busy() bool {
+func (r *Receiver) busy(from types.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.all) >= r.max
+	return r.full(from)
 }
 
 // Offset answers the question how much of a database is there, which partial knows.
@@ -134,7 +157,7 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 			return 0, 0, err
 		}
 	}
-	if r.busy() {
+	if r.busy(types.ID(q.about.From)) {
 		return 0, 0, ErrTooMany
 	}
 	offset, sum = partial(q.about)
