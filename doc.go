@@ -106,7 +106,8 @@
 // Received messages wait for Process in three lanes for each peer: control
 // (heartbeats, votes, responses), append, and proposal. Process may block on one
 // without holding up the others. That holds for whatever a peer sends, by streams,
-// by posts, or with a snapshot, and for members that post and are no peers yet. A
+// by posts, or with a snapshot, and for members that post and are no peers yet; it
+// stays so while a member becomes a peer, is removed or added again. A
 // full append lane slows its stream down for as long as Process takes something
 // within ReadTimeout; after that the stream ends, which the sender's raft is told
 // (ErrProcessStalled). The other two drop at once, as raft expects of a network, as

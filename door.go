@@ -295,23 +295,14 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 // if its sender has gone meanwhile.
 func (q *request) deliver(m *raftpb.Message, source string, within time.Duration) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
-	lanes, leave := q.lanesOf(sender)
+	r, leave := q.receiveLanes.enter(q.engine, sender, kindOf(m.GetType()))
 	defer leave()
-	o := lanes.of(m.GetType()).deliver(m, source, within)
+	o := r.deliver(m, source, within)
 	if o.processed && o.err != nil {
 		// What is wrong with the message of a post may be wrong with its connection.
 		return &processError{o.err, source == lanePost, passedOn}
 	}
 	return o.err
-}
-
-// lanesOf returns the receive lanes of a member for the time of the request, which
-// has to leave them.
-func (q *request) lanesOf(id types.ID) (lanes receivers, leave func()) {
-	if p := q.peerOf(id); p != nil {
-		return p.receivers, func() {}
-	}
-	return q.guests.enter(q.engine, id), func() { q.guests.leave(id) }
 }
 
 // isPaused reports whether the sender is cut.

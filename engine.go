@@ -30,7 +30,7 @@ type engine struct {
 	events        *events       // of those who are no peers
 	local         *localDrops
 	posts         *incomingPosts
-	guests        *guests
+	receiveLanes  *receiveLanes
 	refusals      refusals[refusal]
 	added         chan struct{} // has a value when the keeper should look at new peers
 	beating       atomic.Bool   // a goroutine writes heartbeats

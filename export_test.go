@@ -106,3 +106,12 @@ func ProgressQueued(transfers int) int {
 	e.close()
 	return n
 }
+
+// LanesRemembered returns how many receive lanes there are of members that are no peers,
+// and of which kinds of which members there are earlier ones to wait for.
+func (t *Transport) LanesRemembered() (guests, earlier int) {
+	rl := t.engine.Load().receiveLanes
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	return len(rl.inUse), len(rl.earlier)
+}

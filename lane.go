@@ -99,6 +99,7 @@ type lane struct {
 	releases  uint64        // how often something was released
 	crowded   atomic.Int32  // offers that wait for room
 	used      bool          // since the last tidy
+	ended     chan struct{} // closed once the lane is closed and has no worker; nil: then, or nobody wants to know
 
 	// clock is read whenever a worker is set to work, at each take that did not wait, and
 	// for each offerAll, not for each message: what is accepted meanwhile counts as accepted
@@ -341,5 +342,14 @@ func (l *lane) close() []item {
 	defer l.mu.Unlock()
 	l.open, l.closed, l.kicked = false, true, false
 	l.dismiss()
+	l.tellEnd()
 	return l.drain()
+}
+
+// tellEnd is called with mu held.
+func (l *lane) tellEnd() {
+	if l.closed && l.workers == 0 && l.ended != nil {
+		close(l.ended)
+		l.ended = nil
+	}
 }

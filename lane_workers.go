@@ -75,6 +75,7 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 		if !l.used || l.closed {
 			l.workers--
 			l.spare = buf
+			l.tellEnd()
 			return nil, false
 		}
 		l.waiting++

@@ -75,7 +75,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	p := newPeer(e.settings, e.pace, id, urls)
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
-	e.peers.Store(&peers)
+	e.receiveLanes.replace([]*peer{p}, nil, func() { e.peers.Store(&peers) })
 	select {
 	case e.added <- struct{}{}:
 	default:
@@ -119,12 +119,13 @@ func (e *engine) removePeers(which func(types.ID) bool) {
 			removed = append(removed, p)
 		}
 	}
-	e.peers.Store(&peers)
+	e.receiveLanes.replace(nil, removed, func() { e.peers.Store(&peers) })
 	for _, p := range removed {
 		e.ending[p] = struct{}{}
 		e.wg.Go(func() {
 			p.log.Info("removed a peer")
 			p.stop()
+			e.receiveLanes.ended(p)
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			delete(e.ending, p)

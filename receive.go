@@ -14,16 +14,34 @@ type receiver struct {
 	*link
 	lane    *lane
 	failing bool // Process returned an error last; owned by the one worker
+
+	ended <-chan struct{}   // closed once Process will have nothing of the lane any more
+	after []<-chan struct{} // those of the lanes before this one; set before it is used
 }
 
 func newReceiver(l *link, k kind) *receiver {
 	r := &receiver{link: l}
 	r.lane = newLane(k.String(), l.receiveLimits, 1, l.wg, r.work)
+	ended := make(chan struct{})
+	r.lane.ended, r.ended = ended, ended
 	r.lane.reopen()
 	return r
 }
 
+// awaitEarlier waits until Process has nothing any more of the lanes before this one,
+// unless that is for others to find out, since this one has ended itself.
+func (r *receiver) awaitEarlier() {
+	for _, ended := range r.after {
+		select {
+		case <-ended:
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
 func (r *receiver) work() {
+	r.awaitEarlier()
 	var items []item
 	for {
 		var ok bool

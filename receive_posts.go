@@ -3,11 +3,9 @@ package rafthttp
 import (
 	"cmp"
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -100,58 +98,5 @@ func (r *receiver) discard(items []item, cause error) {
 func (r *receiver) dropPosts(n int, cause error) {
 	if n > 0 && !r.guest {
 		r.drop(r.lane, n, cause)
-	}
-}
-
-// guests are the receive lanes of members that are no peers: each has them while it
-// has requests under way whose messages were read, of which there are at most maxPosts
-// and MaxSnapshots. It is safe for concurrent use.
-type guests struct {
-	mu   sync.Mutex
-	byID map[types.ID]*guest
-}
-
-type guest struct {
-	receivers receivers
-	requests  int
-}
-
-// enter returns the lanes of a member for one request, which must leave.
-func (g *guests) enter(e *engine, id types.ID) receivers {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	one := g.byID[id]
-	if one == nil {
-		one = &guest{receivers: newReceivers(&link{settings: e.settings, peer: id, log: e.log, ctx: e.ctx, wg: &e.wg, guest: true})}
-		g.byID[id] = one
-	}
-	one.requests++
-	return one.receivers
-}
-
-// all returns the lanes of all.
-func (g *guests) all() (lanes []receivers) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, one := range g.byID {
-		lanes = append(lanes, one.receivers)
-	}
-	return lanes
-}
-
-// leave ends the lanes of a member with its last request.
-func (g *guests) leave(id types.ID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	one := g.byID[id]
-	if one == nil {
-		return
-	}
-	if one.requests--; one.requests > 0 {
-		return
-	}
-	delete(g.byID, id)
-	for _, r := range one.receivers {
-		r.close() // what is left in it was given up
 	}
 }

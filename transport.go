@@ -35,7 +35,8 @@ type Raft interface {
 	// It may be called from AddPeer on, or from when Handler is served. It may block, as
 	// raft's Step does on a proposal without a leader: messages of one kind from
 	// one member (control, appends, proposals) come one after another, whichever
-	// way they took, and others are not held up. It must return soon after ctx ends, which it does with the
+	// way they took, also across AddPeer and RemovePeer, and others are not held
+	// up. It must return soon after ctx ends, which it does with the
 	// peer, the request or the transport.
 	//
 	// An error is answered to a post with 500 and the end of its connection, or
@@ -248,7 +249,7 @@ func (t *Transport) Start() error {
 		posts:         newIncomingPosts(s.queued.max),
 		added:         make(chan struct{}, 1),
 		ending:        map[*peer]struct{}{},
-		guests:        &guests{byID: map[types.ID]*guest{}},
+		receiveLanes:  newReceiveLanes(),
 		events:        newEvents(&s.observer, 0),
 		local:         &localDrops{events: newEvents(&s.observer, s.id)},
 		snapshotLines: newLimiter(memberLines),
@@ -365,8 +366,8 @@ func (t *Transport) Stop() {
 		return
 	}
 	e.stopped = true
-	peers := e.peerMap()
-	e.peers.Store(&map[types.ID]*peer{})
+	peers := slices.Collect(maps.Values(e.peerMap()))
+	e.receiveLanes.replace(nil, peers, func() { e.peers.Store(&map[types.ID]*peer{}) })
 	e.mu.Unlock()
 
 	e.cancel(ErrStopped)
@@ -374,7 +375,7 @@ func (t *Transport) Stop() {
 		p.shut(ErrStopped)
 	}
 	remotes := e.remotes.close(ErrStopped)
-	watch := e.watchStop(slices.Collect(maps.Values(peers)), remotes)
+	watch := e.watchStop(peers, remotes)
 	for _, r := range remotes {
 		r.join()
 	}

@@ -1,0 +1,148 @@
+package rafthttp
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// receiveLanes decides which receive lane the message of a request goes to, where several serve a member
+// one after another: those of the peer; before and after it is one, those of a guest,
+// as it is called then; and those of the next peer with the same id. Process has the
+// messages of one kind one after another all the same: a lane begins once it has
+// nothing any more of those before. It is safe for concurrent use.
+//
+// A guest has a lane while it has requests under way whose messages were read, of
+// which there are at most maxPosts and MaxSnapshots.
+type receiveLanes struct {
+	mu     sync.Mutex
+	guests map[laneKey]*guest
+	inUse  map[*guest]struct{} // also those that a peer has followed
+	// earlier has what is closed at the end of each lane that got a successor, or may
+	// get one: its own is none of them.
+	earlier map[laneKey][]<-chan struct{}
+}
+
+// laneKey stands for the receive lanes of one kind of one member.
+type laneKey struct {
+	id   types.ID
+	kind kind
+}
+
+type guest struct {
+	*receiver
+	key      laneKey
+	requests int
+}
+
+func newReceiveLanes() *receiveLanes {
+	return &receiveLanes{guests: map[laneKey]*guest{}, inUse: map[*guest]struct{}{}, earlier: map[laneKey][]<-chan struct{}{}}
+}
+
+// enter returns the lane of a member for one request, which must leave.
+func (rl *receiveLanes) enter(e *engine, id types.ID, k kind) (r *receiver, leave func()) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	if p := e.peerOf(id); p != nil {
+		return p.receivers[k], func() {}
+	}
+	key := laneKey{id, k}
+	one := rl.guests[key]
+	if one == nil {
+		l := &link{settings: e.settings, peer: id, log: e.log, wg: &e.wg, guest: true}
+		l.ctx, l.cancel = context.WithCancelCause(e.ctx)
+		one = &guest{receiver: newReceiver(l, k), key: key}
+		one.after = rl.before(key)
+		rl.guests[key], rl.inUse[one] = one, struct{}{}
+	}
+	one.requests++
+	return one.receiver, func() { rl.leave(one) }
+}
+
+// leave ends the lane of a guest with its last request.
+func (rl *receiveLanes) leave(one *guest) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	if one.requests--; one.requests > 0 {
+		return
+	}
+	delete(rl.inUse, one)
+	if rl.guests[one.key] == one {
+		delete(rl.guests, one.key)
+	}
+	one.close() // what is left in it was given up
+	one.cancel(nil)
+	rl.forget(one.key, one.receiver)
+}
+
+// ofGuests returns the lanes of members that are no peers, by kind.
+func (rl *receiveLanes) ofGuests() (all []receivers) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	for one := range rl.inUse {
+		var rs receivers
+		rs[one.key.kind] = one.receiver
+		all = append(all, rs)
+	}
+	return all
+}
+
+// replace has publish change who is a peer. What comes for those that were added, and
+// are not used yet, waits for the lanes before theirs; what comes for those that were
+// removed, later on, waits for theirs.
+func (rl *receiveLanes) replace(added, removed []*peer, publish func()) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	for _, p := range removed {
+		for k, r := range p.receivers {
+			key := laneKey{p.peer, kind(k)}
+			rl.earlier[key] = append(rl.before(key), r.ended)
+		}
+	}
+	for _, p := range added {
+		for k, r := range p.receivers {
+			key := laneKey{p.peer, kind(k)}
+			if one := rl.guests[key]; one != nil {
+				delete(rl.guests, key)
+				rl.earlier[key] = append(rl.before(key), one.ended)
+			}
+			r.after = rl.before(key)
+		}
+	}
+	publish()
+}
+
+// ended forgets the lanes of a peer that was removed, of which Process has nothing any
+// more.
+func (rl *receiveLanes) ended(p *peer) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	for k, r := range p.receivers {
+		rl.forget(laneKey{p.peer, kind(k)}, r)
+	}
+}
+
+// before is called with mu held: it returns what the next lane has to wait for.
+func (rl *receiveLanes) before(key laneKey) []<-chan struct{} {
+	rl.forget(key, nil)
+	return slices.Clone(rl.earlier[key])
+}
+
+// forget is called with mu held: it forgets lanes that have ended, r among them.
+func (rl *receiveLanes) forget(key laneKey, r *receiver) {
+	left := slices.DeleteFunc(rl.earlier[key], func(ended <-chan struct{}) bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return r != nil && r.ended == ended
+		}
+	})
+	if len(left) > 0 {
+		rl.earlier[key] = left
+	} else {
+		delete(rl.earlier, key)
+	}
+}
