@@ -59,6 +59,7 @@ type settings struct {
 	errorC        chan<- error
 	log           *zap.Logger // by lines, of what is about no link
 	lines         *logLines
+	notifiers     *notifierTable
 	directLog     *zap.Logger // the application's: it may block whoever uses it
 	crasher
 	observer   Observer
@@ -154,6 +155,7 @@ func (t *Transport) settings() (*settings, error) {
 		return nil, &ConfigError{"MinClusterVersion", s.minClusterVersionText,
 			"at most ServerVersion, which is " + s.serverVersionText}
 	}
+	s.notifiers = newNotifierTable(s)
 	if s.files, err = newTLSFiles(&t.TLSInfo, s.log); err == nil {
 		s.clientTLS, err = s.files.client(t.TLSInfo)
 	}

@@ -169,6 +169,8 @@
 // from inside Process and under locks that callbacks take; only Stop may not.
 // Callbacks (of Raft, of the Observer, and the log) come from several goroutines at
 // once, under no lock, and never from one that is inside a method of the Transport.
+// Reports, lines of the log, and hooks about states, drops and snapshots come in order
+// and one after another for each member, whether it is a peer, was one, or will be one.
 // One that is slow costs the member that it is about, and no other. A peer costs two
 // goroutines, one for each stream that is read, and two more for connections that
 // the peer reads; queues have goroutines only while they are in use, callbacks while

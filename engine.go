@@ -27,7 +27,6 @@ type engine struct {
 	pace          *snapshot.Pace
 	receiving     *snapshot.Receiver
 	snapshotLines *rate.Limiter // of the log, snapshots of those who are no peers
-	events        *events       // of those who are no peers
 	local         *localDrops
 	posts         *incomingPosts
 	receiveLanes  *receiveLanes
@@ -76,14 +75,6 @@ func (e *engine) endingPeers() []*peer {
 
 // peerIDs returns the members that are peers.
 func (e *engine) peerIDs() []types.ID { return slices.Collect(maps.Keys(e.peerMap())) }
-
-// eventsOf returns what tells of a member.
-func (e *engine) eventsOf(id types.ID) *events {
-	if p := e.peerOf(id); p != nil {
-		return p.events
-	}
-	return e.events
-}
 
 // enter counts a request in, unless the transport is stopped.
 func (e *engine) enter() bool {

@@ -110,21 +110,16 @@ func (e *events) progress(of *snapshot.Progress) func(snapshot.Status) {
 }
 
 // ended tells of the end of a transfer, by f, which may be nil. It is left out if
-// too many wait. It reports false if nothing is told any more, since the member is
-// gone.
-func (e *events) ended(f snapshotHook, st snapshot.Status, err error) bool {
+// too many wait.
+func (e *events) ended(f snapshotHook, st snapshot.Status, err error) {
 	if f == nil {
-		return true
+		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
-		return false
-	}
 	if _, n := e.find(ofEnds{}); n < maxEnds {
 		e.add(&event{of: ofEnds{}, tell: func() { f(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err) }})
 	}
-	return true
 }
 
 // find returns how many events of something wait, and where the last one is. It is

@@ -115,3 +115,14 @@ func (t *Transport) LanesRemembered() (guests, earlier int) {
 	defer rl.mu.Unlock()
 	return len(rl.inUse), len(rl.earlier)
 }
+
+// MembersToldOf returns of how many members something tells, or is being told.
+func (t *Transport) MembersToldOf() int {
+	table := t.engine.Load().notifiers
+	table.mu.Lock()
+	defer table.mu.Unlock()
+	return len(table.byID)
+}
+
+// Heard is what a post of a peer that was processed does, without a change of goroutines.
+func (t *Transport) Heard(peer types.ID) { t.peer(peer).activity.postOf() }

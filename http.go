@@ -82,17 +82,25 @@ func (q *request) logFailure(err error, code int) {
 	if from == 0 { // refused before it was looked at
 		from, _ = idHeader(q.r.Header, headerFrom)
 	}
-	logged, log := &q.refusals, q.log.With(zap.String("remote-peer-id", from.String()))
+	logged := &q.refusals
 	if p := q.peerOf(q.from); p != nil {
-		logged, log = &p.refusals, p.log // which strangers cannot use up
+		logged = &p.refusals // which strangers cannot use up
 	}
-	if !q.left && logged.first(refusal{from, code}) {
-		if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
-			err = fmt.Errorf("%w: %w", refusal, refusal.cause)
+	if q.left || !logged.first(refusal{from, code}) {
+		return
+	}
+	if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
+		err = fmt.Errorf("%w: %w", refusal, refusal.cause)
+	}
+	log := q.log.With(zap.String("remote-peer-id", from.String()))
+	if q.from != 0 {
+		if m := q.notifiers.acquireForRequest(q.from); m != nil {
+			defer q.notifiers.release(q.from, m)
+			log = m.log // in order with all other lines about it
 		}
-		log.Warn("refused a request of a member; further ones like it are not logged for a while",
-			zap.String("path", firstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
 	}
+	log.Warn("refused a request of a member; further ones like it are not logged for a while",
+		zap.String("path", firstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
 }
 
 // processError is an error of Process.

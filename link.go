@@ -25,7 +25,7 @@ type link struct {
 
 	ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned unseen
 	cancel   context.CancelCauseFunc
-	wg       *sync.WaitGroup // joins all goroutines of the link but those of its notifiers
+	wg       *sync.WaitGroup // joins all goroutines of the link
 	spawning sync.Mutex      // makes spawn and end exclude each other
 
 	urls     *urlPicker
@@ -34,7 +34,7 @@ type link struct {
 	activity *activity
 	reports  *reports
 	events   *events
-	lines    *logLines
+	shared   *memberNotifiers // what has reports, events and the lines of log
 	counters linkCounters
 	checking atomic.Bool            // a recheck is under way
 	version  atomic.Pointer[string] // as the peer states it; nil: not known
@@ -46,12 +46,11 @@ type link struct {
 }
 
 func newLink(s *settings, id types.ID, urls types.URLs) *link {
+	m := s.notifiers.acquire(id)
 	l := &link{
-		settings: s, peer: id, wg: new(sync.WaitGroup),
-		urls:    newURLPicker(urls),
-		reports: newReports(s.raft, uint64(id)), events: newEvents(&s.observer, id), lines: newLogLines(s.crasher, memberLines),
+		settings: s, peer: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
+		shared: m, reports: m.reports, events: m.events, log: m.log,
 	}
-	l.log = l.lines.of(s.directLog.With(zap.String("remote-peer-id", id.String())))
 	l.dialer = &dialer{
 		dial: s.dial, tls: s.clientTLS, files: s.files, timeout: s.dialTimeout,
 		peer: id, verify: s.verifyPeer, refused: l.refusedDial,
@@ -116,13 +115,12 @@ func (l *link) joined(dial dialFunc) dialFunc {
 	}
 }
 
-// join waits until nothing of the link runs and no callback of it will come.
-// The link's context has ended and its lanes are closed.
+// join waits until nothing of the link runs. What it has to tell is told all the same,
+// before what comes after it of the same member. The link's context has ended and its
+// lanes are closed.
 func (l *link) join() {
 	l.wg.Wait()
-	l.reports.close()
-	l.events.close()
-	l.lines.close()
+	l.notifiers.release(l.peer, l.shared)
 	l.posts.CloseIdleConnections()
 }
 

@@ -72,7 +72,7 @@ var logMethods = map[string]bool{"Info": true, "Warn": true, "Error": true, "DPa
 func TestNothingIsLoggedAroundTheLimits(t *testing.T) {
 	allowed := map[string][]string{
 		"Logger":    {"config.go", "dial.go", "listener.go", "tlsfiles.go", "inflight.go"}, // of a Transport or a TLSInfo
-		"directLog": {"config.go", "link.go"},                                              // which is the Transport's
+		"directLog": {"config.go", "notifiers.go"},                                         // which is the Transport's
 	}
 	calls := 0
 	inspectSource(t, func(file string, n ast.Node) {

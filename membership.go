@@ -38,7 +38,7 @@ func (e *engine) addRemote(id types.ID, urls types.URLs, learned bool, asked *ma
 	same := func() bool { return e.peers.Load() == asked }
 	evicted, ok := e.remotes.add(id, urls, learned, same)
 	if evicted != nil {
-		e.wg.Go(evicted.join) // which waits for callbacks
+		e.wg.Go(evicted.join) // which waits for what is under way
 	}
 	return ok
 }
@@ -102,35 +102,39 @@ func (t *Transport) remove(which func(types.ID) bool) {
 	if e == nil {
 		return
 	}
-	e.removePeers(which)
-}
-
-func (e *engine) removePeers(which func(types.ID) bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.stopped {
-		return
-	}
-	var removed []*peer
-	peers := maps.Clone(e.peerMap())
-	for id, p := range peers {
-		if which(id) {
-			delete(peers, id)
-			removed = append(removed, p)
-		}
-	}
-	e.receiveLanes.replace(nil, removed, func() { e.peers.Store(&peers) })
-	for _, p := range removed {
-		e.ending[p] = struct{}{}
-		e.wg.Go(func() {
-			p.log.Info("removed a peer")
+	for _, p := range e.removePeers(which) {
+		p.log.Info("removed a peer")
+		go func() {
+			defer e.leave()
 			p.stop()
 			e.receiveLanes.ended(p)
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			delete(e.ending, p)
-		})
+		}()
 	}
+}
+
+// removePeers returns peers that are to be stopped, each of which Stop waits for until
+// leave is called for it.
+func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return nil
+	}
+	peers := maps.Clone(e.peerMap())
+	for id, p := range peers {
+		if which(id) {
+			delete(peers, id)
+			removed = append(removed, p)
+			e.ending[p] = struct{}{}
+			e.wg.Add(1)
+			p.activity.end(ErrPeerRemoved) // it is told before what the next peer with the id does
+		}
+	}
+	e.receiveLanes.replace(nil, removed, func() { e.peers.Store(&peers) })
+	return removed
 }
 
 // SetURLs changes the peer URLs of the local member that requests to others state in

@@ -10,7 +10,8 @@ type notifier struct {
 	mu      sync.Mutex    // guards what take takes from, too
 	take    func() func() // takes out what is to be told next; nil: nothing is left. Called with mu held
 	running bool
-	closed  bool
+	closed  bool           // what is added is not told
+	ended   func()         // called without mu when all is told; nil: nobody wants to know
 	wg      sync.WaitGroup // joins the goroutine
 }
 
@@ -29,10 +30,27 @@ func (n *notifier) run() {
 		n.running = tell != nil
 		n.mu.Unlock()
 		if tell == nil {
+			if n.ended != nil {
+				n.ended()
+			}
 			return
 		}
 		tell()
 	}
+}
+
+// busy reports whether something is being told.
+func (n *notifier) busy() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.running
+}
+
+// setClosed decides whether what is added from now on is told.
+func (n *notifier) setClosed(closed bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = closed
 }
 
 // close tells what is left, and returns when nobody will be told anything any

@@ -12,7 +12,8 @@ import (
 // comparison. None is called under a lock, on the path of Send, or on a goroutine
 // that other members wait for: a slow hook costs only the member that it is told
 // of. PeerState, Dropped and those about snapshots come one after another for each
-// member, after what they tell of; the others come where it happens, several at once,
+// member, after what they tell of, also while it becomes a peer, is removed or added
+// again; the others come where it happens, several at once,
 // and hold it up. None comes after Stop has returned, so none may call Stop. Those
 // for traffic are called once for each batch; what they cost beyond the call itself
 // is said there.

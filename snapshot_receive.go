@@ -44,9 +44,16 @@ func (q *request) serveSnapshot() error {
 	if q.snapshotter == nil {
 		return snapshot.ErrNoSnapshotter
 	}
-	st, began, err := q.receiving.Receive(q.ctx, &incomingSnapshot{request: q}, q.eventsOf(q.from).progress)
-	if f := q.observer.SnapshotReceived; began && !q.eventsOf(q.from).ended(f, st, err) {
-		q.events.ended(f, st, err)
+	in := &incomingSnapshot{request: q, log: q.log.With(zap.String("remote-peer-id", q.from.String()))}
+	var observe func(*snapshot.Progress) func(snapshot.Status)
+	member := q.notifiers.acquireForRequest(q.from)
+	if member != nil {
+		defer q.notifiers.release(q.from, member)
+		in.log, observe = member.log, member.events.progress
+	}
+	st, began, err := q.receiving.Receive(q.ctx, in, observe)
+	if began && member != nil {
+		member.events.ended(q.observer.SnapshotReceived, st, err)
 	}
 	if err != nil {
 		return err
@@ -98,6 +105,7 @@ func (q *request) mayResume() error {
 // snapshot.Incoming.
 type incomingSnapshot struct {
 	*request
+	log   *zap.Logger // names the sender
 	saver Snapshotter // of the database, once that is known
 }
 
@@ -149,8 +157,7 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 	if p := in.peerOf(in.from); p != nil {
 		lines, bytes = p.snapshotLines, &p.counters.gotSnapshots // which strangers cannot use up
 	}
-	log := in.log.With(zap.String("remote-peer-id", in.from.String()), zap.Uint64("snapshot-index", index))
-	return snapshot.TransferLog(lines, log), bytes
+	return snapshot.TransferLog(lines, in.log.With(zap.Uint64("snapshot-index", index))), bytes
 }
 
 // Saver implements snapshot.Incoming: it asks who saves the database that comes with m.

@@ -250,7 +250,6 @@ func (t *Transport) Start() error {
 		added:         make(chan struct{}, 1),
 		ending:        map[*peer]struct{}{},
 		receiveLanes:  newReceiveLanes(),
-		events:        newEvents(&s.observer, 0),
 		local:         &localDrops{events: newEvents(&s.observer, s.id)},
 		snapshotLines: newLimiter(memberLines),
 	}
@@ -338,7 +337,9 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 	}
 	refuse := func() {
 		snapshot.Close(m, ErrMemberUnknown, e.log)
-		e.raft.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
+		to := e.notifiers.acquire(types.ID(m.GetTo()))
+		to.reports.snapshot(ErrMemberUnknown)
+		e.notifiers.release(types.ID(m.GetTo()), to)
 	}
 	if !e.spawn(refuse) {
 		go m.CloseWithError(ErrStopped)
@@ -384,7 +385,7 @@ func (t *Transport) Stop() {
 	}
 	e.wg.Wait()
 	e.awaitAsking()
-	e.events.close()
+	e.notifiers.close()
 	e.local.events.close()
 	watch.end()
 	e.lines.close()
