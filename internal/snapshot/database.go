@@ -26,8 +26,7 @@ type database struct {
 	remaining int64 // still to come; -1: not known
 	tcp       *net.TCPConn
 	rest      *rawBody // of a connection that was taken over
-	waits     networkWaits
-	err       error // what ended the body
+	err       error    // what ended the body
 }
 
 // Len returns how many bytes are still to come, below 0 if that is not known.
@@ -128,13 +127,14 @@ func (d *database) splicer(w io.Writer) io.ReaderFrom {
 	return nil
 }
 
-// splice has the kernel move the rest of the database.
+// splice has the kernel move the rest of the database. It looks every workInterval whether any of it has come.
 func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
-	for still := 0; d.remaining > 0; {
-		if _, err := d.body.extend(d.ReadTimeout / stallTicks); err != nil {
+	for patience := d.ReadTimeout; d.remaining > 0; {
+		step := min(patience, d.workInterval())
+		if _, err := d.body.extend(step); err != nil {
 			return total, d.fail(err)
 		}
-		d.waits.begin(d.ReadTimeout/stallTicks + d.workInterval())
+		d.waits.begin(step + d.workInterval())
 		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.remaining, sliceBytes)})
 		d.waits.end()
 		total += n
@@ -144,9 +144,9 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 		late := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
 		case n > 0 && (err == nil || late):
-			still = 0
+			patience = d.ReadTimeout
 		case late:
-			if still++; still == stallTicks {
+			if patience -= step; patience <= 0 {
 				return total, d.fail(ErrStalled)
 			}
 		case err == nil:

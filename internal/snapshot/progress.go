@@ -46,6 +46,7 @@ type Progress struct {
 	err    error
 	end    time.Time
 	told   time.Time // observe
+	moved  time.Time // when bytes came or went last
 }
 
 type sample struct {
@@ -54,7 +55,7 @@ type sample struct {
 }
 
 func (p *Progress) begin(now time.Time, total int64) {
-	p.started, p.told = now, now
+	p.started, p.told, p.moved = now, now, now
 	p.total.Store(total)
 	p.window = [2]sample{{at: now}, {at: now}}
 }
@@ -67,6 +68,9 @@ func (p *Progress) add(n int64) {
 	}
 	now := time.Now()
 	p.guard.Lock()
+	if n > 0 {
+		p.moved = now
+	}
 	if now.Sub(p.window[1].at) >= rateWindow {
 		p.window[0], p.window[1] = p.window[1], sample{now, bytes}
 	}
@@ -78,6 +82,13 @@ func (p *Progress) add(n int64) {
 	if tell {
 		p.observe(p.state())
 	}
+}
+
+// still returns for how long nothing has moved.
+func (p *Progress) still() time.Duration {
+	p.guard.Lock()
+	defer p.guard.Unlock()
+	return time.Since(p.moved)
 }
 
 // jump says that the transfer goes on at a position.

@@ -80,7 +80,7 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	}
 	body := newBody(ctx, in, r.ReadTimeout)
 	defer body.release()
-	t := &incoming{tls: in.TLS(), id: transferIn(in.Header()), done: make(chan struct{}), interrupt: body.cut}
+	t := &incoming{tls: in.TLS(), id: transferIn(in.Header()), done: make(chan struct{}), interrupt: body.cut, waits: networkWaits{base: time.Now()}}
 	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.ReadTimeout/stallTicks
 	if observe != nil {
 		t.observe = observe(&t.Progress)
@@ -118,7 +118,7 @@ func (c *reception) readHead(b *body) error {
 		return err
 	}
 	meta := m.GetSnapshot().GetMetadata()
-	c.m, c.db = m, &database{reception: c, src: src, body: b, remaining: -1, waits: networkWaits{base: time.Now()}}
+	c.m, c.db = m, &database{reception: c, src: src, body: b, remaining: -1}
 	if b.length >= 0 {
 		// What was read and not used is the database's. The length of the message is no guide: its encoding may be another's.
 		c.db.remaining = max(0, b.length-b.read+int64(src.Buffered()))

@@ -21,12 +21,17 @@ type Config struct {
 	AnswerTimeout time.Duration // from the last byte to the answer
 }
 
-// workInterval is how often a receiver says that it is at work.
-func (c Config) workInterval() time.Duration { return min(c.ReadTimeout, DefaultTimeout) / stallTicks }
+const (
+	// maxWorkInterval is short, as the sender's read timeout, which is not known here, may be.
+	maxWorkInterval = 250 * time.Millisecond
+	// olderStill is how long a transfer may stand still before another one of its snapshot takes its place. It is longer
+	// than a paced sender's longest pause and the time until the receiver sees what came after it.
+	olderStill = 2 * time.Second
+)
 
-// olderPatience is how long a question waits to see whether an older transfer of the snapshot moves, and then again for its
-// end: longer than a paced sender's longest pause, and together less than a sender waits for an answer.
-func (c Config) olderPatience() time.Duration { return min(c.ReadTimeout, DefaultTimeout) * 2 / 5 }
+// workInterval is how often a receiver looks whether bytes have come, and says that it is at work. It is also how long a
+// question waits for the end of a transfer that was interrupted.
+func (c Config) workInterval() time.Duration { return min(c.ReadTimeout/stallTicks, maxWorkInterval) }
 
 // Receiver takes the snapshots of other members, so many at once. It is safe for concurrent use.
 type Receiver struct {
@@ -54,6 +59,7 @@ type incoming struct {
 	done chan struct{}        // closed when it has ended
 
 	checking atomic.Bool // by Cut
+	waits    networkWaits
 
 	interrupt func()        // ends it as if its connection broke; does not change
 	id        transferID    // does not change
@@ -165,38 +171,23 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 }
 
 // endOlder ends an older attempt to bring a database, since its sender begins anew: it has seen the connection break. Where
-// the attempt is not of the same transfer, but of a twin of the sender, or of the process before, it is ended only if it does
-// not move. ErrStillWriting says that it has not ended.
+// the attempt is not of the same transfer, but of a twin of the sender, or of the process before, it is ended only if it has
+// not moved for some time, and that is not our own doing. ErrStillWriting says that it has not ended. The answer does not take long: how long its sender
+// waits is not known.
 func (r *Receiver) endOlder(ctx context.Context, older *incoming, id transferID) error {
-	if older.id != id {
-		before := older.bytes.Load()
-		ended, err := r.await(ctx, older)
-		if ended || err != nil {
-			return err
-		}
-		if older.bytes.Load() != before {
-			return ErrStillWriting
-		}
+	if older.id != id && (older.still() < olderStill || older.waits.overdue()) {
+		return ErrStillWriting
 	}
 	older.interrupt()
-	ended, err := r.await(ctx, older)
-	if !ended && err == nil {
-		err = ErrStillWriting
-	}
-	return err
-}
-
-// await reports whether a transfer has ended in time.
-func (r *Receiver) await(ctx context.Context, t *incoming) (bool, error) {
-	patience := time.NewTimer(r.olderPatience())
+	patience := time.NewTimer(r.workInterval())
 	defer patience.Stop()
 	select {
-	case <-t.done:
-		return true, nil
+	case <-older.done:
+		return nil
 	case <-patience.C:
-		return false, nil
+		return ErrStillWriting
 	case <-ctx.Done():
-		return false, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 }
 

@@ -27,6 +27,9 @@ func (w *networkWaits) end() { w.until.Store(0) }
 // overdue reports whether no wait is under way, or one for longer than its bound.
 func (w *networkWaits) overdue() bool { return int64(time.Since(w.base)) > w.until.Load() }
 
+// maxReporting is how long it may take to tell the sender.
+const maxReporting = time.Second
+
 // workReporter tells the sender of a snapshot that the receiver is still at work.
 type workReporter struct {
 	conn  net.Conn
@@ -69,7 +72,7 @@ func (r *workReporter) run(ctx context.Context) {
 		if !busy {
 			continue
 		}
-		if r.conn.SetWriteDeadline(time.Now().Add(r.every)) != nil {
+		if r.conn.SetWriteDeadline(time.Now().Add(maxReporting)) != nil {
 			return
 		}
 		if _, err := io.WriteString(r.conn, working); err != nil {
