@@ -182,19 +182,20 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 	return guardedSaver{in.saver, in.crasher, c}, nil
 }
 
-// Process implements snapshot.Incoming. A database that is not used is told to who has
-// saved it.
+// Process implements snapshot.Incoming.
 func (in *incomingSnapshot) Process(m *raftpb.Message) error {
-	index := m.GetSnapshot().GetMetadata().GetIndex() // m is not ours afterwards
-	err := in.admitted(m)                             // once more: it took a while
-	if err == nil {
-		err = in.deliver(m, laneSnapshot, in.snapshotAnswerTimeout)
+	if err := in.admitted(m); err != nil { // once more: it took a while
+		return err
 	}
-	if d, ok := in.saver.(DiscardingSnapshotter); ok && err != nil && !in.left { // Stop may have returned otherwise
+	return in.deliver(m, laneSnapshot, in.snapshotAnswerTimeout)
+}
+
+// Discard implements snapshot.Incoming.
+func (in *incomingSnapshot) Discard(index uint64, cause error) {
+	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.left { // Stop may have returned otherwise
 		defer in.end(in.begin(callback{name: "Snapshotter.DiscardDB", peer: in.from}))
-		d.DiscardDB(index, err)
+		d.DiscardDB(index, cause)
 	}
-	return err
 }
 
 // guardedSaver is a Snapshotter under guard.

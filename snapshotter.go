@@ -65,8 +65,8 @@ type DiscardingSnapshotter interface {
 	// DiscardDB says that the database of the snapshot with index id, which a call
 	// of SaveDBFrom or ResumeDBFrom has saved without an error, will not be used,
 	// and why: Process returned an error, or was not called since the member was
-	// removed or its certificate revoked meanwhile, there was no turn in time, or the
-	// transport was stopped. It is called at most once for each such call. Another call may have saved a database of the same index
+	// removed or its certificate revoked meanwhile, there was no turn in time, the
+	// transport was stopped, or not all of the database had come. It is called at most once for each such call. Another call may have saved a database of the same index
 	// whose message was processed: that one must stay.
 	//
 	// What Process has taken is not reported, although raft may ignore it: the

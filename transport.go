@@ -70,7 +70,9 @@ type Snapshotter interface {
 	// SaveDBFrom saves the database that r brings, which belongs to the snapshot
 	// with index id, and returns its size. It is called from several goroutines
 	// at once. The message that the database came with is processed after it
-	// returned, so what it saved must be durable then.
+	// returned, so what it saved must be durable then. An error of r means that not
+	// all of the database has come. The message is not processed then, whatever
+	// SaveDBFrom returns, nor if it has not read r to its end.
 	SaveDBFrom(r io.Reader, id uint64) (int64, error)
 }
 

@@ -68,6 +68,19 @@ func (d *database) fail(err error) error {
 	return err
 }
 
+// incomplete returns why who has saved the database cannot have all of it.
+func (d *database) incomplete() error {
+	switch {
+	case d.err != nil:
+		return d.err
+	case d.remaining > 0:
+		return fmt.Errorf("the last %d bytes were not read", d.remaining)
+	case d.remaining < 0 && (d.src.Buffered() > 0 || d.body.err == nil):
+		return errors.New("it was not read to its end")
+	}
+	return nil
+}
+
 // WriteTo implements io.WriterTo: it copies with large buffers, or has the kernel move the bytes where they come from a TCP
 // connection and go to a file: w is an *os.File, or an io.ReaderFrom with a method File that returns one.
 func (d *database) WriteTo(w io.Writer) (total int64, err error) {

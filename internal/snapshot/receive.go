@@ -44,8 +44,10 @@ type Incoming interface {
 	Began(index uint64) (log *zap.Logger, bytes *atomic.Uint64)
 	// Saver returns who saves the database of size bytes; below 0: not known.
 	Saver(m *raftpb.Message, size int64) (snap.Saver, error)
-	// Process has the message processed, whose database was saved.
+	// Process has the message processed, whose database was saved. It must not be used afterwards.
 	Process(m *raftpb.Message) error
+	// Discard tells who has saved the database that it is not used, and why.
+	Discard(index uint64, cause error)
 }
 
 // Resumer is a Saver that can go on with what an earlier attempt has brought.
@@ -154,7 +156,11 @@ func (c *reception) save() error {
 	}
 	c.saved(c.incoming)
 	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.started)))
-	return c.in.Process(c.m)
+	if err := c.in.Process(c.m); err != nil {
+		c.in.Discard(c.index.Load(), err)
+		return err
+	}
+	return nil
 }
 
 // saveDatabase returns the size of the database. Its errors say why it was not saved.
@@ -171,9 +177,13 @@ func (c *reception) saveDatabase() (n int64, err error) {
 	} else {
 		return 0, ErrNotResuming
 	}
+	if err == nil {
+		if err = c.db.incomplete(); err == nil {
+			return n, nil
+		}
+		c.in.Discard(c.index.Load(), err)
+	}
 	switch {
-	case err == nil:
-		return n, nil
 	case errors.Is(err, snap.ErrOffset):
 		return 0, ErrOffset
 	case c.db.err != nil && !errors.Is(err, c.db.err): // a Snapshotter that says nothing of it
