@@ -164,6 +164,10 @@ func (q *request) servePost() error {
 		q.w.Header().Set("Connection", "close")
 		return err
 	}
+	if errors.Is(body.err, ErrStopped) { // which says nothing of the message
+		q.w.Header().Set("Connection", "close")
+		return ErrStopped
+	}
 	if err != nil {
 		if p != nil {
 			p.counters.badPosts.Add(1)

@@ -158,6 +158,15 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
+// broke says that a connection is at fault, unless err says more.
+func (b *body) broke(err error) error {
+	stopped := context.Cause(b.ctx)
+	if !errors.Is(err, ErrStalled) && !errors.Is(err, ErrCut) && (stopped == nil || !errors.Is(err, stopped)) {
+		err = fmt.Errorf("%w: %w", ErrCut, err)
+	}
+	return err
+}
+
 // ended takes the deadline away. From the end of the body on, the server reads ahead to see the client go, and takes a
 // deadline for that.
 func (b *body) ended() {

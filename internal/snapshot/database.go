@@ -56,12 +56,9 @@ func (d *database) Read(p []byte) (int, error) {
 	return n, d.fail(err)
 }
 
-// fail says that a connection is at fault, unless err says more.
+// fail notes what ended the body.
 func (d *database) fail(err error) error {
-	stopped := context.Cause(d.body.ctx)
-	if !errors.Is(err, ErrStalled) && !errors.Is(err, ErrCut) && (stopped == nil || !errors.Is(err, stopped)) {
-		err = fmt.Errorf("%w: %w", ErrCut, err)
-	}
+	err = d.body.broke(err)
 	if d.err == nil {
 		d.err = err
 	}

@@ -108,6 +108,9 @@ func (c *reception) readHead(b *body) error {
 	m, err := wire.NewMessageDecoder(src, c.head).Decode()
 	if err != nil {
 		c.in.CloseAfter() // where the next request begins is not known
+		if b.err != nil && !errors.Is(b.err, io.EOF) {
+			return notSaved(b.broke(b.err)) // which says nothing of the message
+		}
 		return badRequest("failed to read the message at the head of a snapshot: %s", err)
 	}
 	if m == nil || m.GetType() != raftpb.MsgSnap {
