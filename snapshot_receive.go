@@ -119,8 +119,8 @@ func (in *incomingSnapshot) Resumes() error                    { return in.mayRe
 
 // Hijack implements snapshot.Incoming.
 func (in *incomingSnapshot) Hijack(ended bool) (conn net.Conn, prefetched []byte, err error) {
-	// A sender that closes the connection anyway does not mind if we do.
-	if !in.r.Close || in.r.ProtoMajor != 1 {
+	// A sender that closes the connection anyway does not mind if we do. HTTP/1.0 has no interim responses.
+	if !in.r.Close || in.r.ProtoMajor != 1 || in.r.ProtoMinor == 0 {
 		return nil, nil, http.ErrNotSupported
 	}
 	if ended {

@@ -250,6 +250,27 @@ func TestSnapshotWorkIsToldToWhomItConcerns(t *testing.T) {
 	})
 }
 
+// TestSnapshotWorkIsNotToldOverHTTP10: it has no interim responses, and there are proxies that pass the header on.
+func TestSnapshotWorkIsNotToldOverHTTP10(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p := newPair(t, nil, receives(savesAll))
+		p.b.raft.process = func(context.Context, *raftpb.Message) error {
+			time.Sleep(30 * time.Second)
+			return nil
+		}
+		body := read(t, snapshotBody(t, msgSnap(2, 1, 7), strings.Repeat("x", 1<<20)))
+		c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+		require.NoError(t, err)
+		defer c.Close()
+		h := map[string]string{"Connection": "close", "X-Raft-Extensions": "snapshot-working-1"}
+		head := requestHead("POST", "/raft/snapshot", peerHeader(h), len(body))
+		_, err = io.WriteString(c, strings.Replace(head, "HTTP/1.1", "HTTP/1.0", 1)+body)
+		require.NoError(t, err)
+		answer := read(t, c)
+		require.True(t, strings.HasPrefix(answer, "HTTP/1.0 204 No Content\r\n"), answer)
+	})
+}
+
 // TestSnapshotsGoOnWhileOneIsInstalled: what is sent and only waits for its answer takes
 // no other transfer's turn.
 func TestSnapshotsGoOnWhileOneIsInstalled(t *testing.T) {
