@@ -32,9 +32,10 @@ type ResumingSnapshotter interface {
 // Snapshotter that wraps another has to hand the method on to it.
 type PreparingSnapshotter interface {
 	Snapshotter
-	// PrepareDB is called once for each incoming database, after its message was
-	// read and admitted, and before any of the database is. Members that were
-	// removed, and messages for others, do not get that far.
+	// PrepareDB is called once for each attempt to send a database, after its message
+	// was read and admitted, and before any of the database is. A transfer that breaks
+	// and is resumed is another attempt. Members that were removed, and messages for
+	// others, do not get that far.
 	//
 	// m is the message, which must not be changed, nor used after PrepareDB has
 	// returned. size is that of the whole database in bytes, or below 0 if its
@@ -44,7 +45,9 @@ type PreparingSnapshotter interface {
 	// The result saves this database in place of the Snapshotter; nil stands for
 	// the Snapshotter itself. One that is a ResumingSnapshotter or a
 	// DiscardingSnapshotter is used as such, while the question how much of a
-	// database is there goes to the Snapshotter of the Transport, always. An error
+	// database is there goes to the Snapshotter of the Transport, always. One that
+	// cannot resume gets the database from its beginning, and of one that has a
+	// checksum the last bytes only if that is right. An error
 	// refuses the database, as one of SaveDBFrom does, and its sender is told why
 	// where that is known (ErrSnapshotDiskFull and others).
 	//

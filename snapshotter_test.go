@@ -299,9 +299,6 @@ func TestSnapshotPrepareRefuses(t *testing.T) {
 		{"for its own reasons", func(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
 			return savesAll, errors.New("no")
 		}, rafthttp.ErrSnapshotNotSaved},
-		{"by one that cannot resume", func(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
-			return savesAll, nil
-		}, rafthttp.ErrSnapshotRefused},
 		{"by waiting", func(ctx context.Context, _ *raftpb.Message, _ int64) (snap.Saver, error) {
 			<-ctx.Done()
 			return nil, context.Cause(ctx)

@@ -178,7 +178,7 @@ func (c *reception) saveDatabase() (n int64, err error) {
 		n, err = store.ResumeDBFrom(c.db, c.key, c.plan.offset, c.db.trailer)
 		n += c.plan.offset
 	} else {
-		return 0, ErrNotResuming
+		n, err = c.saveVerified(saver)
 	}
 	if err == nil {
 		if err = c.db.incomplete(); err == nil {
