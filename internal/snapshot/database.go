@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -161,14 +162,32 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 			}
 		case err == nil:
 			return total, d.fail(io.ErrUnexpectedEOF)
-		default:
-			if errors.Is(err, syscall.EINVAL) { // what was on its way is lost
-				d.noSplice.Store(true)
-			}
+		case errors.Is(err, syscall.EINVAL): // what was on its way is lost
+			d.noSplice.Store(true)
 			return total, d.fail(err)
+		case isNetworkError(err):
+			return total, d.fail(err)
+		default:
+			return total, err
 		}
 	}
 	return total, nil
+}
+
+// isNetworkError tells errors of the connection from those of the file that the kernel moves bytes to: both come from one
+// call.
+func isNetworkError(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	return slices.ContainsFunc(networkErrors, func(e error) bool { return errors.Is(err, e) })
+}
+
+// networkErrors are those of reading from a TCP connection.
+var networkErrors = []error{
+	syscall.ECONNRESET, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ECONNABORTED,
+	syscall.ECONNREFUSED, syscall.ENOTCONN, syscall.EPIPE, syscall.EPROTO, syscall.ENOPROTOOPT,
 }
 
 // trailer reads the checksum behind the database.
