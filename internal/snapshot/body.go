@@ -17,6 +17,9 @@ type body struct {
 	timeout time.Duration
 	release func() // waits until the request is no longer in use
 
+	reads    context.Context // of Reads without a deadline; ends with ctx and by cut
+	endReads context.CancelCauseFunc
+
 	mu          sync.Mutex // makes extend, interrupt and replace exclude each other
 	setDeadline func(time.Time) error
 	isCut       bool
@@ -29,6 +32,7 @@ type body struct {
 
 func newBody(ctx context.Context, in Incoming, timeout time.Duration) *body {
 	b := &body{ctx: ctx, timeout: timeout, setDeadline: in.SetReadDeadline}
+	b.reads, b.endReads = context.WithCancelCause(ctx)
 	b.src, b.length = in.Body()
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -36,6 +40,7 @@ func newBody(ctx context.Context, in Incoming, timeout time.Duration) *body {
 		b.interrupt()
 	})
 	b.release = func() {
+		b.endReads(nil)
 		// A body that was not read to its end keeps the deadline: the server reads on for a while, and sets its own for the
 		// next request.
 		if !stop() {
@@ -58,6 +63,7 @@ func (b *body) cut() {
 	b.isCut = true
 	b.mu.Unlock()
 	b.interrupt()
+	b.endReads(ErrCut)
 }
 
 func (b *body) wasCut() bool {
@@ -130,7 +136,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if bounded {
 		n, err = b.src.Read(p)
 	} else {
-		n, err = ReadWithin(b.ctx, b.src, p, b.timeout)
+		n, err = ReadWithin(b.reads, b.src, p, b.timeout)
 	}
 	b.read += int64(n)
 	switch {

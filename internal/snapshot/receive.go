@@ -97,7 +97,9 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 		return st, false, err
 	}
 	defer c.db.takeOver(ctx).stop()
-	err = c.save()
+	if err = c.save(); c.db.err != nil {
+		in.CloseAfter() // a Read may still be under way
+	}
 	t.ended(err)
 	return t.state(), true, err
 }
