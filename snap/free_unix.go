@@ -21,7 +21,7 @@ func freeBytes(dir string) (int64, error) {
 	}
 	free, size := int64(st.Bavail), int64(st.Bsize) //nolint:unconvert // the types differ from system to system
 	if os.Geteuid() == 0 {
-		free = int64(st.Bfree) //nolint:unconvert // as above
+		free = int64(st.Bfree)
 	}
 	if free > math.MaxInt64/size {
 		return math.MaxInt64, nil
