@@ -25,29 +25,33 @@ type source struct {
 	reading atomic.Bool // a call of the application's reader is under way
 }
 
-// newSource returns the source that is read from r, which may be nil.
+// newSource returns the source that is read from r, which may be nil, once begin was
+// called. It calls nothing of r.
 func newSource(r io.Reader, size int64) *source {
-	d := &source{exactReader: exactReader{r: r, remaining: size}, size: size}
+	return &source{exactReader: exactReader{r: r, remaining: size}, size: size}
+}
+
+// inspect finds out what the reader can do beside Read.
+func (d *source) inspect() {
 	defer func() {
 		if recover() != nil { // in a method of the reader: then it can do no more than Read
 			d.file, d.seeker = nil, nil
 		}
 	}()
-	if f := fileOf(r); f != nil {
+	if f := fileOf(d.r); f != nil {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 			d.file, d.info, d.r = f, info, f
 		}
 	}
 	seeker, ok := d.r.(io.Seeker)
 	if !ok {
-		return d
+		return
 	}
 	if at, err := seeker.Seek(0, io.SeekCurrent); err == nil && at >= 0 {
 		d.seeker, d.base = seeker, at
 	} else {
 		d.file = nil
 	}
-	return d
 }
 
 // canSeek reports whether the reader can go back.
@@ -99,8 +103,8 @@ func (d *source) goTo(offset int64) (err error) {
 // changed are not given.
 func (d *source) Read(p []byte) (int, error) {
 	d.reading.Store(true)
-	defer d.reading.Store(false)
 	n, err := d.exactReader.Read(p)
+	d.reading.Store(false)
 	if errors.Is(err, io.EOF) {
 		if err := d.unchanged(); err != nil {
 			return 0, err
@@ -115,6 +119,8 @@ func (d *source) unchanged() error {
 	if d.file == nil {
 		return nil
 	}
+	d.reading.Store(true)
+	defer d.reading.Store(false)
 	now, err := d.file.Stat()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrReader, err)
@@ -126,10 +132,11 @@ func (d *source) unchanged() error {
 	return nil
 }
 
-// begin is that of exactReader.
+// begin inspects the reader and does what that of exactReader does.
 func (d *source) begin() error {
 	d.reading.Store(true)
 	defer d.reading.Store(false)
+	d.inspect()
 	return d.exactReader.begin()
 }
 

@@ -153,20 +153,30 @@ func (t *transfer) attempt() error {
 		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
 		WarnUnlessNamed(t.log, uint64(t.To), t.m.GetSnapshot())
 	}
-	err := t.db.unchanged()
+	err := t.unchanged()
 	if err == nil {
 		err = t.attemptAt(u)
 	}
 	if err == nil {
 		return nil
 	}
-	if changed := t.db.unchanged(); changed != nil && !t.readerClosed {
-		err = changed // which is why, whatever came of it
+	if !t.readerClosed {
+		if changed := t.unchanged(); isReaderFailure(changed) {
+			err = changed // which is why, whatever came of it
+		}
 	}
 	if !isReaderFailure(err) { // which is not the peer's
 		t.Events.Failed(u, err)
 	}
 	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.To, u.String(), err)
+}
+
+// unchanged returns an error if the reader is a file that has changed.
+func (t *transfer) unchanged() error {
+	if t.db.file == nil {
+		return nil
+	}
+	return t.prepare(func(context.Context) error { return t.db.unchanged() })
 }
 
 // attemptAt makes one attempt at u and waits for the answer.
@@ -184,7 +194,8 @@ func (t *transfer) attemptAt(u url.URL) error {
 
 // isRetryable reports whether to try again after err.
 func (t *transfer) isRetryable(err error) bool {
-	if t.Ctx.Err() != nil || t.readerClosed || !t.db.canSeek() || !t.receiverResumes || isReaderFailure(err) {
+	// Before the receiver has said something, the worker may still find out whether the reader can seek.
+	if t.Ctx.Err() != nil || t.readerClosed || !t.receiverResumes || !t.db.canSeek() || isReaderFailure(err) {
 		return false
 	}
 	switch {

@@ -1,0 +1,93 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// stuckSeeker is a database of which the nth Seek hangs, as on a network file system that
+// is gone, until it is closed, and even then if it is deaf.
+type stuckSeeker struct {
+	*bytes.Reader
+	left   int // calls of Seek before the one that hangs
+	deaf   bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newStuckSeeker(data []byte, nth int, deaf bool) *stuckSeeker {
+	return &stuckSeeker{Reader: bytes.NewReader(data), left: nth - 1, deaf: deaf, closed: make(chan struct{})}
+}
+
+func (s *stuckSeeker) Seek(offset int64, whence int) (int64, error) {
+	if s.left--; s.left >= 0 {
+		return s.Reader.Seek(offset, whence)
+	}
+	<-s.closed
+	return 0, errors.New("stale file handle")
+}
+
+func (s *stuckSeeker) free() { s.once.Do(func() { close(s.closed) }) }
+
+func (s *stuckSeeker) Close() error {
+	if !s.deaf {
+		s.free()
+	}
+	return nil
+}
+
+// TestSnapshotWhoseSeekHangs: a call of Seek is one of the reader as Read is: the transfer
+// ends within the stall limit, and at once with its peer or the transport.
+func TestSnapshotWhoseSeekHangs(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	ends := map[string]func(a *member){
+		"stall":  func(*member) {},
+		"remove": func(a *member) { a.RemovePeer(2) },
+		"stop":   func(a *member) { a.Stop() },
+	}
+	for name, end := range ends {
+		for nth := 1; nth <= 2; nth++ { // before the first attempt, and before one after a cut
+			for _, deaf := range []bool{false, true} {
+				t.Run(name, func(t *testing.T) {
+					dir := t.TempDir()
+					bubble.Test(t, func(t *testing.T) {
+						p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, receives(openIn(t, dir)))
+						p.net.Link("a", "b").SetBandwidth(4 << 20)
+						time.Sleep(time.Second)
+						db := newStuckSeeker(data, nth, deaf)
+						defer db.free()
+						time.AfterFunc(time.Minute, db.free) // so that the test ends
+						m := snap.NewMessage(msgSnap(2, 1, 7), db, size)
+						p.a.SendSnapshot(m)
+						time.Sleep(time.Second)
+						p.net.Reset("a", "b")
+						time.Sleep(500 * time.Millisecond)
+						start := time.Now()
+						end(p.a)
+						require.False(t, <-m.CloseNotify())
+						require.Less(t, time.Since(start), 8*time.Second)
+						time.Sleep(3 * time.Second)
+						require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, p.a.raft.snapshotReports())
+						if name == "stall" {
+							require.ErrorIs(t, <-p.sent, rafthttp.ErrStalled)
+							p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 8), io.NopCloser(bytes.NewReader(nil)), 0))
+							require.NoError(t, <-p.sent, "the turn is free")
+						}
+					})
+				})
+			}
+		}
+	}
+}
