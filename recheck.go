@@ -106,6 +106,9 @@ func (d *dialer) keep(c net.Conn, state *tls.ConnectionState, generation uint64)
 	return dc
 }
 
+// NetConn returns the connection below, as that of tls.Conn does.
+func (c *dialedConn) NetConn() net.Conn { return c.Conn }
+
 // Close implements net.Conn. It takes a second at most.
 func (c *dialedConn) Close() error {
 	c.dialer.mu.Lock()

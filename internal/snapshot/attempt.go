@@ -130,7 +130,7 @@ func (a *attempt) abort(err error) {
 	a.err = err
 	a.cancel(err)
 	if a.conn != nil {
-		a.conn.Close()
+		a.conn.abort()
 	}
 	switch {
 	case errors.Is(err, ErrStalled) && a.t.db.reading.Load():

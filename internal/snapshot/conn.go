@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
+	"time"
 )
 
 // errNoAnswer says that the receiver has the whole snapshot, and is silent.
@@ -21,6 +23,45 @@ type peerConn struct {
 	br     *bufio.Reader     // of answers
 	limit  *io.LimitedReader // below br
 	target *url.URL
+
+	closing sync.Once
+	closed  chan struct{} // closed when Close of Conn has returned
+}
+
+// abort ends whatever is under way on the connection. It does not block.
+//
+// Close may: that of TLS sends a close_notify first, for which there may be no room, and
+// that of TCP waits for a sendfile whose file hangs. So the connection below is closed,
+// and not on the caller's goroutine.
+func (c *peerConn) abort() {
+	c.closing.Do(func() {
+		c.closed = make(chan struct{})
+		go func() { // joined by Close, within a bound
+			defer close(c.closed)
+			below := c.Conn
+			for {
+				wrapper, ok := below.(interface{ NetConn() net.Conn })
+				if !ok {
+					break
+				}
+				below = wrapper.NetConn()
+			}
+			below.Close()
+			c.Conn.Close()
+		}()
+	})
+}
+
+// Close implements net.Conn. A Close that hangs is left to itself.
+func (c *peerConn) Close() error {
+	c.abort()
+	grace := time.NewTimer(readerGrace)
+	defer grace.Stop()
+	select {
+	case <-c.closed:
+	case <-grace.C:
+	}
+	return nil
 }
 
 // connect dials u for an attempt.
