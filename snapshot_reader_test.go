@@ -91,3 +91,79 @@ func TestSnapshotWhoseSeekHangs(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotErrorWithTheLastBytes: an error that a reader returns together with its last
+// bytes is a failure, although the end follows.
+func TestSnapshotErrorWithTheLastBytes(t *testing.T) {
+	cause := errors.New("checksum of the source differs")
+	for _, size := range []int64{1, 1000, 1 << 20} {
+		bubble.Test(t, func(t *testing.T) {
+			p := newPair(t, nil, receives(savesAll))
+			time.Sleep(time.Second)
+			rest := bytes.NewReader(randomBytes(int(size)))
+			db := &database{Reader: readerFunc(func(b []byte) (int, error) {
+				n, err := rest.Read(b)
+				if err == nil && rest.Len() == 0 {
+					return n, cause
+				}
+				return n, err
+			})}
+			p.a.SendSnapshot(newSnapshot(db, size))
+			err := <-p.sent
+			require.ErrorIs(t, err, cause)
+			require.ErrorIs(t, err, rafthttp.ErrSnapshotReader)
+			require.Empty(t, p.b.raft.received())
+		})
+	}
+}
+
+// TestSnapshotWhoseReaderIsSlowAtItsEnd: each Read takes less than the stall limit, also
+// those of the last chunk and of the end behind it, so the receiver gets something in time.
+func TestSnapshotWhoseReaderIsSlowAtItsEnd(t *testing.T) {
+	const chunk, pause = 256 << 10, 3 * time.Second
+	for _, size := range []int64{2, chunk, chunk + 1, chunk + 2, 1 << 20} {
+		data := randomBytes(int(size))
+		dir := t.TempDir()
+		bubble.Test(t, func(t *testing.T) {
+			store := openIn(t, dir)
+			p := newPair(t, nil, receives(store))
+			time.Sleep(time.Second)
+			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), size))
+			require.NoError(t, <-p.sent, size)
+			require.Equal(t, 1, p.a.Status().Peers[0].LastSnapshot.Attempts)
+			requireSaved(t, store, 7, data)
+		})
+	}
+}
+
+// TestSnapshotReaderIsLeftAloneOnceClosed: it is not read any more.
+func TestSnapshotReaderIsLeftAloneOnceClosed(t *testing.T) {
+	ends := map[string]struct {
+		n   int // bytes that the Read brings during which it is closed
+		err error
+	}{
+		"nothing":     {0, nil},
+		"the end":     {1000, nil},
+		"the failure": {0, io.ErrClosedPipe},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				p := newPair(t, nil, receives(savesAll))
+				time.Sleep(time.Second)
+				closed := make(chan struct{})
+				reads := 0
+				db := &database{onClose: func() { close(closed) }, Reader: readerFunc(func([]byte) (int, error) {
+					reads++
+					<-closed
+					time.Sleep(100 * time.Millisecond)
+					return end.n, end.err
+				})}
+				p.a.SendSnapshot(newSnapshot(db, 1000))
+				require.ErrorIs(t, <-p.sent, rafthttp.ErrStalled)
+				time.Sleep(time.Second)
+				require.Equal(t, 1, reads)
+			})
+		})
+	}
+}

@@ -84,23 +84,25 @@ func (d *source) goTo(offset int64) (err error) {
 			err = fmt.Errorf("%w: panic in Seek: %v", ErrReader, v)
 		}
 	}()
-	if d.at() == offset {
+	switch {
+	case d.at() == offset:
 		return nil
-	}
-	if d.seeker == nil {
+	case d.seeker == nil:
 		return fmt.Errorf("%w: it cannot go back", ErrReader)
+	case d.closed.Load():
+		return errReaderClosed
 	}
 	d.reading.Store(true)
 	defer d.reading.Store(false)
 	if _, err := d.seeker.Seek(d.base+offset, io.SeekStart); err != nil {
 		return fmt.Errorf("%w: %w", ErrReader, err)
 	}
-	d.remaining = d.size - offset
+	d.remaining, d.holds = d.size-offset, false
 	return nil
 }
 
-// Read implements io.Reader, as exactReader does. The last bytes of a file that has
-// changed are not given.
+// Read implements io.Reader, as exactReader does. The last byte of a file that has changed
+// is not given.
 func (d *source) Read(p []byte) (int, error) {
 	d.reading.Store(true)
 	n, err := d.exactReader.Read(p)
@@ -140,11 +142,22 @@ func (d *source) begin() error {
 	return d.exactReader.begin()
 }
 
+// errReaderClosed ends the reading of a database that was closed meanwhile.
+var errReaderClosed = fmt.Errorf("%w: it was closed", ErrReader)
+
 // exactReader reads exactly the remaining bytes from r. Its errors are those of r, marked
 // with ErrReader, and ErrSize; a panic of r is an error.
+//
+// The last byte is given only once r has shown its end, so that nobody takes for whole what
+// is not. It is one byte, not more, that is held back: who waits for the bytes has limits of
+// its own for standing still, and r may be slow to show its end.
 type exactReader struct {
 	r         io.Reader // nil: empty
-	remaining int64
+	remaining int64     // bytes to be given
+
+	holds  bool // held is read, and not given yet: one of the last two
+	held   byte
+	closed atomic.Bool // r is not called any more
 }
 
 // begin checks what would go unnoticed by Read: a negative size, and data where
@@ -161,32 +174,64 @@ func (e *exactReader) begin() error {
 	return nil
 }
 
-// Read implements io.Reader. It returns the last bytes only once r has shown its
-// end, together with io.EOF.
+// unread is how many bytes r still has.
+func (e *exactReader) unread() int64 {
+	if e.holds {
+		return e.remaining - 1
+	}
+	return e.remaining
+}
+
+// Read implements io.Reader. It returns the last byte together with io.EOF.
 func (e *exactReader) Read(p []byte) (int, error) {
-	if e.remaining == 0 {
-		return 0, e.end()
+	if e.unread() == 0 {
+		return e.last(p)
 	}
-	n, err := readSome(e.r, p[:min(int64(len(p)), e.remaining)])
-	e.remaining -= int64(n)
-	if e.remaining == 0 {
-		if err := e.end(); !errors.Is(err, io.EOF) {
-			return 0, err // the bytes in p are held back
-		}
-		return n, io.EOF
+	n := 0
+	if e.holds {
+		p[0], n = e.held, 1
+		e.holds = false
 	}
-	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%w: it ended %d bytes early", ErrShort, e.remaining)
-	} else if err != nil {
+	var err error
+	if n < len(p) {
+		var m int
+		m, err = e.readSome(p[n:min(int64(len(p)), e.remaining)])
+		n += m
+	}
+	left := e.remaining - int64(n)
+	switch {
+	case errors.Is(err, io.EOF) && left > 0:
+		err = fmt.Errorf("%w: it ended %d bytes early", ErrShort, left)
+	case errors.Is(err, io.EOF):
+		err = nil // last asks again
+	case err != nil:
 		err = fmt.Errorf("%w: %w", ErrReader, err)
 	}
+	if left <= 1 && n > 1 || left == 0 {
+		n--
+		e.held, e.holds = p[n], true
+	}
+	e.remaining -= int64(n)
+	if n == 0 && err == nil {
+		return e.Read(p)
+	}
 	return n, err
+}
+
+// last is Read once r has nothing more: it gives the byte that is held.
+func (e *exactReader) last(p []byte) (int, error) {
+	if err := e.end(); !errors.Is(err, io.EOF) || !e.holds {
+		return 0, err
+	}
+	p[0] = e.held
+	e.holds, e.remaining = false, 0
+	return 1, io.EOF
 }
 
 // end returns io.EOF if r is at its end.
 func (e *exactReader) end() error {
 	var one [1]byte
-	n, err := readSome(e.r, one[:])
+	n, err := e.readSome(one[:])
 	switch {
 	case n > 0:
 		return fmt.Errorf("%w: it goes on behind its end", ErrLong)
@@ -199,12 +244,15 @@ func (e *exactReader) end() error {
 
 // readSome reads at least one byte, or returns an error: the one of r, or one
 // that says what r did wrong.
-func readSome(r io.Reader, p []byte) (int, error) {
-	if r == nil {
+func (e *exactReader) readSome(p []byte) (int, error) {
+	if e.r == nil {
 		return 0, io.EOF
 	}
 	for range maxEmptyReads {
-		n, err := safeRead(r, p)
+		if e.closed.Load() {
+			return 0, errReaderClosed
+		}
+		n, err := safeRead(e.r, p)
 		if n < 0 || n > len(p) {
 			return 0, fmt.Errorf("invalid count from Read: %d", n)
 		}

@@ -93,6 +93,7 @@ func NewSender(c SenderConfig) *Sender {
 func (s *Sender) Send(m *snap.Message, refused error) bool {
 	meta := m.GetSnapshot().GetMetadata()
 	t := &transfer{Sender: s, m: m, size: m.DatabaseSize(), id: 1 + transferID(rand.Uint64N(math.MaxUint64))}
+	t.db = newSource(readerOf(m), t.size)
 	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
 	t.peer, t.peerBytes, t.every, t.observe = s.To, s.Bytes, s.ReadTimeout/stallTicks, s.Events.Observe(&t.Progress)
 	t.begin(time.Now(), t.size)

@@ -117,7 +117,6 @@ func (t *transfer) release() {
 // tryOn makes attempts: one, unless the receiver can go on with what an earlier one has
 // brought.
 func (t *transfer) tryOn() error {
-	t.db = newSource(readerOf(t.m), t.size)
 	if err := t.prepare(func(context.Context) error { return t.db.begin() }); err != nil {
 		return err
 	}
@@ -227,6 +226,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // closeReader ends the application's part of the transfer.
 func (t *transfer) closeReader(err error) {
 	t.readerClosed = true
+	t.db.closed.Store(true)
 	Close(t.m, err, t.log)
 }
 

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// lastBytes of a database go through memory, so that its end is seen before
-	// they are sent.
+	// lastBytes of a database go through memory, so that its end is seen before the last
+	// one is sent.
 	lastBytes = 32 << 10
 	// smallWrite is what is given at once to a connection that does not tell how
 	// far a write has got.
@@ -100,7 +100,7 @@ func (w *bodyWriter) head(h http.Header) error {
 	return w.write(b.Bytes())
 }
 
-// database copies the database, at the pace that is set. The last bytes go out
+// database copies the database, at the pace that is set. The last byte goes out
 // only once the reader has shown its end: a receiver must not take a snapshot for
 // whole that is not.
 func (w *bodyWriter) database(ctx context.Context) error {
