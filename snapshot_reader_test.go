@@ -167,3 +167,45 @@ func TestSnapshotReaderIsLeftAloneOnceClosed(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotOfAStalledReaderIsNotThePeer: a reader that stands still says nothing about the
+// peer, wherever it does.
+func TestSnapshotOfAStalledReaderIsNotThePeer(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	tests := map[string]func() io.ReadCloser{
+		"in Read":             func() io.ReadCloser { return blockingReader(data[:size/2]) },
+		"in Read, deaf":       func() io.ReadCloser { return deafReader(data[:size/2]) },
+		"in Seek":             func() io.ReadCloser { return newStuckSeeker(data, 1, false) },
+		"in Seek, deaf":       func() io.ReadCloser { return newStuckSeeker(data, 1, true) },
+		"in Read, at the end": func() io.ReadCloser { return blockingReader(data) },
+	}
+	for name, reader := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			bubble.Test(t, func(t *testing.T) {
+				p := newPair(t, nil, receives(openIn(t, dir)))
+				p.net.Link("a", "b").SetBandwidth(4 << 20)
+				time.Sleep(time.Second)
+				db := reader()
+				p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, size))
+				err := <-p.sent
+				require.ErrorIs(t, err, rafthttp.ErrStalled)
+				require.ErrorIs(t, err, rafthttp.ErrSnapshotReader)
+				time.Sleep(time.Second)
+				require.Zero(t, p.a.raft.unreachables(2))
+				if s, ok := db.(interface{ free() }); ok {
+					s.free()
+				}
+			})
+		})
+	}
+}
+
+// deaf is a database of which Read hangs until it is freed, whatever Close does.
+type deaf struct{ *database }
+
+func (d deaf) free()        { _ = d.database.Close() }
+func (d deaf) Close() error { return nil }
+
+func deafReader(data []byte) deaf { return deaf{blockingReader(data)} }

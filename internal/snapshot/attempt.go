@@ -133,7 +133,7 @@ func (a *attempt) abort(err error) {
 		a.conn.abort()
 	}
 	switch {
-	case errors.Is(err, ErrStalled) && a.t.db.reading.Load():
+	case a.still >= stallTicks && a.t.db.reading.Load():
 		a.closeReader()
 	case a.t.isRetryable(err):
 		a.enter(aborting, 0) // until the reader stands still, which onTick sees
@@ -142,7 +142,12 @@ func (a *attempt) abort(err error) {
 	}
 }
 
+// closeReader ends the reader. If something stood still, that was the reader: on a closed
+// connection nothing else does. The receiver may have noticed first.
 func (a *attempt) closeReader() {
+	if errors.Is(a.err, ErrStalled) {
+		a.err = errReaderStalled
+	}
 	a.t.closeReader(a.err)
 	a.enter(closing, readerGrace)
 }

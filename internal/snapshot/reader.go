@@ -142,6 +142,9 @@ func (d *source) begin() error {
 	return d.exactReader.begin()
 }
 
+// errReaderStalled says that it is the reader that makes no progress.
+var errReaderStalled = fmt.Errorf("%w: %w", ErrReader, ErrStalled)
+
 // errReaderClosed ends the reading of a database that was closed meanwhile.
 var errReaderClosed = fmt.Errorf("%w: it was closed", ErrReader)
 
