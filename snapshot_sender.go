@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -56,8 +57,8 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL) (net.Conn, *url.UR
 }
 
 // BePatient implements snapshot.Peer.
-func (s *snapshotSender) BePatient(conn net.Conn) {
-	giveUpAfter(conn, max(s.tcpTimeout(), s.snapshotAnswerTimeout))
+func (s *snapshotSender) BePatient(conn net.Conn, d time.Duration) {
+	giveUpAfter(conn, max(s.tcpTimeout(), d))
 }
 
 // Header implements snapshot.Peer.

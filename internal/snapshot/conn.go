@@ -24,6 +24,7 @@ type peerConn struct {
 	limit  *io.LimitedReader // below br
 	target *url.URL
 
+	onClose func() // before Conn is closed; may be nil, and does not block
 	closing sync.Once
 	closed  chan struct{} // closed when Close of Conn has returned
 }
@@ -36,6 +37,9 @@ type peerConn struct {
 func (c *peerConn) abort() {
 	c.closing.Do(func() {
 		c.closed = make(chan struct{})
+		if c.onClose != nil {
+			c.onClose()
+		}
 		go func() { // joined by Close, within a bound
 			defer close(c.closed)
 			below := c.Conn

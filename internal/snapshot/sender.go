@@ -31,8 +31,9 @@ type Peer interface {
 	URL() url.URL
 	// Dial connects to u, for a snapshot, and returns the URL of a request for Path there, as HTTP has it.
 	Dial(ctx context.Context, u url.URL) (net.Conn, *url.URL, error)
-	// BePatient has the system not give a connection up that was dialled whose other end does not read.
-	BePatient(conn net.Conn)
+	// BePatient has the system not give a connection up that was dialled whose other end does not read, for d or for what is
+	// usual, whichever is longer.
+	BePatient(conn net.Conn, d time.Duration)
 	// Header returns what every request to the member states.
 	Header() http.Header
 	// Conclude returns what the answer to a snapshot means, or that to a question: nil for success. It draws the conclusions

@@ -186,7 +186,8 @@ func (t *transfer) attemptAt(u url.URL) error {
 	}
 	defer conn.Close()
 	if p.tellsWork { // it may have good reasons not to read; whether it lives is for us to find out
-		t.Peer.BePatient(conn.Conn)
+		t.Peer.BePatient(conn.Conn, max(maxWriting, maxInstalling, t.AnswerTimeout))
+		conn.onClose = func() { t.Peer.BePatient(conn.Conn, 0) } // what is unsent then is the system's
 	}
 	return t.follow(conn, p)
 }
