@@ -65,6 +65,13 @@ func (p *Pace) SetLimit(limit rate.Limit) {
 // acquire waits for a slot, which is held until release. It reports false if ctx ended, or quit was closed, before.
 func (p *Pace) acquire(ctx context.Context, quit <-chan struct{}) bool {
 	select {
+	case <-quit:
+		return false
+	case <-ctx.Done():
+		return false
+	default:
+	}
+	select {
 	case p.slots <- struct{}{}:
 		return true
 	case <-quit:

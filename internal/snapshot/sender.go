@@ -129,6 +129,13 @@ func (s *Sender) sameAs(t *transfer) (last *transfer) {
 	return last
 }
 
+// nextDrop returns what the next Drop closes.
+func (s *Sender) nextDrop() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queue
+}
+
 // Drop drops the snapshots that wait for their turn.
 func (s *Sender) Drop() {
 	s.mu.Lock()

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,12 +34,13 @@ type transfer struct {
 	*Sender
 	Progress
 	log    *zap.Logger     // names the snapshot; silent where there are too many
-	queued <-chan struct{} // closed when what waits is dropped
+	queued <-chan struct{} // closed when what waits is dropped; nil once it had its turn
 	m      *snap.Message
 	key    snap.Transfer
 	id     transferID
 	size   int64  // of the database
-	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body)
+	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body); nil while it waits
+	head   digest // of frame; the zero value before it had its turn
 
 	number uint64        // of the transfers to this peer
 	older  *transfer     // the one before it that brings the same; nil if none, or once it has ended
@@ -73,7 +73,6 @@ func (t *transfer) deliver() error {
 	if size := wire.MessageSize(t.m.Message); size > MaxHeadBytes {
 		return &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: MaxHeadBytes}
 	}
-	t.frame = headOf(t.m.Message)
 	if older := t.older; older != nil {
 		// Side by side they would take the receiver's file from each other.
 		t.older = nil
@@ -84,7 +83,8 @@ func (t *transfer) deliver() error {
 		case <-t.Ctx.Done():
 			return context.Cause(t.Ctx)
 		}
-		if !isReaderFailure(older.result) && bytes.Equal(older.frame, t.frame) {
+		if !isReaderFailure(older.result) && older.head.isOf(t.m.Message) {
+			t.head = older.head
 			return older.result
 		}
 	}
@@ -92,14 +92,24 @@ func (t *transfer) deliver() error {
 		return err
 	}
 	defer t.release()
+	t.frame = headOf(t.m.Message)
+	defer func() { t.frame = nil }() // a younger transfer may keep this one for long
+	t.head = digestOf(t.frame)
 	return t.tryOn()
 }
 
-// acquire waits for the turn of the transfer, which it has until release.
+// acquire waits for the turn of the transfer, which it has until release, unless it has it.
 func (t *transfer) acquire() error {
+	if t.acquired {
+		return nil
+	}
+	if t.queued == nil {
+		t.queued = t.Sender.nextDrop()
+	}
 	t.acquired = t.Pace.acquire(t.Ctx, t.queued)
 	switch {
 	case t.acquired:
+		t.queued = nil
 		return nil
 	case t.Ctx.Err() != nil:
 		return context.Cause(t.Ctx)
@@ -122,6 +132,9 @@ func (t *transfer) tryOn() error {
 	}
 	wait := minRetryWait
 	for futile := 0; ; futile++ {
+		if err := t.acquire(); err != nil {
+			return err
+		}
 		acked, summed := t.maxAckedOffset, t.maxSummed
 		err := t.attempt()
 		if err == nil {
@@ -164,7 +177,7 @@ func (t *transfer) attempt() error {
 			err = changed // which is why, whatever came of it
 		}
 	}
-	if !isReaderFailure(err) { // which is not the peer's
+	if !isReaderFailure(err) && !errors.Is(err, t.Dropped) { // which are not the peer's
 		t.Events.Failed(u, err)
 	}
 	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.To, u.String(), err)
@@ -199,7 +212,7 @@ func (t *transfer) isRetryable(err error) bool {
 		return false
 	}
 	switch {
-	case errors.Is(err, errNoAnswer):
+	case errors.Is(err, errNoAnswer), errors.Is(err, t.Dropped):
 		return false
 	case errors.Is(err, ErrCut), errors.Is(err, ErrStalled), errors.Is(err, ErrOffset), errors.Is(err, errUnavailable):
 		return true

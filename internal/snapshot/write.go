@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net"
 	"net/http"
@@ -27,13 +28,30 @@ const (
 	// smallWrite is what is given at once to a connection that does not tell how
 	// far a write has got.
 	smallWrite = 32 << 10
+	// frameLength is how many bytes before a message say how long it is.
+	frameLength = 8
 )
 
 // headOf returns what precedes the database in the body.
 func headOf(m *raftpb.Message) []byte {
 	size := wire.MessageSize(m)
-	head := binary.BigEndian.AppendUint64(make([]byte, 0, 8+size), uint64(size))
+	head := binary.BigEndian.AppendUint64(make([]byte, 0, frameLength+size), uint64(size))
 	return wire.AppendMessage(head, m)
+}
+
+// digest tells heads apart without keeping them.
+type digest struct {
+	size int
+	sum  uint64
+}
+
+var digestSeed = maphash.MakeSeed()
+
+func digestOf(frame []byte) digest { return digest{len(frame), maphash.Bytes(digestSeed, frame)} }
+
+// isOf reports whether d is the digest of the head with m.
+func (d digest) isOf(m *raftpb.Message) bool {
+	return d.size == frameLength+wire.MessageSize(m) && d == digestOf(headOf(m))
 }
 
 // readerOf returns the database of m, or nil.
@@ -96,8 +114,14 @@ func (w *bodyWriter) head(h http.Header) error {
 		return err
 	}
 	b.WriteString("\r\n")
-	b.Write(w.t.frame)
-	return w.write(b.Bytes())
+	if len(w.t.frame) <= smallWrite { // in one write
+		b.Write(w.t.frame)
+		return w.write(b.Bytes())
+	}
+	if err := w.write(b.Bytes()); err != nil {
+		return err
+	}
+	return w.write(w.t.frame)
 }
 
 // database copies the database, at the pace that is set. The last byte goes out

@@ -1,0 +1,128 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// TestSnapshotAttemptsTakeTurns: a transfer that gave up its turn while the receiver
+// installs waits for another one before it sends again.
+func TestSnapshotAttemptsTakeTurns(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	dir, dir2 := t.TempDir(), t.TempDir()
+	bubble.Test(t, func(t *testing.T) {
+		p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, func(tr *rafthttp.Transport) {
+			tr.Snapshotter, tr.SnapshotAnswerTimeout = openIn(t, dir), time.Hour
+		})
+		c := p.start(t, "c", 3, receives(savesAll))
+		p.a.AddPeer(3, []string{c.url})
+		p.b.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		for _, host := range []string{"b", "c"} {
+			p.net.Link("a", host).SetBandwidth(1 << 20)
+		}
+		time.Sleep(time.Second)
+		var lastRead [2]atomic.Int64
+		db := func(i int) *seekable {
+			return &seekable{Reader: bytes.NewReader(data), onRead: func(int64) { lastRead[i].Store(time.Now().UnixNano()) }}
+		}
+		p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db(0), size))
+		time.Sleep(15 * time.Second) // it is sent, and being installed
+		p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, 7), db(1), size))
+		time.Sleep(time.Second)
+		p.net.Host("b").Crash() // and comes back with another disk
+		b := p.start(t, "b", 2, receives(openIn(t, dir2)))
+		b.AddPeer(1, []string{p.a.url})
+		for range 20 {
+			time.Sleep(500 * time.Millisecond)
+			recent := func(i int) bool { return time.Now().UnixNano()-lastRead[i].Load() < int64(500*time.Millisecond) }
+			require.False(t, recent(0) && recent(1), "two are sent at once, with MaxSnapshots 1")
+		}
+		require.NoError(t, <-p.sent)
+		require.NoError(t, <-p.sent)
+		p.b.Stop()
+	})
+}
+
+// TestSnapshotIsDroppedFromTheQueueOnly: CutPeer drops what waits for its turn when it is
+// called. What is under way may wait for another turn later: that is another matter, and
+// dropped only by a CutPeer meanwhile, without another attempt.
+func TestSnapshotIsDroppedFromTheQueueOnly(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	for _, later := range []bool{false, true} {
+		for range 4 { // it was a matter of chance
+			dir := t.TempDir()
+			bubble.Test(t, func(t *testing.T) {
+				store := openIn(t, dir)
+				p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, receives(savesAll))
+				c := p.start(t, "c", 3, receives(&hanging{store, size / 2, func() { time.Sleep(time.Minute) }}))
+				c.server.Handler = unhijackable(c.server.Handler)
+				p.a.AddPeer(3, []string{c.url})
+				p.net.Link("a", "c").SetBandwidth(1 << 20)
+				time.Sleep(time.Second)
+				p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
+				time.Sleep(time.Second)
+				p.a.CutPeer(3)
+				p.a.MendPeer(3)
+				if !later {
+					require.NoError(t, <-p.sent)
+					requireSaved(t, store, 7, data)
+					return
+				}
+				time.Sleep(20 * time.Second) // the receiver is still writing
+				other := newSnapshot(blockingReader(nil), 10)
+				p.a.SendSnapshot(other)
+				time.Sleep(2 * time.Second) // which has the only turn
+				attempts := c.Status().Receiving
+				p.a.CutPeer(3)
+				require.ErrorIs(t, <-p.sent, rafthttp.ErrPaused)
+				require.Equal(t, attempts, c.Status().Receiving)
+				for _, st := range p.a.Status().Peers {
+					if st.ID == 3 {
+						require.Equal(t, 2, st.LastSnapshot.Attempts)
+					}
+				}
+				time.Sleep(2 * time.Minute)
+			})
+		}
+	}
+}
+
+// TestSnapshotHeadsThatWait: transfers that wait for their turn hold nothing in memory but
+// their messages.
+func TestSnapshotHeadsThatWait(t *testing.T) {
+	const transfers, head = 12, 8 << 20
+	bubble.Test(t, func(t *testing.T) {
+		p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, receives(savesAll))
+		p.net.Link("a", "b").SetBandwidth(1 << 20)
+		time.Sleep(time.Second)
+		data := make([]byte, head)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range uint64(transfers) {
+			m := msgSnap(2, 1, 7+i/2)
+			m.Snapshot.Data = data
+			p.a.SendSnapshot(snap.NewMessage(m, nil, 0))
+		}
+		time.Sleep(2 * time.Second)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(5*head), "of one at each end, and what is on its way")
+	})
+}
