@@ -126,3 +126,74 @@ func TestSnapshotHeadsThatWait(t *testing.T) {
 		require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(5*head), "of one at each end, and what is on its way")
 	})
 }
+
+// TestSnapshotProgressAfterALoss: what the receiver has gained since it lost everything is
+// progress, also where it had more before.
+func TestSnapshotProgressAfterALoss(t *testing.T) {
+	const size, between = 8 << 20, 700 << 10
+	data := randomBytes(size)
+	dir, dir2 := t.TempDir(), t.TempDir()
+	bubble.Test(t, func(t *testing.T) {
+		p := newPair(t, nil, receives(openIn(t, dir)))
+		p.net.Link("a", "b").SetBandwidth(4 << 20)
+		time.Sleep(time.Second)
+		resets := 0
+		reset := func() {
+			resets++
+			time.Sleep(300 * time.Millisecond) // what was written has arrived
+			p.net.Reset("a", "b")
+		}
+		lost := false
+		next := int64(5 << 20)
+		db := &seekable{Reader: bytes.NewReader(data)}
+		db.onRead = func(at int64) {
+			switch {
+			case !lost && resets > 0 && at >= 6<<20:
+				lost, next = true, between
+				p.net.Host("b").Crash()
+				p.start(t, "b", 2, receives(openIn(t, dir2))).AddPeer(1, []string{p.a.url})
+			case at >= next && (lost || resets == 0):
+				next += between
+				reset()
+			}
+		}
+		p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, size))
+		require.NoError(t, <-p.sent)
+		require.Greater(t, resets, 10)
+	})
+}
+
+// TestSnapshotOfAReceiverThatKeepsLosingIt: that is no progress, however often it begins anew.
+func TestSnapshotOfAReceiverThatKeepsLosingIt(t *testing.T) {
+	const size = 8 << 20
+	data := randomBytes(size)
+	dirs := make([]string, 40)
+	for i := range dirs {
+		dirs[i] = t.TempDir()
+	}
+	bubble.Test(t, func(t *testing.T) {
+		p := newPair(t, nil, receives(openIn(t, t.TempDir())))
+		p.net.Link("a", "b").SetBandwidth(4 << 20)
+		time.Sleep(time.Second)
+		events := 0
+		db := &seekable{Reader: bytes.NewReader(data)}
+		high := int64(0)
+		db.onRead = func(at int64) {
+			if high = min(high, at); at-high < 1<<20 || events == len(dirs) {
+				return
+			}
+			high = at
+			time.Sleep(300 * time.Millisecond)
+			if events++; events%2 == 1 { // the next attempt finds a part
+				p.net.Reset("a", "b")
+				return
+			}
+			high = 0
+			p.net.Host("b").Crash()
+			p.start(t, "b", 2, receives(openIn(t, dirs[events-1]))).AddPeer(1, []string{p.a.url})
+		}
+		p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, size))
+		require.Error(t, <-p.sent)
+		require.Less(t, events, 15)
+	})
+}

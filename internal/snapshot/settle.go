@@ -183,7 +183,10 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 		return p, nil
 	}
 	p.resumable = true
-	t.maxAckedOffset = max(t.maxAckedOffset, has.offset)
+	if has.offset < t.ackedOffset {
+		t.losses++
+	}
+	t.ackedOffset = has.offset
 	if has.offset > 0 && has != t.rejected && t.db.canSeek() {
 		p.offset, p.sum = has.offset, has.sum
 	}

@@ -23,7 +23,7 @@ const (
 	readerGrace = time.Second
 
 	// maxFutileAttempts is how often a transfer that can be resumed is tried again
-	// without getting any further.
+	// without getting any further. That the receiver has lost what it had counts for good.
 	maxFutileAttempts = 5
 	// minRetryWait and maxRetryWait bound the time between two attempts.
 	minRetryWait, maxRetryWait = 100 * time.Millisecond, 2 * time.Second
@@ -56,7 +56,8 @@ type transfer struct {
 
 	readerClosed    bool  // or stuck: there is no other attempt
 	receiverResumes bool  // as it said on the last connection on which it answered
-	maxAckedOffset  int64 // how far it was at most when an attempt began
+	ackedOffset     int64 // how far it was when it was asked last
+	losses          int   // how often that was less than before
 	maxSummed       int64 // how much was summed up at most before an attempt
 	rejected        acked // what it has is not what we have
 	gaveUpWaiting   bool  // it has been writing an earlier part for maxWriting
@@ -135,16 +136,19 @@ func (t *transfer) tryOn() error {
 		if err := t.acquire(); err != nil {
 			return err
 		}
-		acked, summed := t.maxAckedOffset, t.maxSummed
+		acked, summed := t.ackedOffset, t.maxSummed
 		err := t.attempt()
 		if err == nil {
 			t.Events.Succeeded()
 			return nil
 		}
-		if t.maxAckedOffset > acked || t.maxSummed > summed {
-			futile, wait = 0, minRetryWait
+		if !t.isRetryable(err) { // then a worker that is stuck may still use what follows
+			return err
 		}
-		if futile == maxFutileAttempts || !t.isRetryable(err) {
+		if t.ackedOffset > acked || t.maxSummed > summed {
+			futile, wait = t.losses, minRetryWait
+		}
+		if futile >= maxFutileAttempts {
 			return err
 		}
 		t.failed(err)
