@@ -256,7 +256,7 @@ var Refusals = []struct {
 	{ErrNoSnapshotter, http.StatusNotImplemented, ErrRefused},
 }
 
-// errUnavailable says that the receiver is being restarted, or behind with Process.
+// errUnavailable says that the receiver is being restarted, or behind with Process, or that a proxy does not reach it.
 var errUnavailable = fmt.Errorf("%w: unavailable", ErrRefused)
 
 // Meaning returns what the answer to a snapshot, or to the question, means that the protocol gives no other meaning to.
@@ -270,7 +270,7 @@ func Meaning(code int, body string) error {
 	switch code {
 	case http.StatusConflict:
 		return ErrOffset
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return errUnavailable
 	case http.StatusInternalServerError:
 		return notSavedBecause(body)

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -11,12 +12,19 @@ import (
 	"time"
 )
 
+// errNoWord says that the answers to an attempt may be somebody else's, such as a proxy's, or
+// did not come: the receiver has not said whether it resumes snapshots.
+var errNoWord = errors.New("the receiver has not said whether it resumes snapshots")
+
 // errUnsettled says that the receiver has something else each time it is asked.
 var errUnsettled = errors.New("the receiver does not stay with what it has of the snapshot")
 
 const (
 	// maxQuestions is how often one attempt asks how far the receiver is.
 	maxQuestions = 4
+	// maxNoWord is how often one attempt gets no word from the receiver before its plan is
+	// plain.
+	maxNoWord = 2
 	// maxSumming is how long the bytes that the receiver has are read and summed up,
 	// before they are sent once more instead: it keeps them for twice as long.
 	maxSumming = 5 * time.Minute
@@ -60,18 +68,35 @@ func (t *transfer) settle(u url.URL) (*peerConn, plan, error) {
 }
 
 // askAt returns a connection with u and what the receiver says there. One that is still
-// writing an earlier part is asked again until it is not.
+// writing an earlier part is asked again until it is not. One that says nothing is asked
+// once more, later if it has said before that it resumes: it may come back.
 func (t *transfer) askAt(u url.URL) (*peerConn, plan, error) {
+	noWord := 0
 	for start := time.Now(); ; {
 		conn, err := t.connect(u)
 		if err != nil {
 			return nil, plan{}, err
 		}
 		p, err := t.askOn(conn)
+		if errors.Is(err, errNoWord) {
+			if noWord++; noWord == maxNoWord {
+				p, err, t.receiverResumes = plan{}, nil, false
+			}
+		}
 		if err == nil {
 			return conn, p, nil
 		}
 		conn.Close()
+		if errors.Is(err, errNoWord) {
+			wait := minRetryWait
+			if t.receiverResumes {
+				wait = writingWait
+			}
+			if !sleep(t.Ctx, wait+rand.N(wait/4)) {
+				return nil, plan{}, context.Cause(t.Ctx)
+			}
+			continue
+		}
 		t.gaveUpWaiting = time.Since(start) > maxWriting
 		if !errors.Is(err, ErrWriting) || t.gaveUpWaiting {
 			return nil, plan{}, err
@@ -155,14 +180,17 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 	if err != nil {
 		return p, err
 	}
+	if err := t.notOfReceiver(resp); err != nil {
+		return p, err
+	}
 	p.tellsWork = states(resp.Header, extensionWorking)
 	if resp.Close || !states(resp.Header, extensionResuming) {
 		t.receiverResumes = false
 		return p, nil
 	}
 	resp, err = t.exchange(conn, OffsetPath, question(t.key, t.id, t.To)) //nolint:bodyclose // the same
-	if err != nil && !isTimeout(err) {
-		return p, nil // it was closed without a word
+	if err != nil && !isTimeout(err) {                                    // it was closed without a word
+		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
 		return p, err
@@ -191,6 +219,18 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 		p.offset, p.sum = has.offset, has.sum
 	}
 	return p, nil
+}
+
+// notOfReceiver returns an error if the answer to the probe is not one by which a receiver
+// says what it is: members answer 200 once they have started.
+func (t *transfer) notOfReceiver(resp *http.Response) error {
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		return nil
+	case resp.StatusCode >= http.StatusInternalServerError && t.receiverResumes:
+		return fmt.Errorf("%w: status %d in answer to a probe", errUnavailable, resp.StatusCode)
+	}
+	return fmt.Errorf("%w: status %d in answer to a probe", errNoWord, resp.StatusCode)
 }
 
 func isTimeout(err error) bool {
