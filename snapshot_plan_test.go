@@ -332,3 +332,28 @@ func TestSnapshotWithoutKeepAlive(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotSummingIsWeighed: what the receiver has is summed up where that ends before the
+// receiver forgets it, and otherwise sent again, soon.
+func TestSnapshotSummingIsWeighed(t *testing.T) {
+	const pause = 2 * time.Second // a Read
+	for _, size := range []int{32 << 20, 112 << 20, 192 << 20} {
+		data := randomBytes(size)
+		reads := time.Duration(size / (256 << 10))
+		dir := t.TempDir()
+		bubble.Test(t, func(t *testing.T) {
+			store := openIn(t, dir)
+			p := newPair(t, nil, receives(store))
+			p.leavePart(t, data)
+			before := p.a.Status().Peers[0].SentBytes
+			start := time.Now()
+			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), int64(size)))
+			require.NoError(t, <-p.sent)
+			require.Less(t, time.Since(start), reads*pause+90*time.Second, size)
+			requireSaved(t, store, 7, data)
+			if reads*pause/2 < 8*time.Minute {
+				require.Less(t, p.a.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
+			}
+		})
+	}
+}

@@ -25,9 +25,11 @@ const (
 	// maxNoWord is how often one attempt gets no word from the receiver before its plan is
 	// plain.
 	maxNoWord = 2
-	// maxSumming is how long the bytes that the receiver has are read and summed up,
-	// before they are sent once more instead: it keeps them for twice as long.
-	maxSumming = 5 * time.Minute
+	// maxSumming is how long it may take to read and sum up the bytes that the receiver has,
+	// which keeps them for ten minutes. Otherwise they are sent once more instead: the time
+	// is lost, so that is told from the pace, once summingTrial has shown it.
+	maxSumming   = 8 * time.Minute
+	summingTrial = 30 * time.Second
 	// maxWriting is how long a receiver is believed that it is still writing, while nothing
 	// moves, and maxInstalling that it is at work on a snapshot that it has. One that is
 	// writing an earlier part is asked again every writingWait.
@@ -121,12 +123,12 @@ func (t *transfer) sumTo(ctx context.Context, offset int64, sum uint32) (bool, e
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	start := time.Now()
+	start, from := time.Now(), t.sums.at
 	for t.sums.at < offset {
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
-		if time.Since(start) > maxSumming {
+		if took := time.Since(start); took > summingTrial && !inTime(took, t.sums.at-from, offset-from) {
 			return false, nil
 		}
 		n, err := t.db.Read((*buf)[:min(int64(len(*buf)), offset-t.sums.at)])
@@ -137,6 +139,12 @@ func (t *transfer) sumTo(ctx context.Context, offset int64, sum uint32) (bool, e
 		}
 	}
 	return t.sums.sum == sum, nil
+}
+
+// inTime reports whether all bytes are summed up within maxSumming, at the pace of the first
+// ones.
+func inTime(took time.Duration, done, all int64) bool {
+	return took.Seconds()*float64(all) <= maxSumming.Seconds()*float64(done)
 }
 
 // stands reports whether the body of a plan can be sent at once.
