@@ -254,7 +254,8 @@
 //   - A reader longer or shorter than declared is a failure.
 //   - At most MaxSnapshots are sent, and received, at a time. The next to be sent
 //     waits, and fails over 16 for one peer; the next to be received is answered
-//     503, as is one beyond what its sender has to leave to other peers.
+//     503, as is one beyond what its sender has to leave to other peers. One that is
+//     sent no longer counts while its receiver says that it works.
 //   - Without a Snapshotter they are answered 501.
 //   - The body of an answer 500 says why a database was not saved, in words that a
 //     sender of this package understands.
