@@ -32,20 +32,24 @@ import (
 // acknowledgement for the read timeout after all was written end this: raft is told, and
 // the window begins anew with what it sends then.
 //
+// A group whose messages carry a Context may share the queue. Its traffic, which the
+// window does not track, counts for nothing: its writes are no progress of the tracked
+// appends, and what it has queued is no reason to wait, for expiry or for half of the
+// queue to drain. Otherwise it could hold up the tracked group without end.
+//
 // It is guarded by the lock of its lane; active is for those who do not hold it.
 type appendWindow struct {
 	term, from  uint64 // of the leader; 0: the window is empty
 	start, last uint64 // entries (start, last] were accepted
 
-	closed     bool   // draining or resuming
-	owed       bool   // raft has not been told what was withheld
-	probing    bool   // an append was rejected, and none was acknowledged since
-	until      uint64 // entries up to it are duplicates; 0: none are
-	acked      uint64 // highest index that the peer acknowledged
-	mark       int64  // draining ends when the queue holds no more bytes,
-	markLength int    // and messages
+	closed  bool   // draining or resuming
+	owed    bool   // raft has not been told what was withheld
+	probing bool   // an append was rejected, and none was acknowledged since
+	until   uint64 // entries up to it are duplicates; 0: none are
+	acked   uint64 // highest index that the peer acknowledged
+	mark    load   // draining ends when the queue holds no more appends
 
-	progress time.Duration // the lane's clock at the last write of appends, or acknowledgement
+	progress time.Duration // the lane's clock at the last write of tracked appends, or acknowledgement
 	timeout  time.Duration // how long to wait for the next
 
 	active atomic.Bool // closed, owed or until
@@ -65,9 +69,6 @@ func tracks(m *raftpb.Message) bool {
 // check says whether m may be queued: accepted, withheld or duplicate. What it returns
 // is to be queued in place of m.
 func (w *appendWindow) check(m *raftpb.Message) (*raftpb.Message, verdict) {
-	if !tracks(m) {
-		return m, accepted
-	}
 	prev := m.GetIndex()
 	if m.GetTerm() != w.term || m.GetFrom() != w.from || prev < w.start {
 		w.restart(m)
@@ -122,9 +123,6 @@ func (w *appendWindow) reset() {
 
 // add notes that m was queued.
 func (w *appendWindow) add(m *raftpb.Message) {
-	if !tracks(m) {
-		return
-	}
 	if m.GetIndex() > w.last {
 		w.start = m.GetIndex() // raft went on behind a snapshot
 	}
@@ -138,26 +136,26 @@ func (w *appendWindow) add(m *raftpb.Message) {
 	}
 }
 
-// overflow notes that the queue had no room for m. It reports false if nothing that is
-// held could make room: then raft is to be told at once.
+// overflow notes that the queue had no room for m. It reports false if the queue holds
+// no tracked append, whose writing could be waited for: then raft is to be told at once.
 func (w *appendWindow) overflow(m *raftpb.Message, q *queue) bool {
-	if q.held == 0 || !tracks(m) {
+	if q.tracked.messages == 0 {
 		return false
 	}
 	if m.GetIndex() > w.last {
 		w.start, w.last = m.GetIndex(), m.GetIndex() // raft went on behind a snapshot
 	}
 	w.closed, w.owed, w.until = true, true, w.last
-	w.mark, w.markLength = q.heldBytes/2, q.held/2
+	w.mark = load{q.tracked.messages / 2, q.tracked.bytes / 2}
 	w.update()
 	return true
 }
 
-// drained notes what the queue holds after messages were written, and reports whether
+// drained notes what the queue holds after tracked appends were written, and reports whether
 // raft must be told now. It is called while the window is active.
 func (w *appendWindow) drained(q *queue, now time.Duration) bool {
 	w.progress = now
-	if !w.owed || q.heldBytes > w.mark || q.held > w.markLength {
+	if !w.owed || q.tracked.bytes > w.mark.bytes || q.tracked.messages > w.mark.messages {
 		return false
 	}
 	w.owed = false
@@ -192,10 +190,10 @@ func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
 	return false
 }
 
-// expired reports whether raft must be told now, since the queue has been empty and
+// expired reports whether raft must be told now, since no tracked append is queued and
 // nothing was acknowledged for too long.
 func (w *appendWindow) expired(q *queue, now time.Duration) bool {
-	if q.held > 0 || now-w.progress < w.timeout || !w.active.Load() {
+	if q.tracked.messages > 0 || now-w.progress < w.timeout || !w.active.Load() {
 		return false
 	}
 	w.term, w.owed, w.probing, w.progress = 0, true, false, now

@@ -81,6 +81,16 @@ func (c *crowded) arrived() (indexes []uint64) {
 	return indexes
 }
 
+// arrivals returns how often an entry arrived.
+func (c *crowded) arrivals(index uint64) (n int) {
+	for _, i := range c.arrived() {
+		if i == index {
+			n++
+		}
+	}
+	return n
+}
+
 func (c *crowded) requireArrive(want ...uint64) {
 	c.t.Helper()
 	within(c.t, 30*time.Second, func() bool { return len(c.arrived()) >= len(want) })
@@ -204,6 +214,17 @@ func TestAppendWindowEnds(t *testing.T) {
 		c.append(4, 5)
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 5)
 	})
+	crowdedTest("among appends of another group", t, func(t *testing.T, c *crowded) {
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
+		c.append(4, 5)
+		require.EqualValues(t, 1, c.lane().Duplicates)
+		for start := time.Now(); c.leader.raft.unreachables(2) == 1; time.Sleep(time.Second) {
+			require.Less(t, time.Since(start), 2*readTimeout)
+			c.leader.Send([]*raftpb.Message{ofGroup2(1000)})
+		}
+		c.append(4, 5)
+		within(t, 10*time.Second, func() bool { return c.arrivals(5) == 2 })
+	})
 	crowdedTest("not while some come", t, func(t *testing.T, c *crowded) {
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
 		for i := range uint64(7) {
@@ -252,16 +273,19 @@ func TestAppendWindowOfPosts(t *testing.T) {
 // Context of messages, an index says nothing: all are queued or reported at once.
 func TestAppendWindowIsForRaftsOwnAppends(t *testing.T) {
 	crowdedTest("context", t, func(t *testing.T, c *crowded) {
-		group := func(i uint64) *raftpb.Message {
-			m := msgApp(2, 1, i, nil)
-			m.Context = []byte("group 2")
-			return m
-		}
-		c.leader.Send([]*raftpb.Message{group(5)})
+		c.leader.Send([]*raftpb.Message{ofGroup2(5)})
 		within(t, time.Second, func() bool { return c.leader.raft.unreachables(2) == 1 })
 		within(t, 10*time.Second, func() bool { return c.lane().Queued < crowdedQueue })
-		c.leader.Send([]*raftpb.Message{group(3)})
+		c.leader.Send([]*raftpb.Message{ofGroup2(3)})
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 4)
+	})
+	crowdedTest("another group fills the room", t, func(t *testing.T, c *crowded) {
+		for start := time.Now(); c.leader.raft.unreachables(2) == 0; time.Sleep(time.Millisecond) {
+			require.Less(t, time.Since(start), 6*time.Second, "half of the tracked ones have been written")
+			if c.lane().Queued < crowdedQueue {
+				c.leader.Send([]*raftpb.Message{ofGroup2(1000)})
+			}
+		}
 	})
 	crowdedTest("an answer with a context", t, func(t *testing.T, c *crowded) {
 		c.drain()
@@ -273,6 +297,13 @@ func TestAppendWindowIsForRaftsOwnAppends(t *testing.T) {
 		require.EqualValues(t, 1, c.lane().Duplicates)
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
 	})
+}
+
+// ofGroup2 is an append of a group that shares the transport.
+func ofGroup2(index uint64) *raftpb.Message {
+	m := msgApp(2, 1, index, nil)
+	m.Context = []byte("group 2")
+	return m
 }
 
 // TestAppendsWithoutRoomAreExplained: the log names the setting that helps, once.

@@ -17,6 +17,8 @@ type item struct {
 	size int64
 	at   time.Duration // the lane's clock when it was accepted
 
+	tracked bool // by the lane's append window
+
 	pending *pending // who waits for the result; nil: nobody
 }
 
@@ -229,7 +231,7 @@ func (l *lane) admit(it item) verdict {
 	if l.limits.message > 0 && it.size > l.limits.message {
 		return tooLarge
 	}
-	if l.window != nil {
+	if l.window != nil && tracks(it.m) {
 		m, v := l.window.check(it.m)
 		switch {
 		case v == duplicate:
@@ -240,6 +242,7 @@ func (l *lane) admit(it item) verdict {
 		case m != it.m:
 			it = newItem(m)
 		}
+		it.tracked = true
 	}
 	q := l.queueOf(it.m)
 	refusal := accepted
@@ -249,7 +252,7 @@ func (l *lane) admit(it item) verdict {
 		refusal = outOfMemory
 	}
 	if refusal != accepted {
-		if l.window != nil && l.window.overflow(it.m, q) {
+		if it.tracked && l.window.overflow(it.m, q) {
 			l.withholds = refusal.refusal()
 			return withheld
 		}
@@ -261,7 +264,7 @@ func (l *lane) admit(it item) verdict {
 	l.held++
 	l.heldBytes += it.size
 	l.used = true
-	if l.window != nil {
+	if it.tracked {
 		l.window.add(it.m)
 	}
 	return accepted
@@ -273,16 +276,13 @@ func (l *lane) release(items, left []item) {
 	if len(items) == 0 {
 		return
 	}
-	var bytes int64
-	for _, it := range items {
-		bytes += it.size
-	}
+	all, tracked := measure(items)
 	l.mu.Lock()
 	l.releases++
 	q := l.queueOf(items[0].m)
-	q.release(len(items), bytes)
-	l.held -= len(items)
-	l.heldBytes -= bytes
+	q.release(all, tracked)
+	l.held -= all.messages
+	l.heldBytes -= all.bytes
 	// An empty lane reserves nothing: a message over the bound is taken once nothing
 	// is queued, although others are sent.
 	l.purse.settle(l.heldBytes, l.closed || l.held == 0)
@@ -294,7 +294,7 @@ func (l *lane) release(items, left []item) {
 		}
 	}
 	l.wake()
-	due := l.window != nil && q == l.appends() && l.window.active.Load() && l.window.drained(q, time.Since(l.born))
+	due := tracked.messages > 0 && l.window.active.Load() && l.window.drained(q, time.Since(l.born))
 	l.mu.Unlock()
 	if due {
 		l.drained()

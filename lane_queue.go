@@ -2,12 +2,33 @@ package rafthttp
 
 import "time"
 
+// load is a number of messages, and their size.
+type load struct {
+	messages int
+	bytes    int64
+}
+
+// measure returns the load of items, and of those that the lane's window tracks.
+func measure(items []item) (all, tracked load) {
+	all.messages = len(items)
+	for i := range items {
+		it := &items[i]
+		all.bytes += it.size
+		if it.tracked {
+			tracked.messages++
+			tracked.bytes += it.size
+		}
+	}
+	return all, tracked
+}
+
 // queue is what waits in a lane, in order. It is guarded by the lock of its lane.
 type queue struct {
 	items     []item // items[head:] wait
 	head      int
 	held      int   // messages that wait or are in a worker's hands
 	heldBytes int64 // their size
+	tracked   load  // those of them that the lane's window tracks
 }
 
 func (q *queue) len() int { return len(q.items) - q.head }
@@ -32,6 +53,10 @@ func (q *queue) push(it item) {
 	q.items = append(q.items, it)
 	q.held++
 	q.heldBytes += it.size
+	if it.tracked {
+		q.tracked.messages++
+		q.tracked.bytes += it.size
+	}
 }
 
 // pop takes up to n messages, and no more after so many bytes, with the empty buffer
@@ -64,21 +89,21 @@ func (q *queue) within(n int, bytes int64) int {
 	return n
 }
 
-// release says that messages are done with.
-func (q *queue) release(messages int, bytes int64) {
-	q.held -= messages
-	q.heldBytes -= bytes
+// release says that messages are done with, some of which the lane's window tracks.
+func (q *queue) release(all, tracked load) {
+	q.held -= all.messages
+	q.heldBytes -= all.bytes
+	q.tracked.messages -= tracked.messages
+	q.tracked.bytes -= tracked.bytes
 }
 
-// drain returns all that waits, and how much that is.
+// drain returns all that waits, and how many bytes that is.
 func (q *queue) drain() (items []item, bytes int64) {
 	items = q.items[q.head:]
-	for _, it := range items {
-		bytes += it.size
-	}
+	all, tracked := measure(items)
 	q.items, q.head = nil, 0
-	q.release(len(items), bytes)
-	return items, bytes
+	q.release(all, tracked)
+	return items, all.bytes
 }
 
 // oldest returns when the first that waits was accepted, by the lane's clock.

@@ -1,8 +1,10 @@
 package rafthttp_test
 
 import (
+	"bytes"
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3"
@@ -12,13 +14,16 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
-// groupsRaft is the Raft of a transport that two groups share: each message says in
-// its Context which it is for.
+// groupsRaft is the Raft of a transport that two groups share: the Context of each
+// message begins with that of its group. The first group may have none.
 type groupsRaft [2]*raftMember
 
 func (g groupsRaft) Process(ctx context.Context, m *raftpb.Message) error {
-	group := g[m.Context[0]]
-	if m.Context = m.Context[1:]; len(m.Context) == 0 {
+	group := g[0]
+	if bytes.HasPrefix(m.Context, g[1].group) {
+		group = g[1]
+	}
+	if m.Context = m.Context[len(group.group):]; len(m.Context) == 0 {
 		m.Context = nil
 	}
 	return group.Process(ctx, m)
@@ -44,7 +49,7 @@ func (g groupsRaft) ReportSnapshot(id uint64, s raft.SnapshotStatus) {
 func TestCongestedGroups(t *testing.T) {
 	notWithTinyBuffers(t)
 	bubble.Test(t, func(t *testing.T) {
-		a, b := newGroups(t, func(cfg *raft.Config) {
+		a, b := newGroups(t, []byte{0}, func(cfg *raft.Config) {
 			cfg.MaxSizePerMsg, cfg.MaxInflightBytes = congestedEntry, congestedQueue/4
 		})
 		a.connect(nearLine, congestedLine)
@@ -56,8 +61,26 @@ func TestCongestedGroups(t *testing.T) {
 	})
 }
 
-// newGroups starts three members of two groups, on the same transports.
-func newGroups(t *testing.T, tune func(*raft.Config)) (a, b *raftCluster) {
+// TestCongestedGroupAmongOthers: a group without a Context whose follower lost appends
+// goes on soon, although another group's appends with one pass all the time.
+func TestCongestedGroupAmongOthers(t *testing.T) {
+	notWithTinyBuffers(t)
+	bubble.Test(t, func(t *testing.T) {
+		a, b := newGroups(t, nil, func(cfg *raft.Config) { cfg.MaxSizePerMsg = congestedEntry })
+		a.connect(nearLine, congestedLine)
+		require.NoError(t, a.leader().load(t.Context(), congestedEntries, congestedEntry, 0))
+		within(t, fullQueue, func() bool { return a.leader().drops(theFollower) > 0 })
+		undo := a.follower().drop(errDisk, func(*raftpb.Message) bool { return true })
+		go func() { _ = b.leader().load(t.Context(), 1000, 100, 1000) }() // ten a second
+		time.Sleep(fullQueue)
+		undo()
+		within(t, transmission(congestedEntries*congestedEntry, congestedLine.rate)+recovery, func() bool { return a.caughtUp(t) })
+	})
+}
+
+// newGroups starts three members of two groups, on the same transports. The messages of
+// the first have the given Context, nil for none.
+func newGroups(t *testing.T, first []byte, tune func(*raft.Config)) (a, b *raftCluster) {
 	t.Helper()
 	a = newNetwork(t, congestedLine.window, nil, func(tr *rafthttp.Transport) { tr.SendQueueBytes = congestedQueue })
 	b = &raftCluster{Cluster: a.Cluster}
@@ -71,7 +94,7 @@ func newGroups(t *testing.T, tune func(*raft.Config)) (a, b *raftCluster) {
 		transport := a.Start(id, group)
 		for i, c := range []*raftCluster{a, b} {
 			c.members[id] = group[i]
-			group[i].group = []byte{byte(i)}
+			group[i].group = [][]byte{first, {1}}[i]
 			group[i].attach(transport)
 		}
 	}
