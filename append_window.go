@@ -15,44 +15,57 @@ import (
 // room is dropped, and raft, told that the peer is unreachable, goes back to the
 // entry behind the last that the follower acknowledged. Most of what it sends
 // then is still queued, or on the line. Were that queued again, each acknowledgement
-// would bring forth the next copy, and the line would carry little else.
+// would bring forth the next copy, and the line would carry little else. And as long as
+// raft probes a follower, for whatever reason, it sends the same append with each
+// heartbeat until it is acknowledged: on a slow line the queue would fill with copies.
 //
 // So the window remembers which entries the stream has accepted: (start, last] of
-// one leader's term, which never change. It has three states:
+// one leader's term, which never change. Those of them that the peer has not
+// acknowledged are queued or on their way, and raft's copies of them are skipped. New
+// appends are taken in one of three states:
 //
 //	open      appends are accepted while there is room
 //	draining  one found none: those behind it, which the follower could only reject,
 //	          are withheld: dropped and counted, but raft is not told
 //	resuming  half of the queue has drained, and raft was told: it sends again from
-//	          what was acknowledged. Entries up to last are duplicates, which are
-//	          skipped; the append that continues at last opens the window
+//	          what was acknowledged. The append that continues at last opens the window
 //
-// Duplicates are skipped until the peer has acknowledged what the queue held. A
-// rejected append, the end of the stream, a snapshot that the peer has taken, or no
-// acknowledgement for the read timeout after all was written end this: raft is told, and
-// the window begins anew with what it sends then.
+// Entries may have been lost on the way, so nothing is skipped or withheld for ever.
+// Raft is told, and the window begins anew with what it sends then, when
+//   - the stream ends, or a post fails;
+//   - the follower rejects an append: raft goes back by itself, and what was withheld is
+//     reported;
+//   - the peer has taken a snapshot;
+//   - nothing of the window has been acknowledged for the read timeout since the last of
+//     it was written.
+//
+// A skipped copy may bring a newer commit index, which raft takes for sent. The follower
+// learns it from the next append that is not skipped, or the next of raft's heartbeats
+// behind the acknowledgement of the entries. The leader counts acknowledgements, so
+// no commit waits for that.
 //
 // A group whose messages carry a Context may share the queue. Its traffic, which the
 // window does not track, counts for nothing: its writes are no progress of the tracked
 // appends, and what it has queued is no reason to wait, for expiry or for half of the
 // queue to drain. Otherwise it could hold up the tracked group without end.
 //
-// It is guarded by the lock of its lane; active is for those who do not hold it.
+// It is guarded by the lock of its lane; term, acked and active are read without it, so
+// that an acknowledgement takes no lock while nothing depends on it.
 type appendWindow struct {
-	term, from  uint64 // of the leader; 0: the window is empty
+	term        atomic.Uint64 // of the leader; 0: the window is empty
+	from        uint64
 	start, last uint64 // entries (start, last] were accepted
 
 	closed  bool   // draining or resuming
 	owed    bool   // raft has not been told what was withheld
-	probing bool   // an append was rejected, and none was acknowledged since
-	until   uint64 // entries up to it are duplicates; 0: none are
-	acked   uint64 // highest index that the peer acknowledged
-	mark    load   // draining ends when the queue holds no more appends
+	skipped uint64 // the last entry that was skipped, until it is acknowledged; 0: none
+	drainTo load   // draining ends when the queue holds no more tracked appends
 
 	progress time.Duration // the lane's clock at the last write of tracked appends, or acknowledgement
 	timeout  time.Duration // how long to wait for the next
 
-	active atomic.Bool // closed, owed or until
+	acked  atomic.Uint64 // highest index that the peer acknowledged
+	active atomic.Bool   // closed, owed or skipped: acknowledgements, and their absence, matter
 }
 
 func newAppendWindow(timeout time.Duration) *appendWindow {
@@ -66,25 +79,37 @@ func tracks(m *raftpb.Message) bool {
 		m.Vote == nil && m.Reject == nil && m.RejectHint == nil && !wire.HasUnknownFields(m)
 }
 
-// check says whether m may be queued: accepted, withheld or duplicate. What it returns
-// is to be queued in place of m.
-func (w *appendWindow) check(m *raftpb.Message) (*raftpb.Message, verdict) {
+// check says whether the tracked append m may be queued: accepted, withheld or duplicate.
+// What it returns is to be queued in place of m.
+func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Message, verdict) {
 	prev := m.GetIndex()
-	if m.GetTerm() != w.term || m.GetFrom() != w.from || prev < w.start {
+	if m.GetTerm() != w.term.Load() || m.GetFrom() != w.from || prev < w.start {
 		w.restart(m)
 		return m, accepted
 	}
 	next := prev + uint64(len(m.Entries))
 	switch {
-	case len(m.Entries) > 0 && next <= w.until:
+	case prev < next && next <= w.last && next > w.acked.Load():
+		w.skip(next, now)
 		return m, duplicate
 	case w.closed && (w.owed || prev > w.last):
 		return m, withheld
-	case prev < w.until && w.until < next:
-		return behind(m, int(w.until-prev)), accepted
+	case prev < w.last && w.last < next && w.last > w.acked.Load():
+		w.skip(w.last, now)
+		return behind(m, int(w.last-prev)), accepted
 	default:
 		return m, accepted
 	}
+}
+
+// skip notes that entries up to this one were not queued again. From now on somebody has
+// to see that they are acknowledged.
+func (w *appendWindow) skip(through uint64, now time.Duration) {
+	if !w.active.Load() {
+		w.progress = now
+	}
+	w.skipped = max(w.skipped, through)
+	w.update()
 }
 
 // behind returns the append m without its first n entries. A follower that has
@@ -98,39 +123,39 @@ func behind(m *raftpb.Message, n int) *raftpb.Message {
 
 // restart empties the window, with what m continues at its end.
 func (w *appendWindow) restart(m *raftpb.Message) {
-	w.term, w.from = m.GetTerm(), m.GetFrom()
-	w.start, w.last, w.acked = m.GetIndex(), m.GetIndex(), 0
+	w.from, w.start, w.last = m.GetFrom(), m.GetIndex(), m.GetIndex()
+	w.acked.Store(0)
+	w.term.Store(m.GetTerm())
 	w.clear()
 }
 
 // clear ends what is withheld or skipped, but for the report that is owed.
 func (w *appendWindow) clear() {
-	w.closed, w.until = false, 0
+	w.closed, w.skipped = false, 0
 	w.update()
 }
 
 func (w *appendWindow) update() {
-	if on := w.closed || w.owed || w.until > 0; w.active.Load() != on {
+	if on := w.closed || w.owed || w.skipped > 0; w.active.Load() != on {
 		w.active.Store(on)
 	}
 }
 
-// reset forgets everything: the stream has ended, which raft is told.
-func (w *appendWindow) reset() {
-	w.term, w.owed, w.probing = 0, false, false
-	w.clear()
+// reset forgets everything, and reports whether raft has yet to be told of appends that
+// were withheld.
+func (w *appendWindow) reset() (owed bool) {
+	w.term.Store(0)
+	return w.settle()
 }
 
-// add notes that m was queued.
+// add notes that m was queued. Whatever is accepted opens the window: raft has gone back
+// to what was lost.
 func (w *appendWindow) add(m *raftpb.Message) {
 	if m.GetIndex() > w.last {
 		w.start = m.GetIndex() // raft went on behind a snapshot
 	}
 	w.last = max(w.last, m.GetIndex()+uint64(len(m.Entries)))
-	if w.probing {
-		w.until = w.last
-	}
-	if w.closed || w.probing {
+	if w.closed {
 		w.closed = false
 		w.update()
 	}
@@ -145,17 +170,17 @@ func (w *appendWindow) overflow(m *raftpb.Message, q *queue) bool {
 	if m.GetIndex() > w.last {
 		w.start, w.last = m.GetIndex(), m.GetIndex() // raft went on behind a snapshot
 	}
-	w.closed, w.owed, w.until = true, true, w.last
-	w.mark = load{q.tracked.messages / 2, q.tracked.bytes / 2}
+	w.closed, w.owed = true, true
+	w.drainTo = load{q.tracked.messages / 2, q.tracked.bytes / 2}
 	w.update()
 	return true
 }
 
-// drained notes what the queue holds after tracked appends were written, and reports whether
-// raft must be told now. It is called while the window is active.
-func (w *appendWindow) drained(q *queue, now time.Duration) bool {
+// released notes what the queue holds after tracked appends were written, and reports
+// whether raft must be told now. It is called while the window is active.
+func (w *appendWindow) released(q *queue, now time.Duration) bool {
 	w.progress = now
-	if !w.owed || q.tracked.bytes > w.mark.bytes || q.tracked.messages > w.mark.messages {
+	if !w.owed || q.tracked.bytes > w.drainTo.bytes || q.tracked.messages > w.drainTo.messages {
 		return false
 	}
 	w.owed = false
@@ -163,9 +188,25 @@ func (w *appendWindow) drained(q *queue, now time.Duration) bool {
 	return true
 }
 
-// answer takes in the peer's MsgAppResp, and reports whether raft must be told now.
+// acknowledge notes, without the lock, that the peer has the entries up to this one. It
+// reports whether that is news. An answer that crosses a restart of the window may leave
+// acked too high, which only lets copies pass.
+func (w *appendWindow) acknowledge(index uint64) bool {
+	for {
+		acked := w.acked.Load()
+		if index <= acked {
+			return false
+		}
+		if w.acked.CompareAndSwap(acked, index) {
+			return true
+		}
+	}
+}
+
+// answer takes in the peer's MsgAppResp, a rejection or one that was news while the window is
+// active, and reports whether raft must be told now.
 func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
-	if m.GetTerm() != w.term {
+	if m.GetTerm() != w.term.Load() {
 		return false
 	}
 	if m.GetReject() {
@@ -174,17 +215,21 @@ func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
 		}
 		// Something was lost. Raft sends again what follows the last acknowledged entry,
 		// once with each heartbeat, while it waits behind what will be rejected as well.
-		w.term, w.probing = 0, true
+		return w.reset()
+	}
+	w.progress = now
+	return w.advance()
+}
+
+// advance ends what all acknowledgements until now end, and reports whether raft must be
+// told now.
+func (w *appendWindow) advance() bool {
+	acked := w.acked.Load()
+	if acked >= w.last {
 		return w.settle()
 	}
-	if i := m.GetIndex(); i > w.acked {
-		w.acked, w.progress = i, now
-		if i >= w.until {
-			w.until, w.probing = 0, false
-		}
-		if i >= w.last {
-			return w.settle()
-		}
+	if acked >= w.skipped {
+		w.skipped = 0
 		w.update()
 	}
 	return false
@@ -196,16 +241,18 @@ func (w *appendWindow) expired(q *queue, now time.Duration) bool {
 	if q.tracked.messages > 0 || now-w.progress < w.timeout || !w.active.Load() {
 		return false
 	}
-	w.term, w.owed, w.probing, w.progress = 0, true, false, now
-	return w.settle()
+	if due := w.advance(); due || !w.active.Load() {
+		return due // an acknowledgement came just when the window became active
+	}
+	w.owed = true
+	return w.reset()
 }
 
 // snapshotTaken notes that the peer has taken a snapshot, and reports whether raft must be
 // told now. Raft goes on behind the snapshot once it knows, from the end of the transfer:
 // the peer's answer may be lost.
 func (w *appendWindow) snapshotTaken() bool {
-	w.term, w.probing = 0, false
-	return w.settle()
+	return w.reset()
 }
 
 // settle ends what is withheld or skipped, and reports whether raft must be told.
@@ -216,17 +263,21 @@ func (w *appendWindow) settle() bool {
 	return owed
 }
 
-// answered has the lane's window take in a MsgAppResp of the peer. It costs next to
-// nothing while all appends find room.
+// answered has the lane's window take in a MsgAppResp of the peer. It takes no lock while
+// nothing is withheld or skipped, unless an append was rejected.
 func (l *lane) answered(m *raftpb.Message) {
-	if l.window == nil || !l.window.active.Load() {
+	w := l.window
+	if w == nil || m.GetTerm() != w.term.Load() {
+		return
+	}
+	if !m.GetReject() && (!w.acknowledge(m.GetIndex()) || !w.active.Load()) {
 		return
 	}
 	l.mu.Lock()
-	due := l.window.answer(m, time.Since(l.born))
+	due := w.answer(m, time.Since(l.born))
 	l.mu.Unlock()
 	if due {
-		l.drained()
+		l.onDrained()
 	}
 }
 
@@ -249,7 +300,7 @@ func (l *lane) snapshotTaken() {
 	due := l.window.snapshotTaken()
 	l.mu.Unlock()
 	if due {
-		l.drained()
+		l.onDrained()
 	}
 }
 
@@ -262,6 +313,6 @@ func (l *lane) expireWindow() {
 	due := l.window.expired(l.appends(), time.Since(l.born))
 	l.mu.Unlock()
 	if due {
-		l.drained()
+		l.onDrained()
 	}
 }

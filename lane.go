@@ -77,7 +77,7 @@ type lane struct {
 
 	window    *appendWindow // nil: appends are nothing special here; guarded by mu
 	withholds error         // the bound that the window's overflow met last; guarded by mu
-	drained   func()        // called without mu when the window says that raft must be told
+	onDrained func()        // called without mu when the window says that raft must be told
 
 	told atomic.Int32 // how many hooks of the Observer are being told of a batch
 
@@ -232,7 +232,7 @@ func (l *lane) admit(it item) verdict {
 		return tooLarge
 	}
 	if l.window != nil && tracks(it.m) {
-		m, v := l.window.check(it.m)
+		m, v := l.window.check(it.m, l.clock)
 		switch {
 		case v == duplicate:
 			l.duplicates.Add(1)
@@ -294,10 +294,10 @@ func (l *lane) release(items, left []item) {
 		}
 	}
 	l.wake()
-	due := tracked.messages > 0 && l.window.active.Load() && l.window.drained(q, time.Since(l.born))
+	due := tracked.messages > 0 && l.window.active.Load() && l.window.released(q, time.Since(l.born))
 	l.mu.Unlock()
 	if due {
-		l.drained()
+		l.onDrained()
 	}
 }
 

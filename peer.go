@@ -66,7 +66,7 @@ func newPeer(s *settings, pace *snapshot.Pace, id types.ID, urls types.URLs) *pe
 	l.activity.changed = l.events.changed
 	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLimiter(memberLines)}
 	posts := p.pipeline.lanes[kindAppend]
-	posts.window, posts.drained = newAppendWindow(l.readTimeout), l.reports.lost // a pipeline is short by design
+	posts.window, posts.onDrained = newAppendWindow(l.readTimeout), l.reports.lost // a pipeline is short by design
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)

@@ -47,6 +47,11 @@ var slowFollowers = []slowFollower{
 		tune: func(cfg *raft.Config) { cfg.MaxSizePerMsg = 16 << 20 },
 	},
 	{
+		name: "slow-line-huge-appends", what: "the same, MaxSizePerMsg 64 MiB",
+		entry: 1 << 20, total: 400 << 20, line: slowLine,
+		tune: func(cfg *raft.Config) { cfg.MaxSizePerMsg = 64 << 20 },
+	},
+	{
 		name: "slow-line-small-appends", many: true, what: "the same, MaxSizePerMsg 4 KiB, MaxInflightMsgs 16384",
 		entry: 4 << 10, total: 100 << 20, line: slowLine,
 		tune: func(cfg *raft.Config) { cfg.MaxInflightMsgs, cfg.MaxSizePerMsg = 16384, 4<<10 },
@@ -67,6 +72,19 @@ var slowFollowers = []slowFollower{
 	{
 		name: "very-slow-line", what: "line of 2 MB/s, 40 ms",
 		entry: 1 << 20, total: 100 << 20, line: line{2e6, 40 * time.Millisecond, 256 << 10},
+	},
+	{
+		name: "very-slow-line-small-queue", what: "the same, SendQueueBytes 1 MiB",
+		entry: 64 << 10, total: 50 << 20, line: line{2e6, 40 * time.Millisecond, 256 << 10},
+		tuneTransport: func(tr *rafthttp.Transport) { tr.SendQueueBytes = 1 << 20 },
+	},
+	{
+		name: "slowest-line-cut", what: "line of 500 KB/s, 40 ms, msgapp cut once",
+		entry: 64 << 10, total: 60 << 20, line: line{500e3, 40 * time.Millisecond, 256 << 10}, cut: true,
+	},
+	{
+		name: "slowest-line-down", what: "the same, was down, 50 MiB behind",
+		entry: 1 << 20, total: 50 << 20, line: line{500e3, 40 * time.Millisecond, 256 << 10}, down: true,
 	},
 	{
 		name: "slow-process", what: "Process takes as long as 50 MB/s",

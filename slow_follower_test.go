@@ -39,6 +39,7 @@ type slowFollower struct {
 	line    line
 	pace    int  // of the proposals, in bytes a second; 0: as quickly as a quorum commits
 	down    bool // the follower is away while the entries are proposed
+	cut     bool // the msgapp stream ends once, after a second
 	process slowProcess
 	tune    func(*raft.Config)
 
@@ -192,6 +193,9 @@ func (s slowFollower) run(t *testing.T) slowRun {
 		go load()
 	}
 
+	if s.cut {
+		time.AfterFunc(time.Second, func() { c.streams.cut("msgapp", theLeader, theFollower) })
+	}
 	r := slowRun{ideal: s.ideal()}
 	start := time.Now()
 	for limit := slowPatience*s.ideal() + time.Second; !r.caughtUp && time.Since(start) < limit; {

@@ -166,7 +166,7 @@ type streamWriter struct {
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
 	w := &streamWriter{link: l, kind: kind}
 	w.lane = newLane(kind.String(), l.sendLimits, 1, l.wg, w.work)
-	w.lane.window, w.lane.drained = newAppendWindow(l.readTimeout), l.appendsDrained
+	w.lane.window, w.lane.onDrained = newAppendWindow(l.readTimeout), l.appendsDrained
 	if kind == streamMessage {
 		w.lane.sortByKind()
 	}

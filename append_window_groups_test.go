@@ -1,0 +1,46 @@
+package rafthttp_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// TestAppendWindowIsForRaftsOwnAppends: where several groups share a transport by the
+// Context of messages, an index says nothing: all are queued or reported at once.
+func TestAppendWindowIsForRaftsOwnAppends(t *testing.T) {
+	crowdedTest("context", t, func(t *testing.T, c *crowded) {
+		c.leader.Send([]*raftpb.Message{ofGroup2(5)})
+		within(t, time.Second, func() bool { return c.leader.raft.unreachables(2) == 1 })
+		within(t, 10*time.Second, func() bool { return c.lane().Queued < crowdedQueue })
+		c.leader.Send([]*raftpb.Message{ofGroup2(3)})
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 4)
+	})
+	crowdedTest("another group fills the room", t, func(t *testing.T, c *crowded) {
+		for start := time.Now(); c.leader.raft.unreachables(2) == 0; time.Sleep(time.Millisecond) {
+			require.Less(t, time.Since(start), 6*time.Second, "half of the tracked ones have been written")
+			if c.lane().Queued < crowdedQueue {
+				c.leader.Send([]*raftpb.Message{ofGroup2(1000)})
+			}
+		}
+	})
+	crowdedTest("an answer with a context", t, func(t *testing.T, c *crowded) {
+		c.drain()
+		m := message(raftpb.MsgAppResp, 1)
+		m.From, m.Index, m.Context = new(uint64(2)), new(uint64(8)), []byte("group 2")
+		c.follower.Send([]*raftpb.Message{m})
+		within(t, time.Second, func() bool { return len(c.leader.raft.received()) == 1 })
+		c.append(2, 3)
+		require.EqualValues(t, 1, c.lane().Duplicates)
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
+	})
+}
+
+// ofGroup2 is an append of a group that shares the transport.
+func ofGroup2(index uint64) *raftpb.Message {
+	m := msgApp(2, 1, index, nil)
+	m.Context = []byte("group 2")
+	return m
+}
