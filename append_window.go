@@ -281,7 +281,8 @@ func (l *lane) answered(m *raftpb.Message) {
 	}
 }
 
-// forget empties the lane's window: something that it took is lost, which raft is told.
+// forget empties the lane's window: something that it took is lost, which the caller
+// reports, and with it what was withheld.
 func (l *lane) forget() {
 	if l.window == nil {
 		return

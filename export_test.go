@@ -59,6 +59,22 @@ func NewLane() Lane {
 // Offer offers an empty message.
 func (l Lane) Offer() bool { return l.offer(newItem(&raftpb.Message{})) == accepted }
 
+// OfferAppend offers an append of one entry. told is called when raft is to be told of
+// those that were withheld.
+func (l Lane) OfferAppend(index uint64, told func()) (isWithheld bool) {
+	if l.window == nil {
+		l.window, l.onDrained = newAppendWindow(time.Hour), told
+	}
+	m := &raftpb.Message{
+		Type: raftpb.MsgApp.Enum(), From: new(uint64(1)), Term: new(uint64(1)), Index: new(index),
+		Entries: []*raftpb.Entry{{Index: new(index + 1), Term: new(uint64(1))}},
+	}
+	return l.offer(newItem(m)) == withheld
+}
+
+// Empty drops what is queued.
+func (l Lane) Empty() { l.empty() }
+
 // Kick has a worker look.
 func (l Lane) Kick() { l.kick() }
 

@@ -153,7 +153,7 @@ func (l *lane) reopen() {
 	defer l.mu.Unlock()
 	l.open = !l.closed
 	if l.window != nil {
-		l.window.reset()
+		l.window.reset() // a stream that was replaced is reported
 	}
 }
 
@@ -307,19 +307,25 @@ func (l *lane) shut() []item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open = false
-	return l.drain()
+	items, _ := l.drain() // whoever shuts the lane reports its end
+	return items
 }
 
-// empty returns what is queued. Workers go on with what they hold.
+// empty returns what is queued, and has raft told of what was withheld. Workers go on
+// with what they hold.
 func (l *lane) empty() []item {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.drain()
+	items, owed := l.drain()
+	l.mu.Unlock()
+	if owed {
+		l.onDrained()
+	}
+	return items
 }
 
-// drain is called with mu held.
-func (l *lane) drain() []item {
-	var items []item
+// drain is called with mu held. If it returns owed raft must be told of appends that were
+// withheld, whether or not items are lost as well.
+func (l *lane) drain() (items []item, owed bool) {
 	for i := range l.queues {
 		drained, bytes := l.queues[i].drain()
 		items = append(items, drained...)
@@ -329,10 +335,10 @@ func (l *lane) drain() []item {
 	l.held -= len(items)
 	l.purse.settle(l.heldBytes, true)
 	if l.window != nil {
-		l.window.reset() // whoever drains the lane reports
+		owed = l.window.reset()
 	}
 	l.wake()
-	return items
+	return items, owed
 }
 
 // close shuts the lane for good and returns what was queued. Workers finish
@@ -343,7 +349,8 @@ func (l *lane) close() []item {
 	l.open, l.closed, l.kicked = false, true, false
 	l.dismiss()
 	l.tellEnd()
-	return l.drain()
+	items, _ := l.drain() // no report is of use any more
+	return items
 }
 
 // tellEnd is called with mu held.

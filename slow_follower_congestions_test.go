@@ -43,10 +43,14 @@ var congestions = []congestion{
 	}},
 
 	// Streams that end.
-	{name: "msgapp stream refused: appends take the message stream", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
+	// One that took a larger append before is trusted with these.
+	{name: "msgapp stream refused: appends take the message stream", first: 2 * congestedEntry, via: "message", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
 		c.streams.refuse("msgapp", theLeader, theFollower)
 	}},
-	{name: "both streams refused: appends are posted", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
+	{name: "msgapp stream refused: appends as large as any are posted", via: "pipeline", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
+		c.streams.refuse("msgapp", theLeader, theFollower)
+	}},
+	{name: "both streams refused: appends are posted", via: "pipeline", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
 		c.streams.refuse("msgapp", theLeader, theFollower)
 		c.streams.refuse("message", theLeader, theFollower)
 	}},
@@ -142,7 +146,8 @@ var congestions = []congestion{
 	}},
 	{name: "follower added anew with an empty disk", event: func(t *testing.T, c *raftCluster) { c.replaceDisk(t, true) }},
 	{name: "the same, as the same peer", event: func(t *testing.T, c *raftCluster) { c.replaceDisk(t, false) }},
-	{name: "msgapp stream cut again and again", event: func(_ *testing.T, c *raftCluster) {
+	// Once the stream is back the line still carries what was posted meanwhile.
+	{name: "msgapp stream cut again and again", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
 		for range 8 {
 			c.streams.cut("msgapp", theLeader, theFollower)
 			time.Sleep(500 * time.Millisecond)

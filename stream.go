@@ -313,7 +313,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 		if i == sent && w.paused.Load() { // before it is encoded
 			w.lose(w.lane, items[sent:], ErrPaused)
 			w.lane.release(items[sent:], nil)
-			w.lose(w.lane, w.lane.empty(), ErrPaused) // and what was withheld is forgotten
+			w.lose(w.lane, w.lane.empty(), ErrPaused)
 			sent = len(items)
 			break
 		}
