@@ -44,8 +44,12 @@ import (
 // behind the acknowledgement of the entries. The leader counts acknowledgements, so
 // no commit waits for that.
 //
-// A group whose messages carry a Context may share the queue. Its traffic, which the
-// window does not track, counts for nothing: its writes are no progress of the tracked
+// A group whose messages carry a Context may share the queue. The window does not track
+// its appends, since indexes of several groups may be mixed in them, so their copies
+// cannot be told. If one finds no room all are withheld until none is queued any more: when
+// raft is told by then, only what is on the line is sent twice.
+//
+// For the tracked appends their traffic counts for nothing: its writes are no progress of the tracked
 // appends, and what it has queued is no reason to wait, for expiry or for half of the
 // queue to drain. Otherwise it could hold up the tracked group without end.
 //
@@ -61,6 +65,8 @@ type appendWindow struct {
 	skipped uint64 // the last entry that was skipped, until it is acknowledged; 0: none
 	drainTo load   // draining ends when the queue holds no more tracked appends
 
+	others bool // raft has not been told of other appends that were withheld
+
 	progress time.Duration // the lane's clock at the last write of tracked appends, or acknowledgement
 	timeout  time.Duration // how long to wait for the next
 
@@ -72,11 +78,29 @@ func newAppendWindow(timeout time.Duration) *appendWindow {
 	return &appendWindow{timeout: timeout}
 }
 
+func isAppend(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgApp }
+
 // tracks reports whether m is an append of raft as its leader makes it: nothing in it
 // says that it could belong to another log than the one before it.
 func tracks(m *raftpb.Message) bool {
-	return m.GetType() == raftpb.MsgApp && m.Context == nil && m.Snapshot == nil && len(m.Responses) == 0 &&
+	return isAppend(m) && m.Context == nil && m.Snapshot == nil && len(m.Responses) == 0 &&
 		m.Vote == nil && m.Reject == nil && m.RejectHint == nil && !wire.HasUnknownFields(m)
+}
+
+// checkItem is check for the item of an append, tracked or not.
+func (w *appendWindow) checkItem(it item, now time.Duration) (item, verdict) {
+	if !tracks(it.m) {
+		if w.others {
+			return it, withheld
+		}
+		return it, accepted
+	}
+	m, v := w.check(it.m, now)
+	if m != it.m {
+		it = newItem(m)
+	}
+	it.tracked = true
+	return it, v
 }
 
 // check says whether the tracked append m may be queued: accepted, withheld or duplicate.
@@ -148,6 +172,13 @@ func (w *appendWindow) reset() (owed bool) {
 	return w.settle()
 }
 
+// empty is reset, for the other appends as well.
+func (w *appendWindow) empty() (owed bool) {
+	others := w.others
+	w.others = false
+	return w.reset() || others
+}
+
 // add notes that m was queued. Whatever is accepted opens the window: raft has gone back
 // to what was lost.
 func (w *appendWindow) add(m *raftpb.Message) {
@@ -161,14 +192,20 @@ func (w *appendWindow) add(m *raftpb.Message) {
 	}
 }
 
-// overflow notes that the queue had no room for m. It reports false if the queue holds
-// no tracked append, whose writing could be waited for: then raft is to be told at once.
-func (w *appendWindow) overflow(m *raftpb.Message, q *queue) bool {
+// overflow notes that the queue had no room for it. It reports false if this is no append,
+// or if the queue holds none of its kind, tracked or other, whose writing could be waited
+// for: then raft is to be told at once.
+func (w *appendWindow) overflow(it item, q *queue) bool {
+	if !it.tracked {
+		late := isAppend(it.m) && q.held > q.tracked.messages
+		w.others = w.others || late
+		return late
+	}
 	if q.tracked.messages == 0 {
 		return false
 	}
-	if m.GetIndex() > w.last {
-		w.start, w.last = m.GetIndex(), m.GetIndex() // raft went on behind a snapshot
+	if prev := it.m.GetIndex(); prev > w.last {
+		w.start, w.last = prev, prev // raft went on behind a snapshot
 	}
 	w.closed, w.owed = true, true
 	w.drainTo = load{q.tracked.messages / 2, q.tracked.bytes / 2}
@@ -186,6 +223,14 @@ func (w *appendWindow) released(q *queue, now time.Duration) bool {
 	w.owed = false
 	w.update()
 	return true
+}
+
+// releasedOthers reports whether raft must be told now of other appends, since q, which
+// appends wait in, holds none of them any more.
+func (w *appendWindow) releasedOthers(q *queue) bool {
+	due := w.others && q.held == q.tracked.messages
+	w.others = w.others && !due
+	return due
 }
 
 // acknowledge notes, without the lock, that the peer has the entries up to this one. It

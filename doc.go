@@ -125,6 +125,12 @@
 // stream does; a remote's appends are reported at once. Transport.LimitInflight keeps
 // raft from filling the lane at all.
 //
+// This is for one raft group in a Transport. Where messages carry a Context, by which
+// several groups share one, copies cannot be told: an append without room is reported
+// once none with a Context is queued any more, and what is on the line by then is sent
+// twice. Such groups should each have a MaxInflightBytes, so that together they fill no
+// lane.
+//
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
 // one value from CloseNotify, however it ends, but for a transport that was
 // stopped before or not started: that one does not report. The reader is never

@@ -231,18 +231,14 @@ func (l *lane) admit(it item) verdict {
 	if l.limits.message > 0 && it.size > l.limits.message {
 		return tooLarge
 	}
-	if l.window != nil && tracks(it.m) {
-		m, v := l.window.check(it.m, l.clock)
-		switch {
-		case v == duplicate:
+	if l.window != nil && isAppend(it.m) {
+		var v verdict
+		if it, v = l.window.checkItem(it, l.clock); v == duplicate {
 			l.duplicates.Add(1)
-			return v
-		case v != accepted:
-			return v
-		case m != it.m:
-			it = newItem(m)
 		}
-		it.tracked = true
+		if v != accepted {
+			return v
+		}
 	}
 	q := l.queueOf(it.m)
 	refusal := accepted
@@ -252,7 +248,7 @@ func (l *lane) admit(it item) verdict {
 		refusal = outOfMemory
 	}
 	if refusal != accepted {
-		if it.tracked && l.window.overflow(it.m, q) {
+		if l.window != nil && l.window.overflow(it, q) {
 			l.withholds = refusal.refusal()
 			return withheld
 		}
@@ -295,6 +291,9 @@ func (l *lane) release(items, left []item) {
 	}
 	l.wake()
 	due := tracked.messages > 0 && l.window.active.Load() && l.window.released(q, time.Since(l.born))
+	if tracked.messages < all.messages && l.window != nil && q == l.appends() {
+		due = l.window.releasedOthers(q) || due
+	}
 	l.mu.Unlock()
 	if due {
 		l.onDrained()
@@ -335,7 +334,7 @@ func (l *lane) drain() (items []item, owed bool) {
 	l.held -= len(items)
 	l.purse.settle(l.heldBytes, true)
 	if l.window != nil {
-		owed = l.window.reset()
+		owed = l.window.empty()
 	}
 	l.wake()
 	return items, owed

@@ -78,6 +78,33 @@ func TestCongestedGroupAmongOthers(t *testing.T) {
 	})
 }
 
+// TestCongestedGroupsWithoutBounds: nor does the line carry little but copies if raft's
+// windows are larger than the queue. It may carry some, since these are not told.
+func TestCongestedGroupsWithoutBounds(t *testing.T) {
+	notWithTinyBuffers(t)
+	const n = 200
+	bubble.Test(t, func(t *testing.T) {
+		a, b := newGroups(t, []byte{0}, func(cfg *raft.Config) { cfg.MaxSizePerMsg = congestedEntry })
+		a.connect(nearLine, congestedLine)
+		carried := a.follower().peer(theLeader).ReceivedBytes
+		start := time.Now()
+		for _, c := range []*raftCluster{a, b} {
+			go func() { _ = c.leader().load(t.Context(), n, congestedEntry, 0) }()
+		}
+		ideal := transmission(2*n*congestedEntry, congestedLine.rate)
+		within(t, 6*ideal, func() bool {
+			return a.leader().acknowledged(theFollower) >= n && b.leader().acknowledged(theFollower) >= n
+		})
+		took := time.Since(start)
+		carried = a.follower().peer(theLeader).ReceivedBytes - carried
+		share, waste := ideal.Seconds()/took.Seconds(), float64(carried)/(2*n*congestedEntry)
+		t.Logf("%.0f %% of the line, waste %.2f, %d drops", 100*share, waste, a.leader().drops(theFollower))
+		require.NotZero(t, a.leader().drops(theFollower))
+		require.GreaterOrEqual(t, share, 0.8)
+		require.LessOrEqual(t, waste, 1.25)
+	})
+}
+
 // newGroups starts three members of two groups, on the same transports. The messages of
 // the first have the given Context, nil for none.
 func newGroups(t *testing.T, first []byte, tune func(*raft.Config)) (a, b *raftCluster) {
