@@ -99,7 +99,7 @@ func (w *appendWindow) checkItem(it item, now time.Duration) (item, verdict) {
 	if m != it.m {
 		it = newItem(m)
 	}
-	it.tracked = true
+	it.pending = windowTracks
 	return it, v
 }
 
@@ -196,7 +196,7 @@ func (w *appendWindow) add(m *raftpb.Message) {
 // or if the queue holds none of its kind, tracked or other, whose writing could be waited
 // for: then raft is to be told at once.
 func (w *appendWindow) overflow(it item, q *queue) bool {
-	if !it.tracked {
+	if !it.tracked() {
 		late := isAppend(it.m) && q.held > q.tracked.messages
 		w.others = w.others || late
 		return late

@@ -17,10 +17,15 @@ type item struct {
 	size int64
 	at   time.Duration // the lane's clock when it was accepted
 
-	tracked bool // by the lane's append window
-
-	pending *pending // who waits for the result; nil: nobody
+	pending *pending // who waits for the result; nil: nobody; or windowTracks
 }
+
+// windowTracks stands in an item for that the append window of its lane tracks it: nobody
+// waits for the result then. A fifth field would keep items out of registers, which costs
+// each message more than all that the window does.
+var windowTracks = new(pending)
+
+func (it item) tracked() bool { return it.pending == windowTracks }
 
 func newItem(m *raftpb.Message) item { return item{m: m, size: wire.MemorySize(m)} }
 
@@ -260,7 +265,7 @@ func (l *lane) admit(it item) verdict {
 	l.held++
 	l.heldBytes += it.size
 	l.used = true
-	if it.tracked {
+	if it.tracked() {
 		l.window.add(it.m)
 	}
 	return accepted

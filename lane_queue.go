@@ -14,7 +14,7 @@ func measure(items []item) (all, tracked load) {
 	for i := range items {
 		it := &items[i]
 		all.bytes += it.size
-		if it.tracked {
+		if it.tracked() {
 			tracked.messages++
 			tracked.bytes += it.size
 		}
@@ -53,7 +53,7 @@ func (q *queue) push(it item) {
 	q.items = append(q.items, it)
 	q.held++
 	q.heldBytes += it.size
-	if it.tracked {
+	if it.tracked() {
 		q.tracked.messages++
 		q.tracked.bytes += it.size
 	}
