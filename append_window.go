@@ -21,8 +21,12 @@ import (
 //
 // So the window remembers which entries the stream has accepted: (start, last] of
 // one leader's term, which never change. Those of them that the peer has not
-// acknowledged are queued or on their way, and raft's copies of them are skipped. New
-// appends are taken in one of three states:
+// acknowledged are queued or on their way, and raft's copies of them are skipped: as long
+// as something is withheld, or was skipped and is not acknowledged, all of them, and else
+// only those that end where the append before them ended, as probes do. Whoever sends
+// earlier ones again without such a cause has a reason that is not seen here.
+//
+// New appends are taken in one of three states:
 //
 //	open      appends are accepted while there is room
 //	draining  one found none: those behind it, which the follower could only reject,
@@ -59,6 +63,7 @@ type appendWindow struct {
 	term        atomic.Uint64 // of the leader; 0: the window is empty
 	from        uint64
 	start, last uint64 // entries (start, last] were accepted
+	end         uint64 // of the append with entries that was accepted last
 
 	closed  bool   // draining or resuming
 	owed    bool   // raft has not been told what was withheld
@@ -113,7 +118,7 @@ func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Mess
 	}
 	next := prev + uint64(len(m.Entries))
 	switch {
-	case prev < next && next <= w.last && next > w.acked.Load():
+	case prev < next && next <= w.last && next > w.acked.Load() && (next == w.end || w.active.Load()):
 		w.skip(next, now)
 		return m, duplicate
 	case w.closed && (w.owed || prev > w.last):
@@ -148,6 +153,7 @@ func behind(m *raftpb.Message, n int) *raftpb.Message {
 // restart empties the window, with what m continues at its end.
 func (w *appendWindow) restart(m *raftpb.Message) {
 	w.from, w.start, w.last = m.GetFrom(), m.GetIndex(), m.GetIndex()
+	w.end = 0
 	w.acked.Store(0)
 	w.term.Store(m.GetTerm())
 	w.clear()
@@ -185,7 +191,12 @@ func (w *appendWindow) add(m *raftpb.Message) {
 	if m.GetIndex() > w.last {
 		w.start = m.GetIndex() // raft went on behind a snapshot
 	}
-	w.last = max(w.last, m.GetIndex()+uint64(len(m.Entries)))
+	if n := uint64(len(m.Entries)); n > 0 {
+		w.end = m.GetIndex() + n
+		w.last = max(w.last, w.end)
+	} else {
+		w.last = max(w.last, m.GetIndex())
+	}
 	if w.closed {
 		w.closed = false
 		w.update()
