@@ -149,6 +149,7 @@ func TestAppendsContinueAcrossTerms(t *testing.T) {
 			index += uint64(rng.IntN(5))
 		case 1:
 			index -= min(index, uint64(rng.IntN(5)))
+			term++ // in the same term it would be a copy of what is under way
 		case 2:
 			term++
 		case 3:

@@ -75,7 +75,7 @@ func TestDeadlinesAreSetOnceInATimeout(t *testing.T) {
 		const every = 10 * time.Millisecond
 		sent := 0
 		for start := time.Now(); time.Since(start) < timeouts*readTimeout; time.Sleep(every) {
-			a.Send([]*raftpb.Message{heartbeat(2, 1, 1), msgApp(2, 1, 1, nil)})
+			a.Send([]*raftpb.Message{heartbeat(2, 1, 1), msgApp(2, 1, uint64(sent), nil)})
 			sent += 2
 		}
 		synctest.Wait()

@@ -25,9 +25,9 @@ func TestMessageOverOurOwnLimit(t *testing.T) {
 		connect(t, a, b)
 		a.AddPeer(3, silentHost(n, 3)) // has no stream
 		a.AddRemote(4, silentHost(n, 4))
-		for range 10 {
+		for i := range uint64(10) {
 			for to := uint64(2); to <= 4; to++ {
-				a.Send([]*raftpb.Message{msgApp(2, 1, 0, nil), {Type: raftpb.MsgApp.Enum(), To: new(to), Context: make([]byte, limit)}, heartbeat(2, 1, 0)})
+				a.Send([]*raftpb.Message{msgApp(2, 1, 3*i+to, nil), {Type: raftpb.MsgApp.Enum(), To: new(to), Context: make([]byte, limit)}, heartbeat(2, 1, 0)})
 			}
 		}
 		synctest.Wait()
@@ -56,7 +56,7 @@ func TestMessageOverThePeersLimit(t *testing.T) {
 		const beats = 150
 		data := make([]byte, 200<<10)
 		for i := range uint64(beats) {
-			a.Send([]*raftpb.Message{heartbeat(2, 1, i), msgApp(2, 1, 7, data)})
+			a.Send([]*raftpb.Message{heartbeat(2, 1, i), msgApp(2, 1, i, data)})
 			time.Sleep(100 * time.Millisecond)
 		}
 		require.Len(t, b.raft.received(), beats)
