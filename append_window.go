@@ -118,7 +118,7 @@ func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Mess
 	}
 	next := prev + uint64(len(m.Entries))
 	switch {
-	case prev < next && next <= w.last && next > w.acked.Load() && (next == w.end || w.active.Load()):
+	case prev < next && next <= w.last && w.isCopy(next):
 		w.skip(next, now)
 		return m, duplicate
 	case w.closed && (w.owed || prev > w.last):
@@ -129,6 +129,14 @@ func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Mess
 	default:
 		return m, accepted
 	}
+}
+
+// isCopy reports whether an append within the window, that ends with this entry, is a copy of
+// what is under way. Raft learns of acknowledgements a little later than the window: if it has
+// gone back, what it sends may be acknowledged by now, and still is of no use.
+func (w *appendWindow) isCopy(next uint64) bool {
+	acked := w.acked.Load()
+	return acked < w.last && w.active.Load() || next == w.end && acked < next
 }
 
 // skip notes that entries up to this one were not queued again. From now on somebody has
