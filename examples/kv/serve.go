@@ -48,6 +48,7 @@ func serveCommand(flags *flag.FlagSet) func(context.Context, []string) error {
 		return nil
 	})
 	flags.DurationVar(&cfg.Tick, "tick", 100*time.Millisecond, "raft's unit of time: a leader that is silent for 10 to 20 ticks is replaced; the same at all members")
+	flags.BoolVar(&cfg.AsyncStorageWrites, "async-storage-writes", false, "let raft go on while log and data are written, each by a thread of its own")
 	flags.Uint64Var(&cfg.CompactEntries, "compact-entries", 20_000, "compact the log when it has grown by this `number` of entries, or by 32 MiB")
 	flags.Uint64Var(&cfg.KeepEntries, "keep-entries", 2_000, "`number` of entries that a compaction keeps, 16 MiB at most, for followers that are a little behind")
 	flags.TextVar(&logLevel, "log-level", zapcore.InfoLevel, "log what is at least of this `level`: debug, info, warn, error")

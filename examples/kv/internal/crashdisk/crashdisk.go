@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
@@ -49,6 +50,9 @@ type Disk struct {
 	Crashes func(call int, what string) *Crash
 	// Full is what AlmostFull says.
 	Full atomic.Bool
+	// SyncTime is how long a sync takes; a commit has two. Commits of two
+	// databases wait at the same time.
+	SyncTime time.Duration
 
 	mu      sync.Mutex
 	calls   int
@@ -181,6 +185,7 @@ func (d *Disk) watch(path string, db *bolt.DB) error {
 		commits := at < 2*int64(os.Getpagesize())
 		if commits {
 			what, before = "commit ", f
+			time.Sleep(2 * d.SyncTime)
 		}
 		err = d.do(what+filepath.Base(f.path), before, func() error {
 			d.pending = append(d.pending, change{file: f, data: append([]byte(nil), b...), at: at})

@@ -273,16 +273,10 @@ func (s *Server) getHash(context.Context, *http.Request) (any, error) {
 	return s.storage.Data.Digest()
 }
 
-func (s *Server) postCompact(ctx context.Context, _ *http.Request) (any, error) {
-	result := make(chan error, 1)
-	select {
-	case s.compactions <- result:
-	case <-ctx.Done():
-		return nil, api.ErrTimeout
-	case <-s.life.Done():
-		return nil, api.ErrStopping
-	}
-	if err := <-result; err != nil {
+func (s *Server) postCompact(context.Context, *http.Request) (any, error) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if err := s.compact(); err != nil {
 		return nil, err
 	}
 	return s.logStatus(), nil

@@ -20,9 +20,24 @@ var errStopped = errors.New("stopped while applying a configuration change")
 // those who wait for them. What an entry does depends on nothing but the state
 // and the entry, so that all members come to the same.
 func (s *Server) apply(entries []*raftpb.Entry) error {
+	s.state.Lock()
+	defer s.state.Unlock()
+	applied := s.storage.Data.Position().Index
+	// With AsyncStorageWrites, entries may have waited while a snapshot came that
+	// has them.
+	for len(entries) > 0 && entries[0].GetIndex() <= applied {
+		entries = entries[1:]
+	}
 	if len(entries) == 0 {
 		return nil
 	}
+	if err := s.applyBatch(entries); err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) applyBatch(entries []*raftpb.Entry) error {
 	batch, err := s.storage.Data.Begin()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,13 +21,16 @@ const patience = 20 * time.Second
 
 // cluster is members that run in the test's process.
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	configs map[uint64]server.Config
 	running map[uint64]*server.Server
 }
 
+// asyncStorageWrites has members run with them; by default, those with even ids do.
+func asyncStorageWrites(cfg *server.Config) { cfg.AsyncStorageWrites = true }
+
 // newCluster founds a cluster of n members and waits for a leader.
-func newCluster(t *testing.T, n int, change ...func(*server.Config)) *cluster {
+func newCluster(t testing.TB, n int, change ...func(*server.Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, configs: make(map[uint64]server.Config), running: make(map[uint64]*server.Server)}
 	bootstrap := make(map[uint64]string)
@@ -55,17 +59,26 @@ func (c *cluster) config(id uint64) server.Config {
 		ClientURL: "http://" + freeAddress(c.t),
 		Tick:      20 * time.Millisecond,
 		Logger:    zaptest.NewLogger(c.t, zaptest.Level(zap.WarnLevel)),
+
+		AsyncStorageWrites: id%2 == 0,
 	}
 }
 
+// givenPorts has the addresses that freeAddress has returned.
+var givenPorts sync.Map
+
 // freeAddress finds a port below those that the system gives to outgoing
-// connections: one of these would take it while the member is down.
-func freeAddress(t *testing.T) string {
+// connections: one of these would take it while the member is down. No two members
+// of this process get the same one, also those that are not started yet.
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000)))
-		if err == nil {
-			defer l.Close()
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		if _, given := givenPorts.LoadOrStore(l.Addr().String(), true); !given {
 			return l.Addr().String()
 		}
 	}
@@ -162,13 +175,13 @@ func (c *cluster) requireSameData() {
 	})
 }
 
-func put(t *testing.T, c *client.Client, key, value string) {
+func put(t testing.TB, c *client.Client, key, value string) {
 	t.Helper()
 	_, err := c.Put(t.Context(), key, []byte(value))
 	require.NoError(t, err)
 }
 
-func requireValue(t *testing.T, c *client.Client, key, want string) {
+func requireValue(t testing.TB, c *client.Client, key, want string) {
 	t.Helper()
 	v, err := c.Get(t.Context(), key, false)
 	require.NoError(t, err)

@@ -123,7 +123,8 @@ func (l *life) awaitVoter(id uint64) {
 }
 
 // newLife has no members yet. 1 and 3 will found the cluster, and 2 will join it.
-func newLife(t *testing.T) *life {
+// The victim has this loop, and of the others one has each.
+func newLife(t *testing.T, victim uint64, async bool) *life {
 	l := &life{
 		cluster: &cluster{t: t, configs: make(map[uint64]server.Config), running: make(map[uint64]*server.Server)},
 		disks:   make(map[uint64]*crashdisk.Disk),
@@ -133,6 +134,9 @@ func newLife(t *testing.T) *life {
 		cfg := l.config(id)
 		cfg.Logger = nil // crashes are loud
 		cfg.CompactEntries, cfg.KeepEntries = 10, 3
+		if cfg.AsyncStorageWrites = async; id != victim {
+			cfg.AsyncStorageWrites = (id+victim)%3 == 0
+		}
 		l.configs[id], l.disks[id] = cfg, &crashdisk.Disk{}
 	}
 	founders := map[uint64]string{1: l.configs[1].PeerURL, 3: l.configs[3].PeerURL}
@@ -227,7 +231,7 @@ func crashPoints(counts map[string]int) (points []crashPoint) {
 // loses what was not synced. The cluster gets through the rest of its life, and loses nothing that it acknowledged.
 func TestMembersCrash(t *testing.T) {
 	counts := map[uint64]map[string]int{}
-	clean := newLife(t)
+	clean := newLife(t, 1, true)
 	for id, disk := range clean.disks {
 		count := map[string]int{}
 		counts[id] = count
@@ -252,11 +256,12 @@ func TestMembersCrash(t *testing.T) {
 	for _, victim := range []uint64{1, 2} {
 		for i, point := range crashPoints(counts[victim]) {
 			way := ways[(i+int(victim))%len(ways)]
-			name := fmt.Sprintf("member %d/%s %d/%s", victim, point.what, point.n, way)
+			async := i%2 == 0
+			name := fmt.Sprintf("member %d/%s %d/%s/async %t", victim, point.what, point.n, way, async)
 			trials <- func() {
 				t.Run(name, func(t *testing.T) {
 					tries.Add(1)
-					if crashAt(t, victim, point, crashdisk.Crashes[way], 1+(i*7)%25) {
+					if crashAt(t, victim, async, point, crashdisk.Crashes[way], 1+(i*7)%25) {
 						crashes.Add(1)
 					}
 				})
@@ -270,8 +275,8 @@ func TestMembersCrash(t *testing.T) {
 }
 
 // crashAt has a member die at a point of its life, and again some calls later. It says whether there was such a point.
-func crashAt(t *testing.T, victim uint64, point crashPoint, crash crashdisk.Crash, later int) (crashed bool) {
-	l := newLife(t)
+func crashAt(t *testing.T, victim uint64, async bool, point crashPoint, crash crashdisk.Crash, later int) (crashed bool) {
+	l := newLife(t, victim, async)
 	var seen, again int
 	l.disks[victim].Crashes = func(call int, what string) *crashdisk.Crash {
 		if what == point.what {

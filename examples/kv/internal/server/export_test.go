@@ -5,6 +5,11 @@ import (
 	"strings"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 )
 
 // DecodeCommand decodes what an entry carries, and encodes it again.
@@ -27,6 +32,36 @@ func (s *Server) SaveSnapshot(index uint64, data string) error {
 // BeginSnapshot and EndSnapshot are what sending a snapshot of this index does.
 func (s *Server) BeginSnapshot(index uint64) (ok bool) { return s.snapshots.begin(index) }
 func (s *Server) EndSnapshot(index uint64)             { s.snapshots.end(index, true) }
+
+// ApplyWith applies the committed entries of a storage with one of the loops, and returns the first index of the log when
+// raft hears of it, and after that.
+func ApplyWith(cfg Config, st *storage.Storage, committed []*raftpb.Entry) (then, after uint64, err error) {
+	snapshots, err := openSnapshots(cfg.DataDir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer snapshots.store.Close()
+	s := &Server{cfg: cfg, log: zap.NewNop(), storage: st, snapshots: snapshots, waiters: newWaiters(), transport: &rafthttp.Transport{}}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	s.node = toldNode{told: func() { then, _, _ = st.Log.Extent() }}
+	if cfg.AsyncStorageWrites {
+		applied := &raftpb.Message{To: new(cfg.ID), From: new(raft.LocalApplyThread)}
+		err = s.applyAll([]*raftpb.Message{{From: new(cfg.ID), Entries: committed, Responses: []*raftpb.Message{applied}}})
+	} else {
+		err = s.handleReady(raft.Ready{CommittedEntries: committed})
+	}
+	after, _, _ = st.Log.Extent()
+	return then, after, err
+}
+
+// toldNode is a raft that is told what has been applied.
+type toldNode struct {
+	raft.Node
+	told func()
+}
+
+func (n toldNode) Advance()                                    { n.told() }
+func (n toldNode) Step(context.Context, *raftpb.Message) error { n.told(); return nil }
 
 // Reader is the part of a Server that makes reads linearizable, with a raft that
 // answers as the test says.

@@ -135,13 +135,14 @@ func admit(ms storage.Membership, m storage.Member) error {
 }
 
 // noteMembership does what follows from a membership that was just applied. The
-// Ready loop calls it.
+// caller holds state.
 func (s *Server) noteMembership() {
 	ms := s.storage.Data.Membership()
 	s.tellTransport(s.routed(ms))
-	if ms.Removed[s.cfg.ID] && s.removedAt == nil {
+	if ms.Removed[s.cfg.ID] && !s.removed {
 		s.log.Info("this member was removed; it stops in a moment")
-		s.removedAt = time.After(removalGrace)
+		s.removed = true
+		time.AfterFunc(removalGrace, func() { s.end(ErrRemoved) })
 	}
 }
 

@@ -17,8 +17,9 @@ import (
 const removalGrace = time.Second
 
 // runReady is the heart of a member: it gives raft its sense of time, and
-// carries out, in order, what raft says is to be done.
-func (s *Server) runReady() {
+// carries out, in order, what raft says is to be done. handle is handleReady, or
+// handleAsyncReady.
+func (s *Server) runReady(handle func(raft.Ready) error) {
 	ticker := time.NewTicker(s.cfg.Tick)
 	defer ticker.Stop()
 	for {
@@ -26,20 +27,14 @@ func (s *Server) runReady() {
 		case <-ticker.C:
 			s.node.Tick()
 		case rd := <-s.node.Ready():
-			if err := s.handleReady(rd); err != nil {
+			if err := handle(rd); err != nil {
 				// What could not be written must not be acted on: there is no
 				// way on but a restart from what is on disk.
 				s.end(fmt.Errorf("raft: %w", err))
 				return
 			}
-			s.node.Advance()
-		case result := <-s.compactions:
-			result <- s.compact()
 		case err := <-s.transport.ErrorC:
 			s.end(transportError(err))
-			return
-		case <-s.removedAt:
-			s.end(ErrRemoved)
 			return
 		case <-s.life.Done():
 			return
@@ -64,12 +59,8 @@ func (s *Server) handleReady(rd raft.Ready) error {
 			return err
 		}
 	}
-	// MustSync is false when only the commit index has changed, which a member
-	// learns again from the leader.
-	if rd.MustSync {
-		if err := s.storage.Log.Save(rd.HardState, rd.Entries); err != nil {
-			return fmt.Errorf("save to log: %w", err)
-		}
+	if err := s.save(rd.HardState, rd.Entries); err != nil {
+		return err
 	}
 	// What anyone else sends is a promise: a vote, or that entries are safe
 	// here. It goes out after it is true. Send takes any number of messages and
@@ -78,13 +69,35 @@ func (s *Server) handleReady(rd raft.Ready) error {
 		s.transport.Send(messages)
 	}
 	if err := s.apply(rd.CommittedEntries); err != nil {
-		return fmt.Errorf("apply: %w", err)
-	}
-	if err := s.snapshots.removeUnused(s.storage.Data.Position().Index); err != nil {
 		return err
 	}
-	for _, state := range rd.ReadStates {
+	s.answerReads(rd.ReadStates)
+	s.node.Advance()
+	return s.tidy()
+}
+
+// save makes a hard state, if there is one, and entries durable.
+func (s *Server) save(hs *raftpb.HardState, entries []*raftpb.Entry) error {
+	if err := s.storage.Log.Save(hs, entries); err != nil {
+		return fmt.Errorf("save to log: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) answerReads(states []raft.ReadState) {
+	for _, state := range states {
 		s.reads.answer(state)
+	}
+}
+
+// tidy removes what the applied entries have made superfluous. It is called when
+// raft has heard that they are applied: until then raft may read them again.
+func (s *Server) tidy() error {
+	s.state.Lock()
+	defer s.state.Unlock()
+	s.superfluous = s.storage.Data.Position().Index
+	if err := s.snapshots.removeUnused(s.superfluous); err != nil {
+		return err
 	}
 	return s.compactIfLong()
 }

@@ -48,6 +48,10 @@ type Config struct {
 	Tick        time.Duration // raft's unit of time; zero means 100 ms
 	Logger      *zap.Logger   // nil: none
 
+	// AsyncStorageWrites has raft go on while log and data are written (async.go).
+	// Members with and without it get on with each other.
+	AsyncStorageWrites bool
+
 	// Routes has the URLs at which this member reaches others, by their peer
 	// URLs: for those that are behind a proxy of its own.
 	Routes map[string]string
@@ -99,20 +103,23 @@ type Server struct {
 	writing chan struct{} // one slot for each write in progress
 	nextID  atomic.Uint64 // for proposals and reads; starts at random
 
-	leader      atomic.Uint64 // 0: none known
-	compactions chan chan error
+	leader  atomic.Uint64 // 0: none known
+	leading bool          // owned by the Ready loop
+	async   asyncThreads  // with Config.AsyncStorageWrites
 
-	// Owned by the Ready loop.
-	leading   bool
-	peers     map[uint64]string // the peer URLs that the transport has been told
-	removedAt <-chan time.Time  // fires some time after the member applied its own removal
+	// state is held while entries are applied, a snapshot is installed, or the log
+	// is compacted: they exclude each other. It guards what follows.
+	state       sync.Mutex
+	superfluous uint64            // up to which index raft does not read the log any more
+	peers       map[uint64]string // the peer URLs that the transport has been told
+	removed     bool              // the member has applied its own removal
 
 	peerServer, clientServer *http.Server
 	clientAddr               net.Addr
 
 	life   context.Context // ends when the server has to end; its cause says why
 	end    context.CancelCauseFunc
-	ready  sync.WaitGroup // runReady
+	ready  sync.WaitGroup // runReady, and the threads of async
 	loops  sync.WaitGroup // everything that needs node, transport and storage
 	closed chan struct{}
 	err    error // valid when closed is
@@ -125,14 +132,13 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg:         cfg,
-		log:         cfg.Logger.With(zap.Uint64("member", cfg.ID)),
-		waiters:     newWaiters(),
-		reads:       newReads(),
-		writing:     make(chan struct{}, maxWrites),
-		compactions: make(chan chan error),
-		peers:       make(map[uint64]string),
-		closed:      make(chan struct{}),
+		cfg:     cfg,
+		log:     cfg.Logger.With(zap.Uint64("member", cfg.ID)),
+		waiters: newWaiters(),
+		reads:   newReads(),
+		writing: make(chan struct{}, maxWrites),
+		peers:   make(map[uint64]string),
+		closed:  make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancelCause(context.Background())
 	s.nextID.Store(randomUint64())
@@ -168,7 +174,12 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.serve(peerListener, clientListener)
-	s.ready.Go(s.runReady)
+	if s.cfg.AsyncStorageWrites {
+		s.startAsync()
+		s.ready.Go(func() { s.runReady(s.handleAsyncReady) })
+	} else {
+		s.ready.Go(func() { s.runReady(s.handleReady) })
+	}
 	s.loops.Go(s.runReads)
 	s.loops.Go(s.runMembership)
 	go s.closeAtEnd()
@@ -180,6 +191,7 @@ func (s *Server) start(ctx context.Context) error {
 func (s *Server) startNode(peers []raft.Peer) {
 	applied := s.storage.Data.Position().Index
 	s.applied.set(applied)
+	s.superfluous = applied
 	cfg := &raft.Config{
 		ID:                        s.cfg.ID,
 		ElectionTick:              electionTicks,
@@ -194,6 +206,7 @@ func (s *Server) startNode(peers []raft.Peer) {
 		PreVote:                   true, // a member that was away does not force an election
 		ReadOnlyOption:            raft.ReadOnlySafe,
 		StepDownOnRemoval:         true,
+		AsyncStorageWrites:        s.cfg.AsyncStorageWrites,
 		Logger:                    raftLogger{s.log.Named("raft").Sugar()},
 	}
 	new(rafthttp.Transport).LimitInflight(cfg) // the transport has the default queues

@@ -205,6 +205,8 @@ func (s *Server) sendCopy(m *raftpb.Message) (sent bool, err error) {
 // installSnapshot replaces the data by that of a snapshot, which the transport
 // has saved before raft heard of it.
 func (s *Server) installSnapshot(snapshot *raftpb.Snapshot, hs *raftpb.HardState) error {
+	s.state.Lock() // no entry is applied meanwhile
+	defer s.state.Unlock()
 	index := snapshot.GetMetadata().GetIndex()
 	path, err := s.snapshots.store.DBFilePath(index)
 	if err != nil {
@@ -219,7 +221,7 @@ func (s *Server) installSnapshot(snapshot *raftpb.Snapshot, hs *raftpb.HardState
 	return nil
 }
 
-// compactIfLong compacts the log when that is worth it.
+// compactIfLong compacts the log when that is worth it. The caller holds state.
 func (s *Server) compactIfLong() error {
 	if !s.logHasGrown(1) {
 		return nil
@@ -241,9 +243,10 @@ func (s *Server) logHasGrown(times uint64) bool {
 // another snapshot.
 const patientGrowth = 4
 
-// compact forgets the entries that the data has made superfluous, except some.
+// compact forgets the entries that are superfluous, except some. The caller holds
+// state.
 func (s *Server) compact() error {
-	applied := s.storage.Data.Position().Index
+	applied := s.superfluous
 	if !s.logHasGrown(patientGrowth) {
 		applied = s.snapshots.oldest(applied) // its receiver will want the entries that follow it
 	}

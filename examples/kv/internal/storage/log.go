@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
@@ -29,7 +30,7 @@ type Log struct {
 	mem *raft.MemoryStorage
 	db  *bolt.DB
 
-	// Owned by the writer.
+	mu        sync.Mutex        // held while something is written; guards what follows
 	hardState *raftpb.HardState // as on disk
 	base      Position
 
@@ -100,10 +101,27 @@ func (l *Log) loadEntries(bucket *bolt.Bucket) error {
 	return l.mem.Append(ents)
 }
 
+// Join returns the entries to save instead of ents first, and then more. It may
+// change ents, as append does.
+func Join(ents, more []*raftpb.Entry) []*raftpb.Entry {
+	if len(ents) == 0 || len(more) == 0 {
+		return append(ents, more...)
+	}
+	first := ents[0].GetIndex()
+	kept := max(more[0].GetIndex(), first) - first // more replaces the others
+	return append(ents[:kept], more...)
+}
+
 // Save makes the hard state, if there is one, and the entries durable, and then
 // visible to raft. Entries that were saved before, from the first new index on,
-// are discarded.
+// are discarded. A new commit index alone is not saved: it is not worth a sync,
+// the member learns it again from the leader.
 func (l *Log) Save(hs *raftpb.HardState, ents []*raftpb.Entry) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(ents) == 0 && (raft.IsEmptyHardState(hs) || !raft.MustSync(hs, l.hardState, 0)) {
+		return nil
+	}
 	replaced, err := l.replacedBy(ents)
 	if err != nil {
 		return err
@@ -156,6 +174,8 @@ func putEntries(bucket *bolt.Bucket, ents, replaced []*raftpb.Entry) error {
 // a snapshot. It returns the number of entries forgotten. Entries that the data
 // does not reflect yet must not be compacted.
 func (l *Log) Compact(applied, keepEntries uint64, keepBytes int64) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	to, err := l.compactionPoint(applied, keepEntries, keepBytes)
 	if err != nil || to <= l.base.Index {
 		return 0, err
@@ -218,8 +238,14 @@ func size(ents ...*raftpb.Entry) (bytes int64) {
 	return bytes
 }
 
-// reset empties the log, and lets it continue after the entry at base.
+// reset empties the log, and lets it continue after the entry at base. Without a
+// hard state, that of the log stays.
 func (l *Log) reset(base Position, hs *raftpb.HardState) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if raft.IsEmptyHardState(hs) {
+		hs = l.hardState
+	}
 	err := l.db.Update(func(tx *bolt.Tx) error {
 		if err := tx.DeleteBucket(bucketEntries); err != nil {
 			return err

@@ -5,8 +5,9 @@
 // of it needs nothing beside the file.
 //
 // Every write is synced before the call returns. The directory belongs to one
-// process: a server locks it before it opens a Storage. One goroutine, raft's Ready
-// loop, writes; any goroutine may read.
+// process: a server locks it before it opens a Storage. Any goroutine may read, and
+// write to the log; one at a time writes to the data, and InstallSnapshot and
+// Compact exclude that and each other.
 package storage
 
 import (
@@ -80,7 +81,7 @@ func (s *Storage) recover() error {
 			applied.Index, s.Log.base.Index)
 	}
 	if term, err := s.Log.mem.Term(applied.Index); err != nil || term != applied.Term {
-		return s.Log.reset(applied, s.Log.hardState)
+		return s.Log.reset(applied, nil)
 	}
 	return nil
 }
@@ -93,9 +94,6 @@ func (s *Storage) InstallSnapshot(path string, meta *raftpb.SnapshotMetadata, hs
 	want := Position{Index: meta.GetIndex(), Term: meta.GetTerm()}
 	if err := s.Data.replace(path, want); err != nil {
 		return fmt.Errorf("install snapshot: %w", err)
-	}
-	if raft.IsEmptyHardState(hs) {
-		hs = s.Log.hardState
 	}
 	if err := s.Log.reset(want, hs); err != nil {
 		return fmt.Errorf("restart log after snapshot: %w", err)
