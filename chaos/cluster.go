@@ -47,6 +47,7 @@ type cluster struct {
 	network fabric
 	flags   []string         // of all members, beside those they need
 	clock   *wallclock.Clock // nil: clocks cannot be set
+	seed    uint64           // what the members' loops are drawn from
 	limited bool             // disks can be filled up
 	members []*member
 	client  *client
@@ -63,8 +64,8 @@ type cluster struct {
 }
 
 // newCluster founds a cluster of a program's processes.
-func newCluster(dir, kv string, net fabric, clock *wallclock.Clock, flags ...string) (*cluster, error) {
-	c := &cluster{dir: dir, kv: kv, network: net, clock: clock, flags: flags, client: newClient(), broken: make(chan struct{}), stop: make(chan struct{})}
+func newCluster(dir, kv string, net fabric, clock *wallclock.Clock, seed uint64, flags ...string) (*cluster, error) {
+	c := &cluster{dir: dir, kv: kv, network: net, clock: clock, seed: seed, flags: flags, client: newClient(), broken: make(chan struct{}), stop: make(chan struct{})}
 	var err error
 	if c.events, err = os.Create(dir + "/events.log"); err != nil {
 		return nil, err

@@ -118,3 +118,20 @@ func TestAuthorityRotation(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// TestLoopIsDrawn: members are started with both loops of kv, and in the same order again with the same seed.
+func TestLoopIsDrawn(t *testing.T) {
+	draw := func(seed uint64) (loops []string) {
+		c := &cluster{seed: seed}
+		for slot := range size {
+			for restarts := range 5 {
+				loops = append(loops, (&member{c: c, slot: slot, restarts: restarts}).loop())
+			}
+		}
+		return loops
+	}
+	require.Contains(t, draw(1), asyncFlag)
+	require.Contains(t, draw(1), plainFlag)
+	require.Equal(t, draw(1), draw(1))
+	require.NotEqual(t, draw(1), draw(2))
+}

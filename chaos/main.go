@@ -54,7 +54,7 @@ const interruptedCode = 130 // as of a program that Ctrl-C ends
 func main() {
 	var o options
 	flag.DurationVar(&o.time, "time", 3*time.Minute, "how long to go on")
-	flag.Uint64Var(&o.seed, "seed", 0, "what the faults are drawn from; 0: any")
+	flag.Uint64Var(&o.seed, "seed", 0, "what the faults, and the flags of kv, are drawn from; 0: any")
 	flag.StringVar(&o.kv, "kv", filepath.Join("..", "examples", "kv"), "the `folder` of the source of kv")
 	flag.BoolVar(&o.proxies, "proxies", false, "do not make network namespaces, also where they can be had")
 	flag.BoolVar(&o.race, "race", false, "build kv with the race detector")
@@ -137,7 +137,7 @@ func chaos(ctx context.Context, o options, net fabric, dir string, out io.Writer
 	if err != nil {
 		clock = nil
 	}
-	c, err := newCluster(dir, kv, net, clock)
+	c, err := newCluster(dir, kv, net, clock, o.seed)
 	if err != nil {
 		return err
 	}
@@ -157,6 +157,7 @@ func chaos(ctx context.Context, o options, net fabric, dir string, out io.Writer
 	}
 	for _, m := range c.members {
 		t.report.starts += m.restarts
+		t.report.async += m.count(asyncFlag)
 		t.report.snapshots += m.count("\tinstalled snapshot\t")
 	}
 	t.report.packets = net.counts()

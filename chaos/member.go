@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,11 +94,11 @@ func (m *member) start() error {
 		return err
 	}
 	args := []string{"serve", "-id", fmt.Sprint(m.id), "-data-dir", m.dataDir(), "-peer-url", m.peer, "-client-url", m.client,
-		"-tls-recheck", tlsRecheck.String(), "-compact-entries", "300", "-keep-entries", "30"}
+		"-tls-recheck", tlsRecheck.String(), "-compact-entries", "300", "-keep-entries", "30", m.loop()}
 	cmd := exec.Command(m.c.kv, slices.Concat(args, m.c.certs.flags(m.slot), m.c.network.flags(m.slot), m.c.flags, m.first)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = procAttr()
-	fmt.Fprintf(log, "--- %v: start as member %d\n", time.Now().Format(time.StampMilli), m.id)
+	fmt.Fprintf(log, "--- %v: start as member %d, %s\n", time.Now().Format(time.StampMilli), m.id, m.loop())
 	m.c.network.do(m.slot, func() { err = cmd.Start() })
 	if err != nil {
 		return err
@@ -109,6 +110,20 @@ func (m *member) start() error {
 	}
 	go m.wait(cmd, m.exited, from)
 	return nil
+}
+
+// asyncFlag has kv run with raft's AsyncStorageWrites, and plainFlag without.
+const (
+	asyncFlag = "-async-storage-writes=true"
+	plainFlag = "-async-storage-writes=false"
+)
+
+// loop draws one of the two for the start that comes next.
+func (m *member) loop() string {
+	if rand.New(rand.NewPCG(m.c.seed, uint64(m.slot)<<32|uint64(m.restarts))).IntN(2) == 0 {
+		return asyncFlag
+	}
+	return plainFlag
 }
 
 // wait notes the end of a process.

@@ -23,6 +23,7 @@ type report struct {
 	slowest     time.Duration // from the end of all faults until all was well
 	first, last footprint     // most of any member, before the first fault and after the last one
 	starts      int           // of processes
+	async       int           // of these, with AsyncStorageWrites
 	snapshots   int           // that were installed
 	packets     string
 }
@@ -47,8 +48,8 @@ func (r *report) total() (n int) {
 // String returns the report as some lines.
 func (r *report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ran for %v: %d eras, %d faults, %d processes started, %d terms of raft, %d snapshots installed\n",
-		r.took.Round(time.Second), r.eras, r.total(), r.starts, r.term, r.snapshots)
+	fmt.Fprintf(&b, "ran for %v: %d eras, %d faults, %d processes started (%d with AsyncStorageWrites), %d terms of raft, %d snapshots installed\n",
+		r.took.Round(time.Second), r.eras, r.total(), r.starts, r.async, r.term, r.snapshots)
 	fmt.Fprintf(&b, "faults: %s\n", counts(r.faults))
 	fmt.Fprintf(&b, "operations: %s\n", counts(r.operations))
 	fmt.Fprintf(&b, "checked: %d operations in linearizable histories, %d acknowledged writes that had to stay, %d keys read again in the end\n",

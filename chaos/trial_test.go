@@ -59,7 +59,7 @@ func newTestCluster(t *testing.T, changes []change, flags ...string) *cluster {
 	dir := t.TempDir()
 	net, err := newProxied(1)
 	require.NoError(t, err)
-	c, err := newCluster(dir, buildWrong(t, dir, changes), net, nil, flags...)
+	c, err := newCluster(dir, buildWrong(t, dir, changes), net, nil, 1, flags...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := c.close(); err != nil {
