@@ -215,13 +215,17 @@ type crashPoint struct {
 	n    int
 }
 
-// crashPoints picks the last call of each kind, and one in the middle of a life for writes. TestCrash of the storage has all.
-func crashPoints(counts map[string]int) (points []crashPoint) {
+// crashPoints picks the last call of each kind, and for writes of every other victim one in the middle of a life. TestCrash of
+// the storage has all.
+func crashPoints(victim uint64, counts map[string]int) (points []crashPoint) {
 	for _, what := range slices.Sorted(maps.Keys(counts)) {
-		if n := counts[what]; n > 10 {
-			points = append(points, crashPoint{what, n / 2}, crashPoint{what, n - 3})
-		} else {
+		switch n := counts[what]; {
+		case n <= 10:
 			points = append(points, crashPoint{what, n})
+		case victim%2 == 0:
+			points = append(points, crashPoint{what, n / 2})
+		default:
+			points = append(points, crashPoint{what, n - 3})
 		}
 	}
 	return points
@@ -254,7 +258,7 @@ func TestMembersCrash(t *testing.T) {
 	}
 	ways := slices.Sorted(maps.Keys(crashdisk.Crashes))
 	for _, victim := range []uint64{1, 2} {
-		for i, point := range crashPoints(counts[victim]) {
+		for i, point := range crashPoints(victim, counts[victim]) {
 			way := ways[(i+int(victim))%len(ways)]
 			async := i%2 == 0
 			name := fmt.Sprintf("member %d/%s %d/%s/async %t", victim, point.what, point.n, way, async)
