@@ -95,7 +95,7 @@ func DeliverResponses(m *raftpb.Message, step func(*raftpb.Message) error, send 
 		if n < 0 {
 			n = len(rest)
 		}
-		send(rest[:n])
+		send(rest[:n:n])
 		rest = rest[n:]
 	}
 	return nil

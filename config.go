@@ -210,8 +210,13 @@ func (t *Transport) validate() error {
 	return validateURLs(t.URLs)
 }
 
-// validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state.
+// validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state, or that
+// other members refuse.
 func validateURLs(urls types.URLs) error {
+	if n := len(urls.String()); len(urls) > maxPeerURLs || n > maxPeerURLsBytes {
+		return &ConfigError{"URLs", fmt.Sprintf("%d URLs of %d bytes", len(urls), n),
+			fmt.Sprintf("at most %d URLs of %d bytes together, commas between them included", maxPeerURLs, maxPeerURLsBytes)}
+	}
 	for _, u := range urls {
 		if _, err := types.NewURLs([]string{u.String()}); err != nil || strings.Contains(u.String(), ",") {
 			return &ConfigError{"URLs", u.String(), "http, https, unix or unixs URLs without a path, such as http://10.0.0.1:2380"}

@@ -3,6 +3,8 @@ package rafthttp_test
 import (
 	"math"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +58,12 @@ func TestBadConfig(t *testing.T) {
 		}},
 		{"URLs", "other scheme", func(tr *rafthttp.Transport) { tr.URLs = types.URLs{{Scheme: "ftp", Host: "10.0.0.1:1"}} }},
 		{"URLs", "empty", func(tr *rafthttp.Transport) { tr.URLs = types.URLs{url.URL{}} }},
+		{"URLs", "more than others take", func(tr *rafthttp.Transport) {
+			tr.URLs = slices.Repeat(types.MustNewURLs([]string{"http://10.0.0.1:2380"}), 33)
+		}},
+		{"URLs", "longer than others take", func(tr *rafthttp.Transport) {
+			tr.URLs = types.URLs{{Scheme: "unix", Path: "/" + strings.Repeat("a", 8<<10)}}
+		}},
 		{"URLs", "comma", func(tr *rafthttp.Transport) { tr.URLs = types.URLs{{Scheme: "unix", Path: "/a,b"}} }},
 	}
 	for _, tc := range tests {

@@ -153,10 +153,12 @@
 // Only a panic of the reader of a snapshot is no more than a failure of the
 // snapshot.
 //
-// Stop waits until no goroutine of the transport runs and no callback will come, but
-// for the Close of a snapshot's reader that hangs, or of a snapshot that SendSnapshot
-// is given once Stop was called. So it must not be called from inside a callback, and
-// Process has to return soon after its context ended.
+// Stop waits until no goroutine of the transport runs and no callback will come, with
+// these exceptions: the Close of a snapshot's reader or of a connection of the
+// application's own kind that hangs, the Read of a body behind a handler that hides its
+// deadlines, and the Close of a snapshot that SendSnapshot is given once Stop was called.
+// So Stop must not be called from inside a callback, and Process has to return soon
+// after its context ended.
 //
 // # Limits
 //

@@ -90,7 +90,8 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 
 // RemovePeer removes a peer. Connections to it are closed; messages to it that
 // wait are reported, and snapshots to it fail. It does not wait: callbacks for
-// the peer may still come until its last Process has returned. For a member that
+// the peer may still come until its last Process has returned, and reports and
+// observer calls later, for as long as an earlier one of that member takes. For a member that
 // is no peer it does nothing.
 func (t *Transport) RemovePeer(id types.ID) { t.remove(func(p types.ID) bool { return p == id }) }
 

@@ -62,11 +62,13 @@ type Observer struct {
 
 	// SnapshotSent is called at the end of each transfer by SendSnapshot to a
 	// peer: index of the snapshot, bytes of the database that were sent, how long
-	// it took, and what went wrong, if anything.
+	// it took, and what went wrong, if anything. Of ends of transfers that wait for a
+	// slow hook, 64 are kept for a peer.
 	SnapshotSent func(id types.ID, index uint64, bytes int64, took time.Duration, err error)
 
 	// SnapshotReceived is the same for a transfer from another member. A nil err
-	// says that the database is saved and Process returned without error.
+	// says that the database is saved and Process returned without error. Calls are
+	// left out while the hook stands still for 64 members that are no peers.
 	SnapshotReceived func(id types.ID, index uint64, bytes int64, took time.Duration, err error)
 
 	// SnapshotProgress is called while a database is transferred, in both

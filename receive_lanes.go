@@ -15,7 +15,7 @@ import (
 // nothing any more of those before. It is safe for concurrent use.
 //
 // A guest has a lane while it has requests under way whose messages were read, of
-// which there are at most maxPosts and MaxSnapshots.
+// which there are at most maxPosts of each kind and MaxSnapshots.
 type receiveLanes struct {
 	mu     sync.Mutex
 	guests map[laneKey]*guest

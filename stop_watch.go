@@ -200,6 +200,9 @@ func inCallback(stack string) bool {
 			return application
 		}
 		name, _, _ := strings.Cut(line, "(")
+		if strings.HasPrefix(name, "golang.org/x/") || strings.HasPrefix(name, "go.uber.org/zap") {
+			continue // the transport uses them, too
+		}
 		first, _, isPath := strings.Cut(name, "/")
 		application = application || strings.HasPrefix(name, "main.") || (isPath && strings.Contains(first, "."))
 	}
