@@ -97,9 +97,9 @@
 // go first. MsgApp goes over the msgapp stream, all else over the message stream. While a
 // stream is down MsgApp falls back to the message stream, and everything to the
 // pipeline, one post for each message; a MsgSnap given to Send always goes there,
-// and so does a MsgApp as large as the largest that its lost stream was given, unless the
-// stream lived on for ReadTimeout after the first so large: perhaps the peer takes none
-// that large, and says so to a post only.
+// and so does, once its stream was lost, a MsgApp larger than all that the peer has taken
+// by post since it last dialled that stream: perhaps the peer takes none that large, and
+// says so to a post only.
 // The pipeline has room and workers for each of the three kinds: control messages
 // (heartbeats, votes, responses) wait for no append and no proposal there.
 //

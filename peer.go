@@ -116,12 +116,15 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 }
 
 // mayBreakStreams reports whether one of msgs, which are appends whose own stream is
-// down, is as large as the largest that went there within the last read timeout of it, if
-// none so large went before: perhaps the peer cut the stream since it takes none that
-// large, and would cut the message stream as well. It refuses a post with the reason.
+// down, is larger than all that the peer has taken by post since it last dialled that
+// stream. Perhaps the peer cut it for a message that large, and would cut the message
+// stream as well. It refuses a post with the reason.
 func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
-	largest := p.writers[streamMsgAppV2].largest.Load()
-	return largest > 0 && slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) >= largest })
+	if !p.writers[streamMsgAppV2].given.Load() {
+		return false
+	}
+	taken := p.pipeline.taken.Load()
+	return slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) > taken })
 }
 
 // offerRun offers msgs to a lane, loses those that it has no room for, and
@@ -197,7 +200,12 @@ func (p *peer) update(urls types.URLs) {
 	p.posts.CloseIdleConnections()
 }
 
-func (p *peer) attachOutgoingConn(c *outgoingConn) bool { return p.writers[c.kind].attach(c) }
+func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
+	if c.kind == streamMsgAppV2 {
+		p.pipeline.taken.Store(0) // the peer may have restarted with another limit
+	}
+	return p.writers[c.kind].attach(c)
+}
 
 func (p *peer) activeSince() time.Time { return p.activity.activeSince() }
 

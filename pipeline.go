@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -25,6 +26,7 @@ type pipeline struct {
 	*link
 	lanes [kinds]*lane
 	lines *rate.Limiter // of the log, snapshots
+	taken atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
 
 	snapshotTaken func() // called when the member has; nil: a remote, which has no windows
 }
@@ -104,6 +106,9 @@ func (p *pipeline) deliver(ln *lane, it item) {
 		return
 	}
 	p.activity.postOK()
+	if isAppend(it.m) {
+		p.tookAppend(it.size)
+	}
 	took := time.Since(start)
 	ln.done(1, uint64(len(body)), took)
 	if f := p.observer.Sent; f != nil {
@@ -118,6 +123,16 @@ func (p *pipeline) deliver(ln *lane, it item) {
 			p.snapshotTaken()
 		}
 		p.reports.snapshot(nil)
+	}
+}
+
+// tookAppend notes that the peer has taken an append of this size.
+func (p *pipeline) tookAppend(size int64) {
+	for {
+		taken := p.taken.Load()
+		if size <= taken || p.taken.CompareAndSwap(taken, size) {
+			return
+		}
 	}
 }
 

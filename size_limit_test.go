@@ -1,6 +1,8 @@
 package rafthttp_test
 
 import (
+	"context"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,34 +71,101 @@ func TestMessageOverThePeersLimit(t *testing.T) {
 	})
 }
 
-// TestAppendsFallBackToTheMessageStream: appends as large as those before them, whose stream is lost, go over the message stream
-// if the lost one lived on after the first of them, which the peer has taken then, and by posts if not.
-func TestAppendsFallBackToTheMessageStream(t *testing.T) {
-	for lived, want := range map[time.Duration]string{2 * readTimeout: "message", readTimeout / 2: "pipeline"} {
-		t.Run(want, func(t *testing.T) {
+// TestMessageOverTheLimitOfASlowPeer is the same for a peer whose Process is slow: it reads the large append, and cuts the stream,
+// long after that was written.
+func TestMessageOverTheLimitOfASlowPeer(t *testing.T) {
+	for name, slow := range map[string]time.Duration{"quick": 0, "slow": 2 * time.Second} {
+		t.Run(name, func(t *testing.T) {
 			simulate(t, func(t *testing.T, n *memnet.Network) {
 				a := startSimulated(t, n, 1, nil)
-				a.AddPeer(2, silentHost(n, 2))
+				b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) {
+					tr.MaxMessageBytes, tr.ReceiveQueueMessages = 64<<10, 2
+					r := tr.Raft.(*recorder)
+					r.process = func(_ context.Context, m *raftpb.Message) error {
+						if m.GetType() == raftpb.MsgApp {
+							time.Sleep(slow)
+						}
+						r.keep(m)
+						return nil
+					}
+				})
+				connect(t, a, b)
+				data := make([]byte, 200<<10)
+				for round := range uint64(5) {
+					within(t, 30*time.Second, func() bool { return laneOf(a, 2, "msgapp").Up })
+					for i := range uint64(5) {
+						a.Send([]*raftpb.Message{msgApp(2, 1, 10*round+i, []byte("small"))})
+						time.Sleep(10 * time.Millisecond)
+					}
+					began := time.Now()
+					a.Send([]*raftpb.Message{msgApp(2, 1, 10*round+5, data)})
+					within(t, 30*time.Second, func() bool { return !laneOf(a, 2, "msgapp").Up })
+					require.Equal(t, slow > 0, time.Since(began) > readTimeout)
+					a.Send([]*raftpb.Message{msgApp(2, 1, 10*round+5, data)}) // as raft does, which was told
+					time.Sleep(30 * time.Second)
+				}
+				require.Contains(t, a.Status().Peers[0].LastError, "exceed")
+				for _, s := range a.Status().Peers[0].Streams {
+					if s.Name == "message" {
+						require.EqualValues(t, 1, s.Connects, s.Direction)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestAppendsFallBackToTheMessageStream: an append whose stream is lost goes by post until the peer has taken one as large by post,
+// and then over the message stream. A stream that was given nothing was not cut for a large append.
+func TestAppendsFallBackToTheMessageStream(t *testing.T) {
+	const small, large = 1000, 2000
+	for answer, taken := range map[int]bool{http.StatusNoContent: true, http.StatusBadRequest: false} {
+		t.Run(http.StatusText(answer), func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := startSimulated(t, n, 1, nil)
+				posted := serveStatus(t, n, 2, "post", answer, nil)
+				a.AddPeer(2, []string{urlOf(2)})
 				dial := n.Host("m2").DialContext
 				arrivals(t, dialStream(t, dial, a, "message", 2))
-				c := dialStream(t, dial, a, "msgapp", 2)
-				go func() { _, _ = c.read("msgapp", 2, 1) }()
-				waitStreams(t, a, 2)
-				next := uint64(0)
-				one := func() {
-					a.Send([]*raftpb.Message{msgApp(2, 1, next, make([]byte, 1000))})
-					next++
+				next, messages := uint64(0), uint64(0)
+				send := func(size int) {
+					a.Send([]*raftpb.Message{msgApp(2, 1, next, make([]byte, size))})
+					synctest.Wait()
+					next += 2
 				}
-				for began := time.Now(); time.Since(began) < lived; time.Sleep(100 * time.Millisecond) {
-					one()
+				byMessage := func(size int, want bool) {
+					t.Helper()
+					send(size)
+					if want {
+						messages++
+					}
+					require.Equal(t, messages, laneOf(a, 2, "message").Messages)
+					require.Len(t, posted, map[bool]int{true: 0, false: 1}[want])
+					for len(posted) > 0 {
+						<-posted
+					}
 				}
-				c.Close()
-				within(t, time.Second, func() bool { return !laneOf(a, 2, "msgapp").Up })
-				pipeline := laneOf(a, 2, "pipeline")
-				one()
-				synctest.Wait()
-				require.Equal(t, want == "message", laneOf(a, 2, "message").Messages == 1)
-				require.Equal(t, want == "pipeline", laneOf(a, 2, "pipeline") != pipeline)
+				lose := func(given int) {
+					c := dialStream(t, dial, a, "msgapp", 2)
+					waitStreams(t, a, 2)
+					for range given {
+						send(large)
+					}
+					c.Close()
+					within(t, time.Second, func() bool { return !laneOf(a, 2, "msgapp").Up })
+				}
+				lose(0)
+				byMessage(large, true)
+				for range 2 { // the second connection may be to a peer with another limit
+					lose(1)
+					byMessage(small, false)
+					byMessage(small, taken)
+					byMessage(large, false)
+					byMessage(large, taken)
+					byMessage(small, taken)
+				}
+				lose(0) // soon after the one that was cut
+				byMessage(large, false)
 			})
 		})
 	}

@@ -43,11 +43,7 @@ var congestions = []congestion{
 	}},
 
 	// Streams that end.
-	// One that took a larger append before is trusted with these.
-	{name: "msgapp stream refused: appends take the message stream", first: 2 * congestedEntry, via: "message", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
-		c.streams.refuse("msgapp", theLeader, theFollower)
-	}},
-	{name: "msgapp stream refused: appends as large as any are posted", via: "pipeline", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
+	{name: "msgapp stream refused: appends take the message stream", via: "message", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {
 		c.streams.refuse("msgapp", theLeader, theFollower)
 	}},
 	{name: "both streams refused: appends are posted", via: "pipeline", stale: fullQueue, event: func(_ *testing.T, c *raftCluster) {

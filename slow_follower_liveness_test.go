@@ -23,7 +23,6 @@ type congestion struct {
 	name  string
 	event func(t *testing.T, c *raftCluster)
 	stale time.Duration // the line carries what is of no use any more
-	first int           // bytes of a larger entry that comes before all others; 0: there is none
 	via   string        // the lane that most appends take in the end; empty: any
 }
 
@@ -48,7 +47,7 @@ func TestCongestedFollower(t *testing.T) {
 	for _, g := range congestions {
 		t.Run(g.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				c := newCongested(t, g.first)
+				c := newCongested(t)
 				g.event(t, c)
 				c.requireRecovery(t, congestedEntry, congestedLine.rate, g.stale)
 				for _, l := range c.leader().peer(theFollower).Lanes {
@@ -61,19 +60,14 @@ func TestCongestedFollower(t *testing.T) {
 	}
 }
 
-// newCongested returns a cluster whose leader has a full queue for the follower, which got
-// an entry of first bytes before, unless that is 0.
-func newCongested(t *testing.T, first int) *raftCluster {
+// newCongested returns a cluster whose leader has a full queue for the follower.
+func newCongested(t *testing.T) *raftCluster {
 	t.Helper()
 	tune := func(cfg *raft.Config) { cfg.MaxSizePerMsg = congestedEntry }
 	c := newRaftCluster(t, congestedLine.window, tune, func(tr *rafthttp.Transport) {
 		tr.SendQueueBytes, tr.ReceiveQueueBytes = congestedQueue, congestedQueue
 	})
 	c.connect(nearLine, congestedLine)
-	if first > 0 {
-		require.NoError(t, c.leader().load(t.Context(), 1, first, 0))
-		within(t, time.Second, func() bool { return c.leader().acknowledged(theFollower) == c.leader().lastIndex() })
-	}
 	require.NoError(t, c.leader().load(t.Context(), congestedEntries, congestedEntry, 0))
 	time.Sleep(time.Second)
 	require.NotZero(t, c.leader().drops(theFollower), "the queue never was full")

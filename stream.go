@@ -148,9 +148,8 @@ type streamWriter struct {
 	lane *lane
 	kind streamKind
 
-	beat    atomic.Bool  // a link heartbeat is due
-	largest atomic.Int64 // size of the largest message that the current connection was given, or the last, if its loss may be due to that
-	grew    atomic.Int64 // when that was first given one so large, by the lane's clock
+	beat  atomic.Bool // a link heartbeat is due
+	given atomic.Bool // a connection was given a message
 
 	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
 	conn *outgoingConn // nil while down
@@ -187,7 +186,6 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.connects++
 	// So that the peer knows at once that the stream delivers; before all else.
 	w.beat.Store(true)
-	w.largest.Store(0)
 	w.lane.reopen()
 	w.mu.Unlock()
 	w.heartbeat()
@@ -215,9 +213,6 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	if current {
 		w.conn, w.since = nil, time.Time{}
 		lost = w.lane.shut()
-		if time.Since(w.lane.born)-time.Duration(w.grew.Load()) > w.readTimeout {
-			w.largest.Store(0) // the peer took messages that large
-		}
 	}
 	w.mu.Unlock()
 	c.close()
@@ -309,6 +304,9 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 	if w.beat.Swap(false) {
 		c.enc.AppendLinkHeartbeat(&w.batch)
 	}
+	if len(items) > 0 && !w.given.Load() {
+		w.given.Store(true)
+	}
 	for i, it := range items {
 		if i == sent && w.paused.Load() { // before it is encoded
 			w.lose(w.lane, items[sent:], ErrPaused)
@@ -318,10 +316,6 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 			break
 		}
 		c.enc.Append(&w.batch, it.m)
-		if it.size > w.largest.Load() {
-			w.grew.Store(int64(w.begun.Sub(w.lane.born)))
-			w.largest.Store(it.size)
-		}
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue
 		}
