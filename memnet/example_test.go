@@ -25,7 +25,7 @@ func Example() {
 
 	transport := &http.Transport{DialContext: n.Host("client").DialContext}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: 100 * time.Millisecond}
+	client := &http.Client{Transport: transport, Timeout: time.Minute}
 
 	resp, err := client.Get("http://server/")
 	if err != nil {
@@ -35,10 +35,12 @@ func Example() {
 	fmt.Println(resp.Status)
 
 	n.Partition([]string{"client"}, []string{"server"})
+	client.Timeout = 100 * time.Millisecond
 	_, err = client.Get("http://server/")
 	fmt.Println("partitioned, failed:", err != nil)
 
 	n.Heal()
+	client.Timeout = time.Minute
 	transport.CloseIdleConnections()
 	again, err := client.Get("http://server/")
 	if err != nil {
