@@ -144,7 +144,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 		cfg.ServerName = serverName(network, addr)
 	}
 	tc := tls.Client(conn, cfg)
-	if err := tc.HandshakeContext(ctx); err != nil {
+	if err := tlsHandshake(ctx, tc); err != nil {
 		closeconn.Close(conn)
 		return nil, dialError(fmt.Errorf("TLS handshake with %s: %w", addr, err))
 	}
@@ -161,6 +161,21 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	return d.keep(tc, &state, generation), nil
 }
 
+// tlsHandshake is HandshakeContext, which would wait for Close of the connection below.
+func tlsHandshake(ctx context.Context, c *tls.Conn) error {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		closeconn.Close(c)
+	})
+	err := c.Handshake()
+	if !stop() {
+		<-interrupted
+		return ctx.Err()
+	}
+	return err
+}
+
 // dialError says that a connection took too long, if that is what err is about.
 func dialError(err error) error {
 	if isTimeout(err) {
@@ -174,11 +189,11 @@ func (d *dialer) newHTTPTransport(idle time.Duration) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			network, addr := dialTarget(addr)
-			return d.plain(ctx, network, addr)
+			return pooled(d.plain(ctx, network, addr))
 		},
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			network, addr := dialTarget(addr)
-			return d.secure(ctx, network, addr)
+			return pooled(d.secure(ctx, network, addr))
 		},
 		IdleConnTimeout:     idle,
 		MaxIdleConnsPerHost: int(kinds) * pipelineWorkers,
@@ -186,6 +201,23 @@ func (d *dialer) newHTTPTransport(idle time.Duration) *http.Transport {
 		// Bounds what a peer can make us hold in an answer's head.
 		MaxResponseHeaderBytes: maxAnswerBytes,
 	}
+}
+
+// pooledConn is a connection of a pool of net/http, which holds a lock while it closes
+// one: its Close does not block.
+type pooledConn struct{ *dialedConn }
+
+func pooled(c net.Conn, err error) (net.Conn, error) {
+	if dc, ok := c.(*dialedConn); ok && !closeconn.IsQuick(dc.Conn) {
+		return pooledConn{dc}, nil
+	}
+	return c, err
+}
+
+// Close implements net.Conn.
+func (c pooledConn) Close() error {
+	go c.dialedConn.Close() // which takes a second at most
+	return nil
 }
 
 // requestURL returns the URL of a request to a peer URL, as net/http takes it.

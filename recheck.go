@@ -92,11 +92,13 @@ type dialedConn struct {
 
 	outdated atomic.Bool
 	cause    atomic.Pointer[error] // why it was cut
+	closing  atomic.Bool           // or closed
+	closed   chan struct{}         // closed once the connection below is, or is left to itself
 }
 
 // keep has a connection checked again, until it is closed.
 func (d *dialer) keep(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
-	dc := &dialedConn{Conn: c, state: state, generation: generation, dialer: d}
+	dc := &dialedConn{Conn: c, state: state, generation: generation, dialer: d, closed: make(chan struct{})}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.conns == nil {
@@ -114,8 +116,17 @@ func (c *dialedConn) Close() error {
 	c.dialer.mu.Lock()
 	delete(c.dialer.conns, c)
 	c.dialer.mu.Unlock()
-	closeconn.Close(c.Conn)
+	c.close()
 	return nil
+}
+
+// close closes the connection below, or waits until that is done.
+func (c *dialedConn) close() {
+	if c.closing.CompareAndSwap(false, true) {
+		closeconn.Close(c.Conn)
+		close(c.closed)
+	}
+	<-c.closed
 }
 
 // Read implements net.Conn.
@@ -131,14 +142,20 @@ func (c *dialedConn) Write(p []byte) (int, error) {
 }
 
 // SetDeadline implements net.Conn.
-func (c *dialedConn) SetDeadline(t time.Time) error { return c.because(c.Conn.SetDeadline(t)) }
+func (c *dialedConn) SetDeadline(t time.Time) error { return c.limit(c.Conn.SetDeadline, t) }
 
 // SetReadDeadline implements net.Conn.
-func (c *dialedConn) SetReadDeadline(t time.Time) error { return c.because(c.Conn.SetReadDeadline(t)) }
+func (c *dialedConn) SetReadDeadline(t time.Time) error { return c.limit(c.Conn.SetReadDeadline, t) }
 
 // SetWriteDeadline implements net.Conn.
-func (c *dialedConn) SetWriteDeadline(t time.Time) error {
-	return c.because(c.Conn.SetWriteDeadline(t))
+func (c *dialedConn) SetWriteDeadline(t time.Time) error { return c.limit(c.Conn.SetWriteDeadline, t) }
+
+// limit sets a deadline, unless the connection is being closed: then that has set one.
+func (c *dialedConn) limit(set func(time.Time) error, t time.Time) error {
+	if c.closing.Load() {
+		return c.because(net.ErrClosed)
+	}
+	return c.because(set(t))
 }
 
 // because returns why the connection was cut in place of what that led to.
@@ -154,7 +171,7 @@ func (c *dialedConn) because(err error) error {
 // cut ends the connection for whoever uses it.
 func (c *dialedConn) cut(cause error) {
 	c.cause.CompareAndSwap(nil, &cause)
-	closeconn.Close(c.Conn)
+	c.close()
 }
 
 // recheckConns checks the connections that were dialled to the member.

@@ -66,9 +66,9 @@ type outgoingConn struct {
 func (l *link) newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 	o := &outgoingConn{
 		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
-		paced: pacedWriter{w: c, limit: c.SetWriteDeadline, resumable: writesResume(c)},
-		end:   func() { closeconn.Close(c) },
+		end: func() { closeconn.Close(c) },
 	}
+	o.paced = pacedWriter{w: c, limit: o.untilGone(c.SetWriteDeadline), resumable: writesResume(c)}
 	o.out = &o.paced
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -88,18 +88,29 @@ func newResponseConn(kind streamKind, w http.ResponseWriter) *outgoingConn {
 		kind: kind, enc: kind.encoder(), gone: make(chan struct{}), using: make(chan struct{}, 1),
 		flush: rc.Flush, end: func() {},
 	}
-	limit := func(t time.Time) error {
-		err := rc.SetWriteDeadline(t)
-		select {
-		case <-o.gone: // perhaps since before: the deadline of close holds
-			err = rc.SetWriteDeadline(time.Now())
-		default:
-		}
-		return err
-	}
-	o.paced = pacedWriter{w: w, limit: limit}
+	o.paced = pacedWriter{w: w, limit: o.untilGone(rc.SetWriteDeadline)}
 	o.out = &o.paced
 	return o
+}
+
+// untilGone returns set, but once the connection is closed the deadline of that holds.
+func (c *outgoingConn) untilGone(set func(time.Time) error) func(time.Time) error {
+	return func(t time.Time) error {
+		if err := set(t); err != nil || !c.isGone() {
+			return err
+		}
+		_ = set(time.Now()) // it may be gone since before
+		return net.ErrClosed
+	}
+}
+
+func (c *outgoingConn) isGone() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // close ends the stream. It may be called at any time, by anyone, repeatedly.
@@ -119,10 +130,8 @@ func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
 		c.using <- struct{}{}
 		defer func() { <-c.using }()
 	}
-	select {
-	case <-c.gone:
+	if c.isGone() {
 		return net.ErrClosed
-	default:
 	}
 	c.paced.begin(timeout)
 	if _, err := b.WriteTo(c.out); err != nil {

@@ -123,6 +123,9 @@ func (p *peer) watch(c *outgoingConn, raw net.Conn) {
 	var one [1]byte
 	for {
 		n, err := raw.Read(one[:])
+		if c.isGone() {
+			return // which has interrupted the Read, perhaps
+		}
 		var timeout net.Error
 		switch {
 		case n > 0:

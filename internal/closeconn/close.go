@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// grace is how long a Close of a connection of unknown type has before its write is
-	// interrupted, and then again, tries times.
+	// grace is how long a Close of a connection of unknown type has before all that is done
+	// with the connection is interrupted, and then again, tries times.
 	grace = 100 * time.Millisecond
 	tries = 10
 )
@@ -18,7 +18,9 @@ const (
 //
 // A *tls.Conn is closed without its close_notify, which waits for up to 5 s if the other
 // end does not read. Any other type that is not one of package net may have TLS below it,
-// so its Close is interrupted. If it does not return nevertheless, it is left to itself.
+// so its Close is interrupted, as are Reads and Writes: by a deadline. If Close does not
+// return nevertheless, it is left to itself. Whoever reads or writes must look whether the
+// connection was closed before it goes on after a deadline.
 func Close(c net.Conn) {
 	switch t := c.(type) {
 	case *tls.Conn:
@@ -54,7 +56,7 @@ func closeInterrupted(c net.Conn) {
 		case <-closed:
 			return
 		case <-tick.C:
-			_ = c.SetWriteDeadline(time.Now()) // also one that Close has set
+			_ = c.SetDeadline(time.Now()) // also where Close, or a Read that began, has set one
 		}
 	}
 }

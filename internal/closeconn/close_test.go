@@ -23,7 +23,7 @@ func newStuck() *stuck {
 	return &stuck{closed: make(chan struct{}), deadline: make(chan time.Time, 1)}
 }
 
-func (s *stuck) SetWriteDeadline(t time.Time) error {
+func (s *stuck) SetDeadline(t time.Time) error {
 	select {
 	case <-s.deadline:
 	default:
@@ -34,7 +34,7 @@ func (s *stuck) SetWriteDeadline(t time.Time) error {
 
 // Close is what that of TLS does: it gives itself 5 s, for a write that the other end does not read.
 func (s *stuck) Close() error {
-	_ = s.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	_ = s.SetDeadline(time.Now().Add(5 * time.Second))
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
 		select {
 		case at := <-s.deadline:
@@ -52,8 +52,8 @@ type deaf struct {
 	stand chan struct{}
 }
 
-func (d deaf) Close() error                   { <-d.stand; return nil }
-func (deaf) SetWriteDeadline(time.Time) error { return nil }
+func (d deaf) Close() error              { <-d.stand; return nil }
+func (deaf) SetDeadline(time.Time) error { return nil }
 
 func TestStuckConnIsClosedSoon(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
 // errNoAnswer says that the receiver has the whole snapshot, and is silent.
@@ -31,9 +33,8 @@ type peerConn struct {
 
 // abort ends whatever is under way on the connection. It does not block.
 //
-// Close may: that of TLS sends a close_notify first, for which there may be no room, and
-// that of TCP waits for a sendfile whose file hangs. So the connection below is closed,
-// and not on the caller's goroutine.
+// Close may: that of TCP waits for a sendfile whose file hangs. So it has a goroutine of
+// its own.
 func (c *peerConn) abort() {
 	c.closing.Do(func() {
 		c.closed = make(chan struct{})
@@ -42,16 +43,7 @@ func (c *peerConn) abort() {
 		}
 		go func() { // joined by Close, within a bound
 			defer close(c.closed)
-			below := c.Conn
-			for {
-				wrapper, ok := below.(interface{ NetConn() net.Conn })
-				if !ok {
-					break
-				}
-				below = wrapper.NetConn()
-			}
-			below.Close()
-			c.Conn.Close()
+			closeconn.Close(c.Conn)
 		}()
 	})
 }
