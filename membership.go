@@ -72,7 +72,8 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	if e.peerOf(id) != nil {
 		return nil
 	}
-	p := newPeer(e.settings, e.pace, id, urls)
+	p := newPeer(e.settings, e.pace, e.receiveLanes, id, urls)
+	p.paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.receiveLanes.replace([]*peer{p}, nil, func() { e.peers.Store(&peers) })
@@ -82,7 +83,6 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	}
 	// After the peer is there: a message that is sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
-		p.paused.Store(old.paused.Load())
 		e.wg.Go(old.join)
 	}
 	return p
@@ -233,7 +233,9 @@ func (t *Transport) pause(id types.ID, paused bool) {
 	}
 	e.mu.Lock() // so that no remote becomes a peer meanwhile
 	defer e.mu.Unlock()
-	e.remotes.pause(id, paused)
+	if e.remotes.pause(id, paused) {
+		e.receiveLanes.pause(id, paused)
+	}
 	if p := e.peerOf(id); p != nil {
 		p.pause(paused)
 	}
@@ -250,13 +252,18 @@ func (t *Transport) Pause() {
 
 // Resume ends Pause and CutPeer for all peers and remotes.
 func (t *Transport) Resume() {
-	if e := t.engine.Load(); e != nil {
-		for _, l := range e.remotes.links() {
-			l.paused.Store(false)
-		}
-		for _, p := range e.peerMap() {
-			p.Resume()
-		}
+	e := t.engine.Load()
+	if e == nil {
+		return
+	}
+	e.mu.Lock() // as in pause
+	defer e.mu.Unlock()
+	for _, id := range e.remotes.ids() {
+		e.remotes.pause(id, false)
+		e.receiveLanes.pause(id, false)
+	}
+	for _, p := range e.peerMap() {
+		p.Resume()
 	}
 }
 

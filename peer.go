@@ -51,6 +51,7 @@ type peer struct {
 	pipeline      *pipeline
 	snapshots     *snapshotSender
 	receivers     receivers
+	receiveLanes  *receiveLanes // which have those of before it was a peer
 	probe         probe
 	snapshotLines *rate.Limiter // of the log, transfers from the peer
 }
@@ -61,10 +62,12 @@ var (
 )
 
 // newPeer returns a peer that does nothing yet but queue: start runs it.
-func newPeer(s *settings, pace *snapshot.Pace, id types.ID, urls types.URLs) *peer {
+func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID, urls types.URLs) *peer {
 	l := newLink(s, id, urls)
 	l.activity.changed = l.events.changed
-	p := &peer{link: l, pipeline: newPipeline(l), receivers: newReceivers(l), snapshotLines: newLimiter(memberLines)}
+	p := &peer{
+		link: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: newLimiter(memberLines),
+	}
 	posts := p.pipeline.lanes[kindAppend]
 	posts.window, posts.onDrained = newAppendWindow(l.readTimeout), l.reports.lost // a pipeline is short by design
 	for kind := range streamKinds {
@@ -249,7 +252,11 @@ func (p *peer) Resume() { p.pause(false) }
 // pause has everything to and from the peer dropped, what is queued included, or
 // ends that.
 func (p *peer) pause(on bool) {
-	if p.paused.Store(on); !on {
+	p.paused.Store(on)
+	if p.ctx.Err() == nil { // the member is what this peer is
+		p.receiveLanes.pause(p.peer, on)
+	}
+	if !on {
 		return
 	}
 	for _, w := range p.writers {

@@ -57,6 +57,7 @@ func (rl *receiveLanes) enter(e *engine, id types.ID, k kind) (r *receiver, leav
 		one.after = rl.before(key)
 		rl.guests[key], rl.inUse[one] = one, struct{}{}
 	}
+	one.paused.Store(e.remotes.isPaused(id))
 	one.requests++
 	return one.receiver, func() { rl.leave(one) }
 }
@@ -87,6 +88,21 @@ func (rl *receiveLanes) ofGuests() (all []receivers) {
 		all = append(all, rs)
 	}
 	return all
+}
+
+// pause cuts the lanes of a member as a guest, what waits in them included, or ends that.
+// The caller has cut the remote or the peer before.
+func (rl *receiveLanes) pause(id types.ID, on bool) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	for one := range rl.inUse {
+		if one.key.id != id {
+			continue
+		}
+		if one.paused.Store(on); on {
+			one.discard(one.lane.empty(), ErrPaused)
+		}
+	}
 }
 
 // replace has publish change who is a peer. What comes for those that were added, and

@@ -116,15 +116,18 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	return true
 }
 
-// pause cuts a remote, if there is one, or ends that.
-func (rs *remotes) pause(id types.ID, paused bool) {
+// pause cuts a remote, or ends that. It reports whether there is one.
+func (rs *remotes) pause(id types.ID, paused bool) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if r := rs.byID[id]; r != nil {
-		if r.paused.Store(paused); paused {
-			r.pipeline.dropQueued()
-		}
+	r := rs.byID[id]
+	if r == nil {
+		return false
 	}
+	if r.paused.Store(paused); paused {
+		r.pipeline.dropQueued()
+	}
+	return true
 }
 
 // isPaused reports whether a member is a remote that is cut.
