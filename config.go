@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -195,8 +196,11 @@ func newNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, e
 }
 
 func (t *Transport) validate() error {
-	if t.Raft == nil {
-		return &ConfigError{"Raft", nil, "what receives messages and reports"}
+	if t.Raft == nil || isNilPointer(t.Raft) {
+		return &ConfigError{"Raft", t.Raft, "what receives messages and reports"}
+	}
+	if isNilPointer(t.Snapshotter) {
+		return &ConfigError{"Snapshotter", fmt.Sprintf("a nil %T", t.Snapshotter), "what saves databases, or nil itself for none"}
 	}
 	if t.ID == 0 {
 		return &ConfigError{"ID", 0, "the id of the local member: raft does not allow 0"}
@@ -208,6 +212,13 @@ func (t *Transport) validate() error {
 		return err
 	}
 	return validateURLs(t.URLs)
+}
+
+// isNilPointer says whether v, which is not nil, holds a pointer that is: a
+// variable of a pointer type that was never set, and panics with the first call.
+func isNilPointer(v any) bool {
+	p := reflect.ValueOf(v)
+	return p.Kind() == reflect.Pointer && p.IsNil()
 }
 
 // validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state, or that

@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 func TestBadConfig(t *testing.T) {
@@ -27,6 +28,9 @@ func TestBadConfig(t *testing.T) {
 		tune  tune
 	}{
 		{"Raft", "nil", func(tr *rafthttp.Transport) { tr.Raft = nil }},
+		{"Raft", "a nil pointer", func(tr *rafthttp.Transport) { tr.Raft = (*recorder)(nil) }},
+		{"Snapshotter", "a nil pointer of another type", func(tr *rafthttp.Transport) { tr.Snapshotter = (*panickingStore)(nil) }},
+		{"Snapshotter", "a nil *snap.Store", func(tr *rafthttp.Transport) { tr.Snapshotter = (*snap.Store)(nil) }},
 		{"ID", "0", func(tr *rafthttp.Transport) { tr.ID = 0 }},
 		{"DialTimeout", "negative", func(tr *rafthttp.Transport) { tr.DialTimeout = -1 }},
 		{"DialRetryFrequency", "negative", func(tr *rafthttp.Transport) { tr.DialRetryFrequency = -1 }},
