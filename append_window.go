@@ -356,19 +356,6 @@ func (l *lane) forget() {
 	l.mu.Unlock()
 }
 
-// snapshotTaken has the lane's window begin anew: the peer has taken a snapshot.
-func (l *lane) snapshotTaken() {
-	if l.window == nil {
-		return
-	}
-	l.mu.Lock()
-	due := l.window.snapshotTaken()
-	l.mu.Unlock()
-	if due {
-		l.onDrained()
-	}
-}
-
 // expireWindow is called regularly.
 func (l *lane) expireWindow() {
 	if l.window == nil || !l.window.active.Load() {

@@ -29,6 +29,16 @@ const crowdedQueue = 8
 // crowd sends twenty appends of one entry each, for the entries 1 to 20. The first
 // eight find room.
 func crowd(t *testing.T, n *memnet.Network) *crowded {
+	c := crowdLine(t, n)
+	c.append(0, 20)
+	require.Equal(t, crowdedQueue, c.lane().Queued)
+	require.EqualValues(t, 12, c.lane().Dropped)
+	require.Zero(t, c.leader.raft.unreachables(2))
+	return c
+}
+
+// crowdLine sends nothing yet.
+func crowdLine(t *testing.T, n *memnet.Network) *crowded {
 	core, logs := observer.New(zap.InfoLevel)
 	a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 		tr.SendQueueMessages, tr.Logger = crowdedQueue, zap.New(core)
@@ -36,12 +46,7 @@ func crowd(t *testing.T, n *memnet.Network) *crowded {
 	b := startSimulated(t, n, 2, receives(savesAll))
 	connect(t, a, b)
 	n.Link("m1", "m2").SetBandwidth(crowdedEntry)
-	c := &crowded{t, a, b, logs}
-	c.append(0, 20)
-	require.Equal(t, crowdedQueue, c.lane().Queued)
-	require.EqualValues(t, 12, c.lane().Dropped)
-	require.Zero(t, a.raft.unreachables(2))
-	return c
+	return &crowded{t, a, b, logs}
 }
 
 const crowdedEntry = 1 << 20

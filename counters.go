@@ -75,7 +75,7 @@ type laneCounters struct {
 	batches    atomic.Uint64 // what they were written or handed over in
 	busy       atomic.Int64  // nanoseconds spent on that
 	drops      [len(dropReasons)]atomic.Uint64
-	duplicates atomic.Uint64 // appends that were not queued, since their entries are under way
+	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are under way or were in a snapshot
 	droppedLog quiet
 }
 

@@ -123,7 +123,8 @@
 // the time that half of the lane takes, or by the end of the stream. This holds for
 // both streams and for the pipeline, where a post that fails ends it as the end of a
 // stream does; a remote's appends are reported at once. Transport.LimitInflight keeps
-// raft from filling the lane at all.
+// raft from filling the lane at all. Appends that wait while the follower takes a
+// snapshot that has all their entries are not sent after it, nor reported.
 //
 // This is for one raft group in a Transport. Where messages carry a Context, by which
 // several groups share one, copies cannot be told: an append without room is reported

@@ -84,6 +84,8 @@ type lane struct {
 	withholds error         // the bound that the window's overflow met last; guarded by mu
 	onDrained func()        // called without mu when the window says that raft must be told
 
+	overtaken atomic.Pointer[overtaken] // by a snapshot, of what is in a worker's hands; nil: nothing
+
 	told atomic.Int32 // how many hooks of the Observer are being told of a batch
 
 	laneCounters

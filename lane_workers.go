@@ -91,6 +91,9 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	if l.queued == 0 { // kicked
 		return buf, true
 	}
+	if l.overtaken.Load() != nil {
+		l.overtaken.Store(nil) // what is taken now was accepted after the snapshot, or is still of use
+	}
 	q, bytes := l.next()
 	l.hands = append(l.hands, q.oldest())
 	buf = q.pop(buf, n, bytes)

@@ -235,12 +235,12 @@ func (p *peer) answered(m *raftpb.Message) {
 	}
 }
 
-// snapshotTaken takes in that the peer has taken a snapshot. Raft is told afterwards.
-func (p *peer) snapshotTaken() {
+// snapshotTaken takes in that the peer has taken the snapshot of m. Raft is told afterwards.
+func (p *peer) snapshotTaken(m *raftpb.Message) {
 	for _, w := range p.writers {
-		w.lane.snapshotTaken()
+		w.lane.snapshotTaken(m)
 	}
-	p.pipeline.lanes[kindAppend].snapshotTaken()
+	p.pipeline.lanes[kindAppend].snapshotTaken(m)
 }
 
 // Pause implements Pausable.

@@ -28,7 +28,7 @@ type pipeline struct {
 	lines *rate.Limiter // of the log, snapshots
 	taken atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
 
-	snapshotTaken func() // called when the member has; nil: a remote, which has no windows
+	snapshotTaken func(m *raftpb.Message) // called when the member has; nil: a remote, which has no windows
 }
 
 func newPipeline(l *link) *pipeline {
@@ -120,7 +120,7 @@ func (p *pipeline) deliver(ln *lane, it item) {
 		log := p.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
 		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.peer), it.m.GetSnapshot())
 		if p.snapshotTaken != nil {
-			p.snapshotTaken()
+			p.snapshotTaken(it.m)
 		}
 		p.reports.snapshot(nil)
 	}

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -94,11 +96,11 @@ func (s *snapshotSender) Failed(at url.URL, err error) {
 }
 
 // Done implements snapshot.Events: the one report.
-func (s *snapshotSender) Done(st snapshot.Status, err error) {
+func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) {
 	if err != nil {
 		s.counters.failedSnapshots.Add(1)
 	} else {
-		s.of.snapshotTaken()
+		s.of.snapshotTaken(m)
 	}
 	s.reports.snapshot(err)
 	s.events.ended(s.observer.SnapshotSent, st, err)

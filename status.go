@@ -129,7 +129,8 @@ type LaneStatus struct {
 	Batches  uint64        `json:"batches"`
 	BusyTime time.Duration `json:"busy_ns"`
 	// Duplicates counts appends that raft sent again while they were queued or on
-	// their way, and which were not sent twice.
+	// their way, and which were not sent twice, and those that were not sent any more
+	// since the follower had taken a snapshot that has all their entries.
 	Duplicates uint64 `json:"duplicates"`
 	// Dropped counts messages that were not delivered, Drops the same by reason.
 	Dropped uint64 `json:"dropped"`

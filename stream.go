@@ -324,6 +324,12 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 			sent = len(items)
 			break
 		}
+		if i == sent {
+			sent += w.lane.skipOvertaken(items[sent:])
+		}
+		if i < sent {
+			continue
+		}
 		c.enc.Append(&w.batch, it.m)
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue

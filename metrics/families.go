@@ -83,7 +83,7 @@ var (
 	laneTraffic  = counter("rafthttp_lane_bytes_total", "The same in bytes: on the wire for lanes to the peer, in memory for lanes from it.", "peer", "lane")
 	laneBatches  = counter("rafthttp_lane_batches_total", "Writes, posts or handovers that this took.", "peer", "lane")
 	laneBusy     = counter("rafthttp_lane_busy_seconds_total", "Time spent on those: encoding and writing, posting, or processing.", "peer", "lane")
-	laneCopies   = counter("rafthttp_lane_duplicate_messages_total", "Appends that were not sent, since their entries were on their way.", "peer", "lane")
+	laneCopies   = counter("rafthttp_lane_duplicate_messages_total", "Appends that were not sent, since their entries were on their way or in a snapshot.", "peer", "lane")
 	laneDropped  = counter("rafthttp_lane_dropped_messages_total", "Messages that were not delivered, by reason: queue_full, disconnected, refused, paused, ended, memory_limit, too_large; local, with the local member as the peer: Send was given messages for raft's local threads or for the local member.", "peer", "lane", "reason")
 )
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -53,8 +54,8 @@ type Events interface {
 	Succeeded()
 	// Failed is called after an attempt that did not, unless that was the reader's fault.
 	Failed(at url.URL, err error)
-	// Done is called once for each transfer, at its end.
-	Done(st Status, err error)
+	// Done is called once for each transfer, of the snapshot of m, at its end.
+	Done(m *raftpb.Message, st Status, err error)
 }
 
 // Sender transfers snapshots to one peer, each on connections of its own. It is safe for concurrent use.

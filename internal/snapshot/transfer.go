@@ -277,5 +277,5 @@ func (t *transfer) finish(err error) {
 			zap.Int("attempts", st.Attempts), zap.Duration("took", st.Ended.Sub(st.Started)))
 	}
 	t.closeReader(err)
-	t.Events.Done(st, err)
+	t.Events.Done(t.m.Message, st, err)
 }
