@@ -293,11 +293,11 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 // That does not depend on the request's context: behind a listener with read deadlines
 // it ends on a client that waits patiently, and a database that is saved is of use even
 // if its sender has gone meanwhile.
-func (q *request) deliver(m *raftpb.Message, source string, within time.Duration) error {
+func (q *request) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
 	r, leave := q.receiveLanes.enter(q.engine, sender, kindOf(m.GetType()))
 	defer leave()
-	o := r.deliver(m, source, within)
+	o := r.deliver(m, source, within, queued)
 	if o.processed && o.err != nil {
 		// What is wrong with the message of a post may be wrong with its connection.
 		return &processError{o.err, source == lanePost, passedOn}

@@ -159,7 +159,9 @@ func (q *request) servePost() error {
 	body := q.postBody(post)
 	defer body.release()
 	p := q.peerOf(q.from)
-	m, err := readPost(body, q.r.ContentLength, q.messageLimits)
+	limits := q.messageLimits
+	limits.Reserve = post.reserve
+	m, err := readPost(body, q.r.ContentLength, limits)
 	if errors.Is(err, errBusyPosts) {
 		q.w.Header().Set("Connection", "close")
 		return err
@@ -192,7 +194,7 @@ func (q *request) servePost() error {
 		f(q.from, lanePost, 1, int64(body.bytes))
 		q.end(c)
 	}
-	if err := q.deliver(m, lanePost, q.postTimeout()); err != nil {
+	if err := q.deliver(m, lanePost, q.postTimeout(), post.queued); err != nil {
 		return err
 	}
 	if q.r.Context().Err() != nil {

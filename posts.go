@@ -14,8 +14,8 @@ const (
 	// one member. Ours makes four of a kind at a time.
 	maxPosts          = 256
 	maxPostsPerMember = 16
-	// postBytesPart is the part of MaxQueuedBytes that bodies may have while they are
-	// read. As much again is shared equally among them: each has room for so much,
+	// postBytesPart is the part of MaxQueuedBytes that posts may have while they are
+	// read, and until their lanes have taken them. As much again is shared equally among them: each has room for so much,
 	// whatever the others bring.
 	postBytesPart = 4
 	// minPostRate is how fast a body must come, in bytes a second, beyond the time
@@ -30,7 +30,7 @@ type incomingPosts struct {
 	mu    sync.Mutex
 	all   memberPosts // of all members
 	byID  map[types.ID]*memberPosts
-	bytes int64 // of bodies that are read
+	bytes int64 // of memory of posts that no lane has taken
 }
 
 // memberPosts counts the posts of one member.
@@ -49,7 +49,7 @@ type incomingPost struct {
 	*incomingPosts
 	of    *memberPosts
 	from  types.ID
-	bytes int64 // of its body, while it is read
+	bytes int64 // of its body and its message, until a lane has taken it
 	kind  kind  // once it was read
 	read  bool
 }
@@ -73,13 +73,11 @@ func (p *incomingPosts) begin(from types.ID) *incomingPost {
 	return &incomingPost{incomingPosts: p, of: of, from: from}
 }
 
-// wasRead says which message the body brought, whose memory is accounted for by its
-// lane from now on. It reports false if too many of its kind wait.
+// wasRead says which message the body brought. It reports false if too many of its kind
+// wait.
 func (p *incomingPost) wasRead(m *raftpb.Message) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.incomingPosts.bytes -= p.bytes
-	p.bytes = 0
 	k := kindOf(m.GetType())
 	if p.of.waiting[k] >= maxPostsPerMember || p.all.waiting[k] >= maxPosts {
 		return false
@@ -92,7 +90,23 @@ func (p *incomingPost) wasRead(m *raftpb.Message) bool {
 	return true
 }
 
-// grow reports whether there is room for n more bytes of a body: the bound is for
+// queued says that a lane accounts for the memory of the message from now on.
+func (p *incomingPost) queued() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.incomingPosts.bytes -= p.bytes
+	p.bytes = 0
+}
+
+// reserve is for wire.Limits.
+func (p *incomingPost) reserve(bytes uint64) error {
+	if !p.grow(int64(bytes)) {
+		return errBusyPosts
+	}
+	return nil
+}
+
+// grow reports whether there is room for n more bytes, of the body or in memory: the bound is for
 // several together, not for one, and each has a share that the others cannot take.
 func (p *incomingPost) grow(n int64) bool {
 	p.mu.Lock()

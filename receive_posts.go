@@ -30,8 +30,8 @@ func (p *pending) claim() bool { return p.claimed.CompareAndSwap(false, true) }
 // deliver queues the message of a request behind others of its kind, waits until
 // Process has returned, and returns what that did, or why it was not called: the lane
 // is full, its owner has ended, or there was no turn within that time. Process has
-// what is left of it.
-func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration) outcome {
+// what is left of it. It calls queued once the lane accounts for the message.
+func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) outcome {
 	ctx, cancel := context.WithTimeoutCause(r.ctx, within, ErrStalled)
 	defer cancel()
 	it := newItem(m)
@@ -40,6 +40,7 @@ func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duratio
 		r.dropPosts(1, err)
 		return outcome{err: err}
 	}
+	queued()
 	select {
 	case o := <-it.pending.result:
 		return o

@@ -187,7 +187,7 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 	if err := in.admitted(m); err != nil { // once more: it took a while
 		return err
 	}
-	return in.deliver(m, laneSnapshot, in.snapshotAnswerTimeout)
+	return in.deliver(m, laneSnapshot, in.snapshotAnswerTimeout, func() {})
 }
 
 // Discard implements snapshot.Incoming.

@@ -16,6 +16,11 @@ type Limits struct {
 	// message and, separately, for the memory it takes once decoded, as
 	// MemorySize counts it. Zero means DefaultMaxMessageBytes.
 	MaxMessageBytes uint64
+	// Reserve is called for what a message takes in memory beside the bytes that
+	// came, before it is taken: an entry of two bytes takes over a hundred.
+	// Its error ends the decoding, and is what that returns. Nil: nobody is asked.
+	// Only ReadMessage and UnmarshalMessage call it.
+	Reserve func(bytes uint64) error
 }
 
 // maxMessageBytes resolves the zero value, and keeps the bound small enough for
@@ -60,6 +65,9 @@ func (e *SizeError) Unwrap() error { return ErrExceedSizeLimit }
 // budget is the memory that the message being decoded may still take.
 type budget struct {
 	left, limit uint64
+
+	reserve  func(bytes uint64) error // Limits.Reserve
+	reserved uint64                   // by it, and not used yet
 }
 
 func newBudget(limit uint64) budget { return budget{left: limit, limit: limit} }
@@ -70,6 +78,39 @@ func (b *budget) charge(n uint64) error {
 		return b.exceeded(n)
 	}
 	b.left -= n
+	return nil
+}
+
+// chargeStructs is charge for memory that no bytes of the message fill.
+func (b *budget) chargeStructs(n uint64) error {
+	if n > b.left {
+		return b.exceeded(n)
+	}
+	b.left -= n
+	if b.reserve != nil {
+		return b.useReserved(n)
+	}
+	return nil
+}
+
+func (b *budget) useReserved(n uint64) error {
+	if err := b.reserveAhead(n); err != nil {
+		return err
+	}
+	b.reserved -= n
+	return nil
+}
+
+// reserveAhead reserves what chargeStructs will be called for, where that is allocated
+// at once.
+func (b *budget) reserveAhead(n uint64) error {
+	if b.reserve == nil || n <= b.reserved {
+		return nil
+	}
+	if err := b.reserve(n - b.reserved); err != nil {
+		return err
+	}
+	b.reserved = n
 	return nil
 }
 

@@ -22,6 +22,7 @@ func UnmarshalMessage(b []byte, lim Limits) (*raftpb.Message, error) {
 		return nil, &SizeError{What: "message", Size: uint64(len(b)), Limit: limit}
 	}
 	d := decode{budget: newBudget(limit)}
+	d.reserve = lim.Reserve
 	return d.message(b, maxNesting)
 }
 
@@ -36,12 +37,14 @@ func (d *decode) message(b []byte, nesting int) (*raftpb.Message, error) {
 	if nesting == 0 {
 		return nil, errNesting
 	}
-	if err := d.charge(messageMemory); err != nil {
+	if err := d.chargeStructs(messageMemory); err != nil {
 		return nil, err
 	}
 	entries, data := countEntries(b)
 	if need := uint64(entries) * entryMemory; need > d.left {
 		return nil, d.exceeded(need)
+	} else if err := d.reserveAhead(need); err != nil {
+		return nil, err
 	}
 	m := d.newMessage(entries)
 	d.moreData = uint64(data)
@@ -124,7 +127,7 @@ func (d *decode) entry(m *messageBlock, b []byte, nesting int) error {
 	if nesting <= 1 {
 		return errNesting
 	}
-	if err := d.charge(entryMemory); err != nil {
+	if err := d.chargeStructs(entryMemory); err != nil {
 		return err
 	}
 	e := d.addEntry(m)
@@ -169,7 +172,7 @@ func (d *decode) entryFields(e *entryBlock, b []byte) error {
 
 // response decodes the next response of m.
 func (d *decode) response(m *messageBlock, b []byte, nesting int) error {
-	if err := d.charge(slotMemory); err != nil {
+	if err := d.chargeStructs(slotMemory); err != nil {
 		return err
 	}
 	r, err := d.message(b, nesting)
@@ -180,7 +183,7 @@ func (d *decode) response(m *messageBlock, b []byte, nesting int) error {
 // newSnapshot returns the snapshot of m: a second one is merged with the first.
 func (d *decode) newSnapshot(m *messageBlock) (*snapshotBlock, error) {
 	if m.msg.Snapshot == nil {
-		if err := d.charge(snapshotMemory); err != nil {
+		if err := d.chargeStructs(snapshotMemory); err != nil {
 			return nil, err
 		}
 		m.msg.Snapshot = &new(snapshotBlock).snapshot
@@ -280,7 +283,7 @@ func (d *decode) confStateFields(s *snapshotBlock, b []byte, nesting int) error 
 			s.autoLeave = v != 0
 			cs.AutoLeave = &s.autoLeave
 		case typ == protowire.VarintType && num < 5:
-			if err = d.charge(8); err == nil {
+			if err = d.chargeStructs(8); err == nil {
 				*lists[num] = append(*lists[num], v)
 			}
 		case typ == protowire.BytesType && num < 5:
@@ -307,7 +310,7 @@ func (d *decode) packed(list *[]uint64, b []byte) error {
 			n++
 		}
 	}
-	if err := d.charge(8 * uint64(n)); err != nil {
+	if err := d.chargeStructs(8 * uint64(n)); err != nil {
 		return err
 	}
 	*list = slices.Grow(*list, n)

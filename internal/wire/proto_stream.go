@@ -14,6 +14,7 @@ const (
 // means that there were fewer; other errors of the source are returned as they are.
 func ReadMessage(r *Reader, n uint64, lim Limits) (*raftpb.Message, error) {
 	s := newStream(r, lim)
+	s.reserve = lim.Reserve
 	return s.message(n)
 }
 
@@ -52,7 +53,7 @@ func (s *stream) message(n uint64) (*raftpb.Message, error) {
 
 // largeMessage reads a message field by field.
 func (s *stream) largeMessage(n uint64) (*raftpb.Message, error) {
-	if err := s.charge(messageMemory); err != nil {
+	if err := s.chargeStructs(messageMemory); err != nil {
 		return nil, err
 	}
 	m := s.newMessage(1)
@@ -70,7 +71,7 @@ func (s *stream) begin(n uint64) error {
 	if n > s.limit {
 		return &SizeError{What: "message", Size: n, Limit: s.limit}
 	}
-	s.budget = newBudget(s.limit)
+	s.left, s.budget.limit = s.limit, s.limit
 	if s.src.Buffered() >= burstBytes {
 		s.burst = true
 	} else if s.burst {
@@ -196,7 +197,7 @@ func (s *stream) readEntry(m *messageBlock, n uint64) error {
 		}
 		return s.entry(m, b, maxNesting)
 	}
-	if err := s.charge(entryMemory); err != nil {
+	if err := s.chargeStructs(entryMemory); err != nil {
 		return err
 	}
 	return s.fields(s.addEntry(m), n)
