@@ -180,9 +180,11 @@ func (q *request) servePost() error {
 		return err
 	}
 	if !post.wasRead(m) {
+		p.dropPost(m, ErrQueueFull)
 		return errBusyPosts
 	}
 	if q.isPaused() {
+		p.dropPost(m, ErrPaused)
 		return ErrPaused
 	}
 	if p != nil {

@@ -216,13 +216,27 @@ func (p *peer) activeSince() time.Time { return p.activity.activeSince() }
 // for Process to make room, or until ctx ends; an error ends the stream.
 func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) error {
 	if p.paused.Load() {
-		p.drop(p.receivers.of(items[0].m.GetType()).lane, len(items), ErrPaused)
+		var n [kinds]int
+		for _, it := range items {
+			n[kindOf(it.m.GetType())]++
+		}
+		for k, r := range p.receivers {
+			p.drop(r.lane, n[k], ErrPaused)
+		}
 		return nil
 	}
 	for _, it := range items {
 		p.answered(it.m)
 	}
 	return p.receivers.receive(ctx, items, wait)
+}
+
+// dropPost counts a message of a post that did not get to its receive lane. p may be nil,
+// for a member that is no peer.
+func (p *peer) dropPost(m *raftpb.Message, cause error) {
+	if p != nil {
+		p.receivers.of(m.GetType()).dropPosts(1, cause)
+	}
 }
 
 // answered takes in what the peer's answers say of appends, before Process does.

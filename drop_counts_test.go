@@ -1,0 +1,67 @@
+package rafthttp_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// TestDropsOfACutAreCountedByLane: what a cut drops is counted, and told to the Observer, for the lane that it was for: also where one
+// read of a stream brought several kinds.
+func TestDropsOfACutAreCountedByLane(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+		connect(t, a, b)
+		synctest.Wait()
+		a.CutPeer(2)
+		proposal := func() *raftpb.Message { return ofEachKind()["proposal"] }
+		b.Send([]*raftpb.Message{heartbeat(1, 2, 1), proposal(), proposal(), proposal()})
+		synctest.Wait()
+		require.EqualValues(t, []uint64{1, 3}, []uint64{laneOf(a, 2, "control").Drops.Paused, laneOf(a, 2, "proposal").Drops.Paused})
+	})
+}
+
+// TestDroppedPostsOfAPeerAreCounted: a post of a peer that is not processed counts as a message of the peer that was not delivered,
+// whichever check it failed.
+func TestDroppedPostsOfAPeerAreCounted(t *testing.T) {
+	dropped := make(chan error, 100)
+	tune := func(tr *rafthttp.Transport) {
+		tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, cause error) {
+			for range n {
+				dropped <- cause
+			}
+		}}
+	}
+	t.Run("cut", func(t *testing.T) {
+		simulate(t, func(t *testing.T, n *memnet.Network) {
+			a := startSimulated(t, n, 1, tune)
+			a.AddPeer(2, silentHost(n, 2))
+			a.CutPeer(2)
+			require.Equal(t, 500, ask(t, a.Transport, "POST", "/raft", peerHeader(nil), postOf(t, heartbeat(1, 2, 1))).Code)
+			synctest.Wait()
+			require.EqualValues(t, 1, laneOf(a, 2, "control").Drops.Paused)
+		})
+	})
+	t.Run("too many wait", func(t *testing.T) {
+		simulate(t, func(t *testing.T, n *memnet.Network) {
+			h := newHoldingRaft(func(*raftpb.Message) bool { return true })
+			a, posts := onHolding(t, n, h, tune)
+			a.AddPeer(2, silentHost(n, 2))
+			for range 17 {
+				posts.post(peerHeader(nil), ofEachKind()["control"])
+			}
+			require.Equal(t, 503, <-posts.codes)
+			posts.n--
+			counted := laneOf(a, 2, "control").Drops.QueueFull
+			close(h.release)
+			posts.all()
+			require.EqualValues(t, 1, counted)
+		})
+	})
+}
