@@ -86,6 +86,9 @@ type lane struct {
 
 	overtaken atomic.Pointer[overtaken] // by a snapshot, of what is in a worker's hands; nil: nothing
 
+	emptied atomic.Uint64 // how often empty was called
+	taken   uint64        // emptied when the worker took what it holds; owned by the worker of a lane that has one
+
 	told atomic.Int32 // how many hooks of the Observer are being told of a batch
 
 	laneCounters
@@ -317,10 +320,11 @@ func (l *lane) shut() []item {
 	return items
 }
 
-// empty returns what is queued, and has raft told of what was withheld. Workers go on
-// with what they hold.
+// empty returns what is queued, and has raft told of what was withheld. A worker is to
+// drop what it has not begun with, see wasEmptied, as is who waits for room.
 func (l *lane) empty() []item {
 	l.mu.Lock()
+	l.emptied.Add(1)
 	items, owed := l.drain()
 	l.mu.Unlock()
 	if owed {
@@ -328,6 +332,10 @@ func (l *lane) empty() []item {
 	}
 	return items
 }
+
+// wasEmptied reports whether the lane was emptied since its only worker, the caller, took
+// what it holds.
+func (l *lane) wasEmptied() bool { return l.emptied.Load() != l.taken }
 
 // drain is called with mu held. If it returns owed raft must be told of appends that were
 // withheld, whether or not items are lost as well.

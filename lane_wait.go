@@ -9,6 +9,7 @@ import (
 // gets on: until it has released nothing for d, or ctx ends. It returns those that
 // were not taken, and why they need not be offered again; nil if the lane is down.
 func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]item, error) {
+	emptied := l.emptied.Load()
 	rest, v := l.offerAll(items)
 	if v == accepted {
 		return nil, nil
@@ -32,6 +33,9 @@ func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]
 			return rest, ErrProcessStalled
 		case <-ctx.Done():
 			return rest, context.Cause(ctx)
+		}
+		if l.emptied.Load() != emptied {
+			return rest, ErrPaused
 		}
 	}
 	return rest, nil

@@ -94,6 +94,9 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	if l.overtaken.Load() != nil {
 		l.overtaken.Store(nil) // what is taken now was accepted after the snapshot, or is still of use
 	}
+	if l.maxWorkers == 1 {
+		l.taken = l.emptied.Load()
+	}
 	q, bytes := l.next()
 	l.hands = append(l.hands, q.oldest())
 	buf = q.pop(buf, n, bytes)

@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -69,7 +70,7 @@ func (r *receiver) processSome(items []item) (n int) {
 		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.ctx.Err() != nil || r.paused.Load() {
+		if r.ctx.Err() != nil || r.paused.Load() || r.lane.wasEmptied() {
 			r.discard(items[n:], cmp.Or(r.cause(), ErrPaused))
 			r.lane.done(n, uint64(bytes), time.Since(start))
 			return len(items)
@@ -124,6 +125,9 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 	}
 	if dropped > 0 {
 		r.drop(r.lane, dropped, cmp.Or(r.cause(), err, ErrQueueFull))
+	}
+	if errors.Is(err, ErrPaused) { // the stream is not to blame
+		return nil
 	}
 	return err
 }

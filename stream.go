@@ -317,10 +317,12 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 		w.given.Store(true)
 	}
 	for i, it := range items {
-		if i == sent && w.paused.Load() { // before it is encoded
+		if i == sent && (w.paused.Load() || w.lane.wasEmptied()) { // before it is encoded
 			w.lose(w.lane, items[sent:], ErrPaused)
 			w.lane.release(items[sent:], nil)
-			w.lose(w.lane, w.lane.empty(), ErrPaused)
+			if w.paused.Load() {
+				w.lose(w.lane, w.lane.empty(), ErrPaused)
+			}
 			sent = len(items)
 			break
 		}

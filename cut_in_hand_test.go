@@ -1,0 +1,72 @@
+package rafthttp_test
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// TestCutDropsWhatAWorkerHasTaken: CutPeer drops what waits, but not what is being processed: nor does what the worker of the lane
+// has taken together with that, and what waits behind it, survive a short cut.
+func TestCutDropsWhatAWorkerHasTaken(t *testing.T) {
+	for name, c := range cutters {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				h := newHoldingRaft(func(*raftpb.Message) bool { return true })
+				a, _ := onHolding(t, n, h, func(tr *rafthttp.Transport) { tr.Raft = stubbornRaft{h} })
+				b := startSimulated(t, n, 2, nil)
+				connect(t, a, b)
+				b.Send(heartbeats(2, 1, 5)) // one batch
+				synctest.Wait()
+				calls, running := h.begun()
+				require.Equal(t, []int{1, 1}, []int{calls, running})
+				c.cut(a)
+				synctest.Wait()
+				c.mend(a)
+				close(h.release)
+				time.Sleep(time.Second)
+				calls, _ = h.begun()
+				require.Equal(t, 1, calls, "what waited behind the first was dropped")
+			})
+		})
+	}
+}
+
+// TestCutDropsWhatAWriterHasTaken is that for the way out: the peer does not read for a while.
+func TestCutDropsWhatAWriterHasTaken(t *testing.T) {
+	for name, c := range cutters {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := startSimulated(t, n, 1, nil)
+				a.AddPeer(2, silentHost(n, 2))
+				stream := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				within(t, time.Second, func() bool { return laneOf(a, 2, "msgapp").Up })
+				time.Sleep(10 * time.Millisecond)
+				var msgs []*raftpb.Message
+				for i := range uint64(5) {
+					msgs = append(msgs, msgApp(2, 1, 10*i, make([]byte, 1<<20)))
+				}
+				a.Send(msgs)
+				time.Sleep(100 * time.Millisecond) // the first is being written
+				c.cut(a)
+				time.Sleep(100 * time.Millisecond)
+				c.mend(a)
+				got := make(chan int64, 1)
+				go func() {
+					n, _ := io.Copy(io.Discard, stream.Conn)
+					got <- n
+				}()
+				time.Sleep(time.Second)
+				stream.Close()
+				require.Less(t, <-got, int64(3<<20), "what waited behind the first was dropped")
+			})
+		})
+	}
+}
