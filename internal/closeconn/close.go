@@ -49,6 +49,18 @@ func closeInterrupted(c net.Conn) {
 		defer close(closed)
 		c.Close()
 	}()
+	// SetDeadline may wait for the same lock as a Close that hangs.
+	go interrupt(c, closed)
+	tired := time.NewTimer(tries * grace)
+	defer tired.Stop()
+	select {
+	case <-closed:
+	case <-tired.C:
+	}
+}
+
+// interrupt sets deadlines until c is closed, for a while.
+func interrupt(c net.Conn, closed <-chan struct{}) {
 	tick := time.NewTicker(grace)
 	defer tick.Stop()
 	for range tries {
