@@ -231,10 +231,10 @@
 //   - ReadTimeout holds for streams: a silent peer is noticed. Upstream's has
 //     had no effect on the dialling side since etcd 3.5.
 //   - MaxMessageBytes holds for posts, and for the memory of a message.
-//   - At most 256 posts are read at once, 16 of one member; of each kind (control,
-//     append, proposal) as many may wait for Process. The next is answered 503. A
-//     body that takes longer than ReadTimeout and WriteTimeout together must come
-//     with 16 KiB a second.
+//   - At most 256 posts are read at once, 16 of one member, and 128 of members that
+//     are no peers; of each kind (control, append, proposal) as many may wait for
+//     Process. The next is answered 503. A body that takes longer than ReadTimeout
+//     and WriteTimeout together must come with 16 KiB a second.
 //   - Headers that do not parse, a sender 0, and one that differs from the one in
 //     the path of a stream, are answered 400; upstream panics at some, and adds 0
 //     as a remote.

@@ -151,14 +151,14 @@ func (q *request) servePost() error {
 	if err := q.learn(); err != nil {
 		return err
 	}
-	post := q.posts.begin(q.from)
+	p := q.peerOf(q.from)
+	post := q.posts.begin(q.from, p != nil)
 	if post == nil {
 		return errBusyPosts
 	}
 	defer post.end()
 	body := q.postBody(post)
 	defer body.release()
-	p := q.peerOf(q.from)
 	limits := q.messageLimits
 	limits.Reserve = post.reserve
 	m, err := readPost(body, q.r.ContentLength, limits)

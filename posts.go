@@ -10,9 +10,11 @@ import (
 
 const (
 	// maxPosts bounds the posts that are read at once, and for each kind those that wait
-	// for Process: proposals must not hold up votes. maxPostsPerMember does the same for
+	// for Process: proposals must not hold up votes. Members that are no peers, whose ids
+	// may be made up, have maxPostsOfOthers of them. maxPostsPerMember does the same for
 	// one member. Ours makes four of a kind at a time.
 	maxPosts          = 256
+	maxPostsOfOthers  = maxPosts / 2
 	maxPostsPerMember = 16
 	// postBytesPart is the part of MaxQueuedBytes that posts may have while they are
 	// read, and until their lanes have taken them. As much again is shared equally among them: each has room for so much,
@@ -27,15 +29,16 @@ const (
 type incomingPosts struct {
 	maxBytes int64
 
-	mu    sync.Mutex
-	all   memberPosts // of all members
-	byID  map[types.ID]*memberPosts
-	bytes int64 // of memory of posts that no lane has taken
+	mu     sync.Mutex
+	all    memberPosts // of all members
+	others memberPosts // of those that are no peers
+	byID   map[types.ID]*memberPosts
+	bytes  int64 // of memory of posts that no lane has taken
 }
 
-// memberPosts counts the posts of one member.
+// memberPosts counts the posts of one or more members.
 type memberPosts struct {
-	all     int // of one member
+	all     int
 	reading int
 	waiting [kinds]int
 }
@@ -47,30 +50,35 @@ func newIncomingPosts(maxQueuedBytes int64) *incomingPosts {
 // incomingPost is one of them.
 type incomingPost struct {
 	*incomingPosts
-	of    *memberPosts
-	from  types.ID
-	bytes int64 // of its body and its message, until a lane has taken it
-	kind  kind  // once it was read
-	read  bool
+	counts []*memberPosts // of the member, of all, and of the others, if it is one
+	from   types.ID
+	bytes  int64 // of its body and its message, until a lane has taken it
+	kind   kind  // once it was read
+	read   bool
 }
 
 // begin returns one more post of a member, which must end, or nil if there are too
 // many.
-func (p *incomingPosts) begin(from types.ID) *incomingPost {
+func (p *incomingPosts) begin(from types.ID, isPeer bool) *incomingPost {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	of := p.byID[from]
 	if of == nil {
 		of = &memberPosts{}
 	}
-	if p.all.reading >= maxPosts || of.reading >= maxPostsPerMember {
+	if of.reading >= maxPostsPerMember || p.all.reading >= maxPosts || !isPeer && p.others.reading >= maxPostsOfOthers {
 		return nil
 	}
 	p.byID[from] = of
 	of.all++
-	of.reading++
-	p.all.reading++
-	return &incomingPost{incomingPosts: p, of: of, from: from}
+	post := &incomingPost{incomingPosts: p, counts: []*memberPosts{of, &p.all}, from: from}
+	if !isPeer {
+		post.counts = append(post.counts, &p.others)
+	}
+	for _, c := range post.counts {
+		c.reading++
+	}
+	return post
 }
 
 // wasRead says which message the body brought. It reports false if too many of its kind
@@ -79,11 +87,14 @@ func (p *incomingPost) wasRead(m *raftpb.Message) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := kindOf(m.GetType())
-	if p.of.waiting[k] >= maxPostsPerMember || p.all.waiting[k] >= maxPosts {
-		return false
+	limits := [...]int{maxPostsPerMember, maxPosts, maxPostsOfOthers}
+	for i, c := range p.counts {
+		if c.waiting[k] >= limits[i] {
+			return false
+		}
 	}
 	p.read, p.kind = true, k
-	for _, c := range [...]*memberPosts{p.of, &p.all} {
+	for _, c := range p.counts {
 		c.reading--
 		c.waiting[k]++
 	}
@@ -123,14 +134,15 @@ func (p *incomingPost) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.incomingPosts.bytes -= p.bytes
-	for _, c := range [...]*memberPosts{p.of, &p.all} {
+	for _, c := range p.counts {
 		if p.read {
 			c.waiting[p.kind]--
 		} else {
 			c.reading--
 		}
 	}
-	if p.of.all--; p.of.all == 0 {
+	of := p.counts[0]
+	if of.all--; of.all == 0 {
 		delete(p.byID, p.from)
 	}
 }

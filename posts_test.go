@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -33,11 +34,11 @@ func beginPost(t *testing.T, n *memnet.Network, m *member, from string, length i
 	return c
 }
 
-// TestPostsAreBounded: 16 of one member and 256 in all are under way, and others
-// are told to come again.
+// TestPostsAreBounded: 16 of one member and 256 in all are under way, 128 of them of members that are no peers, and
+// others are told to come again.
 func TestPostsAreBounded(t *testing.T) {
 	simulate(t, func(t *testing.T, n *memnet.Network) {
-		const each, most = 16, 256
+		const each, most, peers = 16, 256, 100
 		held := make(chan struct{})
 		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 			tr.Raft.(*recorder).process = func(ctx context.Context, _ *raftpb.Message) error {
@@ -51,16 +52,24 @@ func TestPostsAreBounded(t *testing.T) {
 		body := marshal(t, heartbeat(1, 2, 1))
 		post := func(from int) net.Conn { return beginPost(t, n, a, fmt.Sprintf("%x", from), len(body), body) }
 		var all []net.Conn
-		for i := range most {
-			all = append(all, post(100+i/each))
-			synctest.Wait()
-			if i == each-1 {
-				got := readAnswer(t, post(100))
-				require.Equal(t, 503, got.StatusCode)
-				require.Equal(t, "1", got.Header.Get("Retry-After"))
+		fill := func(first, posts int) {
+			for i := range posts {
+				all = append(all, post(first+i/each))
+				synctest.Wait()
+				if i == each-1 {
+					got := readAnswer(t, post(first))
+					require.Equal(t, 503, got.StatusCode)
+					require.Equal(t, "1", got.Header.Get("Retry-After"))
+				}
 			}
 		}
+		fill(peers+most, most/2) // ids may be made up
 		require.Equal(t, 503, readAnswer(t, post(2)).StatusCode)
+		for i := range most/2/each + 1 {
+			a.AddPeer(types.ID(peers+i), silentHost(n, types.ID(peers+i)))
+		}
+		fill(peers, most/2)
+		require.Equal(t, 503, readAnswer(t, post(peers+most/2/each)).StatusCode)
 		close(held)
 		for _, c := range all {
 			require.Equal(t, 204, readAnswer(t, c).StatusCode)
