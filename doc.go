@@ -27,7 +27,8 @@
 // Make a transport, tell it who the other members are, and serve them:
 //
 //	t := &rafthttp.Transport{
-//		ID: 1, ClusterID: 0x1000, URLs: urls, // our own peer URLs
+//		ID: 1, ClusterID: clusterID, // drawn at random when the cluster was founded
+//		URLs: urls, // our own peer URLs
 //		Raft: s, Snapshotter: store, ErrorC: make(chan error, 1), TLSInfo: tlsInfo,
 //	}
 //	if err := t.Start(); err != nil {

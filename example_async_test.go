@@ -125,7 +125,7 @@ func (s *asyncServer) apply(m *raftpb.Message) error {
 
 // run runs a member until ctx ends, or something fails.
 func (s *asyncServer) run(ctx context.Context, id types.ID, ln net.Listener, cluster map[types.ID]string) error {
-	s.transport = &rafthttp.Transport{ID: id, ClusterID: 0x1000, Raft: s, ErrorC: make(chan error, 1)}
+	s.transport = &rafthttp.Transport{ID: id, ClusterID: clusterID, Raft: s, ErrorC: make(chan error, 1)}
 	config := &raft.Config{
 		ID: uint64(id), ElectionTick: 10, HeartbeatTick: 1, Storage: s.disk, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256,
 		AsyncStorageWrites: true,

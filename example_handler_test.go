@@ -10,7 +10,7 @@ import (
 
 // The handler shares a server with whatever else is served on the peer URL.
 func ExampleTransport_Handler() {
-	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: &server{}}
+	t := &rafthttp.Transport{ID: 1, ClusterID: clusterID, Raft: &server{}}
 	if err := t.Start(); err != nil {
 		panic(err)
 	}

@@ -19,6 +19,9 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
+// clusterID was drawn at random when the cluster was founded; a real server keeps it with its data.
+const clusterID types.ID = 0x4c1d80f7a2936be5
+
 // server is one member: raft decides what to send, the transport carries it.
 type server struct {
 	node      raft.Node
@@ -39,7 +42,7 @@ func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)     { s.node.
 
 // run runs a member until ctx ends.
 func (s *server) run(ctx context.Context, id types.ID, ln net.Listener, cluster map[types.ID]string) error {
-	s.transport = &rafthttp.Transport{ID: id, ClusterID: 0x1000, Raft: s, ErrorC: make(chan error, 1)}
+	s.transport = &rafthttp.Transport{ID: id, ClusterID: clusterID, Raft: s, ErrorC: make(chan error, 1)}
 	config := raftConfig(id, s.log)
 	s.transport.LimitInflight(config) // fits raft's window to the transport's queues
 	s.node = raft.StartNode(config, raftPeers(cluster))

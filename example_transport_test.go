@@ -49,7 +49,7 @@ func ExampleTransport_SendSnapshot() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	two := &rafthttp.Transport{ID: 2, ClusterID: 0x1000, Raft: follower{store: store}, Snapshotter: store}
+	two := &rafthttp.Transport{ID: 2, ClusterID: clusterID, Raft: follower{store: store}, Snapshotter: store}
 	if err := two.Start(); err != nil {
 		log.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func ExampleTransport_SendSnapshot() {
 	web := httptest.NewServer(two.Handler())
 	defer web.Close()
 
-	one := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: quietRaft{}}
+	one := &rafthttp.Transport{ID: 1, ClusterID: clusterID, Raft: quietRaft{}}
 	if err := one.Start(); err != nil {
 		log.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func ExampleTransport_SendSnapshot() {
 // An Observer's hooks are called as things happen. Those that are nil cost nothing.
 func ExampleObserver() {
 	states := make(chan string, 1)
-	two := &rafthttp.Transport{ID: 2, ClusterID: 0x1000, Raft: quietRaft{}}
+	two := &rafthttp.Transport{ID: 2, ClusterID: clusterID, Raft: quietRaft{}}
 	if err := two.Start(); err != nil {
 		log.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func ExampleObserver() {
 	web := httptest.NewServer(two.Handler())
 	defer web.Close()
 
-	one := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: quietRaft{}, Observer: &rafthttp.Observer{
+	one := &rafthttp.Transport{ID: 1, ClusterID: clusterID, Raft: quietRaft{}, Observer: &rafthttp.Observer{
 		Sent: func(id types.ID, lane string, messages int, _ int64, _ time.Duration) {
 			states <- fmt.Sprintf("sent %d message to member %s by its lane %q", messages, id, lane)
 		},
@@ -105,7 +105,7 @@ func ExampleObserver() {
 
 // Status is a value: keep it, compare it, marshal it.
 func ExampleTransport_Status() {
-	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: quietRaft{}}
+	t := &rafthttp.Transport{ID: 1, ClusterID: clusterID, Raft: quietRaft{}}
 	if err := t.Start(); err != nil {
 		log.Fatal(err)
 	}

@@ -118,9 +118,11 @@ type Transport struct {
 	Logger *zap.Logger
 
 	// ID is the local member, and ClusterID its cluster: members of another
-	// cluster are refused. ID must not be 0. A ClusterID of 0 is an id like any other,
-	// which all clusters have that set none, so that their members are not kept apart:
-	// Start logs a warning.
+	// cluster are refused. ID must not be 0. Draw the ClusterID at random when the
+	// cluster is founded, give it to all members, and keep it with the data: two
+	// clusters with the same one that come to share an address destroy each other. 0
+	// is an id like any other, which all clusters have that set none: Start logs a
+	// warning.
 	ID        types.ID
 	ClusterID types.ID
 	// URLs are the peer URLs of the local member, told to the others so that they

@@ -29,9 +29,10 @@ type member struct {
 func (m *member) Process(ctx context.Context, msg *raftpb.Message) error { return m.Step(ctx, msg) }
 func (m *member) IsIDRemoved(id uint64) bool                             { _, gone := m.removed.Load(id); return gone }
 
-func run(node raft.Node, listener net.Listener, peers map[types.ID][]string, tick <-chan time.Time) error {
+// run runs member 1. The number of the cluster was drawn at random when it was founded, and is kept with the data.
+func run(cluster types.ID, node raft.Node, listener net.Listener, peers map[types.ID][]string, tick <-chan time.Time) error {
 	m := &member{Node: node}
-	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: m, ErrorC: make(chan error, 1)}
+	t := &rafthttp.Transport{ID: 1, ClusterID: cluster, Raft: m, ErrorC: make(chan error, 1)}
 	if err := t.Start(); err != nil {
 		return err
 	}
@@ -54,6 +55,9 @@ func run(node raft.Node, listener net.Listener, peers map[types.ID][]string, tic
 		}
 	}
 }
+
+// readmeCluster is the number of the README's cluster.
+const readmeCluster types.ID = 0x4c1d80f7a2936be5
 
 // What the README leaves to the reader. The snippet has no log: this one is in memory.
 var (
@@ -114,7 +118,7 @@ func TestReadme(t *testing.T) {
 	defer tick.Stop()
 	ended := make(chan error)
 	go func() {
-		ended <- run(node, own, map[types.ID][]string{2: {other.url}, 3: {gone.url}}, tick.C)
+		ended <- run(readmeCluster, node, own, map[types.ID][]string{2: {other.url}, 3: {gone.url}}, tick.C)
 	}()
 	require.NoError(t, node.Propose(t.Context(), []byte("hello")))
 	require.Equal(t, "hello", <-applied)
@@ -139,7 +143,7 @@ type startedOther struct {
 func startOther(t *testing.T, id types.ID) startedOther {
 	t.Helper()
 	o := startedOther{remover: &remover{}}
-	o.Transport = &rafthttp.Transport{ID: id, ClusterID: 0x1000, Raft: o.remover, ErrorC: make(chan error, 1)}
+	o.Transport = &rafthttp.Transport{ID: id, ClusterID: readmeCluster, Raft: o.remover, ErrorC: make(chan error, 1)}
 	require.NoError(t, o.Start())
 	t.Cleanup(o.Stop)
 	srv := httptest.NewServer(o.Handler())

@@ -28,6 +28,19 @@ func snippets(t *testing.T) map[string]string {
 	return all
 }
 
+// TestSnippetsDrawTheClusterID: what people paste has no number for the cluster, which all who paste it would have.
+func TestSnippetsDrawTheClusterID(t *testing.T) {
+	n := 0
+	for file, code := range snippets(t) {
+		if strings.HasPrefix(file, "../memnet") || strings.HasPrefix(file, "../compat") {
+			continue
+		}
+		require.NotRegexp(t, `ClusterID:\s*\d`, code, "%s: two clusters must not share a number", file)
+		n += strings.Count(code, "ClusterID:")
+	}
+	require.Greater(t, n, 8)
+}
+
 // TestSnippetsKnowTheMembers: what people paste says of a member that it was removed, or that members never change; and where
 // Process passes on whatever comes, somebody says why.
 func TestSnippetsKnowTheMembers(t *testing.T) {

@@ -29,7 +29,7 @@ func (deaf) ReportUnreachable(uint64)                       {}
 func (deaf) ReportSnapshot(uint64, raft.SnapshotStatus)     {}
 
 // useTLS is the snippet of tls.md; nobody calls it, since it has fixed names.
-var _ = func(r rafthttp.Raft) error {
+var _ = func(cluster types.ID, r rafthttp.Raft) error {
 	info := transport.TLSInfo{
 		TrustedCAFile:  "ca.crt",
 		CertFile:       "1.crt",
@@ -41,7 +41,7 @@ var _ = func(r rafthttp.Raft) error {
 	if err != nil {
 		return err
 	}
-	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: r, TLSInfo: info, VerifyPeer: verify}
+	t := &rafthttp.Transport{ID: 1, ClusterID: cluster, Raft: r, TLSInfo: info, VerifyPeer: verify}
 	if err := t.Start(); err != nil {
 		return err
 	}

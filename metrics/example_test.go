@@ -9,10 +9,13 @@ import (
 	"github.com/seed-4d73690b/rafthttp/metrics"
 )
 
+// clusterID was drawn at random when the cluster was founded; a real server keeps it with its data.
+const clusterID = 0x4c1d80f7a2936be5
+
 // A collector is made before its transport starts, and registered wherever the application wants it.
 func ExampleNew() {
 	var node raftFunc // whatever the server has
-	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: node}
+	t := &rafthttp.Transport{ID: 1, ClusterID: clusterID, Raft: node}
 	c := metrics.New(t, nil) // before Start
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c)

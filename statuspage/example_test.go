@@ -9,8 +9,11 @@ import (
 	"github.com/seed-4d73690b/rafthttp/statuspage"
 )
 
+// clusterID was drawn at random when the cluster was founded; a real server keeps it with its data.
+const clusterID = 0x4c1d80f7a2936be5
+
 func ExampleHandler() {
-	t := &rafthttp.Transport{ID: 1, ClusterID: 0x1000, Raft: raftFunc(nil)}
+	t := &rafthttp.Transport{ID: 1, ClusterID: clusterID, Raft: raftFunc(nil)}
 	if err := t.Start(); err != nil {
 		fmt.Println(err)
 		return
