@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 
+	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -34,6 +37,9 @@ var memberFaults = []fault{
 	{"a member that was removed", []string{"the member has been permanently removed from the cluster"}, func(s *scene) {
 		meet(s.member(1, nil), s.member(2, func(tr *rafthttp.Transport) { tr.Raft = forgetful{} }))
 	}},
+	{"a removed member at the address of a new one", []string{
+		"the member has been permanently removed from the cluster", "to field mismatch",
+	}, addressUsedAgain},
 	{"a member that is too old", []string{"incompatible version"}, func(s *scene) {
 		meet(s.member(1, nil), s.member(2, func(tr *rafthttp.Transport) { tr.ServerVersion, tr.MinClusterVersion = "4.1.0", "4.0.0" }))
 	}},
@@ -60,6 +66,39 @@ var memberFaults = []fault{
 type forgetful struct{ deaf }
 
 func (forgetful) IsIDRemoved(uint64) bool { return true }
+
+// addressUsedAgain has member 3 come back where member 4 is now, and then lets member 4 be there.
+func addressUsedAgain(s *scene) {
+	one := s.member(1, func(tr *rafthttp.Transport) { tr.Raft = without{id: 3} })
+	var there atomic.Pointer[http.Handler]
+	old := s.behind(3, func(tr *rafthttp.Transport) { tr.ErrorC = make(chan error, 1) }, func(h http.Handler) http.Handler {
+		there.Store(&h)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*there.Load()).ServeHTTP(w, r) })
+	})
+	one.AddPeer(4, []string{old.url})
+	old.AddPeer(1, []string{one.url})
+	s.waitFor("refused a request … permanently removed from the cluster … remote-peer-id:3 status:410")
+	s.waitFor("last error of 4: … to field mismatch")
+	require.ErrorIs(s, <-old.ErrorC, rafthttp.ErrMemberRemoved)
+	old.Stop()
+
+	four := s.transport(4)
+	require.NoError(s, four.Start())
+	s.Cleanup(four.Stop)
+	s.all = append(s.all, four)
+	handler := four.Handler()
+	there.Store(&handler)
+	four.AddPeer(1, []string{one.url})
+	s.waitActive(one, 4)
+}
+
+// without is a Raft that has removed one member.
+type without struct {
+	deaf
+	id uint64
+}
+
+func (w without) IsIDRemoved(id uint64) bool { return id == w.id }
 
 // standing is a Raft that takes nothing.
 type standing struct{ deaf }

@@ -1,0 +1,88 @@
+package docs_test
+
+import (
+	"errors"
+	"io"
+	"log"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// openLog returns the log for raft: what the disk has, entries that follow begin, beside a state that is perhaps newer. If fresh, the
+// log on the disk has to begin anew as well, behind the state, before raft starts.
+func openLog(state, begin *raftpb.SnapshotMetadata, entries []*raftpb.Entry, hs *raftpb.HardState) (memory *raft.MemoryStorage, fresh bool, err error) {
+	if state.GetIndex() < begin.GetIndex() {
+		return nil, false, errors.New("the log begins behind the state: they do not belong together")
+	}
+	memory = raft.NewMemoryStorage()
+	if begin.GetIndex() > 0 {
+		err = memory.ApplySnapshot(&raftpb.Snapshot{Metadata: begin})
+	}
+	err = errors.Join(err, memory.Append(entries))
+	term, unknown := memory.Term(state.GetIndex())
+	switch {
+	case err != nil:
+	case unknown != nil || term != state.GetTerm(): // a crash between installing a snapshot and beginning a new log
+		fresh, memory = true, raft.NewMemoryStorage()
+		err = memory.ApplySnapshot(&raftpb.Snapshot{Metadata: state})
+	case state.GetIndex() > begin.GetIndex(): // what is before the state stays, for followers; what is behind it was promised
+		_, err = memory.CreateSnapshot(state.GetIndex(), state.GetConfState(), nil)
+	}
+	hs.Commit = new(max(hs.GetCommit(), state.GetIndex()))
+	return memory, fresh, errors.Join(err, memory.SetHardState(hs))
+}
+
+func TestOpenLog(t *testing.T) {
+	at := func(index, term uint64) *raftpb.SnapshotMetadata {
+		return &raftpb.SnapshotMetadata{Index: new(index), Term: new(term), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}}}
+	}
+	var entries []*raftpb.Entry // 11 to 20 of term 2
+	for i := uint64(11); i <= 20; i++ {
+		entries = append(entries, &raftpb.Entry{Index: new(i), Term: new(uint64(2))})
+	}
+	for _, tt := range []struct {
+		name                string
+		state               *raftpb.SnapshotMetadata
+		commit              uint64 // as saved
+		fresh               bool
+		first, last, raised uint64
+	}{
+		{"the state is where the log begins", at(10, 1), 15, false, 11, 20, 15},
+		{"the state is older than the commit index", at(12, 2), 15, false, 11, 20, 15},
+		{"the state is newer than the commit index", at(17, 2), 15, false, 11, 20, 17},
+		{"the state is the end of the log", at(20, 2), 20, false, 11, 20, 20},
+		{"the state is behind the log", at(30, 3), 15, true, 31, 30, 30},
+		{"the log has another entry there", at(17, 3), 15, true, 18, 17, 17},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			hs := &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(3)), Commit: new(tt.commit)}
+			memory, fresh, err := openLog(tt.state, at(10, 1), entries, hs)
+			require.NoError(t, err)
+			require.Equal(t, tt.fresh, fresh)
+			first, err := memory.FirstIndex()
+			require.NoError(t, err)
+			last, err := memory.LastIndex()
+			require.NoError(t, err)
+			require.Equal(t, []uint64{tt.first, tt.last, tt.raised}, []uint64{first, last, hs.GetCommit()})
+			node := raft.RestartNode(&raft.Config{ // panics if something does not fit
+				ID: 1, Storage: memory, Applied: tt.state.GetIndex(), ElectionTick: 10, HeartbeatTick: 1, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256,
+				Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)},
+			})
+			defer node.Stop()
+			st := node.Status()
+			require.Len(t, st.Config.Voters.IDs(), 3)
+			require.Equal(t, tt.state.GetIndex(), st.Applied)
+			require.Equal(t, tt.raised, st.GetCommit())
+			snapshot, err := memory.Snapshot() // what a follower is sent that is too far behind
+			require.NoError(t, err)
+			require.Equal(t, tt.state.GetIndex(), snapshot.GetMetadata().GetIndex())
+		})
+	}
+	_, _, err := openLog(at(9, 1), at(10, 1), entries, &raftpb.HardState{})
+	require.ErrorContains(t, err, "do not belong together")
+	_, _, err = openLog(nil, nil, nil, &raftpb.HardState{}) // the first start
+	require.NoError(t, err)
+}
