@@ -97,3 +97,24 @@ func TestActiveOnceItsPostIsProcessed(t *testing.T) {
 		})
 	}
 }
+
+// TestActiveByAPostWhileStreamsAreDown: a post of a peer speaks for it for ReadTimeout, whether its streams are up or not.
+func TestActiveByAPostWhileStreamsAreDown(t *testing.T) {
+	for _, posted := range []bool{true, false} {
+		simulate(t, func(t *testing.T, n *memnet.Network) {
+			a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+			a.AddPeer(2, []string{urlOf(2)})
+			b.AddPeer(1, []string{urlOf(1)})
+			within(t, readTimeout, func() bool { return a.ActivePeers() == 1 })
+			if posted {
+				require.Equal(t, 204, ask(t, a.Transport, "POST", "/raft", peerHeader(nil), postOf(t, heartbeat(1, 2, 1))).Code)
+			}
+			b.Stop()
+			if posted {
+				always(t, readTimeout-10*time.Millisecond, func() bool { return a.ActivePeers() == 1 })
+				require.Zero(t, a.Status().Peers[0].Disconnects)
+			}
+			within(t, readTimeout, func() bool { return a.ActivePeers() == 0 })
+		})
+	}
+}

@@ -75,6 +75,9 @@
 //
 // The rules are in docs/async-storage-writes.md.
 //
+// To end, stop the loop first, then the transport, then the node, and close the
+// storage last: until Stop returns, Process is called, which needs the node.
+//
 // A MsgSnap whose data is a database of its own goes through SendSnapshot
 // instead, as a [snap.Message]; the other side saves the database with its
 // Snapshotter, for which [snap.Store] is made, before Process sees the message.
@@ -146,7 +149,10 @@
 // brings, be it a link heartbeat, or the first post or snapshot to or from it that
 // succeeds, which is to say that Process took it. A stream on which nothing arrives for ReadTimeout is closed and
 // dialled again, and link heartbeats keep an idle one alive. While any stream is
-// up, a failed post does not make the peer inactive.
+// up, a failed post does not make the peer inactive. A post or a snapshot of it that
+// succeeded keeps the peer active for ReadTimeout, also while its streams are down, and
+// so does one to it until the next that fails: a peer that restarts within that time may
+// stay active throughout.
 //
 // A panic of a callback (of Raft, Snapshotter, Observer, VerifyPeer, DialContext,
 // or the log) ends the process, whichever way a message came: by stream, post or
@@ -215,8 +221,9 @@
 //   - A stream that is down, or that ends within ReadTimeout, is dialled less and
 //     less often, down to once a second; upstream dials ten times a second for as
 //     long as it takes.
-//   - A peer that answers probes is probed every 28 s, by default, on a connection
-//     that is closed again; upstream probes every 4 s, twice.
+//   - A peer that answers probes is probed every 28 s, by default, and every 4 s
+//     while it does not, on a connection that is closed again; upstream probes every
+//     4 s, twice.
 //   - Proxies of the environment are not used between members.
 //   - A peer is active from the first frame of a stream, not from the answer that
 //     begins it; a post that fails does not make it inactive while a stream is up.

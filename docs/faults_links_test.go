@@ -154,6 +154,14 @@ var linkFaults = []fault{
 		one := s.member(1, ca.member(1, nil))
 		s.member(2, ca.member(2, nil)).AddPeer(1, []string{"https://" + swallowing(s, one, 500)})
 	}},
+	{"a peer that is removed while it is dialled", []string{"the client ended the handshake"}, func(s *scene) {
+		ca := newAuthority(s)
+		one, two := s.member(1, ca.member(1, nil)), s.member(2, func(tr *rafthttp.Transport) {
+			ca.member(2, nil)(tr)
+			tr.DialTimeout = patience // it does not give up by itself
+		})
+		two.AddPeer(1, []string{"https://" + swallowing(s, one, 500, func() { two.RemovePeer(1) })})
+	}},
 	{"messages over our own limit", []string{"message exceeds the size limit"}, func(s *scene) {
 		one, _ := s.connected(func(tr *rafthttp.Transport) { tr.MaxMessageBytes = 1000 })
 		one.Send([]*raftpb.Message{appendOf(1, 2, 1, 2000)})
@@ -193,8 +201,8 @@ func (f flushOnly) SetReadDeadline(t time.Time) error {
 }
 
 // swallowing returns the address of a path to a member that carries no packet of a member's larger than mtu: once there was one,
-// nothing follows it, as TCP sends it again and again.
-func swallowing(s *scene, to *player, mtu int) string {
+// nothing follows it, as TCP sends it again and again, and then is called.
+func swallowing(s *scene, to *player, mtu int, then ...func()) string {
 	u, err := url.Parse(to.url)
 	require.NoError(s, err)
 	return s.listen(func(client net.Conn) {
@@ -213,6 +221,9 @@ func swallowing(s *scene, to *player, mtu int) string {
 				return
 			}
 			if n > mtu {
+				for _, f := range then {
+					f()
+				}
 				_, _ = io.Copy(io.Discard, member)
 				return
 			}
