@@ -22,14 +22,11 @@ var errStopped = errors.New("stopped while applying a configuration change")
 func (s *Server) apply(entries []*raftpb.Entry) error {
 	s.state.Lock()
 	defer s.state.Unlock()
-	applied := s.storage.Data.Position().Index
-	// With AsyncStorageWrites, entries may have waited while a snapshot came that
-	// has them.
-	for len(entries) > 0 && entries[0].GetIndex() <= applied {
-		entries = entries[1:]
-	}
 	if len(entries) == 0 {
 		return nil
+	}
+	if first, applied := entries[0].GetIndex(), s.storage.Data.Position().Index; first != applied+1 {
+		return fmt.Errorf("apply: entry %d after entry %d", first, applied)
 	}
 	if err := s.applyBatch(entries); err != nil {
 		return fmt.Errorf("apply: %w", err)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -21,11 +22,18 @@ import (
 const maxWaiting = maxInflight
 
 // asyncThreads are the messages that wait for the two threads.
-type asyncThreads struct{ appends, applies chan *raftpb.Message }
+type asyncThreads struct {
+	appends, applies chan *raftpb.Message
+
+	applying atomic.Int64  // messages that the apply thread has not carried out yet
+	idle     chan struct{} // holds a value when there are none any more
+}
 
 // startAsync starts the two threads.
 func (s *Server) startAsync() {
-	s.async = asyncThreads{make(chan *raftpb.Message, maxWaiting), make(chan *raftpb.Message, maxWaiting)}
+	s.async.appends = make(chan *raftpb.Message, maxWaiting)
+	s.async.applies = make(chan *raftpb.Message, maxWaiting)
+	s.async.idle = make(chan struct{}, 1)
 	s.ready.Go(func() { s.runThread(s.async.appends, s.saveAll) })
 	s.ready.Go(func() { s.runThread(s.async.applies, s.applyAll) })
 }
@@ -39,6 +47,7 @@ func (s *Server) handleAsyncReady(rd raft.Ready) error {
 	peers, appends, applies := rafthttp.SplitMessages(rd.Messages)
 	s.transport.Send(s.divertSnapshots(peers))
 	s.hand(s.async.appends, appends)
+	s.async.applying.Add(int64(len(applies)))
 	s.hand(s.async.applies, applies)
 	s.answerReads(rd.ReadStates)
 	return nil
@@ -124,6 +133,12 @@ func (s *Server) applyAll(messages []*raftpb.Message) error {
 	}
 	if err := s.deliver(messages); err != nil {
 		return err
+	}
+	if s.async.applying.Add(-int64(len(messages))) == 0 {
+		select {
+		case s.async.idle <- struct{}{}:
+		default:
+		}
 	}
 	return s.tidy()
 }

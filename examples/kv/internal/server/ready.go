@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -33,6 +34,9 @@ func (s *Server) runReady(handle func(raft.Ready) error) {
 				s.end(fmt.Errorf("raft: %w", err))
 				return
 			}
+		case step := <-s.nextSnapshot():
+			step.result <- s.node.Step(s.life, step.m)
+		case <-s.async.idle: // nextSnapshot is not nil any more
 		case err := <-s.transport.ErrorC:
 			s.end(transportError(err))
 			return
@@ -40,6 +44,37 @@ func (s *Server) runReady(handle func(raft.Ready) error) {
 			return
 		}
 	}
+}
+
+// snapshotStep is a MsgSnap that waits for its turn to be given to raft.
+type snapshotStep struct {
+	m      *raftpb.Message
+	result chan error // of Step
+}
+
+// stepSnapshot gives raft a MsgSnap. From then on raft has the members of the
+// snapshot, and a change of the members that is older must not be applied to them
+// (etcd#11510). So the Ready loop does it, while no committed entry that raft has
+// handed out is still to be applied: between two Readys.
+func (s *Server) stepSnapshot(ctx context.Context, m *raftpb.Message) error {
+	step := snapshotStep{m, make(chan error, 1)}
+	select {
+	case s.snapshotSteps <- step:
+		return <-step.result
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.life.Done():
+		return raft.ErrStopped
+	}
+}
+
+// nextSnapshot returns the snapshots that wait for raft; nil while there are
+// entries with the apply thread, which the plain loop does not have.
+func (s *Server) nextSnapshot() <-chan snapshotStep {
+	if s.async.applying.Load() > 0 {
+		return nil
+	}
+	return s.snapshotSteps
 }
 
 // handleReady carries out one batch of raft's decisions.

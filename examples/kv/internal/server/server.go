@@ -107,6 +107,8 @@ type Server struct {
 	leading bool          // owned by the Ready loop
 	async   asyncThreads  // with Config.AsyncStorageWrites
 
+	snapshotSteps chan snapshotStep
+
 	// state is held while entries are applied, a snapshot is installed, or the log
 	// is compacted: they exclude each other. It guards what follows.
 	state       sync.Mutex
@@ -131,6 +133,16 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
+	s := newServer(cfg)
+	if err := s.start(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newServer returns a server of which nothing runs yet.
+func newServer(cfg Config) *Server {
 	s := &Server{
 		cfg:     cfg,
 		log:     cfg.Logger.With(zap.Uint64("member", cfg.ID)),
@@ -139,14 +151,12 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		writing: make(chan struct{}, maxWrites),
 		peers:   make(map[uint64]string),
 		closed:  make(chan struct{}),
+
+		snapshotSteps: make(chan snapshotStep),
 	}
 	s.life, s.end = context.WithCancelCause(context.Background())
 	s.nextID.Store(randomUint64())
-	if err := s.start(ctx); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
+	return s
 }
 
 func (s *Server) start(ctx context.Context) error {
@@ -174,16 +184,21 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.serve(peerListener, clientListener)
-	if s.cfg.AsyncStorageWrites {
-		s.startAsync()
-		s.ready.Go(func() { s.runReady(s.handleAsyncReady) })
-	} else {
-		s.ready.Go(func() { s.runReady(s.handleReady) })
-	}
+	s.startReady()
 	s.loops.Go(s.runReads)
 	s.loops.Go(s.runMembership)
 	go s.closeAtEnd()
 	return nil
+}
+
+// startReady starts the Ready loop, and with AsyncStorageWrites the threads.
+func (s *Server) startReady() {
+	handle := s.handleReady
+	if s.cfg.AsyncStorageWrites {
+		s.startAsync()
+		handle = s.handleAsyncReady
+	}
+	s.ready.Go(func() { s.runReady(handle) })
 }
 
 // startNode starts raft: with peers when the cluster is founded, without when

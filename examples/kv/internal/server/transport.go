@@ -88,14 +88,17 @@ func (s *Server) routed(ms storage.Membership) storage.Membership {
 // receiver is what the transport calls: rafthttp.Raft.
 type receiver struct{ *Server }
 
-// Process hands a message from another member to raft. For a MsgSnap, the
-// transport has saved the database before.
+// Process hands a message from another member to raft. A MsgSnap, whose database
+// the transport has saved before, waits until raft may have it.
 func (r receiver) Process(ctx context.Context, m *raftpb.Message) error {
 	if r.IsIDRemoved(m.GetFrom()) {
 		return rafthttp.ErrMemberRemoved // tells the sender, if that is the member; it then stops
 	}
 	if m.GetTo() != r.cfg.ID {
 		return fmt.Errorf("message is for member %d, not %d", m.GetTo(), r.cfg.ID)
+	}
+	if m.GetType() == raftpb.MsgSnap {
+		return r.stepSnapshot(ctx, m)
 	}
 	return r.node.Step(ctx, m)
 }
