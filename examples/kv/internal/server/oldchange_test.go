@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/crashdisk"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 )
 
@@ -252,4 +253,38 @@ func TestEntriesFollowWhatIsApplied(t *testing.T) {
 	require.ErrorContains(t, s.apply(emptyEntries(3, 5, 1)), "entry 3 after entry 3")
 	require.ErrorContains(t, s.apply(emptyEntries(5, 5, 1)), "entry 5 after entry 3")
 	require.NoError(t, s.apply(emptyEntries(4, 5, 1)))
+}
+
+// A member dies when it has installed a snapshot, and not saved yet what the same Ready has behind it. It starts again.
+func TestKilledBetweenSnapshotAndEntries(t *testing.T) {
+	var commits int
+	disk := &crashdisk.Disk{}
+	s := newStepped(t, false, disk)
+	require.NoError(t, s.node.Step(t.Context(), s.snapshot()))
+	require.NoError(t, s.node.Step(t.Context(), appended(emptyEntries(21, 22, 2)...)))
+	rd := <-s.node.Ready()
+	require.Equal(t, uint64(20), rd.Snapshot.GetMetadata().GetIndex())
+	require.Len(t, rd.Entries, 2)
+	require.Equal(t, uint64(22), rd.GetCommit())
+	disk.Crashes = func(_ int, what string) *crashdisk.Crash {
+		if what == "commit log.db" {
+			commits++
+		}
+		if commits == 2 { // the first restarts the log behind the snapshot
+			return &crashdisk.Crash{}
+		}
+		return nil
+	}
+	require.ErrorIs(t, s.handleReady(rd), crashdisk.ErrCrashed)
+	s.close()
+	require.NoError(t, disk.Restart())
+
+	st, err := storage.Open(s.cfg.DataDir, s.cfg.Storage)
+	require.NoError(t, err)
+	defer st.Close()
+	require.Equal(t, storage.Position{Index: 20, Term: 2}, st.Data.Position())
+	require.NotPanics(t, func() {
+		_, err := raft.NewRawNode(&raft.Config{ID: 3, ElectionTick: 10, HeartbeatTick: 1, MaxInflightMsgs: 1, Storage: st.Raft(), Applied: 20})
+		require.NoError(t, err)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
 
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/crashdisk"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
@@ -43,6 +44,8 @@ func (l *life) state() string {
 	l.t.Helper()
 	hs, cs, err := l.s.Raft().InitialState()
 	require.NoError(l.t, err)
+	_, durable, _ := l.s.Log.Extent()
+	require.LessOrEqual(l.t, hs.GetCommit(), durable, "raft would panic")
 	id, _, err := l.s.Log.Identity()
 	require.NoError(l.t, err)
 	first, last, bytes := l.s.Log.Extent()
@@ -69,8 +72,8 @@ func (l *life) compact(index uint64) error {
 	return err
 }
 
-// install installs a snapshot of entry 10 in term 4, which arrives in a folder of its own. If its data is there, raft wants
-// no more than the hard state.
+// install installs a snapshot of entry 10 in term 4, which arrives in a folder of its own. The commit index is that of the
+// same Ready, which has entries behind the snapshot. If its data is there, raft wants no more than the hard state.
 func (l *life) install() error {
 	if l.s.Data.Position().Index == 10 {
 		return l.s.Log.Save(hardState(5, 2, 10), nil)
@@ -84,7 +87,7 @@ func (l *life) install() error {
 	require.NoError(l.t, from.Close())
 	arrived := filepath.Join(dir, "snap.db")
 	require.NoError(l.t, os.Rename(path, arrived))
-	return l.s.InstallSnapshot(arrived, meta, hardState(5, 2, 10))
+	return l.s.InstallSnapshot(arrived, meta, hardState(5, 2, 12))
 }
 
 func steps() []step {
@@ -100,7 +103,7 @@ func steps() []step {
 		// The new data may be there, and the log not: then what was promised in
 		// the old term is forgotten with the term, and nothing was in the new one.
 		{"install", (*life).install, []string{"term 4 vote 0 commit 10; log 11 to 10, 0 bytes: ; data 10: "}},
-		{"save behind it", func(l *life) error { return l.s.Log.Save(hardState(5, 2, 11), entries(11, 12, 5)) }, nil},
+		{"save behind it", func(l *life) error { return l.s.Log.Save(hardState(5, 2, 12), entries(11, 12, 5)) }, nil},
 		{"apply behind it", func(l *life) error { return l.write(12, 5, "newer", "3") }, nil},
 		{"compact behind it", func(l *life) error { return l.compact(12) }, nil},
 	}
@@ -183,4 +186,23 @@ func (l *life) requireState(states []string, done int, in step, where string) {
 		}
 	}
 	require.Failf(l.t, "neither the state before nor the one after", "%s\nfound  %s\nbefore %s\nafter  %s", where, got, states[done], states[done+1])
+}
+
+// A Ready may have a snapshot, entries behind it, and a hard state by which these are committed. A member that dies between
+// the snapshot and the entries starts again, also one that an older version has left with that hard state.
+func TestCrashBetweenSnapshotAndEntries(t *testing.T) {
+	dir := t.TempDir()
+	s := behind(t, dir)
+	path, meta := saveSnapshot(t, ahead(t))
+	require.NoError(t, s.InstallSnapshot(path, meta, hardState(5, 2, 12))) // and not Log.Save of entries 11 and 12
+	require.EqualValues(t, 10, storage.SavedCommit(s))
+	for _, term := range []uint64{5, 6} {
+		s = reopen(t, s, dir)
+		hs, _, err := s.Raft().InitialState()
+		require.NoError(t, err)
+		require.Equal(t, [3]uint64{term, 2, 10}, [3]uint64{hs.GetTerm(), hs.GetVote(), hs.GetCommit()})
+		_, err = raft.NewRawNode(&raft.Config{ID: 1, ElectionTick: 10, HeartbeatTick: 1, MaxInflightMsgs: 1, Storage: s.Raft()})
+		require.NoError(t, err)
+		require.NoError(t, s.Log.Save(hardState(term+1, 2, 12), nil)) // for the next turn: an older version
+	}
 }

@@ -23,3 +23,6 @@ func PutLogEntry(t *testing.T, path string, e *raftpb.Entry) {
 		return tx.Bucket(bucketEntries).Put(indexKey(e.GetIndex()), v)
 	}))
 }
+
+// SavedCommit is the commit index on the disk.
+func SavedCommit(s *Storage) uint64 { return s.Log.savedState().GetCommit() }

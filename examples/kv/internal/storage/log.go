@@ -239,13 +239,15 @@ func size(ents ...*raftpb.Entry) (bytes int64) {
 }
 
 // reset empties the log, and lets it continue after the entry at base. Without a
-// hard state, that of the log stays.
+// hard state, that of the log stays. Its commit index becomes that of base: what
+// is behind is committed only once the log has it.
 func (l *Log) reset(base Position, hs *raftpb.HardState) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if raft.IsEmptyHardState(hs) {
 		hs = l.hardState
 	}
+	hs = &raftpb.HardState{Term: hs.Term, Vote: hs.Vote, Commit: new(base.Index)}
 	err := l.db.Update(func(tx *bolt.Tx) error {
 		if err := tx.DeleteBucket(bucketEntries); err != nil {
 			return err
@@ -264,6 +266,13 @@ func (l *Log) reset(base Position, hs *raftpb.HardState) error {
 	l.base, l.hardState = base, hs
 	l.bytes.Store(0)
 	return l.mem.ApplySnapshot(base.snapshot())
+}
+
+// savedState is the hard state on disk. The caller must not change it.
+func (l *Log) savedState() *raftpb.HardState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hardState
 }
 
 // Extent says which entries the log has, and how many bytes of data they have.

@@ -89,7 +89,8 @@ func (s *Storage) recover() error {
 // InstallSnapshot replaces all data by the database file at path, and the log
 // by an empty one that continues it. The file must be complete and synced; it
 // is moved, not copied. A crash at any point leaves a directory from which Open
-// finds either the old state or the new one.
+// finds either the old state or the new one. The hard state may have a commit index
+// that covers entries behind the snapshot; it is saved with them, by Log.Save.
 func (s *Storage) InstallSnapshot(path string, meta *raftpb.SnapshotMetadata, hs *raftpb.HardState) error {
 	want := Position{Index: meta.GetIndex(), Term: meta.GetTerm()}
 	if err := s.Data.replace(path, want); err != nil {
@@ -130,9 +131,11 @@ func (r raftStorage) Snapshot() (*raftpb.Snapshot, error) {
 // restartState is the hard state to start raft from: what was saved, brought
 // up to what the data proves. A commit index alone is not worth a sync (raft's
 // MustSync says so), and an installed snapshot may be ahead of the hard state
-// that came with it.
+// that came with it. Raft does not start with a commit index that the log does not
+// reach.
 func (s *Storage) restartState() *raftpb.HardState {
-	saved, applied := s.Log.hardState, s.Data.Position()
+	saved, applied := s.Log.savedState(), s.Data.Position()
+	_, last, _ := s.Log.Extent()
 	term, vote := saved.GetTerm(), saved.GetVote()
 	if applied.Term > term {
 		term, vote = applied.Term, 0
@@ -140,7 +143,7 @@ func (s *Storage) restartState() *raftpb.HardState {
 	return &raftpb.HardState{
 		Term:   new(term),
 		Vote:   new(vote),
-		Commit: new(max(saved.GetCommit(), applied.Index)),
+		Commit: new(min(max(saved.GetCommit(), applied.Index), last)),
 	}
 }
 
