@@ -31,21 +31,20 @@ func (s *Server) identify(ctx context.Context) (peers []raft.Peer, known storage
 		return nil, known, err
 	}
 	known = s.storage.Data.Membership()
+	_, last, _ := s.storage.Log.Extent()
 	switch {
 	case started && identity.ID != s.cfg.ID:
 		return nil, known, fmt.Errorf("--data-dir: %s belongs to member %d, not %d (--id)", s.cfg.DataDir, identity.ID, s.cfg.ID)
 	case known.Removed[s.cfg.ID]:
 		return nil, known, ErrRemoved
-	case started && len(known.Members) > 0:
+	case started && last > 0: // it may have applied nothing yet: raft has the members from the log then
 		s.clusterID = identity.ClusterID
 		return nil, known, nil
 	case s.cfg.Join != "":
 		known, err = s.join(ctx)
 	case len(s.cfg.Bootstrap) > 0:
 		s.clusterID = foundingID(s.cfg.Bootstrap)
-		if _, last, _ := s.storage.Log.Extent(); last == 0 {
-			peers, err = foundingPeers(s.cfg.Bootstrap)
-		}
+		peers, err = foundingPeers(s.cfg.Bootstrap)
 	default:
 		err = errors.New("--data-dir: empty: a new member needs --cluster, to found a cluster, or --join, to join one")
 	}

@@ -15,6 +15,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -53,6 +55,9 @@ func Open(dir string, opts Options) (*Storage, error) {
 	if err := makeDir(disk, dir); err != nil {
 		return nil, err
 	}
+	if err := checkLogFile(dir); err != nil {
+		return nil, err
+	}
 	log, err := openLog(disk, filepath.Join(dir, logFile))
 	if err != nil {
 		return nil, fmt.Errorf("open raft log: %w", err)
@@ -69,6 +74,18 @@ func Open(dir string, opts Options) (*Storage, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// checkLogFile refuses a folder that has data and no log, which is made first: the
+// log was lost.
+func checkLogFile(dir string) error {
+	_, logErr := os.Stat(filepath.Join(dir, logFile))
+	_, dataErr := os.Stat(filepath.Join(dir, dataFile))
+	if errors.Is(logErr, fs.ErrNotExist) && dataErr == nil {
+		return fmt.Errorf("%s is missing from %s, which has %s: the member has lost its vote and what it acknowledged; it can come back under a new id, with an empty folder",
+			logFile, dir, dataFile)
+	}
+	return nil
 }
 
 // recover brings log and data together. They can only disagree after a crash
