@@ -117,7 +117,8 @@ Later ones join it, as learners that become voters once they have caught up:
   kv serve --id 4 --data-dir d4 --client-url http://127.0.0.1:2104 --peer-url http://127.0.0.1:2204 \
     --join http://127.0.0.1:2101
 
-Both flags matter at the first start only. A member that is started again goes on from its
+Both flags matter at the first start only. The first members wait for each other then, and one
+that has lost its data folder is refused. A member that is started again goes on from its
 data folder. It stops by itself, with exit code 0, when it was removed from the cluster, and in
 good order on SIGINT and SIGTERM. An id is used once: not even a removed member's may come back.`,
 	"get": `The value is what was last written, wherever that was, as of now: the member asks the group

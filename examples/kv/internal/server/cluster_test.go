@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -43,11 +44,35 @@ func newCluster(t testing.TB, n int, change ...func(*server.Config)) *cluster {
 		cfg.Bootstrap = bootstrap
 		c.configs[id] = cfg
 	}
-	for id := range c.configs {
-		c.start(id)
-	}
+	c.found()
 	c.awaitLeader()
 	return c
+}
+
+// found starts all members at once: they wait for each other.
+func (c *cluster) found() {
+	c.t.Helper()
+	type started struct {
+		s   *server.Server
+		err error
+	}
+	results := make(chan started)
+	for _, cfg := range c.configs {
+		go func() {
+			s, err := server.Start(c.t.Context(), cfg)
+			results <- started{s, err}
+		}()
+	}
+	var errs error
+	for range c.configs {
+		if r := <-results; r.err != nil {
+			errs = errors.Join(errs, r.err)
+		} else {
+			c.t.Cleanup(r.s.Kill)
+			c.running[r.s.Status().ID] = r.s
+		}
+	}
+	require.NoError(c.t, errs)
 }
 
 func (c *cluster) config(id uint64) server.Config {

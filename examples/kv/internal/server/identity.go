@@ -2,13 +2,8 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -43,8 +38,7 @@ func (s *Server) identify(ctx context.Context) (peers []raft.Peer, known storage
 	case s.cfg.Join != "":
 		known, err = s.join(ctx)
 	case len(s.cfg.Bootstrap) > 0:
-		s.clusterID = foundingID(s.cfg.Bootstrap)
-		peers, err = foundingPeers(s.cfg.Bootstrap)
+		peers, err = s.found(ctx, started)
 	default:
 		err = errors.New("--data-dir: empty: a new member needs --cluster, to found a cluster, or --join, to join one")
 	}
@@ -55,6 +49,18 @@ func (s *Server) identify(ctx context.Context) (peers []raft.Peer, known storage
 		return nil, known, fmt.Errorf("--data-dir: %s belongs to cluster %x, not %x", s.cfg.DataDir, identity.ClusterID, s.clusterID)
 	}
 	return peers, known, s.storage.Log.SetIdentity(storage.Identity{ID: s.cfg.ID, ClusterID: s.clusterID})
+}
+
+// found founds the cluster, with the others. A member that was about to before, and
+// died, has its folder.
+func (s *Server) found(ctx context.Context, started bool) ([]raft.Peer, error) {
+	s.clusterID = foundingID(s.cfg.Bootstrap)
+	if !started {
+		if err := s.askFounders(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return foundingPeers(s.cfg.Bootstrap)
 }
 
 // join asks the cluster to take this member in. Asking again, after a crash
@@ -81,28 +87,4 @@ func (s *Server) join(ctx context.Context) (storage.Membership, error) {
 		known = known.With(m)
 	}
 	return known, nil
-}
-
-// foundingPeers are the members a cluster starts with, as raft wants them. They
-// become the first entries of the log, which must be the same everywhere.
-func foundingPeers(bootstrap map[uint64]string) ([]raft.Peer, error) {
-	var peers []raft.Peer
-	for _, id := range slices.Sorted(maps.Keys(bootstrap)) {
-		about, err := json.Marshal(changeContext{Member: storage.Member{ID: id, PeerURL: bootstrap[id]}})
-		if err != nil {
-			return nil, err
-		}
-		peers = append(peers, raft.Peer{ID: id, Context: about})
-	}
-	return peers, nil
-}
-
-// foundingID is the id of the cluster that these members found. It keeps
-// members of different clusters from talking to each other by mistake.
-func foundingID(bootstrap map[uint64]string) uint64 {
-	h := sha256.New()
-	for _, id := range slices.Sorted(maps.Keys(bootstrap)) {
-		fmt.Fprintf(h, "%d=%s\n", id, bootstrap[id])
-	}
-	return binary.BigEndian.Uint64(h.Sum(nil))
 }

@@ -45,6 +45,8 @@ func newStepped(t *testing.T, async bool, disk storage.Disk) stepped {
 	known := commitMembers(t, s.storage, 3, 1, 1, 2, 3)
 	require.NoError(t, s.storage.Log.Save(&raftpb.HardState{Term: new(uint64(1)), Commit: new(uint64(3))}, emptyEntries(1, 3, 1)))
 	s.startNode(nil)
+	s.transport, err = s.newTransport()
+	require.NoError(t, err)
 	require.NoError(t, s.startTransport(known))
 	return stepped{t, s}
 }

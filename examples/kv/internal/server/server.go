@@ -128,7 +128,8 @@ type Server struct {
 }
 
 // Start starts a member. It returns when the member serves its peers and
-// clients, which may be before there is a leader; ctx ends an attempt to join.
+// clients, which may be before there is a leader; ctx ends an attempt to join, or to
+// found: that waits for the other founders.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
@@ -172,18 +173,19 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	closeListeners := func() { _, _ = peerListener.Close(), clientListener.Close() }
+	if s.transport, err = s.newTransport(); err != nil {
+		return errors.Join(err, peerListener.Close(), clientListener.Close())
+	}
+	s.servePeers(peerListener) // those that found a cluster ask each other first
 	peers, known, err := s.identify(ctx)
 	if err != nil {
-		closeListeners()
-		return err
+		return errors.Join(err, clientListener.Close())
 	}
 	s.startNode(peers)
 	if err := s.startTransport(known); err != nil {
-		closeListeners()
-		return err
+		return errors.Join(err, clientListener.Close())
 	}
-	s.serve(peerListener, clientListener)
+	s.serveClients(clientListener)
 	s.startReady()
 	s.loops.Go(s.runReads)
 	s.loops.Go(s.runMembership)
@@ -250,8 +252,18 @@ func (s *Server) listen() (peer, client net.Listener, err error) {
 	return peer, client, nil
 }
 
-func (s *Server) serve(peer, client net.Listener) {
-	s.peerServer = rafthttp.NewServer(s.transport.Handler())
+// servePeers serves the other members. Until the transport is started, that
+// answers that it is not.
+func (s *Server) servePeers(l net.Listener) {
+	mux, handler := http.NewServeMux(), s.transport.Handler()
+	mux.Handle(rafthttp.RaftPrefix, handler)
+	mux.Handle(rafthttp.RaftPrefix+"/", handler)
+	mux.HandleFunc("GET "+membershipPath, s.serveMembership)
+	s.peerServer = rafthttp.NewServer(mux)
+	s.loops.Go(func() { s.endIf(s.peerServer.Serve(l)) })
+}
+
+func (s *Server) serveClients(l net.Listener) {
 	s.clientServer = &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -259,8 +271,7 @@ func (s *Server) serve(peer, client net.Listener) {
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          zap.NewStdLog(s.log.Named("client")),
 	}
-	s.loops.Go(func() { s.endIf(s.peerServer.Serve(peer)) })
-	s.loops.Go(func() { s.endIf(s.clientServer.Serve(client)) })
+	s.loops.Go(func() { s.endIf(s.clientServer.Serve(l)) })
 }
 
 // endIf ends the server because a part of it cannot go on.
@@ -311,6 +322,8 @@ func (s *Server) close() {
 	s.end(nil)
 	if s.clientServer != nil {
 		_ = s.clientServer.Close()
+	}
+	if s.peerServer != nil {
 		_ = s.peerServer.Close()
 	}
 	s.ready.Wait()

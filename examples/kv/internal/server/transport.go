@@ -17,17 +17,16 @@ import (
 	"github.com/seed-4d73690b/rafthttp/peerid"
 )
 
-// startTransport starts the connections to the other members that are known.
-func (s *Server) startTransport(known storage.Membership) error {
+// newTransport returns the transport, which is not started yet.
+func (s *Server) newTransport() (*rafthttp.Transport, error) {
 	urls, err := types.NewURLs([]string{s.cfg.PeerURL})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t := &rafthttp.Transport{
 		Logger:      s.log.Named("transport"),
 		ID:          types.ID(s.cfg.ID),
 		URLs:        urls,
-		ClusterID:   types.ID(s.clusterID),
 		Raft:        receiver{s},
 		Snapshotter: s.snapshots,
 		ErrorC:      make(chan error, 1),
@@ -36,16 +35,21 @@ func (s *Server) startTransport(known storage.Membership) error {
 	}
 	if s.cfg.TrustDomain != "" && !s.cfg.PeerTLS.Empty() {
 		if t.VerifyPeer, err = peerid.SPIFFE(s.cfg.TrustDomain); err != nil {
-			return fmt.Errorf("--peer-trust-domain: %w", err)
+			return nil, fmt.Errorf("--peer-trust-domain: %w", err)
 		}
 	}
+	return t, nil
+}
+
+// startTransport starts the connections to the other members that are known.
+func (s *Server) startTransport(known storage.Membership) error {
+	s.transport.ClusterID = types.ID(s.clusterID)
 	s.metrics = prometheus.NewRegistry()
-	s.metrics.MustRegister(metrics.New(t, nil), // before Start, since it hooks into the transport
+	s.metrics.MustRegister(metrics.New(s.transport, nil), // before Start, since it hooks into the transport
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := t.Start(); err != nil {
+	if err := s.transport.Start(); err != nil {
 		return err
 	}
-	s.transport = t
 	s.tellTransport(s.routed(known))
 	return nil
 }

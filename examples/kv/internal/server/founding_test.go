@@ -1,0 +1,123 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
+)
+
+// loseFolder ends a founder of three, whose folder is lost then, and returns it and the others. All know it.
+func loseFolder(t *testing.T) (c *cluster, lost uint64, others []uint64) {
+	c = newCluster(t, 3)
+	put(t, c.client(), "k", "v")
+	lost = c.awaitLeader()
+	for id, s := range c.running {
+		if id != lost {
+			others = append(others, id)
+		}
+		c.await("the client URLs", func() bool {
+			for _, m := range s.Status().Members {
+				if m.ClientURL == "" {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	c.kill(lost)
+	require.NoError(t, os.RemoveAll(c.configs[lost].DataDir)) // a volume that is not mounted, say
+	return c, lost, others
+}
+
+// requireLost checks that a member with an empty folder does not found its cluster again.
+func (c *cluster) requireLost(lost uint64) {
+	c.t.Helper()
+	for range 2 {
+		_, err := server.Start(c.t.Context(), c.configs[lost])
+		require.ErrorContains(c.t, err, fmt.Sprintf("knows member %d from an earlier life", lost))
+	}
+}
+
+// A founder whose folder is gone is started again by whatever starts it, with the command line that it always has. It must
+// not found the cluster a second time under its old id: it has forgotten what it acknowledged.
+func TestFounderLosesItsFolder(t *testing.T) {
+	c, lost, others := loseFolder(t)
+	c.requireLost(lost)
+
+	// One that runs is enough.
+	c.kill(others[0])
+	c.requireLost(lost)
+
+	// It waits for them, since together with one that has not heard of what it acknowledged it would be a majority.
+	c.kill(others[1])
+	refused := make(chan error)
+	go func() {
+		_, err := server.Start(t.Context(), c.configs[lost])
+		refused <- err
+	}()
+	c.start(others[1])
+	require.ErrorContains(t, <-refused, fmt.Sprintf("member %d knows member %d from an earlier life", others[1], lost))
+
+	c.kill(others[1])
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := server.Start(ctx, c.configs[lost])
+	require.ErrorContains(t, err, "no answer from the members")
+
+	// It comes back under a new id.
+	c.start(others[0])
+	c.start(others[1])
+	_, err = c.client(others...).RemoveMember(t.Context(), lost)
+	require.NoError(t, err)
+	_, err = server.Start(t.Context(), c.configs[lost])
+	require.ErrorIs(t, err, server.ErrRemoved)
+	cfg := c.config(4)
+	cfg.PeerURL, cfg.Join = c.configs[lost].PeerURL, c.configs[others[0]].ClientURL
+	c.configs[4] = cfg
+	c.start(4)
+	requireValue(t, c.client(4), "k", "v")
+}
+
+// A founder that is started first when the others have founded, since it died before it had anything, is taken in. So is one
+// that dies after that, and has its folder.
+func TestLateFounder(t *testing.T) {
+	c := &cluster{t: t, configs: map[uint64]server.Config{}, running: map[uint64]*server.Server{}}
+	founders := map[uint64]string{}
+	for id := uint64(1); id <= 3; id++ {
+		cfg := c.config(id)
+		founders[id], cfg.Bootstrap = cfg.PeerURL, founders
+		c.configs[id] = cfg
+	}
+	late := c.configs[3]
+	delete(c.configs, 3)
+	l, err := net.Listen("tcp", strings.TrimPrefix(late.PeerURL, "http://"))
+	require.NoError(t, err)
+	asked := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/membership" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(`{"members":null}`))
+	})}
+	go func() { _ = asked.Serve(l) }()
+	c.found()
+	require.NoError(t, asked.Close())
+	c.awaitLeader()
+	put(t, c.client(), "k", "v")
+
+	c.configs[3] = late
+	c.start(3)
+	requireValue(t, c.client(3), "k", "v")
+	c.kill(3)
+	c.start(3)
+	requireValue(t, c.client(3), "k", "v")
+}
