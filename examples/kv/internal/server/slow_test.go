@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,11 +62,13 @@ func TestSlowFollowerHoldsNothingUp(t *testing.T) {
 	require.NotEmpty(t, copies())
 
 	before := leader.Status()
-	write(100, 300)
+	write(100, 150)
 	after := leader.Status()
+	require.Greater(t, after.Log.Last-after.Log.First, uint64(25+10), "it is not compacted as soon as usual: the receiver wants the entries")
+	write(150, 300)
+	after = leader.Status()
 	require.Greater(t, after.DBSize, 2*before.DBSize)
-	require.Less(t, after.Log.Last-after.Log.First, uint64(150), "the log is compacted")
-	require.Greater(t, after.Log.Last-after.Log.First, uint64(25+10), "but not as soon as usual: the receiver wants the entries")
+	require.Less(t, after.Log.Last-after.Log.First, uint64(50), "but it is compacted")
 	require.True(t, sending())
 
 	proxy.ToTarget().SetBandwidth(0)
@@ -85,30 +88,119 @@ func TestCompactionWaitsForReceivers(t *testing.T) {
 	}
 	write(10)
 	oldest := s.Status().Applied
-	require.True(t, s.BeginSnapshot(oldest))
+	require.True(t, s.BeginSnapshot(2, oldest))
 	write(10)
-	require.True(t, s.BeginSnapshot(s.Status().Applied))
+	require.True(t, s.BeginSnapshot(3, s.Status().Applied))
 	write(50)
+	s.EndSnapshot() // its receiver has yet to install it
 	log, err := cl.Compact(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, oldest, log.First, "KeepEntries before the oldest")
-	s.EndSnapshot(oldest)
+	s.ReleaseSnapshot(2, oldest+1) // a newer one would be kept
+	s.ReleaseSnapshot(2, oldest)
 	log, err = cl.Compact(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, oldest+10, log.First)
 	write(250)
 	require.Greater(t, s.Status().Log.First, oldest+200, "too many")
+	write(100)
+	status := s.Status()
+	require.Less(t, status.Log.Last-status.Log.First, uint64(60), "none is kept for that receiver any more")
+}
+
+// They are kept until the receiver has installed it, too, within the same bound: to open a large database takes its time,
+// and without them it needs another snapshot, and the next, as long as there are writes.
+func TestCompactionWaitsForTheInstallation(t *testing.T) {
+	for _, async := range []bool{false, true} {
+		t.Run(fmt.Sprint("async ", async), func(t *testing.T) {
+			small := func(cfg *server.Config) { cfg.CompactEntries, cfg.KeepEntries = 100, 5 }
+			c := newCluster(t, 1, small)
+			leader, cl := c.running[1], c.client(1)
+			write := func(n int) {
+				for i := range n {
+					put(t, cl, fmt.Sprint(i), "v")
+				}
+			}
+			write(300)
+			require.Greater(t, leader.Status().Log.First, uint64(10), "a new member needs a snapshot")
+
+			installing, install := make(chan struct{}), make(chan struct{})
+			cfg := c.config(2)
+			small(&cfg)
+			cfg.Join, cfg.AsyncStorageWrites = c.configs[1].ClientURL, async
+			var renames atomic.Int64
+			cfg.Storage.Disk = &crashdisk.Disk{Crashes: func(_ int, what string) *crashdisk.Crash {
+				if what == "rename data.db" && renames.Add(1) == 2 { // the first makes the file
+					close(installing)
+					<-install
+				}
+				return nil
+			}}
+			c.configs[2] = cfg
+			follower := c.start(2)
+			<-installing
+			c.await("the transfer to end", func() bool { return leader.Status().Snapshots.Sent == 1 })
+			write(200)
+			close(install)
+			c.await("the follower to catch up", func() bool { return follower.Status().Applied >= leader.Status().Commit })
+			require.EqualValues(t, 1, follower.Status().Snapshots.Received)
+			c.await("the entries to go", func() bool {
+				put(t, cl, "k", "v")
+				log := leader.Status().Log
+				return log.Last-log.First < 100
+			})
+		})
+	}
+}
+
+// A receiver that is removed before it has installed its snapshot is not waited for.
+func TestCompactionDoesNotWaitForTheRemoved(t *testing.T) {
+	c := newCluster(t, 1, func(cfg *server.Config) { cfg.KeepEntries = 1 })
+	cl := c.client(1)
+	for range 20 {
+		put(t, cl, "k", "v")
+	}
+	log, err := cl.Compact(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, log.First, uint64(10), "a new member needs a snapshot")
+	install := make(chan struct{})
+	cfg := c.config(2)
+	cfg.Join = c.configs[1].ClientURL
+	var renames atomic.Int64
+	cfg.Storage.Disk = &crashdisk.Disk{Crashes: func(_ int, what string) *crashdisk.Crash {
+		if what == "rename data.db" && renames.Add(1) == 2 {
+			<-install
+		}
+		return nil
+	}}
+	c.configs[2] = cfg
+	c.start(2)
+	defer close(install)
+	c.await("the transfer to end", func() bool { return c.running[1].Status().Snapshots.Sent == 1 })
+	for range 20 {
+		put(t, cl, "k", "v")
+	}
+	log, err = cl.Compact(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, log.Last-log.First, uint64(15))
+	_, err = cl.RemoveMember(t.Context(), 2)
+	require.NoError(t, err)
+	c.await("the log to be compacted", func() bool {
+		log, err = cl.Compact(t.Context())
+		require.NoError(t, err)
+		return log.Last-log.First < 10
+	})
 }
 
 // There are so many copies of the data and no more, and an earlier life's are gone.
 func TestCopiesAreBounded(t *testing.T) {
 	c := newCluster(t, 1)
-	for range 4 {
-		require.True(t, c.running[1].BeginSnapshot(1))
+	for to := uint64(2); to < 6; to++ {
+		require.True(t, c.running[1].BeginSnapshot(to, 1))
 	}
-	require.False(t, c.running[1].BeginSnapshot(1))
-	c.running[1].EndSnapshot(1)
-	require.True(t, c.running[1].BeginSnapshot(1))
+	require.False(t, c.running[1].BeginSnapshot(6, 1))
+	c.running[1].EndSnapshot()
+	require.True(t, c.running[1].BeginSnapshot(6, 1))
 
 	c.kill(1)
 	left := filepath.Join(c.configs[1].DataDir, "sending", "copy-1.db")

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +28,8 @@ type snapshots struct {
 	mu      sync.Mutex
 	status  api.SnapshotStatus
 	waiting map[uint64]struct{} // indexes of databases that were saved, and are not known to be of no use any more
-	sending []uint64            // for each snapshot that goes out, an index that it has at least
+	sending int                 // snapshots that go out
+	kept    map[uint64]uint64   // by receiver, an index that its newest snapshot has at least, until it is installed
 }
 
 // openSnapshots opens the store in a folder of dir, and so takes dir for this
@@ -45,7 +45,7 @@ func openSnapshots(dir string) (*snapshots, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &snapshots{store: store, copies: copies, waiting: make(map[uint64]struct{})}, nil
+	return &snapshots{store: store, copies: copies, waiting: make(map[uint64]struct{}), kept: make(map[uint64]uint64)}, nil
 }
 
 // SaveDBFrom, PartialDB and ResumeDBFrom make snapshots the transport's
@@ -122,25 +122,28 @@ func (s *snapshots) counts() (st api.SnapshotStatus) {
 // the data there are: as many as the transport sends.
 const maxSending = 4
 
-// snapshotRetry is how long raft waits after data could not be copied.
-const snapshotRetry = 5 * time.Second
+const (
+	snapshotRetry     = 5 * time.Second        // how long raft waits after data could not be copied
+	installedInterval = 100 * time.Millisecond // between looks at whether a snapshot is installed
+)
 
-// begin notes that a snapshot of this index or a later one is sent; ok says
-// whether there is room for one more.
-func (s *snapshots) begin(index uint64) (ok bool) {
+// begin notes that a snapshot of this index or a later one is sent to a member; ok
+// says whether there is room for one more. From now on the entries behind it are
+// kept.
+func (s *snapshots) begin(to, index uint64) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ok = len(s.sending) < maxSending; ok {
-		s.sending = append(s.sending, index)
+	if ok = s.sending < maxSending; ok {
+		s.sending++
+		s.kept[to] = index
 	}
 	return ok
 }
 
-func (s *snapshots) end(index uint64, sent bool) {
+func (s *snapshots) end(sent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.Index(s.sending, index)
-	s.sending = slices.Delete(s.sending, i, i+1)
+	s.sending--
 	if sent {
 		s.status.Sent++
 	} else {
@@ -148,35 +151,84 @@ func (s *snapshots) end(index uint64, sent bool) {
 	}
 }
 
-// oldest is the lowest index of the snapshots that are sent now, or else the
-// given one.
+// keeps says whether the entries behind a snapshot are still kept for a member.
+func (s *snapshots) keeps(to, index uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept, ok := s.kept[to]
+	return ok && kept == index
+}
+
+// release ends that, unless a newer snapshot is sent to the member.
+func (s *snapshots) release(to, index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[to] == index {
+		delete(s.kept, to)
+	}
+}
+
+// releaseAll ends it for all.
+func (s *snapshots) releaseAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.kept)
+}
+
+// oldest is the lowest index behind which entries are kept, or else the given one.
 func (s *snapshots) oldest(index uint64) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Min(append([]uint64{index}, s.sending...))
+	for _, kept := range s.kept {
+		index = min(index, kept)
+	}
+	return index
 }
 
 // sendSnapshot sends the data as it is now to a follower that is too far behind
 // for entries. It does not wait, neither for the follower nor for the disk.
 func (s *Server) sendSnapshot(m *raftpb.Message) {
-	applied := s.storage.Data.Position().Index
-	if !s.snapshots.begin(applied) {
-		s.node.ReportSnapshot(m.GetTo(), raft.SnapshotFailure) // raft tries again
+	to, applied := m.GetTo(), s.storage.Data.Position().Index
+	if !s.snapshots.begin(to, applied) {
+		s.node.ReportSnapshot(to, raft.SnapshotFailure) // raft tries again
 		return
 	}
 	s.loops.Go(func() {
 		sent, err := s.sendCopy(m)
-		s.snapshots.end(applied, sent)
+		s.snapshots.end(sent)
+		if sent {
+			s.awaitInstalled(to, applied)
+		}
+		s.snapshots.release(to, applied)
 		if err == nil || s.life.Err() != nil {
 			return
 		}
-		s.log.Error("cannot send a snapshot", zap.Uint64("to", m.GetTo()), zap.Error(err))
+		s.log.Error("cannot send a snapshot", zap.Uint64("to", to), zap.Error(err))
 		select { // raft tries again at once
 		case <-time.After(snapshotRetry):
 		case <-s.life.Done():
 		}
-		s.node.ReportSnapshot(m.GetTo(), raft.SnapshotFailure)
+		s.node.ReportSnapshot(to, raft.SnapshotFailure)
 	})
+}
+
+// awaitInstalled returns when a member has acknowledged what a snapshot has that
+// was delivered to it, which it does once that is installed; or when that is no
+// concern of this one any more.
+func (s *Server) awaitInstalled(to, index uint64) {
+	ticker := time.NewTicker(installedInterval)
+	defer ticker.Stop()
+	for s.snapshots.keeps(to, index) {
+		progress, ok := s.node.Status().Progress[to] // a leader has that of all members
+		if !ok || progress.Match >= index {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-s.life.Done():
+			return
+		}
+	}
 }
 
 // sendCopy sends a copy of the data: a slow follower would hold up writes to the
@@ -239,17 +291,17 @@ func (s *Server) logHasGrown(times uint64) bool {
 }
 
 // patientGrowth is by how much the log may grow for the receivers of snapshots,
-// in times of what makes a compaction worth it. One that takes longer will need
-// another snapshot.
+// in times of what makes a compaction worth it. One that takes longer, until it
+// has installed its snapshot, will need another one.
 const patientGrowth = 4
 
 // compact forgets the entries that are superfluous, except some. The caller holds
 // state.
 func (s *Server) compact() error {
-	applied := s.superfluous
-	if !s.logHasGrown(patientGrowth) {
-		applied = s.snapshots.oldest(applied) // its receiver will want the entries that follow it
+	if s.logHasGrown(patientGrowth) {
+		s.snapshots.releaseAll()
 	}
+	applied := s.snapshots.oldest(s.superfluous) // its receiver will want the entries that follow it
 	dropped, err := s.storage.Log.Compact(applied, s.cfg.KeepEntries, s.cfg.KeepBytes)
 	if err != nil {
 		return fmt.Errorf("compact log: %w", err)
