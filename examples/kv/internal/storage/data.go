@@ -219,16 +219,22 @@ func (d *Data) replace(path string, want Position) error {
 	if err := checkData(d.disk, path, want); err != nil {
 		return err
 	}
+	// It is opened where it is, and synced later: both take their time, and nobody
+	// who reads waits for that.
+	next, err := openData(d.disk, path, d.mmapBytes)
+	if err != nil {
+		return err
+	}
+	if err := d.swap(path, next); err != nil {
+		return errors.Join(err, next.db.Close())
+	}
+	return errors.Join(d.disk.SyncDir(filepath.Dir(d.path)), d.disk.SyncDir(filepath.Dir(path)))
+}
+
+func (d *Data) swap(path string, next *Data) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.disk.Rename(path, d.path); err != nil {
-		return err
-	}
-	if err := errors.Join(d.disk.SyncDir(filepath.Dir(d.path)), d.disk.SyncDir(filepath.Dir(path))); err != nil {
-		return err
-	}
-	next, err := openData(d.disk, d.path, d.mmapBytes)
-	if err != nil {
 		return err
 	}
 	old := d.db
