@@ -3,7 +3,9 @@ package server
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -11,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/storage"
 )
 
 // fill checks the configuration and replaces zeros by defaults. Its errors name
@@ -28,9 +31,6 @@ func (c *Config) fill() error {
 	if err := checkClientURL(c.ClientURL); err != nil {
 		return fmt.Errorf("--client-url: %w", err)
 	}
-	if err := c.checkFirstStart(); err != nil {
-		return err
-	}
 	for from, to := range c.Routes {
 		if err := errors.Join(checkPeerURL(from), checkPeerURL(to)); err != nil {
 			return fmt.Errorf("--peer-route: %w", err)
@@ -47,25 +47,30 @@ func (c *Config) fill() error {
 	return nil
 }
 
+// checkFirstStart checks what matters only to a member that is started for the
+// first time.
 func (c *Config) checkFirstStart() error {
-	if c.Join != "" && len(c.Bootstrap) > 0 {
+	switch {
+	case c.Join != "" && len(c.Bootstrap) > 0:
 		return fmt.Errorf("--join and --cluster: a member either joins a cluster or is one of those that found it")
-	}
-	if c.Join != "" {
+	case c.Join != "":
 		if err := checkClientURL(c.Join); err != nil {
 			return fmt.Errorf("--join: %w", err)
 		}
-	}
-	if len(c.Bootstrap) == 0 {
 		return nil
+	case len(c.Bootstrap) == 0:
+		return fmt.Errorf("--data-dir: empty: a new member needs --cluster, to found a cluster, or --join, to join one")
 	}
-	for id, u := range c.Bootstrap {
+	var ms storage.Membership
+	for _, id := range slices.Sorted(maps.Keys(c.Bootstrap)) {
 		if id == raft.None || raft.IsLocalMsgTarget(id) {
 			return fmt.Errorf("--cluster: %d is not an id: raft keeps it for itself", id)
 		}
-		if err := checkPeerURL(u); err != nil {
+		m := storage.Member{ID: id, PeerURL: c.Bootstrap[id]}
+		if err := admit(ms, m); err != nil { // as those that join later
 			return fmt.Errorf("--cluster: member %d: %w", id, err)
 		}
+		ms = ms.With(m)
 	}
 	if own, ok := c.Bootstrap[c.ID]; !ok || own != c.PeerURL {
 		return fmt.Errorf("--cluster: does not list this member as %d=%s (--id, --peer-url)", c.ID, c.PeerURL)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/server"
 )
 
@@ -120,4 +121,31 @@ func TestLateFounder(t *testing.T) {
 	c.kill(3)
 	c.start(3)
 	requireValue(t, c.client(3), "k", "v")
+}
+
+// Those that found a cluster have a URL each, as those that join it later. Else raft counts a member that nobody has: the change
+// that adds it is refused when it is applied, and raft has had it since StartNode, or has not, after a restart.
+func TestFoundersWithOneURL(t *testing.T) {
+	c := &cluster{t: t}
+	cfg, two := c.config(1), c.config(2)
+	cfg.Bootstrap = map[uint64]string{1: cfg.PeerURL, 2: two.PeerURL, 3: two.PeerURL}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := server.Start(ctx, cfg)
+	require.ErrorContains(t, err, "--cluster: member 3: ")
+	require.ErrorIs(t, err, api.ErrMemberExists)
+}
+
+// Later starts ignore --cluster and --join, whatever they say: a founder that moves is started with its old command line and
+// a new URL.
+func TestFounderMovesWithItsOldCommandLine(t *testing.T) {
+	c := newCluster(t, 3)
+	id := c.follower()
+	c.kill(id)
+	cfg := c.configs[id]
+	cfg.PeerURL = "http://" + freeAddress(t)
+	cfg.Join = "nonsense"
+	c.configs[id] = cfg
+	c.start(id)
+	put(t, c.client(id), "k", "v")
 }

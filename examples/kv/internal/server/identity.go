@@ -17,35 +17,38 @@ import (
 // joinTime is how long a cluster may take to take a new member in.
 const joinTime = 30 * time.Second
 
-// identify finds out who this member is, and which others it knows: from its
-// storage or, at the first start, by founding a cluster or joining one. The
-// peers are for raft.StartNode; there are none unless the cluster is founded.
-func (s *Server) identify(ctx context.Context) (peers []raft.Peer, known storage.Membership, err error) {
-	identity, started, err := s.storage.Log.Identity()
-	if err != nil {
-		return nil, known, err
-	}
-	known = s.storage.Data.Membership()
+// checkFolder returns who the member is, if its folder says so, and whether it
+// starts again on what is there. If it does not, the flags of a first start have to
+// fit.
+func (s *Server) checkFolder() (identity storage.Identity, again bool, err error) {
+	identity, begun, err := s.storage.Log.Identity()
 	_, last, _ := s.storage.Log.Extent()
 	switch {
-	case started && identity.ID != s.cfg.ID:
-		return nil, known, fmt.Errorf("--data-dir: %s belongs to member %d, not %d (--id)", s.cfg.DataDir, identity.ID, s.cfg.ID)
-	case known.Removed[s.cfg.ID]:
-		return nil, known, ErrRemoved
-	case started && last > 0: // it may have applied nothing yet: raft has the members from the log then
-		s.clusterID = identity.ClusterID
-		return nil, known, nil
-	case s.cfg.Join != "":
+	case err != nil:
+		return identity, false, err
+	case begun && identity.ID != s.cfg.ID:
+		return identity, false, fmt.Errorf("--data-dir: %s belongs to member %d, not %d (--id)", s.cfg.DataDir, identity.ID, s.cfg.ID)
+	case s.storage.Data.Membership().Removed[s.cfg.ID]:
+		return identity, false, ErrRemoved
+	case begun && last > 0: // it may have applied nothing yet: raft has the members from the log then
+		return identity, true, nil
+	}
+	return identity, false, s.cfg.checkFirstStart()
+}
+
+// enter has the member found a cluster or join one, and makes durable who it is.
+// identity is what its folder says of an attempt before, or zero. The peers are for
+// raft.StartNode; there are none unless the cluster is founded.
+func (s *Server) enter(ctx context.Context, identity storage.Identity) (peers []raft.Peer, known storage.Membership, err error) {
+	if s.cfg.Join != "" {
 		known, err = s.join(ctx)
-	case len(s.cfg.Bootstrap) > 0:
-		peers, err = s.found(ctx, started)
-	default:
-		err = errors.New("--data-dir: empty: a new member needs --cluster, to found a cluster, or --join, to join one")
+	} else {
+		peers, err = s.found(ctx, identity.ID != raft.None)
 	}
 	if err != nil {
 		return nil, known, err
 	}
-	if started && identity.ClusterID != s.clusterID {
+	if identity.ID != raft.None && identity.ClusterID != s.clusterID {
 		return nil, known, fmt.Errorf("--data-dir: %s belongs to cluster %x, not %x", s.cfg.DataDir, identity.ClusterID, s.clusterID)
 	}
 	return peers, known, s.storage.Log.SetIdentity(storage.Identity{ID: s.cfg.ID, ClusterID: s.clusterID})
@@ -53,9 +56,9 @@ func (s *Server) identify(ctx context.Context) (peers []raft.Peer, known storage
 
 // found founds the cluster, with the others. A member that was about to before, and
 // died, has its folder.
-func (s *Server) found(ctx context.Context, started bool) ([]raft.Peer, error) {
+func (s *Server) found(ctx context.Context, begun bool) ([]raft.Peer, error) {
 	s.clusterID = foundingID(s.cfg.Bootstrap)
-	if !started {
+	if !begun {
 		if err := s.askFounders(ctx); err != nil {
 			return nil, err
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/examples/kv/internal/api"
 )
 
-// maxWrites is how many writes may be in progress at once: what bounds the
-// memory that clients can take.
+// maxWrites is how many writes may wait for the group at once. It does not bound
+// the memory that clients can take: a request is read before, up to 1 MiB of it.
 const maxWrites = 1024
 
 // propose has the group agree on a command, and returns when this member has

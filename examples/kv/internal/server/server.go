@@ -168,6 +168,10 @@ func (s *Server) start(ctx context.Context) error {
 	if s.storage, err = storage.Open(s.cfg.DataDir, s.cfg.Storage); err != nil {
 		return err
 	}
+	identity, again, err := s.checkFolder()
+	if err != nil {
+		return err
+	}
 	// Take the ports first: a member that cannot listen must not join.
 	peerListener, clientListener, err := s.listen()
 	if err != nil {
@@ -177,9 +181,13 @@ func (s *Server) start(ctx context.Context) error {
 		return errors.Join(err, peerListener.Close(), clientListener.Close())
 	}
 	s.servePeers(peerListener) // those that found a cluster ask each other first
-	peers, known, err := s.identify(ctx)
-	if err != nil {
-		return errors.Join(err, clientListener.Close())
+	s.clusterID = identity.ClusterID
+	known := s.storage.Data.Membership()
+	var peers []raft.Peer
+	if !again {
+		if peers, known, err = s.enter(ctx, identity); err != nil {
+			return errors.Join(err, clientListener.Close())
+		}
 	}
 	s.startNode(peers)
 	if err := s.startTransport(known); err != nil {
