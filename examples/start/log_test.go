@@ -28,17 +28,23 @@ func withoutSync(t *testing.T) {
 	t.Cleanup(func() { fsync = (*os.File).Sync })
 }
 
-// writeLog saves what raft wants, and returns the file and where in it each save ends.
+var member1 = owner{Member: 1, Cluster: clusterID}
+
+// writeLog saves what raft wants, and returns the file and where in it each record ends: the owner and the saves.
 func writeLog(t *testing.T, all ...raft.Ready) (file []byte, ends []int) {
 	t.Helper()
 	dir := t.TempDir()
-	log, err := openLog(dir)
+	log, err := openLog(dir, member1, true)
 	require.NoError(t, err)
-	for _, rd := range all {
-		require.NoError(t, log.save(rd))
+	ended := func() {
 		info, err := log.file.Stat()
 		require.NoError(t, err)
 		ends = append(ends, int(info.Size()))
+	}
+	ended()
+	for _, rd := range all {
+		require.NoError(t, log.save(rd))
+		ended()
 	}
 	require.NoError(t, log.file.Close())
 	file, err = os.ReadFile(filepath.Join(dir, "raft.log"))
@@ -47,11 +53,11 @@ func writeLog(t *testing.T, all ...raft.Ready) (file []byte, ends []int) {
 }
 
 // readLog opens a log with this file, and returns its entries and the vote.
-func readLog(t *testing.T, dir string, file []byte) (entries []string, vote uint64, err error) {
+func readLog(t *testing.T, dir string, file []byte, found bool) (entries []string, vote uint64, err error) {
 	t.Helper()
 	path := filepath.Join(dir, "raft.log")
 	require.NoError(t, os.WriteFile(path, file, 0o600))
-	log, err := openLog(dir)
+	log, err := openLog(dir, member1, found)
 	if err != nil {
 		after, rerr := os.ReadFile(path)
 		require.NoError(t, rerr)
@@ -63,7 +69,7 @@ func readLog(t *testing.T, dir string, file []byte) (entries []string, vote uint
 	last := uint64(len(entries))
 	require.NoError(t, log.save(ready(last+1, 9))) // it goes on
 	require.NoError(t, log.file.Close())
-	log, err = openLog(dir)
+	log, err = openLog(dir, member1, false)
 	require.NoError(t, err)
 	defer log.file.Close()
 	again, _ := contents(t, log)
@@ -87,27 +93,30 @@ func contents(t *testing.T, log *diskLog) (entries []string, vote uint64) {
 	return entries, state.GetVote()
 }
 
-// What was saved is there after a crash; a save that a crash cut off is not, and does no harm.
+// What was saved is there after a crash; a save that a crash cut off is not, and does no harm. A crash before the log has an
+// owner leaves none: it is founded again.
 func TestLogSurvivesACrash(t *testing.T) {
 	withoutSync(t)
 	whole, ends := writeLog(t, ready(1, 1), ready(2, 1), ready(2, 2))
-	want := [][]string{nil, {"1/1"}, {"1/1", "2/1"}, {"1/1", "2/2"}}
-	votes := []uint64{0, 3, 3, 4}
+	want := [][]string{nil, nil, {"1/1"}, {"1/1", "2/1"}, {"1/1", "2/2"}}
+	votes := []uint64{0, 0, 3, 3, 4}
 	dir := t.TempDir()
 	for n := range len(whole) + 1 {
-		saves := 0
-		for saves < len(ends) && ends[saves] <= n {
-			saves++
+		records := 0
+		for records < len(ends) && ends[records] <= n {
+			records++
 		}
 		for name, file := range map[string][]byte{
 			"cut off":         whole[:n],
 			"never came":      append(slices.Clone(whole[:n]), make([]byte, len(whole[n:]))...),
 			"longer than all": append(slices.Clone(whole[:n]), 0xff, 0xff, 0xff),
 		} {
-			entries, vote, err := readLog(t, dir, file)
+			_, _, err := readLog(t, dir, file, records > 0)
+			require.ErrorIs(t, err, map[bool]error{false: errNoLog, true: errLogExists}[records > 0], "%s at %d", name, n)
+			entries, vote, err := readLog(t, dir, file, records == 0)
 			require.NoError(t, err, "%s at %d", name, n)
-			require.Equal(t, want[saves], entries, "%s at %d", name, n)
-			require.Equal(t, votes[saves], vote, "%s at %d", name, n)
+			require.Equal(t, want[records], entries, "%s at %d", name, n)
+			require.Equal(t, votes[records], vote, "%s at %d", name, n)
 		}
 	}
 }
@@ -128,8 +137,8 @@ func TestLogWithAWrongBit(t *testing.T) {
 	for at := range whole {
 		file := slices.Clone(whole)
 		file[at] ^= 1 << (at % 8)
-		entries, _, err := readLog(t, dir, file)
-		if at < ends[saves-2] {
+		entries, _, err := readLog(t, dir, file, false)
+		if at < ends[saves-1] {
 			require.ErrorIs(t, err, errCorrupt, "byte %d", at)
 			begin := 0
 			for i := 0; ends[i] <= at; i++ {
@@ -154,7 +163,7 @@ func TestLogIsSynced(t *testing.T) {
 		return f.Sync()
 	}
 	defer func() { fsync = (*os.File).Sync }()
-	log, err := openLog(dir)
+	log, err := openLog(dir, member1, true)
 	require.NoError(t, err)
 	require.Equal(t, []string{top, filepath.Join(top, "a"), file, dir}, synced)
 	synced = nil
@@ -174,8 +183,8 @@ func TestLogIsSynced(t *testing.T) {
 	require.NoError(t, log.file.Close())
 
 	synced = nil
-	log, err = openLog(dir)
+	log, err = openLog(dir, member1, false)
 	require.NoError(t, err)
 	defer log.file.Close()
-	require.Equal(t, []string{filepath.Join(top, "a"), file, dir}, synced)
+	require.Equal(t, []string{file, dir}, synced)
 }

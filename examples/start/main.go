@@ -45,6 +45,7 @@ type config struct {
 	cluster map[uint64]string // peer URL of each member
 	client  string            // address for clients and operators
 	data    string            // folder of the log
+	found   bool              // at the first start
 	certs   string            // folder with ca.crt, and <id>.crt and <id>.key
 }
 
@@ -57,6 +58,7 @@ func main() {
 	})
 	flag.StringVar(&cfg.client, "client", "127.0.0.1:8001", "`address` for clients and operators")
 	flag.StringVar(&cfg.data, "data", "data", "`folder` of the log")
+	flag.BoolVar(&cfg.found, "new", false, "found the cluster: at the first start of each member, and never again")
 	flag.StringVar(&cfg.certs, "certs", "certs", "`folder` with ca.crt, and <id>.crt and <id>.key")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -87,18 +89,18 @@ func serve(ctx context.Context, cfg config) error {
 	if cfg.cluster[cfg.id] == "" {
 		return fmt.Errorf("-cluster does not list member %d (-id)", cfg.id)
 	}
-	// The port comes first: if the member runs already, its log is not touched.
+	// The port comes first: a member that cannot serve makes no log.
 	clientListener, err := net.Listen("tcp", cfg.client)
 	if err != nil {
 		return err
 	}
 	defer clientListener.Close()
-	log, err := openLog(cfg.data)
+	log, err := openLog(cfg.data, owner{cfg.id, clusterID}, cfg.found)
 	if err != nil {
 		return err
 	}
 	defer log.file.Close()
-	m, err := startMember(cfg.id, slices.Sorted(maps.Keys(cfg.cluster)), log, quiet())
+	m, err := startMember(slices.Sorted(maps.Keys(cfg.cluster)), log, quiet())
 	if err != nil {
 		return err
 	}

@@ -24,10 +24,14 @@ func TestCommandLine(t *testing.T) {
 	}
 	require.NoDirExists(t, data)
 
-	// The same command, while the member runs already, does not touch its log.
+	// A member that has lost its log is told so, and does not begin anew.
+	require.ErrorIs(t, serve(t.Context(), config{id: 1, cluster: cluster, data: data, client: "127.0.0.1:0"}), errNoLog)
+	require.NoDirExists(t, data)
+
+	// One that has no port for clients, such as when it runs already, makes no log.
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer other.Close()
-	require.ErrorContains(t, serve(t.Context(), config{id: 1, cluster: cluster, data: data, client: other.Addr().String()}), "in use")
+	require.ErrorContains(t, serve(t.Context(), config{id: 1, cluster: cluster, data: data, found: true, client: other.Addr().String()}), "in use")
 	require.NoDirExists(t, data)
 }

@@ -38,12 +38,13 @@ type command struct {
 	Key, Value string
 }
 
-// startMember starts raft with what is in the log, or founds a cluster of these
-// members if that is empty.
-func startMember(id uint64, members []uint64, log *diskLog, logger raft.Logger) (*member, error) {
+// startMember starts raft with what is in the log. If that is empty, this is the
+// first start, or an earlier one was killed before it had promised anything: it
+// founds a cluster of these members.
+func startMember(members []uint64, log *diskLog, logger raft.Logger) (*member, error) {
 	m := &member{log: log, data: map[string]string{}, waiting: map[uint64]chan struct{}{}}
 	cfg := &raft.Config{
-		ID: id, Storage: log, Logger: logger,
+		ID: log.owner.Member, Storage: log, Logger: logger,
 		ElectionTick: 10, HeartbeatTick: 1, PreVote: true, CheckQuorum: true,
 		MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256, MaxUncommittedEntriesSize: 64 << 20,
 	}

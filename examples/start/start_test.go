@@ -18,10 +18,10 @@ func TestLeaderIsCutOff(t *testing.T) {
 		all := []uint64{1, 2, 3}
 		members := map[uint64]*member{}
 		for _, id := range all {
-			log, err := openLog(t.TempDir())
+			log, err := openLog(t.TempDir(), owner{id, clusterID}, true)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = log.file.Close() })
-			m, err := startMember(id, all, log, quiet())
+			m, err := startMember(all, log, quiet())
 			require.NoError(t, err)
 			members[id] = m
 			go func() { _ = m.run(t.Context(), c.Start(id, m).Transport) }()
