@@ -195,7 +195,8 @@ func (m *member) handler(t *rafthttp.Transport, registry *prometheus.Registry) h
 			http.NotFound(w, r)
 			return
 		}
-		fmt.Fprintln(w, value)
+		w.Header().Set("Content-Type", "application/octet-stream") // else a browser would run what others have put
+		fmt.Fprint(w, value)
 	})
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/debug/rafthttp", statuspage.Handler(t, nil))

@@ -32,10 +32,11 @@ func (m *member) Process(ctx context.Context, msg *raftpb.Message) error { retur
 // IsIDRemoved says whether a member was removed. The members of this server never change.
 func (m *member) IsIDRemoved(uint64) bool { return false }
 
-// command is what an entry of raft's log says.
+// command is what an entry of raft's log says. Key and value are bytes, since JSON
+// replaces those of a string that are not UTF-8.
 type command struct {
 	ID         uint64
-	Key, Value string
+	Key, Value []byte
 }
 
 // startMember starts raft with what is in the log. If that is empty, this is the
@@ -109,7 +110,7 @@ func (m *member) apply(entries []*raftpb.Entry) error {
 			if err := json.Unmarshal(e.Data, &c); err != nil {
 				return err
 			}
-			m.data[c.Key] = c.Value
+			m.data[string(c.Key)] = string(c.Value)
 			if done := m.waiting[c.ID]; done != nil {
 				close(done)
 				delete(m.waiting, c.ID)
@@ -122,7 +123,7 @@ func (m *member) apply(entries []*raftpb.Entry) error {
 // put sets a value. It returns when this member has applied it, which a majority
 // has saved by then. After an error nobody knows whether it will be.
 func (m *member) put(ctx context.Context, key, value string) error {
-	c := command{ID: rand.Uint64(), Key: key, Value: value}
+	c := command{ID: rand.Uint64(), Key: []byte(key), Value: []byte(value)}
 	entry, err := json.Marshal(c)
 	if err != nil {
 		return err
