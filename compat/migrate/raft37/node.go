@@ -186,6 +186,9 @@ func (n *node) run(served <-chan error) error {
 				return err
 			}
 			n.raft.Advance()
+			if err := n.compact(); err != nil { // not before raft has heard what is applied: until then it may read that again
+				return err
+			}
 		case err := <-n.transport.ErrorC:
 			return err
 		case err := <-served:
@@ -221,7 +224,7 @@ func (n *node) handle(rd raft.Ready) error {
 			return err
 		}
 	}
-	return n.compact()
+	return nil
 }
 
 // outgoing puts into snapshots who the members are by now, and where the state is.
