@@ -100,7 +100,7 @@ func decode(data []byte, index uint64) (*state, error) {
 // fetch gets the state of a snapshot from the member that its data names.
 func (s *store) fetch(ctx context.Context, snapshot *raftpb.Snapshot) error {
 	index := snapshot.GetMetadata().GetIndex()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, string(snapshot.Data), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, string(snapshot.GetData()), nil)
 	if err != nil {
 		return err
 	}
