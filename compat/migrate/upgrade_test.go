@@ -12,9 +12,9 @@ import (
 func TestRollingUpgradeFromRaft35(t *testing.T) {
 	raft35, raft36, raft37 := build(t, "raft35"), build36(t), build(t, "raft37")
 	c := newProcesses(t)
-	c.start(1, raft35)
-	c.start(2, raft36)
-	c.start(3, raft35)
+	c.start(1, raft35, "-new")
+	c.start(2, raft36, "-new")
+	c.start(3, raft35, "-new")
 	for id := 1; id <= 3; id++ {
 		c.write(id, 10, "before the upgrade")
 	}

@@ -25,6 +25,7 @@ import (
 type config struct {
 	id      uint64
 	members map[uint64]string // peer URLs
+	found   bool              // a cluster of these members
 	join    bool              // a cluster that is there
 	dir     string
 	tls     transport.TLSInfo
@@ -42,6 +43,7 @@ func main() {
 		cfg.members[n] = url
 		return nil
 	})
+	flag.BoolVar(&cfg.found, "new", false, "found a cluster: at the first start of each member, and never again")
 	flag.BoolVar(&cfg.join, "join", false, "join a cluster that has added this member")
 	flag.StringVar(&cfg.dir, "dir", "data", "`folder` of the data")
 	flag.StringVar(&cfg.tls.TrustedCAFile, "ca", "ca.crt", "`file` of the members' authority")

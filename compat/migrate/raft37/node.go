@@ -50,6 +50,15 @@ type node struct {
 
 // open starts a member on the data that it finds.
 func open(cfg config) (*node, error) {
+	waldir, snapdir := filepath.Join(cfg.dir, "wal"), filepath.Join(cfg.dir, "snap")
+	restart := wal.Exist(waldir)
+	if !restart && !cfg.found && !cfg.join {
+		return nil, fmt.Errorf("%s: no log: found a cluster (-new) or join one (-join). A member that has lost its log needs a new id: "+
+			"it has forgotten its votes", waldir)
+	}
+	if restart && (cfg.found || cfg.join) {
+		return nil, fmt.Errorf("%s: there is a log already: start without -new and -join", waldir)
+	}
 	rt, err := rafthttp.NewRoundTripper(cfg.tls, time.Second)
 	if err != nil {
 		return nil, err
@@ -59,14 +68,12 @@ func open(cfg config) (*node, error) {
 		store: &store{dir: filepath.Join(cfg.dir, "state"), client: &http.Client{Transport: rt}},
 		state: &state{Members: cfg.members},
 	}
-	waldir, snapdir := filepath.Join(cfg.dir, "wal"), filepath.Join(cfg.dir, "snap")
 	for _, dir := range []string{n.store.dir, snapdir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
 	n.snapshotter = snap.New(zap.NewNop(), snapdir)
-	restart := wal.Exist(waldir)
 	if err := n.replay(waldir, restart); err != nil {
 		return nil, err
 	}
@@ -75,7 +82,7 @@ func open(cfg config) (*node, error) {
 		MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256,
 	}
 	new(rafthttp.Transport).LimitInflight(c) // the transport below has the default queues
-	if restart || cfg.join {
+	if !cfg.found {
 		n.raft = raft.RestartNode(c)
 	} else {
 		var founders []raft.Peer
@@ -91,8 +98,9 @@ func open(cfg config) (*node, error) {
 func (n *node) replay(dir string, restart bool) error {
 	lg := zap.NewNop()
 	wal.SegmentSizeBytes = 1 << 20
+	own := fmt.Sprintf("member %d of cluster %x", n.id, clusterID)
 	if !restart {
-		w, err := wal.Create(lg, dir, nil)
+		w, err := wal.Create(lg, dir, []byte(own))
 		if err != nil {
 			return err
 		}
@@ -119,9 +127,12 @@ func (n *node) replay(dir string, restart bool) error {
 	if n.wal, err = wal.Open(lg, dir, start); err != nil {
 		return err
 	}
-	_, hardState, entries, err := n.wal.ReadAll()
+	owner, hardState, entries, err := n.wal.ReadAll()
 	if err != nil {
 		return err
+	}
+	if string(owner) != own {
+		return fmt.Errorf("%s: the log of %q, not of %s", dir, owner, own)
 	}
 	return errors.Join(n.storage.SetHardState(hardState), n.storage.Append(entries))
 }
@@ -260,7 +271,7 @@ func (n *node) apply(e *raftpb.Entry) error {
 		}
 	case raftpb.EntryNormal:
 		if len(e.Data) > 0 {
-			n.state.Lines = append(n.state.Lines, string(e.Data))
+			n.state.Lines = append(n.state.Lines, e.Data)
 			fmt.Println(len(n.state.Lines), string(e.Data))
 		}
 	}
@@ -311,7 +322,7 @@ func (n *node) install(s *raftpb.Snapshot) error {
 	n.state, n.confState = st, s.Metadata.ConfState
 	n.applied, n.appliedTerm, n.snapshotted = s.Metadata.GetIndex(), s.Metadata.GetTerm(), s.Metadata.GetIndex()
 	for i, line := range st.Lines {
-		fmt.Println(i+1, line)
+		fmt.Println(i+1, string(line))
 	}
 	return nil
 }

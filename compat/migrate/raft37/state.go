@@ -18,7 +18,7 @@ import (
 type state struct {
 	Metadata []byte // of the snapshot that this is the state of: index, term, members
 	Members  map[uint64]string
-	Lines    []string
+	Lines    [][]byte // not strings, in which JSON replaces what is not UTF-8
 }
 
 // store keeps the state of each snapshot in a file of its own. A snapshot that
