@@ -21,8 +21,8 @@ import (
 // with different entries.
 //
 // Without AsyncStorageWrites all messages are for peers. The results may share the
-// memory of msgs, which is not changed; apart from elections, what raft makes costs no
-// allocation. See docs/async-storage-writes.md.
+// memory of msgs; neither that nor a message is changed: the MsgStorageAppend that gets
+// a MsgVote is a copy. Apart from elections, what raft makes costs no allocation. See docs/async-storage-writes.md.
 func SplitMessages(msgs []*raftpb.Message) (peers, appends, applies []*raftpb.Message) {
 	n := slices.IndexFunc(msgs, func(m *raftpb.Message) bool { return raft.IsLocalMsgTarget(m.GetTo()) })
 	if n < 0 {
@@ -41,7 +41,10 @@ func SplitMessages(msgs []*raftpb.Message) (peers, appends, applies []*raftpb.Me
 		}
 	}
 	if len(appends) > 0 && slices.ContainsFunc(peers, isVote) {
-		peers = holdVotes(peers, appends[len(appends)-1])
+		last := len(appends) - 1
+		var write *raftpb.Message
+		peers, write = holdVotes(peers, appends[last])
+		appends = append(slices.Clone(appends[:last]), write)
 	}
 	return peers, appends, applies
 }
@@ -49,17 +52,22 @@ func SplitMessages(msgs []*raftpb.Message) (peers, appends, applies []*raftpb.Me
 func isVote(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgVote }
 
 // holdVotes makes each MsgVote of peers a response of a MsgStorageAppend, and returns
-// the others.
-func holdVotes(peers []*raftpb.Message, write *raftpb.Message) (others []*raftpb.Message) {
-	write.Responses = slices.Clip(write.GetResponses())
-	for _, m := range peers {
-		if isVote(m) {
-			write.Responses = append(write.Responses, m)
+// the others, and the MsgStorageAppend with its responses: a copy, which shares its
+// entries.
+func holdVotes(peers []*raftpb.Message, m *raftpb.Message) (others []*raftpb.Message, write *raftpb.Message) {
+	write = &raftpb.Message{
+		Type: m.Type, To: m.To, From: m.From, Term: m.Term, LogTerm: m.LogTerm, Index: m.Index, Entries: m.Entries,
+		Commit: m.Commit, Vote: m.Vote, Snapshot: m.Snapshot, Reject: m.Reject, RejectHint: m.RejectHint,
+		Context: m.Context, Responses: slices.Clip(m.Responses),
+	}
+	for _, p := range peers {
+		if isVote(p) {
+			write.Responses = append(write.Responses, p)
 		} else {
-			others = append(others, m)
+			others = append(others, p)
 		}
 	}
-	return others
+	return others, write
 }
 
 // join appends b to a, in new memory unless one of them is empty.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
 )
@@ -69,17 +70,46 @@ func TestSplitMessagesHoldsVotes(t *testing.T) {
 	own := toMembers(1)[0]
 	responses := append(make([]*raftpb.Message, 0, 8), own)
 	msgs[4].Responses = responses
-	before := slices.Clone(msgs)
+	before, write := slices.Clone(msgs), proto.CloneOf(msgs[4])
 	peers, appends, applies := rafthttp.SplitMessages(msgs)
 	require.Equal(t, []*raftpb.Message{msgs[0], msgs[2]}, peers)
+	require.Len(t, appends, 1)
 	require.Equal(t, []*raftpb.Message{own, msgs[1], msgs[3]}, appends[0].GetResponses())
 	require.Nil(t, responses[:2][1], "the memory is raft's")
 	require.Equal(t, msgs[5:], applies)
 	require.Equal(t, before, msgs)
+	require.True(t, proto.Equal(write, msgs[4]), "what has the responses is a copy")
 
 	plain := msgs[:4] // no AsyncStorageWrites
 	peers, _, _ = rafthttp.SplitMessages(plain)
 	require.Equal(t, plain, peers)
+}
+
+// TestSplitMessagesCopiesTheWrite: apart from its responses, the write that gets votes is the one that raft has made, and those
+// before it are raft's own.
+func TestSplitMessagesCopiesTheWrite(t *testing.T) {
+	write := &raftpb.Message{
+		Type: raftpb.MsgStorageAppend.Enum(), To: new(raft.LocalAppendThread), From: new(uint64(1)), Term: new(uint64(2)),
+		LogTerm: new(uint64(3)), Index: new(uint64(4)), Entries: []*raftpb.Entry{{Index: new(uint64(5))}}, Commit: new(uint64(6)),
+		Vote: new(uint64(7)), Snapshot: &raftpb.Snapshot{Data: []byte("data")}, Reject: new(true), RejectHint: new(uint64(8)),
+		Context: []byte("context"), Responses: toMembers(1),
+	}
+	fields := write.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		require.True(t, write.ProtoReflect().Has(fields.Get(i)), "the test leaves out %s", fields.Get(i).Name())
+	}
+	vote := &raftpb.Message{Type: raftpb.MsgVote.Enum(), To: new(uint64(2))}
+	first := toMembers(raft.LocalAppendThread)[0]
+	msgs := []*raftpb.Message{vote, first, write}
+	_, appends, _ := rafthttp.SplitMessages(msgs)
+	require.Len(t, appends, 2)
+	require.Same(t, first, appends[0])
+	require.Same(t, write, msgs[2])
+	require.Len(t, write.GetResponses(), 1)
+	want := proto.CloneOf(write)
+	want.Responses = append(want.Responses, vote)
+	require.True(t, proto.Equal(want, appends[1]), "%v", appends[1])
+	require.Same(t, write.GetEntries()[0], appends[1].GetEntries()[0], "the entries are not copied")
 }
 
 // storageMessage is a message of member 1 to its storage, with responses of these types to these members.
