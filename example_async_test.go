@@ -22,7 +22,7 @@ import (
 // asyncServer is a member whose storage works beside raft: raft goes on, and its messages go out, while the log is written.
 type asyncServer struct {
 	raft.Node
-	disk      *raft.MemoryStorage // a real server writes to a disk
+	disk      *raft.MemoryStorage // a real server writes to a disk, and goes on with that by raft.RestartNode
 	transport *rafthttp.Transport
 	appends   chan *raftpb.Message // to the thread that writes the log
 	applies   chan *raftpb.Message // to the one that has the state

@@ -25,7 +25,7 @@ const clusterID types.ID = 0x4c1d80f7a2936be5
 // server is one member: raft decides what to send, the transport carries it.
 type server struct {
 	node      raft.Node
-	log       *raft.MemoryStorage // a real server saves to disk
+	log       *raft.MemoryStorage // a real server saves to disk, and goes on with that by raft.RestartNode
 	removed   sync.Map            // ids of members that left; a real server has them in its state
 	transport *rafthttp.Transport
 	propose   chan string

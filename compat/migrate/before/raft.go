@@ -1,6 +1,6 @@
 // Package raftnode is the raft node of a server, with the shape of etcd's former
 // raftexample: channels in, channels out, and a transport between. Its log is in
-// memory.
+// memory: a server that is started again needs one on disk, and raft.RestartNode.
 package raftnode
 
 import (

@@ -35,6 +35,15 @@ func TestFolder(t *testing.T) {
 	refused(cfg, "-join")
 }
 
+// TestAddRefusesNonsense: every member would panic at it when it applies it, now and at each start.
+func TestAddRefusesNonsense(t *testing.T) {
+	for _, words := range [][2]string{{"4", "127.0.0.1"}, {"4", "http://127.0.0.1"}, {"0", "http://127.0.0.1:1"}, {"x", "http://127.0.0.1:1"}} {
+		if err := new(node).add(words[0], words[1]); err == nil {
+			t.Error("not refused:", words)
+		}
+	}
+}
+
 // TestLinesThatAreNoText: a line is the same before and after a snapshot.
 func TestLinesThatAreNoText(t *testing.T) {
 	s := &store{dir: t.TempDir()}

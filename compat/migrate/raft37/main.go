@@ -10,6 +10,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -95,6 +97,12 @@ func (n *node) read(r io.Reader) error {
 func (n *node) add(id, url string) error {
 	nodeID, err := strconv.ParseUint(id, 10, 64)
 	if err != nil {
+		return err
+	}
+	if nodeID == 0 {
+		return errors.New("no member has the id 0")
+	}
+	if _, err := types.NewURLs([]string{url}); err != nil { // at which AddPeer of every member would panic
 		return err
 	}
 	return n.raft.ProposeConfChange(context.Background(), &raftpb.ConfChange{
