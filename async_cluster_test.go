@@ -208,6 +208,7 @@ func (m *asyncMember) applyThread() {
 		case a := <-m.applies:
 			m.apply(a)
 			mustNot(rafthttp.DeliverResponses(a, m.step, m.net.Send))
+			m.compact()
 		case <-m.ctx.Done():
 			return
 		}
@@ -227,6 +228,13 @@ func (m *asyncMember) apply(a *raftpb.Message) {
 			d.state = append(d.state, string(e.Data))
 		}
 	}
+}
+
+// compact makes a snapshot now and then. raft has heard that its entries are applied: until then it may read them again.
+func (m *asyncMember) compact() {
+	d := m.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if s, err := d.Snapshot(); err == nil && d.applied >= s.GetMetadata().GetIndex()+20 {
 		data, err := json.Marshal(d.state)
 		mustNot(err)
