@@ -299,20 +299,21 @@ func TestFullLaneAndPosts(t *testing.T) {
 // and others than theirs are not held up.
 func TestLanesOfStrangers(t *testing.T) {
 	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const strangers = 120 // of 128
 		h := newHoldingRaft(func(m *raftpb.Message) bool { return m.GetFrom() != 2 })
 		a, posts := onHolding(t, n, h, nil)
 		a.AddPeer(2, []string{refuse})
-		for i := range types.ID(250) {
+		for i := range types.ID(strangers) {
 			id := 1000 + i
 			posts.post(peerHeader(map[string]string{"X-Server-From": id.String()}), heartbeat(1, id, 1))
 		}
 		calls, running := h.begun()
-		require.Equal(t, []int{250, 250}, []int{calls, running})
+		require.Equal(t, []int{strangers, strangers}, []int{calls, running})
 		peer := &posting{t: t, m: a.Transport, codes: make(chan int)}
 		peer.post(peerHeader(nil), heartbeat(1, 2, 1))
 		require.Equal(t, map[int]int{204: 1}, peer.all())
 		close(h.release)
-		require.Equal(t, map[int]int{204: 250}, posts.all())
+		require.Equal(t, map[int]int{204: strangers}, posts.all())
 		synctest.Wait()
 		require.LessOrEqual(t, receiveWorkers(), 1, "that of the peer")
 		require.Empty(t, a.Status().Remotes)
