@@ -1,11 +1,12 @@
 package memnet
 
 import (
-	"regexp"
-	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 )
 
 // leakPatience is how long goroutines may take to end after a test, in the test's own time.
@@ -21,24 +22,24 @@ func CheckGoroutines(tb testing.TB) {
 	tb.Helper()
 	before := make(map[string]bool)
 	for _, g := range goroutines() {
-		before[g.id] = true
+		before[g.ID] = true
 	}
 	tb.Cleanup(func() {
 		tb.Helper()
-		var stacks []string
+		var left []string
 		deadline := time.Now().Add(leakPatience)
 		for pause := time.Millisecond; ; pause *= 2 {
-			stacks = nil
+			left = nil
 			for _, g := range goroutines() {
-				if !before[g.id] {
-					stacks = append(stacks, g.stack)
+				if !before[g.ID] {
+					left = append(left, g.Stack)
 				}
 			}
-			if len(stacks) == 0 {
+			if len(left) == 0 {
 				return
 			}
 			if !time.Now().Before(deadline) {
-				tb.Errorf("%d goroutines of the test still run:\n\n%s", len(stacks), strings.Join(stacks, "\n\n"))
+				tb.Errorf("%d goroutines of the test still run:\n\n%s", len(left), strings.Join(left, "\n\n"))
 				return
 			}
 			time.Sleep(pause)
@@ -46,34 +47,13 @@ func CheckGoroutines(tb testing.TB) {
 	})
 }
 
-// goroutine is one of a dump of all stacks.
-type goroutine struct{ id, bubble, stack string }
-
-var goroutineHead = regexp.MustCompile(`^goroutine (\d+) [^\[]*\[[^\]]*?(?:synctest bubble (\d+))?[^\]]*\]:`)
-
 // goroutines returns those of the caller's bubble, or those in none; not the caller, and none that the runtime or
 // package testing started for itself.
-func goroutines() (others []goroutine) {
-	buf := make([]byte, 1<<20)
-	for {
-		n := runtime.Stack(buf, true)
-		if n < len(buf) {
-			buf = buf[:n]
-			break
-		}
-		buf = make([]byte, 2*len(buf))
-	}
-	var self goroutine
-	for i, stack := range strings.Split(string(buf), "\n\n") {
-		m := goroutineHead.FindStringSubmatch(stack)
-		switch {
-		case m == nil:
-		case i == 0: // the caller comes first
-			self = goroutine{id: m[1], bubble: m[2]}
-		case m[2] != self.bubble, strings.Contains(stack, "os/signal.signal_recv"), strings.Contains(stack, "testing.runFuzzing"):
-		default:
-			others = append(others, goroutine{m[1], m[2], stack})
-		}
-	}
-	return others
+func goroutines() []stacks.Goroutine {
+	all := stacks.All()
+	self := all[0]
+	return slices.DeleteFunc(all, func(g stacks.Goroutine) bool {
+		return g.ID == self.ID || g.Bubble != self.Bubble ||
+			strings.Contains(g.Stack, "os/signal.signal_recv") || strings.Contains(g.Stack, "testing.runFuzzing")
+	})
 }

@@ -116,3 +116,23 @@ func TestCheckGoroutines(t *testing.T) {
 		close(stop)
 	})
 }
+
+// TestCheckGoroutinesOfABubble: those outside of it do not count.
+func TestCheckGoroutinesOfABubble(t *testing.T) {
+	start, started, stop := make(chan func()), make(chan struct{}), make(chan struct{})
+	defer close(start)
+	defer close(stop)
+	go func() {
+		for f := range start {
+			go f()
+		}
+	}()
+	bubble.Test(t, func(*testing.T) {
+		tb := &fakeTB{}
+		memnet.CheckGoroutines(tb)
+		start <- func() { close(started); waits(stop) }
+		<-started
+		tb.end()
+		require.False(t, tb.failed, tb.logged)
+	})
+}
