@@ -5,50 +5,26 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // Conn is one side of a connection. It is a net.Conn that behaves as a *net.TCPConn does: errors are *net.OpError around
 // net.ErrClosed, os.ErrDeadlineExceeded, ECONNRESET or EPIPE, and a Read at the end of the stream gets a bare io.EOF.
 // Concurrent writes are not mixed with each other.
 type Conn struct {
-	net           *Network
-	host          string
-	local, remote addr
-	peer          *Conn
-	out           *path // to peer
+	endpoint
+	peer *Conn
 
 	// Guarded by net.mu.
-	changed    *sync.Cond // any change that a Read or Write of this side may wait for
 	in         bytes.Buffer
-	readLimit  deadline
-	writeLimit deadline
+	used       int  // bytes written and not acknowledged by the peer: the window in use
+	unacked    int  // of these, bytes that the peer has read, but could not acknowledge because the link back is cut
 	writing    bool // a Write is under way, others wait
 	eof        bool // the peer will send no more
 	peerClosed bool // the peer reads no more
 	wasReset   bool
 	finished   bool // CloseWrite was called
-	closed     bool
 	vanished   bool // closed by a loss of power: what still comes is answered with a reset
-}
-
-// connect makes a connection between two addresses and returns both sides.
-func (n *Network) connect(from, to *Host, fromAddr, toAddr addr) (client, server *Conn) {
-	client = &Conn{net: n, host: from.name, local: fromAddr, remote: toAddr, changed: sync.NewCond(&n.mu)}
-	server = &Conn{net: n, host: to.name, local: toAddr, remote: fromAddr, changed: sync.NewCond(&n.mu)}
-	client.peer, server.peer = server, client
-	client.out = &path{link: n.link(from.name, to.name), src: client, dst: server}
-	server.out = &path{link: n.link(to.name, from.name), src: server, dst: client}
-	client.out.back, server.out.back = server.out, client.out
-	n.note("%s connects to %s", fromAddr, toAddr)
-	for _, c := range []*Conn{client, server} {
-		n.conns = append(n.conns, c)
-		c.out.link.paths = append(c.out.link.paths, c.out)
-	}
-	return client, server
 }
 
 // Read reads what has arrived, and blocks until there is something. What arrived before the peer closed is read before
@@ -68,7 +44,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 			return 0, nil
 		case c.in.Len() > 0:
 			n, _ := c.in.Read(b[:c.net.readSize(len(b), c.out.link)])
-			c.peer.out.acknowledge(n)
+			c.peer.acknowledge(n)
 			return n, nil
 		case c.eof:
 			return 0, io.EOF
@@ -96,7 +72,8 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		if err := c.writeError(); err != nil {
 			return n, err
 		}
-		if sent := min(len(b)-n, c.out.room()); sent > 0 {
+		if sent := min(len(b)-n, c.net.buffer-c.used); sent > 0 {
+			c.used += sent
 			c.out.send(b[n:n+sent], noSignal)
 			n += sent
 		}
@@ -121,6 +98,20 @@ func (c *Conn) writeError() error {
 	}
 	return nil
 }
+
+// acknowledge opens the window by n bytes that the peer has taken, or later if the link back is cut.
+func (c *Conn) acknowledge(n int) {
+	c.unacked += n
+	if c.out.back.blocked() || c.unacked == 0 {
+		return
+	}
+	c.used -= c.unacked
+	c.unacked = 0
+	c.changed.Broadcast()
+}
+
+// acknowledgeable implements side.
+func (c *Conn) acknowledgeable() { c.acknowledge(0) }
 
 // receive takes what arrives. Bytes that no one will read are dropped and not acknowledged.
 func (c *Conn) receive(s segment) {
@@ -186,15 +177,14 @@ func (c *Conn) close(sig signal) {
 	}
 	c.net.note("%s closes its connection with %s", c.local, c.remote)
 	c.closed = true
-	c.readLimit.stop()
-	c.writeLimit.stop()
+	c.stopDeadlines()
 	c.in = bytes.Buffer{}
 	if !c.wasReset && sig != noSignal {
 		c.out.send(nil, sig)
 	}
 	c.changed.Broadcast()
 	if c.peer.closed {
-		c.forget()
+		c.net.forget(c, c.peer)
 	}
 }
 
@@ -209,56 +199,3 @@ func (c *Conn) reset() {
 	c.out.discard()
 	c.changed.Broadcast()
 }
-
-// forget takes a connection that is closed on both sides out of the network.
-func (c *Conn) forget() {
-	for _, side := range []*Conn{c, c.peer} {
-		side.out.discard()
-		side.net.conns = remove(side.net.conns, side)
-		side.out.link.paths = remove(side.out.link.paths, side.out)
-	}
-}
-
-func remove[T comparable](s []T, v T) []T {
-	if i := slices.Index(s, v); i >= 0 {
-		return slices.Delete(s, i, i+1)
-	}
-	return s
-}
-
-// LocalAddr returns the address of this side, as "host:port".
-func (c *Conn) LocalAddr() net.Addr { return c.local }
-
-// RemoteAddr returns the address of the other side, as "host:port".
-func (c *Conn) RemoteAddr() net.Addr { return c.remote }
-
-// SetDeadline sets both deadlines.
-func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(t, &c.readLimit, &c.writeLimit) }
-
-// SetReadDeadline sets when Reads, also one that blocks now, fail with os.ErrDeadlineExceeded. Zero means never.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(t, &c.readLimit) }
-
-// SetWriteDeadline sets when Writes, also one that blocks now, fail with os.ErrDeadlineExceeded. Zero means never.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(t, &c.writeLimit) }
-
-func (c *Conn) setDeadlines(t time.Time, limits ...*deadline) error {
-	c.net.mu.Lock()
-	defer c.net.mu.Unlock()
-	if c.closed {
-		return c.fail("set", net.ErrClosed)
-	}
-	for _, d := range limits {
-		d.set(t, c.changed)
-	}
-	return nil
-}
-
-func (c *Conn) fail(op string, err error) error {
-	return &net.OpError{Op: op, Net: "tcp", Source: c.local, Addr: c.remote, Err: err}
-}
-
-// addr is "host:port".
-type addr string
-
-func (addr) Network() string  { return "tcp" }
-func (a addr) String() string { return string(a) }

@@ -1,12 +1,11 @@
 package memnet
 
 import (
-	"context"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
-	"time"
 )
 
 const (
@@ -44,98 +43,6 @@ func (h *Host) Listen(port string) (net.Listener, error) {
 	return l, nil
 }
 
-// DialContext connects to an address "host:port"; network is "tcp", "tcp4" or "tcp6". It takes the delay of both links,
-// and hangs while one of them is cut. It fails with ECONNREFUSED if no one listens there, with a *net.DNSError if
-// there is no such host, and with the error of ctx when that ends first. The caller closes the connection.
-func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := h.dial(ctx, network, address)
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: addr(address), Err: err}
-	}
-	return c, nil
-}
-
-func (h *Host) dial(ctx context.Context, network, address string) (*Conn, error) {
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-	default:
-		return nil, net.UnknownNetworkError(network)
-	}
-	name, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	h.net.mu.Lock()
-	to := h.net.hosts[name]
-	h.net.mu.Unlock()
-	if to == nil {
-		return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
-	}
-	if err := h.roundTrip(ctx, name); err != nil {
-		return nil, err
-	}
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
-	l := to.listeners[port]
-	if l == nil {
-		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
-	}
-	client, server := h.net.connect(h, to, addr(net.JoinHostPort(h.name, h.freePort())), l.addr)
-	l.offer(server)
-	return client, nil
-}
-
-// roundTrip waits for the time of a message there and back while neither link is cut.
-func (h *Host) roundTrip(ctx context.Context, to string) error {
-	arrived := false
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		wait, mended := h.planRoundTrip(to)
-		if mended == nil && (arrived || wait == 0) {
-			return nil
-		}
-		var err error
-		if arrived, err = sleep(ctx, wait, mended); err != nil {
-			return err
-		}
-	}
-}
-
-// planRoundTrip returns how long a round trip takes, or else a channel that is closed when a link that is cut is mended.
-func (h *Host) planRoundTrip(to string) (time.Duration, <-chan struct{}) {
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
-	there, back := h.net.link(h.name, to), h.net.link(to, h.name)
-	for _, l := range []*Link{there, back} {
-		if l.cut() {
-			return 0, l.mended
-		}
-	}
-	return there.transit() + back.transit(), nil
-}
-
-// sleep waits for d, or, if early is not nil, only until that is closed; slept says whether it was d.
-func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (slept bool, err error) {
-	if early != nil {
-		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-early:
-			return false, nil
-		}
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false, ctx.Err()
-	case <-timer.C:
-		return true, nil
-	}
-}
-
 // PowerLoss ends what runs on the host as [Host.Crash] does, but nobody is told: the other sides of its connections stay
 // open, and get ECONNRESET only after they have sent something that reached the host, which does not know the connection
 // any more. The host can listen and dial again at once; cut its links for as long as it is to be away.
@@ -143,7 +50,7 @@ func (h *Host) PowerLoss() {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	h.net.note("%s loses power", h.name)
-	h.eachConn((*Conn).vanish)
+	h.eachConn(side.vanish)
 	h.closeListeners()
 }
 
@@ -154,7 +61,7 @@ func (h *Host) Crash() {
 	defer h.net.mu.Unlock()
 	h.net.note("%s crashes", h.name)
 	h.closeListeners()
-	h.eachConn((*Conn).abort)
+	h.eachConn(side.abort)
 }
 
 func (h *Host) closeListeners() {
@@ -163,9 +70,9 @@ func (h *Host) closeListeners() {
 	}
 }
 
-func (h *Host) eachConn(end func(*Conn)) {
-	for _, c := range append([]*Conn(nil), h.net.conns...) {
-		if c.host == h.name {
+func (h *Host) eachConn(end func(side)) {
+	for _, c := range slices.Clone(h.net.conns) {
+		if own, _ := c.hosts(); own == h.name {
 			end(c)
 		}
 	}

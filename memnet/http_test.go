@@ -82,7 +82,7 @@ func post(t *testing.T, client *http.Client, url string, size int) time.Duration
 }
 
 func TestHTTPInVirtualTime(t *testing.T) {
-	within(t, func(t *testing.T, n *memnet.Network) {
+	bothKinds(t, func(t *testing.T, n *memnet.Network, _ bool) {
 		client := serve(t, n, false)
 		n.Link("a", "b").SetDelay(3 * time.Second)
 		n.Link("b", "a").SetDelay(2 * time.Second)
@@ -100,7 +100,7 @@ func TestHTTPInVirtualTime(t *testing.T) {
 }
 
 func TestTLSInVirtualTime(t *testing.T) {
-	within(t, func(t *testing.T, n *memnet.Network) {
+	bothKinds(t, func(t *testing.T, n *memnet.Network, _ bool) {
 		client := serve(t, n, true)
 		n.Link("a", "b").SetDelay(3 * time.Second)
 		n.Link("b", "a").SetDelay(2 * time.Second)
@@ -129,7 +129,7 @@ func TestRealTimeDelay(t *testing.T) {
 
 // A hijacked connection is how the transport streams: the server's background read is cancelled by a deadline.
 func TestHijack(t *testing.T) {
-	within(t, func(t *testing.T, n *memnet.Network) {
+	bothKinds(t, func(t *testing.T, n *memnet.Network, _ bool) {
 		ln, err := n.Host("b").Listen("80")
 		require.NoError(t, err)
 		hijacked := make(chan net.Conn, 1)

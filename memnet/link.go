@@ -22,6 +22,8 @@ type Link struct {
 	bandwidth     int
 	free          time.Time     // when what was sent before has left, given the bandwidth
 	mended        chan struct{} // nil while the link is up; closed when it is mended
+	dials         DialFault     // of dials in this direction
+	allowed       chan struct{} // closed when dials hang no longer
 	paths         []*path
 	rand          *rand.Rand
 }
@@ -85,6 +87,9 @@ func (l *Link) doCut() {
 	}
 	l.mended = make(chan struct{})
 	for _, p := range l.paths {
+		if p.final {
+			p.discard()
+		}
 		p.stop()
 	}
 }
@@ -97,10 +102,13 @@ func (l *Link) doMend() {
 	l.mended = nil
 	l.free = time.Time{}
 	for _, p := range l.paths {
-		p.back.acknowledge(0)
+		p.dst.acknowledgeable()
 		p.resend()
 	}
 }
+
+// losesSegment draws whether a segment is lost that nobody sends again.
+func (l *Link) losesSegment() bool { return l.cut() || l.loss > 0 && l.rand.Float64() < l.loss }
 
 // instant says whether bytes arrive at the moment they are written.
 func (l *Link) instant() bool {
@@ -109,23 +117,39 @@ func (l *Link) instant() bool {
 
 // arrival returns when a segment of size bytes that is sent now arrives.
 func (l *Link) arrival(now time.Time, size int) time.Time {
-	sent := now
-	if l.bandwidth > 0 {
-		if sent.Before(l.free) {
-			sent = l.free
-		}
-		sent = sent.Add(time.Duration(int64(size) * int64(time.Second) / int64(l.bandwidth)))
-		l.free = sent
-	}
-	return sent.Add(l.transit())
+	return l.departure(now, size).Add(l.transit())
 }
 
-// transit returns how long a segment is on its way, drawing jitter and loss.
-func (l *Link) transit() time.Duration {
+// ackArrival returns when an acknowledgement that is sent now arrives. One that is lost costs nothing, since the next
+// says the same and more.
+func (l *Link) ackArrival(now time.Time) time.Time { return l.departure(now, 0).Add(l.flight()) }
+
+// departure returns when a segment of size bytes that is sent now has left, given the bandwidth.
+func (l *Link) departure(now time.Time, size int) time.Time {
+	if l.bandwidth == 0 {
+		return now
+	}
+	sent := now
+	if sent.Before(l.free) {
+		sent = l.free
+	}
+	sent = sent.Add(time.Duration(int64(size) * int64(time.Second) / int64(l.bandwidth)))
+	l.free = sent
+	return sent
+}
+
+// flight returns how long a segment that is not lost is on its way, drawing jitter.
+func (l *Link) flight() time.Duration {
 	d := l.delay
 	if l.jitter > 0 {
 		d += time.Duration(l.rand.Int64N(int64(l.jitter)))
 	}
+	return d
+}
+
+// transit returns how long a segment is on its way, drawing jitter and loss.
+func (l *Link) transit() time.Duration {
+	d := l.flight()
 	if l.loss > 0 {
 		wait := firstRetransmission
 		for range maxLosses {

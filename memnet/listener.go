@@ -13,13 +13,27 @@ type Listener struct {
 
 	// Guarded by host.net.mu.
 	changed *sync.Cond
-	backlog []*Conn // connected, not yet accepted
+	backlog []side // connected, not yet accepted
+	most    int    // how many connections backlog has, but for the last one
 	closed  bool
 }
 
 func newListener(h *Host, port string, a addr) *Listener {
-	return &Listener{host: h, port: port, addr: a, changed: sync.NewCond(&h.net.mu)}
+	return &Listener{host: h, port: port, addr: a, changed: sync.NewCond(&h.net.mu), most: defaultBacklog}
 }
+
+// defaultBacklog is net.core.somaxconn, which package net asks for.
+const defaultBacklog = 4096
+
+// SetBacklog sets how many connections may wait to be accepted with [WithSockets]: n, and as on Linux one more. The
+// default is 4096. While there are so many, dials get no answer and try again.
+func (l *Listener) SetBacklog(n int) {
+	l.host.net.mu.Lock()
+	defer l.host.net.mu.Unlock()
+	l.most = n
+}
+
+func (l *Listener) isFull() bool { return len(l.backlog) > l.most }
 
 // Accept returns the next connection, and blocks until there is one. It fails with net.ErrClosed once the listener is
 // closed. The caller closes the connection.
@@ -39,7 +53,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *Listener) offer(c *Conn) {
+func (l *Listener) offer(c side) {
 	l.backlog = append(l.backlog, c)
 	l.changed.Broadcast()
 }

@@ -16,16 +16,26 @@
 //   - [Link.SetDelay], [Link.SetJitter], [Link.SetLoss], [Link.SetBandwidth]: a bad link, each direction by itself.
 //   - [Link.Cut], [Network.Partition]: a black hole. Bytes are held back until [Link.Mend] or [Network.Heal].
 //   - [Link.HalfOpen]: what a middlebox does that forgets connections. They are black holes for good, new ones work.
+//   - [Network.DialBlock]: dials from one host to another are refused, or hang, whatever becomes of the links.
 //   - [Network.Reset]: the connections between two hosts break, and both sides know.
 //   - [Host.Crash]: a process dies, and its system tells the others.
 //   - [Host.PowerLoss]: a machine dies and comes back. No one is told, until it answers what it does not know with a reset.
 //   - [WithTinyBuffers]: reads and writes are short.
+//   - [WithSockets], [Listener.SetBacklog]: what TCP itself makes of all that.
 //
 // There is no real I/O and no goroutine that waits, only timers for what is under way. So it works in bubbles of
 // testing/synctest, where time passes in no time and arrivals can be compared exactly: make the network inside the bubble.
 //
-// What it does not imitate: acknowledgements take no time (a window passes every delay, not every round trip), a
-// connection closed with unread bytes is not reset, and nothing gives up by itself.
+// # Sockets
+//
+// A [Conn], which connections are by default, is simple: one window bounds what is written and not read, acknowledgements
+// take no time, closing with unread bytes is closing, and nothing gives up by itself. With [WithSockets] each connection is a
+// [Socket], which has what TCP sockets of Linux have: two buffers, acknowledgements that take their time, resets, timeouts
+// of connections and of dials, full backlogs, and writev and sendfile. Tests of this package run the same scripts on
+// sockets and on loopback.
+//
+// A Socket has no congestion control, no keep-alive and no Nagle's algorithm; its buffers do not grow; and what a cut link
+// holds back is sent again at the moment it is mended, not up to two minutes later.
 package memnet
 
 import (
@@ -36,9 +46,10 @@ import (
 )
 
 const (
-	defaultBuffer = 64 << 10
-	tinyBuffer    = 61
-	tinyRead      = 7
+	defaultBuffer       = 64 << 10
+	defaultSocketBuffer = 256 << 10
+	tinyBuffer          = 61
+	tinyRead            = 7
 )
 
 // Network is a set of hosts and the links between them. Make one with [New]. All its methods, and those of its hosts,
@@ -48,10 +59,13 @@ type Network struct {
 	buffer int
 	pieces int // the most that a Read returns is drawn from 1 to this; 0: not bounded
 
+	sockets                   bool // connections are Sockets
+	sendBuffer, receiveBuffer int  // of sockets
+
 	mu     sync.Mutex // guards all below, and all state of hosts, links, listeners and connections
 	hosts  map[string]*Host
 	links  map[[2]string]*Link
-	conns  []*Conn     // those not closed on both sides, in the order they were made
+	conns  []side      // those not closed on both sides, in the order they were made
 	events *transcript // nil: none is kept
 }
 
@@ -76,6 +90,21 @@ func WithBuffer(bytes int) Option {
 // that were not read: for code that must not care how a stream is cut into pieces. It is slow.
 func WithTinyBuffers() Option {
 	return func(n *Network) { n.buffer, n.pieces = tinyBuffer, tinyRead }
+}
+
+// WithSockets has connections behave as TCP sockets of Linux do, see [Socket]: DialContext and Accept return a *Socket
+// instead of a *[Conn]. send and receive are the sizes of their two buffers in bytes; zero and below mean 256 KiB.
+// [WithBuffer] has no effect then.
+func WithSockets(send, receive int) Option {
+	return func(n *Network) {
+		n.sockets, n.sendBuffer, n.receiveBuffer = true, send, receive
+		if send <= 0 {
+			n.sendBuffer = defaultSocketBuffer
+		}
+		if receive <= 0 {
+			n.receiveBuffer = defaultSocketBuffer
+		}
+	}
 }
 
 // New returns a network without hosts, whose links are instant and not bounded.
@@ -156,7 +185,7 @@ func (n *Network) Reset(a, b string) {
 	defer n.mu.Unlock()
 	n.note("reset the connections between %s and %s", a, b)
 	for _, c := range n.conns {
-		if (c.host == a && c.peer.host == b) || (c.host == b && c.peer.host == a) {
+		if own, other := c.hosts(); (own == a && other == b) || (own == b && other == a) {
 			c.reset()
 		}
 	}

@@ -11,7 +11,15 @@ const maxSegment = 16 << 10
 type segment struct {
 	data   []byte
 	signal signal
+	ack    ack // with signalAck
 	due    time.Time
+}
+
+// ack says what a socket has received of all that its peer sent: so many bytes, and the end; and that the peer may send
+// up to limit.
+type ack struct {
+	received, limit int64
+	end             bool
 }
 
 type signal int
@@ -21,31 +29,28 @@ const (
 	signalEOF          // no more bytes will come
 	signalClose        // the same, and none is read any more
 	signalReset
+	signalAck // of sockets alone: others acknowledge by a call
 )
 
-// path is one direction of a connection: what is on its way from src to dst. All of it is guarded by the network's mutex.
+// path is one direction of a connection: what is on its way to dst. All of it is guarded by the network's mutex.
 type path struct {
-	link     *Link // the one it takes
-	src, dst *Conn
-	back     *path // the other direction
+	net  *Network
+	link *Link // the one it takes
+	dst  side
+	back *path // the other direction
 
 	queue []segment // on its way, or held back while the link is cut
 	timer *time.Timer
 
-	used    int // bytes written by src and not acknowledged by dst: the window in use
-	unacked int // of these, bytes that dst has read, but could not acknowledge because the link back is cut
-
-	lost bool // nothing arrives any more: the connection is half-open
+	lost  bool // nothing arrives any more: the connection is half-open
+	final bool // the sender is gone: what is lost now is not sent again
 }
 
 // blocked says that nothing gets through.
 func (p *path) blocked() bool { return p.lost || p.link.cut() }
 
-func (p *path) room() int { return p.src.net.buffer - p.used }
-
 // send sends data, a copy of it if it does not arrive at once, and then the signal.
 func (p *path) send(data []byte, sig signal) {
-	p.used += len(data)
 	if p.lost {
 		return
 	}
@@ -63,6 +68,44 @@ func (p *path) send(data []byte, sig signal) {
 	p.deliver(now)
 }
 
+// acknowledge sends an acknowledgement. One that is under way anyway, and arrives no earlier, says the same in its place.
+func (p *path) acknowledge(a ack) {
+	s := segment{signal: signalAck, ack: a}
+	switch {
+	case p.lost:
+		return
+	case len(p.queue) == 0 && p.link.instant():
+		p.dst.receive(s)
+		return
+	}
+	now := time.Now()
+	if !p.link.cut() {
+		s.due = p.link.ackArrival(now)
+	}
+	if last := len(p.queue) - 1; last >= 0 && p.queue[last].signal == signalAck && !p.queue[last].due.Before(s.due) {
+		p.queue[last].ack = a
+		return
+	}
+	p.queue = append(p.queue, s)
+	p.deliver(now)
+}
+
+// reset sends a reset, the last that is sent. Nobody sends it again if it is lost.
+func (p *path) reset() {
+	if !p.blocked() {
+		p.send(nil, signalReset)
+	}
+	p.finish()
+}
+
+// finish says that the sender is gone.
+func (p *path) finish() {
+	p.final = true
+	if p.link.cut() {
+		p.discard()
+	}
+}
+
 func (p *path) enqueue(s segment, now time.Time) {
 	if !p.link.cut() {
 		s.due = p.link.arrival(now, len(s.data))
@@ -74,7 +117,12 @@ func (p *path) enqueue(s segment, now time.Time) {
 func (p *path) resend() {
 	now := time.Now()
 	for i := range p.queue {
-		p.queue[i].due = p.link.arrival(now, len(p.queue[i].data))
+		s := &p.queue[i]
+		if s.signal == signalAck {
+			s.due = p.link.ackArrival(now)
+		} else {
+			s.due = p.link.arrival(now, len(s.data))
+		}
 	}
 	p.deliver(now)
 }
@@ -101,20 +149,9 @@ func (p *path) deliver(now time.Time) {
 }
 
 func (p *path) timeout() {
-	p.src.net.mu.Lock()
-	defer p.src.net.mu.Unlock()
+	p.net.mu.Lock()
+	defer p.net.mu.Unlock()
 	p.deliver(time.Now())
-}
-
-// acknowledge opens the window by n bytes that dst has taken, or later if the link back is cut.
-func (p *path) acknowledge(n int) {
-	p.unacked += n
-	if p.back.blocked() || p.unacked == 0 {
-		return
-	}
-	p.used -= p.unacked
-	p.unacked = 0
-	p.src.changed.Broadcast()
 }
 
 // discard drops what is on its way.
