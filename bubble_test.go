@@ -32,7 +32,7 @@ type pair struct {
 // newPair runs a (1) and b (2), peers of each other, on the hosts "a" and "b".
 func newPair(t *testing.T, tuneA, tuneB func(*rafthttp.Transport)) *pair {
 	t.Helper()
-	p := &pair{net: memnet.New(), sent: make(chan error, 100)}
+	p := &pair{net: newMemnet(), sent: make(chan error, 100)}
 	p.a = p.start(t, "a", 1, func(tr *rafthttp.Transport) {
 		tr.Observer = &rafthttp.Observer{
 			SnapshotSent: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) { p.sent <- err },

@@ -15,7 +15,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
-	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // TestSlowHandshakeFailure: HandshakeFailure, and the log, which stand still hold up no other handshake, whose number is bounded,
@@ -37,7 +36,7 @@ func TestSlowHandshakeFailure(t *testing.T) {
 				good.InsecureSkipVerify = true
 				stand(&info, at)
 				at.close()
-				n := memnet.New()
+				n := newMemnet()
 				ln := tlsListener(t, n, info, nil)
 				greets(t, ln)
 				t.Cleanup(sync.OnceFunc(at.open))
@@ -72,7 +71,7 @@ func TestHandshakeFailureIsTold(t *testing.T) {
 			time.Sleep(time.Second)
 			from = append(from, c.RemoteAddr().String())
 		}
-		n := memnet.New()
+		n := newMemnet()
 		ln := tlsListener(t, n, info, nil)
 		greets(t, ln)
 		var want []string

@@ -24,7 +24,6 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
-	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 const handshakeFailed = "a TLS handshake failed; further ones like it are not logged for a while"
@@ -223,7 +222,7 @@ func TestSilentClientsAreNotLogged(t *testing.T) {
 		core, lines := observer.New(zap.InfoLevel)
 		info := ca.member(t, 1)
 		info.Logger = zap.New(core)
-		n := memnet.New()
+		n := newMemnet()
 		ln := tlsListener(t, n, info, nil)
 		greets(t, ln)
 		require.Equal(t, 5*time.Second, closedAfter(dialServer(t, n)), "silent")
@@ -245,7 +244,7 @@ func TestLinesOfHandshakesAreBounded(t *testing.T) {
 		core, lines := observer.New(zap.InfoLevel)
 		info := ca.member(t, 1)
 		info.Logger = zap.New(core)
-		n := memnet.New()
+		n := newMemnet()
 		greets(t, tlsListener(t, n, info, nil))
 		fail := func(host string) {
 			c, err := n.Host(host).DialContext(t.Context(), "tcp", "server:443")
@@ -294,7 +293,7 @@ func TestTooManyHandshakesAreLogged(t *testing.T) {
 		core, lines := observer.New(zap.InfoLevel)
 		info := ca.member(t, 1)
 		info.Logger = zap.New(core)
-		n := memnet.New()
+		n := newMemnet()
 		greets(t, tlsListener(t, n, info, nil))
 		for range 32 {
 			dialServer(t, n)
@@ -334,7 +333,7 @@ func TestHandshakeErrorsOfPeers(t *testing.T) {
 func TestRevokedClientInStatus(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t)
-		s := &secured{t, memnet.New(), ca.dir}
+		s := &secured{t, newMemnet(), ca.dir}
 		var certs []*x509.Certificate
 		for id := range types.ID(2) {
 			certs = append(certs, s.issue(ca, id+1, time.Hour))

@@ -12,8 +12,6 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 func encoded(m *raftpb.Message) string {
@@ -139,7 +137,7 @@ func hostileBodies() []attack {
 			for range enemies {
 				c := h.dial()
 				_, _ = io.WriteString(c, declared("/raft", "1000000", "\x08"))
-				_ = c.(*memnet.Conn).CloseWrite()
+				_ = c.(interface{ CloseWrite() error }).CloseWrite()
 			}
 		}},
 		{"body a byte a second", trickles(declared("/raft", "1000", ""), "\x08\x08")},
@@ -255,7 +253,7 @@ func hostileStates() []attack {
 			h.background(func() { pour(c, "", "hello", 1<<20) })
 		})},
 		{"a stream that is half closed", readers("message", enemies, func(_ *hostile, c net.Conn) {
-			_ = c.(*memnet.Conn).CloseWrite()
+			_ = c.(interface{ CloseWrite() error }).CloseWrite()
 		})},
 		{"connections that come and go", func(h *hostile) {
 			for range 2_000 {

@@ -52,7 +52,7 @@ type attack struct {
 
 func startHostile(t *testing.T) *hostile {
 	t.Helper()
-	h := &hostile{T: t, net: memnet.New()}
+	h := &hostile{T: t, net: newMemnet()}
 	small := func(tr *rafthttp.Transport) { tr.MaxMessageBytes, tr.MaxQueuedBytes = 4<<20, 8<<20 }
 	for _, id := range []types.ID{1, 4} {
 		h.good = append(h.good, startSimulated(t, h.net, id, small))

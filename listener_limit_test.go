@@ -25,7 +25,7 @@ func TestListenerBoundsHandshakes(t *testing.T) {
 		ca := newAuthority(t) // of the bubble's time
 		const most = 256
 		const each = 32
-		n := memnet.New()
+		n := newMemnet()
 		greets(t, tlsListener(t, n, ca.member(t, 1), nil))
 		var all []net.Conn
 		from := func(host string) net.Conn {

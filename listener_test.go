@@ -228,7 +228,7 @@ func TestListenerCutsSilentHandshakes(t *testing.T) {
 		info := ca.member(t, 1)
 		failed := 0
 		info.HandshakeFailure = func(*tls.Conn, error) { failed++ }
-		n := memnet.New()
+		n := newMemnet()
 		greets(t, tlsListener(t, n, info, nil))
 		require.Equal(t, 5*time.Second, closedAfter(dialServer(t, n)), "silent")
 		synctest.Wait()
@@ -251,7 +251,7 @@ func TestListenerCutsSilentHandshakes(t *testing.T) {
 
 func TestListenerCutsSilentConnections(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		n := memnet.New()
+		n := newMemnet()
 		plain, err := n.Host("server").Listen("443")
 		require.NoError(t, err)
 		ln := rafthttp.WithDeadlines(plain, 3*time.Second, 2*time.Second)
@@ -282,7 +282,7 @@ func TestListenerCutsSilentConnections(t *testing.T) {
 func TestListenerClose(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t) // of the bubble's time
-		n := memnet.New()
+		n := newMemnet()
 		ln := tlsListener(t, n, ca.member(t, 1), nil)
 		silent := []net.Conn{dialServer(t, n), dialServer(t, n)}
 		ready := tls.Client(dialServer(t, n), ca.clientOf(t, "client", &x509.Certificate{}))
@@ -321,7 +321,7 @@ func (l *failsAtFirst) Accept() (net.Conn, error) {
 func TestListenerOutlivesPassingErrors(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		ca := newAuthority(t) // of the bubble's time
-		n := memnet.New()
+		n := newMemnet()
 		greets(t, tlsListener(t, n, ca.member(t, 1), func(ln net.Listener) net.Listener {
 			return &failsAtFirst{ln, 10, passing{io.ErrNoProgress}}
 		}))
@@ -329,7 +329,7 @@ func TestListenerOutlivesPassingErrors(t *testing.T) {
 		_, err := io.ReadFull(c, make([]byte, 2))
 		require.NoError(t, err)
 
-		other := tlsListener(t, memnet.New(), ca.member(t, 1), func(ln net.Listener) net.Listener {
+		other := tlsListener(t, newMemnet(), ca.member(t, 1), func(ln net.Listener) net.Listener {
 			return &failsAtFirst{ln, 1, io.ErrNoProgress}
 		})
 		_, err = other.Accept()

@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
 // Deadlines of streams are for progress, and to set one for each read and write would
@@ -20,7 +22,7 @@ import (
 // below any other type that a listener hands out.
 func writesResume(c net.Conn) bool {
 	_, ok := c.(syscall.Conn)
-	return ok
+	return ok || socket.Is(c)
 }
 
 // readsResume reports whether reads of a connection can be continued after a deadline.
@@ -146,12 +148,15 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 }
 
 // vectorWriter is a pacedWriter to a connection that has writev.
-type vectorWriter struct{ *pacedWriter }
+type vectorWriter struct {
+	*pacedWriter
+	conn socket.BuffersWriter
+}
 
 // WriteBuffers implements wire.BuffersWriter.
 func (v vectorWriter) WriteBuffers(b *net.Buffers) (written int64, err error) {
 	for len(*b) > 0 {
-		n, err := b.WriteTo(v.w)
+		n, err := v.conn.WriteBuffers(b)
 		written += n
 		if err != nil && !v.goesOn(n, err) {
 			return written, err

@@ -108,7 +108,7 @@ func (s *secured) start(id types.ID, tune func(*rafthttp.Transport)) *member {
 // startAll runs three members that are all connected, in a bubble.
 func startAll(t *testing.T, ca *authority, tune func(*rafthttp.Transport)) (*secured, []*member, []*x509.Certificate) {
 	t.Helper()
-	s := &secured{t, memnet.New(), ca.dir}
+	s := &secured{t, newMemnet(), ca.dir}
 	var all []*member
 	var certs []*x509.Certificate
 	for id := range types.ID(3) {

@@ -3,6 +3,7 @@ package rafthttp_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -25,11 +26,22 @@ const (
 	writeTimeout = rafthttp.DefaultConnWriteTimeout
 )
 
+// overSockets has all tests on a network in memory use one whose connections are like sockets.
+var overSockets = flag.Bool("oversockets", false, "run tests on networks in memory over sockets of theirs, with buffers of 64 KiB")
+
+// newMemnet returns a network in memory for a test of the transport.
+func newMemnet(options ...memnet.Option) *memnet.Network {
+	if *overSockets {
+		options = append(options, memnet.WithSockets(64<<10, 64<<10))
+	}
+	return memnet.New(options...)
+}
+
 // simulate runs a test body in a bubble, where time passes in no time, on a
 // network in memory.
 func simulate(t *testing.T, body func(t *testing.T, n *memnet.Network)) {
 	t.Helper()
-	bubble.Test(t, func(t *testing.T) { body(t, memnet.New()) })
+	bubble.Test(t, func(t *testing.T) { body(t, newMemnet()) })
 }
 
 // hostOf is the host of a simulated member.

@@ -71,7 +71,7 @@ type chaosTransfer struct {
 
 func newChaos(t *testing.T, dir string, seed uint64) *chaos {
 	c := &chaos{t: t, rand: rand.New(rand.NewPCG(seed, 1)), data: randomBytes(chaosSize), store: openIn(t, dir)}
-	c.pair = &pair{net: memnet.New(memnet.WithSeed(seed)), deadlines: seed%2 == 0}
+	c.pair = &pair{net: newMemnet(memnet.WithSeed(seed)), deadlines: seed%2 == 0}
 	c.pair.a = c.pair.start(t, "a", 1, func(tr *rafthttp.Transport) {
 		tr.MaxSnapshots, tr.SnapshotAnswerTimeout = 8, 20*time.Second
 		tr.Observer = &rafthttp.Observer{SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, err error) {

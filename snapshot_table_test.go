@@ -83,13 +83,19 @@ func cells(networks ...string) (all []cell) {
 	return all
 }
 
-func TestSnapshotTableInMemory(t *testing.T) {
+func TestSnapshotTableInMemory(t *testing.T) { testSnapshotTable(t) }
+
+func TestSnapshotTableOverSocketsInMemory(t *testing.T) {
+	testSnapshotTable(t, memnet.WithSockets(0, 0))
+}
+
+func testSnapshotTable(t *testing.T, network ...memnet.Option) {
 	for _, c := range cells("memnet") {
 		t.Run(c.name(), func(t *testing.T) {
 			dir := t.TempDir()
 			file := fileWith(t, []byte("not of it"), randomBytes(tableSize))
 			bubble.Test(t, func(t *testing.T) {
-				n := memnet.New()
+				n := newMemnet(network...)
 				tb := &table{T: t, cell: c, dir: dir, file: file}
 				tb.dialer = func(host string) dialFunc { return n.Host(host).DialContext }
 				tb.listen = func(host string, _ transport.TLSInfo) (net.Listener, string, func() (net.Conn, error)) {

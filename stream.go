@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -70,9 +71,8 @@ func (l *link) newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 	}
 	o.paced = pacedWriter{w: c, limit: o.untilGone(c.SetWriteDeadline), resumable: writesResume(c)}
 	o.out = &o.paced
-	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		o.out = vectorWriter{&o.paced}
+	if b := socket.Buffers(c); b != nil {
+		o.out = vectorWriter{&o.paced, b}
 	}
 	if !closeconn.IsQuick(c) {
 		o.end = func() { l.wg.Go(func() { closeconn.Close(c) }) }

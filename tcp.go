@@ -5,6 +5,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
 // minTCPTimeout is the least that a TCP connection is given up after: less would
@@ -39,18 +41,18 @@ func keepAlive(timeout time.Duration) net.KeepAliveConfig {
 // tuneTCP gives a connection that is another's the timeouts of ours, if it is a
 // TCP connection and we can see that it is.
 func tuneTCP(c net.Conn, timeout time.Duration) {
-	tcp := tcpBelow(c)
-	if tcp == nil {
-		return
+	if tcp := tcpBelow(c); tcp != nil {
+		_ = tcp.SetKeepAliveConfig(keepAlive(timeout))
 	}
-	_ = tcp.SetKeepAliveConfig(keepAlive(timeout))
-	giveUpAfter(tcp, timeout)
+	giveUpAfter(c, timeout)
 }
 
 // giveUpAfter changes when the system gives a connection up whose other end does not
 // acknowledge, or read, what is sent.
 func giveUpAfter(c net.Conn, timeout time.Duration) {
-	if raw := rawTCP(c); raw != nil {
+	if s, ok := below(c).(socket.UserTimeouter); ok {
+		_ = s.SetUserTimeout(timeout)
+	} else if raw := rawTCP(c); raw != nil {
 		_ = socketControl(timeout)("tcp", "", raw)
 	}
 }
@@ -71,15 +73,19 @@ func rawTCP(c net.Conn) syscall.RawConn {
 
 // tcpBelow returns the TCP connection that c is or wraps, or nil.
 func tcpBelow(c net.Conn) *net.TCPConn {
+	tcp, _ := below(c).(*net.TCPConn)
+	return tcp
+}
+
+// below returns the connection that c wraps, as far as we can see, or c.
+func below(c net.Conn) net.Conn {
 	switch c := c.(type) {
-	case *net.TCPConn:
-		return c
 	case *tls.Conn:
-		return tcpBelow(c.NetConn())
+		return below(c.NetConn())
 	case *deadlineConn:
-		return tcpBelow(c.Conn)
+		return below(c.Conn)
 	case *dialedConn:
-		return tcpBelow(c.Conn)
+		return below(c.Conn)
 	}
-	return nil
+	return c
 }

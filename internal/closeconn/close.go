@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"net"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
 const (
@@ -17,30 +19,26 @@ const (
 // Close closes c and returns within a second, mostly at once.
 //
 // A *tls.Conn is closed without its close_notify, which waits for up to 5 s if the other
-// end does not read. Any other type that is not one of package net may have TLS below it,
+// end does not read. Any other type that is no socket may have TLS below it,
 // so its Close is interrupted, as are Reads and Writes: by a deadline. If Close does not
 // return nevertheless, it is left to itself. Whoever reads or writes must look whether the
 // connection was closed before it goes on after a deadline.
 func Close(c net.Conn) {
-	switch t := c.(type) {
-	case *tls.Conn:
+	if t, ok := c.(*tls.Conn); ok {
 		Close(t.NetConn())
-	case *net.TCPConn, *net.UnixConn:
+	} else if socket.Is(c) {
 		c.Close()
-	default:
+	} else {
 		closeInterrupted(c)
 	}
 }
 
 // IsQuick reports whether Close does not wait.
 func IsQuick(c net.Conn) bool {
-	switch t := c.(type) {
-	case *tls.Conn:
+	if t, ok := c.(*tls.Conn); ok {
 		return IsQuick(t.NetConn())
-	case *net.TCPConn, *net.UnixConn:
-		return true
 	}
-	return false
+	return socket.Is(c)
 }
 
 func closeInterrupted(c net.Conn) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -24,8 +25,8 @@ type database struct {
 	*reception
 	src       *wire.Reader // the body, behind what was read with the head
 	body      *body
-	remaining int64 // still to come; -1: not known
-	tcp       *net.TCPConn
+	remaining int64    // still to come; -1: not known
+	source    net.Conn // that the kernel can move to a file; nil if there is none
 	rest      *rawBody // of a connection that was taken over
 	err       error    // what ended the body
 }
@@ -126,7 +127,7 @@ func (d *database) fill(p []byte) (n int, err error) {
 // is up to w.
 func (d *database) splicer(w io.Writer) io.ReaderFrom {
 	rf, ok := w.(io.ReaderFrom)
-	if d.tcp == nil || !ok {
+	if d.source == nil || !ok {
 		return nil
 	}
 	if _, ok := w.(*os.File); ok {
@@ -146,7 +147,7 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 			return total, d.fail(err)
 		}
 		d.waits.begin(step + d.workInterval())
-		n, err := w.ReadFrom(&io.LimitedReader{R: d.tcp, N: min(d.remaining, sliceBytes)})
+		n, err := w.ReadFrom(&io.LimitedReader{R: d.source, N: min(d.remaining, sliceBytes)})
 		d.waits.end()
 		total += n
 		d.remaining -= n
@@ -215,8 +216,8 @@ func (d *database) takeOver(ctx context.Context) *workReporter {
 		return nil
 	}
 	d.rest = &rawBody{conn: conn, prefetched: prefetched, remaining: remaining}
-	if splices {
-		d.tcp, _ = conn.(*net.TCPConn)
+	if splices && socket.Files(conn) != nil {
+		d.source = conn
 	}
 	d.body.replace(d.rest, conn.SetReadDeadline)
 	d.in.Respond(&Response{conn: conn, body: d.rest})

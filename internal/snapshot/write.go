@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -17,6 +16,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -67,9 +67,7 @@ func readerOf(m *snap.Message) io.Reader {
 func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
 	w := &bodyWriter{t: t, conn: conn, sum: p.resumable}
 	if runtime.GOOS != "windows" { // where a write that a deadline ends does not tell
-		w.tcp, _ = conn.Conn.(*net.TCPConn)
-		_, unix := conn.Conn.(*net.UnixConn)
-		w.tells = unix || w.tcp != nil
+		w.files, w.tells = socket.Files(conn.Conn), socket.Is(conn.Conn)
 	}
 	length, err := p.contentLength(len(t.frame), t.size, t.db.remaining)
 	if err != nil {
@@ -101,9 +99,9 @@ func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
 type bodyWriter struct {
 	t     *transfer
 	conn  *peerConn
-	tcp   *net.TCPConn // conn, where the kernel can copy to it
-	tells bool         // a write to conn that a deadline ends tells how far it got
-	sum   bool         // keep t.sums
+	files socket.FileSender // conn, where the kernel can copy to it; or nil
+	tells bool              // a write to conn that a deadline ends tells how far it got
+	sum   bool              // keep t.sums
 }
 
 // head writes all that comes before the database.
@@ -136,7 +134,7 @@ func (w *bodyWriter) database(ctx context.Context) error {
 	defer buffers.Put(buf)
 	for {
 		want := int(min(int64(len(*buf)), t.db.remaining))
-		whole := t.db.file != nil && w.tcp != nil && t.db.remaining > lastBytes
+		whole := t.db.file != nil && w.files != nil && t.db.remaining > lastBytes
 		if whole {
 			want = int(min(sliceBytes, t.db.remaining-lastBytes))
 		}
@@ -196,10 +194,10 @@ func (w *bodyWriter) sendfile(n int64, buf []byte) error {
 func (w *bodyWriter) move(n int64) error {
 	t := w.t
 	for end := t.db.remaining - n; t.db.remaining > end; {
-		if err := w.tcp.SetWriteDeadline(time.Now().Add(t.ReadTimeout / (2 * stallTicks))); err != nil {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(t.ReadTimeout / (2 * stallTicks))); err != nil {
 			return err
 		}
-		sent, err := w.tcp.ReadFrom(&io.LimitedReader{R: t.db.file, N: t.db.remaining - end})
+		sent, err := w.files.SendFile(t.db.file, t.db.remaining-end)
 		t.db.skip(sent)
 		t.add(sent)
 		if sent > 0 {
