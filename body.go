@@ -82,6 +82,9 @@ func (b *progressReader) Read(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if b.q.r.ContentLength < 0 {
+		p = p[:min(len(p), snapshot.ChunkedRead)]
+	}
 	var n int
 	if bounded {
 		n, err = b.src.Read(p)

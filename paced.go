@@ -45,13 +45,22 @@ func isDeadline(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout() && !errors.As(err, &system)
 }
 
-// pacedReader reads with a timeout for progress, of which whoever reads it tells.
+// progressBytes is how much of a message has to come within the read timeout, if
+// not all of it: a byte now and then is no stream that lives.
+const progressBytes = 4 << 10
+
+// pacedReader reads with a timeout for progress. It sees it at the connection: a reader
+// above it, such as that of a chunked body, may wait for many reads of the connection in
+// one of its own.
 type pacedReader struct {
 	head      []byte // of what the connection brings, which was read before; then nil
 	conn      net.Conn
 	resumable bool
 	timeout   time.Duration
-	since     time.Time // of the last progress
+
+	since time.Time // of the last progress
+	got   int       // bytes since then
+	moved bool      // a message or a link heartbeat came since then; set by whoever decodes them
 }
 
 // Read implements io.Reader. It fails once there was no progress for the timeout.
@@ -59,6 +68,15 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	if len(r.head) > 0 {
 		return r.readHead(p), nil
 	}
+	if r.moved || r.got >= progressBytes || r.since.IsZero() {
+		r.since, r.got, r.moved = time.Now(), 0, false
+	}
+	n, err := r.read(p)
+	r.got += max(n, 0)
+	return n, err
+}
+
+func (r *pacedReader) read(p []byte) (int, error) {
 	if !r.resumable {
 		if err := r.conn.SetReadDeadline(r.since.Add(r.timeout)); err != nil {
 			return 0, err

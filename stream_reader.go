@@ -247,10 +247,6 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	return err
 }
 
-// progressBytes is how much of a message has to come within the read timeout, if
-// not all of it: a byte now and then is no stream that lives.
-const progressBytes = 4 << 10
-
 // ackReads is after how many reads acknowledgements are delayed anew, so that it
 // costs little where messages are far apart, if they brought no more than ackBytes: for
 // bulk TCP knows better.
@@ -273,10 +269,7 @@ type delivery struct {
 	reads     int    // since it was looked whether to delay
 	brought   int    // bytes that these brought
 
-	since time.Time // of the last progress
-	got   int       // bytes since then
-	moved bool      // a message or a link heartbeat came since then
-	some  bool      // one came at all
+	some bool // a message or a link heartbeat came
 }
 
 // Read implements io.Reader. The read timeout without progress ends the stream.
@@ -290,19 +283,14 @@ func (d *delivery) Read(p []byte) (int, error) {
 		// and would cost the message two microseconds to find that out.
 		runtime.Gosched()
 	}
-	if d.moved || d.got >= progressBytes || d.since.IsZero() {
-		d.since, d.got, d.moved = time.Now(), 0, false
-	}
 	if d.reads++; d.reads == ackReads {
 		if d.delayAcks != nil && d.brought <= ackBytes {
 			d.delayAcks()
 		}
 		d.reads, d.brought = 0, 0
 	}
-	d.s.in.since = d.since
 	n, err := d.s.body.Read(p)
 	n = max(n, 0)
-	d.got += n
 	d.brought += n
 	d.reader.bytes.Add(uint64(n))
 	return n, err
@@ -326,7 +314,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if err != nil {
 			return cmp.Or(d.flush(), err)
 		}
-		if d.moved = true; !d.some {
+		if d.s.in.moved = true; !d.some {
 			d.some = true
 			d.reader.delivering()
 		}

@@ -29,7 +29,7 @@ func TestSlowStreamIsNotCut(t *testing.T) {
 	for _, way := range []string{"hijacked", "with deadlines"} {
 		for _, scheme := range []string{"http", "https"} {
 			t.Run(way+" "+scheme, func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
+				simulateBoth(t, func(t *testing.T, n *memnet.Network) {
 					var a, b *member
 					if scheme == "http" {
 						a, b = startSimulated(t, n, 1, slow), startSimulated(t, n, 2, nil)

@@ -120,6 +120,10 @@ func ReadWithin(ctx context.Context, src io.Reader, p []byte, d time.Duration) (
 	}
 }
 
+// ChunkedRead is the most that is read at once, with one deadline, of a body in chunks: net/http goes on to the next chunk
+// for as long as there is room for it, and waits for all of each.
+const ChunkedRead = 16 << 10
+
 // maxBoundlessRead is how much ReadWithin reads at once.
 const maxBoundlessRead = 32 << 10
 
@@ -131,6 +135,9 @@ func (b *body) Read(p []byte) (int, error) {
 	bounded, err := b.extend(b.timeout)
 	if err != nil {
 		return 0, err
+	}
+	if b.length < 0 {
+		p = p[:min(len(p), ChunkedRead)]
 	}
 	var n int
 	if bounded {
