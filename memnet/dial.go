@@ -11,6 +11,7 @@ import (
 // DialFault is what becomes of dials, see [Network.DialBlock].
 type DialFault int
 
+// The faults of dials.
 const (
 	DialAllowed DialFault = iota // they succeed, the default
 	DialRefused                  // they fail with ECONNREFUSED
