@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,13 +37,14 @@ var _ socket = (*memnet.Socket)(nil)
 const (
 	bufferSize  = 32 << 10
 	floodSize   = 8 << 20 // more than the buffers hold, also where the system doubles them
-	soon        = 300 * time.Millisecond
+	soon        = 500 * time.Millisecond
 	userTimeout = 2 * soon
 )
 
 // player is one of both ends.
 type player struct {
 	t       *testing.T
+	dir     string // of files
 	conn    socket
 	other   *player
 	wrote   int // bytes in all
@@ -63,7 +63,10 @@ var stream = sync.OnceValue(func() []byte {
 func play(t *testing.T, script []string, a, b socket, settle func()) {
 	t.Helper()
 	stream() // which takes a moment
-	ends := map[string]*player{"a": {t: t, conn: a, results: make(chan string, 1)}, "b": {t: t, conn: b, results: make(chan string, 1)}}
+	ends := map[string]*player{
+		"a": {t: t, dir: t.TempDir(), conn: a, results: make(chan string, 1)},
+		"b": {t: t, dir: t.TempDir(), conn: b, results: make(chan string, 1)},
+	}
 	ends["a"].other, ends["b"].other = ends["b"], ends["a"]
 	for i, line := range script {
 		step, want, ok := strings.Cut(line, " | ")
@@ -97,13 +100,11 @@ func (p *player) do(verb string, args ...string) string {
 	case "readall", "drain":
 		return p.readAll(verb, arg)
 	case "write", "writev", "sendfile":
-		return p.write(verb, size)
+		return p.write(verb, size, 0)
 	case "flood":
-		return p.write("write", floodSize)
+		return p.write("write", floodSize, 0)
 	case "fill", "fillv", "fillfile":
-		require.NoError(p.t, p.conn.SetWriteDeadline(time.Now().Add(soon)))
-		defer func() { require.NoError(p.t, p.conn.SetWriteDeadline(time.Time{})) }()
-		return p.write(map[string]string{"fill": "write", "fillv": "writev", "fillfile": "sendfile"}[verb], floodSize)
+		return p.write(map[string]string{"fill": "write", "fillv": "writev", "fillfile": "sendfile"}[verb], floodSize, soon)
 	}
 	return p.set(verb, arg)
 }
@@ -209,8 +210,18 @@ func (p *player) readAll(verb, arg string) string {
 	return "all"
 }
 
-func (p *player) write(verb string, size int) string {
+// write writes so many bytes, with a deadline unless that is 0.
+func (p *player) write(verb string, size int, deadline time.Duration) string {
 	b := stream()[p.wrote : p.wrote+size]
+	var f *os.File
+	if verb == "sendfile" {
+		f = p.file(b)
+		defer f.Close()
+	}
+	if deadline > 0 {
+		_ = p.conn.SetWriteDeadline(time.Now().Add(deadline))
+		defer func() { _ = p.conn.SetWriteDeadline(time.Time{}) }()
+	}
 	var n int
 	var err error
 	switch verb {
@@ -219,7 +230,9 @@ func (p *player) write(verb string, size int) string {
 	case "writev":
 		n, err = p.writeBuffers(b)
 	case "sendfile":
-		n, err = p.sendFile(b)
+		var sent int64
+		sent, err = p.conn.SendFile(f, int64(size))
+		n = int(sent)
 	}
 	p.wrote += n
 	switch {
@@ -245,23 +258,20 @@ func (p *player) writeBuffers(b []byte) (int, error) {
 	return int(n), err
 }
 
-// sendFile sends b from the middle of a file.
-func (p *player) sendFile(b []byte) (int, error) {
+// file returns a file of which b is what comes next.
+func (p *player) file(b []byte) *os.File {
 	const head = "head"
-	path := filepath.Join(p.t.TempDir(), "file")
-	if err := os.WriteFile(path, append([]byte(head), b...), 0o600); err != nil {
-		return 0, err
+	f, err := os.CreateTemp(p.dir, "")
+	if err == nil {
+		_, err = f.Write(append([]byte(head), b...))
 	}
-	f, err := os.Open(path)
+	if err == nil {
+		_, err = f.Seek(int64(len(head)), io.SeekStart)
+	}
 	if err != nil {
-		return 0, err
+		p.t.Error(err)
 	}
-	defer f.Close()
-	if _, err := f.Seek(int64(len(head)), io.SeekStart); err != nil {
-		return 0, err
-	}
-	n, err := p.conn.SendFile(f, int64(len(b)))
-	return int(n), err
+	return f
 }
 
 // connectSockets is connect for networks with sockets.
