@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 const (
@@ -71,6 +73,9 @@ func (p *purse) reserveFor(it item, held int64) bool {
 	need := held + it.size - p.has
 	if p.budget == nil || need <= 0 {
 		return true
+	}
+	if faultpoint.Fails(faultpoint.QueueReservation) {
+		return false
 	}
 	limit := p.max
 	if isBulk(it.m.GetType()) {

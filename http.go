@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -199,6 +200,7 @@ func (q *request) servePost() error {
 	if err := q.deliver(m, lanePost, q.postTimeout(), post.queued); err != nil {
 		return err
 	}
+	faultpoint.Hit(faultpoint.PostProcessed)
 	if q.r.Context().Err() != nil {
 		q.w.Header().Set("Connection", "close") // it would fail the next post
 	}

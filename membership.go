@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 // AddRemote adds a member that is to be sent to before it is a peer, such as one
@@ -107,6 +109,7 @@ func (t *Transport) remove(which func(types.ID) bool) {
 		p.log.Info("removed a peer")
 		go func() {
 			defer e.leave()
+			faultpoint.Hit(faultpoint.PeerRemoved)
 			p.stop()
 			e.receiveLanes.ended(p)
 			e.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -99,6 +100,7 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	start := time.Now()
 	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
 	err := p.post(body, it.m.GetType())
+	faultpoint.Hit(faultpoint.PostAnswered)
 	if err != nil {
 		p.activity.failed(err, true)
 		ln.forget()

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -58,6 +59,7 @@ func (q *request) serveSnapshot() error {
 	if err != nil {
 		return err
 	}
+	faultpoint.Hit(faultpoint.SnapshotProcessed)
 	q.succeed()
 	return nil
 }

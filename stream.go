@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -184,8 +185,9 @@ func newStreamWriter(l *link, kind streamKind) *streamWriter {
 // attach takes over c: a newer connection replaces the older one. What the lane
 // holds goes on over c. It reports false, and closes c, if the peer is gone.
 func (w *streamWriter) attach(c *outgoingConn) bool {
+	failed := faultpoint.Fails(faultpoint.StreamAttach)
 	w.mu.Lock()
-	if w.ctx.Err() != nil {
+	if w.ctx.Err() != nil || failed {
 		w.mu.Unlock()
 		c.close()
 		return false
@@ -197,6 +199,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.beat.Store(true)
 	w.lane.reopen()
 	w.mu.Unlock()
+	faultpoint.Hit(faultpoint.StreamAttached)
 	w.heartbeat()
 	if old != nil {
 		if c.renews(old) {
@@ -216,6 +219,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 // holds is lost, and reported. What was written and not read by the peer may be
 // lost as well, so the peer is reported in any case.
 func (w *streamWriter) detach(c *outgoingConn, cause error) {
+	faultpoint.Hit(faultpoint.StreamDetach)
 	w.mu.Lock()
 	current := w.conn == c
 	var lost []item
@@ -228,6 +232,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	if !current {
 		return
 	}
+	faultpoint.Hit(faultpoint.StreamShut)
 	w.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
 	w.lose(w.lane, lost, cause)
 	w.reports.lost()
@@ -243,6 +248,7 @@ func (w *streamWriter) close() {
 	if c != nil {
 		c.close()
 	}
+	faultpoint.Hit(faultpoint.StreamClosed)
 	w.lose(w.lane, lost, w.cause())
 }
 

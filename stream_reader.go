@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -173,7 +174,11 @@ func (r *streamReader) delivering() {
 func (r *streamReader) follow(ctx context.Context, s *incoming) error {
 	r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
 	r.opened(s.conn)
+	if faultpoint.Fails(faultpoint.StreamOpened) {
+		s.conn.Close()
+	}
 	err := r.read(ctx, s)
+	faultpoint.Hit(faultpoint.StreamEnded)
 	r.closed()
 	err = causeOf(ctx, err)
 	s.conn.Close()

@@ -50,11 +50,11 @@ func newTLSFiles(info *transport.TLSInfo, log *zap.Logger) (*tlsFiles, error) {
 	}
 	f := &tlsFiles{caFile: info.TrustedCAFile, crlFile: info.CRLFile, log: log, anchors: map[string]bool{}}
 	if f.caFile != "" {
-		if err := f.readAuthorities(); err != nil {
+		if err := f.readAuthorities(os.ReadFile); err != nil {
 			return nil, err
 		}
 	}
-	return f, f.readRevoked()
+	return f, f.readRevoked(os.ReadFile)
 }
 
 // client returns the configuration for dialling, but for the authorities.
@@ -101,7 +101,7 @@ func (f *tlsFiles) server(info transport.TLSInfo) (*tls.Config, error) {
 // certificate returns what reads a pair of files, and falls back on what they had.
 // That they cannot be used is an error only here.
 func (f *tlsFiles) certificate(pair *keyPair) (func() (*tls.Certificate, error), error) {
-	if _, err := pair.read(); err != nil {
+	if _, err := pair.read(os.ReadFile); err != nil {
 		return nil, err
 	}
 	warning := new(quiet)
@@ -126,7 +126,7 @@ func (f *tlsFiles) authorities() *x509.CertPool {
 	if f.caFile == "" {
 		return nil
 	}
-	if err := f.readAuthorities(); err != nil {
+	if err := f.readAuthorities(readAgain); err != nil {
 		f.keepsLast(&f.caWarning, err)
 	}
 	f.mu.Lock()
@@ -134,8 +134,8 @@ func (f *tlsFiles) authorities() *x509.CertPool {
 	return f.pool
 }
 
-func (f *tlsFiles) readAuthorities() error {
-	text, err := os.ReadFile(f.caFile)
+func (f *tlsFiles) readAuthorities(read readFunc) error {
+	text, err := read(f.caFile)
 	if err != nil {
 		return err
 	}
@@ -166,11 +166,11 @@ func anchorOf(c *x509.Certificate) string {
 }
 
 // readRevoked reads the revocation list.
-func (f *tlsFiles) readRevoked() error {
+func (f *tlsFiles) readRevoked(read readFunc) error {
 	if f.crlFile == "" {
 		return nil
 	}
-	text, err := os.ReadFile(f.crlFile)
+	text, err := read(f.crlFile)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (f *tlsFiles) unlessRevoked(before func(tls.ConnectionState) error) func(tl
 		if len(state.PeerCertificates) == 0 {
 			return nil
 		}
-		if err := f.readRevoked(); err != nil {
+		if err := f.readRevoked(readAgain); err != nil {
 			return err
 		}
 		f.mu.Lock()
@@ -226,7 +226,7 @@ func (f *tlsFiles) onList(certs []*x509.Certificate) error {
 // reload reads all files again.
 func (f *tlsFiles) reload() {
 	f.authorities()
-	if err := f.readRevoked(); err != nil && f.crlWarning.due(time.Now()) {
+	if err := f.readRevoked(readAgain); err != nil && f.crlWarning.due(time.Now()) {
 		// What is connected is held to the last list that could be read.
 		f.log.Warn("cannot use the revocation list of TLSInfo; refusing new connections until it can be read", zap.Error(err))
 	}

@@ -10,7 +10,18 @@ import (
 	"os"
 	"slices"
 	"sync"
+
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
+
+// readFunc reads a file.
+type readFunc func(path string) ([]byte, error)
+
+// readAgain reads a file that was read before, and may be replaced, or half written, by now.
+func readAgain(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	return faultpoint.Torn(faultpoint.TLSFileRead, text), err
+}
 
 // pemBlocks returns the blocks of a file, which must all be whole: package pem
 // skips a block that is cut short, so that half a file is as good as a file.
@@ -83,12 +94,12 @@ type keyPair struct {
 }
 
 // read returns what the files have now.
-func (k *keyPair) read() (*tls.Certificate, error) {
-	cert, err := os.ReadFile(k.certFile)
+func (k *keyPair) read(read readFunc) (*tls.Certificate, error) {
+	cert, err := read(k.certFile)
 	if err != nil {
 		return nil, err
 	}
-	key, err := os.ReadFile(k.keyFile)
+	key, err := read(k.keyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +122,7 @@ func (k *keyPair) read() (*tls.Certificate, error) {
 // readOrLast returns what the files have now or, if that cannot be used, what they
 // had, and why. It is nil if they never could be.
 func (k *keyPair) readOrLast() (*tls.Certificate, error) {
-	c, err := k.read()
+	c, err := k.read(readAgain)
 	if err == nil {
 		return c, nil
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 const (
@@ -160,6 +162,9 @@ func (d *dbFile) allocate(n int64) error {
 	}
 	room := min(allocateAhead, d.size-d.allocated)
 	err := preallocate(d.real, d.allocated, room)
+	if faultpoint.Fails(faultpoint.DiskReservation) {
+		err = syscall.ENOSPC
+	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		d.allocated = -1
 		return nil

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 // Saver saves databases: it is what package rafthttp calls a Snapshotter.
@@ -47,6 +49,9 @@ func (s *Store) makeRoom(t Transfer) error {
 	if err == nil && free < need && need-free <= others {
 		s.discardIdle(func(other Transfer) bool { return other != t })
 		free, err = s.fs.Free(s.dir)
+	}
+	if faultpoint.Fails(faultpoint.DiskReservation) {
+		free = min(free, need-1)
 	}
 	if err == nil && free < need {
 		return fmt.Errorf("snap: database %016x needs %d bytes, and %d are free: %w", t.Index, need, free, syscall.ENOSPC)

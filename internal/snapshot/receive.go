@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -161,11 +162,18 @@ func (c *reception) save() error {
 	}
 	c.saved(c.incoming)
 	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.started)))
-	if err := c.in.Process(c.m); err != nil {
+	if err := c.process(); err != nil {
 		c.in.Discard(c.index.Load(), err)
 		return err
 	}
 	return nil
+}
+
+func (c *reception) process() error {
+	if faultpoint.Fails(faultpoint.SnapshotSaved) {
+		return errors.New("fault point")
+	}
+	return c.in.Process(c.m)
 }
 
 // saveDatabase returns the size of the database. Its errors say why it was not saved.

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -163,6 +164,7 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 			return 0, 0, err
 		}
 	}
+	faultpoint.Hit(faultpoint.SnapshotQuestion)
 	if r.busy(types.ID(q.about.From)) {
 		return 0, 0, ErrTooMany
 	}

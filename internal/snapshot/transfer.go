@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -66,6 +67,7 @@ type transfer struct {
 func (t *transfer) run() {
 	defer close(t.done)
 	t.result = t.deliver()
+	faultpoint.Hit(faultpoint.SnapshotAnswered)
 	t.finish(t.result)
 }
 
@@ -202,6 +204,9 @@ func (t *transfer) attemptAt(u url.URL) error {
 		return err
 	}
 	defer conn.Close()
+	if faultpoint.Fails(faultpoint.SnapshotPlanned) {
+		return ErrCut
+	}
 	if p.tellsWork { // it may have good reasons not to read; whether it lives is for us to find out
 		t.Peer.BePatient(conn.Conn, max(maxWriting, maxInstalling, t.AnswerTimeout))
 		conn.onClose = func() { t.Peer.BePatient(conn.Conn, 0) } // what is unsent then is the system's
