@@ -103,13 +103,19 @@ func startMemberOn(t testing.TB, ln net.Listener, id types.ID, tune func(*raftht
 // startMemberAt runs a member that is known by url.
 func startMemberAt(t testing.TB, ln net.Listener, url string, id types.ID, tune func(*rafthttp.Transport)) *member {
 	t.Helper()
+	return startMemberBy(t, func(h http.Handler) *http.Server { return &http.Server{Handler: h} }, ln, url, id, tune)
+}
+
+// startMemberBy runs a member by a server of the test's choice.
+func startMemberBy(t testing.TB, by func(http.Handler) *http.Server, ln net.Listener, url string, id types.ID, tune func(*rafthttp.Transport)) *member {
+	t.Helper()
 	m := &member{raft: &recorder{}, url: url}
 	m.Transport = &rafthttp.Transport{ID: id, ClusterID: testCluster, Raft: m.raft, URLs: types.MustNewURLs([]string{m.url})}
 	if tune != nil {
 		tune(m.Transport)
 	}
 	require.NoError(t, m.Start())
-	m.server = &http.Server{Handler: m.Handler()}
+	m.server = by(m.Handler())
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

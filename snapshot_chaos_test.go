@@ -2,8 +2,7 @@ package rafthttp_test
 
 import (
 	"bytes"
-	"context"
-	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
@@ -30,115 +28,74 @@ const (
 )
 
 // TestSnapshotExactlyOnce: whatever happens to 2,080 transfers, from cuts and
-// stalls to refusals, removal of the peer and the end of the transport, each ends
-// in one report, one Close and one value of CloseNotify, all of the same opinion,
-// and a receiver never processes one that was not saved whole.
+// stalls to refusals, crashes of receivers that come back with other options, removal
+// of the peer and the end of the transport, each ends in one report, one Close and one
+// value of CloseNotify, all of the same opinion, and what a receiver processes, and
+// still has in the end, is what was sent, byte for byte.
 func TestSnapshotExactlyOnce(t *testing.T) {
 	var ends [2]atomic.Int64
+	var resumed, crashed atomic.Int64
 	for seed := range uint64(chaosBubbles) {
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
 			c := newChaos(t, dir, seed)
 			c.run()
 			c.check(&ends)
+			resumed.Add(c.resumed.Load())
+			crashed.Add(c.crashed)
 		})
 	}
-	t.Logf("%d transfers succeeded, %d failed", ends[1].Load(), ends[0].Load())
+	t.Logf("%d transfers succeeded, %d failed; %d were resumed, and receivers crashed %d times", ends[1].Load(), ends[0].Load(), resumed.Load(), crashed.Load())
 	require.EqualValues(t, chaosBubbles*chaosTransfers, ends[0].Load()+ends[1].Load())
 	require.Greater(t, ends[1].Load(), int64(chaosBubbles*chaosTransfers/10), "most of it broke: that proves little")
 	require.Greater(t, ends[0].Load(), int64(chaosBubbles*chaosTransfers/10), "too little broke: that proves little")
+	require.Greater(t, resumed.Load(), int64(chaosBubbles/2), "too little was resumed: that proves little")
+	require.Greater(t, crashed.Load(), int64(chaosBubbles), "too few receivers crashed: that proves little")
 }
 
 // chaos is a sender, two receivers, and what happens between them.
 type chaos struct {
-	t     *testing.T
-	pair  *pair
-	c     *member // the receiver that is as stock
-	rand  *rand.Rand
-	data  []byte
-	store *snap.Store
+	t         *testing.T
+	pair      *pair // the sender, and the network
+	receivers [2]*chaosReceiver
+	rand      *rand.Rand
+	data      []byte
+	calm      int // milliseconds, at most, until the next transfer: one that broke may be resumed
 
 	transfers  []*chaosTransfer
 	beforeStop int
-	observed   sync.Map // index → *atomic.Int32: calls of SnapshotSent
+	crashed    int64
+	resumed    atomic.Int64 // databases that were saved from the middle on
+	observed   sync.Map     // index → *atomic.Int32: calls of SnapshotSent
 }
 
 type chaosTransfer struct {
 	*snap.Message
 	index  uint64
+	to     types.ID
 	closes atomic.Int32
 }
 
 func newChaos(t *testing.T, dir string, seed uint64) *chaos {
-	c := &chaos{t: t, rand: rand.New(rand.NewPCG(seed, 1)), data: randomBytes(chaosSize), store: openIn(t, dir)}
+	c := &chaos{t: t, rand: rand.New(rand.NewPCG(seed, 1)), data: randomBytes(chaosSize), calm: 1 + int(seed%2)*4000}
 	c.pair = &pair{net: newMemnet(memnet.WithSeed(seed)), deadlines: seed%2 == 0}
 	c.pair.a = c.pair.start(t, "a", 1, func(tr *rafthttp.Transport) {
 		tr.MaxSnapshots, tr.SnapshotAnswerTimeout = 8, 20*time.Second
-		tr.Observer = &rafthttp.Observer{SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, err error) {
-			calls, _ := c.observed.LoadOrStore(index, new(atomic.Int32))
-			calls.(*atomic.Int32).Add(1)
-		}}
+		tr.Observer = &rafthttp.Observer{
+			SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, err error) {
+				calls, _ := c.observed.LoadOrStore(index, new(atomic.Int32))
+				calls.(*atomic.Int32).Add(1)
+			},
+		}
 	})
-	c.pair.b = c.pair.start(t, "b", 2, receives(c.flaky(c.store)))
-	c.c = c.pair.start(t, "c", 3, receives(plain{c.flaky(c.store)}))
-	for _, m := range []*member{c.pair.b, c.c} {
-		m.raft.process = c.process(m)
-		c.pair.a.AddPeer(m.ID, []string{m.url})
-		m.AddPeer(1, []string{c.pair.a.url})
-		c.pair.net.Link("a", hostOf(m.ID)).SetBandwidth(4 << 20)
+	for i, host := range []string{"b", "c"} {
+		r := newChaosReceiver(c, host, types.ID(2+i), dir)
+		c.receivers[i] = r
+		r.start()
+		c.pair.a.AddPeer(r.id, []string{r.url})
+		c.pair.net.Link("a", host).SetBandwidth(512 << 10)
 	}
 	return c
-}
-
-// flaky is a store whose disk fails now and then, or is slow.
-func (c *chaos) flaky(s *snap.Store) flakyStore {
-	var mu sync.Mutex
-	r := rand.New(rand.NewPCG(c.rand.Uint64(), 2))
-	return flakyStore{s, func() error {
-		mu.Lock()
-		n := r.IntN(12)
-		mu.Unlock()
-		switch n {
-		case 0:
-			return errors.New("disk full")
-		case 1:
-			time.Sleep(10 * time.Second)
-		}
-		return nil
-	}}
-}
-
-type flakyStore struct {
-	*snap.Store
-	fault func() error
-}
-
-func (s flakyStore) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
-	if err := s.fault(); err != nil {
-		return 0, err
-	}
-	return s.Store.SaveDBFrom(r, id)
-}
-
-func (s flakyStore) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
-	if err := s.fault(); err != nil {
-		return 0, err
-	}
-	return s.Store.ResumeDBFrom(r, t, offset, sum)
-}
-
-// process is Raft.Process of a receiver: the database must be there.
-func (c *chaos) process(m *member) func(context.Context, *raftpb.Message) error {
-	return func(_ context.Context, msg *raftpb.Message) error {
-		if msg.GetType() != raftpb.MsgSnap {
-			return nil
-		}
-		if _, err := c.store.DBFilePath(msg.GetSnapshot().GetMetadata().GetIndex()); err != nil {
-			c.t.Errorf("processed without a database: %v", err)
-		}
-		m.raft.keep(msg)
-		return nil
-	}
 }
 
 // run makes the transfers, with trouble between and during them.
@@ -156,6 +113,7 @@ func (c *chaos) run() {
 		c.sleep(400)
 		if i < stopAt {
 			c.trouble()
+			c.sleep(c.calm)
 		}
 	}
 	time.Sleep(time.Minute)
@@ -169,7 +127,7 @@ func (c *chaos) sleep(milliseconds int) {
 
 func (c *chaos) send(index uint64) {
 	to := types.ID(2 + c.rand.IntN(2))
-	x := &chaosTransfer{index: index}
+	x := &chaosTransfer{index: index, to: to}
 	size := int64(chaosSize)
 	rc := c.reader(x)
 	switch c.rand.IntN(20) {
@@ -187,7 +145,8 @@ func (c *chaos) send(index uint64) {
 
 // reader is a database in one of several conditions.
 func (c *chaos) reader(x *chaosTransfer) io.ReadCloser {
-	data := bytes.NewReader(c.data)
+	content := c.content(x.index)
+	data := bytes.NewReader(content)
 	closes := func() { x.closes.Add(1) }
 	switch c.rand.IntN(12) {
 	case 0:
@@ -195,7 +154,7 @@ func (c *chaos) reader(x *chaosTransfer) io.ReadCloser {
 	case 1:
 		return &database{Reader: readerFunc(func([]byte) (int, error) { panic("in Read") }), onClose: closes}
 	case 2:
-		stuck := blockingReader(c.data[:100_000])
+		stuck := blockingReader(content[:100_000])
 		end := stuck.onClose
 		stuck.onClose = func() { closes(); end() }
 		return stuck
@@ -214,12 +173,9 @@ func (f *chaosFile) Close() error { f.onClose(); return nil }
 
 // trouble is what happens between two calls of SendSnapshot.
 func (c *chaos) trouble() {
-	n, a, m := c.pair.net, c.pair.a, c.pair.b
-	if c.rand.IntN(2) == 0 {
-		m = c.c
-	}
-	host := hostOf(m.ID)
-	switch c.rand.IntN(10) {
+	n, a, m := c.pair.net, c.pair.a, c.receivers[c.rand.IntN(2)]
+	host := m.host
+	switch c.rand.IntN(11) {
 	case 0, 1, 2:
 		n.Reset("a", host)
 	case 3:
@@ -238,6 +194,11 @@ func (c *chaos) trouble() {
 		a.MendPeer(m.ID)
 	case 7:
 		a.UpdatePeer(m.ID, []string{"http://" + host + ":1", m.url})
+	case 8:
+		c.crashed++
+		m.crash()
+		c.sleep(3000)
+		m.start()
 	default:
 		c.sleep(2000)
 	}
@@ -258,8 +219,7 @@ func (c *chaos) check(ends *[2]atomic.Int64) {
 		if ok {
 			finished++
 			ends[1].Add(1)
-			_, err := c.store.DBFilePath(x.index)
-			require.NoError(t, err)
+			require.NoError(t, c.receivers[x.to-2].has(x.index), "the database of %d, which was sent", x.index)
 		} else {
 			ends[0].Add(1)
 		}
@@ -278,6 +238,13 @@ func (c *chaos) check(ends *[2]atomic.Int64) {
 	}
 	require.Equal(t, finished, reported[1], "reports of success")
 	require.Equal(t, c.beforeStop-finished, reported[0], "reports of failure")
-	require.Empty(t, c.pair.b.Status().Receiving)
-	require.Empty(t, c.c.Status().Receiving)
+	for _, r := range c.receivers {
+		require.Empty(t, r.Status().Receiving)
+		for index := range r.saved {
+			require.NoError(t, r.has(index), "the database of %d, which was processed", index)
+		}
+	}
 }
+
+// nameOfDB is the file of a database, as snap.Store names it.
+func nameOfDB(index uint64) string { return fmt.Sprintf("%016x.snap.db", index) }
