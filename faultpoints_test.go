@@ -15,7 +15,7 @@ import (
 
 var (
 	faultSeed  = flag.Uint64("faultseed", 1, "the first seed of the fault points; not 0")
-	faultSeeds = flag.Uint64("faultseeds", 6, "how many seeds, one after another")
+	faultSeeds = flag.Uint64("faultseeds", 4, "how many seeds, one after another")
 )
 
 // TestFaultPoints: what the transport promises of messages, snapshots and its end holds while the fault points strike; and

@@ -22,9 +22,11 @@ import (
 )
 
 const (
-	weatherSteps = 120
-	weatherCalm  = time.Minute // after which everything under way has ended
-	weatherStop  = time.Minute // of a Stop, with the sleeps that it waits for
+	weatherSteps  = 120
+	weatherRounds = 12
+	weatherDelay  = 20 * time.Millisecond
+	weatherCalm   = time.Minute // after which everything under way has ended
+	weatherStop   = time.Minute // of a Stop, with the sleeps that it waits for
 )
 
 // books are what was sent in a storm, and what became of it.
@@ -132,6 +134,11 @@ func runWeather(t *testing.T, seed uint64) {
 			processed: map[uint64]int{}, reported: map[[2]uint64]time.Time{}, dropped: map[[2]uint64]time.Time{}, snapshots: map[uint64]int{},
 		}}
 		s.net, s.all, _ = startAll(t, s.ca, s.tune)
+		for _, from := range s.all {
+			for _, to := range s.all {
+				s.net.net.Link(hostOf(from.ID), hostOf(to.ID)).SetDelay(weatherDelay)
+			}
+		}
 		faultpoint.Seed(seed)
 		for range weatherSteps {
 			s.step()
@@ -140,10 +147,9 @@ func runWeather(t *testing.T, seed uint64) {
 		s.net.net.Heal()
 		time.Sleep(weatherCalm)
 		s.checkBooks()
-		s.send(1, 2, 100)
-		s.send(3, 1, 100)
-		time.Sleep(weatherCalm)
-		s.checkBooks()
+		for range weatherRounds {
+			s.round()
+		}
 		for i := range s.all {
 			s.stop(i)
 		}
@@ -194,6 +200,18 @@ func (s *weather) step() {
 	case 6:
 		a.UpdatePeer(b.ID, []string{"https://" + hostOf(b.ID) + ":1", b.url})
 	}
+}
+
+// round breaks one connection while a few messages are on their way, so that nothing but that can be why raft is told.
+func (s *weather) round() {
+	i := s.rand.IntN(3)
+	a, b := s.all[i], s.all[(i+1+s.rand.IntN(2))%3]
+	time.Sleep(weatherCalm)
+	s.send(uint64(a.ID), uint64(b.ID), 1+s.rand.IntN(5))
+	time.Sleep(s.upTo(3 * weatherDelay / 2))
+	s.net.net.Reset(hostOf(a.ID), hostOf(b.ID))
+	time.Sleep(weatherCalm)
+	s.checkBooks()
 }
 
 // send sends so many messages of all kinds from one member to another.
