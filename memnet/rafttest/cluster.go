@@ -1,8 +1,6 @@
 package rafttest
 
 import (
-	"io"
-	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -26,8 +24,14 @@ type Config struct {
 	// are scheduled as it comes, and raft draws its election timeouts without a seed.
 	Seed uint64
 	// Tune may change the fields of each transport before it starts; nil changes none. ID, ClusterID (1), URLs, Raft and
-	// DialContext are set; a Snapshotter, an ErrorC and a Logger are for Tune to set.
+	// DialContext are set, as is TLSInfo with TLS; a Snapshotter, an ErrorC and a Logger are for Tune to set.
 	Tune func(id uint64, t *rafthttp.Transport)
+	// TLS has members speak mutual TLS, with certificates of one authority, in a temporary folder of the test: they are in
+	// the TLSInfo of the transports, each for the host of its member, and good for a day before and after New.
+	TLS bool
+	// Server returns what serves the handler of a member, by HTTP or HTTPS; nil means [rafthttp.NewServer], which is what
+	// members should be run by. It is called in Start.
+	Server func(h http.Handler) *http.Server
 	// Network are further options of the network.
 	Network []memnet.Option
 }
@@ -39,6 +43,7 @@ type Cluster struct {
 	tb      testing.TB
 	cfg     Config
 	network *memnet.Network
+	tls     *tlsFiles // nil: no TLS
 
 	mu      sync.Mutex
 	running map[*Member]struct{}
@@ -56,6 +61,12 @@ func New(tb testing.TB, cfg Config) *Cluster {
 	}
 	memnet.CheckGoroutines(tb)
 	c := &Cluster{Faults: NewFaults(cfg.Seed, n), tb: tb, cfg: cfg, network: n, running: make(map[*Member]struct{})}
+	if cfg.TLS {
+		var err error
+		if c.tls, err = newTLSFiles(tb.TempDir()); err != nil {
+			tb.Fatalf("certificates: %v", err)
+		}
+	}
 	tb.Cleanup(c.stop)
 	return c
 }
@@ -76,8 +87,16 @@ func (c *Cluster) Network() *memnet.Network { return c.network }
 // Host returns the name of the host that a member is on: "m1" for 1.
 func Host(id uint64) string { return "m" + strconv.FormatUint(id, 10) }
 
-// URL returns the peer URL of a member.
+// URL returns the peer URL of a member of a cluster without TLS.
 func URL(id uint64) string { return "http://" + Host(id) + ":2380" }
+
+// URL returns the peer URL of a member.
+func (c *Cluster) URL(id uint64) string {
+	if c.tls != nil {
+		return "https://" + Host(id) + ":2380"
+	}
+	return URL(id)
+}
 
 // Member is a running member: what has to be there for it to send, by Transport, and to be sent to.
 type Member struct {
@@ -96,7 +115,13 @@ func (c *Cluster) Start(id uint64, r rafthttp.Raft) *Member {
 	c.tb.Helper()
 	m := &Member{cluster: c, host: c.network.Host(Host(id)), raft: c.Wrap(id, r), served: make(chan struct{})}
 	m.Transport = &rafthttp.Transport{
-		ID: types.ID(id), ClusterID: 1, URLs: types.MustNewURLs([]string{URL(id)}), Raft: m.raft, DialContext: m.host.DialContext,
+		ID: types.ID(id), ClusterID: 1, URLs: types.MustNewURLs([]string{c.URL(id)}), Raft: m.raft, DialContext: m.host.DialContext,
+	}
+	if c.tls != nil {
+		var err error
+		if m.TLSInfo, err = c.tls.info(id); err != nil {
+			c.tb.Fatalf("certificate of member %d: %v", id, err)
+		}
 	}
 	if c.cfg.Tune != nil {
 		c.cfg.Tune(id, m.Transport)
@@ -105,14 +130,10 @@ func (c *Cluster) Start(id uint64, r rafthttp.Raft) *Member {
 	if err != nil {
 		c.tb.Fatalf("member %d runs already: %v", id, err)
 	}
-	if err := m.Transport.Start(); err != nil {
+	if err := m.start(ln); err != nil {
 		ln.Close()
 		c.tb.Fatalf("start member %d: %v", id, err)
 	}
-	for peer := range uint64(c.cfg.Members) {
-		m.AddPeer(types.ID(peer+1), []string{URL(peer + 1)})
-	}
-	m.serve(ln)
 	c.network.Note("member %d is started", id)
 	c.mu.Lock()
 	c.running[m] = struct{}{}
@@ -120,12 +141,30 @@ func (c *Cluster) Start(id uint64, r rafthttp.Raft) *Member {
 	return m
 }
 
-func (m *Member) serve(ln net.Listener) {
-	m.server = &http.Server{Handler: m.Handler(), ErrorLog: log.New(io.Discard, "", 0)}
+// start starts the transport, adds its peers, and serves them.
+func (m *Member) start(ln net.Listener) (err error) {
+	c := m.cluster
+	if c.tls != nil {
+		if ln, err = withTLS(ln, m.TLSInfo); err != nil {
+			return err
+		}
+	}
+	if err := m.Transport.Start(); err != nil {
+		return err
+	}
+	for peer := range uint64(c.cfg.Members) {
+		m.AddPeer(types.ID(peer+1), []string{c.URL(peer + 1)})
+	}
+	serve := c.cfg.Server
+	if serve == nil {
+		serve = rafthttp.NewServer
+	}
+	m.server = serve(m.Handler())
 	go func() {
 		defer close(m.served)
 		_ = m.server.Serve(ln)
 	}()
+	return nil
 }
 
 // Stop stops the member: its transport, then its server. What runs behind the Raft is not its business. Stopping again

@@ -1,10 +1,15 @@
 package rafttest_test
 
 import (
+	"crypto/tls"
+	"io"
+	"net/http"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -92,5 +97,65 @@ func TestLinksOfMembers(t *testing.T) {
 		start := time.Now()
 		send(one, 1)
 		require.Equal(t, []time.Time{start.Add(900 * time.Millisecond)}, got.times())
+	})
+}
+
+// TestMembersWithTLS: connections are encrypted, both ends show a certificate of the cluster's authority, and whoever
+// shows none is refused.
+func TestMembersWithTLS(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		verified := map[types.ID]string{} // by who is at the other end: the name in the certificate
+		c, one, two, got := pair(t, rafttest.Config{TLS: true, Tune: func(_ uint64, tr *rafthttp.Transport) {
+			tr.VerifyPeer = func(id types.ID, state *tls.ConnectionState) error {
+				mu.Lock()
+				defer mu.Unlock()
+				verified[id] = state.PeerCertificates[0].DNSNames[0]
+				return nil
+			}
+		}})
+		require.Equal(t, "https://m2:2380", c.URL(2))
+		require.Equal(t, []string{"https://m2:2380"}, two.URLs.StringSlice())
+		send(one, 1)
+		require.Equal(t, []uint64{1}, got.indices())
+		mu.Lock()
+		require.Equal(t, map[types.ID]string{1: "m1", 2: "m2"}, verified)
+		mu.Unlock()
+
+		stranger := &http.Client{Transport: &http.Transport{
+			DialContext: c.Network().Host("stranger").DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		}}
+		_, err := stranger.Get(c.URL(1) + rafthttp.ProbingPrefix)
+		require.ErrorContains(t, err, "certificate required")
+
+		two.Crash() // and it comes back with the same certificate
+		again := &recorder{}
+		c.Start(2, again)
+		time.Sleep(2 * time.Second)
+		send(one, 2)
+		require.Equal(t, []uint64{2}, again.indices())
+	})
+}
+
+// TestServersOfMembers: members are run by NewServer, with its bounds, or by what the test makes.
+func TestServersOfMembers(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c, _, _, _ := pair(t, rafttest.Config{})
+		conn, err := c.Network().Host("stranger").DialContext(t.Context(), "tcp", "m1:2380")
+		require.NoError(t, err)
+		start := time.Now()
+		_, err = io.ReadAll(conn) // a request that never comes
+		require.NoError(t, err)
+		require.Equal(t, rafthttp.DefaultConnReadTimeout, time.Since(start))
+	})
+	bubble.Test(t, func(t *testing.T) {
+		made := 0
+		_, one, _, got := pair(t, rafttest.Config{Server: func(h http.Handler) *http.Server {
+			made++
+			return &http.Server{Handler: h}
+		}})
+		require.Equal(t, 2, made)
+		send(one, 1)
+		require.Equal(t, []uint64{1}, got.indices())
 	})
 }

@@ -13,7 +13,8 @@
 //		… // 3, 4 or 5 leads now, and nobody else
 //	})
 //
-// The test file example_test.go has all of it.
+// The test file example_test.go has all of it. Members are served by rafthttp.NewServer, unless Config.Server says otherwise,
+// and speak mutual TLS if Config.TLS is set.
 //
 // The members are stopped at the end of the test, but what runs behind a Raft is the test's own: a server has to stop its
 // raft.Node and its loops when t.Context ends, or in a Cleanup that is registered after New. What is left fails the test;
