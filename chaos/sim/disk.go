@@ -2,55 +2,74 @@ package sim
 
 import (
 	"io"
-	"maps"
-	"slices"
-	"sync"
+	"os"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 const (
-	snapshotEvery = 40 // applied entries between snapshots
-	keepDatabases = 4
-	keepEntries   = 10 // entries kept behind a snapshot, for members that lag a little
+	snapshotEvery = 8 // applied entries between snapshots
+	keepEntries   = 2 // entries kept behind a snapshot, for members that lag a little
 )
 
-// disk is what a member has that survives its crash: raft's log and hard state, and databases of snapshots.
+// disk is what a member has that survives its crash: raft's log and hard state, and a folder with the databases of
+// snapshots that came.
 type disk struct {
 	*raft.MemoryStorage
 	newest uint64 // index of its snapshot; Snapshot would copy all of it for that, at each Ready
 
-	mu        sync.Mutex
-	databases map[uint64][]byte // by index of their snapshot
+	dir   string
+	store *snap.Store // nil while the member does not run
+
+	databases, resumed atomic.Int64 // that came beside their message, and that were resumed among them
 }
 
-func newDisk() *disk {
-	return &disk{MemoryStorage: raft.NewMemoryStorage(), databases: make(map[uint64][]byte)}
+func newDisk(dir string) *disk {
+	return &disk{MemoryStorage: raft.NewMemoryStorage(), dir: dir}
 }
 
 // bootstrap makes the disk that of a member of a new cluster.
 func (d *disk) bootstrap(voters []uint64) {
-	empty := (&machine{}).marshal()
-	d.databases[1], d.newest = empty, 1
-	must(d.ApplySnapshot(&raftpb.Snapshot{Data: empty, Metadata: &raftpb.SnapshotMetadata{
+	d.newest = 1
+	must(d.ApplySnapshot(&raftpb.Snapshot{Data: databaseOf(&machine{}, 1), Metadata: &raftpb.SnapshotMetadata{
 		Index: new(uint64(1)), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: voters},
 	}}))
+}
+
+// open opens the folder of databases. What an earlier life has not installed is asked for again, and not claimed.
+func (d *disk) open() {
+	store, err := snap.Open(d.dir)
+	must(err)
+	must(store.RemoveUnclaimed())
+	d.store = store
+}
+
+func (d *disk) close() {
+	must(d.store.Close())
+	d.store = nil
 }
 
 // save makes durable what raft has decided. A snapshot brings its database, or finds it saved.
 func (d *disk) save(hs *raftpb.HardState, entries []*raftpb.Entry, arrived *raftpb.Snapshot) (database []byte) {
 	if !raft.IsEmptySnap(arrived) {
+		index := arrived.GetMetadata().GetIndex()
 		if database = arrived.GetData(); database == nil {
-			d.mu.Lock()
-			database = d.databases[arrived.GetMetadata().GetIndex()]
-			d.mu.Unlock()
+			path, err := d.store.DBFilePath(index)
+			must(err)
+			database, err = os.ReadFile(path)
+			must(err)
 		}
 		s := proto.CloneOf(arrived)
 		s.Data = database
 		must(d.ApplySnapshot(s))
-		d.newest = s.GetMetadata().GetIndex()
+		d.newest = index
+		must(d.store.RemoveBefore(index + 1))
 	}
 	must(d.Append(entries))
 	if !raft.IsEmptyHardState(hs) {
@@ -78,19 +97,40 @@ func (d *disk) snapshot(index uint64, cs *raftpb.ConfState, database []byte) {
 	}
 }
 
+// snapshotter returns what takes the databases of a life: one that resumes, or one that cannot, as a stock member.
+func (d *disk) snapshotter(resumes bool) rafthttp.Snapshotter {
+	s := counting{d.store, d}
+	if resumes {
+		return s
+	}
+	return struct{ rafthttp.Snapshotter }{s}
+}
+
+// counting is a store that counts.
+type counting struct {
+	*snap.Store
+	d *disk
+}
+
 // SaveDBFrom implements rafthttp.Snapshotter.
-func (d *disk) SaveDBFrom(r io.Reader, index uint64) (int64, error) {
-	database, err := io.ReadAll(r)
-	if err != nil {
-		return 0, err
+func (c counting) SaveDBFrom(r io.Reader, index uint64) (int64, error) {
+	n, err := c.Store.SaveDBFrom(r, index)
+	if err == nil {
+		c.d.databases.Add(1)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.databases[index] = database
-	if len(d.databases) > keepDatabases {
-		delete(d.databases, slices.Min(slices.Collect(maps.Keys(d.databases))))
+	return n, err
+}
+
+// ResumeDBFrom implements rafthttp.ResumingSnapshotter.
+func (c counting) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
+	n, err := c.Store.ResumeDBFrom(r, t, offset, sum)
+	if err == nil {
+		c.d.databases.Add(1)
+		if offset > 0 {
+			c.d.resumed.Add(1)
+		}
 	}
-	return int64(len(database)), nil
+	return n, err
 }
 
 // must is for what can fail only if the simulation itself is wrong.

@@ -11,8 +11,12 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// judgeTime is how long one era's history may take to judge, in real time. It takes milliseconds.
-const judgeTime = time.Minute
+const (
+	// judgeTime is how long one era's history may take to judge, in real time. It takes milliseconds.
+	judgeTime = time.Minute
+	// commandTime is how long a healthy cluster may take to take a command.
+	commandTime = time.Minute
+)
 
 // Judge finds out whether histories are linearizable. It works outside of the bubble, where time passes.
 type Judge struct {
@@ -144,7 +148,7 @@ func describe(history []porcupine.Operation) string {
 
 // forgetLists has all members forget all lists, or snapshots would grow.
 func (s *simulation) forgetLists() {
-	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
 	s.clear++
 	for ctx.Err() == nil {

@@ -1,9 +1,13 @@
 package sim
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"math"
+	"math/rand/v2"
 )
 
 // machine is the replicated state: lists of numbers, to be appended to.
@@ -47,16 +51,55 @@ func (m *machine) remove(id uint64) {
 	m.Removed[id] = true
 }
 
-// marshal returns the state as a database; equal states have equal ones.
+// marshal returns the state as text; equal states have equal ones.
 func (m *machine) marshal() []byte {
 	b, err := json.Marshal(m)
 	must(err)
 	return b
 }
 
-func (m *machine) unmarshal(database []byte) {
-	*m = machine{}
-	must(json.Unmarshal(database, m))
+const (
+	maxDatabase = 4 << 20 // bytes, of one database in three
+	smallFiller = 8 << 10 // at most, of the others
+)
+
+// databaseOf returns the database of a state at an index: the state, and a filler that the index decides, of up to
+// maxDatabase bytes, so that it can be seen whether what arrives is what was sent.
+func databaseOf(m *machine, index uint64) []byte {
+	text := m.marshal()
+	database := binary.BigEndian.AppendUint64(nil, uint64(len(text)))
+	database = append(database, text...)
+	return append(database, filler(index)...)
+}
+
+// stateIn returns the state in a database, or what is wrong with that.
+func stateIn(database []byte, index uint64) (m machine, err error) {
+	if len(database) < 8 || binary.BigEndian.Uint64(database) > uint64(len(database)-8) {
+		return m, fmt.Errorf("the database of snapshot %d is cut short: %d bytes", index, len(database))
+	}
+	n := binary.BigEndian.Uint64(database)
+	text, rest := database[8:8+n], database[8+n:]
+	if err := json.Unmarshal(text, &m); err != nil {
+		return m, fmt.Errorf("the database of snapshot %d: %w", index, err)
+	}
+	if want := filler(index); !bytes.Equal(rest, want) {
+		return m, fmt.Errorf("the database of snapshot %d is not what was sent: %d bytes of filler, sent were %d", index, len(rest), len(want))
+	}
+	return m, nil
+}
+
+func filler(index uint64) []byte {
+	var seed [32]byte
+	binary.BigEndian.PutUint64(seed[:], index)
+	source := rand.NewChaCha8(seed)
+	r := rand.New(source)
+	size := r.IntN(smallFiller)
+	if r.IntN(3) == 0 {
+		size = int(smallFiller * math.Pow(maxDatabase/smallFiller, r.Float64()))
+	}
+	b := make([]byte, size)
+	_, _ = source.Read(b)
+	return b
 }
 
 func (m *machine) hash() uint64 {

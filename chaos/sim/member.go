@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -40,6 +41,10 @@ type member struct {
 	ended  chan struct{}
 	leads  bool // as the last Ready says
 	async  async
+	rand   *rand.Rand       // of how snapshots are sent; owned by run
+	told   <-chan error     // the ErrorC
+	bad    func(why string) // takes note of what must not be
+	url    func(uint64) string
 
 	mu      sync.Mutex
 	state   machine
@@ -49,6 +54,7 @@ type member struct {
 	reads   map[string]chan uint64   // of reads, by id: get the index to be read at
 	moved   chan struct{}            // closed and replaced when applied grows
 	gone    bool                     // it has applied its own removal
+	removed bool                     // it was told by ErrorC that it was removed
 
 	installed int // snapshots
 }
@@ -59,26 +65,29 @@ type silent struct{ *raft.DefaultLogger }
 func (silent) Infof(string, ...any) {}
 
 // startMember runs a member on what its disk has.
-func startMember(c *rafttest.Cluster, id uint64, d *disk, loop loop, fsync time.Duration, wrong sabotage) *member {
+func (s *simulation) startMember(id uint64, d *disk, o options) *member {
 	m := &member{
-		id: id, loop: loop, fsync: fsync, wrong: wrong, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
+		id: id, loop: o.loop, fsync: o.fsync, wrong: s.cfg.sabotage, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
 		waiters: make(map[string]chan struct{}), reads: make(map[string]chan uint64),
+		rand: rand.New(rand.NewPCG(o.seed, id)), told: o.errorC, bad: s.violated,
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	s, err := d.Snapshot()
+	last, err := d.Snapshot()
 	must(err)
-	m.conf = s.GetMetadata().GetConfState()
-	if m.applied = s.GetMetadata().GetIndex(); m.applied > 0 {
-		m.state.unmarshal(s.GetData())
+	m.conf = last.GetMetadata().GetConfState()
+	if m.applied = last.GetMetadata().GetIndex(); m.applied > 0 {
+		m.state, err = stateIn(last.GetData(), m.applied)
+		must(err)
 		d.commitTo(m.applied)
 	}
 	m.Node = raft.RestartNode(&raft.Config{
 		ID: id, ElectionTick: 10, HeartbeatTick: 1, Storage: d, Applied: m.applied, MaxSizePerMsg: 4 << 10, MaxInflightMsgs: 64,
 		MaxUncommittedEntriesSize: 1 << 20, CheckQuorum: true, PreVote: true,
-		AsyncStorageWrites: loop == loopAsync,
+		AsyncStorageWrites: o.loop == loopAsync,
 		Logger:             silent{&raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}},
 	})
-	m.net = c.Start(id, m)
+	m.net = s.c.Start(id, m)
+	m.url = s.c.URL
 	m.setPeers()
 	go m.run()
 	return m
@@ -116,6 +125,10 @@ func (m *member) run() {
 			} else if m.handle(rd) {
 				m.Advance()
 			}
+		case <-m.told:
+			m.mu.Lock()
+			m.removed = true
+			m.mu.Unlock()
 		case <-m.ctx.Done():
 			return
 		}
@@ -173,7 +186,7 @@ func (m *member) applyAll(entries []*raftpb.Entry) {
 		}
 	}
 	if m.applied >= m.disk.newest+snapshotEvery {
-		m.disk.snapshot(m.applied, m.conf, m.state.marshal())
+		m.disk.snapshot(m.applied, m.conf, databaseOf(&m.state, m.applied))
 	}
 	if len(entries) > 0 {
 		close(m.moved)
@@ -193,6 +206,14 @@ func (m *member) answer(states []raft.ReadState) {
 	}
 }
 
+// smallEnough is how large a database may be that goes inside of its message.
+const smallEnough = 64 << 10
+
+// readable is a database; one that is hidden in an io.NopCloser cannot seek.
+type readable struct{ *bytes.Reader }
+
+func (readable) Close() error { return nil }
+
 // send gives messages to the transport: snapshots with the state beside them, as a database, or in them.
 func (m *member) send(ms []*raftpb.Message) {
 	for _, msg := range ms {
@@ -202,13 +223,17 @@ func (m *member) send(ms []*raftpb.Message) {
 		}
 		msg = proto.CloneOf(msg)
 		msg.Snapshot = m.current()
-		if msg.GetTo()%2 == 0 {
+		database := msg.Snapshot.Data
+		if len(database) <= smallEnough && m.rand.IntN(3) == 0 {
 			m.net.Send([]*raftpb.Message{msg})
 			continue
 		}
-		database := msg.Snapshot.Data
 		msg.Snapshot.Data = nil
-		m.net.SendSnapshot(snap.NewMessage(msg, io.NopCloser(bytes.NewReader(database)), int64(len(database))))
+		var r io.ReadCloser = readable{bytes.NewReader(database)}
+		if m.rand.IntN(3) == 0 {
+			r = io.NopCloser(bytes.NewReader(database))
+		}
+		m.net.SendSnapshot(snap.NewMessage(msg, r, int64(len(database))))
 	}
 }
 
@@ -218,7 +243,7 @@ func (m *member) current() *raftpb.Snapshot {
 	defer m.mu.Unlock()
 	term, err := m.disk.Term(m.applied)
 	must(err)
-	return &raftpb.Snapshot{Data: m.state.marshal(), Metadata: &raftpb.SnapshotMetadata{
+	return &raftpb.Snapshot{Data: databaseOf(&m.state, m.applied), Metadata: &raftpb.SnapshotMetadata{
 		Index: new(m.applied), Term: new(term), ConfState: proto.CloneOf(m.conf),
 	}}
 }
@@ -226,8 +251,13 @@ func (m *member) current() *raftpb.Snapshot {
 // install replaces the state by a snapshot. It is called with mu held.
 func (m *member) install(s *raftpb.Snapshot, database []byte) {
 	m.installed++
-	m.state.unmarshal(database)
 	m.applied, m.conf = s.GetMetadata().GetIndex(), s.GetMetadata().GetConfState()
+	state, err := stateIn(database, m.applied)
+	if err != nil {
+		m.bad(err.Error())
+		return
+	}
+	m.state = state
 	m.setPeers()
 }
 
@@ -263,7 +293,7 @@ func (m *member) setPeers() {
 		}
 	}
 	for _, id := range m.conf.GetVoters() {
-		m.net.AddPeer(types.ID(id), []string{rafttest.URL(id)})
+		m.net.AddPeer(types.ID(id), []string{m.url(id)})
 	}
 }
 
@@ -351,4 +381,5 @@ func (m *member) stop(end func(*rafttest.Member)) {
 	<-m.ended
 	end(m.net)
 	m.Stop()
+	m.disk.close()
 }

@@ -43,6 +43,7 @@ var faults = []struct {
 	{"narrow link", (*simulation).narrowLink},
 	{"half-open", (*simulation).halfOpen},
 	{"reset", (*simulation).reset},
+	{"cut database", (*simulation).cutDatabase},
 	{"bad messages", (*simulation).badMessages},
 	{"lost type", (*simulation).lostType},
 	{"membership", (*simulation).changeMembership},
@@ -52,6 +53,7 @@ var faults = []struct {
 // rage composes faults at random for a time.
 func (s *simulation) rage(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
+		s.endTold()
 		f := faults[s.rand.IntN(len(faults))]
 		s.c.Network().Note("--- %s begins", f.name)
 		if undoing := f.begin(s); undoing != nil {
@@ -206,7 +208,7 @@ func (s *simulation) loss() func() {
 func (s *simulation) narrowLink() func() {
 	l := s.link()
 	l.SetBandwidth(1 << s.rand.IntN(17)) // from a byte a second to 64 KiB
-	return func() { l.SetBandwidth(0) }
+	return func() { l.SetBandwidth(s.bandwidth) }
 }
 
 func (s *simulation) halfOpen() func() {
@@ -222,6 +224,37 @@ func (s *simulation) reset() func() {
 	ids := s.everyone()
 	s.c.Network().Reset(rafttest.Host(ids[0]), rafttest.Host(ids[1]))
 	return nil
+}
+
+// cutDatabase waits for a database to be on its way, and resets its connection.
+func (s *simulation) cutDatabase() func() {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		look := time.NewTicker(tick)
+		defer look.Stop()
+		for !s.cutOne() {
+			select {
+			case <-look.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() { close(stop); <-stopped }
+}
+
+// cutOne reports whether there was one to be cut.
+func (s *simulation) cutOne() bool {
+	for _, m := range s.running() {
+		for _, t := range m.net.Status().Receiving {
+			if t.Bytes > 0 && t.Bytes < t.Total {
+				s.c.Network().Reset(rafttest.Host(uint64(t.Peer)), rafttest.Host(m.id))
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *simulation) badMessages() func() {
@@ -254,7 +287,7 @@ func (s *simulation) changeMembership() func() {
 	if change == raftpb.ConfChangeAddNode {
 		s.next++
 		id = s.next
-		s.disks[id] = newDisk()
+		s.disks[id] = s.newDisk(id)
 		s.start(id)
 		s.report.Joined++
 	}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -17,10 +17,14 @@ import (
 )
 
 const (
-	eraTime    = 4 * time.Minute // of faults
-	settleTime = time.Minute     // until all must be well, once everything is mended
-	quiet      = time.Second     // in which nothing happens, to see that nothing does
+	eraTime     = 4 * time.Minute                                           // of faults
+	connectTime = 2*rafthttp.DefaultConnReadTimeout + 2500*time.Millisecond // until all streams must be up, once everything is mended
+	settleTime  = 30 * time.Second                                          // until all must be well
+	quiet       = time.Second                                               // in which nothing happens, to see that nothing does
 )
+
+// bandwidths are what links have in bytes a second, at least enough for a few databases until all must be well.
+var bandwidths = [...]int{0, 256 << 10, 1 << 20}
 
 // Config says what is simulated.
 type Config struct {
@@ -36,71 +40,19 @@ type sabotage struct {
 	hastyAcks  bool // appends are acknowledged once they are proposed
 }
 
-// Report is what was done in a simulation.
-type Report struct {
-	Eras                     int
-	Simulated                time.Duration
-	Faults                   map[string]int
-	Appends, Reads, Unknown  int // operations that ended, and appends of which the end is not known
-	Dropped                  int // appends that raft refused
-	Checked                  int // operations in linearizable histories
-	Snapshots, Elections     int
-	Restarts, Joined, Parted int
-	Loops                    [loops]int // starts with each
-}
-
-// Add adds another report.
-func (r *Report) Add(o Report) {
-	if r.Faults == nil {
-		r.Faults = make(map[string]int)
-	}
-	for name, n := range o.Faults {
-		r.Faults[name] += n
-	}
-	r.Eras += o.Eras
-	r.Simulated += o.Simulated
-	r.Appends += o.Appends
-	r.Reads += o.Reads
-	r.Unknown += o.Unknown
-	r.Dropped += o.Dropped
-	r.Checked += o.Checked
-	r.Snapshots += o.Snapshots
-	r.Elections += o.Elections
-	r.Restarts += o.Restarts
-	r.Joined += o.Joined
-	r.Parted += o.Parted
-	for l, n := range o.Loops {
-		r.Loops[l] += n
-	}
-}
-
-// String returns the report as some lines.
-func (r Report) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d eras, %v simulated; %d appends and %d reads ended, %d appends unknown, %d refused; %d operations checked\n",
-		r.Eras, r.Simulated.Round(time.Second), r.Appends, r.Reads, r.Unknown, r.Dropped, r.Checked)
-	fmt.Fprintf(&b, "%d snapshots installed, %d terms, %d restarts, %d members joined, %d left; loops:",
-		r.Snapshots, r.Elections, r.Restarts, r.Joined, r.Parted)
-	for l, n := range r.Loops {
-		fmt.Fprintf(&b, " %v %d,", loop(l), n)
-	}
-	b.WriteString(" faults:")
-	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
-		fmt.Fprintf(&b, " %s %d,", name, r.Faults[name])
-	}
-	return strings.TrimSuffix(b.String(), ",")
-}
-
 // simulation is one cluster over time. Its methods run on the goroutine of Run unless they say otherwise.
 type simulation struct {
 	t      testing.TB
 	rand   *rand.Rand // of the nemesis
-	loops  *rand.Rand // of the members: how they run raft, how slow their disks are
+	lives  *rand.Rand // of the members: what each is like from one start to its end
 	c      *rafttest.Cluster
 	judge  *Judge
 	cfg    Config
 	report Report
 	undos  []undo
+	dir    string // of all disks
+
+	bandwidth int // of all links that no fault makes narrower, in bytes a second; 0: no bound
 
 	mu      sync.Mutex
 	members map[uint64]*member // that run
@@ -108,6 +60,10 @@ type simulation struct {
 	next    uint64             // id of the next member to join
 	clear   int                // Seq of the last command that forgot all lists
 	clients [clients]client
+	options map[uint64]options // of those that run
+	started time.Time          // when a member was started last
+	told    map[uint64]bool    // members that were told that they were removed
+	wrong   string             // the first thing that must not be, as a member says; empty: none
 }
 
 // Run simulates in a bubble of testing/synctest, and fails t where something is not as it has to be. The judge
@@ -115,11 +71,16 @@ type simulation struct {
 func Run(t testing.TB, cfg Config, j *Judge) Report {
 	t.Helper()
 	s := &simulation{
-		t: t, rand: rand.New(rand.NewPCG(cfg.Seed, 1)), loops: rand.New(rand.NewPCG(cfg.Seed, 0)), judge: j, cfg: cfg,
-		members: make(map[uint64]*member), disks: make(map[uint64]*disk),
+		t: t, rand: rand.New(rand.NewPCG(cfg.Seed, 1)), lives: rand.New(rand.NewPCG(cfg.Seed, 0)), judge: j, cfg: cfg,
+		members: make(map[uint64]*member), disks: make(map[uint64]*disk), options: make(map[uint64]options), told: make(map[uint64]bool),
 	}
 	s.report.Faults = make(map[string]int)
-	s.c = rafttest.New(t, rafttest.Config{Seed: cfg.Seed, Tune: s.tune})
+	secured := cfg.Seed%2 == 0
+	if secured {
+		s.report.TLS = 1
+	}
+	s.dir, s.bandwidth = t.TempDir(), bandwidths[s.lives.IntN(len(bandwidths))]
+	s.c = rafttest.New(t, rafttest.Config{Seed: cfg.Seed, Tune: s.tune, TLS: secured})
 	t.Cleanup(func() {
 		for _, m := range s.running() {
 			s.end(m.id, (*rafttest.Member).Stop)
@@ -128,7 +89,7 @@ func Run(t testing.TB, cfg Config, j *Judge) Report {
 	s.next = 3 + s.rand.Uint64N(3)
 	voters := rangeOf(s.next)
 	for _, id := range voters {
-		s.disks[id] = newDisk()
+		s.disks[id] = s.newDisk(id)
 		s.disks[id].bootstrap(voters)
 		s.start(id)
 	}
@@ -140,6 +101,9 @@ func Run(t testing.TB, cfg Config, j *Judge) Report {
 		s.era()
 	}
 	s.report.Simulated = time.Since(start)
+	for _, m := range s.running() {
+		s.count(m)
+	}
 	return s.report
 }
 
@@ -151,21 +115,66 @@ func rangeOf(n uint64) (ids []uint64) {
 	return ids
 }
 
-// tune makes queues small and gives a transport what it saves snapshots to. It runs in start.
+// options are what a member has from a start to its end.
+type options struct {
+	loop    loop
+	fsync   time.Duration // what a save takes
+	resumes bool          // it can go on with a database that was cut
+	queue   int           // messages
+	memory  int64         // of all queues; 0: what is usual
+	places  int           // for snapshots
+	seed    uint64
+	errorC  chan error
+}
+
+// draw draws the options of a life.
+func (s *simulation) draw() options {
+	o := options{
+		loop: loop(s.lives.IntN(int(loops))), fsync: diskTimes[s.lives.IntN(len(diskTimes))], resumes: s.lives.IntN(3) > 0,
+		queue: 64 << s.lives.IntN(5), places: 1 + s.lives.IntN(4), seed: s.lives.Uint64(), errorC: make(chan error, 1),
+	}
+	if s.lives.IntN(3) == 0 {
+		o.memory = 1 << 20
+	}
+	return o
+}
+
+// tune gives a transport the options of its member's life. It runs in start.
 func (s *simulation) tune(id uint64, t *rafthttp.Transport) {
-	t.Snapshotter = s.disks[id]
-	t.SendQueueMessages, t.ReceiveQueueMessages = 256, 256
+	o := s.options[id]
+	t.Snapshotter, t.ErrorC = s.disks[id].snapshotter(o.resumes), o.errorC
+	t.SendQueueMessages, t.ReceiveQueueMessages, t.MaxQueuedBytes, t.MaxSnapshots = o.queue, o.queue, o.memory, o.places
+}
+
+// newDisk returns the disk of a member that nobody has seen before, and sets its links.
+func (s *simulation) newDisk(id uint64) *disk {
+	for other := range s.disks {
+		s.c.Link(id, other).SetBandwidth(s.bandwidth)
+		s.c.Link(other, id).SetBandwidth(s.bandwidth)
+	}
+	return newDisk(filepath.Join(s.dir, fmt.Sprint(id)))
 }
 
 // start runs a member on its disk.
 func (s *simulation) start(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := loop(s.loops.IntN(int(loops)))
-	fsync := diskTimes[s.loops.IntN(len(diskTimes))]
-	s.members[id] = startMember(s.c, id, s.disks[id], l, fsync, s.cfg.sabotage)
+	o := s.draw()
+	s.options[id] = o
+	s.disks[id].open()
+	s.members[id] = s.startMember(id, s.disks[id], o)
+	s.started = time.Now()
 	s.report.Restarts++
-	s.report.Loops[l]++
+	s.report.Loops[o.loop]++
+}
+
+// violated takes note of what must not be. Any goroutine may call it.
+func (s *simulation) violated(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wrong == "" {
+		s.wrong = why
+	}
 }
 
 // end ends a member that runs.
@@ -175,8 +184,24 @@ func (s *simulation) end(id uint64, how func(*rafttest.Member)) {
 	delete(s.members, id)
 	s.mu.Unlock()
 	if m != nil {
+		s.count(m)
 		m.stop(how)
-		s.report.Snapshots += m.installed
+	}
+}
+
+// count adds what a member that ends has done to the report.
+func (s *simulation) count(m *member) {
+	m.mu.Lock()
+	s.report.Snapshots += m.installed
+	m.mu.Unlock()
+	s.report.Databases += int(m.disk.databases.Swap(0))
+	s.report.Resumed += int(m.disk.resumed.Swap(0))
+	for _, p := range m.net.Status().Peers {
+		for _, l := range p.Lanes {
+			if l.Name == "pipeline" {
+				s.report.Posts += int(l.Messages)
+			}
+		}
 	}
 }
 
@@ -230,90 +255,6 @@ func (s *simulation) era() {
 	s.mend()
 	s.settle()
 	s.check()
+	s.checkTold()
 	s.report.Eras++
-}
-
-// settle waits until the cluster is well.
-func (s *simulation) settle() {
-	s.t.Helper()
-	var why string
-	for deadline := time.Now().Add(settleTime); time.Now().Before(deadline); time.Sleep(tick) {
-		if why = s.unsettled(); why != "" {
-			continue
-		}
-		time.Sleep(quiet)
-		if why = s.unsettled(); why == "" {
-			return
-		}
-	}
-	s.fatalf("a minute after everything was mended: %s", why)
-}
-
-// unsettled runs the members there should be, ends the others, and says what is wrong, if something is.
-func (s *simulation) unsettled() string {
-	synctest.Wait() // what begins at this very moment has ended, and is no queue
-	var newest uint64
-	var voters []uint64
-	for _, m := range s.running() {
-		if applied, _, v, _ := m.view(); applied > newest {
-			newest, voters = applied, v
-		}
-	}
-	for _, id := range voters {
-		if s.members[id] == nil {
-			s.start(id)
-			return fmt.Sprintf("member %d did not run", id)
-		}
-	}
-	var hashes, leads []uint64
-	for _, id := range voters {
-		m := s.members[id]
-		applied, hash, v, _ := m.view()
-		if applied != newest || !slices.Equal(v, voters) {
-			return fmt.Sprintf("member %d has applied %d of %d", id, applied, newest)
-		}
-		hashes, leads = append(hashes, hash), append(leads, m.Status().Lead)
-	}
-	if len(slices.Compact(slices.Clone(hashes))) != 1 {
-		s.fatalf("members %v have applied the same with other contents: %x", voters, hashes)
-	}
-	if leads[0] == 0 || len(slices.Compact(leads)) != 1 {
-		return fmt.Sprintf("no common leader: %v", leads)
-	}
-	for _, m := range s.running() {
-		if !slices.Contains(voters, m.id) {
-			s.forget(m.id)
-		}
-	}
-	for id := range s.disks {
-		if !slices.Contains(voters, id) {
-			delete(s.disks, id)
-		}
-	}
-	return s.unconnected(voters)
-}
-
-// unconnected says which stream is down or which queue is not empty, if one is.
-func (s *simulation) unconnected(voters []uint64) string {
-	for _, id := range voters {
-		st := s.members[id].net.Status()
-		if n := st.Drops.Total(); n > 0 {
-			s.fatalf("member %d gave Send %d messages that are for itself", id, n)
-		}
-		peers := st.Peers
-		if len(peers) != len(voters)-1 {
-			return fmt.Sprintf("member %d has %d peers", id, len(peers))
-		}
-		for _, p := range peers {
-			if !p.Active {
-				return fmt.Sprintf("member %d finds %d inactive", id, p.ID)
-			}
-			for _, l := range p.Lanes {
-				if !l.Up || l.Queued > 0 {
-					return fmt.Sprintf("lane %s from %d to %d: %+v", l.Name, id, p.ID, l)
-				}
-			}
-		}
-	}
-	return ""
 }

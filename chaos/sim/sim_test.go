@@ -22,6 +22,9 @@ var (
 	hours = flag.Float64("hours", 0.05, "hours to simulate with each seed")
 )
 
+// coveringTime is how long a simulation has to be so that nothing can be missing in it.
+const coveringTime = 2 * time.Hour
+
 func TestMain(m *testing.M) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(800) // what lives is a megabyte or two: it would be collected every ten simulated seconds
@@ -47,6 +50,9 @@ func TestSimulation(t *testing.T) {
 	}
 	took := time.Since(began)
 	t.Logf("all in %v, %.1f simulated hours a minute: %v", took.Round(time.Second), all.Simulated.Hours()/took.Minutes(), all)
+	if all.Simulated >= coveringTime {
+		require.Empty(t, all.Uncovered(), "what so long a simulation has to come by")
+	}
 }
 
 func TestJudge(t *testing.T) {
