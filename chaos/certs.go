@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/testcert"
 )
@@ -18,11 +20,17 @@ type certs struct {
 	mu      sync.Mutex // held for a rotation
 	current *testcert.Authority
 	made    int // authorities
+
+	pieces *rand.Rand          // what is written in pieces, and in which; nil: nothing. The owner of mu has it
+	pause  func(time.Duration) // between pieces
+
+	writing sync.Mutex // guards wrote
+	wrote   time.Time  // when the last file was written; the end of time while one is
 }
 
 // newCerts makes an authority and a certificate for each host.
 func newCerts(dir string, hosts []string) (*certs, error) {
-	c := &certs{dir: dir, hosts: hosts}
+	c := &certs{dir: dir, hosts: hosts, pause: time.Sleep}
 	var err error
 	if c.current, err = c.newAuthority(); err != nil {
 		return nil, err
@@ -56,7 +64,7 @@ func (c *certs) trust(authorities ...*testcert.Authority) error {
 	for _, a := range authorities {
 		bundle = append(bundle, a.PEM...)
 	}
-	return replaceFile(c.caFile(), bundle)
+	return c.write(c.caFile(), bundle)
 }
 
 // issue gives a member a new certificate and key, for both ends of a connection.
@@ -66,10 +74,10 @@ func (c *certs) issue(a *testcert.Authority, slot int) error {
 		return err
 	}
 	// Between the two, certificate and key do not match, and members go on with the last pair that did.
-	if err := replaceFile(c.keyFile(slot), key); err != nil {
+	if err := c.write(c.keyFile(slot), key); err != nil {
 		return err
 	}
-	return replaceFile(c.certFile(slot), cert)
+	return c.write(c.certFile(slot), cert)
 }
 
 func (c *certs) issueAll(a *testcert.Authority) error {
@@ -106,6 +114,53 @@ func (c *certs) rotateAuthority(wait func()) error {
 	}
 	wait()
 	return nil
+}
+
+const (
+	mostPieces   = 4
+	longestPause = 300 * time.Millisecond // between two pieces
+)
+
+// endOfTime is when a file that is being written will have been.
+var endOfTime = time.Unix(1<<40, 0)
+
+// write replaces a file: in one step, as careful tools do, or where it is, in pieces, as others do.
+func (c *certs) write(path string, text []byte) error {
+	c.setWrote(endOfTime)
+	defer func() { c.setWrote(time.Now()) }()
+	if c.pieces == nil || c.pieces.IntN(2) == 0 {
+		return replaceFile(path, text)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for n := 1 + c.pieces.IntN(mostPieces); n > 0 && len(text) > 0; n-- {
+		c.pause(time.Duration(c.pieces.Int64N(int64(longestPause))))
+		piece := len(text)
+		if n > 1 {
+			piece = c.pieces.IntN(len(text))
+		}
+		if _, err := f.Write(text[:piece]); err != nil {
+			return err
+		}
+		text = text[piece:]
+	}
+	return nil
+}
+
+func (c *certs) setWrote(t time.Time) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.wrote = t
+}
+
+// wroteSince says whether a file was written at a time or later.
+func (c *certs) wroteSince(t time.Time) bool {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return !c.wrote.Before(t)
 }
 
 // replaceFile replaces a file in one step, so that no reader sees half of it.

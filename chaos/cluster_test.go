@@ -3,10 +3,12 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -119,19 +121,70 @@ func TestAuthorityRotation(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// TestLoopIsDrawn: members are started with both loops of kv, and in the same order again with the same seed.
-func TestLoopIsDrawn(t *testing.T) {
-	draw := func(seed uint64) (loops []string) {
+// TestLivesAreDrawn: members are started with both loops of kv and with all values of other flags, a member with others
+// each time, and in the same order again with the same seed.
+func TestLivesAreDrawn(t *testing.T) {
+	draw := func(seed uint64) (lives []life) {
 		c := &cluster{seed: seed}
 		for slot := range size {
 			for restarts := range 5 {
-				loops = append(loops, (&member{c: c, slot: slot, restarts: restarts}).loop())
+				lives = append(lives, (&member{c: c, slot: slot, restarts: restarts}).draw())
 			}
 		}
-		return loops
+		return lives
 	}
-	require.Contains(t, draw(1), asyncFlag)
-	require.Contains(t, draw(1), plainFlag)
+	var all []string
+	for _, l := range draw(1) {
+		all = append(append(all, l.flags...), l.env...)
+	}
+	for _, want := range []string{
+		asyncFlag, plainFlag, "-compact-entries=50", "-compact-entries=1000", "-keep-entries=1", "-keep-entries=200",
+		"-tls-recheck=500ms", "-tls-recheck=2s", "-log-level=info", "-log-level=debug", "GOMAXPROCS=1",
+	} {
+		require.Contains(t, all, want)
+	}
+	require.NotEqual(t, draw(1)[0], draw(1)[1], "two starts of one member")
 	require.Equal(t, draw(1), draw(1))
 	require.NotEqual(t, draw(1), draw(2))
+}
+
+// TestCertificatesInPieces: a file may be there in part for some time, and is whole in the end; some are replaced at once.
+func TestCertificatesInPieces(t *testing.T) {
+	c, err := newCerts(t.TempDir(), []string{"127.0.0.1"})
+	require.NoError(t, err)
+	before := time.Now()
+	time.Sleep(time.Millisecond)
+	require.False(t, c.wroteSince(before))
+	parts, files := 0, 0
+	c.pieces = rand.New(rand.NewPCG(1, 1))
+	c.pause = func(time.Duration) {
+		require.True(t, c.wroteSince(time.Now().Add(time.Hour)), "it is being written")
+		for _, path := range []string{c.caFile(), c.certFile(0), c.keyFile(0)} {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			if !strings.HasSuffix(string(text), "-----\n") {
+				parts++
+			}
+		}
+	}
+	for range 20 {
+		files += 3
+		require.NoError(t, c.trust(c.current))
+		require.NoError(t, c.rotateLeaf(0))
+		_, err := tls.LoadX509KeyPair(c.certFile(0), c.keyFile(0))
+		require.NoError(t, err)
+		bundle, err := os.ReadFile(c.caFile())
+		require.NoError(t, err)
+		require.Equal(t, c.current.PEM, bundle)
+	}
+	require.Greater(t, parts, files/4)
+	require.Less(t, parts, 3*files)
+	require.True(t, c.wroteSince(before))
+	require.False(t, c.wroteSince(time.Now().Add(time.Hour)))
+}
+
+func TestRefusalOfCertificates(t *testing.T) {
+	require.True(t, refusesCertificates([]byte("kv: listen for peers on https://127.0.0.1:1: rafthttp: listen on https://127.0.0.1:1: ca.pem: line 3: a block that is not whole\n")))
+	require.True(t, refusesCertificates([]byte("kv: rafthttp: Transport.TLSInfo is …: want readable files: …")))
+	require.False(t, refusesCertificates([]byte("kv: open log: no space left on device")))
 }

@@ -141,6 +141,7 @@ func chaos(ctx context.Context, o options, net fabric, dir string, out io.Writer
 	if err != nil {
 		return err
 	}
+	c.certs.pieces = rand.New(rand.NewPCG(o.seed, 2)) // from now on
 	faults, missing := faultsFor(c)
 	place := "in network namespaces"
 	if o.proxies {

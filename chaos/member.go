@@ -93,12 +93,13 @@ func (m *member) start() error {
 	if err != nil {
 		return err
 	}
-	args := []string{"serve", "-id", fmt.Sprint(m.id), "-data-dir", m.dataDir(), "-peer-url", m.peer, "-client-url", m.client,
-		"-tls-recheck", tlsRecheck.String(), "-compact-entries", "300", "-keep-entries", "30", m.loop()}
-	cmd := exec.Command(m.c.kv, slices.Concat(args, m.c.certs.flags(m.slot), m.c.network.flags(m.slot), m.c.flags, m.first)...)
+	args := []string{"serve", "-id", fmt.Sprint(m.id), "-data-dir", m.dataDir(), "-peer-url", m.peer, "-client-url", m.client}
+	life := m.draw()
+	cmd := exec.Command(m.c.kv, slices.Concat(args, life.flags, m.c.certs.flags(m.slot), m.c.network.flags(m.slot), m.c.flags, m.first)...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), life.env...)
 	cmd.SysProcAttr = procAttr()
-	fmt.Fprintf(log, "--- %v: start as member %d, %s\n", time.Now().Format(time.StampMilli), m.id, m.loop())
+	fmt.Fprintf(log, "--- %v: start as member %d, %v\n", time.Now().Format(time.StampMilli), m.id, life)
 	m.c.network.do(m.slot, func() { err = cmd.Start() })
 	if err != nil {
 		return err
@@ -118,12 +119,28 @@ const (
 	plainFlag = "-async-storage-writes=false"
 )
 
-// loop draws one of the two for the start that comes next.
-func (m *member) loop() string {
-	if rand.New(rand.NewPCG(m.c.seed, uint64(m.slot)<<32|uint64(m.restarts))).IntN(2) == 0 {
-		return asyncFlag
+// life is what a process has from its start to its end.
+type life struct{ flags, env []string }
+
+// draw draws the life that comes next.
+func (m *member) draw() life {
+	r := rand.New(rand.NewPCG(m.c.seed, uint64(m.slot)<<32|uint64(m.restarts)))
+	l := life{flags: []string{[]string{asyncFlag, plainFlag}[r.IntN(2)]}}
+	for _, f := range []struct {
+		name   string
+		values []any
+	}{
+		{"compact-entries", []any{50, 300, 1000}}, // how much log there is, and how often a snapshot is needed
+		{"keep-entries", []any{1, 30, 200}},
+		{"tls-recheck", []any{tlsRecheck / 4, tlsRecheck / 2, tlsRecheck}}, // a rotation waits for the longest
+		{"log-level", []any{"info", "debug"}},
+	} {
+		l.flags = append(l.flags, fmt.Sprintf("-%s=%v", f.name, f.values[r.IntN(len(f.values))]))
 	}
-	return plainFlag
+	if r.IntN(4) == 0 {
+		l.env = append(l.env, "GOMAXPROCS=1")
+	}
+	return l
 }
 
 // wait notes the end of a process.
@@ -148,10 +165,15 @@ func (m *member) wait(cmd *exec.Cmd, exited chan struct{}, from int64) {
 	case err == nil && bytes.Contains(said, []byte("was removed from the cluster")):
 		m.removed = true
 	case m.full, bytes.Contains(said, []byte("kv: --join: ")):
-	case bytes.Contains(said, []byte("tls: private key does not match public key")): // it came between the two
+	case m.c.certs.wroteSince(m.started.Add(-time.Second)) && refusesCertificates(said): // it came while they were written
 	default:
 		m.c.violated(fmt.Errorf("member %s (id %d) has ended by itself: %w: see %s", m.name(), m.id, errOr(err, "exit code 0"), m.logFile()))
 	}
+}
+
+// refusesCertificates says whether a process has said that it cannot start with the files of its certificates.
+func refusesCertificates(said []byte) bool {
+	return bytes.Contains(said, []byte("kv: listen for peers on https:")) || bytes.Contains(said, []byte("Transport.TLSInfo is "))
 }
 
 func errOr(err error, other string) error {
