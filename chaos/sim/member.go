@@ -125,14 +125,23 @@ func (m *member) run() {
 			} else if m.handle(rd) {
 				m.Advance()
 			}
-		case <-m.told:
-			m.mu.Lock()
-			m.removed = true
-			m.mu.Unlock()
+		case err := <-m.told:
+			m.hear(err)
 		case <-m.ctx.Done():
 			return
 		}
 	}
+}
+
+// hear takes note of what ErrorC says.
+func (m *member) hear(err error) {
+	if !errors.Is(err, rafthttp.ErrMemberRemoved) {
+		m.bad("ErrorC says: " + err.Error())
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.removed = true
 }
 
 // handle does what raft wants done, in the order it wants it. It reports false if the member crashed meanwhile.
