@@ -174,7 +174,7 @@ func (s *weather) step() {
 	i := s.rand.IntN(3)
 	j := (i + 1 + s.rand.IntN(2)) % 3
 	a, b := s.all[i], s.all[j]
-	switch s.rand.IntN(14) {
+	switch s.rand.IntN(16) {
 	default:
 		s.send(uint64(a.ID), uint64(b.ID), 1+s.rand.IntN(80))
 	case 0, 1:
@@ -185,6 +185,10 @@ func (s *weather) step() {
 	case 3:
 		a.RemovePeer(b.ID)
 		time.Sleep(s.upTo(200 * time.Millisecond))
+		if s.rand.IntN(2) == 0 {
+			a.AddRemote(b.ID, []string{b.url})
+			s.send(uint64(a.ID), uint64(b.ID), 1+s.rand.IntN(80))
+		}
 		a.AddPeer(b.ID, []string{b.url})
 	case 4:
 		s.net.issue(s.ca, a.ID, time.Hour)
@@ -197,6 +201,10 @@ func (s *weather) step() {
 				s.all[i].AddPeer(other.ID, []string{other.url})
 			}
 		}
+	case 7:
+		a.CutPeer(b.ID)
+		time.Sleep(s.upTo(time.Second))
+		a.MendPeer(b.ID)
 	case 6:
 		a.UpdatePeer(b.ID, []string{"https://" + hostOf(b.ID) + ":1", b.url})
 	}
