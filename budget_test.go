@@ -176,6 +176,7 @@ func TestBlockedPeersLeaveRoom(t *testing.T) {
 		for id := types.ID(2); id < 2+blocked; id++ {
 			a.AddPeer(id, silentHost(n, id))
 			dialStream(t, n.Host(hostOf(id)).DialContext, a, "msgapp", id)
+			synctest.Wait() // the writer has it
 			n.Link("m1", hostOf(id)).Cut()
 			for i := range uint64(limit / size) {
 				a.Send([]*raftpb.Message{msgApp(id, 1, i, data)})
