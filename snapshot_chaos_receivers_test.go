@@ -161,9 +161,13 @@ func (r *chaosReceiver) has(index uint64) error {
 
 // content is the database of an index, which differs from all others everywhere.
 func (c *chaos) content(index uint64) []byte {
+	if made, ok := c.contents.Load(index); ok {
+		return made.([]byte)
+	}
 	data := bytes.Clone(c.data)
 	for at := 0; at+8 <= len(data); at += 512 {
 		binary.BigEndian.PutUint64(data[at:], index<<32|uint64(at))
 	}
+	c.contents.Store(index, data)
 	return data
 }
