@@ -32,7 +32,7 @@ func (s *Server) SaveSnapshot(index uint64, data string) error {
 // BeginSnapshot and EndSnapshot are what sending a snapshot of this index to a member does, and ReleaseSnapshot what its
 // installation does.
 func (s *Server) BeginSnapshot(to, index uint64) (ok bool) { return s.snapshots.begin(to, index) }
-func (s *Server) EndSnapshot()                             { s.snapshots.end(true) }
+func (s *Server) EndSnapshot()                             { s.snapshots.end(raft.None, true) }
 func (s *Server) ReleaseSnapshot(to, index uint64)         { s.snapshots.release(to, index) }
 
 // ApplyWith applies the committed entries of a storage with one of the loops, and returns the first index of the log when

@@ -234,6 +234,5 @@ func TestSnapshotWithoutRoom(t *testing.T) {
 	put(t, cl, "k", "w")
 	disk.Full.Store(false)
 	c.await("the follower to catch up", func() bool { return c.running[2].Status().Role == "follower" })
-	require.EqualValues(t, 1, c.running[1].Status().Snapshots.Failed, "it is not tried all the time")
 	requireValue(t, c.client(2), "k", "w")
 }

@@ -27,9 +27,10 @@ type snapshots struct {
 
 	mu      sync.Mutex
 	status  api.SnapshotStatus
-	waiting map[uint64]struct{} // indexes of databases that were saved, and are not known to be of no use any more
-	sending int                 // snapshots that go out
-	kept    map[uint64]uint64   // by receiver, an index that its newest snapshot has at least, until it is installed
+	waiting map[uint64]struct{}      // indexes of databases that were saved, and are not known to be of no use any more
+	sending int                      // snapshots that go out
+	kept    map[uint64]uint64        // by receiver, an index that its newest snapshot has at least, until it is installed
+	waits   map[uint64]time.Duration // by receiver whose last snapshot failed, how long to wait before the next
 }
 
 // openSnapshots opens the store in a folder of dir, and so takes dir for this
@@ -45,7 +46,13 @@ func openSnapshots(dir string) (*snapshots, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &snapshots{store: store, copies: copies, waiting: make(map[uint64]struct{}), kept: make(map[uint64]uint64)}, nil
+	return &snapshots{
+		store:   store,
+		copies:  copies,
+		waiting: make(map[uint64]struct{}),
+		kept:    make(map[uint64]uint64),
+		waits:   make(map[uint64]time.Duration),
+	}, nil
 }
 
 // SaveDBFrom, PartialDB and ResumeDBFrom make snapshots the transport's
@@ -123,9 +130,17 @@ func (s *snapshots) counts() (st api.SnapshotStatus) {
 const maxSending = 4
 
 const (
-	snapshotRetry     = 5 * time.Second        // how long raft waits after data could not be copied
+	firstRetry        = time.Second            // how long to wait after a snapshot that failed; twice as long after the next
+	lastRetry         = time.Minute            // at most
 	installedInterval = 100 * time.Millisecond // between looks at whether a snapshot is installed
 )
+
+// wait is how long to wait before the next snapshot for a member.
+func (s *snapshots) wait(to uint64) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waits[to]
+}
 
 // begin notes that a snapshot of this index or a later one is sent to a member; ok
 // says whether there is room for one more. From now on the entries behind it are
@@ -140,14 +155,16 @@ func (s *snapshots) begin(to, index uint64) (ok bool) {
 	return ok
 }
 
-func (s *snapshots) end(sent bool) {
+func (s *snapshots) end(to uint64, sent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sending--
 	if sent {
 		s.status.Sent++
+		delete(s.waits, to)
 	} else {
 		s.status.Failed++
+		s.waits[to] = min(max(2*s.waits[to], firstRetry), lastRetry)
 	}
 }
 
@@ -187,28 +204,37 @@ func (s *snapshots) oldest(index uint64) uint64 {
 
 // sendSnapshot sends the data as it is now to a follower that is too far behind
 // for entries. It does not wait, neither for the follower nor for the disk.
+//
+// Raft asks for the next snapshot as soon as it hears that one failed. Each costs a
+// copy of the data, and the cause, such as a full disk, may last; so the next one
+// begins after a while, which is longer each time. Raft asks for no other one
+// meanwhile, since it has no report.
 func (s *Server) sendSnapshot(m *raftpb.Message) {
-	to, applied := m.GetTo(), s.storage.Data.Position().Index
-	if !s.snapshots.begin(to, applied) {
-		s.node.ReportSnapshot(to, raft.SnapshotFailure) // raft tries again
-		return
-	}
 	s.loops.Go(func() {
+		to := m.GetTo()
+		select {
+		case <-time.After(s.snapshots.wait(to)):
+		case <-s.life.Done():
+			return
+		}
+		if s.node.Status().GetTerm() != m.GetTerm() {
+			return // nobody leads in that term any more
+		}
+		applied := s.storage.Data.Position().Index
+		if !s.snapshots.begin(to, applied) {
+			s.node.ReportSnapshot(to, raft.SnapshotFailure) // raft tries again
+			return
+		}
 		sent, err := s.sendCopy(m)
-		s.snapshots.end(sent)
+		s.snapshots.end(to, sent)
 		if sent {
 			s.awaitInstalled(to, applied)
 		}
 		s.snapshots.release(to, applied)
-		if err == nil || s.life.Err() != nil {
-			return
+		if err != nil && s.life.Err() == nil {
+			s.log.Error("cannot send a snapshot", zap.Uint64("to", to), zap.Error(err))
+			s.node.ReportSnapshot(to, raft.SnapshotFailure)
 		}
-		s.log.Error("cannot send a snapshot", zap.Uint64("to", to), zap.Error(err))
-		select { // raft tries again at once
-		case <-time.After(snapshotRetry):
-		case <-s.life.Done():
-		}
-		s.node.ReportSnapshot(to, raft.SnapshotFailure)
 	})
 }
 
