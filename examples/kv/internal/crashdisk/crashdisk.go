@@ -48,6 +48,10 @@ type Disk struct {
 	// and what it does: "write data.db", "rename data.db", … It says whether, and
 	// how, the process dies in it. Nil: never.
 	Crashes func(call int, what string) *Crash
+	// Fails is called before each call to the disk, with what it does. An error is
+	// what the call returns, without being carried out, and the process goes on.
+	// Nil: none fails.
+	Fails func(what string) error
 	// Full is what AlmostFull says.
 	Full atomic.Bool
 	// SyncTime is how long a sync takes; a commit has two. Commits of two
@@ -86,6 +90,11 @@ func (d *Disk) enter(what string) (dies bool, err error) {
 		return false, ErrCrashed
 	}
 	d.calls++
+	if d.Fails != nil {
+		if err := d.Fails(what); err != nil {
+			return false, err
+		}
+	}
 	if d.Crashes == nil {
 		return false, nil
 	}

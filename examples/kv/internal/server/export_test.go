@@ -43,17 +43,28 @@ func ApplyWith(cfg Config, st *storage.Storage, committed []*raftpb.Entry) (then
 		return 0, 0, err
 	}
 	defer snapshots.store.Close()
-	s := &Server{cfg: cfg, log: zap.NewNop(), storage: st, snapshots: snapshots, waiters: newWaiters(), transport: &rafthttp.Transport{}}
-	s.life, s.end = context.WithCancelCause(context.Background())
+	s := newApplier(cfg, st, snapshots)
 	s.node = toldNode{told: func() { then, _, _ = st.Log.Extent() }}
-	if cfg.AsyncStorageWrites {
-		applied := &raftpb.Message{To: new(cfg.ID), From: new(raft.LocalApplyThread)}
-		err = s.applyAll([]*raftpb.Message{{From: new(cfg.ID), Entries: committed, Responses: []*raftpb.Message{applied}}})
-	} else {
-		err = s.handleReady(raft.Ready{CommittedEntries: committed})
-	}
+	err = s.applyCommitted(committed)
 	after, _, _ = st.Log.Extent()
 	return then, after, err
+}
+
+// newApplier returns the part of a Server that applies entries; its raft is told nothing.
+func newApplier(cfg Config, st *storage.Storage, snapshots *snapshots) *Server {
+	s := &Server{cfg: cfg, log: zap.NewNop(), storage: st, snapshots: snapshots, waiters: newWaiters(), transport: &rafthttp.Transport{}}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	s.node = toldNode{told: func() {}}
+	return s
+}
+
+// applyCommitted applies committed entries with the one loop or the other.
+func (s *Server) applyCommitted(entries []*raftpb.Entry) error {
+	if s.cfg.AsyncStorageWrites {
+		applied := &raftpb.Message{To: new(s.cfg.ID), From: new(raft.LocalApplyThread)}
+		return s.applyAll([]*raftpb.Message{{From: new(s.cfg.ID), Entries: entries, Responses: []*raftpb.Message{applied}}})
+	}
+	return s.handleReady(raft.Ready{CommittedEntries: entries})
 }
 
 // toldNode is a raft that is told what has been applied.

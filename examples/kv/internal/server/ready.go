@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -108,7 +109,8 @@ func (s *Server) handleReady(rd raft.Ready) error {
 	}
 	s.answerReads(rd.ReadStates)
 	s.node.Advance()
-	return s.tidy()
+	s.tidy()
+	return nil
 }
 
 // save makes a hard state, if there is one, and entries durable.
@@ -125,16 +127,26 @@ func (s *Server) answerReads(states []raft.ReadState) {
 	}
 }
 
+// tidyRetry is how long tidy waits after an attempt that failed: the next one may
+// well fail, too, and be as much work.
+const tidyRetry = 10 * time.Second
+
 // tidy removes what the applied entries have made superfluous. It is called when
 // raft has heard that they are applied: until then raft may read them again.
-func (s *Server) tidy() error {
+// Nothing depends on it but the room on the disk, so a failure, such as of a disk
+// that is full, does not end the member.
+func (s *Server) tidy() {
 	s.state.Lock()
 	defer s.state.Unlock()
 	s.superfluous = s.storage.Data.Position().Index
-	if err := s.snapshots.removeUnused(s.superfluous); err != nil {
-		return err
+	if !s.tidyFailed.IsZero() && time.Since(s.tidyFailed) < tidyRetry {
+		return
 	}
-	return s.compactIfLong()
+	s.tidyFailed = time.Time{}
+	if err := errors.Join(s.snapshots.removeUnused(s.superfluous), s.compactIfLong()); err != nil {
+		s.log.Error("cannot remove what is superfluous; trying again later", zap.Error(err))
+		s.tidyFailed = time.Now()
+	}
 }
 
 // noteLeader takes note of who leads now.

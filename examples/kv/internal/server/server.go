@@ -113,6 +113,7 @@ type Server struct {
 	// is compacted: they exclude each other. It guards what follows.
 	state       sync.Mutex
 	superfluous uint64            // up to which index raft does not read the log any more
+	tidyFailed  time.Time         // when the last tidy did; zero: it did not
 	peers       map[uint64]string // the peer URLs that the transport has been told
 	removed     bool              // the member has applied its own removal
 

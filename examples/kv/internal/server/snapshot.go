@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -95,17 +94,30 @@ func (s *snapshots) PrepareDB(ctx context.Context, m *raftpb.Message, size int64
 func (s *snapshots) DiscardDB(id uint64, cause error) { s.store.DiscardDB(id, cause) }
 
 // removeUnused removes the databases up to an index that is applied: they were
-// installed, or raft did not want them, and will not.
+// installed, or raft did not want them, and will not. Those that it cannot remove
+// are left for the next time.
 func (s *snapshots) removeUnused(applied uint64) error {
+	var unused []uint64
 	s.mu.Lock()
-	before := len(s.waiting)
-	maps.DeleteFunc(s.waiting, func(index uint64, _ struct{}) bool { return index <= applied })
-	unused := len(s.waiting) < before
+	for index := range s.waiting {
+		if index <= applied {
+			unused = append(unused, index)
+			delete(s.waiting, index)
+		}
+	}
 	s.mu.Unlock()
-	if !unused {
+	if len(unused) == 0 {
 		return nil
 	}
-	return s.store.RemoveBefore(applied + 1)
+	err := s.store.RemoveBefore(applied + 1)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, index := range unused {
+			s.waiting[index] = struct{}{}
+		}
+	}
+	return err
 }
 
 var (
