@@ -119,8 +119,8 @@ Later ones join it, as learners that become voters once they have caught up:
 
 Both flags matter at the first start only. The first members wait for each other then, and one
 that has lost its data folder is refused. A member that is started again goes on from its
-data folder. It stops by itself, with exit code 0, when it was removed from the cluster, and in
-good order on SIGINT and SIGTERM. An id is used once: not even a removed member's may come back.`,
+data folder. It stops by itself, with exit code 0, when it was removed from the cluster, does so at
+each later start with that data folder, and stops in good order on SIGINT and SIGTERM. An id is used once: not even a removed member's may come back.`,
 	"get": `The value is what was last written, wherever that was, as of now: the member asks the group
 before it answers. With --stale it answers at once, from what it has.
 The exit code is 1 if there is no such key.`,

@@ -75,7 +75,7 @@ func serve(ctx context.Context, cfg server.Config) error {
 	s, err := server.Start(ctx, cfg)
 	switch {
 	case errors.Is(err, server.ErrRemoved):
-		fmt.Fprintln(os.Stderr, "kv: this member was removed from the cluster; there is nothing to serve")
+		fmt.Fprintf(os.Stderr, "kv: there is nothing to serve: %v\n", err)
 		return nil
 	case err != nil:
 		return err
@@ -92,7 +92,7 @@ func serve(ctx context.Context, cfg server.Config) error {
 	if err := s.Err(); !errors.Is(err, server.ErrRemoved) {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "kv: this member was removed from the cluster, and has stopped")
+	fmt.Fprintf(os.Stderr, "kv: stopped: %v\n", s.Err())
 	return nil
 }
 

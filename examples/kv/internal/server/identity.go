@@ -28,12 +28,24 @@ func (s *Server) checkFolder() (identity storage.Identity, again bool, err error
 		return identity, false, err
 	case begun && identity.ID != s.cfg.ID:
 		return identity, false, fmt.Errorf("--data-dir: %s belongs to member %d, not %d (--id)", s.cfg.DataDir, identity.ID, s.cfg.ID)
-	case s.storage.Data.Membership().Removed[s.cfg.ID]:
-		return identity, false, ErrRemoved
+	case identity.Removed || s.storage.Data.Membership().Removed[s.cfg.ID]: // it was told, or has applied it
+		return identity, false, fmt.Errorf("--data-dir: %s: %w; it can come back under a new id, with an empty folder", s.cfg.DataDir, ErrRemoved)
 	case begun && last > 0: // it may have applied nothing yet: raft has the members from the log then
 		return identity, true, nil
 	}
 	return identity, false, s.cfg.checkFirstStart()
+}
+
+// noteRemoved makes durable that the member was removed, as others say: they talk
+// to it no more, so it will hardly apply that. From then on checkFolder refuses its
+// folder.
+func (s *Server) noteRemoved() error {
+	identity, _, err := s.storage.Log.Identity()
+	if err != nil {
+		return err
+	}
+	identity.Removed = true
+	return s.storage.Log.SetIdentity(identity)
 }
 
 // enter has the member found a cluster or join one, and makes durable who it is.

@@ -39,7 +39,7 @@ func (s *Server) runReady(handle func(raft.Ready) error) {
 			step.result <- s.node.Step(s.life, step.m)
 		case <-s.async.idle: // nextSnapshot is not nil any more
 		case err := <-s.transport.ErrorC:
-			s.end(transportError(err))
+			s.end(s.transportError(err))
 			return
 		case <-s.life.Done():
 			return

@@ -120,9 +120,9 @@ func (r receiver) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
 }
 
 // transportError is what an error from the transport's ErrorC means for us.
-func transportError(err error) error {
+func (s *Server) transportError(err error) error {
 	if errors.Is(err, rafthttp.ErrMemberRemoved) {
-		return ErrRemoved
+		return errors.Join(ErrRemoved, s.noteRemoved())
 	}
 	return fmt.Errorf("transport: %w", err)
 }

@@ -41,6 +41,8 @@ type Log struct {
 type Identity struct {
 	ID        uint64 `json:"id"`
 	ClusterID uint64 `json:"cluster_id"`
+
+	Removed bool `json:"removed,omitempty"` // others have said that it was: its life is over
 }
 
 func openLog(disk Disk, path string) (*Log, error) {
