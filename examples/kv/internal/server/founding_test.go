@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,4 +151,74 @@ func TestFounderMovesWithItsOldCommandLine(t *testing.T) {
 	c.configs[id] = cfg
 	c.start(id)
 	put(t, c.client(id), "k", "v")
+}
+
+// A cluster that is founded again at its old addresses is another one, so members of the old one that come back with their
+// folders are none of it.
+func TestFoundedAgain(t *testing.T) {
+	c := newCluster(t, 3)
+	put(t, c.client(), "k", "old")
+	before := c.clusterID()
+	for id := range c.running {
+		c.kill(id)
+		require.NoError(t, os.RemoveAll(c.configs[id].DataDir))
+	}
+	c.found()
+	c.awaitLeader()
+	put(t, c.client(), "k", "new")
+	require.NotEqual(t, before, c.clusterID())
+}
+
+// clusterID returns the one that all members have.
+func (c *cluster) clusterID() (clusterID uint64) {
+	c.t.Helper()
+	for _, s := range c.running {
+		if clusterID == 0 {
+			clusterID = s.Status().ClusterID
+		}
+		require.Equal(c.t, clusterID, s.Status().ClusterID)
+	}
+	return clusterID
+}
+
+// The first of the founders draws the number of the founding, unless another one has it already; the others wait for it. A
+// cluster with other founders has another id all the same: their logs do not begin alike.
+func TestFoundersAgreeOnANumber(t *testing.T) {
+	founder := func(answer func() string) (peerURL string) {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/membership" {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = w.Write([]byte(answer()))
+		}))
+		t.Cleanup(srv.Close)
+		return srv.URL
+	}
+	with := func(answer string) string { return founder(func() string { return answer }) }
+	c := &cluster{t: t, configs: map[uint64]server.Config{}, running: map[uint64]*server.Server{}}
+	cfg := c.config(2)
+	found := func(others map[uint64]string) uint64 {
+		cfg.DataDir = filepath.Join(t.TempDir(), "2")
+		others[2], cfg.Bootstrap = cfg.PeerURL, others
+		c.configs[2] = cfg
+		first := c.start(2).Status().ClusterID
+		c.kill(2)
+		require.Equal(t, first, c.start(2).Status().ClusterID)
+		c.kill(2)
+		return first
+	}
+	none, seven := with(`{"members":null}`), with(`{"members":null,"founding":7}`)
+	require.NotEqual(t, found(map[uint64]string{3: none}), found(map[uint64]string{3: none}), "it draws")
+	require.Equal(t, found(map[uint64]string{3: seven}), found(map[uint64]string{3: seven}), "it is told")
+	require.NotEqual(t, found(map[uint64]string{3: seven}), found(map[uint64]string{3: seven, 4: none}), "other founders")
+
+	var asked atomic.Int64
+	drawing := founder(func() string {
+		if asked.Add(1) < 5 {
+			return `{"members":null}`
+		}
+		return `{"members":null,"founding":7}`
+	})
+	require.Equal(t, found(map[uint64]string{1: drawing}), found(map[uint64]string{1: drawing}), "it waits")
 }

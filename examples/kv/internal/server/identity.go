@@ -52,10 +52,16 @@ func (s *Server) noteRemoved() error {
 // identity is what its folder says of an attempt before, or zero. The peers are for
 // raft.StartNode; there are none unless the cluster is founded.
 func (s *Server) enter(ctx context.Context, identity storage.Identity) (peers []raft.Peer, known storage.Membership, err error) {
-	if s.cfg.Join != "" {
+	founding := identity.Founding
+	switch {
+	case s.cfg.Join != "":
 		known, err = s.join(ctx)
-	} else {
-		peers, err = s.found(ctx, identity.ID != raft.None)
+	case identity.ID != raft.None: // it was about to, and died
+		peers, err = s.found(founding)
+	default:
+		if founding, err = s.askFounders(ctx); err == nil {
+			peers, err = s.found(founding)
+		}
 	}
 	if err != nil {
 		return nil, known, err
@@ -63,18 +69,12 @@ func (s *Server) enter(ctx context.Context, identity storage.Identity) (peers []
 	if identity.ID != raft.None && identity.ClusterID != s.clusterID {
 		return nil, known, fmt.Errorf("--data-dir: %s belongs to cluster %x, not %x", s.cfg.DataDir, identity.ClusterID, s.clusterID)
 	}
-	return peers, known, s.storage.Log.SetIdentity(storage.Identity{ID: s.cfg.ID, ClusterID: s.clusterID})
+	return peers, known, s.storage.Log.SetIdentity(storage.Identity{ID: s.cfg.ID, ClusterID: s.clusterID, Founding: founding})
 }
 
-// found founds the cluster, with the others. A member that was about to before, and
-// died, has its folder.
-func (s *Server) found(ctx context.Context, begun bool) ([]raft.Peer, error) {
-	s.clusterID = foundingID(s.cfg.Bootstrap)
-	if !begun {
-		if err := s.askFounders(ctx); err != nil {
-			return nil, err
-		}
-	}
+// found founds the cluster, with the others.
+func (s *Server) found(founding uint64) ([]raft.Peer, error) {
+	s.clusterID = foundingID(s.cfg.Bootstrap, founding)
 	return foundingPeers(s.cfg.Bootstrap)
 }
 

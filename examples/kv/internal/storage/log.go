@@ -41,6 +41,7 @@ type Log struct {
 type Identity struct {
 	ID        uint64 `json:"id"`
 	ClusterID uint64 `json:"cluster_id"`
+	Founding  uint64 `json:"founding,omitempty"` // of a founder: the number that was drawn when the cluster was founded
 
 	Removed bool `json:"removed,omitempty"` // others have said that it was: its life is over
 }
