@@ -39,8 +39,8 @@ var (
 	ErrSnapshotBusy = snapshot.ErrBusy
 
 	// ErrSnapshotWriting is an ErrSnapshotRefused: the receiver is still busy with an
-	// earlier part of the same snapshot, for instance with a disk that hangs. A transfer
-	// waits for that, and fails with it after 10 minutes.
+	// earlier part of the same snapshot, for instance with a disk that hangs, or with
+	// Process. A transfer waits for that, and fails with it after 10 minutes.
 	ErrSnapshotWriting = snapshot.ErrWriting
 
 	// ErrSnapshotNotSaved says that the receiver could not save the database. It

@@ -187,7 +187,7 @@ func TestSnapshotIsGivenUp(t *testing.T) {
 	})
 }
 
-// The answer may be lost when all is done: nothing is sent again then.
+// The answer may be lost when all is done: nothing is sent, or processed, again then.
 func TestSnapshotAnswerLost(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestSnapshotAnswerLost(t *testing.T) {
 		p.b.raft.process = func(_ context.Context, m *raftpb.Message) error {
 			if calls++; calls == 1 {
 				p.net.Reset("a", "b")
-				time.Sleep(20 * time.Second) // the second message waits for its turn
+				time.Sleep(20 * time.Second)
 			}
 			p.b.raft.keep(m)
 			return nil
@@ -209,12 +209,12 @@ func TestSnapshotAnswerLost(t *testing.T) {
 		p.a.SendSnapshot(m)
 		start := time.Now()
 		require.NoError(t, <-p.sent)
-		require.InDelta(t, 20*time.Second, time.Since(start), float64(time.Second))
+		require.InDelta(t, 20*time.Second, time.Since(start), float64(2*time.Second))
 		time.Sleep(time.Minute)
 		requireSaved(t, store, 7, data)
 		require.InDelta(t, size, p.a.Status().Peers[0].SentBytes, 1000)
 		require.Equal(t, 2, p.a.Status().Peers[0].LastSnapshot.Attempts)
-		require.Len(t, p.b.raft.received(), 2, "raft ignores the second")
+		require.Len(t, p.b.raft.received(), 1)
 	})
 }
 

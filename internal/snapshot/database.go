@@ -199,7 +199,9 @@ func (d *database) trailer() (uint32, error) {
 	if _, err := io.ReadFull(d.src, b[:]); err != nil {
 		return 0, d.fail(err)
 	}
-	return binary.BigEndian.Uint32(b[:]), nil
+	sum := binary.BigEndian.Uint32(b[:])
+	d.sum = &sum
+	return sum, nil
 }
 
 // takeOver takes the connection over from the server, where that saves copying, or where the sender is to be told that we are

@@ -65,6 +65,7 @@ type reception struct {
 	plan plan
 	m    *raftpb.Message
 	db   *database
+	sum  *uint32 // of the database, once the sender has said it
 	log  *zap.Logger
 }
 
@@ -89,8 +90,12 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 		t.observe = observe(&t.Progress)
 	}
 	t.begin(time.Now(), -1)
-	if !r.begin(t) {
-		return st, false, ErrTooMany
+	if known := r.installed.begin(t.peer, t.id, plan, body); known != nil {
+		defer r.installed.end(known, body)
+		return st, false, r.readAgain(in, body)
+	}
+	if err := r.begin(t); err != nil {
+		return st, false, err
 	}
 	defer r.end(t)
 	c := &reception{Receiver: r, incoming: t, in: in, plan: plan}
@@ -160,11 +165,14 @@ func (c *reception) save() error {
 		c.log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", c.bytes.Load()), zap.Error(err))
 		return err
 	}
-	c.saved(c.incoming)
+	c.incoming.saved.Store(true)
 	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.started)))
 	if err := c.process(); err != nil {
 		c.in.Discard(c.index.Load(), err)
 		return err
+	}
+	if c.id != 0 && c.sum != nil {
+		c.installed.add(&installed{id: c.id, key: c.key, sum: *c.sum})
 	}
 	return nil
 }

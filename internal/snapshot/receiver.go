@@ -42,6 +42,8 @@ type Receiver struct {
 	peers    func() []types.ID // that there are, and that have a share of max
 	noSplice atomic.Bool       // the kernel cannot move bytes from sockets to the files of the Snapshotter
 
+	installed installedList
+
 	mu   sync.Mutex
 	all  map[*incoming]struct{}
 	last *Status
@@ -59,6 +61,7 @@ type incoming struct {
 	tls  *tls.ConnectionState // that it comes over; nil: not encrypted
 	done chan struct{}        // closed when it has ended
 
+	saved    atomic.Bool // its database is in its place: only Process is still to come
 	checking atomic.Bool // by Cut
 	waits    networkWaits
 
@@ -77,15 +80,25 @@ func (r *Receiver) Status() (all []Status, last *Status) {
 	return all, r.last
 }
 
-// begin reports false if there are too many.
-func (r *Receiver) begin(t *incoming) bool {
+// begin takes a place for t, unless there are too many, or an older attempt of the same transfer has one.
+func (r *Receiver) begin(t *incoming) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for other := range r.all {
+		if t.isAttemptOf(other) {
+			return ErrStillWriting
+		}
+	}
 	if r.full(t.peer) {
-		return false
+		return ErrTooMany
 	}
 	r.all[t] = struct{}{}
-	return true
+	return nil
+}
+
+// isAttemptOf reports whether two attempts are at the same transfer, as their sender says.
+func (t *incoming) isAttemptOf(other *incoming) bool {
+	return t.id != 0 && t.id == other.id && t.peer == other.peer
 }
 
 // full reports whether there is no place for one more transfer of a member. One that has a place already, or is no peer, leaves
@@ -132,19 +145,14 @@ func (r *Receiver) name(t *incoming, key snap.Transfer) bool {
 	return true
 }
 
-// saved says that the database of t is in its place: another transfer of it may say so to its sender while t is processed.
-func (r *Receiver) saved(t *incoming) {
+// find returns an attempt at the transfer that a question is about, or one that brings the same, or nil.
+func (r *Receiver) find(q Question) *incoming {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.key = snap.Transfer{}
-}
-
-// find returns the transfer that brings key, or nil.
-func (r *Receiver) find(key snap.Transfer) *incoming {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	asking := &incoming{id: q.id}
+	asking.peer = types.ID(q.about.From)
 	for t := range r.all {
-		if t.key == key {
+		if t.key == q.about || asking.isAttemptOf(t) {
 			return t
 		}
 	}
@@ -159,10 +167,13 @@ func (r *Receiver) busy(from types.ID) bool {
 
 // Offset answers the question how much of a database is there, which partial knows.
 func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
-	if older := r.find(q.about); older != nil {
+	if older := r.find(q); older != nil {
 		if err := r.endOlder(ctx, older, q.id); err != nil {
 			return 0, 0, err
 		}
+	}
+	if offset, sum, ok := r.installed.offset(q); ok {
+		return offset, sum, nil
 	}
 	faultpoint.Hit(faultpoint.SnapshotQuestion)
 	if r.busy(types.ID(q.about.From)) {
@@ -174,13 +185,15 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 
 // endOlder ends an older attempt to bring a database, since its sender begins anew: it has seen the connection break. Where
 // the attempt is not of the same transfer, but of a twin of the sender, or of the process before, it is ended only if it has
-// not moved for some time, and that is not our own doing. ErrStillWriting says that it has not ended. The answer does not take long: how long its sender
-// waits is not known.
+// not moved for some time, and that is not our own doing. One whose database is saved is never ended: it needs no connection.
+// ErrStillWriting says that it has not ended. The answer does not take long: how long its sender waits is not known.
 func (r *Receiver) endOlder(ctx context.Context, older *incoming, id transferID) error {
-	if older.id != id && (older.still() < olderStill || older.waits.overdue()) {
-		return ErrStillWriting
+	if !older.saved.Load() {
+		if older.id != id && (older.still() < olderStill || older.waits.overdue()) {
+			return ErrStillWriting
+		}
+		older.interrupt()
 	}
-	older.interrupt()
 	patience := time.NewTimer(r.workInterval())
 	defer patience.Stop()
 	select {

@@ -1,0 +1,105 @@
+package snapshot
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const (
+	// maxInstalled is how many transfers a receiver remembers whose message was processed, and installedFor how long: a sender
+	// that has to sum up the database first needs maxSumming for another attempt.
+	maxInstalled = 64
+	installedFor = 10 * time.Minute
+)
+
+// installed is a transfer whose database was saved and whose message was processed. Its sender may not know: the connection
+// broke before the answer. Another attempt at it is answered from here, and takes no place.
+type installed struct {
+	id  transferID // not 0
+	key snap.Transfer
+	sum uint32 // of the database
+	at  time.Time
+
+	again *body // of another attempt, which is being read; may be nil
+}
+
+// installedList has the transfers that were installed last. It is safe for concurrent use.
+type installedList struct {
+	mu  sync.Mutex
+	all []*installed // the oldest is the first
+}
+
+func (l *installedList) add(t *installed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) >= maxInstalled {
+		l.all = append(l.all[:0], l.all[1:]...)
+	}
+	t.at = time.Now()
+	l.all = append(l.all, t)
+}
+
+// find returns the transfer with this number of a member, or nil. It is called with mu held.
+func (l *installedList) find(from types.ID, id transferID) *installed {
+	for _, t := range l.all {
+		if id != 0 && t.id == id && t.key.From == uint64(from) && time.Since(t.at) < installedFor {
+			return t
+		}
+	}
+	return nil
+}
+
+// offset answers a question about a transfer that was installed: all of it is there.
+func (l *installedList) offset(q Question) (offset int64, sum uint32, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.find(types.ID(q.about.From), q.id); t != nil && t.key == q.about {
+		return t.key.Size, t.sum, true
+	}
+	return 0, 0, false
+}
+
+// begin returns the transfer of which the attempt with this body brings nothing but what is known, or nil. It ends an older
+// such attempt. The caller ends the new one.
+func (l *installedList) begin(from types.ID, id transferID, p plan, b *body) *installed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.find(from, id)
+	if t == nil || !p.resumable || p.offset != t.key.Size {
+		return nil
+	}
+	if t.again != nil {
+		t.again.cut()
+	}
+	t.again = b
+	return t
+}
+
+func (l *installedList) end(t *installed, b *body) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.again == b {
+		t.again = nil
+	}
+}
+
+// readAgain reads the body of another attempt at a transfer that was installed: the message, and the checksum. That the
+// databases are equal, its sender has seen from the answer to its question.
+func (r *Receiver) readAgain(in Incoming, b *body) error {
+	const most = frameLength + MaxHeadBytes + trailerBytes
+	if b.length < 0 || b.length > most {
+		in.CloseAfter()
+		return badRequest("a resumed snapshot without a length that fits")
+	}
+	if _, err := io.Copy(io.Discard, b); err != nil || b.read != b.length {
+		in.CloseAfter()
+		return notSaved(b.broke(errors.Join(err, b.err)))
+	}
+	return nil
+}

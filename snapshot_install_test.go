@@ -1,0 +1,142 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// installs has a member take its time to process the message of a snapshot.
+func installs(p *pair, d time.Duration) {
+	p.b.raft.process = func(ctx context.Context, m *raftpb.Message) error {
+		if m.GetType() == raftpb.MsgSnap {
+			select {
+			case <-time.After(d):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		p.b.raft.keep(m)
+		return nil
+	}
+}
+
+// TestSnapshotResumedWhileItIsInstalled: the connection breaks while the receiver, which has all of the database, processes the
+// message. The transfer is resumed whatever the receiver's MaxSnapshots is, and whatever else its sender brings: the place that it
+// waits for is its own. The message is processed once.
+func TestSnapshotResumedWhileItIsInstalled(t *testing.T) {
+	const size = 1 << 20
+	data := randomBytes(size)
+	for name, tc := range map[string]struct {
+		places, others int // MaxSnapshots; peers of the receiver beside the sender
+		transfers      int // at once, as of several groups
+	}{
+		"4 places": {4, 1, 1},
+		"4 places, of 2 groups, beside 3 more peers": {4, 3, 2},
+		"2 places": {2, 1, 1},
+		"1 place":  {1, 0, 1},
+	} {
+		dir := t.TempDir()
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				store := openIn(t, dir)
+				p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.Snapshotter, tr.MaxSnapshots = store, tc.places })
+				for i := range tc.others {
+					p.b.AddPeer(types.ID(10+i), []string{"http://a:1"})
+				}
+				installs(p, 20*time.Second)
+				time.Sleep(time.Second)
+				for i := range tc.transfers {
+					p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, uint64(7+i)), &seekable{Reader: bytes.NewReader(data)}, size))
+				}
+				time.Sleep(2 * time.Second)
+				p.net.Reset("a", "b")
+				for range tc.transfers {
+					require.NoError(t, <-p.sent)
+				}
+				requireSaved(t, store, 7, data)
+				require.Len(t, p.b.raft.received(), tc.transfers)
+				for _, st := range p.a.Status().Peers {
+					require.LessOrEqual(t, st.SentBytes, uint64(tc.transfers*size+1000), "sent twice")
+				}
+			})
+		})
+	}
+}
+
+// consumed is a store whose databases are gone once they were processed.
+type consumed struct {
+	rafthttp.ResumingSnapshotter
+	gone *bool
+}
+
+func (c consumed) PartialDB(t snap.Transfer) (int64, uint32) {
+	if *c.gone {
+		return 0, 0
+	}
+	return c.ResumingSnapshotter.PartialDB(t)
+}
+
+// TestSnapshotAnswerLostAndPlacesTaken: the connection breaks before the answer, and another sender takes the only place, and the
+// database is no longer where it was saved. The transfer has succeeded all the same.
+func TestSnapshotAnswerLostAndPlacesTaken(t *testing.T) {
+	const size = 1 << 20
+	data := randomBytes(size)
+	dir := t.TempDir()
+	bubble.Test(t, func(t *testing.T) {
+		gone := false
+		p := newPair(t, nil, func(tr *rafthttp.Transport) {
+			tr.Snapshotter, tr.MaxSnapshots = consumed{openIn(t, dir), &gone}, 1
+		})
+		c := p.start(t, "c", 3, nil)
+		c.AddPeer(2, []string{p.b.url})
+		p.b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+			p.net.Reset("a", "b")
+			c.SendSnapshot(newSnapshot(blockingReader(nil), 10))
+			gone = true
+			p.b.raft.keep(m)
+			return nil
+		}
+		time.Sleep(time.Second)
+		p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
+		require.NoError(t, <-p.sent)
+		require.Equal(t, 2, p.a.Status().Peers[0].LastSnapshot.Attempts)
+		require.Len(t, p.b.raft.received(), 1)
+		c.Stop()
+	})
+}
+
+// TestSnapshotResumedInTheHead: an attempt that stands still in the message at the head has the only place, which its sender
+// knows to be broken: it is ended by the question about the same transfer, and by no other.
+func TestSnapshotResumedInTheHead(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := startSimulated(t, n, 1, tuned(receives(heldSaves{}), func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }))
+		a.AddPeer(2, silentHost(n, 2))
+		header := func(transfer string) map[string]string {
+			return map[string]string{
+				"X-Server-From": "2", "X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "2",
+				"X-Raft-Snapshot-Offset": "0", "X-Raft-Snapshot-Transfer": transfer,
+			}
+		}
+		silent, end := io.Pipe()
+		defer end.Close()
+		transfers := &posting{t: t, m: a.Transport, codes: make(chan int)}
+		transfers.send("/raft/snapshot", peerHeader(header("a")), silent)
+		require.Equal(t, 503, ask(t, a.Transport, "GET", "/raft/snapshot/offset", peerHeader(header("b")), nil).Code)
+		body := snapshotBody(t, msgSnap(1, 2, 7), "db")
+		require.Equal(t, 409, ask(t, a.Transport, "POST", "/raft/snapshot", peerHeader(header("a")), body).Code)
+		require.Equal(t, 204, ask(t, a.Transport, "GET", "/raft/snapshot/offset", peerHeader(header("a")), nil).Code)
+		require.Equal(t, map[int]int{500: 1}, transfers.all())
+	})
+}
