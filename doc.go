@@ -269,10 +269,10 @@
 //     answer has SnapshotAnswerTimeout, a minute; upstream waits 5 s. A receiver
 //     that works without reading says so (docs/extensions.md), and has longer.
 //   - A reader longer or shorter than declared is a failure.
-//   - At most MaxSnapshots are sent, and received, at a time. The next to be sent
-//     waits, and fails over 16 for one peer; the next to be received is answered
-//     503, as is one beyond what its sender has to leave to other peers. One that is
-//     sent no longer counts while its receiver says that it works.
+//   - At most MaxSnapshots are sent, and received, at a time, and of one member no
+//     more than leave a place to each other peer, up to half of them. The next to be
+//     sent waits, and fails over 16 for one peer; the next to be received is answered
+//     503. One that is sent no longer counts while its receiver says that it works.
 //   - Without a Snapshotter they are answered 501.
 //   - The body of an answer 500 says why a database was not saved, in words that a
 //     sender of this package understands.

@@ -213,10 +213,10 @@ type Transport struct {
 	// ReadTimeout if that is less, so that no receiver takes it for dead.
 	SnapshotRateLimit rate.Limit
 	// MaxSnapshots bounds the snapshots that are sent at once, and those that are
-	// received at once; 0 means 4. Over it a sender waits, and a receiver refuses. Of
-	// those received, a member that has one under way, or that is no peer, leaves a
-	// place to each peer that has none, up to half of all places: with 4, one of two
-	// peers may have 3, and one of four may have 2.
+	// received at once; 0 means 4. Over it a sender waits, and a receiver refuses. Each
+	// way, a member that has one under way, or that is no peer, leaves a place to each
+	// peer that has none, up to half of all places: with 4, one of two peers may have 3,
+	// and one of four may have 2.
 	MaxSnapshots int
 	// SnapshotAnswerTimeout bounds the time from the last byte of a snapshot to
 	// the receiver's answer, which comes after it has saved the database; 0 means
@@ -248,7 +248,7 @@ func (t *Transport) Start() error {
 		return err
 	}
 	e := &engine{
-		settings: s, started: time.Now(), done: make(chan struct{}), pace: snapshot.NewPace(s.maxSnapshots, s.snapshotRate, s.readTimeout),
+		settings: s, started: time.Now(), done: make(chan struct{}),
 		remotes:       &remotes{s: s, byID: map[types.ID]*remote{}},
 		posts:         newIncomingPosts(s.queued.max),
 		added:         make(chan struct{}, 1),
@@ -257,6 +257,7 @@ func (t *Transport) Start() error {
 		local:         &localDrops{events: newEvents(&s.observer, s.id)},
 		snapshotLines: newLimiter(memberLines),
 	}
+	e.pace = snapshot.NewPace(s.maxSnapshots, s.snapshotRate, s.readTimeout, e.peerIDs)
 	e.receiving = snapshot.NewReceiver(s.snapshotConfig(), s.maxSnapshots, s.snapshotHeadLimits, e.peerIDs)
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)

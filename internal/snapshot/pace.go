@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"golang.org/x/time/rate"
 )
 
@@ -24,8 +25,8 @@ const (
 
 // Pace is how fast all snapshots of a Transport go together, and how many of them at once.
 type Pace struct {
-	slots chan struct{} // one for each transfer in flight
-	turn  chan struct{} // held by the transfer that is served next; senders to it queue in order
+	turns turns         // of the transfers in flight
+	turn  chan struct{} // held by the transfer that may send next; senders to it queue in order
 	pause time.Duration // longest time between two grants to one transfer
 
 	mu      sync.Mutex
@@ -40,11 +41,11 @@ type tokenBucket struct {
 	at     time.Time // when tokens was true
 }
 
-// NewPace returns the pace for slots transfers at once and limit bytes a second. None stands still for longer than a
-// part of readTimeout.
-func NewPace(slots int, limit rate.Limit, readTimeout time.Duration) *Pace {
+// NewPace returns the pace for max transfers at once and limit bytes a second. None stands still for longer than a
+// part of readTimeout. The places are shared among the members that peers returns, which must not block.
+func NewPace(max int, limit rate.Limit, readTimeout time.Duration, peers func() []types.ID) *Pace {
 	return &Pace{
-		slots: make(chan struct{}, slots), turn: make(chan struct{}, 1),
+		turns: turns{places: newPlaces(max, peers)}, turn: make(chan struct{}, 1),
 		// A stock receiver cuts after the default, whatever our timeout is.
 		pause:   min(readTimeout, DefaultTimeout) / stallTicks,
 		bucket:  tokenBucket{limit: limit, tokens: minBurst, at: time.Now()},
@@ -61,27 +62,6 @@ func (p *Pace) SetLimit(limit rate.Limit) {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
-
-// acquire waits for a slot, which is held until release. It reports false if ctx ended, or quit was closed, before.
-func (p *Pace) acquire(ctx context.Context, quit <-chan struct{}) bool {
-	select {
-	case <-quit:
-		return false
-	case <-ctx.Done():
-		return false
-	default:
-	}
-	select {
-	case p.slots <- struct{}{}:
-		return true
-	case <-quit:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-// release gives a slot back.
-func (p *Pace) release() { <-p.slots }
 
 func (b *tokenBucket) refill() {
 	now := time.Now()
@@ -137,7 +117,7 @@ func (p *Pace) grant(ctx context.Context, want int) (int, error) {
 }
 
 // share is how long one transfer may have the turn.
-func (p *Pace) share() time.Duration { return p.pause / time.Duration(max(1, len(p.slots))) }
+func (p *Pace) share() time.Duration { return p.pause / time.Duration(max(1, p.turns.count())) }
 
 // take returns how many bytes may go now, or how long to wait. At the deadline at
 // least one may: a receiver must not take a slow transfer for a dead one.

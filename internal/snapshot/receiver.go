@@ -37,22 +37,21 @@ func (c Config) workInterval() time.Duration { return min(c.ReadTimeout/stallTic
 // Receiver takes the snapshots of other members, so many at once. It is safe for concurrent use.
 type Receiver struct {
 	Config
-	max      int
-	head     wire.Limits       // of the message at the head of a body
-	peers    func() []types.ID // that there are, and that have a share of max
-	noSplice atomic.Bool       // the kernel cannot move bytes from sockets to the files of the Snapshotter
+	head     wire.Limits // of the message at the head of a body
+	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the files of the Snapshotter
 
 	installed installedList
 
-	mu   sync.Mutex
-	all  map[*incoming]struct{}
-	last *Status
+	mu     sync.Mutex
+	places places
+	all    map[*incoming]struct{}
+	last   *Status
 }
 
 // NewReceiver returns a receiver of at most max snapshots at once, with these limits for the message of each. It shares the
 // places among the members that peers returns, which must not block.
 func NewReceiver(c Config, max int, head wire.Limits, peers func() []types.ID) *Receiver {
-	return &Receiver{Config: c, max: max, head: head, peers: peers, all: map[*incoming]struct{}{}}
+	return &Receiver{Config: c, head: head, places: newPlaces(max, peers), all: map[*incoming]struct{}{}}
 }
 
 // incoming is one transfer to us.
@@ -89,7 +88,7 @@ func (r *Receiver) begin(t *incoming) error {
 			return ErrStillWriting
 		}
 	}
-	if r.full(t.peer) {
+	if !r.places.take(t.peer) {
 		return ErrTooMany
 	}
 	r.all[t] = struct{}{}
@@ -101,31 +100,11 @@ func (t *incoming) isAttemptOf(other *incoming) bool {
 	return t.id != 0 && t.id == other.id && t.peer == other.peer
 }
 
-// full reports whether there is no place for one more transfer of a member. One that has a place already, or is no peer, leaves
-// a place to each peer that has none, up to half of all places. A lone transfer is taken of anybody. It is called with mu held.
-func (r *Receiver) full(from types.ID) bool {
-	if len(r.all) == 0 {
-		return false
-	}
-	busy := map[types.ID]bool{}
-	for t := range r.all {
-		busy[t.peer] = true
-	}
-	owed, first := 0, false
-	for _, id := range r.peers() {
-		if !busy[id] {
-			owed++
-			first = first || id == from
-		}
-	}
-	free := r.max - len(r.all)
-	return free <= 0 || !first && free <= min(owed, r.max/2)
-}
-
 func (r *Receiver) end(t *incoming) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.all, t)
+	r.places.giveBack(t.peer)
 	if st := t.state(); !st.Ended.IsZero() {
 		r.last = &st
 	}
@@ -162,7 +141,7 @@ func (r *Receiver) find(q Question) *incoming {
 func (r *Receiver) busy(from types.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.full(from)
+	return r.places.full(from)
 }
 
 // Offset answers the question how much of a database is there, which partial knows.

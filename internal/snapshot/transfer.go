@@ -109,7 +109,7 @@ func (t *transfer) acquire() error {
 	if t.queued == nil {
 		t.queued = t.Sender.nextDrop()
 	}
-	t.acquired = t.Pace.acquire(t.Ctx, t.queued)
+	t.acquired = t.Pace.turns.acquire(t.Ctx, t.To, t.queued)
 	switch {
 	case t.acquired:
 		t.queued = nil
@@ -123,7 +123,7 @@ func (t *transfer) acquire() error {
 func (t *transfer) release() {
 	if t.acquired {
 		t.acquired = false
-		t.Pace.release()
+		t.Pace.turns.release(t.To)
 	}
 }
 

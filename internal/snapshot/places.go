@@ -1,0 +1,130 @@
+package snapshot
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// places are the transfers that there may be at once, one way. A member that has one of them already, or that is no peer, leaves
+// a place to each peer that has none, up to half of all places. A lone transfer is let in, whoever it is of.
+type places struct {
+	max   int
+	peers func() []types.ID // that have a share; must not block
+
+	taken map[types.ID]int
+	n     int // of all
+}
+
+func newPlaces(max int, peers func() []types.ID) places {
+	return places{max: max, peers: peers, taken: map[types.ID]int{}}
+}
+
+// full reports whether there is no place for one more transfer of a member.
+func (p *places) full(of types.ID) bool {
+	if p.n == 0 {
+		return false
+	}
+	owed, first := 0, false
+	for _, id := range p.peers() {
+		if p.taken[id] == 0 {
+			owed++
+			first = first || id == of
+		}
+	}
+	free := p.max - p.n
+	return free <= 0 || !first && free <= min(owed, p.max/2)
+}
+
+// take takes a place, unless there is none.
+func (p *places) take(of types.ID) bool {
+	if p.full(of) {
+		return false
+	}
+	p.taken[of]++
+	p.n++
+	return true
+}
+
+func (p *places) giveBack(of types.ID) {
+	p.n--
+	if p.taken[of]--; p.taken[of] == 0 {
+		delete(p.taken, of)
+	}
+}
+
+// turns are places that transfers wait for. It is safe for concurrent use.
+type turns struct {
+	mu      sync.Mutex
+	places  places
+	waiting []*waiter // in the order in which they came
+}
+
+type waiter struct {
+	of    types.ID
+	ready chan struct{} // closed when it has its place
+}
+
+// acquire waits for a place, which is held until release. It reports false if ctx ended, or quit was closed, before.
+func (t *turns) acquire(ctx context.Context, of types.ID, quit <-chan struct{}) bool {
+	select {
+	case <-quit:
+		return false
+	case <-ctx.Done():
+		return false
+	default:
+	}
+	w := &waiter{of: of, ready: make(chan struct{})}
+	t.mu.Lock()
+	t.waiting = append(t.waiting, w)
+	t.serve()
+	t.mu.Unlock()
+	select {
+	case <-w.ready:
+		return true
+	case <-quit:
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.Index(t.waiting, w); i >= 0 {
+		t.waiting = slices.Delete(t.waiting, i, i+1)
+	} else { // it came at the same time
+		t.places.giveBack(of)
+	}
+	t.serve()
+	return false
+}
+
+// release gives a place back.
+func (t *turns) release(of types.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.places.giveBack(of)
+	t.serve()
+}
+
+// serve lets in those that may have a place. It is called with mu held.
+func (t *turns) serve() {
+	refused := map[types.ID]bool{} // those behind it of the same member are as well
+	t.waiting = slices.DeleteFunc(t.waiting, func(w *waiter) bool {
+		if t.places.n >= t.places.max || refused[w.of] {
+			return false
+		}
+		if !t.places.take(w.of) {
+			refused[w.of] = true
+			return false
+		}
+		close(w.ready)
+		return true
+	})
+}
+
+// count returns how many places are taken.
+func (t *turns) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.places.n
+}
