@@ -80,6 +80,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 	}
 	at, bounded, err := b.extend(b.q.readTimeout)
 	if err != nil {
+		b.err = err
 		return 0, err
 	}
 	if b.q.r.ContentLength < 0 {

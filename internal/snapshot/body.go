@@ -134,6 +134,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	bounded, err := b.extend(b.timeout)
 	if err != nil {
+		b.err = err
 		return 0, err
 	}
 	if b.length < 0 {
