@@ -92,20 +92,28 @@ type dialer struct {
 
 // connect dials a peer URL. The connection is the caller's to close.
 func (d *dialer) connect(ctx context.Context, u url.URL) (net.Conn, error) {
+	return d.connectOver(ctx, u, unwrapped)
+}
+
+// connectOver is connect, but what it returns is over what wrap returns for the connection
+// to the network, unless it is that itself, as the system has it.
+func (d *dialer) connectOver(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	switch u.Scheme {
 	case "http":
-		return d.plain(ctx, "tcp", u.Host)
+		return d.plain(ctx, "tcp", u.Host, wrap)
 	case "https":
-		return d.secure(ctx, "tcp", u.Host)
+		return d.secure(ctx, "tcp", u.Host, wrap)
 	case "unix":
-		return d.plain(ctx, "unix", socketPath(u))
+		return d.plain(ctx, "unix", socketPath(u), wrap)
 	case "unixs":
-		return d.secure(ctx, "unix", socketPath(u))
+		return d.secure(ctx, "unix", socketPath(u), wrap)
 	}
 	return nil, fmt.Errorf("unknown scheme in peer URL %s", u.String())
 }
 
-func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
+func unwrapped(c net.Conn) net.Conn { return c }
+
+func (d *dialer) plain(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	conn, err := d.dial(ctx, network, addr)
@@ -120,7 +128,7 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 	} else if closesQuickly(conn) {
 		return conn, nil
 	}
-	return d.keep(conn, nil, 0), nil
+	return d.keep(wrap(conn), nil, 0), nil
 }
 
 // closesQuickly reports whether the Close of a connection waits for nothing. One of
@@ -130,7 +138,7 @@ func closesQuickly(c net.Conn) bool {
 	return !encrypted && closeconn.IsQuick(c)
 }
 
-func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
+func (d *dialer) secure(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	conn, err := d.dial(ctx, network, addr)
@@ -143,7 +151,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 	if cfg.ServerName == "" {
 		cfg.ServerName = serverName(network, addr)
 	}
-	tc := tls.Client(conn, cfg)
+	tc := tls.Client(wrap(conn), cfg)
 	if err := tlsHandshake(ctx, tc); err != nil {
 		closeconn.Close(conn)
 		return nil, dialError(fmt.Errorf("TLS handshake with %s: %w", addr, err))
@@ -189,11 +197,11 @@ func (d *dialer) newHTTPTransport(idle time.Duration) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			network, addr := dialTarget(addr)
-			return pooled(d.plain(ctx, network, addr))
+			return pooled(d.plain(ctx, network, addr, unwrapped))
 		},
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			network, addr := dialTarget(addr)
-			return pooled(d.secure(ctx, network, addr))
+			return pooled(d.secure(ctx, network, addr, unwrapped))
 		},
 		IdleConnTimeout:     idle,
 		MaxIdleConnsPerHost: int(kinds) * pipelineWorkers,

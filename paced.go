@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
@@ -112,7 +113,8 @@ type pacedWriter struct {
 	limit     func(time.Time) error // sets the write deadline
 	resumable bool                  // a write that timed out halfway can be continued
 	timeout   time.Duration
-	since     time.Time // of the last progress of a write that is resumable
+	since     time.Time       // of the last progress of a write that is resumable
+	pieces    snapshot.Pieces // of one that is not
 }
 
 // begin is called before each write of a batch.
@@ -123,12 +125,19 @@ func (p *pacedWriter) begin(timeout time.Duration) {
 	}
 }
 
-// extend gives a piece the timeout, where it cannot be continued.
-func (p *pacedWriter) extend() error {
-	if p.resumable {
-		return nil
+// writePiece gives a piece of b the timeout, where a write cannot be continued.
+func (p *pacedWriter) writePiece(b []byte) (int, error) {
+	begun := time.Now()
+	if err := p.limit(begun.Add(p.timeout)); err != nil {
+		return 0, err
 	}
-	return p.limit(time.Now().Add(p.timeout))
+	size := p.pieces.Next(pieceBytes)
+	if len(b) <= size {
+		return p.w.Write(b)
+	}
+	n, err := p.w.Write(b[:size])
+	p.pieces.Took(n, time.Since(begun), p.timeout)
+	return n, err
 }
 
 // goesOn reports whether a write that wrote n bytes and failed can be continued: its
@@ -149,12 +158,14 @@ func (p *pacedWriter) goesOn(n int64, err error) bool {
 func (p *pacedWriter) Write(b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
-		if err := p.extend(); err != nil {
-			return written, err
-		}
 		piece := b[written:]
 		if !p.resumable {
-			piece = piece[:min(len(piece), pieceBytes)]
+			n, err := p.writePiece(piece)
+			written += n
+			if err != nil {
+				return written, err
+			}
+			continue
 		}
 		n, err := p.w.Write(piece)
 		written += n

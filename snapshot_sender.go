@@ -45,12 +45,12 @@ func (s *snapshotSender) send(m *snap.Message) bool {
 func (s *snapshotSender) URL() url.URL { return s.urls.pick() }
 
 // Dial implements snapshot.Peer.
-func (s *snapshotSender) Dial(ctx context.Context, u url.URL) (net.Conn, *url.URL, error) {
+func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
 	target, err := requestURL(u, RaftSnapshotPrefix)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := s.dialer.connect(ctx, u)
+	conn, err := s.dialer.connectOver(ctx, u, wrap)
 	if err != nil {
 		return nil, nil, causeOf(ctx, err)
 	}

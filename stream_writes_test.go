@@ -21,37 +21,68 @@ import (
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
+// gatheringWriter is a ResponseWriter that writes all there is at once, in one chunk, as that of a stock member, and for as long
+// as it takes.
+type gatheringWriter struct {
+	deadlineWriter
+	all []byte
+}
+
+func (g *gatheringWriter) Write(p []byte) (int, error) {
+	g.all = append(g.all, p...)
+	return len(p), nil
+}
+
+func (g *gatheringWriter) Flush() {
+	_, _ = g.deadlineWriter.Write(g.all)
+	g.all = nil
+	g.deadlineWriter.Flush()
+}
+
+func (g *gatheringWriter) SetWriteDeadline(time.Time) error { return nil }
+
 // TestSlowStreamIsNotCut: a stream lives as long as its connection moves, whichever way
-// it is written: a line of 50 KiB/s.
+// it is written: on a line of 50 KiB/s, and on one that takes longer for a record of TLS
+// than the write timeout, behind a buffer.
 func TestSlowStreamIsNotCut(t *testing.T) {
-	const rate, size = 50 << 10, 1 << 20
+	t.Run("http", func(t *testing.T) { slowStreamIsNotCut(t, "http", 50<<10, 1<<20) })
+	t.Run("https", func(t *testing.T) { slowStreamIsNotCut(t, "https", 50<<10, 1<<20) })
+	t.Run("https, slower", func(t *testing.T) { slowStreamIsNotCut(t, "https", 8<<10, 512<<10) })
+}
+
+func slowStreamIsNotCut(t *testing.T, scheme string, rate, size int) {
+	t.Helper()
 	slow := func(tr *rafthttp.Transport) { tr.WriteTimeout = time.Second }
-	for _, way := range []string{"hijacked", "with deadlines"} {
-		for _, scheme := range []string{"http", "https"} {
-			t.Run(way+" "+scheme, func(t *testing.T) {
-				simulateBoth(t, func(t *testing.T, n *memnet.Network) {
-					var a, b *member
-					if scheme == "http" {
-						a, b = startSimulated(t, n, 1, slow), startSimulated(t, n, 2, nil)
-					} else {
-						ca := newAuthority(t)
-						s := &secured{t, n, ca.dir}
-						for id := types.ID(1); id <= 2; id++ {
-							s.issue(ca, id, time.Hour)
-							s.trust(id, ca)
-							s.revoke(id, ca)
-						}
-						a, b = s.start(1, slow), s.start(2, nil)
+	for _, way := range []string{"hijacked", "with deadlines", "in one chunk"} {
+		t.Run(way, func(t *testing.T) {
+			wrapper := wrappers[way]
+			if wrapper == nil {
+				wrapper = func(w http.ResponseWriter) http.ResponseWriter {
+					return &gatheringWriter{deadlineWriter: deadlineWriter{basicWriter{w}}}
+				}
+			}
+			simulateBoth(t, func(t *testing.T, n *memnet.Network) {
+				var a, b *member
+				if scheme == "http" {
+					a, b = startSimulated(t, n, 1, slow), startSimulated(t, n, 2, nil)
+				} else {
+					ca := newAuthority(t)
+					s := &secured{t, n, ca.dir}
+					for id := types.ID(1); id <= 2; id++ {
+						s.issue(ca, id, time.Hour)
+						s.trust(id, ca)
+						s.revoke(id, ca)
 					}
-					wrap(a, wrappers[way])
-					connect(t, a, b)
-					n.Link("m1", "m2").SetBandwidth(rate)
-					a.Send([]*raftpb.Message{msgApp(2, 1, 0, make([]byte, size))})
-					within(t, time.Minute, func() bool { return len(b.raft.received()) == 1 })
-					require.Zero(t, a.raft.unreachables(2))
-				})
+					a, b = s.start(1, slow), s.start(2, nil)
+				}
+				wrap(a, wrapper)
+				connect(t, a, b)
+				n.Link("m1", "m2").SetBandwidth(rate)
+				a.Send([]*raftpb.Message{msgApp(2, 1, 0, make([]byte, size))})
+				within(t, 2*time.Minute, func() bool { return len(b.raft.received()) == 1 })
+				require.Zero(t, a.raft.unreachables(2))
 			})
-		}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
@@ -85,6 +86,8 @@ func below(c net.Conn) net.Conn {
 	case *deadlineConn:
 		return below(c.Conn)
 	case *dialedConn:
+		return below(c.Conn)
+	case *snapshot.Metered:
 		return below(c.Conn)
 	}
 	return c

@@ -16,6 +16,9 @@ const (
 	tries = 10
 )
 
+// wrapper is a connection over another one, which is closed by closing that one.
+type wrapper interface{ CloseBelow() net.Conn }
+
 // Close closes c and returns within a second, mostly at once.
 //
 // A *tls.Conn is closed without its close_notify, which waits for up to 5 s if the other
@@ -26,6 +29,8 @@ const (
 func Close(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {
 		Close(t.NetConn())
+	} else if t, ok := c.(wrapper); ok {
+		Close(t.CloseBelow())
 	} else if socket.Is(c) {
 		c.Close()
 	} else {
@@ -37,6 +42,9 @@ func Close(c net.Conn) {
 func IsQuick(c net.Conn) bool {
 	if t, ok := c.(*tls.Conn); ok {
 		return IsQuick(t.NetConn())
+	}
+	if t, ok := c.(wrapper); ok {
+		return IsQuick(t.CloseBelow())
 	}
 	return socket.Is(c)
 }

@@ -62,7 +62,7 @@ func (c *peerConn) Close() error {
 
 // connect dials u for an attempt.
 func (t *transfer) connect(u url.URL) (*peerConn, error) {
-	conn, target, err := t.Peer.Dial(t.Ctx, u)
+	conn, target, err := t.Peer.Dial(t.Ctx, u, t.metered)
 	if err != nil {
 		return nil, err
 	}

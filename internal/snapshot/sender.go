@@ -30,8 +30,9 @@ const (
 type Peer interface {
 	// URL returns where to try next.
 	URL() url.URL
-	// Dial connects to u, for a snapshot, and returns the URL of a request for Path there, as HTTP has it.
-	Dial(ctx context.Context, u url.URL) (net.Conn, *url.URL, error)
+	// Dial connects to u, for a snapshot, and returns the URL of a request for Path there, as HTTP has it. What it returns is a
+	// *net.TCPConn or a *net.UnixConn, or over what wrap returns for the connection to the network.
+	Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error)
 	// BePatient has the system not give a connection up that was dialled whose other end does not read, for d or for what is
 	// usual, whichever is longer.
 	BePatient(conn net.Conn, d time.Duration)

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -25,9 +24,6 @@ const (
 	// lastBytes of a database go through memory, so that its end is seen before the last
 	// one is sent.
 	lastBytes = 32 << 10
-	// smallWrite is what is given at once to a connection that does not tell how
-	// far a write has got.
-	smallWrite = 32 << 10
 	// frameLength is how many bytes before a message say how long it is.
 	frameLength = 8
 )
@@ -66,8 +62,8 @@ func readerOf(m *snap.Message) io.Reader {
 // extensions: the snapshot).
 func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
 	w := &bodyWriter{t: t, conn: conn, sum: p.resumable}
-	if runtime.GOOS != "windows" { // where a write that a deadline ends does not tell
-		w.files, w.tells = socket.Files(conn.Conn), socket.Is(conn.Conn)
+	if w.tells = tells(conn.Conn); w.tells {
+		w.files = socket.Files(conn.Conn)
 	}
 	length, err := p.contentLength(len(t.frame), t.size, t.db.remaining)
 	if err != nil {
@@ -97,11 +93,12 @@ func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
 
 // bodyWriter writes one request.
 type bodyWriter struct {
-	t     *transfer
-	conn  *peerConn
-	files socket.FileSender // conn, where the kernel can copy to it; or nil
-	tells bool              // a write to conn that a deadline ends tells how far it got
-	sum   bool              // keep t.sums
+	t      *transfer
+	conn   *peerConn
+	files  socket.FileSender // conn, where the kernel can copy to it; or nil
+	tells  bool              // a write to conn that a deadline ends tells how far it got
+	pieces Pieces            // where it does not: perhaps the receiver gets nothing of one before all of it is there
+	sum    bool              // keep t.sums
 }
 
 // head writes all that comes before the database.
@@ -112,7 +109,7 @@ func (w *bodyWriter) head(h http.Header) error {
 		return err
 	}
 	b.WriteString("\r\n")
-	if len(w.t.frame) <= smallWrite { // in one write
+	if len(w.t.frame) <= maxPiece { // in one write
 		b.Write(w.t.frame)
 		return w.write(b.Bytes())
 	}
@@ -224,16 +221,19 @@ func (w *bodyWriter) move(n int64) error {
 // write writes p to the connection and counts how far it gets.
 func (w *bodyWriter) write(p []byte) error {
 	for len(p) > 0 {
-		chunk := p
+		chunk, begun := p, time.Now()
 		if w.tells {
-			if err := w.conn.SetWriteDeadline(time.Now().Add(w.t.ReadTimeout / (2 * stallTicks))); err != nil {
+			if err := w.conn.SetWriteDeadline(begun.Add(w.t.ReadTimeout / (2 * stallTicks))); err != nil {
 				return err
 			}
 		} else {
-			chunk = p[:min(len(p), smallWrite)]
+			chunk = p[:w.pieces.Next(len(p))]
 		}
 		n, err := w.conn.Write(chunk)
 		p = p[n:]
+		if !w.tells {
+			w.pieces.Took(n, time.Since(begun), min(w.t.ReadTimeout, DefaultTimeout))
+		}
 		if n > 0 {
 			w.t.moved.Add(1)
 		}

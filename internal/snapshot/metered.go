@@ -1,0 +1,142 @@
+package snapshot
+
+import (
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
+)
+
+const (
+	// minPiece and maxPiece bound what is given at once to a connection that does not tell how far a write has got.
+	minPiece, maxPiece = 512, 32 << 10
+	// quickPieces is how many in a row have to be quick before the next is larger: a buffer that fills says nothing of the
+	// line behind it. With the first 256 KiB pieces get to 4 KiB.
+	quickPieces = 64
+)
+
+// Pieces fits what is written at once to a connection to what the connection takes in a small part of a timeout, so that one
+// that is slow, but moves, is not taken for dead. The zero value begins with the smallest.
+type Pieces struct {
+	size  int
+	quick int // full pieces in a row
+}
+
+// Next returns how many bytes to write next, at most.
+func (p *Pieces) Next(most int) int { return min(max(p.size, minPiece), most) }
+
+// Took says how long a write of n bytes took that fails after the timeout.
+func (p *Pieces) Took(n int, d, timeout time.Duration) {
+	size, part := max(p.size, minPiece), timeout/(2*stallTicks)
+	switch {
+	case d > part:
+		p.size, p.quick = max(minPiece, int(float64(n)*float64(part)/float64(d))), 0
+	case n < size:
+	case d > part/2: // twice as much may be too much
+		p.quick = 0
+	default:
+		if p.quick++; p.quick >= quickPieces {
+			p.size, p.quick = min(2*size, maxPiece), 0
+		}
+	}
+}
+
+// tells reports whether a write that a deadline ends tells how far it got, and can be continued.
+func tells(c net.Conn) bool { return runtime.GOOS != "windows" && socket.Is(c) }
+
+// Metered is a connection that counts what it takes while it takes it, also below TLS, where a write cannot be divided.
+type Metered struct {
+	net.Conn
+	moved   *atomic.Int64 // how often it took something
+	timeout time.Duration
+	steps   bool   // Conn tells how far a write got
+	pieces  Pieces // where it does not
+
+	mu       sync.Mutex
+	deadline time.Time // of writes, as it was set; zero: none
+}
+
+// metered returns a connection that counts in moved.
+func (t *transfer) metered(c net.Conn) net.Conn {
+	return &Metered{Conn: c, moved: &t.moved, timeout: t.ReadTimeout, steps: tells(c)}
+}
+
+// CloseBelow returns the connection below, whose Close is enough.
+func (m *Metered) CloseBelow() net.Conn { return m.Conn }
+
+// SetDeadline implements net.Conn.
+func (m *Metered) SetDeadline(t time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deadline = t
+	return m.Conn.SetDeadline(t)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (m *Metered) SetWriteDeadline(t time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deadline = t
+	return m.Conn.SetWriteDeadline(t)
+}
+
+// Write implements net.Conn.
+func (m *Metered) Write(p []byte) (written int, err error) {
+	write := m.writePiece
+	if m.steps {
+		write = m.writeStep
+	}
+	for first := true; first || err == nil && written < len(p); first = false {
+		var n int
+		n, err = write(p[written:])
+		written += n
+		if n > 0 {
+			m.moved.Add(1)
+		}
+	}
+	return written, err
+}
+
+// writePiece writes a part of p.
+func (m *Metered) writePiece(p []byte) (int, error) {
+	begun := time.Now()
+	n, err := m.Conn.Write(p[:m.pieces.Next(len(p))])
+	m.pieces.Took(n, time.Since(begun), min(m.timeout, DefaultTimeout))
+	return n, err
+}
+
+// writeStep writes what goes within a part of the timeout, which may be nothing.
+func (m *Metered) writeStep(p []byte) (int, error) {
+	over, err := m.extend(m.timeout / (2 * stallTicks))
+	if err != nil {
+		return 0, err
+	}
+	n, err := m.Conn.Write(p)
+	if !over && errors.Is(err, os.ErrDeadlineExceeded) && !m.expired() {
+		err = nil
+	}
+	return n, err
+}
+
+// extend sets a deadline for a step, but none after that which was set. It reports whether it is that one.
+func (m *Metered) extend(step time.Duration) (over bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := time.Now().Add(step)
+	if over = !m.deadline.IsZero() && m.deadline.Before(at); over {
+		at = m.deadline
+	}
+	return over, m.Conn.SetWriteDeadline(at)
+}
+
+// expired reports whether the deadline that was set is over: it may have been set meanwhile.
+func (m *Metered) expired() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.deadline.IsZero() && !m.deadline.After(time.Now())
+}
