@@ -21,6 +21,7 @@ SEED      ?= 1
 SEEDS     ?= 10
 HOURS     ?= 1
 CPUS      ?=
+STARS     ?= 0
 TIME      ?= 3m
 CHAOS     ?=
 COVERAGE  := 85
@@ -30,7 +31,7 @@ COVERED   := .,./internal/snapshot ./internal/wire ./snap
 NILCHECKED := . metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim chaos compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim promise chaos compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +88,9 @@ microbench: needs-go ## run the go test benchmarks that match MATCH (.), for BEN
 
 sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on; CPUS=1 is cheaper
 	cd chaos && go test ./sim -run TestSimulation -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
+
+promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) seeds from SEED (1) on, and STARS (0) of 200 peers
+	cd chaos && go test ./promise -run TestPromises -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -stars $(STARS) -shrink
 
 chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any)
 	cd chaos && go build -buildvcs=false -o ../bin/chaos .

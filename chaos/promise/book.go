@@ -1,0 +1,192 @@
+package promise
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// kind is one of the three kinds of messages that do not wait for each other.
+type kind int
+
+const (
+	control kind = iota
+	appends
+	proposals
+	kinds
+)
+
+var kindNames = [kinds]string{"control", "append", "proposal"} // as receive lanes have them
+
+// String implements fmt.Stringer.
+func (k kind) String() string { return kindNames[k] }
+
+func kindOf(t raftpb.MessageType) kind {
+	switch t {
+	case raftpb.MsgApp, raftpb.MsgSnap:
+		return appends
+	case raftpb.MsgProp:
+		return proposals
+	default:
+		return control
+	}
+}
+
+// sent is a message that was given to Send.
+type sent struct {
+	at    time.Duration // of the run
+	seq   uint64        // of the run: what happens later has a higher one
+	lane  uint64        // the state of the sender's streams when it took it; 0: not known, or a post
+	life  int           // of the sender
+	size  int           // of its data
+	typ   raftpb.MessageType
+	times int    // that it was processed
+	came  uint64 // when, first, as seq
+	there int    // life of the receiver
+}
+
+// way is what there is to know of the way from one member to another. Its fields are guarded by the book's mutex.
+type way struct {
+	from, to uint64
+	isPeer   bool // from has to as a peer
+
+	msgs    [kinds][]sent             // by number, from 1 on
+	settled [kinds]int                // messages before this one need no look any more
+	dropped [kinds]int                // messages that the receiver has counted as dropped, and that are not accounted for
+	order   [kinds]map[uint64]arrival // the last that came of those that were sent before, by lane
+	busy    [kinds]int                // calls of Process
+	epoch   uint64                    // changes when the sender's peer does
+	term    uint64                    // of appends
+	ackAt   time.Duration
+
+	reported    uint64 // seq of the last ReportUnreachable of this life of the sender
+	reports     int
+	unexplained int // reports while the way was well and nothing was too much for it
+
+	health
+	snapshots ends // of this life of the sender
+}
+
+// arrival is when a message came, in which life of the receiver.
+type arrival struct {
+	came  uint64
+	there int
+	n     int
+}
+
+// ends counts how snapshots ended.
+type ends struct{ given, posted, finished, failed, said, denied int }
+
+// book has all messages of a run, and what became of them.
+type book struct {
+	mu   sync.Mutex
+	seq  uint64
+	ways map[[2]uint64]*way
+	all  []*way
+	data []byte // what messages and databases are made of
+}
+
+const dataSize = 8 << 20
+
+// randomData is the same for all runs: to make it takes as long as some of them.
+var randomData = sync.OnceValue(func() []byte {
+	b := make([]byte, dataSize)
+	r := rand.NewChaCha8([32]byte{1})
+	_, _ = r.Read(b)
+	return b
+})
+
+func newBook() *book { return &book{ways: map[[2]uint64]*way{}, data: randomData()} }
+
+// add adds a way.
+func (b *book) add(from, to uint64) {
+	w := &way{from: from, to: to, term: 1}
+	for k := range w.msgs {
+		w.msgs[k] = make([]sent, 1) // there is no number 0
+		w.settled[k] = 1
+		w.order[k] = map[uint64]arrival{}
+	}
+	b.ways[[2]uint64{from, to}] = w
+	b.all = append(b.all, w)
+}
+
+// way returns the way between two members, or nil.
+func (b *book) way(from, to uint64) *way { return b.ways[[2]uint64{from, to}] }
+
+// content returns the bytes of a message or a database.
+func (b *book) content(number uint64, size int) []byte {
+	at := int(number*7919*64) % (len(b.data) - size)
+	return b.data[at : at+size : at+size]
+}
+
+// write makes the next message of a type. It is called with mu held.
+func (b *book) write(w *way, typ raftpb.MessageType, size int, now time.Duration, life int) (*raftpb.Message, *sent) {
+	k := kindOf(typ)
+	n := uint64(len(w.msgs[k]))
+	b.seq++
+	w.msgs[k] = append(w.msgs[k], sent{at: now, seq: b.seq, life: life, size: size, typ: typ})
+	m := &raftpb.Message{Type: typ.Enum(), From: new(w.from), To: new(w.to), Term: new(w.term)}
+	switch k {
+	case appends:
+		m.Index, m.LogTerm, m.Commit = new(n-1), new(w.term), new(n-1)
+		m.Entries = []*raftpb.Entry{{Term: new(w.term), Index: new(n), Data: b.content(n, size)}}
+	case proposals:
+		m.Commit = new(n)
+		m.Entries = []*raftpb.Entry{{Data: b.content(n, size)}}
+	default:
+		m.Commit = new(n)
+	}
+	return m, &w.msgs[k][n]
+}
+
+// numberOf returns the number of a message that arrived.
+func numberOf(m *raftpb.Message) uint64 {
+	if m.GetType() == raftpb.MsgApp {
+		return m.GetIndex() + 1
+	}
+	return m.GetCommit()
+}
+
+// differs says in what a message that arrived is not the one that was sent.
+func (b *book) differs(m *raftpb.Message, x *sent, n uint64) string {
+	if m.GetType() != x.typ {
+		return fmt.Sprintf("its type was %v", x.typ)
+	}
+	if kindOf(x.typ) == control {
+		if len(m.Entries) > 0 {
+			return "it had no entries"
+		}
+		return ""
+	}
+	if len(m.Entries) != 1 || !bytes.Equal(m.Entries[0].GetData(), b.content(n, x.size)) {
+		return "its data was other"
+	}
+	return ""
+}
+
+// laneState returns what tells one state of the streams to a peer from any other, and which of them are up.
+func laneState(st rafthttp.PeerStatus) (state uint64, message, msgapp bool) {
+	for _, s := range st.Streams {
+		if s.Direction != rafthttp.StreamOut {
+			continue
+		}
+		up := uint64(0)
+		if s.Up {
+			up = 1
+		}
+		if s.Name == "message" {
+			state |= (s.Connects<<1 | up) << 24
+			message = s.Up
+		} else {
+			state |= s.Connects<<1 | up
+			msgapp = s.Up
+		}
+	}
+	return state, message, msgapp
+}

@@ -1,0 +1,353 @@
+package promise
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// actions are all of them.
+var actions = []Action{
+	Cut, HalfOpen, Reset, Slow, Narrow, End, Block, HangLog, HangHook, FullDisk, Snapshot, Post, Burst, Pause, Remove, Update,
+	Stranger, Leave, Rotate,
+}
+
+// schedule has all events of the plan happen.
+func (s *simulation) schedule() {
+	for _, w := range s.book.all {
+		w.wellAt = s.recovers(w)
+	}
+	for _, e := range s.plan.Events {
+		s.at(e.At, fmt.Sprintf("%s %+v", e.Do, e), func() { s.do(e) })
+	}
+}
+
+// do has an event happen.
+func (s *simulation) do(e Event) {
+	s.count("event " + string(e.Do))
+	e.For = min(e.For, max(0, s.plan.Length-s.now())) // all is mended then
+	a, b := s.member(e.A), s.member(e.B)
+	w := s.book.way(e.A, e.B)
+	switch e.Do {
+	case Cut, HalfOpen, Reset, Slow, Narrow:
+		if w != nil {
+			s.doToLink(e)
+		}
+	case End, Stranger, Leave:
+		if a != nil {
+			s.doToLife(e)
+		}
+	case Block:
+		s.block(e)
+	case HangLog:
+		s.states[e.A].log.shut(e.For)
+	case HangHook:
+		s.states[e.A].hook.shut(e.For)
+	case FullDisk:
+		s.fillDisk(e)
+	case Rotate:
+		if a != nil && s.trust != nil {
+			s.trust.rotate(e)
+		}
+	case Snapshot, Post, Burst:
+		if a != nil && w != nil && s.isPeer(w) {
+			a.giveWork(w, e)
+		}
+	case Pause, Remove, Update:
+		if a != nil && w != nil && s.isPeer(w) && (e.Do != Remove || b != nil) {
+			s.doToPeer(a, w, e)
+		}
+	}
+}
+
+// doToLink has something happen to the way from A to B.
+func (s *simulation) doToLink(e Event) {
+	l, ways := s.net.Link(host(e.A), host(e.B)), s.between(e.A, e.B)
+	begin := func() {
+		for _, w := range ways {
+			s.hurt(w)
+		}
+	}
+	end := func(after time.Duration) {
+		for _, w := range ways {
+			s.heal(w, s.recovers(w)+after)
+		}
+	}
+	begin()
+	switch e.Do {
+	case Cut:
+		s.cut(e.A, e.B)
+		s.until(e.For, "cut", func() {
+			if s.sabotaged("recovery") {
+				s.cut(e.A, e.B)
+			}
+			s.mend(e.A, e.B)
+			end(0)
+		})
+	case HalfOpen:
+		l.HalfOpen()
+		s.net.Link(host(e.B), host(e.A)).HalfOpen()
+		end(4 * readTime)
+	case Reset:
+		s.net.Reset(host(e.A), host(e.B))
+		end(0)
+	case Slow:
+		l.SetDelay(s.plan.Delay + time.Duration(e.N)*time.Millisecond)
+		s.until(e.For, "slow", func() {
+			s.setLink(e.A, e.B)
+			end(readTime)
+		})
+	case Narrow:
+		l.SetBandwidth(e.N)
+		s.until(e.For, "narrow", func() {
+			s.setLink(e.A, e.B)
+			end(2 * readTime)
+		})
+	}
+}
+
+// cut cuts a link once more.
+func (s *simulation) cut(a, b uint64) {
+	key := [2]uint64{a, b}
+	if s.linked[key]++; s.linked[key] == 1 {
+		s.net.Link(host(a), host(b)).Cut()
+	}
+	s.silent(s.book.way(a, b), +1)
+}
+
+// mend undoes a cut.
+func (s *simulation) mend(a, b uint64) {
+	key := [2]uint64{a, b}
+	if s.linked[key]--; s.linked[key] == 0 {
+		s.net.Link(host(a), host(b)).Mend()
+	}
+	s.silent(s.book.way(a, b), -1)
+}
+
+// silent notes that one thing more, or less, holds back all that goes a way.
+func (s *simulation) silent(w *way, n int) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	if w.cuts == 0 {
+		w.cutAt = s.now()
+	}
+	w.cuts += n
+}
+
+// doToLife ends a life of A, and begins the next.
+func (s *simulation) doToLife(e Event) {
+	if e.Do == Leave {
+		s.leave(e)
+		return
+	}
+	how, away := e.How, e.How == "power"
+	if e.Do == Stranger {
+		how = "crash"
+	}
+	m := s.fell(e.A, how, away)
+	x := new(atomic.Pointer[stranger])
+	s.until(e.For, string(e.Do), func() { s.rise(e, m, away, x) })
+	if e.Do == Stranger {
+		s.waiting.Go(func() {
+			<-m.over
+			one, err := s.startStranger(e.A, e.How)
+			if err != nil {
+				s.violate("simulation", "stranger: %v", err)
+				return
+			}
+			x.Store(one)
+		})
+	}
+}
+
+// fell ends a life of a member, which is noticed by the others.
+func (s *simulation) fell(id uint64, how string, away bool) *member {
+	for _, w := range s.around(id) {
+		s.hurt(w)
+		if w.from == id {
+			s.silent(w, +1)
+		}
+		if away { // nobody says that it is gone
+			s.cut(w.from, w.to)
+		}
+	}
+	return s.end(id, how)
+}
+
+// rise begins the next life, once the last has ended.
+func (s *simulation) rise(e Event, last *member, away bool, x *atomic.Pointer[stranger]) {
+	one := x.Load()
+	if (e.Do == Stranger && one == nil) || !last.isOver() {
+		s.at(s.now()+tick, "later", func() { s.rise(e, last, away, x) })
+		return
+	}
+	if one != nil {
+		one.end(s.net.Host(host(e.A)))
+	}
+	s.live(e.A, e.Life)
+	for _, w := range s.around(e.A) {
+		if away {
+			s.mend(w.from, w.to)
+		}
+		if w.from == e.A {
+			s.silent(w, -1)
+			s.forgetReports(w)
+		}
+		after := s.recovers(w)
+		if away {
+			after += readTime // until who only reads notices that the connection is of an earlier life
+		}
+		s.heal(w, after)
+	}
+}
+
+// forgetReports forgets what an earlier life of the sender was told.
+func (s *simulation) forgetReports(w *way) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	w.reported = 0
+}
+
+// leave has A leave the cluster: the others remove it, and it is told so, and ends.
+func (s *simulation) leave(e Event) {
+	s.mu.Lock()
+	s.left[e.A] = true
+	s.mu.Unlock()
+	for _, w := range s.around(e.A) {
+		s.hurt(w)
+		if w.to == e.A {
+			s.part(s.member(w.from), w)
+		}
+	}
+	m := s.member(e.A)
+	s.until(leaveTime, "leave", func() {
+		if s.member(e.A) != m {
+			return
+		}
+		if !m.told.Load() && s.mayBeTold(m) {
+			s.violate("removed", "member %d has left %v ago, and has not been told", e.A, leaveTime)
+		}
+		s.end(e.A, "stop")
+	})
+}
+
+// leaveTime is how long a member may take to learn that it has left.
+const leaveTime = 15 * time.Second
+
+// mayBeTold reports whether a member can reach one of those that know that it has left.
+func (s *simulation) mayBeTold(m *member) bool {
+	for _, w := range s.book.all {
+		if other := s.member(w.to); w.from == m.id && other != nil && s.noDial(m.id, w.to) == nil && w.faults == 1 &&
+			s.now()-w.wellAt > leaveTime {
+			return true
+		}
+	}
+	return false
+}
+
+// part takes a peer from a member.
+func (s *simulation) part(m *member, w *way) {
+	s.book.mu.Lock()
+	w.isPeer = false
+	w.epoch++
+	s.book.mu.Unlock()
+	if m != nil {
+		m.RemovePeer(types.ID(w.to))
+	}
+}
+
+// block has Process of A stand still for one kind.
+func (s *simulation) block(e Event) {
+	for k, name := range kindNames {
+		if name == e.How {
+			s.states[e.A].process[k].shut(e.For)
+		}
+	}
+	for _, w := range s.book.all {
+		if w.to != e.A {
+			continue
+		}
+		s.crowded(w, e.For+3*readTime)
+		if e.How == kindNames[control] {
+			s.hurt(w)
+			s.until(e.For, "block", func() { s.heal(w, s.recovers(w)) })
+		}
+	}
+}
+
+// fillDisk has the disk of A be full.
+func (s *simulation) fillDisk(e Event) {
+	mc := s.states[e.A]
+	mc.full.Store(true)
+	for _, t := range s.transfers {
+		if t.w.to == e.A {
+			t.due = 0
+		}
+	}
+	s.until(e.For, "full disk", func() { mc.full.Store(false) })
+}
+
+// giveWork has a member send something.
+func (m *member) giveWork(w *way, e Event) {
+	switch e.Do {
+	case Snapshot:
+		m.sendSnapshot(w, max(2, e.N), e.How)
+	case Post:
+		m.post(w)
+	case Burst:
+		m.s.crowded(w, 3*readTime)
+		if to := m.s.member(w.to); to != nil && to.opt.MaxMessageBytes > 0 && int64(e.Size) > to.opt.MaxMessageBytes/2 {
+			m.s.shock(w, 2*readTime+m.s.recovers(w)) // it ends the stream that brings it
+		}
+		types := map[string]raftpb.MessageType{kindNames[appends]: raftpb.MsgApp, kindNames[proposals]: raftpb.MsgProp}
+		before := m.laneStates()
+		var all []*sentTo
+		var msgs []*raftpb.Message
+		for range e.N {
+			x := m.write(w, types[e.How], e.Size)
+			all, msgs = append(all, x), append(msgs, x.m)
+		}
+		m.send(msgs...)
+		m.noteLanes(all, before, m.laneStates())
+	}
+}
+
+// crowded notes that raft may be told of losses for some time, although the way is well.
+func (s *simulation) crowded(w *way, d time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	w.crowd = max(w.crowd, s.now()+d)
+}
+
+// doToPeer changes a peer of a member.
+func (s *simulation) doToPeer(m *member, w *way, e Event) {
+	ways := s.between(e.A, e.B)
+	for _, x := range ways {
+		s.hurt(x)
+	}
+	end := func(do func()) {
+		s.until(e.For, string(e.Do), func() {
+			if s.member(e.A) == m {
+				do()
+			}
+			for _, x := range ways {
+				s.heal(x, s.recovers(x))
+			}
+		})
+	}
+	id := types.ID(e.B)
+	switch e.Do {
+	case Pause:
+		m.CutPeer(id)
+		end(func() { m.MendPeer(id) })
+	case Remove:
+		s.part(m, w)
+		end(func() { s.join(m, w) })
+	case Update:
+		m.UpdatePeer(id, []string{"http://" + host(e.B) + ":1", s.url(e.B)})
+		end(func() { m.UpdatePeer(id, []string{s.url(e.B)}) })
+	}
+}

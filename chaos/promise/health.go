@@ -1,0 +1,103 @@
+package promise
+
+import "time"
+
+// health says from when on a way has to deliver.
+type health struct {
+	faults int           // that hold
+	closed bool          // there is no way at all: it can neither be dialled nor be streamed on
+	wellAt time.Duration // of the run: from then on, if there is no fault
+	cuts   int           // what holds back all bytes on the way
+	cutAt  time.Duration // when that began
+	crowd  time.Duration // until then, more is sent than there is room for
+	moving int           // snapshots that have not ended: if one fails, raft is told of the peer as well
+
+	checked  time.Duration // when its heartbeats were looked at last
+	beat     int           // the first heartbeat that is not before wellAt
+	answered bool          // the way has delivered since wellAt
+}
+
+// well reports whether the way has to deliver, and has had to since a time.
+func (h *health) well(since time.Duration) bool {
+	return h.faults == 0 && !h.closed && h.wellAt <= since
+}
+
+// hurt begins a fault of a way.
+func (s *simulation) hurt(w *way) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	w.faults++
+}
+
+// heal ends it. The way has to deliver after some time.
+func (s *simulation) heal(w *way, after time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	w.faults--
+	w.unwell(s.now(), after)
+}
+
+// shock is a fault that is over at once.
+func (s *simulation) shock(w *way, after time.Duration) {
+	s.hurt(w)
+	s.heal(w, after)
+}
+
+func (h *health) unwell(now, after time.Duration) {
+	h.wellAt, h.answered = max(h.wellAt, now+after), false
+}
+
+// between returns the ways between two members, both of them.
+func (s *simulation) between(a, b uint64) (ways []*way) {
+	for _, w := range []*way{s.book.way(a, b), s.book.way(b, a)} {
+		if w != nil {
+			ways = append(ways, w)
+		}
+	}
+	return ways
+}
+
+// around returns the ways from and to a member.
+func (s *simulation) around(id uint64) (ways []*way) {
+	for _, w := range s.book.all {
+		if w.from == id || w.to == id {
+			ways = append(ways, w)
+		}
+	}
+	return ways
+}
+
+// noDial returns what the plan says of dials on a way, or nil.
+func (s *simulation) noDial(from, to uint64) *Way {
+	for i := range s.plan.NoDial {
+		if d := &s.plan.NoDial[i]; d.From == from && d.To == to {
+			return d
+		}
+	}
+	return nil
+}
+
+// byPosts reports whether all that goes this way is posted: who would read the stream cannot dial, or the sender's handler
+// cannot serve one.
+func (s *simulation) byPosts(w *way) bool {
+	if s.noDial(w.to, w.from) != nil {
+		return true
+	}
+	m := s.member(w.from)
+	return m != nil && m.noStreams()
+}
+
+const (
+	recovery = 2 * time.Second // once a link is mended
+	// postRecovery is the same for what goes by posts: a post may stand still for 10 s.
+	postRecovery = 12 * time.Second
+)
+
+// recovers returns how long a way may take until it delivers, once nothing is in the way.
+func (s *simulation) recovers(w *way) time.Duration {
+	d := recovery + 8*s.plan.Delay
+	if s.byPosts(w) {
+		d = postRecovery + 8*s.plan.Delay
+	}
+	return d
+}

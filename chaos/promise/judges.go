@@ -1,0 +1,325 @@
+package promise
+
+import (
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// judge is one who looks whether a promise is kept.
+type judge struct{ name, promise string }
+
+// judges are all of them.
+var judges = []judge{
+	{"send", "Send and SendSnapshot take no time"},
+	{"reported", "each message is processed, reported or counted as dropped by its receiver"},
+	{"order", "what one lane took is processed in its order, one message of a kind after another"},
+	{"once", "no message of a stream, and no proposal, is processed twice"},
+	{"invented", "what is processed was sent"},
+	{"addressee", "what is processed is for the member"},
+	{"snapshot ends", "each snapshot ends in one report, one Close and one value, which agree"},
+	{"snapshot bytes", "a database is whole when its message is processed, and when its sender is told that it was sent"},
+	{"snapshot arrives", "a snapshot whose bytes move arrives in time"},
+	{"healthy link", "a link that is well loses no heartbeat, and raft is told of no loss"},
+	{"recovery", "heartbeats arrive 2 s after the last fault"},
+	{"noticed", "a peer that is silent is inactive within twice the read timeout"},
+	{"active", "a peer of which a stream brings something is active"},
+	{"removed", "ErrorC has a value once the member has left, and not before"},
+	{"stop", "Stop returns within its bound"},
+	{"silence", "no callback comes once Stop has returned"},
+	{"bounds", "queues, memory and connections are bounded"},
+	{"goroutines", "there are so many goroutines for each peer, and none once all are stopped"},
+	{"log lines", "each message of the log has a limit"},
+}
+
+// addressed looks at whom a message is for. It reports true if it is nobody's business further.
+func (s *simulation) addressed(m *member, msg *raftpb.Message) bool {
+	s.checked("addressee", 1)
+	if msg.GetTo() != m.id {
+		s.violate("addressee", "member %d processes a message for %d: %v", m.id, msg.GetTo(), msg)
+		return true
+	}
+	return false
+}
+
+// alone looks whether Process runs once at a time for each kind of messages of a member. What it returns ends the call.
+func (s *simulation) alone(w *way, k kind) func() {
+	b := s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.busy[k]++; w.busy[k] > 1 {
+		s.violate("order", "member %d processes two %v messages of %d at once", w.to, k, w.from)
+	}
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		w.busy[k]--
+	}
+}
+
+// arrived notes a message that is processed.
+func (s *simulation) arrived(m *member, w *way, msg *raftpb.Message) {
+	b, k, n := s.book, kindOf(msg.GetType()), numberOf(msg)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.checked("invented", 1)
+	if n == 0 || n >= uint64(len(w.msgs[k])) {
+		s.violate("invented", "member %d processes a %v message of %d that was not sent: %v", m.id, k, w.from, msg)
+		return
+	}
+	x := &w.msgs[k][n]
+	if why := b.differs(msg, x, n); why != "" {
+		s.violate("invented", "member %d processes %v message %d of %d, but %s: %v", m.id, k, n, w.from, why, msg.GetType())
+		return
+	}
+	s.count("messages processed")
+	x.times++
+	b.seq++
+	if x.times == 1 {
+		x.came, x.there = b.seq, m.life
+		return
+	}
+	if x.lane != 0 || k == proposals {
+		s.violate("once", "member %d processes %v message %d of %d a second time", m.id, k, n, w.from)
+	}
+}
+
+// look is what judges do at each tick.
+func (s *simulation) look(now time.Duration) {
+	for _, w := range s.book.all {
+		s.lookAtMessages(w, now)
+		s.lookAtHealth(w, now)
+	}
+	for _, m := range s.running() {
+		s.lookAtStatus(m)
+		s.lookAtErrors(m)
+	}
+	s.lookAtTransfers()
+	s.lookAtPeers(now)
+	s.lookAtGoroutines()
+}
+
+// lookAtMessages looks at what became of messages, in their order.
+func (s *simulation) lookAtMessages(w *way, now time.Duration) {
+	m := s.member(w.from)
+	b := s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k := range kinds {
+		for w.settled[k] < len(w.msgs[k]) {
+			x := &w.msgs[k][w.settled[k]]
+			if !s.settles(w, k, x, m, now) {
+				break
+			}
+			s.lookAtOrder(w, k, x)
+			w.settled[k]++
+		}
+	}
+}
+
+const (
+	// reportTime is how long a message may be neither processed nor reported while its way is well.
+	reportTime = 30 * time.Second
+	// afterReport is how long one may still arrive that was reported.
+	afterReport = 10 * time.Second
+)
+
+// settles reports whether it is known what became of a message. It is called with the book's mutex held.
+func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.Duration) bool {
+	switch {
+	case x.times > 0:
+		s.checked("reported", 1)
+		return true
+	case sender == nil || sender.life != x.life || !w.isPeer:
+		return true // there is no raft to be told any more, or it knows by itself
+	case w.reported > x.seq:
+		if now-x.at < afterReport {
+			return false
+		}
+		s.countN("messages reported", 1)
+		s.checked("reported", 1)
+		return true
+	case now-x.at < reportTime || !w.well(now-reportTime) || s.states[w.to].process[k].left() > 0:
+		return false
+	case w.dropped[k] > 0:
+		w.dropped[k]--
+		s.checked("reported", 1)
+		return true
+	}
+	s.violate("reported", "%v message %d from %d to %d, sent %v ago, was neither processed nor reported",
+		k, w.settled[k], w.from, w.to, now-x.at)
+	return true
+}
+
+// lookAtOrder looks whether a message has come behind those that its lane took before. It is called with the book's mutex
+// held.
+func (s *simulation) lookAtOrder(w *way, k kind, x *sent) {
+	if x.times == 0 || x.lane == 0 {
+		return
+	}
+	s.checked("order", 1)
+	s.checked("once", 1)
+	last := w.order[k][x.lane]
+	if last.there == x.there && last.came > x.came {
+		s.violate("order", "%v message %d from %d to %d was processed before message %d, which the same lane took first: sent at %v and %v, lane %x",
+			k, w.settled[k], w.from, w.to, last.n, x.at, w.msgs[k][last.n].at, x.lane)
+		return
+	}
+	w.order[k][x.lane] = arrival{x.came, x.there, w.settled[k]}
+}
+
+const (
+	window   = 10 * time.Second // in which heartbeats are counted
+	arriving = 2 * time.Second  // that the last of them has to arrive
+)
+
+// lookAtHealth looks whether a way that is well delivers.
+func (s *simulation) lookAtHealth(w *way, now time.Duration) {
+	b := s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !w.isPeer || w.faults > 0 || w.closed || s.member(w.from) == nil || s.member(w.to) == nil {
+		w.checked = now
+		return
+	}
+	late := arriving + 4*s.plan.Delay
+	if s.byPosts(w) {
+		late += 2 * time.Second
+	}
+	if !w.answered && now > w.wellAt+late {
+		s.checked("recovery", 1)
+		w.answered = true
+		if got, all := w.heartbeats(w.wellAt, w.wellAt+time.Second); all > 0 && got == 0 {
+			s.violate("recovery", "nothing from %d to %d arrives that was sent within a second, %v after the last fault", w.from, w.to, now-w.wellAt)
+		}
+	}
+	if from := now - window - late; from >= max(w.wellAt, w.checked) {
+		w.checked = from + time.Second
+		s.checked("healthy link", 1)
+		if got, all := w.heartbeats(from, from+window); all > 0 && got*100 < all*99 {
+			s.violate("healthy link", "%d of %d heartbeats from %d to %d have arrived, which were sent %v to %v ago", got, all, w.from, w.to, now-from, now-from-window)
+		}
+	}
+	if w.unexplained > 0 {
+		s.violate("healthy link", "member %d is told that %d is unreachable, but the link is well since %v", w.from, w.to, now-w.wellAt)
+	}
+}
+
+// heartbeats returns how many control messages were sent between two times, and how many of them have arrived.
+func (w *way) heartbeats(from, to time.Duration) (got, all int) {
+	msgs := w.msgs[control]
+	i, _ := slices.BinarySearchFunc(msgs, from, func(x sent, at time.Duration) int {
+		if x.seq == 0 || x.at < at {
+			return -1
+		}
+		return 1
+	})
+	for _, x := range msgs[i:] {
+		if x.at >= to {
+			break
+		}
+		if all++; x.times > 0 {
+			got++
+		}
+	}
+	return got, all
+}
+
+// lookAtStatus looks at the bounds of a member.
+func (s *simulation) lookAtStatus(m *member) {
+	st := m.Status()
+	s.checked("bounds", 1)
+	if st.QueuedBytes > st.MaxQueuedBytes {
+		s.violate("bounds", "the queues of member %d have %d bytes, more than %d", m.id, st.QueuedBytes, st.MaxQueuedBytes)
+	}
+	for _, p := range st.Peers {
+		s.lookAtActive(m, p, s.now())
+		for _, l := range p.Lanes {
+			if l.Queued > l.Capacity || (l.Queued > 1 && l.QueuedBytes > l.CapacityBytes) {
+				s.violate("bounds", "lane %s of member %d and %d has %d messages of %d, %d bytes of %d",
+					l.Name, m.id, uint64(p.ID), l.Queued, l.Capacity, l.QueuedBytes, l.CapacityBytes)
+			}
+		}
+	}
+	if n, limit := int(m.open.Load()), connections(len(st.Peers)); n > limit {
+		s.violate("bounds", "member %d has %d connections, more than %d for %d peers", m.id, n, limit, len(st.Peers))
+	}
+}
+
+// connections is how many a member may have: four streams for each peer, and those of posts, probes and snapshots both ways.
+func connections(peers int) int { return 16 + 40*peers }
+
+// lookAtErrors looks at ErrorC.
+func (s *simulation) lookAtErrors(m *member) {
+	if s.sabotaged("removed") {
+		m.errorC <- rafthttp.ErrMemberRemoved
+	}
+	select {
+	case err := <-m.errorC:
+		s.checked("removed", 1)
+		if !s.hasLeft(m.id) {
+			s.violate("removed", "member %d is told %v, and is a member", m.id, err)
+		}
+		m.told.Store(true)
+	default:
+	}
+}
+
+// lookAtPeers looks whether members have noticed which peers are silent.
+func (s *simulation) lookAtPeers(now time.Duration) {
+	for _, w := range s.book.all {
+		m := s.member(w.to)
+		if m == nil || s.cutFor(w, now) < 2*readTime+tick+4*s.plan.Delay || time.Since(m.born) < 2*readTime {
+			continue
+		}
+		s.checked("noticed", 1)
+		if !m.ActiveSince(types.ID(w.from)).IsZero() || s.sabotaged("noticed") {
+			s.violate("noticed", "member %d takes %d for active, of which nothing has come for %v", w.to, w.from, s.cutFor(w, now))
+		}
+	}
+}
+
+// lookAtActive looks whether a peer of which a stream brings something is active.
+func (s *simulation) lookAtActive(m *member, p rafthttp.PeerStatus, now time.Duration) {
+	w := s.book.way(uint64(p.ID), m.id)
+	s.book.mu.Lock()
+	well := w != nil && w.well(now-time.Second)
+	s.book.mu.Unlock()
+	for _, st := range p.Streams {
+		if well && st.Direction == rafthttp.StreamIn && st.Up && time.Since(st.Since) > time.Second+4*s.plan.Delay {
+			s.checked("active", 1)
+			if !p.Active || s.sabotaged("active") {
+				s.violate("active", "member %d takes %d for inactive, of which stream %s is up since %v: %s", m.id, w.from, st.Name, time.Since(st.Since), p.LastError)
+			}
+		}
+	}
+}
+
+// cutFor returns for how long nothing has come this way.
+func (s *simulation) cutFor(w *way, now time.Duration) time.Duration {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	if w.cuts == 0 {
+		return 0
+	}
+	return now - w.cutAt
+}
+
+// lastLook is what judges do when a member has stopped.
+func (s *simulation) lastLook(m *member) {
+	s.lookAtErrors(m)
+	s.lookAtEnds(m)
+}
+
+// finalLook is what judges do when all members have stopped.
+func (s *simulation) finalLook() {
+	for _, t := range s.transfers {
+		s.lookAtEnd(t)
+	}
+}
+
+var _ rafthttp.Raft = (*member)(nil)

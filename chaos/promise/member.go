@@ -1,0 +1,280 @@
+package promise
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+const cluster = types.ID(0xc1)
+
+// machine is what outlives a member: its disk, and what hangs.
+type machine struct {
+	s       *simulation
+	id      uint64
+	dir     string
+	disk    *disk
+	options Options // of the last life
+
+	log, hook, saving gate
+	process           [kinds]gate
+	full              atomic.Bool // the disk
+}
+
+func newMachine(s *simulation, id uint64) *machine {
+	mc := &machine{s: s, id: id, dir: filepath.Join(s.cfg.Dir, strconv.FormatUint(id, 10))}
+	mc.disk = newDisk(mc)
+	return mc
+}
+
+// gate is something that stands still until a time.
+type gate struct {
+	mu    sync.Mutex
+	until time.Time
+}
+
+func (g *gate) shut(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t := time.Now().Add(d); t.After(g.until) {
+		g.until = t
+	}
+}
+
+func (g *gate) left() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return max(0, time.Until(g.until))
+}
+
+// pass waits until the gate opens, or ctx ends.
+func (g *gate) pass(ctx context.Context) error {
+	for d := g.left(); d > 0; d = g.left() {
+		if err := sleep(ctx, d); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// member is one life of a member.
+type member struct {
+	*rafthttp.Transport
+	s    *simulation
+	id   uint64
+	life int
+	opt  Options
+	*machine
+
+	born    time.Time
+	errorC  chan error
+	told    atomic.Bool // that it is no member any more
+	store   *snap.Store // nil: it has none
+	server  *http.Server
+	served  chan struct{}
+	over    chan struct{} // closed at the end
+	ending  atomic.Bool   // the end has begun: nothing is sent any more
+	stopped atomic.Bool   // Stop has returned
+	calls   atomic.Int64  // callbacks under way
+	open    atomic.Int64  // connections
+	lines   lines
+}
+
+func startMember(s *simulation, id uint64, o Options) (*member, error) {
+	m := &member{
+		s: s, id: id, life: s.lives[id] + 1, opt: o, born: time.Now(), machine: s.states[id], errorC: make(chan error, 4),
+		served: make(chan struct{}), over: make(chan struct{}),
+	}
+	m.Transport = &rafthttp.Transport{
+		ID: types.ID(id), ClusterID: cluster, URLs: types.MustNewURLs([]string{s.url(id)}), Raft: m, ErrorC: m.errorC,
+		DialContext: m.dial, Observer: m.observer(), Logger: zap.New(&lineCore{m: m}),
+		MaxQueuedBytes: o.MaxQueuedBytes, MaxMessageBytes: o.MaxMessageBytes, SendQueueMessages: o.SendQueue,
+		ReceiveQueueMessages: o.ReceiveQueue, MaxSnapshots: o.MaxSnapshots, SnapshotRateLimit: rate.Limit(o.SnapshotRate),
+	}
+	var err error
+	if m.Snapshotter, err = m.snapshotter(); err != nil {
+		return nil, err
+	}
+	if s.trust != nil {
+		m.TLSInfo = s.trust.info(id)
+		if s.plan.Verify && id%2 == 1 {
+			m.VerifyPeer = m.verify
+		}
+	}
+	ln, err := s.net.Host(host(id)).Listen("80")
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Start(); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	m.serve(ln)
+	return m, nil
+}
+
+func (m *member) serve(ln net.Listener) {
+	h := m.handler(m.Handler())
+	if m.opt.NewServer {
+		m.server = rafthttp.NewServer(h)
+	} else {
+		m.server = &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
+	}
+	ln = m.accepts(ln)
+	go func() {
+		defer close(m.served)
+		_ = m.server.Serve(ln)
+	}()
+}
+
+// noStreams reports whether the member's handler cannot serve streams.
+func (m *member) noStreams() bool { return m.opt.Wrapper == "bare" }
+
+// dial implements the Transport's DialContext.
+func (m *member) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	defer m.enter("DialContext")()
+	name, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	to, _ := strconv.ParseUint(name[1:], 10, 64)
+	if d := m.s.noDial(m.id, to); d != nil {
+		if d.Hangs {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	c, err := m.s.net.Host(host(m.id)).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return m.opened(c), nil
+}
+
+// opened counts a connection, and makes it that of a stock member if the member is one.
+func (m *member) opened(c net.Conn) net.Conn {
+	m.open.Add(1)
+	if m.s.sabotaged("bounds") {
+		m.open.Add(10)
+	}
+	c = &counted{Conn: c, close: func() { m.open.Add(-1) }}
+	if m.opt.Stock {
+		c = &stockConn{Conn: c}
+	}
+	return c
+}
+
+// accepts returns a listener whose connections are opened, and that have TLS if the plan says so.
+func (m *member) accepts(ln net.Listener) net.Listener {
+	ln = &countingListener{ln, m}
+	if m.s.trust != nil {
+		ln = m.s.trust.listener(ln, m.TLSInfo)
+	}
+	return ln
+}
+
+type countingListener struct {
+	net.Listener
+	m *member
+}
+
+// Accept implements net.Listener.
+func (l *countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.m.opened(c), nil
+}
+
+// enter begins a callback. What it returns ends it.
+func (m *member) enter(what string) func() {
+	if m.stopped.Load() {
+		m.s.violate("silence", "%s of member %d is called after Stop", what, m.id)
+	}
+	m.calls.Add(1)
+	return func() { m.calls.Add(-1) }
+}
+
+// isOver reports whether the life has ended.
+func (m *member) isOver() bool {
+	select {
+	case <-m.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// end ends the life.
+func (m *member) end(how string) {
+	defer close(m.over)
+	m.ending.Store(true)
+	switch how {
+	case "crash":
+		m.s.net.Host(host(m.id)).Crash()
+	case "power":
+		m.s.net.Host(host(m.id)).PowerLoss()
+	}
+	began, bound := time.Now(), m.stopBound()
+	m.Stop()
+	took := time.Since(began)
+	m.s.checked("stop", 1)
+	if took > bound {
+		m.s.violate("stop", "Stop of member %d took %v, more than %v", m.id, took, bound)
+	}
+	m.stopped.Store(true)
+	if m.s.sabotaged("silence") {
+		m.ReportUnreachable(m.id%2 + 1)
+	}
+	m.s.checked("silence", 1)
+	if n := m.calls.Load(); n > 0 {
+		m.s.violate("silence", "%d callbacks of member %d run after Stop", n, m.id)
+	}
+	_ = m.server.Close()
+	<-m.served
+	if m.store != nil {
+		_ = m.store.Close()
+	}
+	m.s.lastLook(m)
+}
+
+// stopBound is how long Stop may take: what hangs in callbacks is waited for.
+func (m *member) stopBound() time.Duration {
+	d := max(m.log.left(), m.hook.left(), m.saving.left())
+	d += maxPendingLines*m.opt.SlowLog + maxPendingHooks*m.opt.SlowHooks + 2*m.opt.DiskHang
+	return d + 5*time.Second
+}
+
+const (
+	maxPendingLines = 64 // that wait for a log
+	maxPendingHooks = 64
+)

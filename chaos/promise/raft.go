@@ -1,0 +1,193 @@
+package promise
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// Process implements rafthttp.Raft: it compares what comes with what was sent.
+func (m *member) Process(ctx context.Context, msg *raftpb.Message) error {
+	defer m.enter("Process")()
+	s, k := m.s, kindOf(msg.GetType())
+	if s.sabotaged("addressee") {
+		msg.To = new(m.id + 1)
+	}
+	if s.addressed(m, msg) {
+		return nil
+	}
+	w := s.book.way(msg.GetFrom(), m.id)
+	if w == nil {
+		s.violate("invented", "member %d processes a message of %d: %v", m.id, msg.GetFrom(), msg)
+		return nil
+	}
+	defer s.alone(w, k)()
+	if s.cfg.sabotage != "" && m.sabotage(w, msg) {
+		return nil
+	}
+	if err := m.machine.process[k].pass(ctx); err != nil {
+		return err // it was not taken: who posted it is told, and a stream ends with the peer
+	}
+	if msg.GetType() == raftpb.MsgSnap {
+		return s.installed(m, w, msg)
+	}
+	s.arrived(m, w, msg)
+	if msg.GetType() == raftpb.MsgApp && len(msg.Entries) > 0 {
+		m.acknowledge(msg)
+	}
+	return nil
+}
+
+// ackEvery is how often appends of a member are answered at most: a burst of them must not become one of control messages.
+const ackEvery = 20 * time.Millisecond
+
+// acknowledge answers an append, as raft does from inside its Step.
+func (m *member) acknowledge(app *raftpb.Message) {
+	w := m.s.book.way(m.id, app.GetFrom())
+	if w == nil || m.ending.Load() {
+		return
+	}
+	m.s.book.mu.Lock()
+	now := m.s.now()
+	if !w.isPeer || now-w.ackAt < ackEvery {
+		m.s.book.mu.Unlock()
+		return
+	}
+	w.ackAt = now
+	ack, _ := m.s.book.write(w, raftpb.MsgAppResp, 0, now, m.life)
+	m.s.book.mu.Unlock()
+	ack.Index, ack.Term = new(app.GetIndex()+uint64(len(app.Entries))), new(app.GetTerm())
+	m.send(ack)
+}
+
+// IsIDRemoved implements rafthttp.Raft.
+func (m *member) IsIDRemoved(id uint64) bool {
+	if m.stopped.Load() {
+		m.s.violate("silence", "IsIDRemoved of member %d is called after Stop", m.id)
+	}
+	return id != m.id && m.s.hasLeft(id)
+}
+
+// lateReport is how late raft may be told of appends that had no room before a way was well.
+const lateReport = 2*readTime + 2*time.Second
+
+// ReportUnreachable implements rafthttp.Raft.
+func (m *member) ReportUnreachable(id uint64) {
+	defer m.enter("ReportUnreachable")()
+	b := m.s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := b.way(m.id, id)
+	if w == nil {
+		m.s.violate("reported", "member %d is told that %d, to which it sends nothing, is unreachable", m.id, id)
+		return
+	}
+	b.seq++
+	w.reported = b.seq
+	m.s.note("member %d is told that %d is unreachable", m.id, id)
+	w.reports++
+	w.term++ // appends go on as those of another term, so that the window of those before does not hold them up
+	now := m.s.now()
+	if m.s.noDial(m.id, id) != nil {
+		return // what is posted before there is a stream fails, later
+	}
+	if w.well(now-lateReport) && w.wellAt > 0 && now > w.crowd && w.moving == 0 && !m.ending.Load() {
+		w.unexplained++
+	}
+}
+
+// ReportSnapshot implements rafthttp.Raft.
+func (m *member) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
+	defer m.enter("ReportSnapshot")()
+	b := m.s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := b.way(m.id, id)
+	if w == nil {
+		m.s.violate("snapshot ends", "member %d is told of a snapshot for %d, to which it sends none", m.id, id)
+		return
+	}
+	n := 1
+	if m.s.sabotaged("snapshot ends") {
+		n = 2
+	}
+	if status == raft.SnapshotFinish {
+		w.snapshots.finished += n
+	} else {
+		w.snapshots.failed += n
+	}
+}
+
+// verify implements the Transport's VerifyPeer: the certificate names the member.
+func (m *member) verify(id types.ID, state *tls.ConnectionState) error {
+	defer m.enter("VerifyPeer")()
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return errors.New("no certificate")
+	}
+	if name := state.PeerCertificates[0].Subject.CommonName; id != 0 && name != host(uint64(id)) {
+		return errors.New("the certificate is that of " + name)
+	}
+	return nil
+}
+
+// observer returns the hooks of the member.
+func (m *member) observer() *rafthttp.Observer {
+	slow := func(what string) func() {
+		leave := m.enter(what)
+		return func() {
+			_ = m.hook.pass(context.Background())
+			time.Sleep(m.opt.SlowHooks)
+			leave()
+		}
+	}
+	return &rafthttp.Observer{
+		PeerState: func(types.ID, bool, error) {
+			defer slow("PeerState")()
+			if m.s.sabotaged("stop") && m.ending.Load() {
+				time.Sleep(time.Hour)
+			}
+		},
+		Dropped: func(id types.ID, lane string, n int, cause error) {
+			defer slow("Dropped")()
+			m.dropped(uint64(id), lane, n)
+		},
+		Received: func(_ types.ID, lane string, _ int, _ int64) {
+			defer m.enter("Received")()
+			if lane == "post" {
+				m.s.count("posts")
+			}
+		},
+		SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, err error) {
+			defer slow("SnapshotSent")()
+			m.s.observed(index, err)
+		},
+		SnapshotReceived: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) {
+			defer slow("SnapshotReceived")()
+			if err == nil {
+				m.s.count("snapshots received")
+			}
+		},
+		SnapshotProgress: func(rafthttp.SnapshotStatus) { defer slow("SnapshotProgress")() },
+		Probed:           func(types.ID, time.Duration, time.Duration, error) { defer m.enter("Probed")() },
+	}
+}
+
+// dropped notes what the member says that it has dropped of what came from another.
+func (m *member) dropped(from uint64, lane string, n int) {
+	b := m.s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k, name := range kindNames {
+		if w := b.way(from, m.id); w != nil && name == lane {
+			w.dropped[k] += n
+			m.s.countN("messages dropped by the receiver", n)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package promise
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
+
+// handler returns what a member serves: its transport, behind what its options say.
+func (m *member) handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.opt.Stock && strings.HasPrefix(r.URL.Path, rafthttp.RaftSnapshotPrefix+"/") {
+			http.NotFound(w, r)
+			return
+		}
+		if offset := r.Header.Get("X-Raft-Snapshot-Offset"); offset != "" && offset != "0" {
+			m.s.count("snapshots resumed")
+		}
+		h.ServeHTTP(wrapped(m.opt.Wrapper, w), r)
+	})
+}
+
+// wrapped is the response that a middleware makes of another.
+func wrapped(how string, w http.ResponseWriter) http.ResponseWriter {
+	switch how {
+	case "no hijack":
+		return noHijack{w, w.(http.Flusher), http.NewResponseController(w)}
+	case "no flush":
+		return noFlush{w, w.(http.Hijacker), http.NewResponseController(w)}
+	case "no deadlines":
+		return noDeadlines{w, w.(http.Hijacker), w.(http.Flusher)}
+	case "bare":
+		return struct{ http.ResponseWriter }{w}
+	}
+	return w
+}
+
+type deadlines interface {
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+type (
+	noHijack struct {
+		http.ResponseWriter
+		http.Flusher
+		deadlines
+	}
+	noFlush struct {
+		http.ResponseWriter
+		http.Hijacker
+		deadlines
+	}
+	noDeadlines struct {
+		http.ResponseWriter
+		http.Hijacker
+		http.Flusher
+	}
+)
+
+// extensions is the name of the header by which members say what stock members do not know. Whoever reads the other finds
+// none.
+var extensions, unknown = []byte("X-Raft-Extensions"), []byte("X-Unknown-To-Them")
+
+// stockConn is a connection of a member that neither says nor hears of extensions.
+type stockConn struct{ net.Conn }
+
+// Read implements net.Conn.
+func (c *stockConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if i := bytes.Index(p[:n], extensions); i >= 0 {
+		copy(p[i:], unknown)
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *stockConn) Write(p []byte) (int, error) {
+	if i := bytes.Index(p, extensions); i >= 0 {
+		p = bytes.Clone(p)
+		copy(p[i:], unknown)
+	}
+	return c.Conn.Write(p)
+}
+
+// stranger is somebody who serves the address of a member, and is none.
+type stranger struct {
+	server *http.Server
+	served chan struct{}
+	ln     net.Listener
+	conns  sync.WaitGroup
+}
+
+// startStranger has somebody serve the address of a member that does not run.
+func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
+	ln, err := s.net.Host(host(id)).Listen("80")
+	if err != nil {
+		return nil, err
+	}
+	x := &stranger{served: make(chan struct{}), ln: ln}
+	if s.trust != nil {
+		ln = s.trust.listener(ln, s.trust.info(id))
+	}
+	if how == "silence" {
+		go x.keepSilent(ln)
+		return x, nil
+	}
+	x.server = &http.Server{Handler: s.strange(id, how), ErrorLog: log.New(io.Discard, "", 0)}
+	go func() {
+		defer close(x.served)
+		_ = x.server.Serve(ln)
+	}()
+	return x, nil
+}
+
+// strange answers as somebody who is no member.
+func (s *simulation) strange(id uint64, how string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.count("requests to strangers")
+		_, _ = io.CopyN(io.Discard, r.Body, 64<<10)
+		switch how {
+		case "another member": // whose address it is now
+			for _, m := range s.running() {
+				if m.id != id && m.id != 0 && r.Header.Get("X-Server-From") != fmt.Sprintf("%x", m.id) {
+					m.Handler().ServeHTTP(w, r)
+					return
+				}
+			}
+			http.NotFound(w, r)
+		case "200":
+			_, _ = io.WriteString(w, "<html>welcome</html>")
+		case "403":
+			http.Error(w, "the member has been permanently removed from the cluster", http.StatusForbidden)
+		case "410":
+			http.Error(w, "the member has been permanently removed from the cluster", http.StatusGone)
+		case "502":
+			http.Error(w, "bad gateway", http.StatusBadGateway)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// keepSilent takes connections and says nothing.
+func (x *stranger) keepSilent(ln net.Listener) {
+	defer close(x.served)
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		x.conns.Go(func() {
+			defer c.Close()
+			_, _ = io.Copy(io.Discard, c)
+		})
+	}
+}
+
+// end ends the stranger.
+func (x *stranger) end(h interface{ Crash() }) {
+	h.Crash() // its connections too
+	_ = x.ln.Close()
+	if x.server != nil {
+		_ = x.server.Close()
+	}
+	<-x.served
+	x.conns.Wait()
+}

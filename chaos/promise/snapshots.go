@@ -1,0 +1,353 @@
+package promise
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// transfer is a snapshot that was given to SendSnapshot.
+type transfer struct {
+	*snap.Message
+	index  uint64
+	w      *way
+	sender *member
+	size   int
+	source string
+	began  time.Duration
+	due    time.Duration // when it has to have arrived; 0: it does not have to
+
+	closes   atomic.Int32
+	look     sync.Mutex // guards the next two
+	values   int        // from CloseNotify
+	finished bool       // the first of them
+	over     bool       // it has ended; owned by the goroutine of Run
+	observed int        // calls of SnapshotSent; guarded by simulation.mu
+	taken    bool       // its message was processed, and the database was whole; guarded by simulation.mu
+}
+
+// sendSnapshot sends a snapshot, with a database that is read as source says.
+func (m *member) sendSnapshot(w *way, size int, source string) {
+	s := m.s
+	s.mu.Lock()
+	s.index++
+	t := &transfer{index: s.index, w: w, sender: m, size: size, source: source, began: s.now()}
+	s.transfers = append(s.transfers, t)
+	s.mu.Unlock()
+	t.due = s.dueOf(t)
+	s.book.mu.Lock()
+	w.snapshots.given++
+	w.moving++
+	s.book.mu.Unlock()
+	msg := s.snapshotMessage(w, t.index)
+	t.Message = snap.NewMessage(msg, t.reader(s.book.content(t.index, size)), int64(size))
+	if source == "short" {
+		t.Message = snap.NewMessage(msg, t.ReadCloser, int64(size)+1)
+	}
+	s.count("snapshots sent")
+	began := time.Now()
+	m.SendSnapshot(t.Message)
+	s.checked("send", 1)
+	if took := time.Since(began); took > 0 {
+		s.violate("send", "SendSnapshot of member %d took %v", m.id, took)
+	}
+}
+
+// post gives Send a MsgSnap without a database, which is posted.
+func (m *member) post(w *way) {
+	s := m.s
+	s.mu.Lock()
+	s.index++
+	index := s.index
+	s.mu.Unlock()
+	s.book.mu.Lock()
+	w.snapshots.posted++
+	s.book.mu.Unlock()
+	s.crowded(w, 4*readTime) // it may fail
+	m.send(s.snapshotMessage(w, index))
+}
+
+func (s *simulation) snapshotMessage(w *way, index uint64) *raftpb.Message {
+	return &raftpb.Message{
+		Type: raftpb.MsgSnap.Enum(), From: new(w.from), To: new(w.to), Term: new(uint64(1)),
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+			Index: new(index), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: s.ids()},
+		}},
+	}
+}
+
+// dueOf returns when a transfer has to have arrived, or 0. It is called when it begins.
+func (s *simulation) dueOf(t *transfer) time.Duration {
+	to := s.member(t.w.to)
+	switch {
+	case to == nil, to.full.Load(), to.opt.Saver == "none", t.source == "short", t.source == "panics", s.noDial(t.w.from, t.w.to) != nil:
+		return 0
+	}
+	hang := to.opt.DiskHang + to.saving.left()
+	if hang > 3*time.Second && (to.opt.Stock || to.opt.Wrapper != "" || t.sender.opt.Stock) {
+		return 0 // who cannot be told that the disk is at work gives up
+	}
+	bytes := 0
+	for _, other := range s.transfers {
+		if other.w.to == t.w.to || other.w.from == t.w.from {
+			if other != t && !other.over {
+				return 0 // it may have to wait, or be refused
+			}
+		}
+	}
+	bytes += t.size
+	d := s.now() + hang + 15*time.Second + 40*s.plan.Delay
+	for _, rate := range []int{s.plan.Rate, t.sender.opt.SnapshotRate} {
+		if rate > 0 {
+			d += 2 * time.Duration(bytes) * time.Second / time.Duration(rate)
+		}
+	}
+	if t.source == "slow" {
+		d += time.Duration(t.size/slowChunk+1) * slowRead
+	}
+	return d
+}
+
+// lookAtTransfers looks at all that have not ended.
+func (s *simulation) lookAtTransfers() {
+	now := s.now()
+	for _, t := range s.transfers {
+		if t.over {
+			continue
+		}
+		s.lookAtEnd(t)
+		t.look.Lock()
+		t.over = t.values > 0
+		t.look.Unlock()
+		s.book.mu.Lock()
+		if t.over {
+			t.w.moving--
+			t.w.crowd = max(t.w.crowd, now+time.Second)
+		}
+		if back := s.book.way(t.w.to, t.w.from); !t.w.well(t.began) || (back != nil && !back.well(t.began)) {
+			t.due = 0 // something was in the way
+		}
+		s.book.mu.Unlock()
+		switch {
+		case t.due == 0:
+		case t.over:
+			s.checked("snapshot arrives", 1)
+			if !t.finished {
+				s.violate("snapshot arrives", "snapshot %d from %d to %d, of %d bytes, failed on a link that is well", t.index, t.w.from, t.w.to, t.size)
+			}
+		case now > t.due:
+			s.violate("snapshot arrives", "snapshot %d from %d to %d, of %d bytes, has not arrived after %v", t.index, t.w.from, t.w.to, t.size, now-t.began)
+		}
+	}
+}
+
+// lookAtEnd looks how a transfer ended, if it has.
+func (s *simulation) lookAtEnd(t *transfer) {
+	t.look.Lock()
+	defer t.look.Unlock()
+	for t.Message != nil {
+		select {
+		case ok := <-t.CloseNotify():
+			if t.values++; t.values == 1 {
+				t.finished = ok
+				s.noteEnd(t)
+			}
+			continue
+		default:
+		}
+		break
+	}
+	s.checked("snapshot ends", 1)
+	if closes := t.closes.Load(); t.values > 1 || closes > 1 || (t.values == 1 && closes == 0) {
+		s.violate("snapshot ends", "snapshot %d from %d to %d: %d values from CloseNotify, %d calls of Close", t.index, t.w.from, t.w.to, t.values, closes)
+	}
+}
+
+// noteEnd looks at a transfer whose CloseNotify has had its value.
+func (s *simulation) noteEnd(t *transfer) {
+	b := s.book
+	b.mu.Lock()
+	if t.finished {
+		t.w.snapshots.said++
+	} else {
+		t.w.snapshots.denied++
+	}
+	b.mu.Unlock()
+	s.mu.Lock()
+	taken := t.taken
+	s.mu.Unlock()
+	if t.finished {
+		s.checked("snapshot bytes", 1)
+		if !taken {
+			s.violate("snapshot bytes", "the sender is told that snapshot %d from %d to %d was sent, and its message was not processed", t.index, t.w.from, t.w.to)
+		}
+		return
+	}
+	s.count("snapshots failed")
+}
+
+// lookAtEnds looks whether all that a member has begun to send has ended, once it has stopped.
+func (s *simulation) lookAtEnds(m *member) {
+	s.mu.Lock()
+	transfers := append([]*transfer(nil), s.transfers...)
+	s.mu.Unlock()
+	for _, t := range transfers {
+		if t.sender != m {
+			continue
+		}
+		s.lookAtEnd(t)
+		if t.values != 1 {
+			s.violate("snapshot ends", "snapshot %d from %d to %d has not ended when Stop returns", t.index, t.w.from, t.w.to)
+		}
+	}
+	b := s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.all {
+		if w.from != m.id {
+			continue
+		}
+		e := w.snapshots
+		w.snapshots = ends{}
+		s.checked("snapshot ends", 1)
+		posted := e.finished - e.said // of those that were posted
+		if e.finished+e.failed != e.given+e.posted || posted < 0 || posted > e.posted {
+			s.violate("snapshot ends", "of %d snapshots from %d to %d, and %d that were posted, %d are reported as sent and %d as failed; CloseNotify said so of %d and %d",
+				e.given, w.from, w.to, e.posted, e.finished, e.failed, e.said, e.denied)
+		}
+	}
+}
+
+// installed is Process of the message of a snapshot.
+func (s *simulation) installed(m *member, w *way, msg *raftpb.Message) error {
+	index := msg.GetSnapshot().GetMetadata().GetIndex()
+	s.mu.Lock()
+	var t *transfer
+	for _, other := range s.transfers {
+		if other.index == index {
+			t = other
+		}
+	}
+	s.mu.Unlock()
+	if t == nil {
+		return nil // it was posted, without a database
+	}
+	db, err := m.database(index)
+	s.checked("snapshot bytes", 1)
+	if err != nil || !bytes.Equal(db, s.book.content(index, t.size)) {
+		s.violate("snapshot bytes", "member %d processes snapshot %d of %d, and its database has %d bytes of %d, or others: %v", m.id, index, w.from, len(db), t.size, err)
+	}
+	s.mu.Lock()
+	t.taken = true
+	s.mu.Unlock()
+	return nil
+}
+
+// observed notes what the Observer of the sender is told.
+func (s *simulation) observed(index uint64, _ error) {
+	twice := false
+	defer func() {
+		if twice {
+			s.violate("snapshot ends", "SnapshotSent is called twice for snapshot %d", index)
+		}
+	}()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.transfers {
+		if t.index != index {
+			continue
+		}
+		if t.observed++; t.observed > 1 {
+			twice = true
+		}
+	}
+}
+
+const (
+	slowChunk = 32 << 10
+	slowRead  = 400 * time.Millisecond
+)
+
+// reader returns the reader of a database.
+func (t *transfer) reader(data []byte) io.ReadCloser {
+	switch t.source {
+	case "seeks":
+		return &seeking{bytes.NewReader(data), t}
+	case "slow":
+		return &plainReader{&slowReader{bytes.NewReader(data)}, t}
+	case "panics":
+		return &plainReader{io.MultiReader(bytes.NewReader(data[:len(data)/2]), panicking{}), t}
+	case "file":
+		f, err := os.Create(filepath.Join(t.sender.s.cfg.Dir, "sent"))
+		if err == nil {
+			_, err = f.Write(data)
+		}
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
+		if err != nil {
+			t.sender.s.violate("simulation", "file of a snapshot: %v", err)
+		}
+		_ = os.Remove(f.Name())
+		return &fileReader{f, t}
+	}
+	return &plainReader{bytes.NewReader(data), t}
+}
+
+// closed notes a Close.
+func (t *transfer) closed() error {
+	t.closes.Add(1)
+	if stack := string(debug.Stack()); strings.Contains(stack, ").sendSnapshot(") {
+		t.sender.s.violate("snapshot ends", "the reader is closed by who calls SendSnapshot")
+	}
+	return errors.New("of no interest")
+}
+
+type (
+	plainReader struct {
+		io.Reader
+		t *transfer
+	}
+	seeking struct {
+		*bytes.Reader
+		t *transfer
+	}
+	fileReader struct {
+		*os.File
+		t *transfer
+	}
+	slowReader struct{ r io.Reader }
+	panicking  struct{}
+)
+
+// Close implements io.Closer.
+func (r *plainReader) Close() error { return r.t.closed() }
+
+// Close implements io.Closer.
+func (r *seeking) Close() error { return r.t.closed() }
+
+// Close implements io.Closer.
+func (r *fileReader) Close() error {
+	_ = r.File.Close()
+	return r.t.closed()
+}
+
+// Read implements io.Reader.
+func (r *slowReader) Read(p []byte) (int, error) {
+	time.Sleep(slowRead)
+	return r.r.Read(p[:min(len(p), slowChunk)])
+}
+
+// Read implements io.Reader.
+func (panicking) Read([]byte) (int, error) { panic("a reader that panics") }
