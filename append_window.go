@@ -240,6 +240,9 @@ func (w *appendWindow) released(q *queue, now time.Duration) bool {
 		return false
 	}
 	w.owed = false
+	if w.acked.Load() >= w.last { // raft may go on behind it, and no acknowledgement will open the window
+		w.closed = false
+	}
 	w.update()
 	return true
 }

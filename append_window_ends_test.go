@@ -55,6 +55,20 @@ func TestAppendWindowEndsWithASnapshot(t *testing.T) {
 	}
 }
 
+// TestAppendWindowBehindWhatIsAcknowledged: a queue overflows with appends that the follower had already, as it says late.
+// Raft, told of that, goes on behind all of them: that is neither withheld nor lost without a report.
+func TestAppendWindowBehindWhatIsAcknowledged(t *testing.T) {
+	crowdedTest("goes on", t, func(t *testing.T, c *crowded) {
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
+		c.answer(15, false) // what was sent before by another stream
+		told := c.leader.raft.unreachables(2)
+		c.append(2, 20) // raft does not know yet
+		within(t, 10*time.Second, func() bool { return c.leader.raft.unreachables(2) > told })
+		c.append(15, 17) // now it does
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17)
+	})
+}
+
 // TestPostsDroppedByACutAreForgotten: appends that a Send had queued when the peer was cut are sent again after that.
 func TestPostsDroppedByACutAreForgotten(t *testing.T) {
 	simulate(t, func(t *testing.T, n *memnet.Network) {
