@@ -46,9 +46,14 @@ type sent struct {
 	life  int           // of the sender
 	size  int           // of its data
 	typ   raftpb.MessageType
+	again bool   // it was sent more than once
 	times int    // that it was processed
 	came  uint64 // when, first, as seq
 	there int    // life of the receiver
+	acks  uint64 // as an answer to appends: all up to this one
+
+	ordered bool // its order was looked at
+	rejects bool // as an answer: one behind it was rejected
 }
 
 // way is what there is to know of the way from one member to another. Its fields are guarded by the book's mutex.
@@ -63,6 +68,9 @@ type way struct {
 	busy    [kinds]int                // calls of Process
 	epoch   uint64                    // changes when the sender's peer does
 	term    uint64                    // of appends
+	next    uint64                    // append to be sent
+	acked   uint64                    // appends that the peer has acknowledged, all up to this one
+	match   uint64                    // appends that it has, all up to this one
 	ackAt   time.Duration
 
 	reported    uint64 // seq of the last ReportUnreachable of this life of the sender
@@ -106,7 +114,7 @@ func newBook() *book { return &book{ways: map[[2]uint64]*way{}, data: randomData
 
 // add adds a way.
 func (b *book) add(from, to uint64) {
-	w := &way{from: from, to: to, term: 1}
+	w := &way{from: from, to: to, term: 1, next: 1}
 	for k := range w.msgs {
 		w.msgs[k] = make([]sent, 1) // there is no number 0
 		w.settled[k] = 1
@@ -119,6 +127,13 @@ func (b *book) add(from, to uint64) {
 // way returns the way between two members, or nil.
 func (b *book) way(from, to uint64) *way { return b.ways[[2]uint64{from, to}] }
 
+// lead begins a term of the sender, whose log is that of the receiver.
+func (w *way) lead() {
+	w.term++
+	w.next = uint64(len(w.msgs[appends]))
+	w.acked, w.match = w.next-1, w.next-1
+}
+
 // content returns the bytes of a message or a database.
 func (b *book) content(number uint64, size int) []byte {
 	at := int(number*7919*64) % (len(b.data) - size)
@@ -130,7 +145,18 @@ func (b *book) write(w *way, typ raftpb.MessageType, size int, now time.Duration
 	k := kindOf(typ)
 	n := uint64(len(w.msgs[k]))
 	b.seq++
-	w.msgs[k] = append(w.msgs[k], sent{at: now, seq: b.seq, life: life, size: size, typ: typ})
+	if k == appends && w.next < n {
+		n = w.next
+		x := &w.msgs[k][n]
+		x.at, x.seq, x.life, x.lane, x.again = now, b.seq, life, 0, true
+		w.settled[k] = min(w.settled[k], int(n))
+		size = x.size
+	} else {
+		w.msgs[k] = append(w.msgs[k], sent{at: now, seq: b.seq, life: life, size: size, typ: typ})
+	}
+	if k == appends {
+		w.next = n + 1
+	}
 	m := &raftpb.Message{Type: typ.Enum(), From: new(w.from), To: new(w.to), Term: new(w.term)}
 	switch k {
 	case appends:

@@ -20,13 +20,14 @@ var dimensions = []dimension{
 	{"readers", nil, eventsReaders},
 	{"one-way dial", nil, eventsNoDial},
 	{"wrappers", lifeWrapper, eventsSnapshots},
-	{"server", func(d *drawing, o *Options) { o.NewServer = d.maybe() }, nil},
+	{"server", lifeServer, eventsSnapshots},
 	{"slow callbacks", lifeSlow, eventsHangs},
 	{"blocked Process", nil, eventsBlocks},
 	{"disk", lifeDisk, eventsDisk},
 	{"small bounds", lifeBounds, eventsBursts},
 	{"unequal sizes", lifeSizes, eventsLarge},
 	{"groups", func(d *drawing, o *Options) { o.Groups = d.maybe() }, eventsBursts},
+	{"resends", lifeResends, eventsResends},
 	{"slow links", nil, eventsSlow},
 	{"cuts", nil, eventsCuts},
 	{"restarts", nil, eventsRestarts},
@@ -74,6 +75,7 @@ func (d *drawing) choose() {
 	}
 	for _, i := range d.Perm(len(dimensions))[:n] {
 		d.on = append(d.on, dimensions[i])
+		d.plan.On = append(d.plan.On, dimensions[i].name)
 	}
 }
 
@@ -124,6 +126,25 @@ func (d *drawing) some(least, most int, f func()) {
 func lifeExtension(d *drawing, o *Options) {
 	o.Saver = one(d, "", "", "plain", "store", "none")
 	o.Stock = d.IntN(3) == 0
+}
+
+func lifeServer(d *drawing, o *Options) {
+	o.NewServer = d.maybe()
+	o.NoKeepAlive = d.IntN(3) == 0
+}
+
+func lifeResends(d *drawing, o *Options) {
+	o.Resends, o.Groups = true, false
+	o.SendQueue = one(d, 16, 64, 0)
+}
+
+// eventsResends has queues overflow, and what is under way be lost.
+func eventsResends(d *drawing) {
+	if d.plan.Load.Appends == 0 {
+		d.plan.Load = Load{Appends: 5 + d.IntN(20), Size: 1 << (6 + d.IntN(7))}
+	}
+	eventsBursts(d)
+	d.some(1, 3, func() { d.add(Event{Do: one(d, Reset, Narrow), N: 4096 << d.IntN(4), For: d.between(1, 6)}) })
 }
 
 func lifeWrapper(d *drawing, o *Options) {

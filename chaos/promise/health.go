@@ -12,9 +12,9 @@ type health struct {
 	crowd  time.Duration // until then, more is sent than there is room for
 	moving int           // snapshots that have not ended: if one fails, raft is told of the peer as well
 
-	checked  time.Duration // when its heartbeats were looked at last
-	beat     int           // the first heartbeat that is not before wellAt
-	answered bool          // the way has delivered since wellAt
+	checked   time.Duration // when its heartbeats were looked at last
+	beat      int           // the first heartbeat that is not before wellAt
+	delivered bool          // the way has delivered since wellAt
 }
 
 // well reports whether the way has to deliver, and has had to since a time.
@@ -44,7 +44,7 @@ func (s *simulation) shock(w *way, after time.Duration) {
 }
 
 func (h *health) unwell(now, after time.Duration) {
-	h.wellAt, h.answered = max(h.wellAt, now+after), false
+	h.wellAt, h.delivered = max(h.wellAt, now+after), false
 }
 
 // between returns the ways between two members, both of them.

@@ -79,8 +79,14 @@ func (s *simulation) arrived(m *member, w *way, msg *raftpb.Message) {
 	s.count("messages processed")
 	x.times++
 	b.seq++
+	if back := b.way(m.id, w.from); x.typ == raftpb.MsgAppResp && back != nil {
+		back.answered(x)
+	}
 	if x.times == 1 {
 		x.came, x.there = b.seq, m.life
+		return
+	}
+	if x.again {
 		return
 	}
 	if x.lane != 0 || k == proposals {
@@ -158,9 +164,10 @@ func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.D
 // lookAtOrder looks whether a message has come behind those that its lane took before. It is called with the book's mutex
 // held.
 func (s *simulation) lookAtOrder(w *way, k kind, x *sent) {
-	if x.times == 0 || x.lane == 0 {
+	if x.times == 0 || x.lane == 0 || x.ordered {
 		return
 	}
+	x.ordered = true
 	s.checked("order", 1)
 	s.checked("once", 1)
 	last := w.order[k][x.lane]
@@ -190,9 +197,9 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 	if s.byPosts(w) {
 		late += 2 * time.Second
 	}
-	if !w.answered && now > w.wellAt+late {
+	if !w.delivered && now > w.wellAt+late {
 		s.checked("recovery", 1)
-		w.answered = true
+		w.delivered = true
 		if got, all := w.heartbeats(w.wellAt, w.wellAt+time.Second); all > 0 && got == 0 {
 			s.violate("recovery", "nothing from %d to %d arrives that was sent within a second, %v after the last fault", w.from, w.to, now-w.wellAt)
 		}

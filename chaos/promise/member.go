@@ -147,6 +147,7 @@ func (m *member) serve(ln net.Listener) {
 	} else {
 		m.server = &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 	}
+	m.server.SetKeepAlivesEnabled(!m.opt.NoKeepAlive)
 	ln = m.accepts(ln)
 	go func() {
 		defer close(m.served)

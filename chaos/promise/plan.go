@@ -3,6 +3,7 @@ package promise
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -10,6 +11,7 @@ import (
 // Plan is all that is decided before a run.
 type Plan struct {
 	Seed    uint64        // of the network, and of what is in databases
+	On      []string      // names of the dimensions that it was drawn with
 	Length  time.Duration // of the trouble; what is left of it is mended then
 	Members []Options     // of their first lives; the first member has the id 1
 	Star    bool          // only the first has the others as peers
@@ -49,6 +51,8 @@ type Options struct {
 	MaxSnapshots    int
 	SnapshotRate    int  // bytes a second
 	Groups          bool // appends have a Context
+	Resends         bool // appends are sent again after a loss, as raft does
+	NoKeepAlive     bool // its server keeps no connection
 }
 
 // Action is what an event does.
@@ -74,6 +78,8 @@ const (
 	Update   Action = "update"    // the URLs of B at A, to one that leads nowhere and the right one
 	Stranger Action = "stranger"  // ends A, and has somebody else serve its address, as How says
 	Leave    Action = "leave"     // A leaves the cluster, and is told so
+	Distrust Action = "distrust"  // VerifyPeer of A refuses B
+	Forge    Action = "forge"     // A sends B a message that no raft may get, as How says
 	Rotate   Action = "rotate"    // the certificate of A; How "torn": half of it is written first
 )
 
@@ -115,7 +121,11 @@ func literal(v reflect.Value) string {
 		}
 		var parts []string
 		for i := range v.Len() {
-			parts = append(parts, fields(v.Index(i)))
+			if e := v.Index(i); e.Kind() == reflect.String {
+				parts = append(parts, strconv.Quote(e.String()))
+			} else {
+				parts = append(parts, fields(e))
+			}
 		}
 		return fmt.Sprintf("%s{%s}", v.Type(), strings.Join(parts, ", "))
 	default:
@@ -130,7 +140,7 @@ func fields(v reflect.Value) string {
 			name := v.Type().Field(i).Name
 			text := literal(f)
 			if f.Kind() == reflect.String {
-				text = fmt.Sprintf("%q", f.String())
+				text = strconv.Quote(f.String())
 			}
 			parts = append(parts, name+": "+text)
 		}

@@ -40,7 +40,7 @@ func (m *member) Process(ctx context.Context, msg *raftpb.Message) error {
 	}
 	s.arrived(m, w, msg)
 	if msg.GetType() == raftpb.MsgApp && len(msg.Entries) > 0 {
-		m.acknowledge(msg)
+		m.acknowledge(w, msg)
 	}
 	return nil
 }
@@ -48,23 +48,42 @@ func (m *member) Process(ctx context.Context, msg *raftpb.Message) error {
 // ackEvery is how often appends of a member are answered at most: a burst of them must not become one of control messages.
 const ackEvery = 20 * time.Millisecond
 
-// acknowledge answers an append, as raft does from inside its Step.
-func (m *member) acknowledge(app *raftpb.Message) {
-	w := m.s.book.way(m.id, app.GetFrom())
-	if w == nil || m.ending.Load() {
+// acknowledge answers an append, as raft does from inside its Step: the log has it, or it does not follow what the log has.
+func (m *member) acknowledge(w *way, app *raftpb.Message) {
+	b := m.s.book
+	back := b.way(m.id, app.GetFrom())
+	if back == nil || m.ending.Load() {
 		return
 	}
-	m.s.book.mu.Lock()
-	now := m.s.now()
-	if !w.isPeer || now-w.ackAt < ackEvery {
-		m.s.book.mu.Unlock()
+	sender := m.s.member(app.GetFrom())
+	resends := sender != nil && sender.opt.Resends
+	b.mu.Lock()
+	now, n := m.s.now(), numberOf(app)
+	rejected := n > w.match+1 && resends
+	if n == w.match+1 || !resends {
+		w.match = max(w.match, n)
+	}
+	if !back.isPeer || now-back.ackAt < ackEvery {
+		b.mu.Unlock()
 		return
 	}
-	w.ackAt = now
-	ack, _ := m.s.book.write(w, raftpb.MsgAppResp, 0, now, m.life)
-	m.s.book.mu.Unlock()
-	ack.Index, ack.Term = new(app.GetIndex()+uint64(len(app.Entries))), new(app.GetTerm())
+	back.ackAt = now
+	ack, x := b.write(back, raftpb.MsgAppResp, 0, now, m.life)
+	x.acks, x.rejects = w.match, rejected
+	ack.Index, ack.Term = new(w.match), new(app.GetTerm())
+	if rejected {
+		ack.Reject, ack.Index, ack.RejectHint = new(true), new(app.GetIndex()), new(w.match)
+	}
+	b.mu.Unlock()
 	m.send(ack)
+}
+
+// answered takes in the answer to an append, as raft does. It is called with the book's mutex held.
+func (w *way) answered(x *sent) {
+	w.acked = max(w.acked, x.acks)
+	if x.rejects {
+		w.next = max(w.acked+1, 1)
+	}
 }
 
 // IsIDRemoved implements rafthttp.Raft.
@@ -93,7 +112,11 @@ func (m *member) ReportUnreachable(id uint64) {
 	w.reported = b.seq
 	m.s.note("member %d is told that %d is unreachable", m.id, id)
 	w.reports++
-	w.term++ // appends go on as those of another term, so that the window of those before does not hold them up
+	if m.opt.Resends {
+		w.next = max(w.acked+1, 1)
+	} else {
+		w.term++ // appends go on as those of another term, so that the window of those before does not hold them up
+	}
 	now := m.s.now()
 	if m.s.noDial(m.id, id) != nil {
 		return // what is posted before there is a stream fails, later

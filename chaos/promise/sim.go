@@ -86,6 +86,9 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 		linked: map[[2]uint64]int{}, left: map[uint64]bool{}, members: map[uint64]*member{}, lives: map[uint64]int{},
 		states: map[uint64]*machine{}, report: newReport(), over: make(chan struct{}),
 	}
+	for _, name := range p.On {
+		s.count("dimension " + name)
+	}
 	defer faultPoints(p.Seed)()
 	leaks := s.watchGoroutines()
 	s.found()
@@ -197,6 +200,7 @@ func (s *simulation) live(id uint64, o Options) {
 		switch {
 		case w.from == id:
 			s.book.mu.Lock()
+			w.lead()
 			w.closed = s.noDial(id, w.to) != nil && (m.noStreams() || s.noDial(w.to, id) != nil)
 			s.book.mu.Unlock()
 			s.join(m, w)
@@ -217,6 +221,7 @@ func (s *simulation) join(m *member, w *way) {
 	w.isPeer = true
 	w.epoch++
 	s.book.mu.Unlock()
+	s.count("peers")
 	m.AddPeer(types.ID(w.to), []string{s.url(w.to)})
 }
 

@@ -51,7 +51,7 @@ func (m *member) write(w *way, typ raftpb.MessageType, size int) *sentTo {
 	if k == appends && m.opt.Groups {
 		msg.Context = []byte("group")
 	}
-	return &sentTo{msg, w, k, len(w.msgs[k]) - 1}
+	return &sentTo{msg, w, k, int(numberOf(msg))}
 }
 
 // load returns what goes beside a heartbeat.
@@ -60,7 +60,7 @@ func (m *member) load(w *way, now time.Duration) (all []*sentTo) {
 	if !m.s.plan.Star && ticks%11 == int(m.id)%11 {
 		all = append(all, m.write(w, raftpb.MsgReadIndexResp, 0))
 	}
-	for range due(l.Appends, ticks) {
+	for range due(l.Appends, ticks) + m.owed(w) {
 		all = append(all, m.write(w, raftpb.MsgApp, l.Size))
 	}
 	for range due(l.Proposals, ticks) {
@@ -68,6 +68,16 @@ func (m *member) load(w *way, now time.Duration) (all []*sentTo) {
 	}
 	return all
 }
+
+// owed returns how many appends are to be sent again.
+func (m *member) owed(w *way) int {
+	m.s.book.mu.Lock()
+	defer m.s.book.mu.Unlock()
+	return min(len(w.msgs[appends])-int(w.next), maxAgain)
+}
+
+// maxAgain is how many appends are sent again at a tick.
+const maxAgain = 16
 
 // due returns how many of so many a second are due at a tick.
 func due(perSecond, ticks int) int {
@@ -115,7 +125,9 @@ func (m *member) noteLanes(all []*sentTo, before, after map[uint64]lanes) {
 			up = l.msgapp // else it goes by the message stream, or is posted
 		}
 		if up && l == after[x.w.to] {
-			x.w.msgs[x.k][x.n].lane = x.w.epoch<<48 | l.state
+			if y := &x.w.msgs[x.k][x.n]; !y.again {
+				y.lane = x.w.epoch<<48 | l.state
+			}
 		}
 	}
 }
