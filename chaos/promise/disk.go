@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -24,11 +25,12 @@ type disk struct {
 
 	mu       sync.Mutex
 	saved    map[uint64][]byte // by index of the snapshot
+	used     map[uint64][]byte // the same, after its message was processed
 	partials map[snap.Transfer]*bytes.Buffer
 }
 
 func newDisk(of *machine) *disk {
-	return &disk{of: of, saved: map[uint64][]byte{}, partials: map[snap.Transfer]*bytes.Buffer{}}
+	return &disk{of: of, saved: map[uint64][]byte{}, used: map[uint64][]byte{}, partials: map[snap.Transfer]*bytes.Buffer{}}
 }
 
 // snapshotter returns who saves the databases of a member.
@@ -78,7 +80,7 @@ func (p resumingSaver) PartialDB(t snap.Transfer) (int64, uint32) {
 	d := p.m.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if db := d.saved[t.Index]; db != nil {
+	if db := d.whole(t.Index); db != nil {
 		return int64(len(db)), crc32.Checksum(db, castagnoli)
 	}
 	if b := d.partials[t]; b != nil {
@@ -120,7 +122,7 @@ func (p resumingSaver) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, 
 func (d *disk) begin(t snap.Transfer, offset int64) *bytes.Buffer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if db := d.saved[t.Index]; db != nil && offset == int64(len(db)) {
+	if db := d.whole(t.Index); db != nil && offset == int64(len(db)) {
 		return bytes.NewBuffer(bytes.Clone(db))
 	}
 	b := d.partials[t]
@@ -133,6 +135,14 @@ func (d *disk) begin(t snap.Transfer, offset int64) *bytes.Buffer {
 	delete(d.partials, t)
 	b.Truncate(int(offset))
 	return b
+}
+
+// whole returns a database that is there. It is called with mu held.
+func (d *disk) whole(index uint64) []byte {
+	if db := d.saved[index]; db != nil {
+		return db
+	}
+	return d.used[index]
 }
 
 func (d *disk) put(index uint64, db []byte) {
@@ -151,6 +161,23 @@ func (d *disk) take(index uint64) []byte {
 		db = db[1:]
 	}
 	return db
+}
+
+// use returns a database whose message is processed.
+func (d *disk) use(index uint64) []byte {
+	db := d.take(index)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.used[index] = db
+	return db
+}
+
+// unused returns of how many databases nobody has made use, in memory and in files.
+func (d *disk) unused() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files, _ := filepath.Glob(filepath.Join(d.of.dir, "*.snap.db"))
+	return len(d.saved) + len(files)
 }
 
 // errFull is what a full disk returns.
@@ -220,7 +247,7 @@ func (p storeSaver) PrepareDB(ctx context.Context, msg *raftpb.Message, size int
 // database returns what the member has saved for a snapshot, and forgets it.
 func (m *member) database(index uint64) ([]byte, error) {
 	if m.store == nil {
-		return m.disk.take(index), nil
+		return m.disk.use(index), nil
 	}
 	path, err := m.store.DBFilePath(index)
 	if err != nil {

@@ -35,7 +35,9 @@ var dimensions = []dimension{
 	{"membership", nil, eventsPeers},
 	{"leave", nil, eventsLeave},
 	{"posted snapshots", nil, eventsPosts},
+	{"forgeries", nil, eventsForge},
 	{"TLS", nil, eventsTLS},
+	{"narrow lines", nil, eventsNarrow},
 	{"rates", lifeRates, eventsSnapshots},
 }
 
@@ -184,9 +186,9 @@ func eventsSnapshots(d *drawing) {
 
 func eventsReaders(d *drawing) {
 	d.some(2, 6, func() {
-		d.add(Event{Do: Snapshot, N: d.size(), How: one(d, "seeks", "plain", "slow", "file", "panics", "short")})
+		d.add(Event{Do: Snapshot, N: d.size(), How: one(d, "seeks", "plain", "slow", "slow, seeks", "file", "decrypts", "panics", "short", "twins")})
 	})
-	d.some(0, 2, func() { d.interrupted(one(d, "seeks", "plain", "slow", "file")) })
+	d.some(0, 2, func() { d.interrupted(one(d, "seeks", "plain", "slow", "slow, seeks", "file", "decrypts")) })
 }
 
 // interrupted adds a snapshot, and what breaks it.
@@ -248,6 +250,17 @@ func eventsSlow(d *drawing) {
 	d.some(0, 2, func() { d.add(Event{Do: Snapshot, N: d.size(), How: one(d, "seeks", "plain")}) })
 }
 
+// eventsNarrow has more sent than the lines carry, for which they have to lose no heartbeat, and no stream.
+func eventsNarrow(d *drawing) {
+	d.plan.Rate = 48<<10 + d.IntN(64<<10)
+	d.plan.Load.Appends, d.plan.Load.Proposals = min(5, d.plan.Load.Appends), min(5, d.plan.Load.Proposals)
+	d.plan.Load.Size = min(512, d.plan.Load.Size)
+	d.some(1, 2, func() {
+		d.add(Event{Do: Burst, N: 1 + d.IntN(4), Size: 64 << (10 + d.IntN(3)), How: one(d, "append", "proposal")})
+	})
+	d.some(0, 1, func() { d.add(Event{Do: Burst, N: 256, Size: 1024, How: one(d, "append", "proposal")}) })
+}
+
 func eventsCuts(d *drawing) {
 	d.some(1, 5, func() {
 		e := Event{Do: one(d, Cut, Cut, HalfOpen, Reset)}
@@ -266,7 +279,7 @@ func eventsRestarts(d *drawing) {
 
 func eventsStrangers(d *drawing) {
 	d.some(1, 2, func() {
-		how := one(d, "200", "403", "404", "410", "502", "silence", "another member")
+		how := one(d, "200", "403", "404", "410", "502", "silence", "another member", "mute", "flickers")
 		d.add(Event{Do: Stranger, How: how, For: d.between(2, 15), Life: d.life()})
 	})
 }
@@ -283,9 +296,17 @@ func eventsLeave(d *drawing) {
 
 func eventsPosts(d *drawing) { d.some(1, 8, func() { d.add(Event{Do: Post}) }) }
 
+func eventsForge(d *drawing) {
+	d.some(1, 4, func() { d.add(Event{Do: Forge, How: one(d, "forget leader", "local thread")}) })
+}
+
 func eventsTLS(d *drawing) {
 	d.plan.TLS, d.plan.Verify = true, d.maybe()
 	d.some(0, 2, func() { d.add(Event{Do: Rotate, How: one(d, "", "torn")}) })
+	if d.plan.Verify {
+		d.some(0, 2, func() { d.add(Event{Do: Distrust, For: d.between(1, 8)}) })
+		d.some(0, 1, func() { d.add(Event{Do: Snapshot, N: d.size(), How: "seeks"}) })
+	}
 }
 
 // DrawStar returns the plan of a star: one member with many peers, which do not know each other.
@@ -294,6 +315,7 @@ func DrawStar(seed uint64, peers int) Plan {
 	d.plan.Length = d.between(10, 20)
 	d.plan.Members = make([]Options, peers+1)
 	d.plan.Load = Load{Proposals: 1, Size: 100}
+	d.plan.Members[0].MaxQueuedBytes = one[int64](d, 0, 8<<20)
 	for range 3 {
 		hub, spoke := uint64(1), uint64(2+d.IntN(peers))
 		e := Event{At: d.between(1, 8), A: hub, B: spoke}

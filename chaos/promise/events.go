@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -51,6 +52,12 @@ func (s *simulation) do(e Event) {
 	case Rotate:
 		if a != nil && s.trust != nil {
 			s.trust.rotate(e)
+		}
+	case Distrust:
+		s.distrust(e)
+	case Forge:
+		if a != nil && w != nil && s.isPeer(w) {
+			a.forge(w, e.How)
 		}
 	case Snapshot, Post, Burst:
 		if a != nil && w != nil && s.isPeer(w) {
@@ -148,6 +155,9 @@ func (s *simulation) doToLife(e Event) {
 		how = "crash"
 	}
 	m := s.fell(e.A, how, away)
+	if e.How == "flickers" {
+		s.speaks(e.A, -1)
+	}
 	x := new(atomic.Pointer[stranger])
 	s.until(e.For, string(e.Do), func() { s.rise(e, m, away, x) })
 	if e.Do == Stranger {
@@ -160,6 +170,15 @@ func (s *simulation) doToLife(e Event) {
 			}
 			x.Store(one)
 		})
+	}
+}
+
+// speaks notes that somebody says something in the name of a member that does not run, or does not any more.
+func (s *simulation) speaks(id uint64, n int) {
+	for _, w := range s.book.all {
+		if w.from == id {
+			s.silent(w, n)
+		}
 	}
 }
 
@@ -185,7 +204,14 @@ func (s *simulation) rise(e Event, last *member, away bool, x *atomic.Pointer[st
 		return
 	}
 	if one != nil {
+		s.checked("bounds", 1)
+		if n, d := one.most(), time.Since(one.began); n > maxStreams(d) {
+			s.violate("bounds", "a member has asked %d times in %v for streams of %d, which ends them", n, d, e.A)
+		}
 		one.end(s.net.Host(host(e.A)))
+	}
+	if e.How == "flickers" {
+		s.speaks(e.A, +1)
 	}
 	s.live(e.A, e.Life)
 	for _, w := range s.around(e.A) {
@@ -271,6 +297,7 @@ func (s *simulation) block(e Event) {
 			continue
 		}
 		s.crowded(w, e.For+3*readTime)
+		s.mayFlap(w, e.For+3*readTime)
 		if e.How == kindNames[control] {
 			s.hurt(w)
 			s.until(e.For, "block", func() { s.heal(w, s.recovers(w)) })
@@ -301,6 +328,7 @@ func (m *member) giveWork(w *way, e Event) {
 		m.s.crowded(w, 3*readTime)
 		if to := m.s.member(w.to); to != nil && to.opt.MaxMessageBytes > 0 && int64(e.Size) > to.opt.MaxMessageBytes/2 {
 			m.s.shock(w, 2*readTime+m.s.recovers(w)) // it ends the stream that brings it
+			m.s.mayFlap(w, time.Hour)                // raft may send it again
 		}
 		types := map[string]raftpb.MessageType{kindNames[appends]: raftpb.MsgApp, kindNames[proposals]: raftpb.MsgProp}
 		before := m.laneStates()
@@ -322,6 +350,40 @@ func (s *simulation) crowded(w *way, d time.Duration) {
 	w.crowd = max(w.crowd, s.now()+d)
 }
 
+// distrust has VerifyPeer of A refuse B.
+func (s *simulation) distrust(e Event) {
+	s.states[e.A].refusing(e.B).shut(e.For)
+	for _, w := range s.between(e.A, e.B) {
+		s.hurt(w)
+		s.crowded(w, e.For+rotateTime) // who was posted to is told late
+		s.mayFlap(w, e.For+rotateTime)
+		s.until(e.For, "distrust", func() { s.heal(w, s.recovers(w)) })
+	}
+}
+
+// forge sends what no raft may get. It is no message of the book's: nobody has to be told of its loss.
+func (m *member) forge(w *way, how string) {
+	msg := &raftpb.Message{Type: raftpb.MsgForgetLeader.Enum(), From: new(w.from), To: new(w.to), Term: new(uint64(1))}
+	if how == "local thread" {
+		msg.Type, msg.From = raftpb.MsgStorageAppendResp.Enum(), new(raft.LocalAppendThread)
+	}
+	m.send(msg)
+}
+
+// deafen notes when the receiver of a way cut the sender.
+func (s *simulation) deafen(from, to uint64, at time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	s.book.way(from, to).deaf = at
+}
+
+// mayFlap notes that streams may end for some time, although the way is well.
+func (s *simulation) mayFlap(w *way, d time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	w.flaps = max(w.flaps, s.now()+d)
+}
+
 // doToPeer changes a peer of a member.
 func (s *simulation) doToPeer(m *member, w *way, e Event) {
 	ways := s.between(e.A, e.B)
@@ -330,6 +392,7 @@ func (s *simulation) doToPeer(m *member, w *way, e Event) {
 	}
 	end := func(do func()) {
 		s.until(e.For, string(e.Do), func() {
+			s.deafen(e.B, e.A, 0)
 			if s.member(e.A) == m {
 				do()
 			}
@@ -342,6 +405,7 @@ func (s *simulation) doToPeer(m *member, w *way, e Event) {
 	switch e.Do {
 	case Pause:
 		m.CutPeer(id)
+		s.deafen(w.to, w.from, s.now())
 		end(func() { m.MendPeer(id) })
 	case Remove:
 		s.part(m, w)

@@ -10,6 +10,9 @@ type health struct {
 	cuts   int           // what holds back all bytes on the way
 	cutAt  time.Duration // when that began
 	crowd  time.Duration // until then, more is sent than there is room for
+	deaf   time.Duration // when the receiver cut the sender; 0: it has not
+	flaps  time.Duration // until then, streams may end
+	ends   uint64        // streams that the receiver has begun to read, in this life
 	moving int           // snapshots that have not ended: if one fails, raft is told of the peer as well
 
 	checked   time.Duration // when its heartbeats were looked at last

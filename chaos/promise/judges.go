@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -39,11 +40,25 @@ var judges = []judge{
 // addressed looks at whom a message is for. It reports true if it is nobody's business further.
 func (s *simulation) addressed(m *member, msg *raftpb.Message) bool {
 	s.checked("addressee", 1)
+	if msg.GetType() == raftpb.MsgForgetLeader || raft.IsLocalMsgTarget(msg.GetFrom()) {
+		s.violate("addressee", "member %d processes a message that is for its own raft to send: %v", m.id, msg)
+		return true
+	}
+	if w := s.book.way(msg.GetFrom(), m.id); w != nil && s.isDeaf(w) {
+		s.violate("addressee", "member %d processes a message of %d, which it has cut: %v", m.id, w.from, msg)
+	}
 	if msg.GetTo() != m.id {
 		s.violate("addressee", "member %d processes a message for %d: %v", m.id, msg.GetTo(), msg)
 		return true
 	}
 	return false
+}
+
+// isDeaf reports whether the receiver has cut the sender for some time.
+func (s *simulation) isDeaf(w *way) bool {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	return w.deaf > 0 && s.now()-w.deaf > time.Second
 }
 
 // alone looks whether Process runs once at a time for each kind of messages of a member. What it returns ends the call.
@@ -193,10 +208,7 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 		w.checked = now
 		return
 	}
-	late := arriving + 4*s.plan.Delay
-	if s.byPosts(w) {
-		late += 2 * time.Second
-	}
+	late := s.late(w)
 	if !w.delivered && now > w.wellAt+late {
 		s.checked("recovery", 1)
 		w.delivered = true
@@ -215,6 +227,21 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 		s.violate("healthy link", "member %d is told that %d is unreachable, but the link is well since %v", w.from, w.to, now-w.wellAt)
 	}
 }
+
+// late is how long a heartbeat may take.
+func (s *simulation) late(w *way) time.Duration {
+	d := arriving + 4*s.plan.Delay
+	if s.byPosts(w) {
+		d += 2 * time.Second
+	}
+	if s.plan.Rate > 0 { // what is on the line before it
+		d += aheadBytes * time.Second / time.Duration(s.plan.Rate)
+	}
+	return d
+}
+
+// aheadBytes are what is written before a control message that waits: a window of each stream and of a few posts.
+const aheadBytes = 5 * 64 << 10
 
 // heartbeats returns how many control messages were sent between two times, and how many of them have arrived.
 func (w *way) heartbeats(from, to time.Duration) (got, all int) {
@@ -295,6 +322,18 @@ func (s *simulation) lookAtActive(m *member, p rafthttp.PeerStatus, now time.Dur
 	w := s.book.way(uint64(p.ID), m.id)
 	s.book.mu.Lock()
 	well := w != nil && w.well(now-time.Second)
+	connects := uint64(0)
+	for _, st := range p.Streams {
+		if st.Direction == rafthttp.StreamIn {
+			connects += st.Connects
+		}
+	}
+	if well && w.well(now-lateReport) && w.ends > 0 && connects > w.ends && now > w.flaps {
+		s.violate("healthy link", "a stream from %d to %d has ended, and the link is well since %v: %s", w.from, w.to, now-w.wellAt, p.LastError)
+	}
+	if w != nil {
+		w.ends = connects
+	}
 	s.book.mu.Unlock()
 	for _, st := range p.Streams {
 		if well && st.Direction == rafthttp.StreamIn && st.Up && time.Since(st.Since) > time.Second+4*s.plan.Delay {
@@ -326,6 +365,11 @@ func (s *simulation) lastLook(m *member) {
 func (s *simulation) finalLook() {
 	for _, t := range s.transfers {
 		s.lookAtEnd(t)
+	}
+	for id, mc := range s.states {
+		if n := mc.disk.unused(); n > 0 {
+			s.violate("snapshot bytes", "member %d keeps %d databases whose messages were not processed", id, n)
+		}
 	}
 }
 

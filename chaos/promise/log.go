@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,6 +120,9 @@ func (c *lineCore) count(message string) {
 	burst := memberLines
 	if c.about == "" {
 		burst = otherLines
+	}
+	if strings.HasPrefix(message, "the clock of the peer differs") {
+		c.m.s.violate("log lines", "member %d says that the clock of %s differs: all have the same", c.m.id, c.about)
 	}
 	minutes := time.Since(n.began).Minutes()
 	c.m.s.checked("log lines", 1)

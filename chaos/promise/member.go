@@ -35,6 +35,22 @@ type machine struct {
 	log, hook, saving gate
 	process           [kinds]gate
 	full              atomic.Bool // the disk
+
+	mu      sync.Mutex
+	refuses map[uint64]*gate // members whose certificates VerifyPeer refuses while it is shut
+}
+
+// refusing returns the gate of a member that is refused.
+func (mc *machine) refusing(id uint64) *gate {
+	mc.mu.Lock()
+	defer mc.mu.Unlock()
+	if mc.refuses == nil {
+		mc.refuses = map[uint64]*gate{}
+	}
+	if mc.refuses[id] == nil {
+		mc.refuses[id] = &gate{}
+	}
+	return mc.refuses[id]
 }
 
 func newMachine(s *simulation, id uint64) *machine {

@@ -154,6 +154,9 @@ func (m *member) verify(id types.ID, state *tls.ConnectionState) error {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return errors.New("no certificate")
 	}
+	if id != 0 && m.refusing(uint64(id)).left() > 0 {
+		return errors.New("it is not trusted for now")
+	}
 	if name := state.PeerCertificates[0].Subject.CommonName; id != 0 && name != host(uint64(id)) {
 		return errors.New("the certificate is that of " + name)
 	}
@@ -187,9 +190,9 @@ func (m *member) observer() *rafthttp.Observer {
 				m.s.count("posts")
 			}
 		},
-		SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, err error) {
+		SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, _ error) {
 			defer slow("SnapshotSent")()
-			m.s.observed(index, err)
+			m.s.observed(index)
 		},
 		SnapshotReceived: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) {
 			defer slow("SnapshotReceived")()

@@ -2,6 +2,7 @@ package promise
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
 )
@@ -97,7 +100,31 @@ type stranger struct {
 	served chan struct{}
 	ln     net.Listener
 	conns  sync.WaitGroup
+	began  time.Time
+
+	mu      sync.Mutex
+	streams map[string]int // requests for streams, by sender
 }
+
+// wanted notes a request for a stream.
+func (x *stranger) wanted(from string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.streams[from]++
+}
+
+// most returns how many requests for streams came from one member.
+func (x *stranger) most() (n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, m := range x.streams {
+		n = max(n, m)
+	}
+	return n
+}
+
+// maxStreams is how many there may be in a time: of each of two streams ten a second at first, and less and less often.
+func maxStreams(d time.Duration) int { return 24 + int(2*d.Seconds()) }
 
 // startStranger has somebody serve the address of a member that does not run.
 func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
@@ -105,7 +132,7 @@ func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &stranger{served: make(chan struct{}), ln: ln}
+	x := &stranger{served: make(chan struct{}), ln: ln, began: time.Now(), streams: map[string]int{}}
 	if s.trust != nil {
 		ln = s.trust.listener(ln, s.trust.info(id))
 	}
@@ -113,7 +140,7 @@ func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
 		go x.keepSilent(ln)
 		return x, nil
 	}
-	x.server = &http.Server{Handler: s.strange(id, how), ErrorLog: log.New(io.Discard, "", 0)}
+	x.server = &http.Server{Handler: s.strange(x, id, how), ErrorLog: log.New(io.Discard, "", 0)}
 	go func() {
 		defer close(x.served)
 		_ = x.server.Serve(ln)
@@ -122,11 +149,16 @@ func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
 }
 
 // strange answers as somebody who is no member.
-func (s *simulation) strange(id uint64, how string) http.Handler {
+func (s *simulation) strange(x *stranger, id uint64, how string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.count("requests to strangers")
+		if strings.HasPrefix(r.URL.Path, rafthttp.RaftStreamPrefix) {
+			x.wanted(r.Header.Get("X-Server-From"))
+		}
 		_, _ = io.CopyN(io.Discard, r.Body, 64<<10)
 		switch how {
+		case "mute", "flickers":
+			s.speak(w, r, how)
 		case "another member": // whose address it is now
 			for _, m := range s.running() {
 				if m.id != id && m.id != 0 && r.Header.Get("X-Server-From") != fmt.Sprintf("%x", m.id) {
@@ -147,6 +179,25 @@ func (s *simulation) strange(id uint64, how string) http.Handler {
 			http.NotFound(w, r)
 		}
 	})
+}
+
+// speak begins to answer as a member does, with headers that are right.
+func (s *simulation) speak(w http.ResponseWriter, r *http.Request, how string) {
+	for name, value := range map[string]string{
+		"X-Server-Version": "3.7.0", "X-Min-Cluster-Version": "3.0.0", "X-Etcd-Cluster-ID": cluster.String(),
+	} {
+		w.Header().Set(name, value)
+	}
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
+	switch {
+	case how == "mute":
+		_ = sleep(context.Background(), readTime) // and not a byte
+	case strings.Contains(r.URL.Path, "/msgapp/"): // one link heartbeat
+		_, _ = w.Write(make([]byte, 8))
+	case strings.Contains(r.URL.Path, "/message/"):
+		_, _ = w.Write([]byte{0, 0, 0, 0, 0, 0, 0, 2, 8, byte(raftpb.MsgHeartbeat)})
+	}
 }
 
 // keepSilent takes connections and says nothing.

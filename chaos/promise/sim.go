@@ -64,7 +64,8 @@ type simulation struct {
 	lives     map[uint64]int
 	states    map[uint64]*machine
 	transfers []*transfer
-	index     uint64 // of the last snapshot
+	index     uint64         // of the last snapshot
+	ends      map[uint64]int // that the Observer was told of, by index
 	violation *Violation
 	report    Report
 	notes     notes
@@ -84,7 +85,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 	s := &simulation{
 		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: runtime.NumGoroutine(),
 		linked: map[[2]uint64]int{}, left: map[uint64]bool{}, members: map[uint64]*member{}, lives: map[uint64]int{},
-		states: map[uint64]*machine{}, report: newReport(), over: make(chan struct{}),
+		states: map[uint64]*machine{}, report: newReport(), ends: map[uint64]int{}, over: make(chan struct{}),
 	}
 	for _, name := range p.On {
 		s.count("dimension " + name)

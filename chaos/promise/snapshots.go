@@ -33,7 +33,6 @@ type transfer struct {
 	values   int        // from CloseNotify
 	finished bool       // the first of them
 	over     bool       // it has ended; owned by the goroutine of Run
-	observed int        // calls of SnapshotSent; guarded by simulation.mu
 	taken    bool       // its message was processed, and the database was whole; guarded by simulation.mu
 }
 
@@ -41,7 +40,9 @@ type transfer struct {
 func (m *member) sendSnapshot(w *way, size int, source string) {
 	s := m.s
 	s.mu.Lock()
-	s.index++
+	if source != "twin" {
+		s.index++
+	}
 	t := &transfer{index: s.index, w: w, sender: m, size: size, source: source, began: s.now()}
 	s.transfers = append(s.transfers, t)
 	s.mu.Unlock()
@@ -61,6 +62,9 @@ func (m *member) sendSnapshot(w *way, size int, source string) {
 	s.checked("send", 1)
 	if took := time.Since(began); took > 0 {
 		s.violate("send", "SendSnapshot of member %d took %v", m.id, took)
+	}
+	if source == "twins" {
+		m.sendSnapshot(w, size, "twin")
 	}
 }
 
@@ -101,7 +105,7 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 	bytes := 0
 	for _, other := range s.transfers {
 		if other.w.to == t.w.to || other.w.from == t.w.from {
-			if other != t && !other.over {
+			if other.index != t.index && !other.over {
 				return 0 // it may have to wait, or be refused
 			}
 		}
@@ -113,7 +117,7 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 			d += 2 * time.Duration(bytes) * time.Second / time.Duration(rate)
 		}
 	}
-	if t.source == "slow" {
+	if strings.HasPrefix(t.source, "slow") {
 		d += time.Duration(t.size/slowChunk+1) * slowRead
 	}
 	return d
@@ -249,28 +253,26 @@ func (s *simulation) installed(m *member, w *way, msg *raftpb.Message) error {
 		s.violate("snapshot bytes", "member %d processes snapshot %d of %d, and its database has %d bytes of %d, or others: %v", m.id, index, w.from, len(db), t.size, err)
 	}
 	s.mu.Lock()
-	t.taken = true
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	for _, other := range s.transfers {
+		other.taken = other.taken || other.index == index
+	}
 	return nil
 }
 
-// observed notes what the Observer of the sender is told.
-func (s *simulation) observed(index uint64, _ error) {
-	twice := false
-	defer func() {
-		if twice {
-			s.violate("snapshot ends", "SnapshotSent is called twice for snapshot %d", index)
-		}
-	}()
+// observed notes that the Observer of the sender is told of the end of a snapshot: once for each call of SendSnapshot.
+func (s *simulation) observed(index uint64) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.ends[index]++
+	told, given := s.ends[index], 0
 	for _, t := range s.transfers {
-		if t.index != index {
-			continue
+		if t.index == index {
+			given++
 		}
-		if t.observed++; t.observed > 1 {
-			twice = true
-		}
+	}
+	s.mu.Unlock()
+	if told > given {
+		s.violate("snapshot ends", "SnapshotSent is called %d times for snapshot %d, which was sent %d times", told, index, given)
 	}
 }
 
@@ -286,23 +288,42 @@ func (t *transfer) reader(data []byte) io.ReadCloser {
 		return &seeking{bytes.NewReader(data), t}
 	case "slow":
 		return &plainReader{&slowReader{bytes.NewReader(data)}, t}
+	case "slow, seeks":
+		return &slowSeeking{bytes.NewReader(data), t}
+	case "decrypts":
+		return t.decrypting(data)
 	case "panics":
 		return &plainReader{io.MultiReader(bytes.NewReader(data[:len(data)/2]), panicking{}), t}
 	case "file":
-		f, err := os.Create(filepath.Join(t.sender.s.cfg.Dir, "sent"))
-		if err == nil {
-			_, err = f.Write(data)
-		}
-		if err == nil {
-			_, err = f.Seek(0, io.SeekStart)
-		}
-		if err != nil {
-			t.sender.s.violate("simulation", "file of a snapshot: %v", err)
-		}
-		_ = os.Remove(f.Name())
-		return &fileReader{f, t}
+		return &fileReader{t.file(data), t}
 	}
 	return &plainReader{bytes.NewReader(data), t}
+}
+
+// file returns a file of these bytes.
+func (t *transfer) file(data []byte) *os.File {
+	f, err := os.Create(filepath.Join(t.sender.s.cfg.Dir, "sent"))
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		t.sender.s.violate("simulation", "file of a snapshot: %v", err)
+	}
+	_ = os.Remove(f.Name())
+	return f
+}
+
+// decrypting returns a reader that knows the file that it reads, which has other bytes.
+func (t *transfer) decrypting(data []byte) io.ReadCloser {
+	raw := bytes.Clone(data)
+	for i := range raw {
+		raw[i] ^= 0xff
+	}
+	f := t.file(raw)
+	return &decrypting{f, &fileReader{f, t}}
 }
 
 // closed notes a Close.
@@ -327,8 +348,16 @@ type (
 		*os.File
 		t *transfer
 	}
-	slowReader struct{ r io.Reader }
-	panicking  struct{}
+	slowReader  struct{ r io.Reader }
+	slowSeeking struct {
+		io.ReadSeeker
+		t *transfer
+	}
+	decrypting struct {
+		raw *os.File
+		io.ReadSeekCloser
+	}
+	panicking struct{}
 )
 
 // Close implements io.Closer.
@@ -347,6 +376,24 @@ func (r *fileReader) Close() error {
 func (r *slowReader) Read(p []byte) (int, error) {
 	time.Sleep(slowRead)
 	return r.r.Read(p[:min(len(p), slowChunk)])
+}
+
+// Read implements io.Reader.
+func (r *slowSeeking) Read(p []byte) (int, error) { return (&slowReader{r.ReadSeeker}).Read(p) }
+
+// Close implements io.Closer.
+func (r *slowSeeking) Close() error { return r.t.closed() }
+
+// File returns what is read, as it is on the disk.
+func (r *decrypting) File() *os.File { return r.raw }
+
+// Read implements io.Reader.
+func (r *decrypting) Read(p []byte) (int, error) {
+	n, err := r.ReadSeekCloser.Read(p)
+	for i := range p[:n] {
+		p[i] ^= 0xff
+	}
+	return n, err
 }
 
 // Read implements io.Reader.

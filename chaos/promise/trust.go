@@ -68,6 +68,7 @@ func (a *authority) rotate(e Event) {
 	torn := e.How == "torn"
 	a.issue(e.A, torn)
 	for _, w := range a.s.around(e.A) {
+		a.s.mayFlap(w, rotateTime)
 		a.s.crowded(w, rotateTime) // raft is told when a stream moves to another connection
 		if torn {
 			a.s.hurt(w) // our listener is etcd's, which takes none meanwhile
