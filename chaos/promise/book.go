@@ -65,6 +65,7 @@ type way struct {
 	settled [kinds]int                // messages before this one need no look any more
 	dropped [kinds]int                // messages that the receiver has counted as dropped, and that are not accounted for
 	order   [kinds]map[uint64]arrival // the last that came of those that were sent before, by lane
+	tookAt  time.Duration             // when Process last returned
 	busy    [kinds]int                // calls of Process
 	epoch   uint64                    // changes when the sender's peer does
 	term    uint64                    // of appends

@@ -69,6 +69,20 @@ func Draw(seed uint64) Plan {
 	return *d.plan
 }
 
+// lineTime is how long lines need for all bursts of the plan.
+func (p *Plan) lineTime() time.Duration {
+	if p.Rate == 0 {
+		return 0
+	}
+	bytes := 0
+	for _, e := range p.Events {
+		if e.Do == Burst {
+			bytes += e.N * e.Size
+		}
+	}
+	return 2 * time.Duration(bytes) * time.Second / time.Duration(p.Rate)
+}
+
 // choose switches dimensions on: one alone in a quarter of all plans, else two to five.
 func (d *drawing) choose() {
 	n := 1
@@ -126,7 +140,7 @@ func (d *drawing) some(least, most int, f func()) {
 }
 
 func lifeExtension(d *drawing, o *Options) {
-	o.Saver = one(d, "", "", "plain", "store", "none")
+	o.Saver = one(d, "", "", "plain", "careless", "store", "none")
 	o.Stock = d.IntN(3) == 0
 }
 
@@ -161,6 +175,7 @@ func lifeSlow(d *drawing, o *Options) {
 func lifeDisk(d *drawing, o *Options) {
 	o.DiskHang = one(d, 0, 0, d.between(1, 5), d.between(5, 60))
 	o.Torn = d.maybe()
+	o.AnswerTimeout = one(d, 0, 0, 3*time.Second)
 }
 
 func lifeBounds(d *drawing, o *Options) {
@@ -186,7 +201,7 @@ func eventsSnapshots(d *drawing) {
 
 func eventsReaders(d *drawing) {
 	d.some(2, 6, func() {
-		d.add(Event{Do: Snapshot, N: d.size(), How: one(d, "seeks", "plain", "slow", "slow, seeks", "file", "decrypts", "panics", "short", "twins")})
+		d.add(Event{Do: Snapshot, N: d.size(), How: one(d, "seeks", "plain", "slow", "slow, seeks", "file", "decrypts", "panics", "short", "long", "twins", "stalls", "close hangs")})
 	})
 	d.some(0, 2, func() { d.interrupted(one(d, "seeks", "plain", "slow", "slow, seeks", "file", "decrypts")) })
 }
@@ -246,7 +261,7 @@ func eventsSlow(d *drawing) {
 	d.plan.Delay = time.Duration(d.IntN(81)) * time.Millisecond
 	d.plan.Rate = one(d, 0, 512<<10, 4<<20)
 	d.some(0, 2, func() { d.add(Event{Do: Slow, N: 100 + d.IntN(900), For: d.between(1, 10)}) })
-	d.some(0, 2, func() { d.add(Event{Do: Narrow, N: 1 << (8 + d.IntN(9)), For: d.between(1, 10)}) })
+	d.some(0, 2, func() { d.add(Event{Do: Narrow, N: one(d, 1, 1<<(8+d.IntN(9))), For: d.between(1, 20)}) })
 	d.some(0, 2, func() { d.add(Event{Do: Snapshot, N: d.size(), How: one(d, "seeks", "plain")}) })
 }
 
@@ -256,9 +271,12 @@ func eventsNarrow(d *drawing) {
 	d.plan.Load.Appends, d.plan.Load.Proposals = min(5, d.plan.Load.Appends), min(5, d.plan.Load.Proposals)
 	d.plan.Load.Size = min(512, d.plan.Load.Size)
 	d.some(1, 2, func() {
-		d.add(Event{Do: Burst, N: 1 + d.IntN(4), Size: 64 << (10 + d.IntN(3)), How: one(d, "append", "proposal")})
+		size := 16 << (10 + d.IntN(3))
+		d.add(Event{Do: Burst, N: 1 + d.IntN(4), Size: size, How: "proposal"})
+		d.add(Event{Do: Burst, N: 1 + d.IntN(4), Size: 8 * size, How: "append"})
 	})
 	d.some(0, 1, func() { d.add(Event{Do: Burst, N: 256, Size: 1024, How: one(d, "append", "proposal")}) })
+	d.some(0, 1, func() { d.add(Event{Do: Snapshot, N: 1 << 20, How: "seeks"}) })
 }
 
 func eventsCuts(d *drawing) {
@@ -269,6 +287,10 @@ func eventsCuts(d *drawing) {
 		}
 		d.add(e)
 	})
+	if d.IntN(6) == 0 { // one that lasts
+		d.add(Event{Do: Cut, For: d.between(60, 80)})
+		d.plan.Length += time.Minute
+	}
 }
 
 func eventsRestarts(d *drawing) {

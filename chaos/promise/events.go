@@ -72,7 +72,13 @@ func (s *simulation) do(e Event) {
 
 // doToLink has something happen to the way from A to B.
 func (s *simulation) doToLink(e Event) {
-	l, ways := s.net.Link(host(e.A), host(e.B)), s.between(e.A, e.B)
+	l, ways, key := s.net.Link(host(e.A), host(e.B)), s.between(e.A, e.B), [2]uint64{e.A, e.B}
+	if e.Do == Slow || e.Do == Narrow {
+		if s.bad[key] {
+			return // it is, for another reason
+		}
+		s.bad[key] = true
+	}
 	begin := func() {
 		for _, w := range ways {
 			s.hurt(w)
@@ -101,16 +107,25 @@ func (s *simulation) doToLink(e Event) {
 	case Reset:
 		s.net.Reset(host(e.A), host(e.B))
 		end(0)
+		s.interrupt(ways)
 	case Slow:
 		l.SetDelay(s.plan.Delay + time.Duration(e.N)*time.Millisecond)
 		s.until(e.For, "slow", func() {
+			s.bad[key] = false
 			s.setLink(e.A, e.B)
 			end(readTime)
 		})
 	case Narrow:
 		l.SetBandwidth(e.N)
+		if e.N == 1 { // not even a link heartbeat comes through
+			s.silent(s.book.way(e.A, e.B), +1)
+		}
 		s.until(e.For, "narrow", func() {
+			s.bad[key] = false
 			s.setLink(e.A, e.B)
+			if e.N == 1 {
+				s.silent(s.book.way(e.A, e.B), -1)
+			}
 			end(2 * readTime)
 		})
 	}
@@ -208,7 +223,7 @@ func (s *simulation) rise(e Event, last *member, away bool, x *atomic.Pointer[st
 		if n, d := one.most(), time.Since(one.began); n > maxStreams(d) {
 			s.violate("bounds", "a member has asked %d times in %v for streams of %d, which ends them", n, d, e.A)
 		}
-		one.end(s.net.Host(host(e.A)))
+		s.dismiss(one)
 	}
 	if e.How == "flickers" {
 		s.speaks(e.A, +1)
@@ -249,7 +264,7 @@ func (s *simulation) leave(e Event) {
 		}
 	}
 	m := s.member(e.A)
-	s.until(leaveTime, "leave", func() {
+	s.at(s.now()+leaveTime, "end of leave", func() {
 		if s.member(e.A) != m {
 			return
 		}
@@ -280,6 +295,7 @@ func (s *simulation) part(m *member, w *way) {
 	w.isPeer = false
 	w.epoch++
 	s.book.mu.Unlock()
+	s.deafen(w.to, w.from, 0)
 	if m != nil {
 		m.RemovePeer(types.ID(w.to))
 	}
@@ -292,6 +308,7 @@ func (s *simulation) block(e Event) {
 			s.states[e.A].process[k].shut(e.For)
 		}
 	}
+	s.excuse(e.A)
 	for _, w := range s.book.all {
 		if w.to != e.A {
 			continue
@@ -309,12 +326,38 @@ func (s *simulation) block(e Event) {
 func (s *simulation) fillDisk(e Event) {
 	mc := s.states[e.A]
 	mc.full.Store(true)
+	s.excuse(e.A)
+	s.until(e.For, "full disk", func() { mc.full.Store(false) })
+}
+
+// fill notes that so many bytes take a line to which posts go: four at a time, each of which waits for what is on the line
+// before it, carry few heartbeats.
+func (s *simulation) fill(w *way, bytes int) {
+	if rate := s.plan.Rate; rate > 0 && s.byPosts(w) {
+		s.shock(w, s.recovers(w)+3*time.Duration(bytes)*time.Second/time.Duration(rate))
+	}
+}
+
+// excuse notes that snapshots to a member need not arrive.
+func (s *simulation) excuse(to uint64) {
 	for _, t := range s.transfers {
-		if t.w.to == e.A {
+		if t.w.to == to {
 			t.due = 0
 		}
 	}
-	s.until(e.For, "full disk", func() { mc.full.Store(false) })
+}
+
+// interrupt notes that connections were reset: snapshots that can be resumed have to arrive all the same, later.
+func (s *simulation) interrupt(ways []*way) {
+	for _, t := range s.transfers {
+		for _, w := range ways {
+			if t.w == w && t.due > 0 && !t.over && s.resumes(t) {
+				took := t.due - t.began
+				t.began = max(t.began, s.now()+s.recovers(w)+time.Second)
+				t.due = t.began + 2*took
+			}
+		}
+	}
 }
 
 // giveWork has a member send something.
@@ -330,6 +373,7 @@ func (m *member) giveWork(w *way, e Event) {
 			m.s.shock(w, 2*readTime+m.s.recovers(w)) // it ends the stream that brings it
 			m.s.mayFlap(w, time.Hour)                // raft may send it again
 		}
+		m.s.fill(w, e.N*e.Size)
 		types := map[string]raftpb.MessageType{kindNames[appends]: raftpb.MsgApp, kindNames[proposals]: raftpb.MsgProp}
 		before := m.laneStates()
 		var all []*sentTo
@@ -364,6 +408,7 @@ func (s *simulation) distrust(e Event) {
 // forge sends what no raft may get. It is no message of the book's: nobody has to be told of its loss.
 func (m *member) forge(w *way, how string) {
 	msg := &raftpb.Message{Type: raftpb.MsgForgetLeader.Enum(), From: new(w.from), To: new(w.to), Term: new(uint64(1))}
+	m.s.crowded(w, 4*readTime) // a post of it fails
 	if how == "local thread" {
 		msg.Type, msg.From = raftpb.MsgStorageAppendResp.Enum(), new(raft.LocalAppendThread)
 	}
@@ -374,7 +419,9 @@ func (m *member) forge(w *way, how string) {
 func (s *simulation) deafen(from, to uint64, at time.Duration) {
 	s.book.mu.Lock()
 	defer s.book.mu.Unlock()
-	s.book.way(from, to).deaf = at
+	if w := s.book.way(from, to); w != nil {
+		w.deaf = at
+	}
 }
 
 // mayFlap notes that streams may end for some time, although the way is well.
@@ -387,8 +434,10 @@ func (s *simulation) mayFlap(w *way, d time.Duration) {
 // doToPeer changes a peer of a member.
 func (s *simulation) doToPeer(m *member, w *way, e Event) {
 	ways := s.between(e.A, e.B)
-	for _, x := range ways {
-		s.hurt(x)
+	if e.Do != Update {
+		for _, x := range ways {
+			s.hurt(x)
+		}
 	}
 	end := func(do func()) {
 		s.until(e.For, string(e.Do), func() {
@@ -397,6 +446,9 @@ func (s *simulation) doToPeer(m *member, w *way, e Event) {
 				do()
 			}
 			for _, x := range ways {
+				if e.Do == Update {
+					s.hurt(x)
+				}
 				s.heal(x, s.recovers(x))
 			}
 		})
@@ -410,8 +462,13 @@ func (s *simulation) doToPeer(m *member, w *way, e Event) {
 	case Remove:
 		s.part(m, w)
 		end(func() { s.join(m, w) })
-	case Update:
+	case Update: // it takes a moment to find out which of them works
 		m.UpdatePeer(id, []string{"http://" + host(e.B) + ":1", s.url(e.B)})
+		for _, x := range ways {
+			s.crowded(x, e.For+2*rotateTime)
+			s.mayFlap(x, e.For+2*rotateTime)
+			s.shock(x, recovery+s.recovers(x))
+		}
 		end(func() { m.UpdatePeer(id, []string{s.url(e.B)}) })
 	}
 }

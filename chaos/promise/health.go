@@ -96,6 +96,14 @@ const (
 	postRecovery = 12 * time.Second
 )
 
+// resumes reports whether a transfer goes on after its connection broke.
+func (s *simulation) resumes(t *transfer) bool {
+	to := s.member(t.w.to)
+	seeks := t.source == "seeks" || t.source == "file" || t.source == "slow, seeks" || t.source == "decrypts"
+	return seeks && to != nil && (to.opt.Saver == "" || to.opt.Saver == "store") && to.opt.Wrapper == "" && !to.opt.NoKeepAlive &&
+		!to.opt.Stock && !t.sender.opt.Stock && to.opt.DiskHang == 0 && !to.opt.Torn
+}
+
 // recovers returns how long a way may take until it delivers, once nothing is in the way.
 func (s *simulation) recovers(w *way) time.Duration {
 	d := recovery + 8*s.plan.Delay

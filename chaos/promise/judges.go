@@ -73,6 +73,7 @@ func (s *simulation) alone(w *way, k kind) func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		w.busy[k]--
+		w.tookAt = s.now()
 	}
 }
 
@@ -164,7 +165,7 @@ func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.D
 		s.countN("messages reported", 1)
 		s.checked("reported", 1)
 		return true
-	case now-x.at < reportTime || !w.well(now-reportTime) || s.states[w.to].process[k].left() > 0:
+	case now-x.at < reportTime+s.plan.lineTime() || !w.well(now-reportTime) || s.states[w.to].process[k].left() > 0:
 		return false
 	case w.dropped[k] > 0:
 		w.dropped[k]--
@@ -235,7 +236,13 @@ func (s *simulation) late(w *way) time.Duration {
 		d += 2 * time.Second
 	}
 	if s.plan.Rate > 0 { // what is on the line before it
-		d += aheadBytes * time.Second / time.Duration(s.plan.Rate)
+		ahead := aheadBytes
+		for _, e := range s.plan.Events {
+			if e.Do == Burst && e.How == kindNames[proposals] {
+				ahead = max(ahead, aheadBytes+4*e.Size) // a message is not interrupted, and others have a part of the line
+			}
+		}
+		d += time.Duration(ahead) * time.Second / time.Duration(s.plan.Rate)
 	}
 	return d
 }
@@ -352,7 +359,7 @@ func (s *simulation) cutFor(w *way, now time.Duration) time.Duration {
 	if w.cuts == 0 {
 		return 0
 	}
-	return now - w.cutAt
+	return now - max(w.cutAt, w.tookAt) // what came before may be processed later, which is a sign of life as well
 }
 
 // lastLook is what judges do when a member has stopped.

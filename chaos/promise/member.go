@@ -1,6 +1,7 @@
 package promise
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log"
@@ -132,7 +133,7 @@ func startMember(s *simulation, id uint64, o Options) (*member, error) {
 		ID: types.ID(id), ClusterID: cluster, URLs: types.MustNewURLs([]string{s.url(id)}), Raft: m, ErrorC: m.errorC,
 		DialContext: m.dial, Observer: m.observer(), Logger: zap.New(&lineCore{m: m}),
 		MaxQueuedBytes: o.MaxQueuedBytes, MaxMessageBytes: o.MaxMessageBytes, SendQueueMessages: o.SendQueue,
-		ReceiveQueueMessages: o.ReceiveQueue, MaxSnapshots: o.MaxSnapshots, SnapshotRateLimit: rate.Limit(o.SnapshotRate),
+		ReceiveQueueMessages: o.ReceiveQueue, MaxSnapshots: o.MaxSnapshots, SnapshotAnswerTimeout: o.AnswerTimeout, SnapshotRateLimit: rate.Limit(o.SnapshotRate),
 	}
 	var err error
 	if m.Snapshotter, err = m.snapshotter(); err != nil {
@@ -269,6 +270,7 @@ func (m *member) end(how string) {
 		m.s.violate("stop", "Stop of member %d took %v, more than %v", m.id, took, bound)
 	}
 	m.stopped.Store(true)
+	m.tooLate()
 	if m.s.sabotaged("silence") {
 		m.ReportUnreachable(m.id%2 + 1)
 	}
@@ -282,6 +284,24 @@ func (m *member) end(how string) {
 		_ = m.store.Close()
 	}
 	m.s.lastLook(m)
+}
+
+// tooLate gives the transport a snapshot after Stop, which closes it on another goroutine.
+func (m *member) tooLate() {
+	began, data := time.Now(), bytes.NewReader(nil)
+	t := &transfer{sender: m}
+	msg := snap.NewMessage(m.s.snapshotMessage(&way{from: m.id, to: 1}, 0), &closeHangs{data, t}, 0)
+	m.SendSnapshot(msg)
+	m.s.checked("send", 1)
+	if took := time.Since(began); took > 0 {
+		m.s.violate("send", "SendSnapshot of member %d took %v after Stop", m.id, took)
+	}
+	m.s.waiting.Go(func() {
+		<-msg.CloseNotify()
+		if n := t.closes.Load(); n != 1 {
+			m.s.violate("snapshot ends", "%d calls of Close for a snapshot that was sent after Stop", n)
+		}
+	})
 }
 
 // stopBound is how long Stop may take: what hangs in callbacks is waited for.

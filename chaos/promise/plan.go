@@ -35,14 +35,15 @@ type Load struct{ Appends, Proposals, Size int }
 
 // Options are how a member runs in one of its lives. The zero value is what most servers have.
 type Options struct {
-	Saver     string        // of databases: "" in memory, "plain" the same without resuming, "store" a snap.Store, "none"
-	Stock     bool          // neither says nor sees a header that stock members do not have
-	Wrapper   string        // around the handler: "", "no hijack", "no flush", "no deadlines", "bare"
-	NewServer bool          // rafthttp.NewServer, else a http.Server with nothing set
-	SlowLog   time.Duration // a line
-	SlowHooks time.Duration // a call of a hook that may be slow
-	DiskHang  time.Duration // in the middle of each database
-	Torn      bool          // what is there of a database when its transfer breaks is torn
+	Saver         string        // of databases: "" in memory, "plain" the same without resuming, "careless" plain that takes no notice of errors, "store" a snap.Store, "none"
+	Stock         bool          // neither says nor sees a header that stock members do not have
+	Wrapper       string        // around the handler: "", "no hijack", "no flush", "no deadlines", "bare"
+	NewServer     bool          // rafthttp.NewServer, else a http.Server with nothing set
+	SlowLog       time.Duration // a line
+	SlowHooks     time.Duration // a call of a hook that may be slow
+	DiskHang      time.Duration // in the middle of each database
+	AnswerTimeout time.Duration // SnapshotAnswerTimeout
+	Torn          bool          // what is there of a database when its transfer breaks is torn
 
 	MaxQueuedBytes  int64
 	MaxMessageBytes int64

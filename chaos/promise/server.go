@@ -136,6 +136,9 @@ func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
 	if s.trust != nil {
 		ln = s.trust.listener(ln, s.trust.info(id))
 	}
+	s.mu.Lock()
+	s.strangers[x] = id
+	s.mu.Unlock()
 	if how == "silence" {
 		go x.keepSilent(ln)
 		return x, nil
@@ -215,9 +218,13 @@ func (x *stranger) keepSilent(ln net.Listener) {
 	}
 }
 
-// end ends the stranger.
-func (x *stranger) end(h interface{ Crash() }) {
-	h.Crash() // its connections too
+// dismiss ends a stranger.
+func (s *simulation) dismiss(x *stranger) {
+	s.mu.Lock()
+	id := s.strangers[x]
+	delete(s.strangers, x)
+	s.mu.Unlock()
+	s.net.Host(host(id)).Crash() // its connections too
 	_ = x.ln.Close()
 	if x.server != nil {
 		_ = x.server.Close()

@@ -54,18 +54,20 @@ type simulation struct {
 	trust *authority // with TLS
 
 	due     []timed
-	over    chan struct{}     // closed at the end
-	linked  map[[2]uint64]int // cuts of links
-	left    map[uint64]bool   // members that left the cluster; guarded by mu
-	waiting sync.WaitGroup    // ends of members
+	over    chan struct{}      // closed at the end
+	linked  map[[2]uint64]int  // cuts of links
+	bad     map[[2]uint64]bool // links that are slow or narrow
+	left    map[uint64]bool    // members that left the cluster; guarded by mu
+	waiting sync.WaitGroup     // ends of members
 
 	mu        sync.Mutex
 	members   map[uint64]*member // that run
 	lives     map[uint64]int
 	states    map[uint64]*machine
 	transfers []*transfer
-	index     uint64         // of the last snapshot
-	ends      map[uint64]int // that the Observer was told of, by index
+	index     uint64               // of the last snapshot
+	ends      map[uint64]int       // that the Observer was told of, by index
+	strangers map[*stranger]uint64 // that serve, and whose address
 	violation *Violation
 	report    Report
 	notes     notes
@@ -85,7 +87,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 	s := &simulation{
 		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: runtime.NumGoroutine(),
 		linked: map[[2]uint64]int{}, left: map[uint64]bool{}, members: map[uint64]*member{}, lives: map[uint64]int{},
-		states: map[uint64]*machine{}, report: newReport(), ends: map[uint64]int{}, over: make(chan struct{}),
+		states: map[uint64]*machine{}, report: newReport(), bad: map[[2]uint64]bool{}, strangers: map[*stranger]uint64{}, ends: map[uint64]int{}, over: make(chan struct{}),
 	}
 	for _, name := range p.On {
 		s.count("dimension " + name)
@@ -208,6 +210,7 @@ func (s *simulation) live(id uint64, o Options) {
 		case w.to == id:
 			s.book.mu.Lock()
 			clear(w.dropped[:])
+			w.deaf, w.ends = 0, 0
 			s.book.mu.Unlock()
 		}
 	}
@@ -287,6 +290,9 @@ func (s *simulation) stopAll() {
 		s.end(m.id, "stop")
 	}
 	s.waiting.Wait()
+	for x := range s.strangers {
+		s.dismiss(x)
+	}
 }
 
 // violate notes the first promise that was not kept. It may be called concurrently.

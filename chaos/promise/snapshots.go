@@ -47,14 +47,15 @@ func (m *member) sendSnapshot(w *way, size int, source string) {
 	s.transfers = append(s.transfers, t)
 	s.mu.Unlock()
 	t.due = s.dueOf(t)
+	s.fill(w, size)
 	s.book.mu.Lock()
 	w.snapshots.given++
 	w.moving++
 	s.book.mu.Unlock()
 	msg := s.snapshotMessage(w, t.index)
 	t.Message = snap.NewMessage(msg, t.reader(s.book.content(t.index, size)), int64(size))
-	if source == "short" {
-		t.Message = snap.NewMessage(msg, t.ReadCloser, int64(size)+1)
+	if more := map[string]int64{"short": +1, "long": -1}[source]; more != 0 { // than the reader has
+		t.Message = snap.NewMessage(msg, t.ReadCloser, int64(size)+more)
 	}
 	s.count("snapshots sent")
 	began := time.Now()
@@ -95,10 +96,14 @@ func (s *simulation) snapshotMessage(w *way, index uint64) *raftpb.Message {
 func (s *simulation) dueOf(t *transfer) time.Duration {
 	to := s.member(t.w.to)
 	switch {
-	case to == nil, to.full.Load(), to.opt.Saver == "none", t.source == "short", t.source == "panics", s.noDial(t.w.from, t.w.to) != nil:
+	case to == nil, to.full.Load(), to.opt.Saver == "none", s.noDial(t.w.from, t.w.to) != nil,
+		t.source == "short", t.source == "long", t.source == "panics", t.source == "stalls":
 		return 0
 	}
-	hang := to.opt.DiskHang + to.saving.left()
+	hang := to.opt.DiskHang + to.saving.left() + to.machine.process[appends].left()
+	if hang > 0 && (to.opt.AnswerTimeout > 0 || t.sender.opt.AnswerTimeout > 0) {
+		return 0
+	}
 	if hang > 3*time.Second && (to.opt.Stock || to.opt.Wrapper != "" || t.sender.opt.Stock) {
 		return 0 // who cannot be told that the disk is at work gives up
 	}
@@ -114,8 +119,11 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 	d := s.now() + hang + 15*time.Second + 40*s.plan.Delay
 	for _, rate := range []int{s.plan.Rate, t.sender.opt.SnapshotRate} {
 		if rate > 0 {
-			d += 2 * time.Duration(bytes) * time.Second / time.Duration(rate)
+			d += 3 * time.Duration(bytes) * time.Second / time.Duration(rate)
 		}
+	}
+	if t.source == "close hangs" {
+		d += closeTime
 	}
 	if strings.HasPrefix(t.source, "slow") {
 		d += time.Duration(t.size/slowChunk+1) * slowRead
@@ -144,6 +152,8 @@ func (s *simulation) lookAtTransfers() {
 		}
 		s.book.mu.Unlock()
 		switch {
+		case t.due == 0 && !t.over && t.source == "stalls" && now-t.began > stallTime:
+			s.violate("snapshot ends", "snapshot %d from %d to %d stands still for %v, and has not ended", t.index, t.w.from, t.w.to, now-t.began)
 		case t.due == 0:
 		case t.over:
 			s.checked("snapshot arrives", 1)
@@ -211,7 +221,7 @@ func (s *simulation) lookAtEnds(m *member) {
 			continue
 		}
 		s.lookAtEnd(t)
-		if t.values != 1 {
+		if t.values != 1 && (t.source != "close hangs" || t.closes.Load() != 1) {
 			s.violate("snapshot ends", "snapshot %d from %d to %d has not ended when Stop returns", t.index, t.w.from, t.w.to)
 		}
 	}
@@ -276,6 +286,9 @@ func (s *simulation) observed(index uint64) {
 	}
 }
 
+// stallTime is how long a snapshot may last whose reader stands still: a few attempts.
+const stallTime = 2 * time.Minute
+
 const (
 	slowChunk = 32 << 10
 	slowRead  = 400 * time.Millisecond
@@ -292,6 +305,10 @@ func (t *transfer) reader(data []byte) io.ReadCloser {
 		return &slowSeeking{bytes.NewReader(data), t}
 	case "decrypts":
 		return t.decrypting(data)
+	case "stalls":
+		return &stalling{plainReader{bytes.NewReader(data[:len(data)/2]), t}, make(chan struct{})}
+	case "close hangs":
+		return &closeHangs{bytes.NewReader(data), t}
 	case "panics":
 		return &plainReader{io.MultiReader(bytes.NewReader(data[:len(data)/2]), panicking{}), t}
 	case "file":
@@ -353,6 +370,14 @@ type (
 		io.ReadSeeker
 		t *transfer
 	}
+	closeHangs struct {
+		*bytes.Reader
+		t *transfer
+	}
+	stalling struct {
+		plainReader
+		closing chan struct{}
+	}
 	decrypting struct {
 		raw *os.File
 		io.ReadSeekCloser
@@ -394,6 +419,33 @@ func (r *decrypting) Read(p []byte) (int, error) {
 		p[i] ^= 0xff
 	}
 	return n, err
+}
+
+// Close implements io.Closer.
+func (r *closeHangs) Close() error {
+	err := r.t.closed()
+	time.Sleep(closeTime)
+	return err
+}
+
+// closeTime is how long a Close hangs.
+const closeTime = 20 * time.Second
+
+// Read implements io.Reader: it returns half of the database, and then nothing until Close.
+func (r *stalling) Read(p []byte) (int, error) {
+	if n, err := r.Reader.Read(p); err == nil {
+		return n, nil
+	}
+	<-r.closing
+	return 0, os.ErrClosed
+}
+
+// Close implements io.Closer.
+func (r *stalling) Close() error {
+	if r.t.closes.Load() == 0 {
+		close(r.closing)
+	}
+	return r.t.closed()
 }
 
 // Read implements io.Reader.

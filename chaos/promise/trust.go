@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -16,6 +17,19 @@ import (
 type authority struct {
 	s  *simulation
 	ca *testcert.Authority
+
+	mu   sync.Mutex
+	rest map[uint64]func() // writes the rest of a file that is half written
+}
+
+// whole has the files of a member be whole.
+func (a *authority) whole(id uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if rest := a.rest[id]; rest != nil {
+		rest()
+		delete(a.rest, id)
+	}
 }
 
 func newAuthority(s *simulation) *authority {
@@ -24,7 +38,7 @@ func newAuthority(s *simulation) *authority {
 		s.violate("simulation", "authority: %v", err)
 		return nil
 	}
-	a := &authority{s, ca}
+	a := &authority{s: s, ca: ca, rest: map[uint64]func(){}}
 	a.write(a.file("ca.pem"), ca.PEM)
 	for _, id := range s.ids() {
 		a.issue(id, false)
@@ -42,6 +56,7 @@ func (a *authority) write(path string, data []byte) {
 
 // issue gives a member a new certificate. If torn is true, files are half written for some time.
 func (a *authority) issue(id uint64, torn bool) {
+	a.whole(id)
 	cert, key, err := a.ca.Issue(host(id), host(id))
 	if err != nil {
 		a.s.violate("simulation", "certificate: %v", err)
@@ -53,11 +68,14 @@ func (a *authority) issue(id uint64, torn bool) {
 		a.write(keyFile, key)
 		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.write(certFile, cert[:len(cert)/2])
-	a.s.at(a.s.now()+tornTime, "the rest of the certificate", func() {
+	a.rest[id] = func() {
 		a.write(certFile, cert)
 		a.write(keyFile, key)
-	})
+	}
+	a.s.at(a.s.now()+tornTime, "the rest of the certificate", func() { a.whole(id) })
 }
 
 // tornTime is how long files are half written.
@@ -80,8 +98,9 @@ func (a *authority) rotate(e Event) {
 // rotateTime is how long it takes until all connections have a new certificate.
 const rotateTime = 45 * time.Second
 
-// info returns the files of a member.
+// info returns the files of a member, which begins to use them.
 func (a *authority) info(id uint64) transport.TLSInfo {
+	a.whole(id)
 	return transport.TLSInfo{
 		CertFile: a.file(host(id) + ".crt"), KeyFile: a.file(host(id) + ".key"), TrustedCAFile: a.file("ca.pem"), ClientCertAuth: true,
 	}
