@@ -205,7 +205,7 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 	b := s.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !w.isPeer || w.faults > 0 || w.closed || s.member(w.from) == nil || s.member(w.to) == nil {
+	if !w.isPeer || w.faults > 0 || w.closed || s.member(w.from) == nil || s.member(w.to) == nil || s.chokes(w) {
 		w.checked = now
 		return
 	}
@@ -227,6 +227,11 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 	if w.unexplained > 0 {
 		s.violate("healthy link", "member %d is told that %d is unreachable, but the link is well since %v", w.from, w.to, now-w.wellAt)
 	}
+}
+
+// chokes reports whether posts have to share a line with appends that are sent again and again.
+func (s *simulation) chokes(w *way) bool {
+	return s.plan.Rate > 0 && s.byPosts(w) && (s.member(w.from).opt.Resends || s.member(w.to).opt.Resends)
 }
 
 // late is how long a heartbeat may take.

@@ -119,6 +119,7 @@ type member struct {
 	over    chan struct{} // closed at the end
 	ending  atomic.Bool   // the end has begun: nothing is sent any more
 	stopped atomic.Bool   // Stop has returned
+	settled atomic.Bool   // its snapshots were counted
 	calls   atomic.Int64  // callbacks under way
 	open    atomic.Int64  // connections
 	lines   lines

@@ -102,6 +102,9 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 		s.step()
 		s.happen(next)
 	}
+	if v := s.violation; v != nil {
+		v.Log = append(v.Log, s.state()...)
+	}
 	s.stopAll()
 	s.finalLook()
 	leaks()
@@ -302,6 +305,24 @@ func (s *simulation) violate(judge, format string, args ...any) {
 	if s.violation == nil {
 		s.violation = &Violation{judge, fmt.Sprintf(format, args...), s.now(), s.notes.all()}
 	}
+}
+
+// state returns lines about the members that run.
+func (s *simulation) state() (lines []string) {
+	for _, m := range s.running() {
+		for _, p := range m.Status().Peers {
+			line := fmt.Sprintf("member %d, peer %d: active %v, last error %q at %v, rtt %v;",
+				m.id, uint64(p.ID), p.Active, p.LastError, p.LastErrorAt.Sub(s.start), p.RTT)
+			for _, l := range p.Lanes {
+				line += fmt.Sprintf(" %s up %v, %d queued, %d done, %d dropped;", l.Name, l.Up, l.Queued, l.Messages, l.Dropped)
+			}
+			for _, st := range p.Streams {
+				line += fmt.Sprintf(" %s %s up %v, %d connects;", st.Name, st.Direction, st.Up, st.Connects)
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 func (s *simulation) failed() bool {
