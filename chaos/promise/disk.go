@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -164,21 +165,29 @@ func (d *disk) take(index uint64) []byte {
 	return db
 }
 
-// use returns a database whose message is processed.
+// use returns a database whose message is processed. That may be more than once: its sender may not have had the answer.
 func (d *disk) use(index uint64) []byte {
 	db := d.take(index)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if db == nil {
+		db = d.used[index]
+	}
 	d.used[index] = db
 	return db
 }
 
 // unused returns of how many databases nobody has made use, in memory and in files.
-func (d *disk) unused() int {
+func (d *disk) unused() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	files, _ := filepath.Glob(filepath.Join(d.of.dir, "*.snap.db"))
-	return len(d.saved) + len(files)
+	for _, f := range files {
+		if index, err := strconv.ParseUint(filepath.Base(f)[:16], 16, 64); err != nil || d.used[index] == nil {
+			n++
+		}
+	}
+	return len(d.saved) + n
 }
 
 // errFull is what a full disk returns.
@@ -245,7 +254,7 @@ func (p storeSaver) PrepareDB(ctx context.Context, msg *raftpb.Message, size int
 	return p, nil
 }
 
-// database returns what the member has saved for a snapshot, and forgets it.
+// database returns what the member has saved for a snapshot whose message is processed.
 func (m *member) database(index uint64) ([]byte, error) {
 	if m.store == nil {
 		return m.disk.use(index), nil
@@ -256,7 +265,8 @@ func (m *member) database(index uint64) ([]byte, error) {
 	}
 	db, err := os.ReadFile(path) //nolint:gosec // of the test's own directory
 	if err == nil {
-		err = os.Remove(path)
+		m.disk.put(index, db)
+		m.disk.use(index)
 	}
 	return db, err
 }

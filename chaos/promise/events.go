@@ -193,7 +193,9 @@ func (s *simulation) isNarrow() bool { return s.plan.Rate > 0 && s.plan.Rate < 2
 // fill notes that so many bytes take a line to which posts go: four at a time, each of which waits for what is on the line
 // before it, carry few heartbeats.
 func (s *simulation) fill(w *way, bytes int) {
-	if rate := s.plan.Rate; rate > 0 && s.byPosts(w) {
+	m := s.member(w.from)
+	small := m != nil && m.opt.SendQueue > 0 && m.opt.SendQueue < 64 // control messages find no room while one proposal is written
+	if rate := s.plan.Rate; rate > 0 && (s.byPosts(w) || small) {
 		s.shock(w, s.recovers(w)+3*time.Duration(bytes)*time.Second/time.Duration(rate))
 	}
 }
@@ -327,12 +329,12 @@ func (s *simulation) doToPeer(m *member, w *way, e Event) {
 		s.part(m, w)
 		end(func() { s.join(m, w) })
 	case Update: // it takes a moment to find out which of them works
-		m.UpdatePeer(id, []string{"http://" + host(e.B) + ":1", s.url(e.B)})
 		for _, x := range ways {
 			s.crowded(x, e.For+2*rotateTime)
 			s.mayFlap(x, e.For+2*rotateTime)
 			s.shock(x, recovery+s.recovers(x))
 		}
+		m.UpdatePeer(id, []string{"http://" + host(e.B) + ":1", s.url(e.B)})
 		end(func() { m.UpdatePeer(id, []string{s.url(e.B)}) })
 	}
 }
