@@ -234,6 +234,7 @@ func (m *member) giveWork(w *way, e Event) {
 		if to := m.s.member(w.to); to != nil && to.opt.MaxMessageBytes > 0 && int64(e.Size) > to.opt.MaxMessageBytes/2 {
 			m.s.shock(w, 2*readTime+m.s.recovers(w)) // it ends the stream that brings it
 			m.s.mayFlap(w, time.Hour)                // raft may send it again
+			m.s.crowded(w, time.Hour)
 		}
 		m.s.fill(w, e.N*e.Size)
 		if m.s.isNarrow() {
