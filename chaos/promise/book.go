@@ -72,6 +72,7 @@ type way struct {
 	next    uint64                    // append to be sent
 	acked   uint64                    // appends that the peer has acknowledged, all up to this one
 	match   uint64                    // appends that it has, all up to this one
+	covered uint64                    // appends up to this one are in a snapshot that was sent
 	ackAt   time.Duration
 
 	reported    uint64 // seq of the last ReportUnreachable of this life of the sender

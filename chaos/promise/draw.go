@@ -194,6 +194,10 @@ func (d *drawing) size() int { return 2 + d.IntN(1<<(10+d.IntN(11))) }
 
 func eventsSnapshots(d *drawing) {
 	d.some(1, 4, func() { d.add(Event{Do: Snapshot, N: d.size(), How: one(d, "seeks", "plain")}) })
+	if d.IntN(4) == 0 {
+		d.add(Event{Do: Snapshot, N: 10, How: "seeks"})
+		d.plan.Events[len(d.plan.Events)-1].B = nobody
+	}
 	if d.maybe() {
 		d.some(1, 2, func() { d.add(Event{Do: Reset}) })
 	}

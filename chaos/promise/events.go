@@ -59,7 +59,7 @@ func (s *simulation) do(e Event) {
 			a.forge(w, e.How)
 		}
 	case Snapshot, Post, Burst:
-		if a != nil && w != nil && s.isPeer(w) {
+		if a != nil && w != nil && (s.isPeer(w) || (e.Do == Snapshot && e.B == nobody)) {
 			a.giveWork(w, e)
 		}
 	case Pause, Remove, Update:

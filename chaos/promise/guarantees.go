@@ -28,6 +28,7 @@ var guarantees = []struct {
 	{"So a report of dropped appends may be late: by the time that half of the lane takes, or by the end of the stream.", []string{"reported"}, ""},
 	{"This holds for both streams and for the pipeline, where a post that fails ends it as the end of a stream does; a remote's appends are reported at once.", []string{"reported"}, ""},
 	{"Transport.LimitInflight keeps raft from filling the lane at all.", nil, "it changes the configuration of raft, which is not here"},
+	{"Appends that wait while the follower takes a snapshot that has all their entries are not sent after it, nor reported.", []string{"reported"}, ""},
 	{"This is for one raft group in a Transport.", nil, "it says where the sentences around it hold"},
 	{"Where messages carry a Context, by which several groups share one, copies cannot be told: an append without room is reported once none with a Context is queued any more, and what is on the line by then is sent twice.", []string{"reported"}, ""},
 	{"Such groups should each have a MaxInflightBytes, so that together they fill no lane.", nil, "it is advice"},

@@ -110,5 +110,8 @@ func (s *simulation) recovers(w *way) time.Duration {
 	if s.byPosts(w) {
 		d = postRecovery + 8*s.plan.Delay
 	}
+	if s.isNarrow() { // what is on the line before
+		d += s.plan.lineTime()
+	}
 	return d
 }

@@ -156,6 +156,8 @@ func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.D
 	case x.times > 0:
 		s.checked("reported", 1)
 		return true
+	case k == appends && uint64(w.settled[k]) <= w.covered:
+		return true // it need not be sent behind the snapshot
 	case sender == nil || sender.life != x.life || !w.isPeer:
 		return true // there is no raft to be told any more, or it knows by itself
 	case w.reported > x.seq:

@@ -71,7 +71,7 @@ const (
 	HangLog  Action = "hang log"  // of A
 	HangHook Action = "hang hook" // hooks of A
 	FullDisk Action = "full disk" // of A
-	Snapshot Action = "snapshot"  // from A to B, of N bytes, from a reader as How says
+	Snapshot Action = "snapshot"  // from A to B, which may be no member (999), of N bytes, from a reader as How says
 	Post     Action = "post"      // a MsgSnap without a database from A to B
 	Burst    Action = "burst"     // N messages of the kind How from A to B, of Size bytes
 	Pause    Action = "pause"     // B at A, by CutPeer

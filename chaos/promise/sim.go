@@ -122,6 +122,9 @@ func (s *simulation) tick() time.Duration {
 	return tick
 }
 
+// nobody is the id of no member.
+const nobody = 999
+
 // found makes the cluster.
 func (s *simulation) found() {
 	ids := s.ids()
@@ -134,6 +137,9 @@ func (s *simulation) found() {
 				s.setLink(a, b)
 			}
 		}
+	}
+	for _, id := range ids {
+		s.book.add(id, nobody)
 	}
 	if s.plan.TLS {
 		s.trust = newAuthority(s)
@@ -204,6 +210,7 @@ func (s *simulation) live(id uint64, o Options) {
 	s.mu.Unlock()
 	for _, w := range s.book.all {
 		switch {
+		case w.to == nobody:
 		case w.from == id:
 			s.book.mu.Lock()
 			w.lead()

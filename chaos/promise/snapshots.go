@@ -45,6 +45,7 @@ func (m *member) sendSnapshot(w *way, size int, source string) {
 	s.fill(w, size)
 	s.book.mu.Lock()
 	w.snapshots.given++
+	w.covered = max(w.covered, t.index)
 	w.moving++
 	s.book.mu.Unlock()
 	msg := s.snapshotMessage(w, t.index)
@@ -73,6 +74,7 @@ func (m *member) post(w *way) {
 	s.mu.Unlock()
 	s.book.mu.Lock()
 	w.snapshots.posted++
+	w.covered = max(w.covered, index)
 	s.book.mu.Unlock()
 	s.crowded(w, 4*readTime) // it may fail
 	m.send(s.snapshotMessage(w, index))
