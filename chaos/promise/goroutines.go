@@ -30,7 +30,7 @@ func (s *simulation) lookAtGoroutines() {
 	if s.sabotaged("goroutines") {
 		go func() { <-s.over }()
 	}
-	s.checked("goroutines", 1)
+	s.checked("goroutines")
 	if n := runtime.NumGoroutine(); n > limit {
 		s.violate("goroutines", "there are %d goroutines, more than %d", n, limit)
 	}
@@ -42,7 +42,7 @@ func (s *simulation) watchGoroutines() (look func()) {
 	memnet.CheckGoroutines(tb)
 	return func() {
 		time.Sleep(time.Minute) // connections that nobody uses are closed by then
-		s.checked("goroutines", 1)
+		s.checked("goroutines")
 		tb.cleanup()
 		if tb.found != "" {
 			s.violate("goroutines", "%s", tb.found)

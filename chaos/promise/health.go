@@ -16,7 +16,6 @@ type health struct {
 	moving int           // snapshots that have not ended: if one fails, raft is told of the peer as well
 
 	checked   time.Duration // when its heartbeats were looked at last
-	beat      int           // the first heartbeat that is not before wellAt
 	delivered bool          // the way has delivered since wellAt
 }
 

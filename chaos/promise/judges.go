@@ -39,7 +39,7 @@ var judges = []judge{
 
 // addressed looks at whom a message is for. It reports true if it is nobody's business further.
 func (s *simulation) addressed(m *member, msg *raftpb.Message) bool {
-	s.checked("addressee", 1)
+	s.checked("addressee")
 	if msg.GetType() == raftpb.MsgForgetLeader || raft.IsLocalMsgTarget(msg.GetFrom()) {
 		s.violate("addressee", "member %d processes a message that is for its own raft to send: %v", m.id, msg)
 		return true
@@ -82,7 +82,7 @@ func (s *simulation) arrived(m *member, w *way, msg *raftpb.Message) {
 	b, k, n := s.book, kindOf(msg.GetType()), numberOf(msg)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.checked("invented", 1)
+	s.checked("invented")
 	if n == 0 || n >= uint64(len(w.msgs[k])) {
 		s.violate("invented", "member %d processes a %v message of %d that was not sent: %v", m.id, k, w.from, msg)
 		return
@@ -154,7 +154,7 @@ const (
 func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.Duration) bool {
 	switch {
 	case x.times > 0:
-		s.checked("reported", 1)
+		s.checked("reported")
 		return true
 	case k == appends && uint64(w.settled[k]) <= w.covered:
 		return true // it need not be sent behind the snapshot
@@ -165,13 +165,13 @@ func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.D
 			return false
 		}
 		s.countN("messages reported", 1)
-		s.checked("reported", 1)
+		s.checked("reported")
 		return true
 	case now-x.at < reportTime+s.plan.lineTime() || !w.well(now-reportTime) || s.states[w.to].process[k].left() > 0:
 		return false
 	case w.dropped[k] > 0:
 		w.dropped[k]--
-		s.checked("reported", 1)
+		s.checked("reported")
 		return true
 	}
 	s.violate("reported", "%v message %d from %d to %d, sent %v ago, was neither processed nor reported",
@@ -186,8 +186,8 @@ func (s *simulation) lookAtOrder(w *way, k kind, x *sent) {
 		return
 	}
 	x.ordered = true
-	s.checked("order", 1)
-	s.checked("once", 1)
+	s.checked("order")
+	s.checked("once")
 	last := w.order[k][x.lane]
 	if last.there == x.there && last.came > x.came {
 		s.violate("order", "%v message %d from %d to %d was processed before message %d, which the same lane took first: sent at %v and %v, lane %x",
@@ -213,7 +213,7 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 	}
 	late := s.late(w)
 	if !w.delivered && now > w.wellAt+late {
-		s.checked("recovery", 1)
+		s.checked("recovery")
 		w.delivered = true
 		if got, all := w.heartbeats(w.wellAt, w.wellAt+time.Second); all > 0 && got == 0 {
 			s.violate("recovery", "nothing from %d to %d arrives that was sent within a second, %v after the last fault", w.from, w.to, now-w.wellAt)
@@ -221,7 +221,7 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 	}
 	if from := now - window - late; from >= max(w.wellAt, w.checked) {
 		w.checked = from + time.Second
-		s.checked("healthy link", 1)
+		s.checked("healthy link")
 		if got, all := w.heartbeats(from, from+window); all > 0 && got*100 < all*99 {
 			s.violate("healthy link", "%d of %d heartbeats from %d to %d have arrived, which were sent %v to %v ago", got, all, w.from, w.to, now-from, now-from-window)
 		}
@@ -280,7 +280,7 @@ func (w *way) heartbeats(from, to time.Duration) (got, all int) {
 // lookAtStatus looks at the bounds of a member.
 func (s *simulation) lookAtStatus(m *member) {
 	st := m.Status()
-	s.checked("bounds", 1)
+	s.checked("bounds")
 	if st.QueuedBytes > st.MaxQueuedBytes {
 		s.violate("bounds", "the queues of member %d have %d bytes, more than %d", m.id, st.QueuedBytes, st.MaxQueuedBytes)
 	}
@@ -308,7 +308,7 @@ func (s *simulation) lookAtErrors(m *member) {
 	}
 	select {
 	case err := <-m.errorC:
-		s.checked("removed", 1)
+		s.checked("removed")
 		if !s.hasLeft(m.id) {
 			s.violate("removed", "member %d is told %v, and is a member", m.id, err)
 		}
@@ -324,7 +324,7 @@ func (s *simulation) lookAtPeers(now time.Duration) {
 		if m == nil || s.cutFor(w, now) < 2*readTime+tick+4*s.plan.Delay || time.Since(m.born) < 2*readTime {
 			continue
 		}
-		s.checked("noticed", 1)
+		s.checked("noticed")
 		if !m.ActiveSince(types.ID(w.from)).IsZero() || s.sabotaged("noticed") {
 			s.violate("noticed", "member %d takes %d for active, of which nothing has come for %v", w.to, w.from, s.cutFor(w, now))
 		}
@@ -351,7 +351,7 @@ func (s *simulation) lookAtActive(m *member, p rafthttp.PeerStatus, now time.Dur
 	s.book.mu.Unlock()
 	for _, st := range p.Streams {
 		if well && st.Direction == rafthttp.StreamIn && st.Up && time.Since(st.Since) > time.Second+4*s.plan.Delay {
-			s.checked("active", 1)
+			s.checked("active")
 			if !p.Active || s.sabotaged("active") {
 				s.violate("active", "member %d takes %d for inactive, of which stream %s is up since %v: %s", m.id, w.from, st.Name, time.Since(st.Since), p.LastError)
 			}

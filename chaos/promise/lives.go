@@ -67,7 +67,7 @@ func (s *simulation) rise(e Event, last *member, away bool, x *atomic.Pointer[st
 		return
 	}
 	if one != nil {
-		s.checked("bounds", 1)
+		s.checked("bounds")
 		if n, d := one.most(), time.Since(one.began); n > maxStreams(d) {
 			s.violate("bounds", "a member has asked %d times in %v for streams of %d, which ends them", n, d, e.A)
 		}

@@ -85,7 +85,7 @@ func (c *lineCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 // Write implements zapcore.Core.
 func (c *lineCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	defer c.m.enter("the log")()
-	c.count(e.Message)
+	c.count(e.Message, e.Time)
 	text := zapcore.NewMapObjectEncoder()
 	for _, f := range fields {
 		f.AddTo(text)
@@ -99,8 +99,8 @@ func (c *lineCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 // Sync implements zapcore.Core.
 func (c *lineCore) Sync() error { return nil }
 
-// count holds a line to the limit of its message.
-func (c *lineCore) count(message string) {
+// count holds a line that was logged at a time to the limit of its message. It may be written later.
+func (c *lineCore) count(message string, at time.Time) {
 	l := &c.m.lines
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *lineCore) count(message string) {
 		if l.count == nil {
 			l.count = map[[2]string]*lineCount{}
 		}
-		n = &lineCount{began: time.Now()}
+		n = &lineCount{began: at}
 		l.count[key] = n
 	}
 	n.n++
@@ -124,8 +124,8 @@ func (c *lineCore) count(message string) {
 	if strings.HasPrefix(message, "the clock of the peer differs") {
 		c.m.s.violate("log lines", "member %d says that the clock of %s differs: all have the same", c.m.id, c.about)
 	}
-	minutes := time.Since(n.began).Minutes()
-	c.m.s.checked("log lines", 1)
+	minutes := at.Sub(n.began).Minutes()
+	c.m.s.checked("log lines")
 	if limit := burst + 1 + int(float64(burst)*minutes); n.n > limit {
 		c.m.s.violate("log lines", "member %d has logged %q about %q %d times in %.1f minutes", c.m.id, message, c.about, n.n, minutes)
 	}

@@ -266,7 +266,7 @@ func (m *member) end(how string) {
 	began, bound := time.Now(), m.stopBound()
 	m.Stop()
 	took := time.Since(began)
-	m.s.checked("stop", 1)
+	m.s.checked("stop")
 	if took > bound {
 		m.s.violate("stop", "Stop of member %d took %v, more than %v", m.id, took, bound)
 	}
@@ -275,7 +275,7 @@ func (m *member) end(how string) {
 	if m.s.sabotaged("silence") {
 		m.ReportUnreachable(m.id%2 + 1)
 	}
-	m.s.checked("silence", 1)
+	m.s.checked("silence")
 	if n := m.calls.Load(); n > 0 {
 		m.s.violate("silence", "%d callbacks of member %d run after Stop", n, m.id)
 	}
@@ -293,7 +293,7 @@ func (m *member) tooLate() {
 	t := &transfer{sender: m}
 	msg := snap.NewMessage(m.s.snapshotMessage(&way{from: m.id, to: 1}, 0), &closeHangs{data, t}, 0)
 	m.SendSnapshot(msg)
-	m.s.checked("send", 1)
+	m.s.checked("send")
 	if took := time.Since(began); took > 0 {
 		m.s.violate("send", "SendSnapshot of member %d took %v after Stop", m.id, took)
 	}

@@ -143,7 +143,7 @@ func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
 		go x.keepSilent(ln)
 		return x, nil
 	}
-	x.server = &http.Server{Handler: s.strange(x, id, how), ErrorLog: log.New(io.Discard, "", 0)}
+	x.server = &http.Server{Handler: s.strange(x, id, how), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 	go func() {
 		defer close(x.served)
 		_ = x.server.Serve(ln)

@@ -348,10 +348,10 @@ func (s *simulation) countN(name string, n int) {
 }
 
 // checked notes that a judge has looked. It may be called concurrently.
-func (s *simulation) checked(judge string, n int) {
+func (s *simulation) checked(judge string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.report.Checks[judge] += n
+	s.report.Checks[judge]++
 }
 
 // counted is a listener or dialer's connection that counts as open.

@@ -56,7 +56,7 @@ func (m *member) sendSnapshot(w *way, size int, source string) {
 	s.count("snapshots sent")
 	began := time.Now()
 	m.SendSnapshot(t.Message)
-	s.checked("send", 1)
+	s.checked("send")
 	if took := time.Since(began); took > 0 {
 		s.violate("send", "SendSnapshot of member %d took %v", m.id, took)
 	}
@@ -164,7 +164,7 @@ func (s *simulation) lookAtTransfers() {
 			s.violate("snapshot ends", "snapshot %d from %d to %d stands still for %v, and has not ended", t.index, t.w.from, t.w.to, now-t.began)
 		case t.due == 0:
 		case t.over:
-			s.checked("snapshot arrives", 1)
+			s.checked("snapshot arrives")
 			if !t.finished {
 				s.violate("snapshot arrives", "snapshot %d from %d to %d, of %d bytes, failed on a link that is well", t.index, t.w.from, t.w.to, t.size)
 			}
@@ -190,7 +190,7 @@ func (s *simulation) lookAtEnd(t *transfer) {
 		}
 		break
 	}
-	s.checked("snapshot ends", 1)
+	s.checked("snapshot ends")
 	if closes := t.closes.Load(); t.values > 1 || closes > 1 || (t.values == 1 && closes == 0) {
 		s.violate("snapshot ends", "snapshot %d from %d to %d: %d values from CloseNotify, %d calls of Close", t.index, t.w.from, t.w.to, t.values, closes)
 	}
@@ -212,7 +212,7 @@ func (s *simulation) noteEnd(t *transfer) {
 	taken := t.taken
 	s.mu.Unlock()
 	if t.finished {
-		s.checked("snapshot bytes", 1)
+		s.checked("snapshot bytes")
 		if !taken {
 			s.violate("snapshot bytes", "the sender is told that snapshot %d from %d to %d was sent, and its message was not processed", t.index, t.w.from, t.w.to)
 		}
@@ -249,7 +249,7 @@ func (s *simulation) lookAtEnds(m *member) {
 		}
 		e := w.snapshots
 		w.snapshots = ends{}
-		s.checked("snapshot ends", 1)
+		s.checked("snapshot ends")
 		posted := e.finished - e.said // of those that were posted
 		if e.finished+e.failed != e.given+e.posted || posted < 0 || posted > e.posted+silent[w] {
 			s.violate("snapshot ends", "of %d snapshots from %d to %d, and %d that were posted, %d are reported as sent and %d as failed; CloseNotify said so of %d and %d",
@@ -273,7 +273,7 @@ func (s *simulation) installed(m *member, w *way, msg *raftpb.Message) error {
 		return nil // it was posted, without a database
 	}
 	db, err := m.database(index)
-	s.checked("snapshot bytes", 1)
+	s.checked("snapshot bytes")
 	if err != nil || !bytes.Equal(db, s.book.content(index, t.size)) {
 		s.violate("snapshot bytes", "member %d processes snapshot %d of %d, and its database has %d bytes of %d, or others: %v", m.id, index, w.from, len(db), t.size, err)
 	}

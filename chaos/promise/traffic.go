@@ -91,7 +91,7 @@ func (m *member) send(msgs ...*raftpb.Message) {
 		time.Sleep(time.Millisecond)
 	}
 	m.Send(msgs)
-	m.s.checked("send", 1)
+	m.s.checked("send")
 	if took := time.Since(began); took > 0 {
 		m.s.violate("send", "Send of member %d took %v", m.id, took)
 	}
