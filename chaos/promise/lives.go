@@ -116,7 +116,7 @@ func (s *simulation) leave(e Event) {
 		if s.member(e.A) != m {
 			return
 		}
-		if !m.told.Load() && s.mayBeTold(m) {
+		if !m.told.Load() && s.mayBeTold(m) && s.inTime() {
 			s.violate("removed", "member %d has left %v ago, and has not been told", e.A, leaveTime)
 		}
 		s.end(e.A, "stop")

@@ -267,7 +267,7 @@ func (m *member) end(how string) {
 	m.Stop()
 	took := time.Since(began)
 	m.s.checked("stop")
-	if took > bound {
+	if took > bound && m.s.inTime() {
 		m.s.violate("stop", "Stop of member %d took %v, more than %v", m.id, took, bound)
 	}
 	m.stopped.Store(true)

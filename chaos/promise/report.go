@@ -59,7 +59,7 @@ func (r Report) Missing() (names []string) {
 		}
 	}
 	for _, j := range judges {
-		if r.Checks[j.name] == 0 {
+		if !(points.on && j.ofTime) && r.Checks[j.name] == 0 {
 			names = append(names, "checks of judge "+j.name)
 		}
 	}
@@ -74,6 +74,9 @@ func covered() []string {
 	}
 	for _, d := range dimensions {
 		names = append(names, "dimension "+d.name)
+	}
+	for _, name := range points.names {
+		names = append(names, "fault point "+name)
 	}
 	for _, a := range actions {
 		names = append(names, "event "+string(a))

@@ -92,7 +92,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 	for _, name := range p.On {
 		s.count("dimension " + name)
 	}
-	defer faultPoints(p.Seed)()
+	endPoints := s.playPoints()
 	leaks := s.watchGoroutines()
 	s.found()
 	s.schedule()
@@ -109,6 +109,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 	s.finalLook()
 	leaks()
 	close(s.over)
+	endPoints()
 	s.report.Simulated = s.now()
 	return s.report, s.violation
 }

@@ -93,7 +93,7 @@ func (s *simulation) snapshotMessage(w *way, index uint64) *raftpb.Message {
 func (s *simulation) dueOf(t *transfer) time.Duration {
 	to := s.member(t.w.to)
 	switch {
-	case to == nil, to.full.Load(), to.opt.Saver == "none", s.noDial(t.w.from, t.w.to) != nil,
+	case !s.inTime(), to == nil, to.full.Load(), to.opt.Saver == "none", s.noDial(t.w.from, t.w.to) != nil,
 		t.source == "short", t.source == "long", t.source == "panics", t.source == "stalls":
 		return 0
 	}

@@ -9,6 +9,30 @@ import (
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
+// lookAtStatus looks at the bounds of a member.
+func (s *simulation) lookAtStatus(m *member) {
+	st := m.Status()
+	s.checked("bounds")
+	if st.QueuedBytes > st.MaxQueuedBytes {
+		s.violate("bounds", "the queues of member %d have %d bytes, more than %d", m.id, st.QueuedBytes, st.MaxQueuedBytes)
+	}
+	for _, p := range st.Peers {
+		s.lookAtActive(m, p, s.now())
+		for _, l := range p.Lanes {
+			if l.Queued > l.Capacity || (l.Queued > 1 && l.QueuedBytes > l.CapacityBytes) {
+				s.violate("bounds", "lane %s of member %d and %d has %d messages of %d, %d bytes of %d",
+					l.Name, m.id, uint64(p.ID), l.Queued, l.Capacity, l.QueuedBytes, l.CapacityBytes)
+			}
+		}
+	}
+	if n, limit := int(m.open.Load()), connections(len(st.Peers)); n > limit {
+		s.violate("bounds", "member %d has %d connections, more than %d for %d peers", m.id, n, limit, len(st.Peers))
+	}
+}
+
+// connections is how many a member may have: four streams for each peer, and those of posts, probes and snapshots both ways.
+func connections(peers int) int { return 16 + 40*peers }
+
 // Goroutines that a member may have, and those beside for each of its peers: two for each of four streams, those that
 // serve a lane or a notifier while it is in use, posts that are made and served.
 const (
