@@ -16,7 +16,7 @@ func (s *simulation) playPoints() (end func()) {
 	hits := points.seed(s.plan.Seed)
 	return func() {
 		for name, n := range hits() {
-			s.countN("fault point "+name, int(n)) //nolint:gosec // it is no large number
+			s.countN("fault point "+name, int(n))
 		}
 	}
 }
