@@ -241,6 +241,10 @@ func (m *member) giveWork(w *way, e Event) {
 			m.s.excuse(w.to)
 			m.s.excuse(w.from)
 		}
+		if e.Size > 32<<10 && m.opt.Resends { // too large for somebody, perhaps, and sent again and again, also to later lives
+			m.s.crowded(w, time.Hour)
+			m.s.mayFlap(w, time.Hour)
+		}
 		types := map[string]raftpb.MessageType{kindNames[appends]: raftpb.MsgApp, kindNames[proposals]: raftpb.MsgProp}
 		before := m.laneStates()
 		var all []*sentTo
