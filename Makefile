@@ -24,6 +24,7 @@ CPUS      ?=
 STARS     ?= 0
 TIME      ?= 3m
 CHAOS     ?=
+MUTANT    ?=
 COVERAGE  := 85
 COVERED   := .,./internal/snapshot ./internal/wire ./snap
 # The modules that are released: in the others, and in tests, nilaway takes too much
@@ -31,7 +32,7 @@ COVERED   := .,./internal/snapshot ./internal/wire ./snap
 NILCHECKED := . metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim promise chaos compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim promise chaos mutants compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +96,9 @@ promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) 
 chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any)
 	cd chaos && go build -buildvcs=false -o ../bin/chaos .
 	cd chaos && ../bin/chaos -time $(TIME) -seed $(if $(filter command environment,$(firstword $(origin SEED))),$(SEED),0) $(CHAOS)
+
+mutants: needs-go ## hold the simulation of the promises to wrong libraries: each must be noticed; MUTANT=name for one of them
+	cd chaos && go run ./mutants -mutant '$(MUTANT)' $(if $(MUTANT),-v,-write ../docs/reliability.md)
 
 compat-etcd: needs-go ## run real etcd servers, stock and on this transport, as one cluster
 	cd compat/etcdswap && go run .

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// mutant is a wrong library: the right one, with some text replaced.
+type mutant struct {
+	name  string
+	wrong string // what is wrong with it
+	// breaks is the promise of doc.go that it breaks, in a few words.
+	breaks string
+	// found is the number of the defect in the lists of what was found by reading: "path 4" of those in paths beside the main
+	// one, "snapshot 2" of those in snapshots. Empty: it is of neither list.
+	found string
+	edits []edit
+}
+
+// edit replaces a text that the file has exactly once.
+type edit struct {
+	file     string // relative to the root of the repository
+	old, new string
+}
+
+// mutants returns all of them.
+func mutants() []mutant {
+	return slices.Concat(lossMutants, deliveryMutants, boundMutants, snapshotMutants, sendingPathMutants, otherPathMutants, wholeMutants)
+}
+
+// apply returns the files that differ from those of the library in root, by their paths. An error says which text is not found
+// exactly once: then the table has to follow the code.
+func (m mutant) apply(root string) (map[string]string, error) {
+	files := map[string]string{}
+	for _, e := range m.edits {
+		file := filepath.Join(root, filepath.FromSlash(e.file))
+		text, ok := files[file]
+		if !ok {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				return nil, fmt.Errorf("mutant %s: %w", m.name, err)
+			}
+			text = string(b)
+		}
+		if n := strings.Count(text, e.old); n != 1 {
+			return nil, fmt.Errorf("mutant %s: %s has this text %d times, not once:\n%s", m.name, e.file, n, e.old)
+		}
+		files[file] = strings.Replace(text, e.old, e.new, 1)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("mutant %s changes nothing", m.name)
+	}
+	return files, nil
+}
+
+// packages returns those that differ from the library's.
+func (m mutant) packages() (all []string) {
+	for _, e := range m.edits {
+		if p := "./" + path.Dir(e.file); !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// writeOverlay writes the mutant of the library in root to the folder dir, and returns the file for go test -overlay.
+func (m mutant) writeOverlay(root, dir string) (string, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", err
+	}
+	files, err := m.apply(root)
+	if err != nil {
+		return "", err
+	}
+	var overlay struct{ Replace map[string]string }
+	overlay.Replace = map[string]string{}
+	for file, text := range files {
+		replacement := filepath.Join(dir, fmt.Sprintf("%d-%s", len(overlay.Replace), filepath.Base(file)))
+		if err := os.WriteFile(replacement, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		overlay.Replace[file] = replacement
+	}
+	b, err := json.Marshal(overlay)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	return file, os.WriteFile(file, b, 0o600)
+}
+
+var errNoMutant = errors.New("there is no mutant")
+
+// choose returns the mutants with these names, separated by commas; all of them if there is none.
+func choose(names string) ([]mutant, error) {
+	all := mutants()
+	if names == "" {
+		return all, nil
+	}
+	var chosen []mutant
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(all, func(m mutant) bool { return m.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("%w %q; -list shows all", errNoMutant, name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// runner compiles mutants and runs the simulation with them.
+type runner struct {
+	options
+	dir   string // for what is built
+	chaos string // the folder of the module of the simulation
+
+	mu  sync.Mutex
+	out io.Writer
+}
+
+// result is what became of one mutant.
+type result struct {
+	mutant
+	finding
+	compile, took time.Duration
+}
+
+// right is the library as it is.
+var right = mutant{name: "none", wrong: "nothing"}
+
+// all runs the right library, which must pass, and then the mutants.
+func (r *runner) all(ctx context.Context, chosen []mutant) ([]result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	results := make([]result, len(chosen))
+	work := make(chan int)
+	var workers sync.WaitGroup
+	for range max(1, r.jobs) {
+		workers.Go(func() {
+			for i := range work {
+				res, err := r.one(ctx, i, chosen)
+				if err != nil {
+					cancel(err)
+					continue
+				}
+				if i >= 0 {
+					results[i] = res
+				}
+			}
+		})
+	}
+	first := -1 // the right one
+	if r.check {
+		first = 0
+	}
+	for i := first; i < len(chosen) && ctx.Err() == nil; i++ {
+		select {
+		case work <- i:
+		case <-ctx.Done():
+		}
+	}
+	close(work)
+	workers.Wait()
+	return results, context.Cause(ctx)
+}
+
+// one runs the mutant i, or the right library for -1. An error ends everything.
+func (r *runner) one(ctx context.Context, i int, chosen []mutant) (result, error) {
+	m := right
+	if i >= 0 {
+		m = chosen[i]
+	}
+	res, output, err := r.try(ctx, m)
+	switch {
+	case r.check && ctx.Err() == nil: // all errors are of interest
+		if res.noticed = err == nil; err != nil {
+			r.print("%v\n", err)
+		}
+		return res, nil
+	case err != nil:
+		return res, err
+	case i < 0 && (res.noticed || res.hung):
+		return res, fmt.Errorf("the right library does not pass:\n%s", tail(output))
+	case i < 0:
+		r.print("%-30s passes %d seeds in %v\n", "the right library", r.seeds, res.took.Round(time.Second))
+		return res, nil
+	}
+	r.print("%-30s %s (compiled in %.0f s, ran %.1f s)\n", m.name, res.finding.text(), res.compile.Seconds(), res.took.Seconds())
+	if r.verbose {
+		r.print("%s\n", tail(output))
+	}
+	return res, nil
+}
+
+func (r *runner) print(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Fprintf(r.out, format, args...)
+}
+
+// try compiles the simulation with a mutant, and runs it until it fails.
+func (r *runner) try(ctx context.Context, m mutant) (res result, output []byte, err error) {
+	res.mutant = m
+	dir := filepath.Join(r.dir, m.name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return res, nil, err
+	}
+	defer os.RemoveAll(dir)
+	binary, begun := filepath.Join(dir, "promise.test"), time.Now()
+	if err := r.compile(ctx, m, dir, binary); err != nil {
+		return res, nil, err
+	}
+	res.compile = time.Since(begun)
+	if r.check {
+		return res, nil, nil
+	}
+	begun = time.Now()
+	output, res.hung, err = r.simulate(ctx, binary)
+	res.took = time.Since(begun)
+	if ctx.Err() != nil {
+		return res, nil, context.Cause(ctx)
+	}
+	res.finding.look(output, err, r.seed)
+	return res, output, nil
+}
+
+func (r *runner) compile(ctx context.Context, m mutant, dir, binary string) error {
+	args, of, where := []string{"test", "-c", "-o", binary, "-ldflags", "-s -w"}, []string{"./promise"}, r.chaos
+	if r.check {
+		args, of, where = []string{"vet", "-asmdecl"}, m.packages(), r.root // which does no more than check types
+	}
+	args = append(args, "-tags", r.tags)
+	if len(m.edits) > 0 {
+		overlay, err := m.writeOverlay(r.root, dir)
+		if err != nil {
+			return err
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, of...)...)
+	cmd.Dir = where
+	if output, err := cmd.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("mutant %s does not compile: %w\n%s", m.name, err, tail(output))
+	}
+	return nil
+}
+
+// maxOutput bounds what is kept of the output of a simulation.
+const maxOutput = 64 << 20
+
+// simulate runs the seeds. Its error is that of the test.
+func (r *runner) simulate(ctx context.Context, binary string) (output []byte, hung bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, r.timeout, errHung)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "-test.run", "^TestPromises$", "-test.v", "-test.timeout", "0", "-shrink=false",
+		"-seed", strconv.FormatUint(r.seed, 10), "-seeds", strconv.Itoa(r.seeds))
+	cmd.Dir = filepath.Join(r.chaos, "promise")
+	cmd.WaitDelay = time.Second
+	var b limited
+	cmd.Stdout, cmd.Stderr = &b, &b
+	err = cmd.Run()
+	return b.Bytes(), errors.Is(context.Cause(ctx), errHung), err
+}
+
+var errHung = errors.New("the simulation hangs")
+
+// limited keeps the beginning of what is written to it.
+type limited struct{ bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := maxOutput - l.Len(); room > 0 {
+		l.Buffer.Write(p[:min(len(p), room)])
+	}
+	return len(p), nil
+}
+
+// tail returns the end of an output that may be long.
+func tail(output []byte) []byte {
+	const most = 8 << 10
+	return output[max(0, len(output)-most):]
+}

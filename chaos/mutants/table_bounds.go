@@ -1,0 +1,44 @@
+package main
+
+// boundMutants hold more than they may.
+var boundMutants = []mutant{
+	{
+		name: "lane-bound-ignored", wrong: "queues have no bound", breaks: "bounds of lanes",
+		edits: []edit{{"lane_queue.go", "return q.held == 0 || (q.held < limits.messages && q.heldBytes+it.size <= limits.bytes)", "return true"}},
+	},
+	{
+		name: "budget-ignored", wrong: "MaxQueuedBytes has no effect", breaks: "bounds of the budget",
+		edits: []edit{{"budget.go", "if used+n > limit {", "if used+n > limit && b.max < 0 {"}},
+	},
+	{
+		name: "message-bound-ignored", wrong: "a received message may have any size", breaks: "MaxMessageBytes",
+		edits: []edit{{"config.go", "s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}", "s.messageLimits = wire.Limits{MaxMessageBytes: maxSize}"}},
+	},
+	{
+		name: "goroutine-leaked", wrong: "each stream leaves a goroutine behind", breaks: "bound of goroutines",
+		edits: []edit{{"stream.go", "\t\tw.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.spawn(func() { <-w.ctx.Done() })"}},
+	},
+	{
+		name: "connection-leaked", wrong: "the connection of a stream that ended is kept", breaks: "bound of descriptors",
+		edits: []edit{{"stream_reader.go", "\ts.conn.Close()\n\ts.stop()", "\t_ = s.stop"}},
+	},
+	{
+		name: "log-unlimited", wrong: "lines of the log have no limit", breaks: "bound of log lines",
+		edits: []edit{{"loglines.go", "!limit.Allow()", "(!limit.Allow() && limit == nil)"}},
+	},
+	{
+		name: "posts-unlimited", wrong: "any number of posts is taken at once", breaks: "bounds of posts",
+		edits: []edit{
+			{"posts.go", "if p.all.reading >= maxPosts || of.reading >= maxPostsPerMember {", "if p.all.reading < 0 {"},
+			{"posts.go", "if p.of.waiting[k] >= maxPostsPerMember || p.all.waiting[k] >= maxPosts {", "if p.all.waiting[k] < 0 {"},
+		},
+	},
+	{
+		name: "snapshots-unlimited", wrong: "any number of snapshots is sent, and received, at once", breaks: "MaxSnapshots",
+		edits: []edit{
+			{"internal/snapshot/receiver.go", "if r.full(t.peer) {", "if r.full(t.peer) && r.max < 0 {"},
+			{"internal/snapshot/receiver.go", "\treturn r.full(from)\n", "\treturn r.full(from) && r.max < 0\n"},
+			{"internal/snapshot/pace.go", "slots: make(chan struct{}, slots)", "slots: make(chan struct{}, 1000*slots)"},
+		},
+	},
+}

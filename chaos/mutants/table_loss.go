@@ -1,0 +1,141 @@
+package main
+
+// lossMutants lose messages, or reports of losses, or make up messages.
+var lossMutants = []mutant{
+	{
+		name: "message-lost", wrong: "a stream leaves out one message in 40", breaks: "taken or reported",
+		edits: []edit{
+			{"stream.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
+			{"stream.go", "c.enc.Append(&w.batch, it.m)", "if written.Add(1)%40 != 0 {\n\t\t\tc.enc.Append(&w.batch, it.m)\n\t\t}"},
+		},
+	},
+	{
+		name: "message-doubled", wrong: "a stream carries one message in 40 twice", breaks: "none twice",
+		edits: []edit{
+			{"stream.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
+			{"stream.go", "c.enc.Append(&w.batch, it.m)", "c.enc.Append(&w.batch, it.m)\n\t\tif written.Add(1)%40 == 0 {\n\t\t\tc.enc.Append(&w.batch, it.m)\n\t\t}"},
+		},
+	},
+	{
+		name: "message-invented", wrong: "one received message in 40 has another index", breaks: "none invented",
+		edits: []edit{
+			{"receive.go", "func (r *receiver) processOne(it item) {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) {"},
+			{"receive.go", "if it.pending != nil {\n\t\tr.processPending(it)", "if processed.Add(1)%40 == 0 {\n\t\tit.m.Index = new(it.m.GetIndex() + 1)\n\t}\n\tif it.pending != nil {\n\t\tr.processPending(it)"},
+			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
+		},
+	},
+	{
+		name: "batch-reversed", wrong: "what a stream brings at once is processed in reverse", breaks: "order in a lane",
+		edits: []edit{{"peer.go", "return p.receivers.receive(ctx, items, wait)", "slices.Reverse(items)\n\treturn p.receivers.receive(ctx, items, wait)"}},
+	},
+	{
+		name: "never-unreachable", wrong: "ReportUnreachable is never called", breaks: "taken or reported",
+		edits: []edit{{"reports.go", "r.raft.ReportUnreachable(r.id)", "_ = r.raft"}},
+	},
+	{
+		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
+		edits: []edit{{"link.go", "\tl.reports.lost()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.lose(w.lane, lost, cause)\n\tw.reports.lost()", "\tw.lose(w.lane, lost, cause)"}},
+	},
+	{
+		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",
+		edits: []edit{{"stream.go", "\tw.lose(w.lane, lost, cause)\n\tw.reports.lost()", "\tw.lose(w.lane, lost, cause)"}},
+	},
+	{
+		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
+		edits: []edit{{"stream.go", "\t\tw.reports.lost() // what the peer did not read of it", ""}},
+	},
+	{
+		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
+		edits: []edit{{"pipeline.go", "\t\tln.forget()\n\t\tp.lose(ln, []item{it}, err)", "\t\tln.forget()\n\t\tp.drop(ln, 1, err)"}},
+	},
+	{
+		name: "withheld-unreported", wrong: "appends that a full queue withholds are not reported once it has drained", breaks: "taken or reported",
+		edits: []edit{
+			{"append_window.go", "\tw.owed = false\n\tw.update()\n\treturn true", "\tw.owed = false\n\tw.update()\n\treturn false"},
+			{"append_window.go", "func (w *appendWindow) settle() bool {\n\towed := w.owed", "func (w *appendWindow) settle() bool {\n\towed := false"},
+		},
+	},
+	{
+		name: "others-withheld-unreported", wrong: "withheld appends with a Context are not reported", breaks: "taken or reported",
+		edits: []edit{
+			{"append_window.go", "due := w.others && q.held == q.tracked.messages", "due := false"},
+			{"append_window.go", "return w.reset() || others", "return w.reset() || (others && false)"},
+		},
+	},
+	{
+		name: "copies-skipped-after-loss", wrong: "an append that was lost with its stream is taken for a copy when raft sends it again", breaks: "taken or reported",
+		edits: []edit{
+			{"lane.go", "\t\tl.window.reset() // a stream that was replaced is reported", "\t\t_ = l.window"},
+			{"lane.go", "\t\towed = l.window.empty()", "\t\towed = l.window.settle()"},
+			{"append_window.go", "return acked < w.last && w.active.Load() || next == w.end && acked < next", "return acked < w.last"},
+		},
+	},
+	{
+		name: "burst-tail-lost", wrong: "the last of 128 messages that a stream brings at once is lost", breaks: "taken or reported",
+		edits: []edit{{"stream_reader.go", "\terr := d.reader.receive(d.ctx, d.items, d.wait)", "\tif len(d.items) == deliverMessages {\n\t\td.items = d.items[:deliverMessages-1]\n\t}\n\terr := d.reader.receive(d.ctx, d.items, d.wait)"}},
+	},
+	{
+		name: "proposal-posted-twice", wrong: "a post of a proposal is made again where its connection was being closed", breaks: "none twice",
+		edits: []edit{{"pipeline.go", "if t != raftpb.MsgProp {", "if t >= 0 {"}},
+	},
+}
+
+// deliveryMutants call the application at the wrong time, with the wrong message, or in the wrong place.
+var deliveryMutants = []mutant{
+	{
+		name: "process-after-stop", wrong: "Stop and RemovePeer do not wait for the workers of lanes", breaks: "Stop, then silence",
+		edits: []edit{{"lane_workers.go", "l.wg.Go(l.work)", "go l.work()"}},
+	},
+	{
+		name: "report-after-stop", wrong: "Stop does not wait for reports, hooks and log lines", breaks: "Stop, then silence",
+		edits: []edit{{"notifier.go", "\tn.mu.Unlock()\n\tn.wg.Wait()", "\tn.mu.Unlock()"}},
+	},
+	{
+		name: "stop-waits-for-reader", wrong: "a Close of a snapshot's reader that hangs is waited for", breaks: "Stop within its bound",
+		edits: []edit{{"internal/snapshot/transfer.go", "\tcase <-grace.C:\n\t\tlog.Warn(\"the reader of a database snapshot does not return from Close\")", "\tcase <-grace.C:\n\t\t<-closed"}},
+	},
+	{
+		name: "stop-waits-for-body", wrong: "a request whose body stands still is not interrupted by Stop", breaks: "Stop within its bound",
+		edits: []edit{
+			{"body.go", "_ = b.setDeadline(time.Now())", "_ = b.setDeadline"},
+			{"body.go", "at, bounded, err := b.extend(b.q.readTimeout)", "at, bounded, err := b.extend(1000 * b.q.readTimeout)"},
+			{"body.go", "end.Before(at)", "end.Before(at) && false"},
+		},
+	},
+	{
+		name: "errorc-never", wrong: "a member that was removed is not told", breaks: "ErrorC after removal",
+		edits: []edit{{"answers.go", "errors.Is(err, ErrMemberRemoved) && s.errorC != nil {", "errors.Is(err, ErrMemberRemoved) && s.errorC == nil {"}},
+	},
+	{
+		name: "heartbeat-behind-appends", wrong: "heartbeats go over the stream of appends", breaks: "a control message waits for no append",
+		edits: []edit{{"peer.go", "\tcase raftpb.MsgApp:\n\t\treturn p.writers[streamMsgAppV2].lane", "\tcase raftpb.MsgApp, raftpb.MsgHeartbeat:\n\t\treturn p.writers[streamMsgAppV2].lane"}},
+	},
+	{
+		name: "one-receive-lane", wrong: "what a peer sends waits for Process in one lane", breaks: "Process may block on one kind",
+		edits: []edit{{"receive.go", "{ return r[kindOf(t)] }", "{ return r[kindControl] }"}},
+	},
+	{
+		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",
+		edits: []edit{{"peer.go", "\t\tn, lost, v, why := ln.offerRun(rest)\n", "\t\tn, lost, v, why := ln.offerRun(rest)\n\t\tfor i := 0; v == full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = ln.offerRun(rest)\n\t\t}\n"}},
+	},
+	{
+		name: "link-heartbeats-off", wrong: "no link heartbeats", breaks: "an idle link stays up",
+		edits: []edit{{"probe.go", "\tif len(peers) == 0 {", "\tif len(peers) >= 0 {"}},
+	},
+	{
+		name: "read-timeout-ignored", wrong: "a stream may be silent a thousand times as long", breaks: "a dead link is noticed",
+		edits: []edit{{"stream_dial.go", "timeout: r.readTimeout}", "timeout: 1000 * r.readTimeout}"}},
+	},
+	{
+		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",
+		edits: []edit{{"stream_reader.go", "progressBytes = 4 << 10", "progressBytes = 1"}},
+	},
+	{
+		name: "slow-redial", wrong: "the pause between two dials grows to a minute", breaks: "recovered in 2 s",
+		edits: []edit{{"config.go", "maxRedialInterval   = time.Second", "maxRedialInterval   = time.Minute"}},
+	},
+	{
+		name: "urls-never-changed", wrong: "a URL that fails is tried for ever, and the others never", breaks: "recovered in 2 s",
+		edits: []edit{{"urlpick.go", "p.picked = (p.picked + 1) % len(p.urls)", "_ = p.picked"}},
+	},
+}

@@ -1,0 +1,153 @@
+package main
+
+// sendingPathMutants have the defects back that were found beside the main path: kinds of messages that wait for each other,
+// and messages that are not ours.
+var sendingPathMutants = []mutant{
+	{
+		name: "posts-in-one-queue", wrong: "posts of all kinds wait for the same four workers", breaks: "a control message waits for no proposal", found: "path 1",
+		edits: []edit{{"pipeline.go", "{ return p.lanes[kindOf(t)] }", "{ return p.lanes[kindAppend] }"}},
+	},
+	{
+		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
+		edits: []edit{{"door.go", "q.receiveLanes.enter(q.engine, sender, kindOf(m.GetType()))", "q.receiveLanes.enter(q.engine, sender, kindProposal)"}},
+	},
+	{
+		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
+		edits: []edit{{"stream.go", "\tif kind == streamMessage {\n\t\tw.lane.sortByKind()\n\t}", ""}},
+	},
+	{
+		name: "too-large-on-both-streams", wrong: "an append that the receiver takes for too large cuts the message stream as well", breaks: "a healthy link loses no control message", found: "path 3",
+		edits: []edit{{"peer.go", "if !p.writers[streamMsgAppV2].given.Load() {", "if p != nil {"}},
+	},
+	{
+		name: "too-large-is-sent", wrong: "Send takes messages over MaxMessageBytes", breaks: "a message over MaxMessageBytes is dropped", found: "path 3",
+		edits: []edit{{"lane.go", "if l.limits.message > 0 && it.size > l.limits.message {", "if l.limits.message < 0 {"}},
+	},
+	{
+		name: "message-for-another", wrong: "a message for another member is processed", breaks: "Process only what is for us", found: "path 4",
+		edits: []edit{{"door.go", "case to != 0 && to != uint64(s.id):", "case to != 0 && to != uint64(s.id) && s.id == 0:"}},
+	},
+	{
+		name: "message-of-removed", wrong: "posts and snapshots of a removed member are processed", breaks: "Process only what is for us", found: "path 5",
+		edits: []edit{
+			{"door.go", "\t\treturn q.unlessRemoved(sender, errMemberGone)", "\t\treturn nil"},
+			{"door.go", "\tif err := q.unlessRemoved(sender, errOfRemoved); err != nil {\n\t\treturn err\n\t}\n\treturn q.unlessRemoved(author, errOfRemoved)", "\t_ = errOfRemoved\n\treturn nil"},
+		},
+	},
+	{
+		name: "errorc-of-stranger", wrong: "any web server's 403 says that the local member was removed", breaks: "ErrorC only after removal", found: "path 6",
+		edits: []edit{{"answers.go", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster)", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster && at == 0)"}},
+	},
+	{
+		name: "errorc-of-certificate", wrong: "a request that VerifyPeer refuses is told that its sender was removed", breaks: "ErrorC only after removal", found: "path 6",
+		edits: []edit{
+			{"answers.go", "{ErrIdentity, http.StatusForbidden, \"\", endpointStreams, endpointNone}", "{ErrIdentity, http.StatusForbidden, \"\", endpointAll, endpointNone}"},
+			{"answers.go", "endpointMessages | endpointOffset, endpointMessages}", "endpointMessages | endpointOffset, endpointMessages | endpointOffset}"},
+		},
+	},
+	{
+		name: "question-of-revoked", wrong: "a question about a snapshot is answered on a connection whose certificate was revoked", breaks: "a revoked member is cut", found: "path 7",
+		edits: []edit{{"door.go", "\treturn q.stands()", "\tif q.at == endpointOffset {\n\t\treturn nil\n\t}\n\treturn q.stands()"}},
+	},
+	{
+		name: "forget-leader-processed", wrong: "MsgForgetLeader of a peer is processed", breaks: "Process only what raft sends to others", found: "path 8",
+		edits: []edit{{"door.go", "case m.GetType() == raftpb.MsgForgetLeader:", "case m.GetType() == raftpb.MsgForgetLeader && s.id == 0:"}},
+	},
+	{
+		name: "cut-remote-ignored", wrong: "CutPeer of a remote does nothing", breaks: "CutPeer drops everything", found: "path 9",
+		edits: []edit{{"membership.go", "if e.remotes.pause(id, paused) {", "if e.remotes.pause(id, false) {"}},
+	},
+	{
+		name: "reserved-ahead", wrong: "lanes reserve 256 KiB ahead, and keep it while they are idle", breaks: "the bound counts what is held", found: "path 10",
+		edits: []edit{
+			{"budget.go", "chunk: max(1, min(budgetChunk, limit/(16<<10)))", "chunk: 16 * budgetChunk"},
+			{"budget.go", "[...]int64{max(need, p.chunk), need}", "[...]int64{max(need, p.chunk)}"},
+			{"lane.go", "l.purse.settle(l.heldBytes, l.closed || l.held == 0)", "l.purse.settle(l.heldBytes, l.closed)"},
+		},
+	},
+	{
+		name: "budget-unshared", wrong: "one queue may take all of MaxQueuedBytes from the others", breaks: "a stuck peer costs the others nothing", found: "path 11",
+		edits: []edit{{"budget.go", "if p.reserve(n, limit-held) {", "if p.reserve(n, limit) {"}},
+	},
+}
+
+// otherPathMutants are those about deadlines, limits, callbacks and certificates.
+var otherPathMutants = []mutant{
+	{
+		name: "endless-timeouts", wrong: "Start takes timeouts whose sums overflow", breaks: "a field that cannot work is a ConfigError", found: "path 12",
+		edits: []edit{{"config.go", "(v >= least && v <= maxTimeout)", "v >= least"}},
+	},
+	{
+		name: "moving-stream-cut", wrong: "one write timeout covers all that is written at once", breaks: "a link that moves stays up", found: "path 13",
+		edits: []edit{
+			{"paced.go", "\tif n > 0 {\n\t\tp.since = now\n\t}\n", ""},
+			{"paced.go", "piece = piece[:min(len(piece), pieceBytes)]", "piece = piece[:len(piece):len(piece)]"},
+		},
+	},
+	{
+		name: "moving-post-cut", wrong: "one timeout covers all of a post", breaks: "a link that moves stays up", found: "path 13",
+		edits: []edit{{"pipeline.go", "\tb.pace.timer.Reset(left)", "\t_ = left"}},
+	},
+	{
+		name: "unbounded-response", wrong: "a stream is served on a response whose writes have no deadline", breaks: "Stop within its bound", found: "path 14",
+		edits: []edit{
+			{"stream_serve.go", "return fmt.Errorf(\"%w: it cannot set write deadlines: %w\", errNoStream, err)", "_ = err"},
+			{"stream.go", "limit: o.untilGone(rc.SetWriteDeadline)", "limit: func(t time.Time) error {\n\t\t_ = rc.SetWriteDeadline(t)\n\t\treturn nil\n\t}"},
+		},
+	},
+	{
+		name: "state-hook-under-lock", wrong: "the hook PeerState is called under a lock that the keeper takes", breaks: "a slow hook costs its member only", found: "path 15",
+		edits: []edit{{"events.go", "e.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})", "f(e.id, active, cause)"}},
+	},
+	{
+		name: "log-under-lock", wrong: "lines of the log are written by who logs, under a lock", breaks: "a slow log costs its member only", found: "path 15",
+		edits: []edit{{"loglines.go", "\tl.queue = append(l.queue, func() { write(suppressed) })\n\tl.start()", "\twrite(suppressed)"}},
+	},
+	{
+		name: "panic-swallowed", wrong: "a panic of Process is recovered by net/http where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
+		edits: []edit{{"crash.go", "\tgo func() { panic(p) }() // where nobody recovers\n\tselect {}", "\tpanic(p)"}},
+	},
+	{
+		name: "state-without-end", wrong: "PeerState says that a peer is active, and not that it was removed, where only posts came", breaks: "the last PeerState says inactive", found: "path 17",
+		edits: []edit{{"activity.go", "\ta.ended = true\n\ta.deactivate(cause)", "\ta.ended = true\n\tif a.streams > 0 {\n\t\ta.deactivate(cause)\n\t}"}},
+	},
+	{
+		name: "active-without-a-byte", wrong: "a peer is active from the answer to a dial on", breaks: "active from the first frame", found: "path 18",
+		edits: []edit{{"stream_reader.go", "\tr.opened(s.conn)\n", "\tr.opened(s.conn)\n\tr.delivering()\n"}},
+	},
+	{
+		name: "redial-storm", wrong: "a stream that delivered once and ended is dialled again at once", breaks: "dialled less and less often", found: "path 18",
+		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.readTimeout", "lived := !r.delivers.IsZero()"}},
+	},
+	{
+		name: "handshake-unlogged", wrong: "who refuses a certificate says nothing", breaks: "a refusal is logged", found: "path 19",
+		edits: []edit{{"handshakes.go", "if log == nil || !f.lines.first(", "if log != nil || !f.lines.first("}},
+	},
+	{
+		name: "clock-warning", wrong: "a probe that was answered late warns of the clock", breaks: "the clock offset is known to half a round trip", found: "path 20",
+		edits: []edit{
+			{"probe.go", "bad := p.offset.Abs()-p.within > maxClockOffset", "bad := p.offset.Abs() > maxClockOffset"},
+			{"probe.go", "if within <= p.within || apart > certain/2 {", "if within <= p.within || apart > certain/2 || apart >= 0 {"},
+		},
+	},
+	{
+		name: "half-bundle-taken", wrong: "a bundle of authorities that is written by half is taken as it is", breaks: "the last good authorities stay", found: "path 21",
+		edits: []edit{{"tlspem.go", "return nil, fmt.Errorf(\"line %d: a block that is not whole\", line)", "return blocks, nil"}},
+	},
+	{
+		name: "zone-in-certificate", wrong: "the zone of an address is compared with the certificate", breaks: "TLS to a link-local address", found: "path 22",
+		edits: []edit{{"dial.go", "return ip.WithZone(\"\").String()", "return host"}},
+	},
+	{
+		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
+		edits: []edit{
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.reports.lost() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
+			{"stream.go", "if i == sent && w.paused.Load() {", "if i == sent && w.paused.Load() && i < 0 {"},
+			{"pipeline.go", "\tif p.paused.Load() {\n\t\tln.forget()", "\tif p.paused.Load() && it.m == nil {\n\t\tln.forget()"},
+		},
+	},
+	{
+		name: "probes-together", wrong: "all peers are probed, and get their link heartbeats, at the same instant", breaks: "what is due is spread over its interval", found: "path 23",
+		edits: []edit{{"rota.go", "together: together,", "together: together << 20,"}},
+	},
+}

@@ -1,0 +1,74 @@
+package main
+
+// wholeMutants have the defects back that were found in snapshots.
+var wholeMutants = []mutant{
+	{
+		name: "head-and-tail", wrong: "a plain attempt goes on where the reader stands, after the peer has stopped resuming", breaks: "the bytes are equal", found: "snapshot 1",
+		edits: []edit{
+			{"internal/snapshot/settle.go", "func (t *transfer) stands(p plan) bool {\n", "func (t *transfer) stands(p plan) bool {\n\tif !p.resumable {\n\t\treturn true\n\t}\n"},
+			{"internal/snapshot/protocol.go", "\trest := size - p.offset\n", "\trest := remaining\n"},
+		},
+	},
+	{
+		name: "summed-on-the-connection", wrong: "what the receiver has is read again, from the first byte, between its answer and the body", breaks: "bytes on a healthy link arrive", found: "snapshot 2",
+		edits: []edit{
+			{"internal/snapshot/settle.go", "\t\tif p.resumable && stands {\n", "\t\tif p.resumable && !stands {\n\t\t\tif err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {\n\t\t\t\tconn.Close()\n\t\t\t\treturn nil, plan{}, err\n\t\t\t}\n\t\t\tstands = t.stands(p)\n\t\t}\n\t\tif p.resumable && stands {\n"},
+			{"internal/snapshot/settle.go", "\tt.sums.back(offset)\n", "\tt.sums = checksums{}\n"},
+			{"internal/snapshot/transfer.go", "if t.ackedOffset > acked || t.maxSummed > summed {", "if t.ackedOffset > acked || t.maxSummed < summed {"},
+		},
+	},
+	{
+		name: "slow-read-closed", wrong: "a reader whose Read takes longer than 500 ms when the connection breaks is closed", breaks: "resumed where both can", found: "snapshot 3",
+		edits: []edit{{"internal/snapshot/attempt.go", "a.enter(aborting, 0) // until the reader stands still, which onTick sees", "a.enter(aborting, refusalGrace)"}},
+	},
+	{
+		name: "keep-alive-needed", wrong: "a receiver that keeps no connection gets no snapshot", breaks: "bytes on a healthy link arrive", found: "snapshot 4",
+		edits: []edit{
+			{"internal/snapshot/settle.go", "if resp.Close || !states(resp.Header, extensionResuming) {", "if !states(resp.Header, extensionResuming) {"},
+			{"internal/snapshot/settle.go", "return p, fmt.Errorf(\"%w: %w\", errNoWord, err)", "return p, fmt.Errorf(\"%w: %w\", ErrCut, err)"},
+		},
+	},
+	{
+		name: "twins-interrupt", wrong: "two transfers of one snapshot to one peer interrupt each other", breaks: "bytes on a healthy link arrive", found: "snapshot 5",
+		edits: []edit{
+			{"internal/snapshot/receiver.go", "if older.id != id && (older.still() < olderStill || older.waits.overdue()) {", "if older.id != id && older.key.Size < 0 {"},
+			{"internal/snapshot/transfer.go", "if older := t.older; older != nil {", "if older := t.older; older != nil && older == t {"},
+		},
+	},
+	{
+		name: "hanging-disk-given-up", wrong: "a sender is not patient with a receiver that says that it is at work", breaks: "bytes on a healthy link arrive", found: "snapshot 6",
+		edits: []edit{
+			{"internal/snapshot/attempt.go", "if now := a.t.told.Load(); now != a.told {", "if now := a.t.told.Load(); now < 0 {"},
+			{"internal/snapshot/settle.go", "if !errors.Is(err, ErrWriting) || t.gaveUpWaiting {", "if t.Sender != nil {"},
+			{"internal/snapshot/transfer.go", "return !t.gaveUpWaiting", "return false"},
+		},
+	},
+	{
+		name: "file-behind-reader", wrong: "a reader with a method File is bypassed", breaks: "the bytes are equal", found: "snapshot 7",
+		edits: []edit{{"internal/snapshot/reader.go", "\tcase *snap.FileReader:\n", "\tcase interface{ File() *os.File }:\n\t\treturn f.File()\n\tcase *snap.FileReader:\n"}},
+	},
+	{
+		name: "changed-file-sent", wrong: "a file that changes while it is sent arrives half old, half new", breaks: "the bytes are equal", found: "snapshot 8",
+		edits: []edit{{"internal/snapshot/reader.go", "\tif d.file == nil {\n\t\treturn nil\n", "\tif d.file == nil || d.size >= 0 {\n\t\treturn nil\n"}},
+	},
+	{
+		name: "second-database-discarded", wrong: "a database that came whole is thrown away where a file of its index exists", breaks: "the bytes are equal", found: "snapshot 9",
+		edits: []edit{{"snap/store.go", "\tswitch err := s.fs.Rename(temp, path); {", "\tif replaces {\n\t\treturn false, nil\n\t}\n\tswitch err := s.fs.Rename(temp, path); {"}},
+	},
+	{
+		name: "unwanted-database-kept", wrong: "a database whose message is not processed stays on disk", breaks: "a database that is not used is taken back", found: "snapshot 10",
+		edits: []edit{{"snapshot_receive.go", "if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.left {", "if d, ok := in.saver.(DiscardingSnapshotter); ok && in.request == nil {"}},
+	},
+	{
+		name: "directory-unsynced", wrong: "the directory of a database is not synced", breaks: "a saved database is durable", found: "snapshot 11",
+		edits: []edit{{"snap/store.go", "\tif err := s.fs.SyncDir(s.dir); err != nil {\n\t\tif !replaces {", "\tif err := error(nil); err != nil {\n\t\tif !replaces {"}},
+	},
+	{
+		name: "directory-unlocked", wrong: "a second Open of a directory removes what the first one has under way", breaks: "a directory belongs to one Store", found: "snapshot 11",
+		edits: []edit{{"snap/lock.go", "\tl, err := lockDir(dir)\n", "\tl, err := lockDir(dir)\n\tif errors.Is(err, ErrInUse) {\n\t\treturn &processLock{dir}, nil\n\t}\n"}},
+	},
+	{
+		name: "database-unsynced", wrong: "a database is not synced before its message is processed", breaks: "a saved database is durable", found: "snapshot 12",
+		edits: []edit{{"snap/dbfile.go", "\tif err := d.Sync(); err != nil {\n\t\treturn err\n\t}\n", ""}},
+	},
+}
