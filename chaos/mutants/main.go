@@ -36,6 +36,7 @@ type options struct {
 	jobs    int
 	timeout time.Duration
 	tags    string
+	test    string
 	write   string
 	list    bool
 	check   bool
@@ -51,6 +52,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", 2, "how many mutants at once")
 	flag.DurationVar(&o.timeout, "timeout", 4*time.Minute, "how long the seeds of one mutant may take")
 	flag.StringVar(&o.tags, "tags", "", "build `tags`")
+	flag.StringVar(&o.test, "test", "^TestPromises", "the `tests` of the simulation to run")
 	flag.StringVar(&o.write, "write", "", "write the table to this `file`, between its markers")
 	flag.BoolVar(&o.list, "list", false, "only list the mutants")
 	flag.BoolVar(&o.check, "check", false, "only check the types of the libraries")

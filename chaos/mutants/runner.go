@@ -161,7 +161,7 @@ const maxOutput = 64 << 20
 func (r *runner) simulate(ctx context.Context, binary string) (output []byte, hung bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.timeout, errHung)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.run", "^TestPromises$", "-test.v", "-test.timeout", "0", "-shrink=false",
+	cmd := exec.CommandContext(ctx, binary, "-test.run", r.test, "-test.v", "-test.timeout", "0", "-shrink=false",
 		"-seed", strconv.FormatUint(r.seed, 10), "-seeds", strconv.Itoa(r.seeds))
 	cmd.Dir = filepath.Join(r.chaos, "promise")
 	cmd.WaitDelay = time.Second

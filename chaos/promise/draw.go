@@ -39,6 +39,7 @@ var dimensions = []dimension{
 	{"TLS", nil, eventsTLS},
 	{"narrow lines", nil, eventsNarrow},
 	{"rates", lifeRates, eventsSnapshots},
+	{"scenes", nil, eventsScenes},
 }
 
 // drawing is a plan while it is drawn.

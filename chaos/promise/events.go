@@ -12,7 +12,7 @@ import (
 // actions are all of them.
 var actions = []Action{
 	Cut, HalfOpen, Reset, Slow, Narrow, End, Block, HangLog, HangHook, FullDisk, Snapshot, Post, Burst, Pause, Remove, Update,
-	Stranger, Leave, Rotate, Distrust, Forge,
+	Stranger, Leave, Rotate, Distrust, Forge, Scene,
 }
 
 // schedule has all events of the plan happen.

@@ -106,6 +106,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 		v.Log = append(v.Log, s.state()...)
 	}
 	s.stopAll()
+	s.playScenes()
 	s.finalLook()
 	leaks()
 	close(s.over)

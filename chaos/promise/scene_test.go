@@ -1,0 +1,26 @@
+package promise_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/chaos/promise"
+)
+
+// TestScenes plays each scene, in some of its variants.
+func TestScenes(t *testing.T) {
+	for _, name := range promise.Scenes() {
+		t.Run(name, func(t *testing.T) {
+			for n := range 3 {
+				p := promise.Plan{Seed: *seed, Length: time.Second, Members: make([]promise.Options, 1), Events: []promise.Event{{Do: promise.Scene, How: name, N: n}}}
+				report, v := run(t, p, promise.Config{})
+				if v != nil {
+					t.Fatal(v)
+				}
+				require.Equal(t, 1, report.Count["scene "+name])
+			}
+		})
+	}
+}
