@@ -32,31 +32,10 @@ type scene struct {
 	play    func(*stage)
 }
 
-// scenes returns all of them.
-func scenes() []scene {
-	return []scene{
-		{"half a post", "a request whose body stands still is given up in time, and by Stop", playHalfPost},
-		{"many posts", "at most 16 posts of one member are read at once", playManyPosts},
-		{"many snapshots", "at most MaxSnapshots are received at once", playManySnapshots},
-		{"places", "a snapshot that has ended makes room for the next", playPlaces},
-		{"cut", "CutPeer drops everything, what is queued included, until MendPeer", playCut},
-		{"silent stream", "a peer is active from its first frame, not from the answer to a dial", playSilentStream},
-		{"short streams", "a peer that ends its streams at once is dialled less and less often", playShortStreams},
-		{"last state", "the last PeerState of a member that was removed says inactive", playLastState},
-		{"nobody", "a snapshot for no peer is one failure, and who sends it does not wait for its reader", playNobody},
-		{"config", "a field that cannot work is a ConfigError", playConfig},
-		{"zone", "the zone of an address is not compared with a certificate", playZone},
-		{"handshake", "who refuses a certificate says so in its log", playHandshake},
-		{"revoked", "a connection whose certificate was revoked gets no answer, at any endpoint", playRevoked},
-		{"spread", "peers are probed one after another, not all at once", playSpread},
-		{"store", "a database of a snapshot replaces a damaged one, and none stays that is not used", playStore},
-	}
-}
-
 // eventsScenes draws scenes.
 func eventsScenes(d *drawing) {
 	all := scenes()
-	for _, i := range d.Perm(len(all))[:5+d.IntN(4)] {
+	for _, i := range d.Perm(len(all))[:len(all)/3+d.IntN(4)] {
 		d.add(Event{Do: Scene})
 		e := &d.plan.Events[len(d.plan.Events)-1]
 		e.A, e.B, e.N, e.How = 0, 0, d.IntN(1000), all[i].name
