@@ -3,6 +3,7 @@ package promise
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/json"
 	"io"
 	"net"
@@ -17,20 +18,23 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
 // playTrickle: a stream brings a message that never ends, byte by byte.
 func playTrickle(st *stage) {
 	var longest atomic.Int64
+	message := wire.AppendMessage(nil, st.appendOf(other, 1, 1, 64<<10))
 	st.serve("other", func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/raft/stream/message/") {
 			http.NotFound(w, r)
 			return
 		}
 		asMember(w)
-		_, _ = w.Write([]byte{0, 0, 0, 0, 0, 1, 0, 0}) // its length
-		for began := time.Now(); r.Context().Err() == nil; {
-			_, _ = w.Write([]byte{1})
+		_, _ = w.Write(binary.BigEndian.AppendUint64(nil, uint64(len(message))))
+		began := time.Now()
+		for i := 0; r.Context().Err() == nil; i++ {
+			_, _ = w.Write(message[i : i+1])
 			_ = http.NewResponseController(w).Flush()
 			time.Sleep(200 * time.Millisecond)
 			longest.Store(max(longest.Load(), int64(time.Since(began))))
@@ -44,11 +48,11 @@ func playTrickle(st *stage) {
 	}
 }
 
-// playSecondURL: the first URL of a peer leads nowhere.
+// playSecondURL: the first URL of a peer, as they are sorted, leads nowhere.
 func playSecondURL(st *stage) {
 	a, b := st.actor(1, "a", nil), st.actor(2, "b", nil)
-	a.AddPeer(2, []string{st.urlOf("nobody"), st.urlOf("b")})
-	b.AddPeer(1, []string{st.urlOf("nobody"), st.urlOf("a")})
+	a.AddPeer(2, []string{st.urlOf("0nobody"), st.urlOf("b")})
+	b.AddPeer(1, []string{st.urlOf("0nobody"), st.urlOf("a")})
 	time.Sleep(3 * time.Second)
 	if a.ActiveSince(2).IsZero() || b.ActiveSince(1).IsZero() {
 		st.wrong("peers whose second URL is the right one are not active")
