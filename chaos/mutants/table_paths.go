@@ -104,8 +104,11 @@ var otherPathMutants = []mutant{
 		edits: []edit{{"loglines.go", "\tl.queue = append(l.queue, func() { write(suppressed) })\n\tl.start()", "\twrite(suppressed)"}},
 	},
 	{
-		name: "panic-swallowed", wrong: "a panic of Process is recovered by net/http where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
-		edits: []edit{{"crash.go", "\tgo func() { panic(p) }() // where nobody recovers\n\tselect {}", "\tpanic(p)"}},
+		name: "panic-swallowed", wrong: "a panic of Process is recovered where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
+		edits: []edit{{
+			"observer.go", "\tdefer s.guard(callback{\"Raft.Process\", from, lane, m.GetType(), m.GetFrom()})\n",
+			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard(callback{\"Raft.Process\", from, lane, m.GetType(), m.GetFrom()})\n\t}\n",
+		}},
 	},
 	{
 		name: "state-without-end", wrong: "PeerState says that a peer is active, and not that it was removed, where only posts came", breaks: "the last PeerState says inactive", found: "path 17",
