@@ -51,9 +51,13 @@ var lossMutants = []mutant{
 	{
 		name: "withheld-unreported", wrong: "appends that a full queue withholds are not reported once it has drained", breaks: "taken or reported",
 		edits: []edit{
-			{"append_window.go", "\tw.owed = false\n\tw.update()\n\treturn true", "\tw.owed = false\n\tw.update()\n\treturn false"},
+			{"lane.go", "l.window.released(q, time.Since(l.born))", "(l.window.released(q, time.Since(l.born)) && l.onDrained == nil)"},
 			{"append_window.go", "func (w *appendWindow) settle() bool {\n\towed := w.owed", "func (w *appendWindow) settle() bool {\n\towed := false"},
 		},
+	},
+	{
+		name: "window-stays-closed", wrong: "after a report of withheld appends those behind what was acknowledged are withheld as well", breaks: "taken or reported",
+		edits: []edit{{"append_window.go", "if w.acked.Load() >= w.last { // raft may go on behind it", "if w.acked.Load() > w.last+1<<40 { // raft may go on behind it"}},
 	},
 	{
 		name: "others-withheld-unreported", wrong: "withheld appends with a Context are not reported", breaks: "taken or reported",

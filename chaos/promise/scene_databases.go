@@ -90,24 +90,6 @@ func (st *stage) databaseOf(from, index uint64, db []byte) *snap.Message {
 	return snap.NewMessage(st.snapshot(from, 2, index), seekable{bytes.NewReader(db)}, int64(len(db)))
 }
 
-// decrypting makes something else of a file, and shows the file.
-type decrypting struct{ file *os.File }
-
-// File returns the file.
-func (d decrypting) File() *os.File { return d.file }
-
-// Read implements io.Reader.
-func (d decrypting) Read(p []byte) (int, error) {
-	n, err := d.file.Read(p)
-	for i := range p[:n] {
-		p[i] ^= 0x55
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (d decrypting) Close() error { return d.file.Close() }
-
 // fileOf makes a file.
 func (st *stage) fileOf(data []byte) *os.File {
 	path := filepath.Join(st.cfg.Dir, st.host("sent"))
@@ -115,22 +97,6 @@ func (st *stage) fileOf(data []byte) *os.File {
 	f, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // of the run's own folder
 	st.must(err)
 	return f
-}
-
-// playDecrypting: the file of a reader is not its bytes.
-func playDecrypting(st *stage) {
-	_, k := st.receiver(0)
-	a := st.sender()
-	plain := st.book.content(uint64(st.IntN(1000)), 1+st.IntN(1<<20))
-	cipher := bytes.Clone(plain)
-	for i := range cipher {
-		cipher[i] ^= 0x55
-	}
-	m := snap.NewMessage(st.snapshot(1, 2, 1), decrypting{st.fileOf(cipher)}, int64(len(plain)))
-	a.SendSnapshot(m)
-	if !st.ended(m, 3*readTime) || !bytes.Equal(st.saved(k, 1), plain) {
-		st.wrong("what arrives is not what Read gives")
-	}
 }
 
 // playChangedFile: a file is written to while it is sent.

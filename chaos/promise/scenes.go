@@ -26,7 +26,6 @@ func scenes() []scene {
 		{"half a bundle", "the last good authorities hold while a file is half written", playHalfBundle},
 		{"no stream", "a stream on a response that has no deadlines is answered 501", playNoStream},
 		{"slow line", "a stream, and a post, live as long as bytes move", playSlowLine},
-		{"decrypting", "a reader is read by its own Read", playDecrypting},
 		{"changed file", "a file that changes while it is sent is not finished", playChangedFile},
 		{"twins", "two transfers of one snapshot do not interrupt each other", playTwins},
 		{"resets", "streams that ended leave no goroutine and no connection behind", playResets},
