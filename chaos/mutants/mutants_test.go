@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +38,7 @@ func TestTableIsComplete(t *testing.T) {
 	require.GreaterOrEqual(t, len(all), 40)
 	names, found := map[string]bool{}, map[string]bool{}
 	for _, m := range all {
-		require.Regexp(t, regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`), m.name)
+		require.Regexp(t, `^[a-z0-9]+(-[a-z0-9]+)*$`, m.name)
 		require.False(t, names[m.name], "there are two mutants %s", m.name)
 		require.NotEmpty(t, m.breaks, m.name)
 		require.NotContains(t, m.wrong+m.breaks, "|", m.name) // ends a cell

@@ -56,10 +56,6 @@ var lossMutants = []mutant{
 		},
 	},
 	{
-		name: "window-stays-closed", wrong: "after a report of withheld appends those behind what was acknowledged are withheld as well", breaks: "taken or reported",
-		edits: []edit{{"append_window.go", "if w.acked.Load() >= w.last { // raft may go on behind it", "if w.acked.Load() > w.last+1<<40 { // raft may go on behind it"}},
-	},
-	{
 		name: "others-withheld-unreported", wrong: "withheld appends with a Context are not reported", breaks: "taken or reported",
 		edits: []edit{
 			{"append_window.go", "due := w.others && q.held == q.tracked.messages", "due := false"},

@@ -25,7 +25,7 @@ const panicWay = "PROMISE_PANIC"
 // TestPromisesOfPanics: a panic of Process ends the process, whichever way the message came. Each is one of its own.
 func TestPromisesOfPanics(t *testing.T) {
 	for _, way := range []string{"stream", "post"} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestPanicOfProcess$", "-test.v") //nolint:gosec // it is this program
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestPanicOfProcess$", "-test.v")
 		cmd.Env = append(os.Environ(), panicWay+"="+way)
 		output, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(output), "panic: "+panicText) {

@@ -79,7 +79,12 @@ func covered() []string {
 		names = append(names, "fault point "+name)
 	}
 	for _, a := range actions {
-		names = append(names, "event "+string(a))
+		if a != Scene {
+			names = append(names, "event "+string(a))
+		}
+	}
+	for _, one := range scenes() {
+		names = append(names, "scene "+one.name)
 	}
 	return names
 }

@@ -91,9 +91,9 @@ func (st *stage) urlOf(name string) string { return "http://" + st.host(name) + 
 
 func (st *stage) dir(name string) string { return filepath.Join(st.cfg.Dir, st.host(name)) }
 
-// dial connects a client to a host of the scene.
-func (st *stage) dial(to string) net.Conn {
-	c, err := st.net.Host(st.host("client")).DialContext(st.ctx, "tcp", st.host(to)+":80")
+// dial connects a client to the host a of the scene.
+func (st *stage) dial() net.Conn {
+	c, err := st.net.Host(st.host("client")).DialContext(st.ctx, "tcp", st.host("a")+":80")
 	if err != nil {
 		st.wrong("cannot connect: %v", err)
 		c, _ = net.Pipe()
@@ -125,6 +125,7 @@ func (st *stage) serveOn(ln net.Listener, server *http.Server) {
 type actor struct {
 	*rafthttp.Transport
 	process func(*raftpb.Message) error // nil: takes everything
+	removed uint64                      // a member that is none any more
 
 	mu          sync.Mutex
 	got         []*raftpb.Message
@@ -182,7 +183,7 @@ func (a *actor) Process(_ context.Context, m *raftpb.Message) error {
 }
 
 // IsIDRemoved implements rafthttp.Raft.
-func (a *actor) IsIDRemoved(uint64) bool { return false }
+func (a *actor) IsIDRemoved(id uint64) bool { return id != 0 && id == a.removed }
 
 // ReportUnreachable implements rafthttp.Raft.
 func (a *actor) ReportUnreachable(id uint64) {

@@ -17,6 +17,7 @@ type keeping struct {
 	mu     sync.Mutex
 	calls  int
 	broken int
+	offset int64 // of the last call
 }
 
 // ResumeDBFrom implements rafthttp.ResumingSnapshotter.
@@ -25,6 +26,7 @@ func (k *keeping) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum f
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.calls++
+	k.offset = offset
 	if err != nil {
 		k.broken++
 	}
@@ -32,7 +34,7 @@ func (k *keeping) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum f
 }
 
 // receiver starts a member 2 that keeps databases, and whose link from the host a has so many bytes a second.
-func (st *stage) receiver(rate int) (*actor, *keeping) {
+func (st *stage) receiver(rate int) *keeping {
 	store, err := snap.Open(st.dir("store"))
 	st.must(err)
 	k := &keeping{Store: store}
@@ -40,7 +42,7 @@ func (st *stage) receiver(rate int) (*actor, *keeping) {
 	b := st.actor(2, "b", func(b *actor) { b.Snapshotter = struct{ saver }{k} })
 	b.AddPeer(1, []string{st.urlOf("a")})
 	st.net.Link(st.host("a"), st.host("b")).SetBandwidth(rate)
-	return b, k
+	return k
 }
 
 // saver is what a keeping is, without the question whether the disk has room: that asks the system.
@@ -64,13 +66,14 @@ func (st *stage) saved(k *keeping, index uint64) []byte {
 	if err != nil {
 		return nil
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // of the run's own folder
+	b, err := os.ReadFile(path)
 	st.must(err)
 	return b
 }
 
 // ended waits for the end of a snapshot.
-func (st *stage) ended(m *snap.Message, within time.Duration) bool {
+func (st *stage) ended(m *snap.Message) bool {
+	const within = 6 * readTime
 	select {
 	case ok := <-m.CloseNotify():
 		return ok
@@ -86,15 +89,15 @@ type seekable struct{ *bytes.Reader }
 // Close implements io.Closer.
 func (seekable) Close() error { return nil }
 
-func (st *stage) databaseOf(from, index uint64, db []byte) *snap.Message {
-	return snap.NewMessage(st.snapshot(from, 2, index), seekable{bytes.NewReader(db)}, int64(len(db)))
+func (st *stage) databaseOf(db []byte) *snap.Message {
+	return snap.NewMessage(st.snapshot(1, 2, 1), seekable{bytes.NewReader(db)}, int64(len(db)))
 }
 
 // fileOf makes a file.
 func (st *stage) fileOf(data []byte) *os.File {
 	path := filepath.Join(st.cfg.Dir, st.host("sent"))
 	st.must(os.WriteFile(path, data, 0o600))
-	f, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // of the run's own folder
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	st.must(err)
 	return f
 }
@@ -102,7 +105,7 @@ func (st *stage) fileOf(data []byte) *os.File {
 // playChangedFile: a file is written to while it is sent.
 func playChangedFile(st *stage) {
 	const rate = 128 << 10
-	_, k := st.receiver(rate)
+	k := st.receiver(rate)
 	a := st.sender()
 	before, after := st.book.content(1, 4*rate), st.book.content(2, 4*rate)
 	f := st.fileOf(before)
@@ -114,7 +117,7 @@ func playChangedFile(st *stage) {
 	}
 	st.must(os.WriteFile(f.Name(), after, 0o600))
 	st.must(os.Chtimes(f.Name(), time.Now(), time.Now().Add(time.Hour)))
-	sent := st.ended(m, 6*readTime)
+	sent := st.ended(m)
 	is := st.saved(k, 1)
 	if sent || is != nil {
 		st.wrong("a file that changed while it was sent is said to be sent: %t; what is saved is the one before: %t, the one after: %t",
@@ -125,14 +128,14 @@ func playChangedFile(st *stage) {
 // playTwins: one snapshot is sent twice at once.
 func playTwins(st *stage) {
 	const rate = 128 << 10
-	_, k := st.receiver(rate)
+	k := st.receiver(rate)
 	a := st.sender()
 	db := st.book.content(uint64(st.IntN(1000)), 3*rate)
-	one, two := st.databaseOf(1, 1, db), st.databaseOf(1, 1, db)
+	one, two := st.databaseOf(db), st.databaseOf(db)
 	a.SendSnapshot(one)
 	time.Sleep(time.Duration(st.IntN(1500)) * time.Millisecond)
 	a.SendSnapshot(two)
-	first, second := st.ended(one, 6*readTime), st.ended(two, 6*readTime)
+	first, second := st.ended(one), st.ended(two)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !first || !second || k.broken > 0 {
@@ -143,20 +146,20 @@ func playTwins(st *stage) {
 // playOtherBytes: a sender ends in the middle of a transfer. When it is back, the database of the same snapshot is another.
 func playOtherBytes(st *stage) {
 	const rate = 128 << 10
-	_, k := st.receiver(rate)
+	k := st.receiver(rate)
 	before, after := st.book.content(1, 3*rate), st.book.content(2, 3*rate)
 	a := st.newActor(1, "a", nil)
 	st.must(a.Start())
 	a.AddPeer(2, []string{st.urlOf("b")})
-	m := st.databaseOf(1, 1, before)
+	m := st.databaseOf(before)
 	a.SendSnapshot(m)
 	time.Sleep(time.Duration(500+st.IntN(2000)) * time.Millisecond)
 	a.Stop()
 	<-m.CloseNotify()
 	time.Sleep(time.Second)
-	m = st.databaseOf(1, 1, after)
+	m = st.databaseOf(after)
 	st.sender().SendSnapshot(m)
-	if !st.ended(m, 6*readTime) || !bytes.Equal(st.saved(k, 1), after) {
+	if !st.ended(m) || !bytes.Equal(st.saved(k, 1), after) {
 		st.wrong("the database that is saved is not the one that was sent last")
 	}
 }

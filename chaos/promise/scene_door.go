@@ -42,7 +42,7 @@ func answered(c net.Conn, d time.Duration) int {
 
 func playHalfPost(st *stage) {
 	a := st.actor(1, "a", nil)
-	c := st.dial("a")
+	c := st.dial()
 	st.begin(c, "/raft", 2, 1000, make([]byte, st.IntN(500)))
 	if st.IntN(2) == 0 {
 		if answered(c, 2*readTime+time.Second) == 0 {
@@ -67,7 +67,7 @@ func playManyPosts(st *stage) {
 	st.actor(1, "a", nil)
 	var conns []net.Conn
 	for range maxPostsOfMember + 1 + st.IntN(10) {
-		c := st.dial("a")
+		c := st.dial()
 		st.begin(c, "/raft", 2, unread, make([]byte, 10))
 		conns = append(conns, c)
 	}
@@ -115,7 +115,7 @@ func playManySnapshots(st *stage) {
 	st.actor(1, "a", func(a *actor) { a.MaxSnapshots, a.Snapshotter = most, discarding{} })
 	var conns []net.Conn
 	for i := range most + 1 + st.IntN(3) {
-		c := st.dial("a")
+		c := st.dial()
 		from := uint64(i) + 2
 		head := headOf(st.snapshot(from, 1, 5))
 		st.begin(c, "/raft/snapshot", from, len(head)+unread, append(head, 1, 2, 3))

@@ -67,25 +67,6 @@ func (st *stage) appendOf(from, to, index uint64, size int) *raftpb.Message {
 	}
 }
 
-// playTooLarge: the receiver takes less than what is sent.
-func playTooLarge(st *stage) {
-	const most = 64 << 10
-	a := st.actor(1, "a", func(a *actor) { a.MaxMessageBytes = most })
-	b := st.actor(2, "b", nil)
-	a.AddPeer(2, []string{st.urlOf("b")})
-	b.AddPeer(1, []string{st.urlOf("a")})
-	time.Sleep(time.Duration(st.IntN(1000)) * time.Millisecond)
-	b.Send([]*raftpb.Message{st.appendOf(2, 1, 1, most+1+st.IntN(1<<20))})
-	time.Sleep(2 * readTime)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, m := range a.got {
-		if len(m.Entries) > 0 {
-			st.wrong("a message of %d bytes is processed, and MaxMessageBytes is %d", len(m.Entries[0].GetData()), most)
-		}
-	}
-}
-
 // playLateProcess: Process goes on for a moment after its context has ended.
 func playLateProcess(st *stage) {
 	var calls atomic.Int64
@@ -179,7 +160,7 @@ func playNoStream(st *stage) {
 			http.Flusher
 		}{w, w.(http.Flusher)}, r)
 	})
-	c := st.dial("a")
+	c := st.dial()
 	_, err := io.WriteString(c, "GET /raft/stream/message/9 HTTP/1.1\r\nHost: member\r\nX-Raft-To: 1\r\n"+headers(other)+"\r\n")
 	st.must(err)
 	if status := answered(c, readTime); status != http.StatusNotImplemented {

@@ -131,7 +131,7 @@ func playLastState(st *stage) {
 	a := st.actor(1, "a", nil)
 	a.AddPeer(other, []string{st.urlOf("nobody")})
 	body := wire.AppendMessage(nil, heartbeatFrom(other, 1))
-	c := st.dial("a")
+	c := st.dial()
 	st.begin(c, "/raft", other, len(body), body)
 	if status := answered(c, time.Second); status != http.StatusNoContent {
 		st.wrong("a post is answered %d", status)

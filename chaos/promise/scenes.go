@@ -28,6 +28,11 @@ func scenes() []scene {
 		{"slow line", "a stream, and a post, live as long as bytes move", playSlowLine},
 		{"changed file", "a file that changes while it is sent is not finished", playChangedFile},
 		{"twins", "two transfers of one snapshot do not interrupt each other", playTwins},
+		{"no answer", "a snapshot whose receiver never answers has failed", playNoAnswer},
+		{"resumed", "a transfer that breaks goes on where it was, however long it takes", playResumed},
+		{"removed", "a message of a removed member is not processed", playRemoved},
+		{"shared bound", "what waits for peers that take nothing leaves room for others", playSharedBound},
+		{"sent again", "appends that were lost with a stream are taken when raft sends them again", playSentAgain},
 		{"resets", "streams that ended leave no goroutine and no connection behind", playResets},
 		{"other bytes", "a database is not made of two", playOtherBytes},
 	}

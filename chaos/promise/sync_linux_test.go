@@ -25,7 +25,7 @@ const syncOf = "PROMISE_SYNC"
 // left out cannot fail: in processes in which the system lets it fail, nothing may be saved.
 func TestPromisesOfSyncs(t *testing.T) {
 	for _, of := range []string{"file", "directory"} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestSyncThatFails$", "-test.v") //nolint:gosec // it is this program
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestSyncThatFails$", "-test.v")
 		cmd.Env = append(os.Environ(), syncOf+"="+of)
 		if output, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("sync: a database is saved although its %s was not synced (after 0s)\n%s", of, output)
@@ -70,7 +70,7 @@ type failingAtEnd struct {
 // Read implements io.Reader.
 func (f *failingAtEnd) Read(p []byte) (int, error) {
 	n, err := f.Reader.Read(p)
-	if err == io.EOF { //nolint:errorlint // of bytes.Reader
+	if err == io.EOF {
 		f.end()
 	}
 	return n, err
@@ -109,7 +109,7 @@ func failSync(fd int) error {
 	}
 	filter := []unix.SockFilter{
 		load(number), unless(unix.SYS_FSYNC, 3),
-		load(argument), unless(uint32(fd), 1), //nolint:gosec // a descriptor
+		load(argument), unless(uint32(fd), 1),
 		{Code: unix.BPF_RET | unix.BPF_K, K: errnoEIO},
 		{Code: unix.BPF_RET | unix.BPF_K, K: allow},
 	}
@@ -117,8 +117,8 @@ func failSync(fd int) error {
 		return err
 	}
 	const setFilter, allThreads = 1, 1
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}                                                  //nolint:gosec // it has six
-	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, setFilter, allThreads, uintptr(unsafe.Pointer(&program))); errno != 0 { //nolint:gosec // as the system has it
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, setFilter, allThreads, uintptr(unsafe.Pointer(&program))); errno != 0 {
 		return errno
 	}
 	return nil
