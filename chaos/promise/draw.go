@@ -39,7 +39,6 @@ var dimensions = []dimension{
 	{"TLS", nil, eventsTLS},
 	{"narrow lines", nil, eventsNarrow},
 	{"rates", lifeRates, eventsSnapshots},
-	{"scenes", nil, eventsScenes},
 }
 
 // drawing is a plan while it is drawn.
@@ -66,6 +65,7 @@ func Draw(seed uint64) Plan {
 			dim.events(d)
 		}
 	}
+	drawScenes(d)
 	slices.SortStableFunc(d.plan.Events, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
 	return *d.plan
 }

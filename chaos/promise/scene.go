@@ -32,13 +32,13 @@ type scene struct {
 	play    func(*stage)
 }
 
-// eventsScenes draws scenes.
-func eventsScenes(d *drawing) {
+const scenesOfPlan = 3
+
+// drawScenes draws scenes. They are in each plan, since they mask nothing.
+func drawScenes(d *drawing) {
 	all := scenes()
-	for _, i := range d.Perm(len(all))[:len(all)/3+d.IntN(4)] {
-		d.add(Event{Do: Scene})
-		e := &d.plan.Events[len(d.plan.Events)-1]
-		e.A, e.B, e.N, e.How = 0, 0, d.IntN(1000), all[i].name
+	for _, i := range d.Perm(len(all))[:scenesOfPlan] {
+		d.plan.Events = append(d.plan.Events, Event{At: d.plan.Length, Do: Scene, N: d.IntN(1000), How: all[i].name})
 	}
 }
 

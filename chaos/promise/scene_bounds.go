@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -44,6 +45,11 @@ func playTooLarge(st *stage) {
 			beats--
 		} else {
 			st.wrong("a message of %d bytes is processed, and MaxMessageBytes is %d", wire.MessageSize(m), most)
+		}
+	}
+	for _, stream := range b.Status().Peers[0].Streams {
+		if stream.Name == "message" && stream.Direction == rafthttp.StreamOut && stream.Connects > 1 {
+			st.wrong("the message stream was cut %d times by appends that the receiver takes for too large", stream.Connects-1)
 		}
 	}
 	if beats > 2 {

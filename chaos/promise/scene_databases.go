@@ -163,3 +163,15 @@ func playOtherBytes(st *stage) {
 		st.wrong("the database that is saved is not the one that was sent last")
 	}
 }
+
+// playLong: a transfer to a receiver that does not resume takes longer than any timeout.
+func playLong(st *stage) {
+	const rate = 64 << 10
+	st.actor(2, "b", func(b *actor) { b.Snapshotter = discarding{} })
+	st.net.Link(st.host("a"), st.host("b")).SetBandwidth(rate)
+	m := st.databaseOf(st.book.content(1, (12+st.IntN(10))*rate))
+	st.sender().SendSnapshot(m)
+	if !st.ended(m) {
+		st.wrong("a snapshot whose bytes move is not sent")
+	}
+}

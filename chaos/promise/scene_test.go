@@ -13,7 +13,7 @@ import (
 func TestScenes(t *testing.T) {
 	for _, name := range promise.Scenes() {
 		t.Run(name, func(t *testing.T) {
-			for n := range 3 {
+			for n := range 8 {
 				p := promise.Plan{Seed: *seed, Length: time.Second, Members: make([]promise.Options, 1), Events: []promise.Event{{Do: promise.Scene, How: name, N: n}}}
 				report, v := run(t, p, promise.Config{})
 				if v != nil {

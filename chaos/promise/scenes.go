@@ -30,6 +30,7 @@ func scenes() []scene {
 		{"twins", "two transfers of one snapshot do not interrupt each other", playTwins},
 		{"no answer", "a snapshot whose receiver never answers has failed", playNoAnswer},
 		{"resumed", "a transfer that breaks goes on where it was, however long it takes", playResumed},
+		{"long", "a transfer takes as long as it moves, also where it is not resumed", playLong},
 		{"removed", "a message of a removed member is not processed", playRemoved},
 		{"shared bound", "what waits for peers that take nothing leaves room for others", playSharedBound},
 		{"sent again", "appends that were lost with a stream are taken when raft sends them again", playSentAgain},
