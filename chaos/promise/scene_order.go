@@ -1,0 +1,106 @@
+package promise
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+func proposalOf(from, to uint64, data []byte) *raftpb.Message {
+	return &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(from), To: new(to), Entries: []*raftpb.Entry{{Data: data}}}
+}
+
+// playPostedVotes: somebody takes posts only, and holds those of proposals, as there is no leader.
+func playPostedVotes(st *stage) {
+	var beats atomic.Int64
+	st.serve("other", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var m raftpb.Message
+		if r.URL.Path != "/raft" || err != nil || proto.Unmarshal(body, &m) != nil {
+			http.NotFound(w, r)
+			return
+		}
+		if m.GetType() == raftpb.MsgProp {
+			<-r.Context().Done()
+			return
+		}
+		beats.Add(1)
+		asMember(w)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	a := st.actor(1, "a", nil)
+	a.AddPeer(other, []string{st.urlOf("other")})
+	for range 4 + st.IntN(40) {
+		a.Send([]*raftpb.Message{proposalOf(1, other, []byte("x"))})
+	}
+	time.Sleep(100 * time.Millisecond)
+	a.Send([]*raftpb.Message{heartbeatFrom(1, other)})
+	time.Sleep(time.Second)
+	if beats.Load() != 1 {
+		st.wrong("a heartbeat that is posted waits for proposals that are posted")
+	}
+}
+
+// playControlFirst: a line is full of proposals.
+func playControlFirst(st *stage) {
+	const rate, size, n = 64 << 10, 32 << 10, 60
+	a, b := st.actor(1, "a", nil), st.actor(2, "b", nil)
+	a.AddPeer(2, []string{st.urlOf("b")})
+	b.AddPeer(1, []string{st.urlOf("a")})
+	time.Sleep(time.Second)
+	st.net.Link(st.host("a"), st.host("b")).SetBandwidth(rate)
+	for i := range uint64(n) {
+		a.Send([]*raftpb.Message{proposalOf(1, 2, st.book.content(i, size))})
+	}
+	time.Sleep(time.Duration(st.IntN(1000)) * time.Millisecond)
+	a.Send([]*raftpb.Message{heartbeatFrom(1, 2)})
+	time.Sleep(n * size / rate * time.Second / 2)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.got {
+		if m.GetType() == raftpb.MsgHeartbeat {
+			return
+		}
+	}
+	st.wrong("a heartbeat waits for %d proposals that were sent before", n)
+}
+
+// endless is a reader that has something, and then nothing more, and no end.
+type endless struct {
+	left   int
+	closed chan struct{}
+}
+
+// Read implements io.Reader.
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left == 0 {
+		<-e.closed
+		return 0, io.ErrClosedPipe
+	}
+	n := min(len(p), e.left)
+	e.left -= n
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (e *endless) Close() error {
+	close(e.closed)
+	return nil
+}
+
+// playStalled: the reader of a snapshot stands still.
+func playStalled(st *stage) {
+	st.actor(2, "b", func(b *actor) { b.Snapshotter = discarding{} })
+	size := 1000 + st.IntN(100_000)
+	m := snap.NewMessage(st.snapshot(1, 2, 1), &endless{st.IntN(size), make(chan struct{})}, int64(size))
+	st.sender().SendSnapshot(m)
+	if st.ended(m) {
+		st.wrong("a snapshot whose reader stands still is said to be sent")
+	}
+}
