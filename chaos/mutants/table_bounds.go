@@ -29,8 +29,8 @@ var boundMutants = []mutant{
 	{
 		name: "posts-unlimited", wrong: "any number of posts is taken at once", breaks: "bounds of posts",
 		edits: []edit{
-			{"posts.go", "if p.all.reading >= maxPosts || of.reading >= maxPostsPerMember {", "if p.all.reading < 0 {"},
-			{"posts.go", "if p.of.waiting[k] >= maxPostsPerMember || p.all.waiting[k] >= maxPosts {", "if p.all.waiting[k] < 0 {"},
+			{"posts.go", "if of.reading >= maxPostsPerMember || p.all.reading >= maxPosts || !isPeer && p.others.reading >= maxPostsOfOthers {", "if of.reading < 0 {"},
+			{"posts.go", "if c.waiting[k] >= limits[i] {", "if c.waiting[k] >= 1000*limits[i] {"},
 		},
 	},
 	{

@@ -128,7 +128,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",
-		edits: []edit{{"stream_reader.go", "progressBytes = 4 << 10", "progressBytes = 1"}},
+		edits: []edit{{"paced.go", "const progressBytes = 4 << 10", "const progressBytes = 1"}},
 	},
 	{
 		name: "slow-redial", wrong: "the pause between two dials grows to a minute", breaks: "recovered in 2 s",

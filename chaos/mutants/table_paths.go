@@ -145,7 +145,7 @@ var otherPathMutants = []mutant{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
 			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.reports.lost() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
-			{"stream.go", "if i == sent && w.paused.Load() {", "if i == sent && w.paused.Load() && i < 0 {"},
+			{"stream.go", "if i == sent && (w.paused.Load() || w.lane.wasEmptied()) {", "if i == sent && i < 0 {"},
 			{"pipeline.go", "\tif p.paused.Load() {\n\t\tln.forget()", "\tif p.paused.Load() && it.m == nil {\n\t\tln.forget()"},
 		},
 	},

@@ -55,7 +55,7 @@ func (s *simulation) playScenes() {
 			one.play(st)
 			st.end()
 			s.count("scene " + one.name)
-			s.checked(one.name, 1)
+			s.checked(one.name)
 		}
 	}
 }
