@@ -40,6 +40,7 @@ type options struct {
 	write   string
 	list    bool
 	check   bool
+	right   bool
 	verbose bool
 }
 
@@ -50,12 +51,13 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "the first seed")
 	flag.IntVar(&o.seeds, "seeds", 100, "how many seeds, at most")
 	flag.IntVar(&o.jobs, "jobs", 2, "how many mutants at once")
-	flag.DurationVar(&o.timeout, "timeout", 4*time.Minute, "how long the seeds of one mutant may take")
+	flag.DurationVar(&o.timeout, "timeout", 6*time.Minute, "how long the seeds of one mutant may take")
 	flag.StringVar(&o.tags, "tags", "", "build `tags`")
 	flag.StringVar(&o.test, "test", "^TestPromises", "the `tests` of the simulation to run")
 	flag.StringVar(&o.write, "write", "", "write the table to this `file`, between its markers")
 	flag.BoolVar(&o.list, "list", false, "only list the mutants")
 	flag.BoolVar(&o.check, "check", false, "only check the types of the libraries")
+	flag.BoolVar(&o.right, "right", true, "try the right library, which must pass")
 	flag.BoolVar(&o.verbose, "v", false, "print what the simulation says of each")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -56,7 +56,7 @@ func (r *runner) all(ctx context.Context, chosen []mutant) ([]result, error) {
 		})
 	}
 	first := -1 // the right one
-	if r.check {
+	if r.check || !r.right {
 		first = 0
 	}
 	for i := first; i < len(chosen) && ctx.Err() == nil; i++ {
