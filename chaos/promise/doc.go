@@ -13,6 +13,9 @@
 // says, and the judges look. There is one for each sentence of the guarantees, or a reason why there is none: see
 // guarantees.go.
 //
+// When the members have stopped, some scenes are played: small situations, each with a judge of its own, that members do
+// not get into by themselves, such as a client that posts half a message. See scenes.go.
+//
 // A plan that fails is cut to the shortest that still does ([Shrink]), which its String prints for a test.
 //
 // The seed decides the plan. It does not decide the order in which goroutines run: a run of the same plan is alike, not
