@@ -81,7 +81,7 @@ var otherPathMutants = []mutant{
 		name: "moving-stream-cut", wrong: "one write timeout covers all that is written at once", breaks: "a link that moves stays up", found: "path 13",
 		edits: []edit{
 			{"paced.go", "\tif n > 0 {\n\t\tp.since = now\n\t}\n", ""},
-			{"paced.go", "piece = piece[:min(len(piece), pieceBytes)]", "piece = piece[:len(piece):len(piece)]"},
+			{"paced.go", "size := p.pieces.Next(pieceBytes)", "size := max(len(b), p.pieces.Next(pieceBytes))"},
 		},
 	},
 	{

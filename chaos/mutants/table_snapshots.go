@@ -50,7 +50,7 @@ var snapshotMutants = []mutant{
 		name: "resumed-byte-corrupted", wrong: "the first byte behind the offset of a resumed transfer is another", breaks: "the bytes are equal",
 		edits: []edit{
 			{"internal/snapshot/write.go", "sum: p.resumable}", "sum: p.resumable, flips: p.offset > 0}"},
-			{"internal/snapshot/write.go", "\tsum   bool              // keep t.sums", "\tsum   bool\n\tflips bool"},
+			{"internal/snapshot/write.go", "\tsum    bool              // keep t.sums", "\tsum    bool\n\tflips  bool"},
 			{"internal/snapshot/write.go", "whole := t.db.file != nil && w.files != nil", "whole := t.db.file != nil && w.files != nil && !w.flips"},
 			{"internal/snapshot/write.go", "\tif n > 0 {\n\t\tif w.sum {", "\tif n > 0 {\n\t\tif w.flips {\n\t\t\tp[0], w.flips = p[0]^1, false\n\t\t}\n\t\tif w.sum {"},
 		},
@@ -68,7 +68,7 @@ var snapshotMutants = []mutant{
 		name: "processed-before-saved", wrong: "Process gets the message before the database is saved", breaks: "Process after the whole database",
 		edits: []edit{
 			{"internal/snapshot/receive.go", "\tn, err := c.saveDatabase()\n", "\tif err := c.in.Process(c.m); err != nil {\n\t\treturn err\n\t}\n\tn, err := c.saveDatabase()\n"},
-			{"internal/snapshot/receive.go", "if err := c.in.Process(c.m); err != nil {\n\t\tc.in.Discard(", "if err := error(nil); err != nil {\n\t\tc.in.Discard("},
+			{"internal/snapshot/receive.go", "if err := c.process(); err != nil {\n\t\tc.in.Discard(", "if err := error(nil); err != nil {\n\t\tc.in.Discard("},
 		},
 	},
 	{
@@ -93,11 +93,11 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "sending-place-kept", wrong: "a transfer keeps its place after its end", breaks: "bytes on a healthy link arrive",
-		edits: []edit{{"internal/snapshot/transfer.go", "\t\tt.acquired = false\n\t\tt.Pace.release()", "\t\tt.acquired = false"}},
+		edits: []edit{{"internal/snapshot/transfer.go", "\t\tt.acquired = false\n\t\tt.Pace.turns.release(t.To)", "\t\tt.acquired = false"}},
 	},
 	{
 		name: "receiving-place-kept", wrong: "a transfer that failed keeps its place at the receiver", breaks: "bytes on a healthy link arrive",
-		edits: []edit{{"internal/snapshot/receiver.go", "\tdelete(r.all, t)\n\tif st := t.state(); !st.Ended.IsZero() {", "\tif t.err == nil {\n\t\tdelete(r.all, t)\n\t}\n\tif st := t.state(); !st.Ended.IsZero() {"}},
+		edits: []edit{{"internal/snapshot/receiver.go", "\tr.places.giveBack(t.peer)\n", "\tif t.err == nil {\n\t\tr.places.giveBack(t.peer)\n\t}\n"}},
 	},
 	{
 		name: "stalled-for-ever", wrong: "a transfer that stands still is not given up", breaks: "a stalled snapshot ends",
