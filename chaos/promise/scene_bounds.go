@@ -190,3 +190,22 @@ func playSentAgain(st *stage) {
 		st.wrong("%d of %d appends arrive that are sent again after the stream was reset", len(b.got), appends)
 	}
 }
+
+// playAnotherMember: somebody has our address for another member, and posts a message, or a snapshot.
+func playAnotherMember(st *stage) {
+	a := st.actor(1, "a", func(a *actor) { a.Snapshotter = discarding{} })
+	path, body := "/raft", wire.AppendMessage(nil, heartbeatFrom(2, other))
+	if st.IntN(2) == 0 {
+		path, body = "/raft/snapshot", headOf(st.snapshot(2, other, 1))
+	}
+	c := st.dial()
+	st.begin(c, path, 2, len(body), body)
+	if status := answered(c, readTime); status != http.StatusPreconditionFailed {
+		st.wrong("a message for another member, to %s, is answered %d", path, status)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.got) > 0 {
+		st.wrong("a message for another member is processed, which came to %s", path)
+	}
+}
