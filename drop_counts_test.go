@@ -23,7 +23,7 @@ func TestDropsOfACutAreCountedByLane(t *testing.T) {
 		proposal := func() *raftpb.Message { return ofEachKind()["proposal"] }
 		b.Send([]*raftpb.Message{heartbeat(1, 2, 1), proposal(), proposal(), proposal()})
 		synctest.Wait()
-		require.EqualValues(t, []uint64{1, 3}, []uint64{laneOf(a, 2, "control").Drops.Paused, laneOf(a, 2, "proposal").Drops.Paused})
+		require.Equal(t, []uint64{1, 3}, []uint64{laneOf(a, 2, "control").Drops.Paused, laneOf(a, 2, "proposal").Drops.Paused})
 	})
 }
 

@@ -118,5 +118,5 @@ func writeTable(path, table string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(before+markBegin+"\n"+table+"\n"+markEnd+after), info.Mode().Perm()) //nolint:gosec // whoever runs it says which file
+	return os.WriteFile(path, []byte(before+markBegin+"\n"+table+"\n"+markEnd+after), info.Mode().Perm())
 }

@@ -143,7 +143,7 @@ func (r *runner) compile(ctx context.Context, m mutant, dir, binary string) erro
 		}
 		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, of...)...) //nolint:gosec // tags are those of the command line
+	cmd := exec.CommandContext(ctx, "go", append(args, of...)...)
 	cmd.Dir = where
 	if output, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
@@ -163,7 +163,7 @@ func (r *runner) simulate(ctx context.Context, binary string) (output []byte, hu
 	defer cancel()
 	args := []string{"-test.run", r.test, "-test.v", "-test.timeout", "0", "-shrink=false"}
 	args = append(args, "-seed", strconv.FormatUint(r.seed, 10), "-seeds", strconv.Itoa(r.seeds))
-	cmd := exec.CommandContext(ctx, binary, args...) //nolint:gosec // it was compiled before
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Dir = filepath.Join(r.chaos, "promise")
 	cmd.WaitDelay = time.Second
 	var b limited

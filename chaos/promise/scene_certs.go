@@ -53,7 +53,7 @@ func (st *stage) must(err error) {
 }
 
 func (a *authorityOf) write(name string, data []byte) {
-	a.st.must(os.WriteFile(filepath.Join(a.dir, name), data, 0o600)) //nolint:gosec // in the run's own folder
+	a.st.must(os.WriteFile(filepath.Join(a.dir, name), data, 0o600))
 }
 
 // pair issues a certificate for a host, and leaves its files in the folder.
