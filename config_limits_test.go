@@ -130,9 +130,9 @@ func requireWorks(t *testing.T, tune func(*rafthttp.Transport)) {
 	require.Equal(t, 1, p.a.ActivePeers())
 	start := time.Now()
 	for i := range uint64(100) {
-		p.a.Send([]*raftpb.Message{heartbeat(2, 1, i), msgApp(2, 1, i, make([]byte, 10_000)), message(raftpb.MsgProp, 2)})
+		p.a.Send([]*raftpb.Message{heartbeat(2, 1, i), msgApp(2, 1, 1+i, make([]byte, 10_000)), message(raftpb.MsgProp, 2)})
 	}
-	p.a.Send([]*raftpb.Message{msgSnap(2, 1, 1)}) // a post
+	p.a.Send([]*raftpb.Message{msgSnap(2, 1, 1)}) // a post, of a snapshot that overtakes no append
 	within(t, time.Second, func() bool { return len(p.b.raft.received()) == 301 })
 	require.Zero(t, p.a.raft.unreachables(2))
 	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.a.raft.snapshotReports())
