@@ -50,9 +50,8 @@ func CheckGoroutines(tb testing.TB) {
 // goroutines returns those of the caller's bubble, or those in none; not the caller, and none that the runtime or
 // package testing started for itself.
 func goroutines() []stacks.Goroutine {
-	all := stacks.All()
-	self := all[0]
-	return slices.DeleteFunc(all, func(g stacks.Goroutine) bool {
+	self := stacks.Self()
+	return slices.DeleteFunc(stacks.All(), func(g stacks.Goroutine) bool {
 		return g.ID == self.ID || g.Bubble != self.Bubble ||
 			strings.Contains(g.Stack, "os/signal.signal_recv") || strings.Contains(g.Stack, "testing.runFuzzing")
 	})

@@ -135,7 +135,7 @@ func (s *Socket) WriteBuffers(v *net.Buffers) (total int64, err error) {
 				return total, err
 			}
 		}
-		(*v)[0] = nil
+		clear((*v)[:1])
 		*v = (*v)[1:]
 	}
 	return total, nil
