@@ -16,7 +16,9 @@ func MemorySize(m *raftpb.Message) int64 {
 		}
 	}
 	n += int64(len(m.Context) + len(unknownOfMessage(m)))
-	n += snapshotMemorySize(m.Snapshot)
+	if m.Snapshot != nil {
+		n += snapshotMemorySize(m.Snapshot)
+	}
 	for _, r := range m.Responses {
 		n += int64(slotMemory) + MemorySize(r)
 	}
@@ -24,9 +26,6 @@ func MemorySize(m *raftpb.Message) int64 {
 }
 
 func snapshotMemorySize(s *raftpb.Snapshot) int64 {
-	if s == nil {
-		return 0
-	}
 	n := int64(snapshotMemory) + int64(len(s.Data)+len(unknownOfSnapshot(s)))
 	if md := s.Metadata; md != nil {
 		n += int64(len(unknownOfMetadata(md)))

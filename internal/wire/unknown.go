@@ -31,13 +31,15 @@ func unknownOffset[T any]() uintptr {
 }
 
 // unknownFields returns the unknown fields of m, which is at p, encoded. They
-// are the message's own bytes: read only.
+// are the message's own bytes: read only. It is small enough to be inlined.
 func unknownFields(m protoreflect.ProtoMessage, p unsafe.Pointer, offset uintptr) []byte {
 	if offset == 0 {
-		return m.ProtoReflect().GetUnknown()
+		return unknownByReflection(m)
 	}
 	return *(*[]byte)(unsafe.Add(p, offset))
 }
+
+func unknownByReflection(m protoreflect.ProtoMessage) []byte { return m.ProtoReflect().GetUnknown() }
 
 func unknownOfMessage(m *raftpb.Message) []byte {
 	return unknownFields(m, unsafe.Pointer(m), messageUnknown)
