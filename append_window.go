@@ -100,12 +100,24 @@ func (w *appendWindow) checkItem(it item, now time.Duration) (item, verdict) {
 		}
 		return it, accepted
 	}
+	if it.pending = windowTracks; w.continuedBy(it.m) {
+		return it, accepted
+	}
 	m, v := w.check(it.m, now)
 	if m != it.m {
-		it = newItem(m)
+		it.m, it.size = m, wire.MemorySize(m)
 	}
-	it.pending = windowTracks
 	return it, v
+}
+
+// continuedBy reports whether m goes on where the window ends, or where the last append
+// ended, and check has no reason to refuse or shorten it. So do nearly all.
+func (w *appendWindow) continuedBy(m *raftpb.Message) bool {
+	if m.GetTerm() != w.term.Load() || m.GetFrom() != w.from || w.closed {
+		return false
+	}
+	prev := m.GetIndex()
+	return prev == w.last || prev == w.end && prev+uint64(len(m.Entries)) <= w.last && !w.active.Load()
 }
 
 // check says whether the tracked append m may be queued: accepted, withheld or duplicate.
@@ -193,22 +205,22 @@ func (w *appendWindow) empty() (owed bool) {
 	return w.reset() || others
 }
 
-// add notes that m was queued. Whatever is accepted opens the window: raft has gone back
-// to what was lost.
+// add notes that m was queued. A window that is closed is to be opened then: raft has gone
+// back to what was lost.
 func (w *appendWindow) add(m *raftpb.Message) {
-	if m.GetIndex() > w.last {
-		w.start = m.GetIndex() // raft went on behind a snapshot
+	prev, n := m.GetIndex(), uint64(len(m.Entries))
+	if prev > w.last {
+		w.start = prev // raft went on behind a snapshot
 	}
-	if n := uint64(len(m.Entries)); n > 0 {
-		w.end = m.GetIndex() + n
-		w.last = max(w.last, w.end)
-	} else {
-		w.last = max(w.last, m.GetIndex())
+	if w.last = max(w.last, prev+n); n > 0 {
+		w.end = prev + n
 	}
-	if w.closed {
-		w.closed = false
-		w.update()
-	}
+}
+
+// open ends draining and resuming.
+func (w *appendWindow) open() {
+	w.closed = false
+	w.update()
 }
 
 // overflow notes that the queue had no room for it. It reports false if this is no append,

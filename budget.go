@@ -56,42 +56,54 @@ func isBulk(t raftpb.MessageType) bool {
 type purse struct {
 	*budget // nil: no bound
 	has     int64
-	refused bool // the last cover
 }
 
-// cover makes room for one more message in a lane that holds some bytes.
-func (p *purse) cover(it item, held int64) bool {
-	ok := p.reserveFor(it, held)
-	p.refused = !ok
-	return ok
+// cover makes room for m, of this size, in a lane that holds some bytes.
+func (p *purse) cover(m *raftpb.Message, size, held int64) bool {
+	return p.budget == nil || held+size <= p.has || p.reserveFor(m, size, held)
 }
 
-// reserveFor is cover. A message that never fits is let in when nothing else is
-// held anywhere. It takes all that its kind may have, and no more: heartbeats to
-// other peers have their part while it is on its way.
-func (p *purse) reserveFor(it item, held int64) bool {
-	need := held + it.size - p.has
-	if p.budget == nil || need <= 0 {
-		return true
-	}
+// reserveFor is cover, when the purse has too little. A message that never fits is let in
+// when nothing else is held anywhere. It takes all that its kind may have, and no more:
+// heartbeats to other peers have their part while it is on its way.
+func (p *purse) reserveFor(m *raftpb.Message, size, held int64) bool {
 	if faultpoint.Fails(faultpoint.QueueReservation) {
 		return false
 	}
-	limit := p.max
-	if isBulk(it.m.GetType()) {
-		limit = p.bulk
-	}
+	need := held + size - p.has
+	limit := p.limit(m)
 	for _, n := range [...]int64{max(need, p.chunk), need} {
 		if p.reserve(n, limit-held) { // as much is left as is held
 			p.has += n
 			return true
 		}
 	}
-	if it.size > limit && held == 0 && p.used.CompareAndSwap(p.has, limit) {
+	if size > limit && held == 0 && p.used.CompareAndSwap(p.has, limit) {
 		p.has = limit
 		return true
 	}
 	return false
+}
+
+// coverRun is cover for messages of the same kind, of this size together: all or none.
+func (p *purse) coverRun(m *raftpb.Message, size, held int64) bool {
+	need := held + size - p.has
+	if p.budget == nil || need <= 0 {
+		return true
+	}
+	if faultpoint.Fails(faultpoint.QueueReservation) || !p.reserve(need, p.limit(m)-held-size) {
+		return false
+	}
+	p.has += need
+	return true
+}
+
+// limit is where what messages of the kind of m may use ends.
+func (b *budget) limit(m *raftpb.Message) int64 {
+	if isBulk(m.GetType()) {
+		return b.bulk
+	}
+	return b.max
 }
 
 // settle gives back what a lane that holds some bytes has too much of; all of it

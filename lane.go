@@ -180,102 +180,6 @@ func (l *lane) holds() bool {
 	return l.held > 0
 }
 
-// offer gives it to the lane, or refuses. Something larger than the lane's
-// byte limit is accepted while the lane is empty.
-func (l *lane) offer(it item) verdict {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.workers == l.waiting { // one that is at work reads the clock by itself
-		l.clock = time.Since(l.born)
-	}
-	v := l.admit(it)
-	if v == accepted {
-		l.start()
-	}
-	return v
-}
-
-// offerRun offers messages in order, and says how many it has dealt with before the
-// first that it refused, if any. So many of them were withheld, for that reason: they
-// are lost, and raft will be told.
-func (l *lane) offerRun(msgs []*raftpb.Message) (n, lost int, v verdict, why error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.workers == l.waiting {
-		l.clock = time.Since(l.born)
-	}
-	defer l.start()
-	for ; n < len(msgs); n++ {
-		switch v := l.admit(newItem(msgs[n])); v {
-		case accepted, duplicate:
-		case withheld:
-			lost++
-		default:
-			return n, lost, v, l.withholds
-		}
-	}
-	return n, lost, accepted, l.withholds
-}
-
-// offerAll offers items in order and returns those from the first refused one
-// on. Lane workers see all that was accepted at once.
-func (l *lane) offerAll(items []item) ([]item, verdict) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.clock = time.Since(l.born)
-	for i, it := range items {
-		if v := l.admit(it); v != accepted {
-			l.start()
-			return items[i:], v
-		}
-	}
-	l.start()
-	return items[len(items):], accepted
-}
-
-// admit is called with mu held.
-func (l *lane) admit(it item) verdict {
-	if !l.open {
-		return down
-	}
-	if l.limits.message > 0 && it.size > l.limits.message {
-		return tooLarge
-	}
-	if l.window != nil && isAppend(it.m) {
-		var v verdict
-		if it, v = l.window.checkItem(it, l.clock); v == duplicate {
-			l.duplicates.Add(1)
-		}
-		if v != accepted {
-			return v
-		}
-	}
-	q := l.queueOf(it.m)
-	refusal := accepted
-	if !q.fits(it, l.limits) {
-		refusal = full
-	} else if !l.purse.cover(it, l.heldBytes) {
-		refusal = outOfMemory
-	}
-	if refusal != accepted {
-		if l.window != nil && l.window.overflow(it, q) {
-			l.withholds = refusal.refusal()
-			return withheld
-		}
-		return refusal
-	}
-	it.at = l.clock
-	q.push(it)
-	l.queued++
-	l.held++
-	l.heldBytes += it.size
-	l.used = true
-	if it.tracked() {
-		l.window.add(it.m)
-	}
-	return accepted
-}
-
 // release says that items are done with, and left is what the same take
 // returned behind them.
 func (l *lane) release(items, left []item) {
@@ -361,6 +265,7 @@ func (l *lane) close() []item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open, l.closed, l.kicked = false, true, false
+	l.emptied.Add(1)
 	l.dismiss()
 	l.tellEnd()
 	items, _ := l.drain() // no report is of use any more

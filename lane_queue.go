@@ -33,10 +33,10 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.items) - q.head }
 
-// fits reports whether it is within the bounds. What is larger than the bound in bytes
-// fits while nothing is held.
-func (q *queue) fits(it item, limits laneLimits) bool {
-	return q.held == 0 || (q.held < limits.messages && q.heldBytes+it.size <= limits.bytes)
+// fits reports whether one more message of this size is within the bounds. What is larger
+// than the bound in bytes fits while nothing is held.
+func (q *queue) fits(size int64, limits *laneLimits) bool {
+	return q.held == 0 || (q.held < limits.messages && q.heldBytes+size <= limits.bytes)
 }
 
 // fill is how full the queue is, from 0 to 1.
@@ -46,9 +46,7 @@ func (q *queue) fill(limits laneLimits) float64 {
 
 func (q *queue) push(it item) {
 	if q.head > 0 && len(q.items) == cap(q.items) {
-		n := copy(q.items, q.items[q.head:])
-		clear(q.items[n:])
-		q.items, q.head = q.items[:n], 0
+		q.compact()
 	}
 	q.items = append(q.items, it)
 	q.held++
@@ -57,6 +55,27 @@ func (q *queue) push(it item) {
 		q.tracked.messages++
 		q.tracked.bytes += it.size
 	}
+}
+
+// pushAll is push for items that no window tracks, accepted at this time.
+func (q *queue) pushAll(items []item, all load, at time.Duration) {
+	if q.head > 0 && len(q.items)+len(items) > cap(q.items) {
+		q.compact()
+	}
+	n := len(q.items)
+	q.items = append(q.items, items...)
+	for i := range q.items[n:] {
+		q.items[n+i].at = at
+	}
+	q.held += all.messages
+	q.heldBytes += all.bytes
+}
+
+// compact moves what waits to the front.
+func (q *queue) compact() {
+	n := copy(q.items, q.items[q.head:])
+	clear(q.items[n:])
+	q.items, q.head = q.items[:n], 0
 }
 
 // pop takes up to n messages, and no more after so many bytes, with the empty buffer

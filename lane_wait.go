@@ -19,7 +19,7 @@ func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]
 	l.crowded.Add(1)
 	defer l.crowded.Add(-1)
 	for seen := uint64(0); v == full || v == outOfMemory; rest, v = l.offerAll(rest) {
-		room, released := l.roomFor(rest[0])
+		room, released := l.roomFor(rest[0], v)
 		if released != seen {
 			seen = released
 			patience.Reset(d)
@@ -41,18 +41,18 @@ func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]
 	return rest, nil
 }
 
-// roomFor returns a channel that is closed when it is worth offering it again, and how
-// often items were released until now.
-func (l *lane) roomFor(it item) (room <-chan struct{}, released uint64) {
+// roomFor returns a channel that is closed when it is worth offering it again, which was
+// refused with v, and how often items were released until now.
+func (l *lane) roomFor(it item, v verdict) (room <-chan struct{}, released uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.room == nil {
 		l.room = make(chan struct{})
 	}
-	if !l.open || l.queueOf(it.m).fits(it, l.limits) {
+	if !l.open || l.queueOf(it.m).fits(it.size, &l.limits) {
 		l.wake()
 		c := make(chan struct{})
-		if l.purse.refused { // others have the room
+		if v == outOfMemory { // others have the room
 			time.AfterFunc(budgetPoll, func() { close(c) })
 		} else {
 			close(c)

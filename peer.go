@@ -92,11 +92,8 @@ func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 // the same way, so that they cost one lock. It returns how many, and false if the
 // peer is gone: then those after them were neither taken nor reported.
 func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
-	to, first, posts := msgs[0].GetTo(), p.laneFor(msgs[0]), p.pipeline.laneOf(msgs[0].GetType())
-	n = 1
-	for n < min(len(msgs), runMessages) && msgs[n].GetTo() == to && p.laneFor(msgs[n]) == first && p.pipeline.laneOf(msgs[n].GetType()) == posts {
-		n++
-	}
+	first, posts := p.laneFor(msgs[0]), p.pipeline.laneOf(msgs[0].GetType())
+	n = p.sameWay(msgs)
 	if p.paused.Load() {
 		if !p.enter() {
 			return 0, false
@@ -193,6 +190,19 @@ func (p *peer) streamsBusy() bool {
 	return false
 }
 
+// sameWay returns how many of msgs go to one member the same way, one after another, up to
+// runMessages.
+func (p *peer) sameWay(msgs []*raftpb.Message) int {
+	to, kind := msgs[0].GetTo(), msgs[0].GetType()
+	for n, m := range msgs[:min(len(msgs), runMessages)] {
+		t := m.GetType()
+		if m.GetTo() != to || t != kind && (p.laneFor(m) != p.laneFor(msgs[0]) || p.pipeline.laneOf(t) != p.pipeline.laneOf(kind)) {
+			return n
+		}
+	}
+	return min(len(msgs), runMessages)
+}
+
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
@@ -239,14 +249,22 @@ func (p *peer) dropPost(m *raftpb.Message, cause error) {
 	}
 }
 
-// answered takes in what the peer's answers say of appends, before Process does.
+// answered takes in what the peer's answers say of appends, before Process does. It is small
+// enough to be inlined: most messages are no answers.
 func (p *peer) answered(m *raftpb.Message) {
-	if m.GetType() == raftpb.MsgAppResp && m.GetFrom() == uint64(p.peer) && m.Context == nil {
-		for _, w := range p.writers {
-			w.lane.answered(m)
-		}
-		p.pipeline.lanes[kindAppend].answered(m)
+	if m.GetType() == raftpb.MsgAppResp {
+		p.appendsAnswered(m)
 	}
+}
+
+func (p *peer) appendsAnswered(m *raftpb.Message) {
+	if m.GetFrom() != uint64(p.peer) || m.Context != nil {
+		return
+	}
+	for _, w := range p.writers {
+		w.lane.answered(m)
+	}
+	p.pipeline.lanes[kindAppend].answered(m)
 }
 
 // snapshotTaken takes in that the peer has taken the snapshot of m. Raft is told afterwards.

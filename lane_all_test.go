@@ -1,0 +1,60 @@
+package rafthttp
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// TestOfferAllIsOfferEach: what is accepted at once is what would be accepted one after
+// another, within the bounds of the lane and of all lanes together.
+func TestOfferAllIsOfferEach(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		limit, other := int64(1+rng.IntN(60_000)), int64(0)
+		if rng.IntN(2) == 0 {
+			other = rng.Int64N(limit)
+		}
+		limits := laneLimits{messages: 1 + rng.IntN(60), bytes: int64(1 + rng.IntN(30_000))}
+		newFull := func() *lane {
+			limits.shared = newBudget(limit)
+			limits.shared.used.Add(other)
+			l := newLane("", limits, 0, new(sync.WaitGroup), nil)
+			l.reopen()
+			return l
+		}
+		all, each := newFull(), newFull()
+		for range 5 {
+			items := make([]item, rng.IntN(30))
+			for i := range items {
+				items[i] = newItem(&raftpb.Message{Type: raftpb.MsgApp.Enum(), Entries: []*raftpb.Entry{{Data: make([]byte, rng.IntN(1000))}}})
+			}
+			rest, v := all.offerAll(items)
+			n := 0
+			var last verdict
+			for n < len(items) {
+				if last = each.offer(items[n]); last != accepted {
+					break
+				}
+				n++
+			}
+			require.Equal(t, n, len(items)-len(rest), "seed %d", seed)
+			require.Equal(t, last, v, "seed %d", seed)
+			require.Equal(t, each.queues[0].held, all.queues[0].held)
+			require.Equal(t, each.heldBytes, all.heldBytes)
+			require.LessOrEqual(t, min(all.heldBytes, all.purse.bulk), all.purse.has, "seed %d", seed)
+			require.Equal(t, all.purse.has, all.purse.used.Load()-other, "seed %d", seed)
+			if all.held > 0 { // a worker takes some
+				all.workers, each.workers = 1, 1
+				take := 1 + rng.IntN(all.held)
+				for _, l := range []*lane{all, each} {
+					taken, _ := l.take(nil, take)
+					l.release(taken, nil)
+				}
+			}
+		}
+	}
+}
