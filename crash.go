@@ -44,6 +44,15 @@ func (c crasher) guard(in callback) {
 	}
 }
 
+// guardRun is guard around calls with one message after another. What they are told of the
+// one under way is read only after a panic: its memory is often in no cache before Process.
+func (c crasher) guardRun(in callback, under **raftpb.Message) {
+	if v := recover(); v != nil {
+		in.kind, in.from = (*under).GetType(), (*under).GetFrom()
+		c.crash(in, v)
+	}
+}
+
 // crash does not return.
 func (c crasher) crash(in callback, v any) {
 	p := &callbackPanic{in, v, debug.Stack()}

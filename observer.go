@@ -87,9 +87,16 @@ const (
 	laneSnapshot = "snapshot"
 )
 
-// process calls Process, and tells the observer if it was slow.
+const callRaftProcess = "Raft.Process"
+
+// process calls Process, under guard, and tells the observer if it was slow.
 func (s *settings) process(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
-	defer s.guard(callback{"Raft.Process", from, lane, m.GetType(), m.GetFrom()})
+	defer s.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})
+	return s.processGuarded(ctx, from, lane, m)
+}
+
+// processGuarded is process for a caller that has it under guard.
+func (s *settings) processGuarded(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
 	f := s.observer.SlowProcess
 	if f == nil {
 		return s.raft.Process(ctx, m)

@@ -65,16 +65,19 @@ const releaseAfter = 10 * time.Millisecond
 // processSome processes the first items, and returns how many.
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
+	var under *raftpb.Message
+	defer r.guardRun(callback{name: callRaftProcess, peer: r.peer, lane: r.lane.name}, &under)
 	var bytes int64
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
 		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.ctx.Err() != nil || r.paused.Load() || r.lane.wasEmptied() {
+		if r.lane.wasEmptied() || n == 0 && (r.ctx.Err() != nil || r.paused.Load()) {
 			r.discard(items[n:], cmp.Or(r.cause(), ErrPaused))
 			r.lane.done(n, uint64(bytes), time.Since(start))
 			return len(items)
 		}
+		under = items[n].m
 		r.processOne(items[n])
 		bytes += items[n].size
 		n++
@@ -83,12 +86,13 @@ func (r *receiver) processSome(items []item) (n int) {
 	return n
 }
 
+// processOne is called under guard.
 func (r *receiver) processOne(it item) {
 	if it.pending != nil {
 		r.processPending(it)
 		return
 	}
-	err := r.process(r.ctx, r.peer, r.lane.name, it.m)
+	err := r.processGuarded(r.ctx, r.peer, r.lane.name, it.m)
 	if err != nil && !r.failing && r.ctx.Err() == nil {
 		r.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", r.lane.name), zap.Error(err))

@@ -128,7 +128,7 @@ func (w *stopWatch) waitsFor() (all []string) {
 				continue // of a guest, which has lanes of some kinds only
 			}
 			if r.lane.holds() && !slowProcess(r.peer, kind(k)) {
-				all = append(all, nameOf("Raft.Process", r.lane.name, r.peer))
+				all = append(all, nameOf(callRaftProcess, r.lane.name, r.peer))
 			}
 			if r.lane.told.Load() > 0 {
 				all = append(all, nameOf("Observer.Received", r.lane.name, r.peer))
