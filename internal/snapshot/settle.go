@@ -184,7 +184,10 @@ func (t *transfer) askOn(conn *peerConn) (plan, error) {
 // such as this one.
 func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 	// A probe is what stock members send each other all the time.
-	resp, err := t.exchange(conn, ProbePath, nil) //nolint:bodyclose // exchange has read and closed it
+	resp, err := t.exchange(conn, ProbePath, nil)            //nolint:bodyclose // exchange has read and closed it
+	if err != nil && !isTimeout(err) && !t.receiverResumes { // it was closed without a word
+		return p, fmt.Errorf("%w: %w", errNoWord, err)
+	}
 	if err != nil {
 		return p, err
 	}
@@ -197,7 +200,7 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 		return p, nil
 	}
 	resp, err = t.exchange(conn, OffsetPath, question(t.key, t.id, t.To)) //nolint:bodyclose // the same
-	if err != nil && !isTimeout(err) {                                    // it was closed without a word
+	if err != nil && !isTimeout(err) {                                    // the same
 		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
