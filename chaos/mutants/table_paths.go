@@ -21,7 +21,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "too-large-is-sent", wrong: "Send takes messages over MaxMessageBytes", breaks: "a message over MaxMessageBytes is dropped", found: "path 3",
-		edits: []edit{{"lane.go", "if l.limits.message > 0 && it.size > l.limits.message {", "if l.limits.message < 0 {"}},
+		edits: []edit{{"lane_offer.go", "if l.limits.message > 0 && it.size > l.limits.message {", "if l.limits.message < 0 {"}},
 	},
 	{
 		name: "message-for-another", wrong: "a message for another member is processed", breaks: "Process only what is for us", found: "path 4",
@@ -106,8 +106,8 @@ var otherPathMutants = []mutant{
 	{
 		name: "panic-swallowed", wrong: "a panic of Process is recovered where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
 		edits: []edit{{
-			"observer.go", "\tdefer s.guard(callback{\"Raft.Process\", from, lane, m.GetType(), m.GetFrom()})\n",
-			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard(callback{\"Raft.Process\", from, lane, m.GetType(), m.GetFrom()})\n\t}\n",
+			"observer.go", "\tdefer s.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n",
+			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n\t}\n",
 		}},
 	},
 	{

@@ -25,7 +25,7 @@ var wholeMutants = []mutant{
 		name: "keep-alive-needed", wrong: "a receiver that keeps no connection gets no snapshot", breaks: "bytes on a healthy link arrive", found: "snapshot 4",
 		edits: []edit{
 			{"internal/snapshot/settle.go", "if resp.Close || !states(resp.Header, extensionResuming) {", "if !states(resp.Header, extensionResuming) {"},
-			{"internal/snapshot/settle.go", "return p, fmt.Errorf(\"%w: %w\", errNoWord, err)", "return p, fmt.Errorf(\"%w: %w\", ErrCut, err)"},
+			{"internal/snapshot/settle.go", "// the same\n\t\treturn p, fmt.Errorf(\"%w: %w\", errNoWord, err)", "\n\t\treturn p, fmt.Errorf(\"%w: %w\", ErrCut, err)"},
 		},
 	},
 	{
