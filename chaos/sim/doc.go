@@ -15,6 +15,7 @@
 //
 //   - every acknowledged append must be there,
 //   - the history of every list must be linearizable (package porcupine),
+//   - raft must know the members that the state has,
 //   - and whoever was told by ErrorC that it was removed must have been; it ended when it was told, as a server does.
 //
 // Each time that a member starts, the seed decides how it runs its raft: it saves and then sends, or sends first while it

@@ -46,6 +46,8 @@ type member struct {
 	bad    func(why string) // takes note of what must not be
 	url    func(uint64) string
 
+	snapshots chan snapshotStep
+
 	mu      sync.Mutex
 	state   machine
 	applied uint64
@@ -66,10 +68,17 @@ func (silent) Infof(string, ...any) {}
 
 // startMember runs a member on what its disk has.
 func (s *simulation) startMember(id uint64, d *disk, o options) *member {
+	m := s.newMember(id, d, o)
+	go m.run()
+	return m
+}
+
+// newMember returns a member whose loop does not run yet.
+func (s *simulation) newMember(id uint64, d *disk, o options) *member {
 	m := &member{
 		id: id, loop: o.loop, fsync: o.fsync, wrong: s.cfg.sabotage, disk: d, ended: make(chan struct{}), moved: make(chan struct{}),
 		waiters: make(map[string]chan struct{}), reads: make(map[string]chan uint64),
-		rand: rand.New(rand.NewPCG(o.seed, id)), told: o.errorC, bad: s.violated,
+		rand: rand.New(rand.NewPCG(o.seed, id)), told: o.errorC, bad: s.violated, snapshots: make(chan snapshotStep),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	last, err := d.Snapshot()
@@ -89,7 +98,6 @@ func (s *simulation) startMember(id uint64, d *disk, o options) *member {
 	m.net = s.c.Start(id, m)
 	m.url = s.c.URL
 	m.setPeers()
-	go m.run()
 	return m
 }
 
@@ -97,6 +105,9 @@ func (s *simulation) startMember(id uint64, d *disk, o options) *member {
 func (m *member) Process(ctx context.Context, msg *raftpb.Message) error {
 	if m.IsIDRemoved(msg.GetFrom()) {
 		return rafthttp.ErrMemberRemoved
+	}
+	if msg.GetType() == raftpb.MsgSnap {
+		return m.stepSnapshot(ctx, msg)
 	}
 	return m.Step(ctx, msg)
 }
@@ -106,31 +117,6 @@ func (m *member) IsIDRemoved(id uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.state.Removed[id]
-}
-
-func (m *member) run() {
-	defer close(m.ended)
-	if m.loop == loopAsync {
-		defer m.startThreads().Wait()
-	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			m.Tick()
-		case rd := <-m.Ready():
-			if m.loop == loopAsync {
-				m.split(rd)
-			} else if m.handle(rd) {
-				m.Advance()
-			}
-		case err := <-m.told:
-			m.hear(err)
-		case <-m.ctx.Done():
-			return
-		}
-	}
 }
 
 // hear takes note of what ErrorC says.
@@ -194,12 +180,19 @@ func (m *member) applyAll(entries []*raftpb.Entry) {
 			m.apply(e)
 		}
 	}
-	if m.applied >= m.disk.newest+snapshotEvery {
-		m.disk.snapshot(m.applied, m.conf, databaseOf(&m.state, m.applied))
-	}
 	if len(entries) > 0 {
 		close(m.moved)
 		m.moved = make(chan struct{})
+	}
+}
+
+// compact saves the state now and then, and forgets the log behind it. It is called when raft has heard what is applied: until
+// then it may read those entries again.
+func (m *member) compact() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.applied >= m.disk.newest+snapshotEvery {
+		m.disk.snapshot(m.applied, m.conf, databaseOf(&m.state, m.applied))
 	}
 }
 

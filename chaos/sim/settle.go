@@ -96,6 +96,17 @@ func (s *simulation) checkTold() {
 	}
 }
 
+// checkMembers requires that the members that raft knows are those of the state. Nothing is left to be applied.
+func (s *simulation) checkMembers() {
+	s.t.Helper()
+	for _, m := range s.running() {
+		_, _, voters, _ := m.view()
+		if knows := slices.Sorted(maps.Keys(m.Status().Config.Voters.IDs())); !slices.Equal(knows, voters) {
+			s.fatalf("raft of member %d knows the members %v, its state has %v", m.id, knows, voters)
+		}
+	}
+}
+
 // unsettled runs the members there should be, ends the others, and says what is wrong, if something is.
 func (s *simulation) unsettled() string {
 	synctest.Wait() // what begins at this very moment has ended, and is no queue

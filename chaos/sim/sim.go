@@ -254,6 +254,7 @@ func (s *simulation) era() {
 	wg.Wait()
 	s.mend()
 	s.settle()
+	s.checkMembers()
 	s.check()
 	s.checkTold()
 	s.report.Eras++
