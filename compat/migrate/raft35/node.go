@@ -30,7 +30,7 @@ const (
 	statePrefix   = "/state/"
 )
 
-// node is a member. All but Process belongs to the goroutine of run.
+// node is a member. All but Process and steps belongs to the goroutine of run.
 type node struct {
 	id          uint64
 	url         string
@@ -46,6 +46,8 @@ type node struct {
 	applied     uint64
 	appliedTerm uint64
 	snapshotted uint64
+
+	steps chan snapshotStep
 }
 
 // open starts a member on the data that it finds.
@@ -67,6 +69,7 @@ func open(cfg config) (*node, error) {
 		id: cfg.id, url: cfg.members[cfg.id], storage: raft.NewMemoryStorage(),
 		store: &store{dir: filepath.Join(cfg.dir, "state"), client: &http.Client{Transport: rt}},
 		state: &state{Members: cfg.members},
+		steps: make(chan snapshotStep),
 	}
 	for _, dir := range []string{n.store.dir, snapdir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -201,6 +204,8 @@ func (n *node) run(served <-chan error) error {
 			if err := n.compact(); err != nil { // not before raft has heard what is applied: until then it may read that again
 				return err
 			}
+		case step := <-n.steps:
+			step.result <- n.raft.Step(context.Background(), step.m)
 		case err := <-n.transport.ErrorC:
 			return err
 		case err := <-served:
@@ -332,8 +337,28 @@ func (n *node) Process(ctx context.Context, m raftpb.Message) error {
 		if err := n.store.fetch(ctx, m.Snapshot); err != nil {
 			return err
 		}
+		return n.stepSnapshot(ctx, m)
 	}
 	return n.raft.Step(ctx, m)
+}
+
+// snapshotStep is a MsgSnap that waits for the Ready loop.
+type snapshotStep struct {
+	m      raftpb.Message
+	result chan error
+}
+
+// stepSnapshot has the Ready loop give raft a snapshot, between two Readys. raft has
+// the members of the snapshot from then on, and a change that is older, and is still
+// being applied, would change them (etcd#11510).
+func (n *node) stepSnapshot(ctx context.Context, m raftpb.Message) error {
+	step := snapshotStep{m, make(chan error, 1)}
+	select {
+	case n.steps <- step:
+		return <-step.result
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // IsIDRemoved implements rafthttp.Raft: this program removes nobody.

@@ -45,6 +45,7 @@ func follower(t *testing.T, logger raft.Logger) *node {
 		id: 1, storage: raft.NewMemoryStorage(), store: &store{dir: dir},
 		state:       &state{Members: map[uint64]string{1: "http://127.0.0.1:1"}},
 		snapshotter: snap.New(zap.NewNop(), dir), confState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
+		steps: make(chan snapshotStep),
 	}
 	must(t, n.replay(filepath.Join(dir, "wal"), false))
 	must(t, n.storage.ApplySnapshot(&raftpb.Snapshot{
