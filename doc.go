@@ -24,6 +24,11 @@
 // node has to run before AddPeer is called or the handler is served, since Process may
 // be called from then on. A server that has applied its own removal ends.
 //
+// Where the log is compacted and members change, Process hands a MsgSnap to the Ready
+// loop below, which calls Step between two Readys, and waits for the result: a change
+// of the members that is older, and still to be applied, would change those that the
+// snapshot has brought (docs/snapshots-and-members.md).
+//
 // Make a transport, tell it who the other members are, and serve them:
 //
 //	t := &rafthttp.Transport{

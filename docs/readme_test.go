@@ -26,6 +26,7 @@ type member struct {
 }
 
 // Process has nothing to check: what is for other members, or of removed ones, does not get here.
+// Where the log is compacted and members change, the loop calls Step with a MsgSnap: docs/snapshots-and-members.md.
 func (m *member) Process(ctx context.Context, msg *raftpb.Message) error { return m.Step(ctx, msg) }
 func (m *member) IsIDRemoved(id uint64) bool                             { _, gone := m.removed.Load(id); return gone }
 

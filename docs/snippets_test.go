@@ -42,11 +42,11 @@ func TestSnippetsDrawTheClusterID(t *testing.T) {
 }
 
 // TestSnippetsKnowTheMembers: what people paste says of a member that it was removed, or that members never change; and where
-// Process passes on whatever comes, somebody says why.
+// Process passes on whatever comes, somebody says why, and what to do with snapshots.
 func TestSnippetsKnowTheMembers(t *testing.T) {
 	removed := regexp.MustCompile(`(?m)((?:^.*//.*\n)*)^.*\) IsIDRemoved\(.*$`)
 	passes := regexp.MustCompile(`(?s)\) Process\([^\n]*\{\s*return [^\n]*\.Step\(ctx, \w+\)\s*\}`)
-	never, said := 0, 0
+	never, said, waits := 0, 0, 0
 	for file, code := range snippets(t) {
 		for _, m := range removed.FindAllString(code, -1) {
 			if strings.Contains(m, "return false") && !strings.Contains(m, "quietRaft") {
@@ -60,8 +60,13 @@ func TestSnippetsKnowTheMembers(t *testing.T) {
 		if passes.MatchString(code) {
 			require.Contains(t, read(t, file), "nothing to check", "%s: Process passes on whatever comes", file)
 			said++
+			if strings.Contains(code, "rd.Snapshot") && strings.Contains(code, "RemovePeer") {
+				require.Contains(t, read(t, file), "calls Step", "%s: raft takes a snapshot while older changes of the members are applied", file)
+				waits++
+			}
 		}
 	}
 	require.GreaterOrEqual(t, never, 2)
 	require.GreaterOrEqual(t, said, 5)
+	require.GreaterOrEqual(t, waits, 2)
 }
