@@ -26,7 +26,7 @@ func (s *Server) checkFolder() (identity storage.Identity, again bool, err error
 	switch {
 	case err != nil:
 		return identity, false, err
-	case begun && identity.ID != s.cfg.ID:
+	case identity.ClusterID != 0 && identity.ID != s.cfg.ID:
 		return identity, false, fmt.Errorf("--data-dir: %s belongs to member %d, not %d (--id)", s.cfg.DataDir, identity.ID, s.cfg.ID)
 	case identity.Removed || s.storage.Data.Membership().Removed[s.cfg.ID]: // it was told, or has applied it
 		return identity, false, fmt.Errorf("--data-dir: %s: %w; it can come back under a new id, with an empty folder", s.cfg.DataDir, ErrRemoved)
@@ -51,25 +51,36 @@ func (s *Server) noteRemoved() error {
 // enter has the member found a cluster or join one, and makes durable who it is.
 // identity is what its folder says of an attempt before, or zero. The peers are for
 // raft.StartNode; there are none unless the cluster is founded.
+//
+// A member that joins draws a number before, and the membership has it from then on:
+// it asks again after a crash, and one that has lost its folder does not know it.
 func (s *Server) enter(ctx context.Context, identity storage.Identity) (peers []raft.Peer, known storage.Membership, err error) {
-	founding := identity.Founding
+	again := identity.ClusterID != 0 // it was about to, and died
 	switch {
 	case s.cfg.Join != "":
-		known, err = s.join(ctx)
-	case identity.ID != raft.None: // it was about to, and died
-		peers, err = s.found(founding)
+		if !again && identity.ID != s.cfg.ID {
+			identity = storage.Identity{ID: s.cfg.ID, Joining: randomUint64()}
+			if err := s.storage.Log.SetIdentity(identity); err != nil {
+				return nil, known, err
+			}
+		}
+		known, err = s.join(ctx, identity.Joining)
+	case again:
+		peers, err = s.found(identity.Founding)
 	default:
-		if founding, err = s.askFounders(ctx); err == nil {
-			peers, err = s.found(founding)
+		identity = storage.Identity{ID: s.cfg.ID}
+		if identity.Founding, err = s.askFounders(ctx); err == nil {
+			peers, err = s.found(identity.Founding)
 		}
 	}
 	if err != nil {
 		return nil, known, err
 	}
-	if identity.ID != raft.None && identity.ClusterID != s.clusterID {
+	if again && identity.ClusterID != s.clusterID {
 		return nil, known, fmt.Errorf("--data-dir: %s belongs to cluster %x, not %x", s.cfg.DataDir, identity.ClusterID, s.clusterID)
 	}
-	return peers, known, s.storage.Log.SetIdentity(storage.Identity{ID: s.cfg.ID, ClusterID: s.clusterID, Founding: founding})
+	identity.ClusterID = s.clusterID
+	return peers, known, s.storage.Log.SetIdentity(identity)
 }
 
 // found founds the cluster, with the others.
@@ -80,7 +91,7 @@ func (s *Server) found(founding uint64) ([]raft.Peer, error) {
 
 // join asks the cluster to take this member in. Asking again, after a crash
 // before anything was received, does no harm.
-func (s *Server) join(ctx context.Context) (storage.Membership, error) {
+func (s *Server) join(ctx context.Context, number uint64) (storage.Membership, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
 	c, err := client.New(s.cfg.Join)
@@ -89,7 +100,7 @@ func (s *Server) join(ctx context.Context) (storage.Membership, error) {
 	}
 	defer c.Close()
 	s.log.Info("joining", zap.String("through", s.cfg.Join))
-	cluster, err := c.AddMember(ctx, storage.Member{ID: s.cfg.ID, PeerURL: s.cfg.PeerURL, ClientURL: s.cfg.ClientURL})
+	cluster, err := c.AddMember(ctx, storage.Member{ID: s.cfg.ID, PeerURL: s.cfg.PeerURL, ClientURL: s.cfg.ClientURL, Joining: number})
 	if errors.Is(err, api.ErrMemberRemoved) || errors.Is(err, api.ErrMemberExists) {
 		return storage.Membership{}, fmt.Errorf("--id or --peer-url: %w", err)
 	}

@@ -24,7 +24,7 @@ const (
 // AddMember has the group add a member as a learner: it gets the log, and is
 // promoted to a voter when it has caught up, so that a new member never counts
 // towards a majority that it cannot yet be part of. Adding a learner that is
-// there is no error: it may have missed the first answer.
+// there is no error, if it is the same one: it may have missed the first answer.
 func (s *Server) AddMember(ctx context.Context, m storage.Member) error {
 	if m.ID == raft.None || raft.IsLocalMsgTarget(m.ID) {
 		return memberError("%d is not an id", m.ID)
@@ -33,7 +33,7 @@ func (s *Server) AddMember(ctx context.Context, m storage.Member) error {
 		return memberError("%v", err)
 	}
 	there, ok := s.storage.Data.Membership().Members[m.ID]
-	if ok && there.Learner && there.PeerURL == m.PeerURL {
+	if ok && there.Learner && there.PeerURL == m.PeerURL && there.Joining == m.Joining {
 		return nil
 	}
 	m.Learner = true
@@ -70,6 +70,12 @@ func (s *Server) proposeChange(ctx context.Context, typ raftpb.ConfChangeType, m
 	return err
 }
 
+// errOtherFolder refuses a learner that has lost its folder. It has forgotten what it
+// acknowledged: raft would panic at the next heartbeat, and count it, once it votes,
+// as one that has it.
+var errOtherFolder = api.ErrMemberExists.Detail(
+	"a learner has joined with it, from another --data-dir, which was lost, or is elsewhere; without it, remove the member, and join under a new id")
+
 // changeMembership is what a configuration change makes of a membership, or why
 // it is refused.
 func changeMembership(ms storage.Membership, change *raftpb.ConfChange, m storage.Member) (storage.Membership, error) {
@@ -94,6 +100,9 @@ func changeMembership(ms storage.Membership, change *raftpb.ConfChange, m storag
 		if exists && !there.Learner { // raft would take it for a demotion
 			return ms, api.ErrMemberExists
 		}
+		if exists && there.Joining != 0 && there.Joining != m.Joining {
+			return ms, errOtherFolder
+		}
 		m.Learner = true
 	default:
 		return ms, memberError("change of type %s", change.GetType())
@@ -112,7 +121,7 @@ func updateMember(ms storage.Membership, m storage.Member) (storage.Membership, 
 	if !ok {
 		return ms, api.ErrMemberNotFound
 	}
-	m.Learner = there.Learner
+	m.Learner, m.Joining = there.Learner, there.Joining
 	if err := admit(ms, m); err != nil {
 		return ms, err
 	}

@@ -42,6 +42,7 @@ type Identity struct {
 	ID        uint64 `json:"id"`
 	ClusterID uint64 `json:"cluster_id"`
 	Founding  uint64 `json:"founding,omitempty"` // of a founder: the number that was drawn when the cluster was founded
+	Joining   uint64 `json:"joining,omitempty"`  // of a member that joins: the number that it drew. Until it was taken in, ClusterID is 0
 
 	Removed bool `json:"removed,omitempty"` // others have said that it was: its life is over
 }

@@ -8,6 +8,7 @@ type Member struct {
 	PeerURL   string `json:"peer_url"`             // where the other members reach it
 	ClientURL string `json:"client_url,omitempty"` // where clients reach it; empty until it said so
 	Learner   bool   `json:"learner,omitempty"`    // receives the log, does not vote
+	Joining   uint64 `json:"joining,omitempty"`    // the number that it drew to join; 0: it did not
 }
 
 // Membership is a value: who is in the cluster, and who was and must not come
