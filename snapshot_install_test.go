@@ -4,7 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -138,5 +144,64 @@ func TestSnapshotResumedInTheHead(t *testing.T) {
 		require.Equal(t, 409, ask(t, a.Transport, "POST", "/raft/snapshot", peerHeader(header("a")), body).Code)
 		require.Equal(t, 204, ask(t, a.Transport, "GET", "/raft/snapshot/offset", peerHeader(header("a")), nil).Code)
 		require.Equal(t, map[int]int{500: 1}, transfers.all())
+	})
+}
+
+// TestSnapshotThatWasInstalled: what is remembered of a transfer that was installed serves another attempt at it, which brings the
+// message and the checksum, and nothing else: not one that is cut short or has no length, not another transfer or another member's,
+// not one from an earlier byte, and none after ten minutes. Of two such attempts the older one ends.
+func TestSnapshotThatWasInstalled(t *testing.T) {
+	const db = "database"
+	dir := t.TempDir()
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		store := openIn(t, dir)
+		a := startSimulated(t, n, 1, receives(store))
+		a.AddPeer(2, silentHost(n, 2))
+		a.AddPeer(3, silentHost(n, 3))
+		frame, err := io.ReadAll(snapshotBody(t, msgSnap(1, 2, 7), ""))
+		require.NoError(t, err)
+		again := append(bytes.Clone(frame), checksumOf([]byte(db))...)
+		post := func(from, transfer string, offset int, length int64, body io.Reader) int {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/raft/snapshot", body)
+			r.Header, r.ContentLength = peerHeader(map[string]string{
+				"X-Server-From": from, "X-Raft-Snapshot-Transfer": transfer, "X-Raft-Snapshot-Offset": strconv.Itoa(offset),
+			}), length
+			w := httptest.NewRecorder()
+			a.Handler().ServeHTTP(w, r)
+			return w.Code
+		}
+		whole := func(from, transfer string, offset int, body []byte) int {
+			return post(from, transfer, offset, int64(len(body)), bytes.NewReader(body))
+		}
+		first := slices.Concat(frame, []byte(db), []byte(checksumOf([]byte(db))))
+		require.Equal(t, 204, whole("2", "a", 0, first))
+		path, err := store.DBFilePath(7)
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(path)) // it was installed
+
+		require.Equal(t, 204, whole("2", "a", len(db), again))
+		require.Equal(t, 500, post("2", "a", len(db), int64(len(again)), bytes.NewReader(again[:len(again)-1])), "cut short")
+		require.Equal(t, 400, post("2", "a", len(db), -1, bytes.NewReader(again)), "no length")
+		require.Equal(t, 400, post("2", "a", len(db), 65<<20, bytes.NewReader(again)), "too long")
+		require.Equal(t, 409, whole("2", "b", len(db), again), "another transfer")
+		require.Equal(t, 409, whole("3", "a", len(db), again), "another member's")
+		require.Equal(t, 409, whole("2", "a", len(db)-1, again), "an earlier byte")
+		require.Len(t, a.raft.received(), 1)
+
+		silent, end := io.Pipe()
+		older := make(chan int)
+		go func() { older <- post("2", "a", len(db), int64(len(again)), silent) }()
+		synctest.Wait()
+		require.Equal(t, 204, whole("2", "a", len(db), again))
+		require.Equal(t, 500, <-older)
+		require.NoError(t, end.Close())
+
+		time.Sleep(9 * time.Minute)
+		require.Equal(t, 204, whole("2", "a", len(db), again))
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, 409, whole("2", "a", len(db), again), "too late")
+		require.Len(t, a.raft.received(), 1)
+		require.Equal(t, 204, whole("2", "a", 0, first), "from its first byte it is a snapshot as any other")
+		require.Len(t, a.raft.received(), 2)
 	})
 }
