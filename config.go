@@ -196,10 +196,10 @@ func newNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, e
 }
 
 func (t *Transport) validate() error {
-	if t.Raft == nil || isNilPointer(t.Raft) {
+	if t.Raft == nil || isNil(t.Raft) {
 		return &ConfigError{"Raft", t.Raft, "what receives messages and reports"}
 	}
-	if isNilPointer(t.Snapshotter) {
+	if isNil(t.Snapshotter) {
 		return &ConfigError{"Snapshotter", fmt.Sprintf("a nil %T", t.Snapshotter), "what saves databases, or nil itself for none"}
 	}
 	if t.ID == 0 {
@@ -214,11 +214,11 @@ func (t *Transport) validate() error {
 	return validateURLs(t.URLs)
 }
 
-// isNilPointer says whether v, which is not nil, holds a pointer that is: a
-// variable of a pointer type that was never set, and panics with the first call.
-func isNilPointer(v any) bool {
+// isNil reports whether v, which is not nil, holds a pointer or a function that is: a
+// variable that was never set, and that panics with the first call.
+func isNil(v any) bool {
 	p := reflect.ValueOf(v)
-	return p.Kind() == reflect.Pointer && p.IsNil()
+	return (p.Kind() == reflect.Pointer || p.Kind() == reflect.Func) && p.IsNil()
 }
 
 // validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state, or that

@@ -31,6 +31,7 @@ func TestBadConfig(t *testing.T) {
 		{"Raft", "a nil pointer", func(tr *rafthttp.Transport) { tr.Raft = (*recorder)(nil) }},
 		{"Snapshotter", "a nil pointer of another type", func(tr *rafthttp.Transport) { tr.Snapshotter = (*panickingStore)(nil) }},
 		{"Snapshotter", "a nil *snap.Store", func(tr *rafthttp.Transport) { tr.Snapshotter = (*snap.Store)(nil) }},
+		{"Snapshotter", "a nil func", func(tr *rafthttp.Transport) { tr.Snapshotter = saver(nil) }},
 		{"ID", "0", func(tr *rafthttp.Transport) { tr.ID = 0 }},
 		{"DialTimeout", "negative", func(tr *rafthttp.Transport) { tr.DialTimeout = -1 }},
 		{"DialRetryFrequency", "negative", func(tr *rafthttp.Transport) { tr.DialRetryFrequency = -1 }},

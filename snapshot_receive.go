@@ -174,7 +174,7 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 		if err != nil {
 			return nil, err
 		}
-		if saver != nil {
+		if saver != nil && !isNil(saver) {
 			in.saver = saver
 		}
 	}

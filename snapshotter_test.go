@@ -223,8 +223,11 @@ func TestSnapshotPrepared(t *testing.T) {
 		p := newPair(t, nil, receiver(preparing{store, func(_ context.Context, m *raftpb.Message, size int64) (snap.Saver, error) {
 			index := m.GetSnapshot().GetMetadata().GetIndex()
 			calls = append(calls, call{int64(index), int64(m.GetFrom()), size})
-			if index == 8 {
+			switch index {
+			case 8:
 				return other, nil
+			case 9:
+				return (*snap.Store)(nil), nil // a variable that was not set
 			}
 			return nil, nil
 		}}, func(r *recorder) {
@@ -257,6 +260,7 @@ func TestSnapshotPrepared(t *testing.T) {
 		requireSaved(t, other.Store, 8, data[1:])
 
 		calls = nil
+		refuses.Store(false)
 		c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 		require.NoError(t, err)
 		defer c.Close()
@@ -268,6 +272,7 @@ func TestSnapshotPrepared(t *testing.T) {
 		require.NoError(t, err)
 		readAnswer(t, c)
 		require.Equal(t, []call{{9, 1, -1}}, calls)
+		requireSaved(t, store, 9, []byte("db"))
 	})
 }
 
