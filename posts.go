@@ -33,7 +33,7 @@ type incomingPosts struct {
 	all    memberPosts // of all members
 	others memberPosts // of those that are no peers
 	byID   map[types.ID]*memberPosts
-	bytes  int64 // of memory of posts that no lane has taken
+	beyond int64 // what posts that no lane has taken hold in memory, beyond the share of each
 }
 
 // memberPosts counts the posts of one or more members.
@@ -105,7 +105,7 @@ func (p *incomingPost) wasRead(m *raftpb.Message) bool {
 func (p *incomingPost) queued() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.incomingPosts.bytes -= p.bytes
+	p.beyond -= p.beyondShare(0)
 	p.bytes = 0
 }
 
@@ -117,23 +117,29 @@ func (p *incomingPost) reserve(bytes uint64) error {
 	return nil
 }
 
-// grow reports whether there is room for n more bytes, of the body or in memory: the bound is for
-// several together, not for one, and each has a share that the others cannot take.
+// beyondShare returns what the post would hold beyond its share with n more bytes.
+func (p *incomingPost) beyondShare(n int64) int64 { return max(p.bytes+n-p.maxBytes/maxPosts, 0) }
+
+// grow reports whether there is room for n more bytes, of the body or in memory. Each post has a
+// share that the others cannot take. What they hold beyond theirs is bounded if it is of several: one
+// may be larger.
 func (p *incomingPost) grow(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bytes+n > p.maxBytes/maxPosts && p.incomingPosts.bytes > p.bytes && p.incomingPosts.bytes+n > p.maxBytes {
+	others := p.beyond - p.beyondShare(0)
+	after := p.beyondShare(n)
+	if after > 0 && others > 0 && others+after > p.maxBytes {
 		return false
 	}
 	p.bytes += n
-	p.incomingPosts.bytes += n
+	p.beyond = others + after
 	return true
 }
 
 func (p *incomingPost) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.incomingPosts.bytes -= p.bytes
+	p.beyond -= p.beyondShare(0)
 	for _, c := range p.counts {
 		if p.read {
 			c.waiting[p.kind]--

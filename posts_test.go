@@ -113,6 +113,27 @@ func TestBodiesOfPostsAreBounded(t *testing.T) {
 	})
 }
 
+// TestLargePostBesideSmallOnes: one message may be larger than what posts have together, also while others come whose posts stay
+// within the share that each has.
+func TestLargePostBesideSmallOnes(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		const limit = 1 << 20
+		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 4 * limit })
+		large, small := marshal(t, msgApp(1, 2, 1, make([]byte, 3*limit))), marshal(t, heartbeat(1, 3, 1))
+		alone := beginPost(t, n, a, "2", len(large), large[:2*limit])
+		synctest.Wait()
+		other := beginPost(t, n, a, "3", len(small), small[:1])
+		synctest.Wait()
+		_, err := alone.Write(large[2*limit:])
+		require.NoError(t, err)
+		require.Equal(t, 204, readAnswer(t, alone).StatusCode)
+		_, err = other.Write(small[1:])
+		require.NoError(t, err)
+		require.Equal(t, 204, readAnswer(t, other).StatusCode)
+		time.Sleep(time.Second) // the server lingers
+	})
+}
+
 // TestVoteBesideProposalsOfAllMembers: proposals that wait for a leader take nothing from
 // votes, however many members have posted some.
 func TestVoteBesideProposalsOfAllMembers(t *testing.T) {
