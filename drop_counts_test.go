@@ -65,3 +65,25 @@ func TestDroppedPostsOfAPeerAreCounted(t *testing.T) {
 		})
 	})
 }
+
+// TestDropsForTheMemoryLimitOnTheWayIn: what is dropped on the way in for the bound of all queues together says so, whichever way it
+// came: the remedy is not that for a full lane.
+func TestDropsForTheMemoryLimitOnTheWayIn(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		h := newHoldingRaft(func(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgApp })
+		a, posts := onHolding(t, n, h, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 100_000 })
+		say := startTalker(t, n, 2)
+		a.AddPeer(2, []string{urlOf(2)})
+		say("msgapp", msgApp(1, 2, 1, make([]byte, 1<<20))) // takes all that there is for what is no control message
+		synctest.Wait()
+		say("message", ofEachKind()["proposal"])
+		say("message", ofEachKind()["append"])
+		posts.post(peerHeader(nil), ofEachKind()["proposal"])
+		require.Equal(t, 503, <-posts.codes)
+		proposals, appends := laneOf(a, 2, "proposal"), laneOf(a, 2, "append")
+		close(h.release)
+		synctest.Wait()
+		require.Equal(t, rafthttp.Drops{MemoryLimit: 2}, proposals.Drops)
+		require.Equal(t, rafthttp.Drops{MemoryLimit: 1}, appends.Drops)
+	})
+}

@@ -113,22 +113,29 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 		f(r.peer, r.lane.name, len(items), bytes)
 		r.lane.told.Add(-1)
 	}
-	rest := items
+	rest, v := items, accepted
 	var err error
 	if wait > 0 {
 		rest, err = r.lane.offerWait(ctx, rest, wait)
 	} else {
-		rest, _ = r.lane.offerAll(rest)
+		rest, v = r.lane.offerAll(rest)
 	}
-	dropped := 0
+	dropped, noMemory := 0, 0
 	for len(rest) > 0 {
-		dropped++
+		if v == outOfMemory {
+			noMemory++
+		} else {
+			dropped++
+		}
 		if rest = rest[1:]; err == nil { // a smaller one may find room where this one did not
-			rest, _ = r.lane.offerAll(rest)
+			rest, v = r.lane.offerAll(rest)
 		}
 	}
 	if dropped > 0 {
 		r.drop(r.lane, dropped, cmp.Or(r.cause(), err, ErrQueueFull))
+	}
+	if noMemory > 0 {
+		r.drop(r.lane, noMemory, cmp.Or(r.cause(), ErrMemoryLimit))
 	}
 	if errors.Is(err, ErrPaused) { // the stream is not to blame
 		return nil

@@ -56,24 +56,28 @@ func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duratio
 // queue gives the message of a request to the lane. Only an append waits for room, as
 // one of a stream does.
 func (r *receiver) queue(ctx context.Context, it item) error {
-	items := []item{it}
+	items, v := []item{it}, accepted
 	var err error
 	if kindOf(it.m.GetType()) == kindAppend {
 		items, err = r.lane.offerWait(ctx, items, r.readTimeout)
 	} else {
-		items, _ = r.lane.offerAll(items)
+		items, v = r.lane.offerAll(items)
 	}
 	if len(items) == 0 {
 		return nil
 	}
-	return cmp.Or(r.cause(), err, ErrQueueFull)
+	return cmp.Or(r.cause(), err, v.refusal(), ErrQueueFull)
 }
 
-// processPending has Process take the message of a request that still waits for it.
-func (r *receiver) processPending(it item) {
-	if p := it.pending; p.ctx.Err() == nil && p.claim() {
-		p.result <- outcome{true, r.process(p.ctx, r.peer, p.source, it.m)}
+// processPending has Process take the message of a request that still waits for it. It
+// reports false if the request has given up.
+func (r *receiver) processPending(it item) bool {
+	p := it.pending
+	if p.ctx.Err() != nil || !p.claim() {
+		return false
 	}
+	p.result <- outcome{true, r.process(p.ctx, r.peer, p.source, it.m)}
+	return true
 }
 
 // discard drops messages that the lane has taken and Process does not get.
