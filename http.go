@@ -155,6 +155,7 @@ func (q *request) servePost() error {
 	p := q.peerOf(q.from)
 	post := q.posts.begin(q.from, p != nil)
 	if post == nil {
+		p.dropUnread()
 		return errBusyPosts
 	}
 	defer post.end()
@@ -164,6 +165,7 @@ func (q *request) servePost() error {
 	limits.Reserve = post.reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
 	if errors.Is(err, errBusyPosts) {
+		p.dropUnread()
 		q.w.Header().Set("Connection", "close")
 		return err
 	}
@@ -172,9 +174,7 @@ func (q *request) servePost() error {
 		return ErrStopped
 	}
 	if err != nil {
-		if p != nil {
-			p.counters.badPosts.Add(1)
-		}
+		p.dropUnread()
 		return q.badBody("failed to read raft message", err)
 	}
 	if err := q.admitted(m); err != nil {

@@ -241,11 +241,18 @@ func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) er
 	return p.receivers.receive(ctx, items, wait)
 }
 
-// dropPost counts a message of a post that did not get to its receive lane. p may be nil,
-// for a member that is no peer.
+// dropPost counts a message of a post or a snapshot that did not get to its receive lane. p
+// may be nil, for a member that is no peer.
 func (p *peer) dropPost(m *raftpb.Message, cause error) {
 	if p != nil {
 		p.receivers.of(m.GetType()).dropPosts(1, cause)
+	}
+}
+
+// dropUnread counts a post whose message could not be read. p may be nil, as for dropPost.
+func (p *peer) dropUnread() {
+	if p != nil {
+		p.counters.badPosts.Add(1)
 	}
 }
 

@@ -68,29 +68,33 @@ func (r *receiver) processSome(items []item) (n int) {
 	var under *raftpb.Message
 	defer r.guardRun(callback{name: callRaftProcess, peer: r.peer, lane: r.lane.name}, &under)
 	var bytes int64
+	var others load // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
 		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
 			break
 		}
 		if r.lane.wasEmptied() || n == 0 && (r.ctx.Err() != nil || r.paused.Load()) {
 			r.discard(items[n:], cmp.Or(r.cause(), ErrPaused))
-			r.lane.done(n, uint64(bytes), time.Since(start))
+			r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
 			return len(items)
 		}
 		under = items[n].m
-		r.processOne(items[n])
+		if !r.processOne(items[n]) {
+			others.messages++
+			others.bytes += items[n].size
+		}
 		bytes += items[n].size
 		n++
 	}
-	r.lane.done(n, uint64(bytes), time.Since(start))
+	r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
 	return n
 }
 
-// processOne is called under guard.
-func (r *receiver) processOne(it item) {
+// processOne is called under guard. It reports false if the message was that of a request
+// that has given up.
+func (r *receiver) processOne(it item) bool {
 	if it.pending != nil {
-		r.processPending(it)
-		return
+		return r.processPending(it)
 	}
 	err := r.processGuarded(r.ctx, r.peer, r.lane.name, it.m)
 	if err != nil && !r.failing && r.ctx.Err() == nil {
@@ -98,6 +102,7 @@ func (r *receiver) processOne(it item) {
 			zap.String("lane", r.lane.name), zap.Error(err))
 	}
 	r.failing = err != nil
+	return true
 }
 
 // offer gives items to the lane, and drops what finds no room. If wait is not 0 it waits

@@ -148,6 +148,7 @@ func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
 		return err
 	}
 	if in.isPaused() {
+		in.peerOf(in.from).dropPost(m, ErrPaused)
 		return ErrPaused
 	}
 	return nil

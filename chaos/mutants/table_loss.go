@@ -19,8 +19,8 @@ var lossMutants = []mutant{
 	{
 		name: "message-invented", wrong: "one received message in 40 has another index", breaks: "none invented",
 		edits: []edit{
-			{"receive.go", "func (r *receiver) processOne(it item) {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) {"},
-			{"receive.go", "if it.pending != nil {\n\t\tr.processPending(it)", "if processed.Add(1)%40 == 0 {\n\t\tit.m.Index = new(it.m.GetIndex() + 1)\n\t}\n\tif it.pending != nil {\n\t\tr.processPending(it)"},
+			{"receive.go", "func (r *receiver) processOne(it item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) bool {"},
+			{"receive.go", "if it.pending != nil {\n\t\treturn r.processPending(it)", "if processed.Add(1)%40 == 0 {\n\t\tit.m.Index = new(it.m.GetIndex() + 1)\n\t}\n\tif it.pending != nil {\n\t\treturn r.processPending(it)"},
 			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
 		},
 	},
