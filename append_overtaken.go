@@ -30,24 +30,23 @@ func (o *overtaken) contains(it item) bool {
 }
 
 // snapshotTaken drops the appends that the snapshot m, which the peer has taken, has
-// overtaken, and has the lane's window begin anew.
+// overtaken, and has the lane's window begin anew. One of another group says nothing of them.
 func (l *lane) snapshotTaken(m *raftpb.Message) {
-	if l.window == nil {
+	o := overtakenBy(m)
+	if l.window == nil || o == nil {
 		return
 	}
 	l.mu.Lock()
-	if o := overtakenBy(m); o != nil {
-		removed := l.appends().remove(o.contains)
-		l.duplicates.Add(uint64(removed.messages))
-		l.queued -= removed.messages
-		l.held -= removed.messages
-		l.heldBytes -= removed.bytes
-		l.purse.settle(l.heldBytes, l.closed || l.held == 0)
-		if len(l.hands) > 0 {
-			l.overtaken.Store(o)
-		}
-		l.wake()
+	removed := l.appends().remove(o.contains)
+	l.duplicates.Add(uint64(removed.messages))
+	l.queued -= removed.messages
+	l.held -= removed.messages
+	l.heldBytes -= removed.bytes
+	l.purse.settle(l.heldBytes, l.closed || l.held == 0)
+	if len(l.hands) > 0 {
+		l.overtaken.Store(o)
 	}
+	l.wake()
 	due := l.window.snapshotTaken()
 	l.mu.Unlock()
 	if due {

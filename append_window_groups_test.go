@@ -1,12 +1,16 @@
 package rafthttp_test
 
 import (
+	"bytes"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // TestAppendWindowIsForRaftsOwnAppends: where several groups share a transport by the
@@ -64,4 +68,27 @@ func ofGroup2(index uint64) *raftpb.Message {
 	m := msgApp(2, 1, index, nil)
 	m.Context = []byte("group 2")
 	return m
+}
+
+// TestSnapshotOfAnotherGroup: it says nothing of the window of raft's own appends: the copies of these are told as before.
+func TestSnapshotOfAnotherGroup(t *testing.T) {
+	ways := map[string]func(c *crowded, m *raftpb.Message){
+		"with a database": func(c *crowded, m *raftpb.Message) {
+			c.leader.SendSnapshot(snap.NewMessage(m, &database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000))
+		},
+		"by post": func(c *crowded, m *raftpb.Message) { c.leader.Send([]*raftpb.Message{m}) },
+	}
+	for way, send := range ways {
+		crowdedTest(way, t, func(t *testing.T, c *crowded) {
+			c.drain()
+			m := msgSnap(2, 1, 20)
+			m.Context = []byte("group 2")
+			send(c, m)
+			within(t, 4*time.Second, func() bool { return len(c.leader.raft.snapshotReports()) == 1 })
+			require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, c.leader.raft.snapshotReports())
+			c.append(2, 12)
+			require.EqualValues(t, 6, c.lane().Duplicates)
+			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+		})
+	}
 }
