@@ -2,10 +2,13 @@ package rafthttp_test
 
 import (
 	"bytes"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/memnet"
@@ -86,6 +89,44 @@ func TestAppendsOvertakenByASnapshot(t *testing.T) {
 					}
 					return false
 				})
+			})
+		})
+	}
+}
+
+// TestAppendsOvertakenOnOtherWays: nor do appends that wait for the message stream, or for the pipeline, while their stream is down.
+func TestAppendsOvertakenOnOtherWays(t *testing.T) {
+	for way, refused := range map[string]string{"message": "/raft/stream/msgapp", "pipeline": "/raft/stream"} {
+		t.Run(way, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				const queued = 12 // posts go four at a time
+				a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, receives(savesAll))
+				inner := a.server.Handler
+				a.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasPrefix(r.URL.Path, refused) {
+						http.NotFound(w, r)
+						return
+					}
+					inner.ServeHTTP(w, r)
+				})
+				a.AddPeer(2, []string{b.url})
+				b.AddPeer(1, []string{a.url})
+				within(t, time.Second, func() bool { return laneOf(a, 2, way).Up })
+				time.Sleep(time.Second)
+				n.Link("m1", "m2").SetBandwidth(crowdedEntry)
+				c := &crowded{t: t, leader: a, follower: b}
+				c.append(0, queued)
+				a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, queued), &database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000))
+				within(t, 10*time.Second, func() bool { return len(a.raft.snapshotReports()) == 1 })
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.raft.snapshotReports())
+				before := len(c.arrived())
+				c.append(queued, queued+1)
+				within(t, 6*time.Second, func() bool { return c.arrivals(queued+1) == 1 })
+				require.LessOrEqual(t, len(c.arrived()), before+5, "more than what was being written, and the new one")
+				within(t, 6*time.Second, func() bool { return laneOf(a, 2, way).Queued == 0 })
+				require.EqualValues(t, queued+1-len(c.arrived()), laneOf(a, 2, way).Duplicates)
+				require.NotZero(t, laneOf(a, 2, way).Duplicates)
+				require.Zero(t, laneOf(a, 2, way).Dropped)
 			})
 		})
 	}

@@ -2,6 +2,7 @@ package rafthttp_test
 
 import (
 	"io"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,38 @@ func TestCutDropsWhatAWriterHasTaken(t *testing.T) {
 				time.Sleep(time.Second)
 				stream.Close()
 				require.Less(t, <-got, int64(3<<20), "what waited behind the first was dropped")
+			})
+		})
+	}
+}
+
+// TestCutDropsWhatWaitsForRoom: nor does what found no room in its lane before a short cut, and waits for that. The stream goes on, and
+// a post is answered at once.
+func TestCutDropsWhatWaitsForRoom(t *testing.T) {
+	for name, c := range cutters {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				h := newHoldingRaft(func(*raftpb.Message) bool { return true })
+				a, posts := onHolding(t, n, h, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = stubbornRaft{h}, 1 })
+				release := sync.OnceFunc(func() { close(h.release) })
+				t.Cleanup(release)
+				b := startSimulated(t, n, 2, nil)
+				connect(t, a, b)
+				b.Send([]*raftpb.Message{msgApp(1, 2, 1, nil), msgApp(1, 2, 10, nil), msgApp(1, 2, 20, nil)})
+				synctest.Wait()
+				posts.post(peerHeader(nil), msgApp(1, 2, 30, nil))
+				calls, _ := h.begun()
+				require.Equal(t, 1, calls)
+				c.cut(a)
+				c.mend(a)
+				require.Equal(t, 500, <-posts.codes)
+				b.Send([]*raftpb.Message{msgApp(1, 2, 40, nil)})
+				release()
+				synctest.Wait()
+				calls, _ = h.begun()
+				require.Equal(t, 2, calls, "the one that was processed, and that behind the cut")
+				require.EqualValues(t, 3, laneOf(a, 2, "append").Drops.Paused)
+				require.True(t, laneOf(b, 1, "msgapp").Up)
 			})
 		})
 	}
