@@ -2,12 +2,20 @@ package rafthttp_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"net/http/httputil"
+	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -31,4 +39,95 @@ func TestSlowChunkedBody(t *testing.T) {
 		require.Equal(t, http.StatusNoContent, resp.StatusCode)
 		requireSaved(t, store, 7, data)
 	})
+}
+
+// TestChunkedStreamBringsWhatHasCome: a message of a stream in chunks, as members of etcd write them, does not wait for what follows
+// it and comes slowly, in the same chunk or in the next.
+func TestChunkedStreamBringsWhatHasCome(t *testing.T) {
+	proposal := ofEachKind()["proposal"]
+	proposal.Entries = []*raftpb.Entry{{Data: make([]byte, 3000)}}
+	first, second := framed(encoded(heartbeat(1, 2, 5))), framed(encoded(proposal))
+	for name, tc := range map[string]struct{ head, now, later string }{
+		"plain": {"", first + second[:100], second[100:]},
+		"in chunks": {
+			"Transfer-Encoding: chunked\r\n",
+			fmt.Sprintf("%x\r\n%s\r\n%x\r\n%s", len(first), first, len(second), second[:100]), second[100:] + "\r\n",
+		},
+		"before the head of a chunk": {
+			"Transfer-Encoding: chunked\r\n",
+			fmt.Sprintf("%x\r\n%s\r\n%x", len(first), first, len(second)), "\r\n" + second + "\r\n",
+		},
+		"in one chunk": {
+			"Transfer-Encoding: chunked\r\n",
+			fmt.Sprintf("%x\r\n%s%s", len(first)+len(second), first, second[:100]), second[100:] + "\r\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				ln, err := n.Host("m2").Listen("2380")
+				require.NoError(t, err)
+				ended, served := make(chan struct{}), make(chan struct{})
+				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					c, _, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						return
+					}
+					defer c.Close()
+					if endpointOf(r.URL.Path) != "message" {
+						return
+					}
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Server-Version: 3.7.0\r\n"+tc.head+"\r\n"+tc.now)
+					time.Sleep(readTimeout / 2)
+					_, _ = io.WriteString(c, tc.later)
+					<-ended
+				})}
+				go func() {
+					defer close(served)
+					_ = server.Serve(ln)
+				}()
+				a := startSimulated(t, n, 1, nil)
+				a.AddPeer(2, []string{urlOf(2)})
+				time.Sleep(readTimeout / 4)
+				got := len(a.raft.received())
+				time.Sleep(readTimeout / 2)
+				all := len(a.raft.received())
+				close(ended)
+				_ = server.Close()
+				<-served
+				require.Equal(t, 1, got, "what has come")
+				require.Equal(t, 2, all, "and what came later")
+			})
+		})
+	}
+}
+
+// TestChunkedReader: it takes and refuses what that of net/http does, however it comes.
+func TestChunkedReader(t *testing.T) {
+	notWithTinyBuffers(t)
+	bodies := []string{
+		"", "0\r\n", "0\r\n\r\n", "5\r\nhello\r\n", "5\r\nhello\r\n0\r\n\r\n", "5\r\nhello", "5\r\nhello\r", "5\r\nhelloXX", "5\r\nhello\n0\r\n",
+		"5\nhello\r\n", "5 \t\r\nhello\r\n0\r\n", "5;a=b\r\nhello\r\n0;c\r\n", "5 ;a\r\nhello\r\n", "A\r\n0123456789\r\n0\r\n", "\r\n", "x\r\n", "+5\r\nhello\r\n",
+		"0x5\r\nhello\r\n", "-5\r\nhello\r\n", "5_\r\nhello\r\n", "fffffffffffffffff\r\n", "ffffffffffffffff\r\nxx", "5",
+		strings.Repeat("1\r\nx\r\n", 5000) + "0\r\n", strings.Repeat("1;some extension\r\nx\r\n", 1000) + "0\r\n", strings.Repeat("1;a long long long extension\r\nx\r\n", 5000) + "0\r\n",
+	}
+	for range 50 {
+		var b strings.Builder
+		for range rand.N(20) {
+			data := randomBytes(1 + rand.N(5000))
+			fmt.Fprintf(&b, "%x\r\n%s\r\n", len(data), data)
+		}
+		bodies = append(bodies, b.String(), b.String()+"0\r\n\r\n", b.String()[:rand.N(b.Len()+1)])
+	}
+	ways := map[string]func(io.Reader) io.Reader{
+		"at once": func(r io.Reader) io.Reader { return r }, "a byte at a time": iotest.OneByteReader, "in halves": iotest.HalfReader,
+		"with the error": iotest.DataErrReader,
+	}
+	for _, body := range bodies {
+		want, refused := io.ReadAll(httputil.NewChunkedReader(strings.NewReader(body)))
+		for way, f := range ways {
+			got, err := io.ReadAll(rafthttp.NewChunkedReader(f(strings.NewReader(body))))
+			require.Equal(t, refused == nil, err == nil, "%s: %.40q: %v, %v", way, body, err, refused)
+			require.True(t, bytes.Equal(want, got), "%s: %.40q: %.40q, %.40q", way, body, got, want)
+		}
+	}
 }

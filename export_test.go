@@ -1,7 +1,9 @@
 package rafthttp
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -98,6 +100,11 @@ func (t *Transport) QueuePosts(peer types.ID, msgs []*raftpb.Message) {
 
 // GiveWayInKernel is what is done to the connection of a snapshot.
 func GiveWayInKernel(c net.Conn) { giveWayInKernel(c) }
+
+// NewChunkedReader returns what reads the body of a stream in chunks.
+func NewChunkedReader(r io.Reader) io.Reader {
+	return &chunkedReader{src: bufio.NewReaderSize(r, chunkBuffer)}
+}
 
 // TimeForBody is how long the body of a post may take beyond what any may.
 func TimeForBody(bytes uint64) time.Duration { return timeForBody(bytes) }

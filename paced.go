@@ -51,7 +51,7 @@ func isDeadline(err error) bool {
 const progressBytes = 4 << 10
 
 // pacedReader reads with a timeout for progress. It sees it at the connection: a reader
-// above it, such as that of a chunked body, may wait for many reads of the connection in
+// above it, such as that of a chunked body, may wait for several reads of the connection in
 // one of its own.
 type pacedReader struct {
 	head      []byte // of what the connection brings, which was read before; then nil

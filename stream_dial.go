@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"time"
 )
@@ -93,7 +92,7 @@ func streamBody(resp *http.Response, br *bufio.Reader, in *pacedReader) (io.Read
 	}
 	switch {
 	case len(resp.TransferEncoding) > 0:
-		return httputil.NewChunkedReader(bufio.NewReaderSize(in, chunkBuffer)), nil
+		return &chunkedReader{src: bufio.NewReaderSize(in, chunkBuffer)}, nil
 	case resp.ContentLength >= 0:
 		return io.LimitReader(in, resp.ContentLength), nil
 	default:

@@ -1,0 +1,118 @@
+package rafthttp
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// chunkedReader reads a body in chunks. That of net/http/httputil reads on for as long as
+// there is room, and waits in the middle of the next chunk: a message would wait for what
+// comes behind it. This one returns what has come.
+type chunkedReader struct {
+	src    *bufio.Reader
+	left   uint64 // bytes of the chunk that were not read
+	inside bool   // a chunk has begun whose end was not read
+	excess uint64 // bytes that are no data, beyond what is usual
+	err    error  // what ended the body
+}
+
+const (
+	usualChunkHead = 16       // bytes of a chunk that are no data
+	maxChunkExcess = 16 << 10 // bytes beyond, and beyond twice the data
+)
+
+// Read implements io.Reader.
+func (r *chunkedReader) Read(p []byte) (n int, err error) {
+	for n < len(p) && r.err == nil {
+		if r.left == 0 {
+			if n > 0 && !r.headHasCome() {
+				break
+			}
+			r.left, r.err = r.next()
+			continue
+		}
+		if n > 0 && r.src.Buffered() == 0 {
+			break
+		}
+		var k int
+		k, r.err = r.src.Read(p[n : n+int(min(uint64(len(p)-n), r.left))])
+		n += k
+		r.left -= uint64(k)
+		r.err = inChunk(r.err)
+	}
+	if n > 0 {
+		return n, nil
+	}
+	return 0, r.err
+}
+
+// headHasCome reports whether the next chunk can begin without waiting.
+func (r *chunkedReader) headHasCome() bool {
+	lines := 1
+	if r.inside {
+		lines++
+	}
+	come, _ := r.src.Peek(r.src.Buffered())
+	return bytes.Count(come, []byte{'\n'}) >= lines
+}
+
+// next reads the head of the next chunk, and returns how long that is. After the last one it
+// returns io.EOF.
+func (r *chunkedReader) next() (size uint64, err error) {
+	if r.inside {
+		end, err := r.src.Peek(2)
+		if err != nil {
+			return 0, inChunk(err)
+		}
+		if string(end) != "\r\n" {
+			return 0, errors.New("malformed chunked encoding")
+		}
+		_, _ = r.src.Discard(2)
+	}
+	r.inside = true
+	line, err := r.line()
+	if err != nil {
+		return 0, err
+	}
+	overhead := uint64(len(line)) + 2                                    // and the end of the chunk
+	digits, _, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte{';'}) // extensions
+	if size, err = strconv.ParseUint(string(digits), 16, 64); err != nil {
+		return 0, fmt.Errorf("invalid byte in chunk length: %.32q", digits)
+	}
+	if size == 0 {
+		return 0, io.EOF
+	}
+	usual := usualChunkHead + 2*min(size, maxChunkExcess)
+	if r.excess = max(r.excess+overhead, usual) - usual; r.excess > maxChunkExcess {
+		return 0, errors.New("chunked encoding contains too much non-data")
+	}
+	return size, nil
+}
+
+// line returns a line without its end, which stays valid until the next read.
+func (r *chunkedReader) line() ([]byte, error) {
+	line, err := r.src.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		return nil, errors.New("head of a chunk is too long")
+	}
+	if err != nil {
+		return nil, inChunk(err)
+	}
+	line, ok := bytes.CutSuffix(line, []byte("\r\n"))
+	if !ok {
+		return nil, errors.New("malformed chunked encoding")
+	}
+	return line, nil
+}
+
+// inChunk says that the end of the source came too early.
+func inChunk(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
