@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -101,5 +102,44 @@ func TestCutDropsWhatWaitsForRoom(t *testing.T) {
 				require.True(t, laneOf(b, 1, "msgapp").Up)
 			})
 		})
+	}
+}
+
+// TestEndDropsWhatAWriterHasTaken: what a writer has taken and not written when its peer is removed, or the transport stopped, is
+// dropped for that reason, as what is queued behind it.
+func TestEndDropsWhatAWriterHasTaken(t *testing.T) {
+	for name, end := range map[string]func(a *member){
+		"RemovePeer": func(a *member) { a.RemovePeer(2) }, "Stop": func(a *member) { a.Stop() },
+	} {
+		for _, lane := range []string{"msgapp", "message"} {
+			t.Run(name+"/"+lane, func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					var mu sync.Mutex
+					drops := map[rafthttp.DropReason]int{}
+					a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+						tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, cause error) {
+							mu.Lock()
+							defer mu.Unlock()
+							drops[rafthttp.DropReasonOf(cause)] += n
+						}}
+					})
+					a.AddPeer(2, silentHost(n, 2))
+					dialStream(t, n.Host("m2").DialContext, a, lane, 2)
+					within(t, time.Second, func() bool { return laneOf(a, 2, lane).Up })
+					time.Sleep(10 * time.Millisecond)
+					var msgs []*raftpb.Message
+					for i := range uint64(5) {
+						msgs = append(msgs, msgApp(2, 1, 10*i, make([]byte, 1<<20)))
+					}
+					a.Send(msgs)
+					time.Sleep(100 * time.Millisecond) // the first is being written
+					end(a)
+					synctest.Wait()
+					mu.Lock()
+					defer mu.Unlock()
+					require.Equal(t, map[rafthttp.DropReason]int{rafthttp.DropEnded: 5}, drops)
+				})
+			})
+		}
 	}
 }

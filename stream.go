@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"cmp"
 	"crypto/tls"
 	"io"
 	"net"
@@ -301,7 +302,7 @@ func (w *streamWriter) round(items []item) {
 	}
 	w.last = c
 	if c == nil {
-		w.lose(w.lane, items, errPeerGone)
+		w.lose(w.lane, items, cmp.Or(w.cause(), errPeerGone))
 	} else {
 		sent, err := w.send(c, items)
 		if items = items[sent:]; err != nil {
@@ -324,7 +325,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 	}
 	for i, it := range items {
 		if i == sent && (w.paused.Load() || w.lane.wasEmptied()) { // before it is encoded
-			w.lose(w.lane, items[sent:], ErrPaused)
+			w.lose(w.lane, items[sent:], cmp.Or(w.cause(), ErrPaused))
 			w.lane.release(items[sent:], nil)
 			if w.paused.Load() {
 				w.lose(w.lane, w.lane.empty(), ErrPaused)
@@ -343,7 +344,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 			continue
 		}
 		if err := w.flush(c, i+1-sent); err != nil {
-			w.lose(w.lane, items[sent:], err)
+			w.lose(w.lane, items[sent:], cmp.Or(w.cause(), err))
 			return sent, err
 		}
 		w.lane.release(items[sent:i+1], items[i+1:])
