@@ -16,6 +16,11 @@
 // When the members have stopped, some scenes are played: small situations, each with a judge of its own, that members do
 // not get into by themselves, such as a client that posts half a message. See scenes.go.
 //
+// Three dimensions are drawn beside the others, from a source of their own, so that the rest of the plan of a seed does not
+// depend on them: whether connections are sockets of memnet, whether certificates are revoked, and, with the build tag
+// faultpoints, whether fault points strike. So a seed has the same plan with that tag and without, but for [Plan].Points.
+// Judges of time do not look while fault points strike. A plan with Points does not run without the tag.
+//
 // A plan that fails is cut to the shortest that still does ([Shrink]), which its String prints for a test.
 //
 // The seed decides the plan. It does not decide the order in which goroutines run: a run of the same plan is alike, not

@@ -65,6 +65,7 @@ func Draw(seed uint64) Plan {
 			dim.events(d)
 		}
 	}
+	drawExtras(d)
 	drawScenes(d)
 	slices.SortStableFunc(d.plan.Events, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
 	return *d.plan
@@ -127,7 +128,7 @@ func (d *drawing) add(e Event) {
 	e.At = time.Duration(1000+d.IntN(int(d.plan.Length/time.Millisecond)-1000)) * time.Millisecond
 	e.A, e.B = d.pair()
 	switch e.Do {
-	case End, Block, HangLog, HangHook, FullDisk, Stranger, Leave, Rotate:
+	case End, Block, HangLog, HangHook, FullDisk, Stranger, Leave, Rotate, Revoke:
 		e.B = 0
 	}
 	d.plan.Events = append(d.plan.Events, e)

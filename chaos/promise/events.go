@@ -12,7 +12,7 @@ import (
 // actions are all of them.
 var actions = []Action{
 	Cut, HalfOpen, Reset, Slow, Narrow, End, Block, HangLog, HangHook, FullDisk, Snapshot, Post, Burst, Pause, Remove, Update,
-	Stranger, Leave, Rotate, Distrust, Forge, Scene,
+	Stranger, Leave, Rotate, Revoke, Distrust, Forge, Scene,
 }
 
 // schedule has all events of the plan happen.
@@ -51,6 +51,10 @@ func (s *simulation) do(e Event) {
 	case Rotate:
 		if a != nil && s.trust != nil {
 			s.trust.rotate(e)
+		}
+	case Revoke:
+		if a != nil && s.trust != nil && s.plan.Recheck > 0 {
+			s.trust.revoke(e)
 		}
 	case Distrust:
 		s.distrust(e)
@@ -188,7 +192,7 @@ func (s *simulation) fillDisk(e Event) {
 }
 
 // isNarrow reports whether lines are so narrow that what is on them at once may take the read timeout.
-func (s *simulation) isNarrow() bool { return s.plan.Rate > 0 && s.plan.Rate < 256<<10 }
+func (s *simulation) isNarrow() bool { return s.plan.Rate > 0 && s.plan.Rate < 4*s.plan.window() }
 
 // fill notes that so many bytes take a line to which posts go: four at a time, each of which waits for what is on the line
 // before it, carry few heartbeats.

@@ -1,26 +1,27 @@
 package promise
 
-// points are the fault points inside the library, where it is built with them (build tag faultpoints).
-var points struct {
-	on    bool
-	names []string
-	// seed has a seed decide what happens at them, until hits is called, which returns how often each was hit.
-	seed func(seed uint64) (hits func() map[string]uint64)
-}
+import "github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 
-// playPoints has fault points do what the plan's seed decides. What it returns ends that, and counts.
+// hasPoints says whether the library is built with fault points (build tag faultpoints).
+const hasPoints = faultpoint.Enabled
+
+// playPoints has fault points do what the plan's seed decides, if it has them. What it returns ends that, and counts.
 func (s *simulation) playPoints() (end func()) {
-	if !points.on {
+	if !s.plan.Points {
 		return func() {}
 	}
-	hits := points.seed(s.plan.Seed)
+	if !hasPoints {
+		s.violate("simulation", "the plan has fault points, for which it has to be built with -tags faultpoints")
+	}
+	faultpoint.Seed(s.plan.Seed + 1) // 0 would do nothing
 	return func() {
-		for name, n := range hits() {
+		for name, n := range faultpoint.Hits() {
 			s.countN("fault point "+name, int(n))
 		}
+		faultpoint.Seed(0)
 	}
 }
 
 // inTime reports whether judges of time look: a fault point sleeps where nobody can tell how long, and refuses what would
 // have gone well.
-func (s *simulation) inTime() bool { return !points.on }
+func (s *simulation) inTime() bool { return !s.plan.Points }

@@ -11,6 +11,7 @@ type health struct {
 	cutAt  time.Duration // when that began
 	crowd  time.Duration // until then, more is sent than there is room for
 	deaf   time.Duration // when the receiver cut the sender; 0: it has not
+	barred time.Duration // when the certificate of the sender was on the revocation list; 0: it is not
 	flaps  time.Duration // until then, streams may end
 	ends   uint64        // streams that the receiver has begun to read, in this life
 	moving int           // snapshots that have not ended: if one fails, raft is told of the peer as well
@@ -93,6 +94,8 @@ const (
 	recovery = 2 * time.Second // once a link is mended
 	// postRecovery is the same for what goes by posts: a post may stand still for 10 s.
 	postRecovery = 12 * time.Second
+	// synTimeout is how long a socket waits for the answer to a SYN before it sends the next.
+	synTimeout = time.Second
 )
 
 // resumes reports whether a transfer goes on after its connection broke.
@@ -108,6 +111,9 @@ func (s *simulation) recovers(w *way) time.Duration {
 	d := recovery + 8*s.plan.Delay
 	if s.byPosts(w) {
 		d = postRecovery + 8*s.plan.Delay
+	}
+	if s.plan.Sockets != (Buffers{}) { // a SYN that was lost is sent again after so long, not at the moment when its link is mended
+		d += synTimeout
 	}
 	if s.isNarrow() { // what is on the line before
 		d += s.plan.lineTime()

@@ -12,32 +12,30 @@ import (
 )
 
 // judge is one who looks whether a promise is kept.
-type judge struct {
-	name, promise string
-	ofTime        bool // it does not look with fault points, which take time
-}
+type judge struct{ name, promise string }
 
 // judges are all of them.
 var judges = []judge{
-	{"send", "Send and SendSnapshot take no time", false},
-	{"reported", "each message is processed, reported or counted as dropped by its receiver", false},
-	{"order", "what one lane took is processed in its order, one message of a kind after another", false},
-	{"once", "no message of a stream, and no proposal, is processed twice", false},
-	{"invented", "what is processed was sent", false},
-	{"addressee", "what is processed is for the member", false},
-	{"snapshot ends", "each snapshot ends in one report, one Close and one value, which agree", false},
-	{"snapshot bytes", "a database is whole when its message is processed, and when its sender is told that it was sent", false},
-	{"snapshot arrives", "a snapshot whose bytes move arrives in time", true},
-	{"healthy link", "a link that is well loses no heartbeat, and raft is told of no loss", true},
-	{"recovery", "heartbeats arrive 2 s after the last fault", true},
-	{"noticed", "a peer that is silent is inactive within twice the read timeout", true},
-	{"active", "a peer of which a stream brings something is active", true},
-	{"removed", "ErrorC has a value once the member has left, and not before", false},
-	{"stop", "Stop returns within its bound", true},
-	{"silence", "no callback comes once Stop has returned", false},
-	{"bounds", "queues, memory and connections are bounded", false},
-	{"goroutines", "there are so many goroutines for each peer, and none once all are stopped", false},
-	{"log lines", "each message of the log has a limit", false},
+	{"send", "Send and SendSnapshot take no time"},
+	{"reported", "each message is processed, reported or counted as dropped by its receiver"},
+	{"order", "what one lane took is processed in its order, one message of a kind after another"},
+	{"once", "no message of a stream, and no proposal, is processed twice"},
+	{"invented", "what is processed was sent"},
+	{"addressee", "what is processed is for the member"},
+	{"snapshot ends", "each snapshot ends in one report, one Close and one value, which agree"},
+	{"snapshot bytes", "a database is whole when its message is processed, and when its sender is told that it was sent"},
+	{"snapshot arrives", "a snapshot whose bytes move arrives in time"},
+	{"healthy link", "a link that is well loses no heartbeat, and raft is told of no loss"},
+	{"recovery", "heartbeats arrive 2 s after the last fault"},
+	{"noticed", "a peer that is silent is inactive within twice the read timeout"},
+	{"active", "a peer of which a stream brings something is active"},
+	{"removed", "ErrorC has a value once the member has left, and not before"},
+	{"stop", "Stop returns within its bound"},
+	{"silence", "no callback comes once Stop has returned"},
+	{"revoked", "nothing is processed of a member whose certificate was revoked a TLSRecheck ago"},
+	{"bounds", "queues, memory and connections are bounded"},
+	{"goroutines", "there are so many goroutines for each peer, and none once all are stopped"},
+	{"log lines", "each message of the log has a limit"},
 }
 
 // addressed looks at whom a message is for. It reports true if it is nobody's business further.
@@ -50,6 +48,7 @@ func (s *simulation) addressed(m *member, msg *raftpb.Message) bool {
 	if w := s.book.way(msg.GetFrom(), m.id); w != nil && s.isDeaf(w) {
 		s.violate("addressee", "member %d processes a message of %d, which it has cut: %v", m.id, w.from, msg)
 	}
+	s.lookAtRevoked(m, msg)
 	if msg.GetTo() != m.id {
 		s.violate("addressee", "member %d processes a message for %d: %v", m.id, msg.GetTo(), msg)
 		return true
@@ -264,10 +263,10 @@ func (s *simulation) late(w *way) time.Duration {
 		d += 2 * time.Second
 	}
 	if s.plan.Rate > 0 { // what is on the line before it
-		ahead := aheadBytes
+		ahead := aheadWindows * s.plan.window()
 		for _, e := range s.plan.Events {
 			if e.Do == Burst && e.How == kindNames[proposals] {
-				ahead = max(ahead, aheadBytes+4*e.Size) // a message is not interrupted, and others have a part of the line
+				ahead = max(ahead, aheadWindows*s.plan.window()+4*e.Size) // a message is not interrupted, and others have a part of the line
 			}
 		}
 		d += time.Duration(ahead) * time.Second / time.Duration(s.plan.Rate)
@@ -275,8 +274,8 @@ func (s *simulation) late(w *way) time.Duration {
 	return d
 }
 
-// aheadBytes are what is written before a control message that waits: a window of each stream and of a few posts.
-const aheadBytes = 5 * 64 << 10
+// aheadWindows is what is written before a control message that waits: a window of each stream and of a few posts.
+const aheadWindows = 5
 
 // heartbeats returns how many control messages were sent between two times, and how many of them have arrived.
 func (w *way) heartbeats(from, to time.Duration) (got, all int) {

@@ -74,6 +74,13 @@ func (g *gate) shut(d time.Duration) {
 	}
 }
 
+// opens returns when the gate was last to open.
+func (g *gate) opens() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.until
+}
+
 func (g *gate) left() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -141,7 +148,7 @@ func startMember(s *simulation, id uint64, o Options) (*member, error) {
 		return nil, err
 	}
 	if s.trust != nil {
-		m.TLSInfo = s.trust.info(id)
+		m.TLSInfo, m.TLSRecheck = s.trust.info(id), s.plan.Recheck
 		if s.plan.Verify && id%2 == 1 {
 			m.VerifyPeer = m.verify
 		}
@@ -204,7 +211,7 @@ func (m *member) opened(c net.Conn) net.Conn {
 	if m.s.sabotaged("bounds") {
 		m.open.Add(10)
 	}
-	c = &counted{Conn: c, close: func() { m.open.Add(-1) }}
+	c = counting(c, func() { m.open.Add(-1) })
 	if m.opt.Stock {
 		c = &stockConn{Conn: c}
 	}

@@ -17,12 +17,18 @@ type Plan struct {
 	Star    bool          // only the first has the others as peers
 	TLS     bool
 	Verify  bool          // with TLS: members with an odd id have VerifyPeer
+	Recheck time.Duration // with TLS: members have a revocation list, and this TLSRecheck; 0: no list
+	Sockets Buffers       // of sockets; zero: connections are simple
+	Points  bool          // fault points strike; needs the build tag faultpoints
 	Delay   time.Duration // of each link
 	Rate    int           // bytes a second of each link; 0: not bounded
 	NoDial  []Way         // that cannot be dialled, ever
 	Load    Load
 	Events  []Event
 }
+
+// Buffers are the sizes of the buffers of sockets (memnet.WithSockets), in bytes.
+type Buffers struct{ Send, Receive int }
 
 // Way leads from one member to another.
 type Way struct {
@@ -82,6 +88,7 @@ const (
 	Distrust Action = "distrust"  // VerifyPeer of A refuses B
 	Forge    Action = "forge"     // A sends B a message that no raft may get, as How says
 	Rotate   Action = "rotate"    // the certificate of A; How "torn": half of it is written first
+	Revoke   Action = "revoke"    // the certificate of A, which then has another; How "torn": half of the list is written first
 )
 
 // Event is something that happens at a time.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/chaos/promise"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 var (
@@ -21,6 +22,7 @@ var (
 	seeds  = flag.Uint64("seeds", 8, "how many seeds, one after another")
 	stars  = flag.Int("stars", 0, "how many stars of 200 peers, after that")
 	shrink = flag.Bool("shrink", false, "cut a plan that fails to the shortest that still does")
+	judge  = flag.String("judge", "", "let nothing count but what this judge, or scene, notices")
 )
 
 // many is how many seeds must have covered everything.
@@ -52,7 +54,7 @@ func TestPromises(t *testing.T) {
 	began := time.Now()
 	one := func(s uint64, p promise.Plan, again string) {
 		start := time.Now()
-		report, v := run(t, p, promise.Config{})
+		report, v := run(t, p, promise.Config{Judge: *judge})
 		if v != nil {
 			fails(t, s, p, v, again)
 		}
@@ -81,11 +83,14 @@ func fails(t *testing.T, s uint64, p promise.Plan, v *promise.Violation, again s
 	}
 	if *shrink {
 		p = promise.Shrink(p, 3, func(q promise.Plan) bool {
-			_, other := run(t, q, promise.Config{})
+			_, other := run(t, q, promise.Config{Judge: v.Judge})
 			return other != nil && other.Judge == v.Judge
 		})
 	}
 	t.Log("what happened before:\n" + strings.Join(v.Log, "\n"))
+	if faultpoint.Enabled {
+		again += " -tags faultpoints"
+	}
 	t.Fatalf("%v\nseed %d; again with: go test ./promise -run TestPromises -v -seed %d%s; shorter with -shrink\n%s",
 		v, s, s, again, goTest(p, v.Judge))
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 // Report is what was done in runs.
@@ -59,7 +61,7 @@ func (r Report) Missing() (names []string) {
 		}
 	}
 	for _, j := range judges {
-		if !(points.on && j.ofTime) && r.Checks[j.name] == 0 {
+		if r.Checks[j.name] == 0 {
 			names = append(names, "checks of judge "+j.name)
 		}
 	}
@@ -75,8 +77,13 @@ func covered() []string {
 	for _, d := range dimensions {
 		names = append(names, "dimension "+d.name)
 	}
-	for _, name := range points.names {
-		names = append(names, "fault point "+name)
+	for _, e := range extras() {
+		names = append(names, "dimension "+e.name)
+	}
+	if hasPoints {
+		for _, p := range faultpoint.Table() {
+			names = append(names, "fault point "+p.Name)
+		}
 	}
 	for _, a := range actions {
 		if a != Scene {

@@ -202,7 +202,7 @@ func playSlowLine(st *stage) {
 // playResets: connections are reset, again and again.
 func playResets(st *stage) {
 	var open atomic.Int64
-	counting := func(a *actor) {
+	observed := func(a *actor) {
 		dial := a.DialContext
 		a.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := dial(ctx, network, addr)
@@ -210,10 +210,10 @@ func playResets(st *stage) {
 				return nil, err
 			}
 			open.Add(1)
-			return &counted{Conn: c, close: func() { open.Add(-1) }}, nil
+			return counting(c, func() { open.Add(-1) }), nil
 		}
 	}
-	a, b := st.actor(1, "a", counting), st.actor(2, "b", counting)
+	a, b := st.actor(1, "a", observed), st.actor(2, "b", observed)
 	a.AddPeer(2, []string{st.urlOf("b")})
 	b.AddPeer(1, []string{st.urlOf("a")})
 	time.Sleep(2 * readTime)

@@ -71,6 +71,51 @@ func playControlFirst(st *stage) {
 	st.wrong("a heartbeat waits for %d proposals that were sent before", n)
 }
 
+// playLateAcks: a queue of appends overflows with entries that the follower has had already, as it says late, and raft goes on
+// behind them.
+func playLateAcks(st *stage) {
+	const rate, queue = 256 << 10, 8 // an append a second
+	a, b := st.actor(1, "a", func(a *actor) { a.SendQueueMessages = queue }), st.actor(2, "b", nil)
+	a.AddPeer(2, []string{st.urlOf("b")})
+	b.AddPeer(1, []string{st.urlOf("a")})
+	time.Sleep(time.Second)
+	st.net.Link(st.host("a"), st.host("b")).SetBandwidth(rate)
+	send := func(from, to uint64) {
+		for i := from; i < to; i++ {
+			a.Send([]*raftpb.Message{st.appendOf(1, 2, i+1, rate)})
+		}
+	}
+	told := func() int {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.unreachable[2]
+	}
+	send(0, 20)
+	time.Sleep((queue + 2) * time.Second)
+	acked := queue + 4 + uint64(st.IntN(6))
+	b.Send([]*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(1)), Index: new(acked)}})
+	time.Sleep(time.Second / 2)
+	before := told()
+	send(2, 20) // raft does not know yet
+	for i := 0; told() == before && i < 100; i++ {
+		time.Sleep(100 * time.Millisecond)
+	}
+	before = told()
+	send(acked, acked+2) // now it does
+	time.Sleep((queue+2)*time.Second + 2*readTime)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	arrived := 0
+	for _, m := range b.got {
+		if i := numberOf(m); m.GetType() == raftpb.MsgApp && i > acked {
+			arrived++
+		}
+	}
+	if arrived < 2 && told() == before {
+		st.wrong("%d of 2 appends behind what was acknowledged arrive, and none is reported as lost", arrived)
+	}
+}
+
 // endless is a reader that has something, and then nothing more, and no end.
 type endless struct {
 	left   int

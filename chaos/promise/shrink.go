@@ -6,93 +6,148 @@ import (
 	"time"
 )
 
+// shrinking is a plan that fails, while it is made shorter.
+type shrinking struct {
+	Plan
+	fails func(Plan) bool
+}
+
 // Shrink returns the shortest plan that it finds which fails as p does: without events, members, and what else it has that
 // is not needed. fails reports whether a plan does; it is called up to tries times for each plan, since goroutines are
 // scheduled as it comes.
 func Shrink(p Plan, tries int, fails func(Plan) bool) Plan {
-	try := func(q Plan) bool {
+	s := &shrinking{p, func(q Plan) bool {
 		for range tries {
 			if fails(q) {
 				return true
 			}
 		}
 		return false
-	}
+	}}
 	for {
-		before := p.String()
-		p = shrinkEvents(p, try)
-		p = shrinkMembers(p, try)
-		p = shrinkFields(p, try)
-		if p.String() == before {
-			return p
+		before := s.String()
+		s.dropEvents()
+		s.dropMembers()
+		s.dropFields()
+		s.shortenTimes()
+		if s.String() == before {
+			return s.Plan
 		}
 	}
 }
 
-// shrinkEvents takes out events: halves of them, then quarters, and so on.
-func shrinkEvents(p Plan, fails func(Plan) bool) Plan {
-	for part := len(p.Events); part > 0; part /= 2 {
-		for at := 0; at < len(p.Events); {
-			q := p
-			q.Events = slices.Delete(slices.Clone(p.Events), at, min(at+part, len(p.Events)))
-			if fails(q) {
-				p = q
-			} else {
+// try takes the plan with a change if it still fails.
+func (s *shrinking) try(change func(*Plan)) bool {
+	q := s.Plan
+	q.Members, q.Events, q.NoDial = slices.Clone(q.Members), slices.Clone(q.Events), slices.Clone(q.NoDial)
+	change(&q)
+	failed := s.fails(q)
+	if failed {
+		s.Plan = q
+	}
+	return failed
+}
+
+// dropEvents takes out events: halves of them, then quarters, and so on.
+func (s *shrinking) dropEvents() {
+	for part := len(s.Events); part > 0; part /= 2 {
+		for at := 0; at < len(s.Events); {
+			if !s.try(func(q *Plan) { q.Events = slices.Delete(q.Events, at, min(at+part, len(q.Events))) }) {
 				at += part
 			}
 		}
 	}
-	return p
 }
 
-// shrinkMembers takes out the last members, as long as there are two.
-func shrinkMembers(p Plan, fails func(Plan) bool) Plan {
-	for n := 2; n < len(p.Members); n += max(1, (len(p.Members)-n)/2) {
-		q := p
-		last := uint64(n)
-		q.Members = p.Members[:n:n]
-		q.Events = slices.DeleteFunc(slices.Clone(p.Events), func(e Event) bool { return e.A > last || e.B > last })
-		q.NoDial = slices.DeleteFunc(slices.Clone(p.NoDial), func(w Way) bool { return w.From > last || w.To > last })
-		if fails(q) {
-			return q
+// dropMembers takes out members, the last ones first, as long as there are two: many at once where there are many.
+func (s *shrinking) dropMembers() {
+	for n := 2; n < len(s.Members); n += max(1, (len(s.Members)-n)/2) {
+		if s.try(func(q *Plan) {
+			for len(q.Members) > n {
+				q.without(uint64(len(q.Members)))
+			}
+		}) {
+			return
 		}
 	}
-	return p
+	for id := uint64(len(s.Members)); id > 0 && len(s.Members) > 2; id-- {
+		s.try(func(q *Plan) { q.without(id) })
+	}
 }
 
-// shrinkFields sets to zero what the plan, the members and the events have.
-func shrinkFields(p Plan, fails func(Plan) bool) Plan {
-	clone := func() Plan {
-		q := p
-		q.Members, q.Events, q.NoDial = slices.Clone(p.Members), slices.Clone(p.Events), slices.Clone(p.NoDial)
-		return q
-	}
-	zero := func(of func(*Plan) reflect.Value, keep ...string) {
-		for i := range of(&p).NumField() {
-			q := clone()
-			f := of(&q).Field(i)
-			if f.IsZero() || slices.Contains(keep, of(&q).Type().Field(i).Name) {
-				continue
-			}
-			f.SetZero()
-			if fails(q) {
-				p = q
-			}
-		}
-	}
-	zero(func(q *Plan) reflect.Value { return reflect.ValueOf(q).Elem() }, "Seed", "Members", "Length")
-	if q := clone(); p.Length > lastEvent(p) {
-		if q.Length = lastEvent(p); fails(q) {
-			p = q
-		}
-	}
-	for i := range p.Members {
-		zero(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Members[i]).Elem() })
-	}
+// without takes out a member. Those behind it have the ids before theirs then.
+func (p *Plan) without(id uint64) {
+	p.Members = slices.Delete(p.Members, int(id)-1, int(id))
+	p.Events = slices.DeleteFunc(p.Events, func(e Event) bool { return e.A == id || e.B == id })
+	p.NoDial = slices.DeleteFunc(p.NoDial, func(w Way) bool { return w.From == id || w.To == id })
 	for i := range p.Events {
-		zero(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Events[i]).Elem() }, "Do", "A", "B", "At")
+		p.Events[i].A, p.Events[i].B = shifted(p.Events[i].A, id), shifted(p.Events[i].B, id)
 	}
-	return p
+	for i := range p.NoDial {
+		p.NoDial[i].From, p.NoDial[i].To = shifted(p.NoDial[i].From, id), shifted(p.NoDial[i].To, id)
+	}
+}
+
+// shifted returns the id of a member once another one is taken out.
+func shifted(id, out uint64) uint64 {
+	if id > out && id != nobody {
+		return id - 1
+	}
+	return id
+}
+
+// dropFields sets to zero what the plan, the members, the events and the ways have.
+func (s *shrinking) dropFields() {
+	s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(q).Elem() }, "Seed", "Members", "Events", "NoDial", "Length")
+	for i := range s.Members {
+		s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Members[i]).Elem() })
+	}
+	for i := range s.Events {
+		s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Events[i]).Elem() }, "Do", "A", "B", "At")
+	}
+	for i := len(s.NoDial) - 1; i >= 0; i-- {
+		if !s.try(func(q *Plan) { q.NoDial = slices.Delete(q.NoDial, i, i+1) }) {
+			s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.NoDial[i]).Elem() }, "From", "To")
+		}
+	}
+}
+
+// dropFieldsOf does it with a struct of the plan, and with those in it of which something is needed.
+func (s *shrinking) dropFieldsOf(of func(*Plan) reflect.Value, keep ...string) {
+	for i := range of(&s.Plan).NumField() {
+		field := func(q *Plan) reflect.Value { return of(q).Field(i) }
+		f := field(&s.Plan)
+		if f.IsZero() || slices.Contains(keep, of(&s.Plan).Type().Field(i).Name) {
+			continue
+		}
+		if !s.try(func(q *Plan) { field(q).SetZero() }) && f.Kind() == reflect.Struct {
+			s.dropFieldsOf(field)
+		}
+	}
+}
+
+// shortenTimes has events follow each other soon, and end soon, and the plan with the last.
+func (s *shrinking) shortenTimes() {
+	last := time.Duration(0)
+	for i := range s.Events {
+		soon := last + time.Second
+		if early := soon - s.Events[i].At; early < 0 {
+			s.try(func(q *Plan) {
+				for j := i; j < len(q.Events); j++ {
+					q.Events[j].At += early
+				}
+			})
+		}
+		last = s.Events[i].At
+		for half := s.Events[i].For / 2; half >= time.Second; half /= 2 {
+			if !s.try(func(q *Plan) { q.Events[i].For = half.Truncate(time.Millisecond) }) {
+				break
+			}
+		}
+	}
+	if end := lastEvent(s.Plan); s.Length > end {
+		s.try(func(q *Plan) { q.Length = end })
+	}
 }
 
 // lastEvent returns when the last event has ended.

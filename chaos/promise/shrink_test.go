@@ -33,6 +33,40 @@ func TestShrink(t *testing.T) {
 	}
 }
 
+// TestShrinkGoesInto: what is not needed of a field, a life or a member in the middle goes, and times are short.
+func TestShrinkGoesInto(t *testing.T) {
+	p := promise.Plan{
+		Length: time.Minute, Members: make([]promise.Options, 4), Load: promise.Load{Appends: 1, Proposals: 2, Size: 3},
+		Sockets: promise.Buffers{Send: 1, Receive: 2}, NoDial: []promise.Way{{From: 1, To: 2}, {From: 4, To: 1, Hangs: true}},
+		Events: []promise.Event{
+			{At: 20 * time.Second, Do: promise.End, A: 4, For: 30 * time.Second, Life: promise.Options{Saver: "plain", Stock: true}},
+			{At: 25 * time.Second, Do: promise.Snapshot, A: 1, B: 4, N: 5},
+			{At: 26 * time.Second, Do: promise.Snapshot, A: 1, B: 999, N: 5},
+		},
+	}
+	p.Members[3].Torn = true
+	got := promise.Shrink(p, 1, func(q promise.Plan) bool {
+		last := uint64(len(q.Members))
+		of := func(do promise.Action, b uint64) *promise.Event {
+			i := slices.IndexFunc(q.Events, func(e promise.Event) bool { return e.Do == do && e.B == b })
+			if i < 0 {
+				return &promise.Event{}
+			}
+			return &q.Events[i]
+		}
+		end := of(promise.End, 0)
+		return q.Members[last-1].Torn && q.Load.Size == 3 && end.A == last && end.Life.Stock && end.For >= 7*time.Second &&
+			of(promise.Snapshot, last).At >= end.At+time.Second && of(promise.Snapshot, 999).A == 1 &&
+			slices.Contains(q.NoDial, promise.Way{From: last, To: 1, Hangs: true})
+	})
+	require.Equal(t, `promise.Plan{Length: 9500 * time.Millisecond,
+	Members: []promise.Options{{}, {Torn: true}}, NoDial: []promise.Way{{From: 2, To: 1, Hangs: true}}, Load: promise.Load{Size: 3},
+	Events: []promise.Event{
+		{At: 1 * time.Second, Do: "end", A: 2, For: 7500 * time.Millisecond, Life: promise.Options{Stock: true}},
+		{At: 2 * time.Second, Do: "snapshot", A: 1, B: 2},
+		{At: 3 * time.Second, Do: "snapshot", A: 1, B: 999}}}`, got.String())
+}
+
 // TestShrinkTriesAgain: a plan that fails now and then is not taken for one that does not.
 func TestShrinkTriesAgain(t *testing.T) {
 	calls := 0

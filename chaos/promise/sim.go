@@ -2,9 +2,7 @@ package promise
 
 import (
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"runtime"
 	"slices"
 	"sync"
@@ -40,6 +38,7 @@ func (v *Violation) Error() string {
 // Config is what a run needs beside its plan.
 type Config struct {
 	Dir      string // for the files of members; empty before the run
+	Judge    string // nobody else's violations count, but those of the simulation itself; "": all count
 	sabotage string // the judge who has to notice it
 }
 
@@ -84,6 +83,9 @@ type timed struct {
 // not kept, if any.
 func Run(p Plan, cfg Config) (Report, *Violation) {
 	options := []memnet.Option{memnet.WithSeed(p.Seed)}
+	if p.Sockets != (Buffers{}) {
+		options = append(options, memnet.WithSockets(p.Sockets.Send, p.Sockets.Receive))
+	}
 	s := &simulation{
 		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: runtime.NumGoroutine(),
 		linked: map[[2]uint64]int{}, left: map[uint64]bool{}, members: map[uint64]*member{}, lives: map[uint64]int{},
@@ -309,6 +311,9 @@ func (s *simulation) stopAll() {
 
 // violate notes the first promise that was not kept. It may be called concurrently.
 func (s *simulation) violate(judge, format string, args ...any) {
+	if other := s.cfg.Judge != "" && s.cfg.Judge != judge; other && judge != "simulation" {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.violation == nil {
@@ -355,18 +360,3 @@ func (s *simulation) checked(judge string) {
 	defer s.mu.Unlock()
 	s.report.Checks[judge]++
 }
-
-// counted is a listener or dialer's connection that counts as open.
-type counted struct {
-	net.Conn
-	once  sync.Once
-	close func()
-}
-
-// Close implements net.Conn.
-func (c *counted) Close() error {
-	c.once.Do(c.close)
-	return c.Conn.Close()
-}
-
-var _ io.Closer = (*counted)(nil)

@@ -122,6 +122,9 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 			d += 3 * time.Duration(bytes) * time.Second / time.Duration(rate)
 		}
 	}
+	if sockets := s.plan.Sockets; sockets != (Buffers{}) { // a buffer is free again a round trip later
+		d += 2 * s.plan.Delay * time.Duration(bytes/min(sockets.Send, sockets.Receive))
+	}
 	if t.source == "close hangs" {
 		d += closeTime
 	}

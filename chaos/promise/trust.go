@@ -18,6 +18,9 @@ type authority struct {
 	s  *simulation
 	ca *testcert.Authority
 
+	revoked [][]byte        // certificates, owned by the goroutine of Run
+	bars    map[uint64]*bar // by member, as well
+
 	mu   sync.Mutex
 	rest map[uint64]func() // writes the rest of a file that is half written
 }
@@ -38,8 +41,9 @@ func newAuthority(s *simulation) *authority {
 		s.violate("simulation", "authority: %v", err)
 		return nil
 	}
-	a := &authority{s: s, ca: ca, rest: map[uint64]func(){}}
+	a := &authority{s: s, ca: ca, rest: map[uint64]func(){}, bars: map[uint64]*bar{}}
 	a.write(a.file("ca.pem"), ca.PEM)
+	a.write(a.file(listFile), a.list())
 	for _, id := range s.ids() {
 		a.issue(id, false)
 	}
@@ -57,6 +61,9 @@ func (a *authority) write(path string, data []byte) {
 // issue gives a member a new certificate. If torn is true, files are half written for some time.
 func (a *authority) issue(id uint64, torn bool) {
 	a.whole(id)
+	if b := a.bars[id]; b != nil {
+		a.lift(b)
+	}
 	cert, key, err := a.ca.Issue(host(id), host(id))
 	if err != nil {
 		a.s.violate("simulation", "certificate: %v", err)
@@ -101,9 +108,14 @@ const rotateTime = 45 * time.Second
 // info returns the files of a member, which begins to use them.
 func (a *authority) info(id uint64) transport.TLSInfo {
 	a.whole(id)
-	return transport.TLSInfo{
+	a.whole(ofList)
+	info := transport.TLSInfo{
 		CertFile: a.file(host(id) + ".crt"), KeyFile: a.file(host(id) + ".key"), TrustedCAFile: a.file("ca.pem"), ClientCertAuth: true,
 	}
+	if a.s.plan.Recheck > 0 {
+		info.CRLFile = a.file(listFile)
+	}
+	return info
 }
 
 // listener returns a listener with TLS.

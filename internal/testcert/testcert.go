@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"sync/atomic"
@@ -31,7 +32,7 @@ type Authority struct {
 func NewAuthority(name string) (*Authority, error) {
 	t := template(1, name)
 	t.IsCA, t.BasicConstraintsValid = true, true
-	t.KeyUsage = x509.KeyUsageCertSign
+	t.KeyUsage, t.SubjectKeyId = x509.KeyUsageCertSign|x509.KeyUsageCRLSign, []byte(name)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -71,6 +72,24 @@ func (a *Authority) Issue(name string, hosts ...string) (certPEM, keyPEM []byte,
 		return nil, nil, err
 	}
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", keyDER), nil
+}
+
+// Revocations returns a list of revoked certificates, in DER.
+func (a *Authority) Revocations(certPEMs ...[]byte) ([]byte, error) {
+	now := time.Now()
+	list := &x509.RevocationList{Number: big.NewInt(a.serial.Add(1)), ThisUpdate: now.Add(-Life), NextUpdate: now.Add(Life)}
+	for _, text := range certPEMs {
+		block, _ := pem.Decode(text)
+		if block == nil {
+			return nil, errors.New("no certificate in PEM")
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: now})
+	}
+	return x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
 }
 
 func template(serial int64, name string) *x509.Certificate {

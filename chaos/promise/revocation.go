@@ -1,0 +1,136 @@
+package promise
+
+import (
+	"os"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+const (
+	// listFile is the revocation list of all members.
+	listFile = "crl.der"
+	// ofList is what the list has in place of a member's id, where files are torn.
+	ofList = 0
+)
+
+// bar is a revocation of a member's certificate, until it has another one.
+type bar struct {
+	of     uint64
+	ways   []*way // from the member, and to it
+	silent bool   // nothing comes these ways any more
+	over   bool
+}
+
+// list returns the list of what was revoked until now.
+func (a *authority) list() []byte {
+	list, err := a.ca.Revocations(a.revoked...)
+	if err != nil {
+		a.s.violate("simulation", "revocation list: %v", err)
+	}
+	return list
+}
+
+// revoke has the certificate of A be on the list of all members, until A has another one.
+func (a *authority) revoke(e Event) {
+	s := a.s
+	if a.bars[e.A] != nil {
+		return // it is
+	}
+	a.whole(e.A)
+	cert, err := os.ReadFile(a.file(host(e.A) + ".crt"))
+	if err != nil {
+		s.violate("simulation", "certificate: %v", err)
+		return
+	}
+	a.revoked = append(a.revoked, cert)
+	b, known := &bar{of: e.A, ways: s.around(e.A)}, a.publish(e.How == "torn")
+	a.bars[e.A] = b
+	for _, w := range b.ways {
+		s.hurt(w)
+		s.setBarred(w, e.A, known)
+	}
+	s.at(known+s.barTime(), "all know of the revocation", func() {
+		if b.silent = !b.over; b.silent {
+			s.checked("revoked")
+			for _, w := range b.ways {
+				s.silent(w, +1)
+			}
+		}
+	})
+	s.until(e.For, "revoke", func() {
+		if !b.over {
+			a.issue(e.A, false)
+		}
+	})
+}
+
+// publish writes the list, and returns when all of it is there. While half of it is, there are no new connections.
+func (a *authority) publish(torn bool) (known time.Duration) {
+	s, list := a.s, a.list()
+	a.whole(ofList)
+	if !torn {
+		a.write(a.file(listFile), list)
+		return s.now()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.write(a.file(listFile), list[:len(list)/2])
+	a.rest[ofList] = func() { a.write(a.file(listFile), list) }
+	for _, w := range s.book.all {
+		s.hurt(w)
+	}
+	s.until(tornTime, "torn list", func() {
+		a.whole(ofList)
+		for _, w := range s.book.all {
+			s.heal(w, s.recovers(w))
+		}
+	})
+	return s.now() + tornTime
+}
+
+// lift ends a revocation, since the member has another certificate.
+func (a *authority) lift(b *bar) {
+	b.over = true
+	delete(a.bars, b.of)
+	for _, w := range b.ways {
+		a.s.setBarred(w, b.of, 0)
+		if b.silent {
+			a.s.silent(w, -1)
+		}
+		a.s.mayFlap(w, rotateTime)
+		a.s.crowded(w, rotateTime) // raft is told when a stream moves to another connection
+		a.s.heal(w, a.s.recovers(w))
+	}
+}
+
+// barTime is how long a revocation may take until nothing of the member is processed any more.
+func (s *simulation) barTime() time.Duration { return s.plan.Recheck + time.Second }
+
+// setBarred notes when what comes from a member was revoked; 0: it was not.
+func (s *simulation) setBarred(w *way, from uint64, at time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	if w.from == from {
+		w.barred = at
+	}
+}
+
+// lookAtRevoked looks whether a message comes from a member whose certificate was revoked. One that came before may have waited
+// for Process.
+func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
+	w := s.book.way(msg.GetFrom(), m.id)
+	if w == nil {
+		return
+	}
+	s.book.mu.Lock()
+	barred := w.barred
+	s.book.mu.Unlock()
+	latest := barred + s.barTime()
+	for k := range m.machine.process {
+		latest = max(latest, m.machine.process[k].opens().Sub(s.start)+time.Second)
+	}
+	if barred > 0 && s.inTime() && s.now() > latest || s.sabotaged("revoked") {
+		s.violate("revoked", "member %d processes a message of %d, whose certificate was revoked %v ago: %v", m.id, w.from, s.now()-barred, msg)
+	}
+}
