@@ -25,6 +25,7 @@ STARS     ?= 0
 TIME      ?= 3m
 CHAOS     ?=
 MUTANT    ?=
+TAGS      ?=
 COVERAGE  := 85
 COVERED   := .,./internal/snapshot ./internal/wire ./snap
 # The modules that are released: in the others, and in tests, nilaway takes too much
@@ -32,7 +33,7 @@ COVERED   := .,./internal/snapshot ./internal/wire ./snap
 NILCHECKED := . metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim promise chaos mutants compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim promise chaos mutants shrink compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,8 +91,8 @@ microbench: needs-go ## run the go test benchmarks that match MATCH (.), for BEN
 sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on; CPUS=1 is cheaper
 	cd chaos && go test ./sim -run TestSimulation -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
 
-promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) seeds from SEED (1) on, and STARS (0) of 200 peers
-	cd chaos && go test ./promise -run TestPromises -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -stars $(STARS) -shrink
+promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) seeds from SEED (1) on, STARS (0) of 200 peers, TAGS=faultpoints
+	cd chaos && go test ./promise -tags '$(TAGS)' -run TestPromises -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -stars $(STARS) -shrink
 
 chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any)
 	cd chaos && go build -buildvcs=false -o ../bin/chaos .
@@ -99,6 +100,9 @@ chaos: needs-go ## run a cluster of processes under faults and check what client
 
 mutants: needs-go ## hold the simulation of the promises to wrong libraries: each must be noticed; MUTANT=name for one of them
 	cd chaos && go run ./mutants -mutant '$(MUTANT)' $(if $(MUTANT),-v,-write ../docs/reliability.md)
+
+shrink: needs-go ## cut a failure of each judge of the promises to ten lines at most, with a wrong library each; MUTANT=name for one
+	cd chaos && go run ./mutants -shrink -mutant '$(MUTANT)' -seeds 200 -timeout 30m
 
 compat-etcd: needs-go ## run real etcd servers, stock and on this transport, as one cluster
 	cd compat/etcdswap && go run .

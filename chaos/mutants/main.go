@@ -11,6 +11,9 @@
 // in which it runs reports a deadlock. One that runs into the timeout does not count: a simulation that hangs has to say so by
 // itself.
 //
+// With -shrink, a failure of each judge is cut to the shortest plan that still fails, and printed as a test, which may have ten
+// lines at most.
+//
 // The exit code is 0 only if every mutant was noticed.
 package main
 
@@ -41,6 +44,7 @@ type options struct {
 	list    bool
 	check   bool
 	right   bool
+	shrink  bool
 	verbose bool
 }
 
@@ -58,6 +62,7 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "only list the mutants")
 	flag.BoolVar(&o.check, "check", false, "only check the types of the libraries")
 	flag.BoolVar(&o.right, "right", true, "try the right library, which must pass")
+	flag.BoolVar(&o.shrink, "shrink", false, "shrink a failure of each judge, with a mutant that it notices, to ten lines at most")
 	flag.BoolVar(&o.verbose, "v", false, "print what the simulation says of each")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -85,6 +90,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 	r := &runner{options: o, dir: dir, chaos: filepath.Join(o.root, "chaos"), out: out}
+	if o.shrink {
+		return r.shrinkAll(ctx)
+	}
 	began := time.Now()
 	results, err := r.all(ctx, chosen)
 	if err != nil {

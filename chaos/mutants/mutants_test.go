@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,35 @@ func TestFinding(t *testing.T) {
 			require.Equal(t, c.want.noticed, !strings.HasPrefix(f.text(), "NOT NOTICED"))
 		})
 	}
+}
+
+// TestOfJudges: each judge has a mutant, whose failure is shrunk.
+func TestOfJudges(t *testing.T) {
+	var names []string
+	for _, of := range ofJudges {
+		_, err := choose(of.mutant)
+		require.NoError(t, err)
+		names = append(names, of.judge)
+	}
+	source, err := os.ReadFile(root + "/chaos/promise/judges.go")
+	require.NoError(t, err)
+	_, table, _ := strings.Cut(string(source), "var judges = []judge{\n")
+	table, _, _ = strings.Cut(table, "\n}\n")
+	var judges []string
+	for _, m := range regexp.MustCompile(`(?m)^\t\{"([^"]+)", `).FindAllStringSubmatch(table, -1) {
+		judges = append(judges, m[1])
+	}
+	require.NotEmpty(t, judges)
+	require.ElementsMatch(t, judges, names)
+}
+
+// TestGoTest: what a simulation prints of a failure is found, as it is.
+func TestGoTest(t *testing.T) {
+	output := "    promise_test.go:98: order: x (after 1s)\n        seed 3; again with: go test\n        func TestPlan(t *testing.T) { // order\n" +
+		"        \trequireKept(t, promise.Plan{Seed: 3,\n        \t\t{At: 1 * time.Second}}})\n        }\n--- FAIL: TestPromises\n"
+	require.Equal(t, []string{"func TestPlan(t *testing.T) { // order", "\trequireKept(t, promise.Plan{Seed: 3,", "\t\t{At: 1 * time.Second}}})", "}"}, goTest([]byte(output)))
+	require.Empty(t, goTest([]byte("PASS")))
+	require.Empty(t, goTest([]byte("func TestPlan(")))
 }
 
 func TestWriteTable(t *testing.T) {

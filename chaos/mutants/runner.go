@@ -104,8 +104,8 @@ func (r *runner) print(format string, args ...any) {
 	fmt.Fprintf(r.out, format, args...)
 }
 
-// try compiles the simulation with a mutant, and runs it until it fails.
-func (r *runner) try(ctx context.Context, m mutant) (res result, output []byte, err error) {
+// try compiles the simulation with a mutant, and runs it until it fails, with more flags.
+func (r *runner) try(ctx context.Context, m mutant, flags ...string) (res result, output []byte, err error) {
 	res.mutant = m
 	dir := filepath.Join(r.dir, m.name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -121,7 +121,7 @@ func (r *runner) try(ctx context.Context, m mutant) (res result, output []byte, 
 		return res, nil, nil
 	}
 	begun = time.Now()
-	output, res.hung, err = r.simulate(ctx, binary)
+	output, res.hung, err = r.simulate(ctx, binary, flags)
 	res.took = time.Since(begun)
 	if ctx.Err() != nil {
 		return res, nil, context.Cause(ctx)
@@ -158,12 +158,12 @@ func (r *runner) compile(ctx context.Context, m mutant, dir, binary string) erro
 const maxOutput = 64 << 20
 
 // simulate runs the seeds. Its error is that of the test.
-func (r *runner) simulate(ctx context.Context, binary string) (output []byte, hung bool, err error) {
+func (r *runner) simulate(ctx context.Context, binary string, flags []string) (output []byte, hung bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.timeout, errHung)
 	defer cancel()
 	args := []string{"-test.run", r.test, "-test.v", "-test.timeout", "0", "-shrink=false"}
 	args = append(args, "-seed", strconv.FormatUint(r.seed, 10), "-seeds", strconv.Itoa(r.seeds))
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, binary, append(args, flags...)...)
 	cmd.Dir = filepath.Join(r.chaos, "promise")
 	cmd.WaitDelay = time.Second
 	var b limited

@@ -19,6 +19,10 @@ var boundMutants = []mutant{
 		edits: []edit{{"stream.go", "\t\tw.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.spawn(func() { <-w.ctx.Done() })"}},
 	},
 	{
+		name: "goroutine-outlives-stop", wrong: "each stream leaves a goroutine behind, which Stop does not wait for", breaks: "no goroutine once Stop has returned",
+		edits: []edit{{"stream.go", "\t\tw.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
+	},
+	{
 		name: "connection-leaked", wrong: "the connection of a stream that ended is kept", breaks: "bound of descriptors",
 		edits: []edit{{"stream_reader.go", "\ts.conn.Close()\n\ts.stop()", "\t_ = s.stop"}},
 	},

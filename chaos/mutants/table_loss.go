@@ -56,6 +56,10 @@ var lossMutants = []mutant{
 		},
 	},
 	{
+		name: "window-stays-closed", wrong: "after a report of withheld appends those behind what was acknowledged are withheld as well", breaks: "taken or reported",
+		edits: []edit{{"append_window.go", "if w.acked.Load() >= w.last { // raft may go on behind it", "if w.acked.Load() > w.last+1<<40 { // raft may go on behind it"}},
+	},
+	{
 		name: "others-withheld-unreported", wrong: "withheld appends with a Context are not reported", breaks: "taken or reported",
 		edits: []edit{
 			{"append_window.go", "due := w.others && q.held == q.tracked.messages", "due := false"},
@@ -129,6 +133,10 @@ var deliveryMutants = []mutant{
 	{
 		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",
 		edits: []edit{{"paced.go", "const progressBytes = 4 << 10", "const progressBytes = 1"}},
+	},
+	{
+		name: "failed-post-deactivates", wrong: "a post that fails makes the peer inactive, although its streams are up", breaks: "a failed post says nothing while a stream is up",
+		edits: []edit{{"activity.go", "if a.posted = (time.Time{}); a.silent() {", "if a.posted = (time.Time{}); a.posted.IsZero() {"}},
 	},
 	{
 		name: "slow-redial", wrong: "the pause between two dials grows to a minute", breaks: "recovered in 2 s",

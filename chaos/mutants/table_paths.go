@@ -50,6 +50,10 @@ var sendingPathMutants = []mutant{
 		edits: []edit{{"door.go", "\treturn q.stands()", "\tif q.at == endpointOffset {\n\t\treturn nil\n\t}\n\treturn q.stands()"}},
 	},
 	{
+		name: "revoked-stays", wrong: "connections that are up are not held to the revocation list", breaks: "a revoked member is cut",
+		edits: []edit{{"tlsfiles.go", "if err := f.onList(state.PeerCertificates); err != nil {\n\t\treturn revoked, err", "if err := f.onList(state.PeerCertificates); err != nil && state.Version == 0 {\n\t\treturn revoked, err"}},
+	},
+	{
 		name: "forget-leader-processed", wrong: "MsgForgetLeader of a peer is processed", breaks: "Process only what raft sends to others", found: "path 8",
 		edits: []edit{{"door.go", "case m.GetType() == raftpb.MsgForgetLeader:", "case m.GetType() == raftpb.MsgForgetLeader && s.id == 0:"}},
 	},
