@@ -19,7 +19,7 @@
 // Three dimensions are drawn beside the others, from a source of their own, so that the rest of the plan of a seed does not
 // depend on them: whether connections are sockets of memnet, whether certificates are revoked, and, with the build tag
 // faultpoints, whether fault points strike. So a seed has the same plan with that tag and without, but for [Plan].Points.
-// Judges of time do not look while fault points strike. A plan with Points does not run without the tag.
+// Judges of time do not look while fault points strike, and scenes are played afterwards. A plan with Points does not run without the tag.
 //
 // A plan that fails is cut to the shortest that still does ([Shrink]), which its String prints for a test.
 //

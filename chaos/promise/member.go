@@ -270,9 +270,9 @@ func (m *member) end(how string) {
 	case "power":
 		m.s.net.Host(host(m.id)).PowerLoss()
 	}
-	began, bound := time.Now(), m.stopBound()
+	began := time.Now()
 	m.Stop()
-	took := time.Since(began)
+	took, bound := time.Since(began), m.stopBound(began)
 	m.s.checked("stop")
 	if took > bound && m.s.inTime() {
 		m.s.violate("stop", "Stop of member %d took %v, more than %v", m.id, took, bound)
@@ -312,9 +312,9 @@ func (m *member) tooLate() {
 	})
 }
 
-// stopBound is how long Stop may take: what hangs in callbacks is waited for.
-func (m *member) stopBound() time.Duration {
-	d := max(m.log.left(), m.hook.left(), m.saving.left())
+// stopBound is how long Stop may have taken: what hangs in callbacks is waited for, also what began to after Stop.
+func (m *member) stopBound(began time.Time) time.Duration {
+	d := max(0, m.log.opens().Sub(began), m.hook.opens().Sub(began), m.saving.opens().Sub(began))
 	d += maxPendingLines*m.opt.SlowLog + maxPendingHooks*m.opt.SlowHooks + 2*m.opt.DiskHang
 	return d + 5*time.Second
 }

@@ -144,7 +144,7 @@ func literal(v reflect.Value) string {
 func fields(v reflect.Value) string {
 	var parts []string
 	for i := range v.NumField() {
-		if f := v.Field(i); !f.IsZero() {
+		if f := v.Field(i); !f.IsZero() && (f.Kind() != reflect.Slice || f.Len() > 0) {
 			name := v.Type().Field(i).Name
 			text := literal(f)
 			if f.Kind() == reflect.String {

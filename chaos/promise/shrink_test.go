@@ -76,6 +76,7 @@ func TestShrinkTriesAgain(t *testing.T) {
 	})
 	require.Empty(t, got.Events)
 	require.Len(t, got.Members, 2)
+	require.NotContains(t, got.String(), "Event")
 }
 
 // TestPlanIsGo: a plan prints as Go, the shortest as a test of at most ten lines.

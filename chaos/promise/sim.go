@@ -108,11 +108,11 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 		v.Log = append(v.Log, s.state()...)
 	}
 	s.stopAll()
+	endPoints() // scenes have to be in time
 	s.playScenes()
 	s.finalLook()
 	leaks()
 	close(s.over)
-	endPoints()
 	s.report.Simulated = s.now()
 	return s.report, s.violation
 }
