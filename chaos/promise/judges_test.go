@@ -3,6 +3,7 @@ package promise_test
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,15 @@ func TestSabotageIsNoticed(t *testing.T) {
 			require.NotNil(t, v, "nobody has noticed it")
 			require.Equal(t, judge, v.Judge, v.Error())
 		})
+	}
+}
+
+// TestNamesAreApart: a violation names one judge, or one scene.
+func TestNamesAreApart(t *testing.T) {
+	seen := map[string]bool{}
+	for _, name := range slices.Concat(promise.Judges(), promise.Scenes()) {
+		require.False(t, seen[name], name)
+		seen[name] = true
 	}
 }
 

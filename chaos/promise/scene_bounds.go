@@ -137,7 +137,7 @@ func playSharedBound(st *stage) {
 		return a.unreachable[m.GetTo()] > 0
 	}
 	if st.IntN(2) == 0 { // many, with a heartbeat each
-		for id := range uint64(64) {
+		for id := range uint64(300) {
 			if add(id + 100); lost(heartbeatFrom(1, id+100)) {
 				st.wrong("a heartbeat is refused while %d others are queued, within %d bytes", id, most)
 			}
