@@ -23,7 +23,7 @@ var ofJudges = []ofJudge{
 	{"snapshot bytes", "resumed-byte-corrupted"},
 	{"snapshot arrives", "gives-up-at-once"},
 	{"healthy link", "link-heartbeats-off"},
-	{"recovery", "slow-redial"},
+	{"recovery", "read-timeout-ignored"},
 	{"noticed", "read-timeout-ignored"},
 	{"active", "failed-post-deactivates"},
 	{"removed", "errorc-never"},

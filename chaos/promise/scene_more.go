@@ -199,6 +199,29 @@ func playSlowLine(st *stage) {
 	}
 }
 
+// playLongCut: two members do not reach each other for minutes.
+func playLongCut(st *stage) {
+	a, b := st.actor(1, "a", nil), st.actor(2, "b", nil)
+	a.AddPeer(2, []string{st.urlOf("b")})
+	b.AddPeer(1, []string{st.urlOf("a")})
+	time.Sleep(2 * time.Second)
+	there, back := st.net.Link(st.host("a"), st.host("b")), st.net.Link(st.host("b"), st.host("a"))
+	there.Cut()
+	back.Cut()
+	cut := 2*time.Minute + time.Duration(st.IntN(60_000))*time.Millisecond
+	time.Sleep(cut)
+	there.Mend()
+	back.Mend()
+	time.Sleep(recovery + synTimeout)
+	for _, x := range []*actor{a, b} {
+		for _, stream := range x.Status().Peers[0].Streams {
+			if !stream.Up {
+				st.wrong("after a cut of %v the stream %s, %s, is not up again in %v", cut, stream.Name, stream.Direction, recovery+synTimeout)
+			}
+		}
+	}
+}
+
 // playResets: connections are reset, again and again.
 func playResets(st *stage) {
 	var open atomic.Int64
@@ -225,6 +248,8 @@ func playResets(st *stage) {
 	}
 	time.Sleep(2 * readTime)
 	if now, left := runtime.NumGoroutine(), open.Load(); now > goroutines+more || left > conns+more {
+		stacks := make([]byte, 1<<20)
+		st.note("%s", stacks[:runtime.Stack(stacks, true)])
 		st.wrong("%d resets later there are %d goroutines in place of %d, and %d connections in place of %d", resets, now, goroutines, left, conns)
 	}
 }

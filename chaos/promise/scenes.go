@@ -44,6 +44,7 @@ func scenes() []scene {
 		{"sent again", "appends that were lost with a stream are taken when raft sends them again", playSentAgain},
 		{"late answer to appends", "appends behind those that were acknowledged late arrive, or are reported", playLateAcks},
 		{"resets", "streams that ended leave no goroutine and no connection behind", playResets},
+		{"long cut", "streams are there again soon after a cut, however long it was", playLongCut},
 		{"other bytes", "a database is not made of two", playOtherBytes},
 	}
 }
