@@ -107,6 +107,10 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
+		name: "stop-waits-for-posts", wrong: "a post that gets no answer is not interrupted by Stop", breaks: "Stop within its bound",
+		edits: []edit{{"pipeline.go", "context.WithCancelCause(l.ctx)", "context.WithCancelCause(context.WithoutCancel(l.ctx))"}},
+	},
+	{
 		name: "errorc-never", wrong: "a member that was removed is not told", breaks: "ErrorC after removal",
 		edits: []edit{{"answers.go", "errors.Is(err, ErrMemberRemoved) && s.errorC != nil {", "errors.Is(err, ErrMemberRemoved) && s.errorC == nil {"}},
 	},

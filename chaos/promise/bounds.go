@@ -25,13 +25,24 @@ func (s *simulation) lookAtStatus(m *member) {
 			}
 		}
 	}
-	if n, limit := int(m.open.Load()), connections(len(st.Peers)); n > limit {
-		s.violate("bounds", "member %d has %d connections, more than %d for %d peers", m.id, n, limit, len(st.Peers))
+	if n, limit := int(m.open.Load()), connections(s.others(m)); n > limit {
+		s.violate("bounds", "member %d has %d connections, more than %d", m.id, n, limit)
 	}
 }
 
-// connections is how many a member may have: four streams for each peer, and those of posts, probes and snapshots both ways.
-func connections(peers int) int { return 16 + 40*peers }
+// connections is how many a member may have: four streams for each of others that may have it as a peer, whether it has them or
+// not, and those of posts, probes and snapshots both ways.
+func connections(others int) int { return 16 + 40*others }
+
+// others returns how many members send something to a member.
+func (s *simulation) others(m *member) (n int) {
+	for _, w := range s.book.all {
+		if w.to == m.id {
+			n++
+		}
+	}
+	return n
+}
 
 // Goroutines that a member may have, and those beside for each of its peers: two for each of four streams, those that
 // serve a lane or a notifier while it is in use, posts that are made and served.
