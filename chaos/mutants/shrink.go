@@ -27,7 +27,7 @@ var ofJudges = []ofJudge{
 	{"noticed", "read-timeout-ignored"},
 	{"active", "failed-post-deactivates"},
 	{"removed", "errorc-never"},
-	{"stop", "stop-waits-for-posts"},
+	{"stop", "stop-lingers"},
 	{"silence", "report-after-stop"},
 	{"revoked", "revoked-stays"},
 	{"bounds", "lane-bound-ignored"},

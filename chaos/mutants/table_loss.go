@@ -107,8 +107,8 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "stop-waits-for-posts", wrong: "a post that gets no answer is not interrupted by Stop", breaks: "Stop within its bound",
-		edits: []edit{{"pipeline.go", "context.WithCancelCause(l.ctx)", "context.WithCancelCause(context.WithoutCancel(l.ctx))"}},
+		name: "stop-lingers", wrong: "Stop waits for twice the read timeout before it ends anything", breaks: "Stop within its bound",
+		edits: []edit{{"transport.go", "\te.cancel(ErrStopped)\n\tfor _, p := range peers {", "\ttime.Sleep(2 * e.readTimeout)\n\te.cancel(ErrStopped)\n\tfor _, p := range peers {"}},
 	},
 	{
 		name: "errorc-never", wrong: "a member that was removed is not told", breaks: "ErrorC after removal",
