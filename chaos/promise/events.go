@@ -213,16 +213,11 @@ func (s *simulation) excuse(to uint64) {
 	}
 }
 
-// interrupt notes that connections were reset: snapshots that can be resumed have to arrive all the same, later, unless the
-// receiver has not yet had the time to say that it resumes: a dial, TLS, a probe and a question.
+// interrupt notes that connections were reset: snapshots that can be resumed have to arrive all the same, later.
 func (s *simulation) interrupt(ways []*way) {
 	for _, t := range s.transfers {
 		for _, w := range ways {
 			if t.w == w && t.due > 0 && !t.over && s.resumes(t) {
-				if age := s.now() - t.began; age >= 0 && age <= 12*s.plan.Delay {
-					t.due = 0
-					continue
-				}
 				took := t.due - t.began
 				t.began = max(t.began, s.now()+s.recovers(w)+time.Second)
 				t.due = t.began + 2*took
