@@ -17,8 +17,9 @@ const (
 // bar is a revocation of a member's certificate, until it has another one.
 type bar struct {
 	of     uint64
-	ways   []*way // from the member, and to it
-	silent bool   // nothing comes these ways any more
+	ways   []*way        // from the member, and to it
+	known  time.Duration // when the list that has it was there
+	silent bool          // nothing comes these ways any more: all have read it
 	over   bool
 }
 
@@ -44,20 +45,13 @@ func (a *authority) revoke(e Event) {
 		return
 	}
 	a.revoked = append(a.revoked, cert)
-	b, known := &bar{of: e.A, ways: s.around(e.A)}, a.publish(e.How == "torn")
+	b := &bar{of: e.A, ways: s.around(e.A)}
 	a.bars[e.A] = b
 	for _, w := range b.ways {
 		s.hurt(w)
-		s.setBarred(w, e.A, known)
 	}
-	s.at(known+s.barTime(), "all know of the revocation", func() {
-		if b.silent = !b.over; b.silent {
-			s.checked("revoked")
-			for _, w := range b.ways {
-				s.silent(w, +1)
-			}
-		}
-	})
+	a.publish(e.How == "torn")
+	a.allKnow(b)
 	s.until(e.For, "revoke", func() {
 		if !b.over {
 			a.issue(e.A, false)
@@ -65,13 +59,41 @@ func (a *authority) revoke(e Event) {
 	})
 }
 
-// publish writes the list, and returns when all of it is there. While half of it is, there are no new connections.
-func (a *authority) publish(torn bool) (known time.Duration) {
-	s, list := a.s, a.list()
+// allKnow notes when nothing may come any more of a member that was revoked.
+func (a *authority) allKnow(b *bar) {
+	s := a.s
+	s.at(b.known+s.barTime(), "all know of the revocation", func() {
+		if !b.over && s.now() < b.known+s.barTime() { // the list was torn before all had read it
+			a.allKnow(b)
+			return
+		}
+		if b.silent = !b.over; b.silent {
+			s.checked("revoked")
+			for _, w := range b.ways {
+				s.silent(w, +1)
+			}
+		}
+	})
+}
+
+// publish writes the list. While half of it is there, there are no new connections, and nobody learns of revocations.
+func (a *authority) publish(torn bool) {
+	s, list, known := a.s, a.list(), a.s.now()
+	if torn {
+		known += tornTime
+	}
+	for _, b := range a.bars {
+		if !b.silent && (torn || b.known == 0 || b.known > known) {
+			b.known = known
+			for _, w := range b.ways {
+				s.setBarred(w, b.of, known)
+			}
+		}
+	}
 	a.whole(ofList)
 	if !torn {
 		a.write(a.file(listFile), list)
-		return s.now()
+		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -86,7 +108,6 @@ func (a *authority) publish(torn bool) (known time.Duration) {
 			s.heal(w, s.recovers(w))
 		}
 	})
-	return s.now() + tornTime
 }
 
 // lift ends a revocation, since the member has another certificate.
