@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -67,7 +68,7 @@ type settings struct {
 	verifyPeer func(types.ID, *tls.ConnectionState) error
 	allRefused *identityCounters
 	clientTLS  *tls.Config // but for the authorities, which are those of files
-	files      *tlsFiles
+	files      *conn.Files
 	tlsRecheck time.Duration
 	dial       dialFunc
 
@@ -157,8 +158,8 @@ func (t *Transport) settings() (*settings, error) {
 			"at most ServerVersion, which is " + s.serverVersionText}
 	}
 	s.notifiers = newNotifierTable(s)
-	if s.files, err = newTLSFiles(&t.TLSInfo, s.log); err == nil {
-		s.clientTLS, err = s.files.client(t.TLSInfo)
+	if s.files, err = conn.NewFiles(&t.TLSInfo, s.log); err == nil {
+		s.clientTLS, err = s.files.Client(t.TLSInfo)
 	}
 	if err != nil {
 		return nil, &ConfigError{"TLSInfo", t.TLSInfo, "readable files: " + err.Error()}

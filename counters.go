@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
 // DropReason says why a message was not delivered. There are few, so that it
@@ -76,7 +78,7 @@ type laneCounters struct {
 	busy       atomic.Int64  // nanoseconds spent on that
 	drops      [len(dropReasons)]atomic.Uint64
 	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are under way or were in a snapshot
-	droppedLog quiet
+	droppedLog loglimit.Limiter
 }
 
 // done counts a batch that was written, or processed.

@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -39,11 +40,11 @@ func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http
 	if err := checkTimeout("DialTimeout", dialTimeout, 1); err != nil {
 		return nil, err
 	}
-	files, err := newTLSFiles(&tlsInfo, tlsInfo.Logger)
+	files, err := conn.NewFiles(&tlsInfo, tlsInfo.Logger)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := files.client(tlsInfo)
+	cfg, err := files.Client(tlsInfo)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func (s schemes) RoundTrip(r *http.Request) (*http.Response, error) {
 type dialer struct {
 	dial    dialFunc
 	tls     *tls.Config // but for the authorities
-	files   *tlsFiles
+	files   *conn.Files
 	timeout time.Duration // for dialling and the TLS handshake together
 	peer    types.ID
 	verify  func(types.ID, *tls.ConnectionState) error // may be nil
@@ -145,9 +146,9 @@ func (d *dialer) secure(ctx context.Context, network, addr string, wrap func(net
 	if err != nil {
 		return nil, dialError(err)
 	}
-	generation := d.files.generation()
+	generation := d.files.Generation()
 	cfg := d.tls.Clone()
-	cfg.RootCAs = d.files.authorities()
+	cfg.RootCAs = d.files.Authorities()
 	if cfg.ServerName == "" {
 		cfg.ServerName = serverName(network, addr)
 	}

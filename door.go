@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -142,7 +143,7 @@ func (q *request) identify() (err error) {
 // stands returns why a request is no longer one of its member: its certificate was
 // revoked, or has ended, since the connection was made.
 func (q *request) stands() error {
-	if st, err := q.files.judge(q.r.TLS, 0); st >= outdated {
+	if st, err := q.files.Validate(q.r.TLS, 0); st >= conn.Outdated {
 		q.w.Header().Set("Connection", "close")
 		return q.refuseIdentity(err)
 	}
@@ -321,7 +322,7 @@ func (p *peer) refuse(m *raftpb.Message, cause error) {
 		p.allRefused.messages.Add(1)
 	}
 	p.countRefused(m, cause)
-	if p.refusedLog.due(time.Now()) {
+	if p.refusedLog.Due(time.Now()) {
 		p.log.Warn("refused a message of the peer; further ones are only counted for a while",
 			zap.Stringer("type", m.GetType()), zap.String("from", types.ID(m.GetFrom()).String()),
 			zap.String("to", types.ID(m.GetTo()).String()), zap.Error(cause))

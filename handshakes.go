@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
 // errTooManyHandshakes says that a listener has as many as it takes.
@@ -118,8 +120,8 @@ func (l *tlsListener) acceptFails(err error) {
 
 // logAcceptFailure logs that connections cannot be accepted for now: once a minute,
 // since that is tried again and again. The log may be nil.
-func logAcceptFailure(log *zap.Logger, lines *quiet, text string) {
-	if log != nil && lines.due(time.Now()) {
+func logAcceptFailure(log *zap.Logger, lines *loglimit.Limiter, text string) {
+	if log != nil && lines.Due(time.Now()) {
 		log.Warn("cannot accept connections; trying again, and not logged again for a while", zap.String("error", text))
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
 // link is what everything that talks to one member shares. Its fields do not
@@ -40,7 +42,7 @@ type link struct {
 	version  atomic.Pointer[string] // as the peer states it; nil: not known
 
 	refused    identityCounters
-	refusedLog quiet // of messages
+	refusedLog loglimit.Limiter // of messages
 	refusals   refusals[refusal]
 	paused     atomic.Bool // by Pause or CutPeer
 }
@@ -151,30 +153,15 @@ func (l *link) loseCounted(ln *lane, n, snapshots int, cause error) {
 	}
 }
 
-// dropQuiet is how long a lane that drops messages is quiet after a log line.
-const dropQuiet = time.Minute
-
 // drop counts n messages that a lane does not deliver.
 func (l *link) drop(ln *lane, n int, cause error) {
 	if n == 0 {
 		return
 	}
 	total := ln.drop(n, cause)
-	if now := time.Now(); ln.droppedLog.due(now) && l.ctx.Err() == nil {
+	if now := time.Now(); ln.droppedLog.Due(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
 			zap.String("lane", ln.name), zap.Uint64("dropped-in-all", total), zap.Error(cause))
 	}
 	l.events.dropped(ln.name, n, cause)
-}
-
-// quiet lets one log line through in each dropQuiet.
-type quiet struct{ last atomic.Pointer[time.Time] }
-
-func (q *quiet) due(now time.Time) bool {
-	last := q.last.Load()
-	if last != nil && now.Sub(*last) < dropQuiet {
-		return false
-	}
-	at := now // now itself would be allocated each time
-	return q.last.CompareAndSwap(last, &at)
 }

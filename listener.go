@@ -17,6 +17,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
 // acceptPause is how long a listener rests after Accept failed for the moment.
@@ -228,7 +230,7 @@ type tlsListener struct {
 	log          *zap.Logger               // by lines; nil: none
 	serves       atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
 	failures     handshakeFailures         // until it is
-	notAccepting quiet
+	notAccepting loglimit.Limiter
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -250,11 +252,11 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	if info.Logger != nil {
 		tl.log = tl.lines.of(info.Logger)
 	}
-	files, err := newTLSFiles(info, tl.log)
+	files, err := conn.NewFiles(info, tl.log)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := files.server(*info)
+	cfg, err := files.Server(*info)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +268,7 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 			*heard = true
 		}
 		now := cfg.Clone()
-		now.ClientCAs = files.authorities()
+		now.ClientCAs = files.Authorities()
 		if checkSANs {
 			addSANCheck(hello.Context(), now, hello.Conn.RemoteAddr())
 		}

@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
 const (
@@ -55,7 +57,7 @@ type probe struct {
 	within  time.Duration // how far off the peer's clock may be from that
 	known   bool          // offset was learned
 	warned  bool          // of offset
-	warning quiet
+	warning loglimit.Limiter
 
 	at               time.Time // when it was measured
 	probes, failures uint64
@@ -109,7 +111,7 @@ func (p *probe) measured(rtt, offset time.Duration, log *zap.Logger) {
 	p.probes++
 	p.skip = steadyProbes - 1
 	bad := p.offset.Abs()-p.within > maxClockOffset
-	if bad && !p.warned && p.warning.due(time.Now()) {
+	if bad && !p.warned && p.warning.Due(time.Now()) {
 		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", p.offset), zap.Duration("rtt", rtt))
 	}
 	p.warned = bad

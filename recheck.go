@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // recheck reads the files of TLSInfo again and holds all that is connected to
@@ -19,7 +20,7 @@ import (
 // certificate now, is replaced by a new one, and cut if it is still there at the
 // next time. VerifyPeer, which may be slow, holds up nothing but its own member.
 func (e *engine) recheck() {
-	e.files.reload()
+	e.files.Reload()
 	for _, p := range e.peerMap() {
 		p.startRecheck(p.recheck)
 	}
@@ -27,8 +28,8 @@ func (e *engine) recheck() {
 		l.startRecheck(l.recheckConns)
 	}
 	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {
-		st, _ := e.judge(sender, over) // which calls the application
-		return st >= outdated
+		st, _ := e.validate(sender, over) // which calls the application
+		return st >= conn.Outdated
 	})
 }
 
@@ -58,7 +59,7 @@ func (l *link) startRecheck(recheck func()) {
 // rechecks reports whether there is anything to check again: something is
 // encrypted or verified.
 func (e *engine) rechecks() bool {
-	return e.verifyPeer != nil || e.files.caFile != "" || e.files.crlFile != "" || e.files.shown != nil
+	return e.verifyPeer != nil || e.files.Change()
 }
 
 // startRecheck runs recheck, which reads files, on a goroutine of its own.
@@ -71,12 +72,12 @@ func (e *engine) startRecheck() {
 	}
 }
 
-// judge says how a connection with a member stands.
-func (s *settings) judge(id types.ID, state *tls.ConnectionState) (standing, error) {
-	st, err := s.files.judge(state, 2*s.tlsRecheck)
-	if st < revoked && s.verifyPeer != nil {
+// validate checks a connection with a member by the files of TLSInfo and by VerifyPeer.
+func (s *settings) validate(id types.ID, state *tls.ConnectionState) (conn.Validity, error) {
+	st, err := s.files.Validate(state, 2*s.tlsRecheck)
+	if st < conn.Revoked && s.verifyPeer != nil {
 		if err := s.verifyPeer(id, state); err != nil {
-			return revoked, err
+			return conn.Revoked, err
 		}
 	}
 	return st, err
@@ -185,12 +186,12 @@ func (l *link) recheckConns() {
 	d.mu.Unlock()
 	idle := false // ones are of no use
 	for _, c := range all {
-		st, err := l.judge(l.peer, c.state)
+		st, err := l.validate(l.peer, c.state)
 		switch {
-		case st == revoked, st == outdated && c.outdated.Load():
+		case st == conn.Revoked, st == conn.Outdated && c.outdated.Load():
 			l.cutting("to", err)
 			c.cut(l.refusedDial(c.RemoteAddr().String(), err))
-		case st != good || (c.state != nil && c.generation != l.files.generation()):
+		case st != conn.Valid || (c.state != nil && c.generation != l.files.Generation()):
 			c.outdated.Store(true)
 			idle = true
 		}
@@ -201,7 +202,7 @@ func (l *link) recheckConns() {
 }
 
 func (l *link) cutting(direction string, cause error) {
-	if l.refusedLog.due(time.Now()) {
+	if l.refusedLog.Due(time.Now()) {
 		l.log.Warn("cut a connection with the peer, which is no longer accepted", zap.String("direction", direction), zap.Error(cause))
 	}
 }
@@ -212,15 +213,15 @@ func (w *streamWriter) recheck() {
 	if c == nil {
 		return
 	}
-	st, err := w.judge(w.peer, c.state)
+	st, err := w.validate(w.peer, c.state)
 	switch {
-	case st == revoked, st == outdated && c.outdated:
+	case st == conn.Revoked, st == conn.Outdated && c.outdated:
 		w.cutting("from", err)
 		w.allRefused.requests.Add(1)
 		w.refused.requests.Add(1)
 		w.activity.failed(err, false)
 		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))
-	case st == outdated:
+	case st == conn.Outdated:
 		c.outdated = true // the peer is to dial again
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -234,7 +235,7 @@ type Transport struct {
 	engine       atomic.Pointer[engine]
 	urls         atomic.Pointer[string] // as X-PeerURLs states them; nil: URLs are not read yet
 	handshakes   handshakeFailures      // of clients, where NewServer serves Handler
-	notAccepting quiet                  // the same
+	notAccepting loglimit.Limiter       // the same
 }
 
 var _ Transporter = (*Transport)(nil)

@@ -1,4 +1,4 @@
-package rafthttp
+package conn
 
 import (
 	"bytes"
@@ -14,21 +14,22 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
-// tlsFiles are the files of a TLSInfo, as they are now: every handshake reads
-// them again, and parses those that have changed. They are small, so that
-// comparing them costs less than a signature of the handshake. A certificate, a
-// key or a bundle of authorities that cannot be used, such as one that is half
-// written, leaves the last good one in force. A revocation list that cannot be
-// read refuses handshakes, as etcd does; what is connected is held to the last
-// good one.
+// Files are the files of a TLSInfo, as they are now: every handshake reads them again, and
+// parses those that have changed. They are small, so that comparing them costs less than a
+// signature of the handshake. If a certificate, a key or a bundle of authorities cannot be
+// used, for example because it is half written, the last good one stays in force. If a
+// revocation list cannot be read, handshakes are refused, as etcd does, and connections that
+// exist are validated by the last good list.
 //
 // It is safe for concurrent use.
-type tlsFiles struct {
+type Files struct {
 	caFile, crlFile       string
 	log                   *zap.Logger
-	caWarning, crlWarning quiet
+	caWarning, crlWarning loglimit.Limiter
 
 	mu      sync.Mutex
 	caText  []byte
@@ -42,13 +43,13 @@ type tlsFiles struct {
 	chains uint64                           // how often it changed
 }
 
-// newTLSFiles reads the bundle of authorities and the revocation list; that it
-// cannot is an error only here.
-func newTLSFiles(info *transport.TLSInfo, log *zap.Logger) (*tlsFiles, error) {
+// NewFiles reads the bundle of authorities and the revocation list. Only here it is an
+// error that they cannot be used. The log may be nil.
+func NewFiles(info *transport.TLSInfo, log *zap.Logger) (*Files, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	f := &tlsFiles{caFile: info.TrustedCAFile, crlFile: info.CRLFile, log: log, anchors: map[string]bool{}}
+	f := &Files{caFile: info.TrustedCAFile, crlFile: info.CRLFile, log: log, anchors: map[string]bool{}}
 	if f.caFile != "" {
 		if err := f.readAuthorities(os.ReadFile); err != nil {
 			return nil, err
@@ -57,8 +58,9 @@ func newTLSFiles(info *transport.TLSInfo, log *zap.Logger) (*tlsFiles, error) {
 	return f, f.readRevoked(os.ReadFile)
 }
 
-// client returns the configuration for dialling, but for the authorities.
-func (f *tlsFiles) client(info transport.TLSInfo) (*tls.Config, error) {
+// Client returns the configuration for dialling. The caller sets RootCAs to Authorities for
+// each handshake.
+func (f *Files) Client(info transport.TLSInfo) (*tls.Config, error) {
 	info.Logger = nil // it would log every handshake
 	cfg, err := info.ClientConfig()
 	if err != nil {
@@ -73,14 +75,15 @@ func (f *tlsFiles) client(info transport.TLSInfo) (*tls.Config, error) {
 			return nil, err
 		}
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.shown() }
-		f.reload()
+		f.Reload()
 	}
 	cfg.VerifyConnection = f.unlessRevoked(cfg.VerifyConnection)
 	return cfg, nil
 }
 
-// server returns the configuration for listening, but for the authorities.
-func (f *tlsFiles) server(info transport.TLSInfo) (*tls.Config, error) {
+// Server returns the configuration for listening. The caller sets ClientCAs to Authorities
+// for each handshake.
+func (f *Files) Server(info transport.TLSInfo) (*tls.Config, error) {
 	info.Logger = nil
 	cfg, err := info.ServerConfig()
 	if err != nil {
@@ -100,11 +103,11 @@ func (f *tlsFiles) server(info transport.TLSInfo) (*tls.Config, error) {
 
 // certificate returns what reads a pair of files, and falls back on what they had.
 // That they cannot be used is an error only here.
-func (f *tlsFiles) certificate(pair *keyPair) (func() (*tls.Certificate, error), error) {
+func (f *Files) certificate(pair *keyPair) (func() (*tls.Certificate, error), error) {
 	if _, err := pair.read(os.ReadFile); err != nil {
 		return nil, err
 	}
-	warning := new(quiet)
+	warning := new(loglimit.Limiter)
 	return func() (*tls.Certificate, error) {
 		c, err := pair.readOrLast()
 		if err != nil {
@@ -115,14 +118,14 @@ func (f *tlsFiles) certificate(pair *keyPair) (func() (*tls.Certificate, error),
 }
 
 // keepsLast says that a file cannot be used, and what is done.
-func (f *tlsFiles) keepsLast(warning *quiet, err error) {
-	if warning.due(time.Now()) {
+func (f *Files) keepsLast(warning *loglimit.Limiter, err error) {
+	if warning.Due(time.Now()) {
 		f.log.Warn("cannot use a changed file of TLSInfo; going on with the last good one", zap.Error(err))
 	}
 }
 
-// authorities returns those that are current; nil means the system's.
-func (f *tlsFiles) authorities() *x509.CertPool {
+// Authorities returns those that are current; nil means the system's.
+func (f *Files) Authorities() *x509.CertPool {
 	if f.caFile == "" {
 		return nil
 	}
@@ -134,7 +137,7 @@ func (f *tlsFiles) authorities() *x509.CertPool {
 	return f.pool
 }
 
-func (f *tlsFiles) readAuthorities(read readFunc) error {
+func (f *Files) readAuthorities(read readFunc) error {
 	text, err := read(f.caFile)
 	if err != nil {
 		return err
@@ -166,7 +169,7 @@ func anchorOf(c *x509.Certificate) string {
 }
 
 // readRevoked reads the revocation list.
-func (f *tlsFiles) readRevoked(read readFunc) error {
+func (f *Files) readRevoked(read readFunc) error {
 	if f.crlFile == "" {
 		return nil
 	}
@@ -194,7 +197,7 @@ func (f *tlsFiles) readRevoked(read readFunc) error {
 }
 
 // unlessRevoked adds the check of the revocation list to a VerifyConnection.
-func (f *tlsFiles) unlessRevoked(before func(tls.ConnectionState) error) func(tls.ConnectionState) error {
+func (f *Files) unlessRevoked(before func(tls.ConnectionState) error) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		if before != nil {
 			if err := before(state); err != nil {
@@ -214,7 +217,7 @@ func (f *tlsFiles) unlessRevoked(before func(tls.ConnectionState) error) func(tl
 }
 
 // onList is called with mu held.
-func (f *tlsFiles) onList(certs []*x509.Certificate) error {
+func (f *Files) onList(certs []*x509.Certificate) error {
 	for _, c := range certs {
 		if _, ok := f.revoked[string(c.SerialNumber.Bytes())]; ok {
 			return fmt.Errorf("certificate %x is revoked", c.SerialNumber)
@@ -223,10 +226,10 @@ func (f *tlsFiles) onList(certs []*x509.Certificate) error {
 	return nil
 }
 
-// reload reads all files again.
-func (f *tlsFiles) reload() {
-	f.authorities()
-	if err := f.readRevoked(readAgain); err != nil && f.crlWarning.due(time.Now()) {
+// Reload reads all files again.
+func (f *Files) Reload() {
+	f.Authorities()
+	if err := f.readRevoked(readAgain); err != nil && f.crlWarning.Due(time.Now()) {
 		// What is connected is held to the last list that could be read.
 		f.log.Warn("cannot use the revocation list of TLSInfo; refusing new connections until it can be read", zap.Error(err))
 	}
@@ -242,36 +245,37 @@ func (f *tlsFiles) reload() {
 	}
 }
 
-// generation counts the certificates that we have shown, each with its chain.
-func (f *tlsFiles) generation() uint64 {
+// Generation counts the certificates that we have shown, each with its chain.
+func (f *Files) Generation() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.chains
 }
 
-// standing is what the files say of a connection that they let in before.
-type standing int
+// Validity says whether a connection that was accepted before would be accepted now.
+type Validity int
 
 const (
-	good     standing = iota
-	ending            // the other end's certificate ends soon
-	outdated          // its certificate has ended, or its authority is no longer trusted
-	revoked           // its certificate is revoked
+	Valid    Validity = iota
+	Expiring          // the other end's certificate expires soon
+	Outdated          // it has expired, or its authority is no longer trusted
+	Revoked           // it is revoked
 )
 
-// judge says how a connection stands; soon is when a certificate ends soon. It
-// reads no file, verifies no signature and takes what reload last found.
-func (f *tlsFiles) judge(state *tls.ConnectionState, soon time.Duration) (standing, error) {
+// Validate checks a connection; nil is one without TLS, which is valid. A certificate that
+// expires within this time is Expiring. The error is nil for Valid and Expiring. Validate
+// reads no file and verifies no signature: it uses what Reload read last.
+func (f *Files) Validate(state *tls.ConnectionState, expiresWithin time.Duration) (Validity, error) {
 	if state == nil {
-		return good, nil
+		return Valid, nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.onList(state.PeerCertificates); err != nil {
-		return revoked, err
+		return Revoked, err
 	}
 	if len(state.VerifiedChains) == 0 {
-		return good, nil
+		return Valid, nil
 	}
 	now := time.Now()
 	valid := func(at time.Time) func([]*x509.Certificate) bool {
@@ -285,9 +289,12 @@ func (f *tlsFiles) judge(state *tls.ConnectionState, soon time.Duration) (standi
 	}
 	switch {
 	case !slices.ContainsFunc(state.VerifiedChains, valid(now)):
-		return outdated, errors.New("certificate has ended, or its authority is no longer trusted")
-	case !slices.ContainsFunc(state.VerifiedChains, valid(now.Add(soon))):
-		return ending, nil
+		return Outdated, errors.New("certificate has ended, or its authority is no longer trusted")
+	case !slices.ContainsFunc(state.VerifiedChains, valid(now.Add(expiresWithin))):
+		return Expiring, nil
 	}
-	return good, nil
+	return Valid, nil
 }
+
+// Change reports whether there are files whose change matters to connections that exist.
+func (f *Files) Change() bool { return f.caFile != "" || f.crlFile != "" || f.shown != nil }
