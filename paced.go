@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
@@ -113,8 +113,8 @@ type pacedWriter struct {
 	limit     func(time.Time) error // sets the write deadline
 	resumable bool                  // a write that timed out halfway can be continued
 	timeout   time.Duration
-	since     time.Time       // of the last progress of a write that is resumable
-	pieces    snapshot.Pieces // of one that is not
+	since     time.Time   // of the last progress of a write that is resumable
+	pieces    conn.Pieces // of one that is not
 }
 
 // begin is called before each write of a batch.

@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
@@ -87,7 +87,7 @@ func below(c net.Conn) net.Conn {
 		return below(c.Conn)
 	case *dialedConn:
 		return below(c.Conn)
-	case *snapshot.Metered:
+	case *conn.Metered:
 		return below(c.Conn)
 	}
 	return c

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // errNoAnswer says that the receiver has the whole snapshot, and is silent.
@@ -62,12 +63,12 @@ func (c *peerConn) Close() error {
 
 // connect dials u for an attempt.
 func (t *transfer) connect(u url.URL) (*peerConn, error) {
-	conn, target, err := t.Peer.Dial(t.Ctx, u, t.metered)
+	c, target, err := t.Peer.Dial(t.Ctx, u, func(c net.Conn) net.Conn { return conn.NewMetered(c, &t.moved, t.ReadTimeout) })
 	if err != nil {
 		return nil, err
 	}
-	limit := &io.LimitedReader{R: conn, N: maxAnswers}
-	return &peerConn{Conn: conn, br: bufio.NewReader(limit), limit: limit, target: target}, nil
+	limit := &io.LimitedReader{R: c, N: maxAnswers}
+	return &peerConn{Conn: c, br: bufio.NewReader(limit), limit: limit, target: target}, nil
 }
 
 // maxAnswers bounds all answers on one connection.

@@ -4,7 +4,7 @@
 // of a transfer, and told to raft, is up to package rafthttp.
 package snapshot
 
-import "time"
+import "github.com/seed-4d73690b/rafthttp/internal/conn"
 
 // DefaultTimeout is the timeout of stock members.
-const DefaultTimeout = 5 * time.Second
+const DefaultTimeout = conn.DefaultTimeout

@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -60,17 +61,17 @@ func readerOf(m *snap.Message) io.Reader {
 
 // write sends the request (protocol: endpoints; the head of a snapshot body;
 // extensions: the snapshot).
-func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
-	w := &bodyWriter{t: t, conn: conn, sum: p.resumable}
-	if w.tells = tells(conn.Conn); w.tells {
-		w.files = socket.Files(conn.Conn)
+func (t *transfer) write(ctx context.Context, pc *peerConn, p plan) error {
+	w := &bodyWriter{t: t, conn: pc, sum: p.resumable}
+	if w.partial = conn.PartialWrites(pc.Conn); w.partial {
+		w.files = socket.Files(pc.Conn)
 	}
 	length, err := p.contentLength(len(t.frame), t.size, t.db.remaining)
 	if err != nil {
 		return err
 	}
 	h := t.Peer.Header()
-	h.Set("Host", conn.target.Host)
+	h.Set("Host", pc.target.Host)
 	h.Set("Content-Type", "application/octet-stream")
 	p.state(h, t.To)
 	if p.resumable {
@@ -93,12 +94,12 @@ func (t *transfer) write(ctx context.Context, conn *peerConn, p plan) error {
 
 // bodyWriter writes one request.
 type bodyWriter struct {
-	t      *transfer
-	conn   *peerConn
-	files  socket.FileSender // conn, where the kernel can copy to it; or nil
-	tells  bool              // a write to conn that a deadline ends tells how far it got
-	pieces Pieces            // where it does not: perhaps the receiver gets nothing of one before all of it is there
-	sum    bool              // keep t.sums
+	t       *transfer
+	conn    *peerConn
+	files   socket.FileSender // conn, where the kernel can copy to it; or nil
+	partial bool              // conn has partial writes
+	pieces  conn.Pieces       // where it has none: perhaps the receiver gets nothing of one before all of it is there
+	sum     bool              // keep t.sums
 }
 
 // head writes all that comes before the database.
@@ -109,7 +110,7 @@ func (w *bodyWriter) head(h http.Header) error {
 		return err
 	}
 	b.WriteString("\r\n")
-	if len(w.t.frame) <= maxPiece { // in one write
+	if len(w.t.frame) <= conn.MaxPiece { // in one write
 		b.Write(w.t.frame)
 		return w.write(b.Bytes())
 	}
@@ -191,7 +192,7 @@ func (w *bodyWriter) sendfile(n int64, buf []byte) error {
 func (w *bodyWriter) move(n int64) error {
 	t := w.t
 	for end := t.db.remaining - n; t.db.remaining > end; {
-		if err := w.conn.SetWriteDeadline(time.Now().Add(t.ReadTimeout / (2 * stallTicks))); err != nil {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(conn.WriteTime(t.ReadTimeout))); err != nil {
 			return err
 		}
 		sent, err := w.files.SendFile(t.db.file, t.db.remaining-end)
@@ -222,8 +223,8 @@ func (w *bodyWriter) move(n int64) error {
 func (w *bodyWriter) write(p []byte) error {
 	for len(p) > 0 {
 		chunk, begun := p, time.Now()
-		if w.tells {
-			if err := w.conn.SetWriteDeadline(begun.Add(w.t.ReadTimeout / (2 * stallTicks))); err != nil {
+		if w.partial {
+			if err := w.conn.SetWriteDeadline(begun.Add(conn.WriteTime(w.t.ReadTimeout))); err != nil {
 				return err
 			}
 		} else {
@@ -231,13 +232,13 @@ func (w *bodyWriter) write(p []byte) error {
 		}
 		n, err := w.conn.Write(chunk)
 		p = p[n:]
-		if !w.tells {
+		if !w.partial {
 			w.pieces.Took(n, time.Since(begun), min(w.t.ReadTimeout, DefaultTimeout))
 		}
 		if n > 0 {
 			w.t.moved.Add(1)
 		}
-		if err != nil && !(w.tells && errors.Is(err, os.ErrDeadlineExceeded)) {
+		if err != nil && !(w.partial && errors.Is(err, os.ErrDeadlineExceeded)) {
 			return err
 		}
 	}

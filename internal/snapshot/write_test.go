@@ -34,7 +34,7 @@ func TestSendfileAfterItsDeadline(t *testing.T) {
 	tr := &transfer{Sender: &Sender{SenderConfig: SenderConfig{Config: Config{ReadTimeout: 1}}}} // deadlines are over before it begins
 	tr.db = newSource(f, size)
 	require.NoError(t, tr.db.begin())
-	w := &bodyWriter{t: tr, conn: &peerConn{Conn: c}, files: socket.Files(c), tells: true}
+	w := &bodyWriter{t: tr, conn: &peerConn{Conn: c}, files: socket.Files(c), partial: true}
 	require.ErrorIs(t, w.sendfile(size, nil), net.ErrClosed)
 	require.Zero(t, tr.db.at())
 	at, err := f.Seek(0, io.SeekCurrent)

@@ -1,4 +1,4 @@
-package snapshot
+package conn
 
 import (
 	"errors"
@@ -13,12 +13,18 @@ import (
 )
 
 const (
-	// minPiece and maxPiece bound what is given at once to a connection that does not tell how far a write has got.
-	minPiece, maxPiece = 512, 32 << 10
+	// minPiece and MaxPiece, in bytes, bound what is given at once to a connection that does not tell how far a write has got.
+	minPiece, MaxPiece = 512, 32 << 10
 	// quickPieces is how many in a row have to be quick before the next is larger: a buffer that fills says nothing of the
 	// line behind it. With the first 256 KiB pieces get to 4 KiB.
 	quickPieces = 64
 )
+
+// DefaultTimeout is the timeout of stock members for a read or a write.
+const DefaultTimeout = 5 * time.Second
+
+// WriteTime is how long one write may take, so that progress within a timeout is seen several times.
+func WriteTime(timeout time.Duration) time.Duration { return timeout / 8 }
 
 // Pieces fits what is written at once to a connection to what the connection takes in a small part of a timeout, so that one
 // that is slow, but moves, is not taken for dead. The zero value begins with the smallest.
@@ -32,7 +38,7 @@ func (p *Pieces) Next(most int) int { return min(max(p.size, minPiece), most) }
 
 // Took says how long a write of n bytes took that fails after the timeout.
 func (p *Pieces) Took(n int, d, timeout time.Duration) {
-	size, part := max(p.size, minPiece), timeout/(2*stallTicks)
+	size, part := max(p.size, minPiece), WriteTime(timeout)
 	switch {
 	case d > part:
 		p.size, p.quick = max(minPiece, int(float64(n)*float64(part)/float64(d))), 0
@@ -41,30 +47,33 @@ func (p *Pieces) Took(n int, d, timeout time.Duration) {
 		p.quick = 0
 	default:
 		if p.quick++; p.quick >= quickPieces {
-			p.size, p.quick = min(2*size, maxPiece), 0
+			p.size, p.quick = min(2*size, MaxPiece), 0
 		}
 	}
 }
 
-// tells reports whether a write that a deadline ends tells how far it got, and can be continued.
-func tells(c net.Conn) bool { return runtime.GOOS != "windows" && socket.Is(c) }
+// PartialWrites reports whether a write that a deadline ends tells how far it got, and can be continued.
+func PartialWrites(c net.Conn) bool { return runtime.GOOS != "windows" && socket.Is(c) }
 
 // Metered is a connection that counts what it takes while it takes it, also below TLS, where a write cannot be divided.
 type Metered struct {
 	net.Conn
 	moved   *atomic.Int64 // how often it took something
 	timeout time.Duration
-	steps   bool   // Conn tells how far a write got
-	pieces  Pieces // where it does not
+	partial bool   // Conn has partial writes
+	pieces  Pieces // where it has none
 
 	mu       sync.Mutex
 	deadline time.Time // of writes, as it was set; zero: none
 }
 
-// metered returns a connection that counts in moved.
-func (t *transfer) metered(c net.Conn) net.Conn {
-	return &Metered{Conn: c, moved: &t.moved, timeout: t.ReadTimeout, steps: tells(c)}
+// NewMetered returns a connection over c that counts in moved. Progress is to be seen several times in each timeout.
+func NewMetered(c net.Conn, moved *atomic.Int64, timeout time.Duration) *Metered {
+	return &Metered{Conn: c, moved: moved, timeout: timeout, partial: PartialWrites(c)}
 }
+
+// NetConn returns the connection below, as that of tls.Conn does.
+func (m *Metered) NetConn() net.Conn { return m.Conn }
 
 // CloseBelow returns the connection below, whose Close is enough.
 func (m *Metered) CloseBelow() net.Conn { return m.Conn }
@@ -88,7 +97,7 @@ func (m *Metered) SetWriteDeadline(t time.Time) error {
 // Write implements net.Conn.
 func (m *Metered) Write(p []byte) (written int, err error) {
 	write := m.writePiece
-	if m.steps {
+	if m.partial {
 		write = m.writeStep
 	}
 	for first := true; first || err == nil && written < len(p); first = false {
@@ -112,7 +121,7 @@ func (m *Metered) writePiece(p []byte) (int, error) {
 
 // writeStep writes what goes within a part of the timeout, which may be nothing.
 func (m *Metered) writeStep(p []byte) (int, error) {
-	over, err := m.extend(m.timeout / (2 * stallTicks))
+	over, err := m.extend(WriteTime(m.timeout))
 	if err != nil {
 		return 0, err
 	}

@@ -1,4 +1,4 @@
-package snapshot
+package conn
 
 import (
 	"io"
@@ -31,10 +31,10 @@ func TestPieces(t *testing.T) {
 		require.Equal(t, minPiece, p.Next(1<<20))
 		require.Less(t, send(&p, 4<<20, rate), timeout, "at %d bytes a second", rate)
 		if rate == 100<<20 {
-			require.Equal(t, maxPiece, p.Next(1<<20))
+			require.Equal(t, MaxPiece, p.Next(1<<20))
 			require.Equal(t, 7, p.Next(7))
-			require.Greater(t, send(&p, 1<<20, 4<<10), timeout/stallTicks, "the first")
-			require.Less(t, send(&p, 1<<20, 4<<10), timeout/stallTicks)
+			require.Greater(t, send(&p, 1<<20, 4<<10), 2*WriteTime(timeout), "the first")
+			require.Less(t, send(&p, 1<<20, 4<<10), 2*WriteTime(timeout))
 		}
 	}
 }
@@ -49,7 +49,7 @@ func TestMeteredWrites(t *testing.T) {
 				a, b := net.Pipe()
 				defer b.Close()
 				var moved atomic.Int64
-				m := &Metered{Conn: a, moved: &moved, timeout: timeout, steps: tells}
+				m := &Metered{Conn: a, moved: &moved, timeout: timeout, partial: tells}
 				defer m.Close()
 				quit, stopped := make(chan struct{}), make(chan struct{})
 				go func() {
@@ -86,7 +86,7 @@ func TestMeteredWrites(t *testing.T) {
 				require.Equal(t, size-size%100, n)
 				close(quit)
 				<-done
-				require.Less(t, longest, timeout/stallTicks, "the whole takes 16 s")
+				require.Less(t, longest, 2*WriteTime(timeout), "the whole takes 16 s")
 
 				require.NoError(t, m.SetDeadline(time.Now().Add(3*time.Second)))
 				start := time.Now()
