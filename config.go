@@ -21,8 +21,8 @@ import (
 
 // Default timeouts, as upstream names them.
 const (
-	DefaultConnReadTimeout  = 5 * time.Second
-	DefaultConnWriteTimeout = 5 * time.Second
+	DefaultConnReadTimeout  = conn.DefaultTimeout
+	DefaultConnWriteTimeout = conn.DefaultTimeout
 )
 
 const (
@@ -185,7 +185,7 @@ func (t *Transport) dialFunc(s *settings) (dialFunc, error) {
 // newNetDialer makes what dials for timeout, and connections that are given up
 // when they are dead for idle.
 func newNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, error) {
-	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: keepAlive(idle), Control: socketControl(idle)}
+	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: conn.KeepAlive(idle), Control: conn.Control(idle)}
 	if localAddr != "" {
 		addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(localAddr, "0"))
 		if err != nil {
@@ -311,4 +311,12 @@ func orDefault[T comparable](v, d T) T {
 		return d
 	}
 	return v
+}
+
+// tcpTimeout is how long data on a TCP connection of ours may stay unacknowledged,
+// or unsent because the other end does not read, before the system gives the
+// connection up (RFC 5482). It finds what no deadline of ours can: bytes that
+// were written, and never arrived.
+func (s *settings) tcpTimeout() time.Duration {
+	return max(s.readTimeout, s.writeTimeout, conn.MinTimeout)
 }

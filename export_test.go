@@ -98,9 +98,6 @@ func (t *Transport) QueuePosts(peer types.ID, msgs []*raftpb.Message) {
 	p.offerRun(p.pipeline.laneOf(msgs[0].GetType()), msgs)
 }
 
-// GiveWayInKernel is what is done to the connection of a snapshot.
-func GiveWayInKernel(c net.Conn) { giveWayInKernel(c) }
-
 // NewChunkedReader returns what reads the body of a stream in chunks.
 func NewChunkedReader(r io.Reader) io.Reader {
 	return &chunkedReader{src: bufio.NewReaderSize(r, chunkBuffer)}

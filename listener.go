@@ -56,7 +56,7 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 	var err error
 	switch u.Scheme {
 	case "http", "https":
-		lc := net.ListenConfig{KeepAliveConfig: keepAlive(DefaultConnReadTimeout), Control: socketControl(DefaultConnReadTimeout)}
+		lc := net.ListenConfig{KeepAliveConfig: conn.KeepAlive(DefaultConnReadTimeout), Control: conn.Control(DefaultConnReadTimeout)}
 		lc.SetMultipathTCP(false) // whose connections do not inherit the options
 		l, err = lc.Listen(context.Background(), "tcp", u.Host)
 	case "unix", "unixs":
@@ -131,6 +131,9 @@ type deadlineConn struct {
 	reads, writes opDeadline
 	leave         func() // is not counted any more
 }
+
+// NetConn returns the connection below, as that of tls.Conn does.
+func (c *deadlineConn) NetConn() net.Conn { return c.Conn }
 
 // Close implements net.Conn.
 func (c *deadlineConn) Close() error {

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -50,17 +51,17 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := s.dialer.connectOver(ctx, u, wrap)
+	c, err := s.dialer.connectOver(ctx, u, wrap)
 	if err != nil {
 		return nil, nil, causeOf(ctx, err)
 	}
-	giveWayInKernel(conn)
-	return conn, target, nil
+	conn.GiveWay(c)
+	return c, target, nil
 }
 
 // BePatient implements snapshot.Peer.
-func (s *snapshotSender) BePatient(conn net.Conn, d time.Duration) {
-	giveUpAfter(conn, max(s.tcpTimeout(), d))
+func (s *snapshotSender) BePatient(c net.Conn, d time.Duration) {
+	conn.GiveUpAfter(c, max(s.tcpTimeout(), d))
 }
 
 // Header implements snapshot.Peer.

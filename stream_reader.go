@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -233,7 +234,7 @@ func isTimeout(err error) bool {
 
 // read delivers what the stream brings until it ends.
 func (r *streamReader) read(ctx context.Context, s *incoming) error {
-	d := &delivery{reader: r, ctx: ctx, s: s, delayAcks: ackDelayer(s.conn)}
+	d := &delivery{reader: r, ctx: ctx, s: s, delayAcks: conn.DelayAcks(s.conn)}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}

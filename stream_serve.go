@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // hijackPause is how long net/http has to begin a read that Hijack interrupts.
@@ -31,20 +32,20 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 		return nil, nil, errNotHijacked
 	}
 	q.pauseBeforeHijack()
-	conn, buf, err := q.rc.Hijack()
+	hijacked, buf, err := q.rc.Hijack()
 	if errors.Is(err, http.ErrHijacked) {
 		return nil, nil, err
 	}
 	if err != nil {
 		return nil, nil, errNotHijacked
 	}
-	raw := release(conn)
+	raw := release(hijacked)
 	if buf.Reader.Buffered() > 0 { // a client of a stream has nothing to say
 		closeconn.Close(raw)
 		return nil, nil, errUnexpectedData
 	}
-	tuneTCP(raw, q.tcpTimeout()) // the listener may be anybody's
-	streamBuffer().apply(raw)
+	conn.SetTimeouts(raw, q.tcpTimeout()) // the listener may be anybody's
+	conn.LimitStreamBuffer(raw)
 	if err := q.writeStreamHead(raw); err != nil {
 		closeconn.Close(raw)
 		return nil, nil, err

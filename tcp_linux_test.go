@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // socketOption reads an option of a TCP connection.
@@ -208,7 +209,7 @@ func TestSnapshotGivesWayInKernel(t *testing.T) {
 	require.NoError(t, err)
 	defer c.Close()
 	kept, _ := rafthttp.Kept(c)
-	rafthttp.GiveWayInKernel(tls.Client(kept, nil))
+	conn.GiveWay(tls.Client(kept, nil))
 	require.True(t, givesWay(c), "below TLS")
 	near := false
 	require.NoError(t, rawOf(t, c).Control(func(fd uintptr) {
@@ -249,28 +250,6 @@ func TestNearStreamsHaveBoundedSendBuffers(t *testing.T) {
 		dialStream(t, dialLoopback, m, kind, 2)
 		accepted := (<-seen.conns).(syscall.Conn)
 		require.Equal(t, sendBufferOf(t, 512<<10), socketOption(t, accepted, syscall.SOL_SOCKET, syscall.SO_SNDBUF), kind)
-	}
-}
-
-// TestFarConnectionsKeepTheirSendBuffers: over a distance the kernel has to choose.
-func TestFarConnectionsKeepTheirSendBuffers(t *testing.T) {
-	const unknown = 1<<32 - 1
-	for name, tc := range map[string]struct {
-		smoothed, least uint32
-		near            bool
-	}{
-		"loopback":                     {30, 20, true},
-		"the limit":                    {250, 250, true},
-		"over it":                      {251, 251, false},
-		"a continent":                  {70_000, 69_000, false},
-		"a busy moment on loopback":    {2_000, 40, true},
-		"nothing measured":             {0, unknown, false},
-		"an old system knows no least": {100, 0, true},
-		"the least is not known yet":   {100, unknown, true},
-		"far, the least is not known":  {10_000, unknown, false},
-		"far, on an old system":        {10_000, 0, false},
-	} {
-		t.Run(name, func(t *testing.T) { require.Equal(t, tc.near, rafthttp.IsNear(tc.smoothed, tc.least)) })
 	}
 }
 

@@ -1,60 +1,50 @@
-package rafthttp
+package conn
 
 import (
-	"crypto/tls"
 	"net"
 	"syscall"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
-// minTCPTimeout is the least that a TCP connection is given up after: less would
+// MinTimeout is the least time that a TCP connection is given up after: less would
 // mistake a machine that is busy for one that is gone.
-const minTCPTimeout = time.Second
+const MinTimeout = time.Second
 
 // keepAliveProbes is how many probes of an idle connection stay unanswered
 // before it is given up.
 const keepAliveProbes = 5
 
-// tcpTimeout is how long data on a TCP connection of ours may stay unacknowledged,
-// or unsent because the other end does not read, before the system gives the
-// connection up (RFC 5482). It finds what no deadline of ours can: bytes that
-// were written, and never arrived.
-func (s *settings) tcpTimeout() time.Duration {
-	return max(s.readTimeout, s.writeTimeout, minTCPTimeout)
-}
-
 // maxKeepAlive is the longest time that systems take for keep-alive. One over it
 // leaves the connection with the system's own, which is hours.
 const maxKeepAlive = 32767 * time.Second
 
-// keepAlive gives up an idle connection, whose other end is gone without a word,
+// KeepAlive gives up an idle connection, whose other end is gone without a word,
 // after twice the timeout.
-func keepAlive(timeout time.Duration) net.KeepAliveConfig {
+func KeepAlive(timeout time.Duration) net.KeepAliveConfig {
 	return net.KeepAliveConfig{
 		Enable: true, Idle: min(timeout, maxKeepAlive), Count: keepAliveProbes,
 		Interval: min(max(timeout/keepAliveProbes, time.Second), maxKeepAlive), // in whole seconds for the system
 	}
 }
 
-// tuneTCP gives a connection that is another's the timeouts of ours, if it is a
+// SetTimeouts gives a connection that is another's the timeouts of ours, if it is a
 // TCP connection and we can see that it is.
-func tuneTCP(c net.Conn, timeout time.Duration) {
+func SetTimeouts(c net.Conn, timeout time.Duration) {
 	if tcp := tcpBelow(c); tcp != nil {
-		_ = tcp.SetKeepAliveConfig(keepAlive(timeout))
+		_ = tcp.SetKeepAliveConfig(KeepAlive(timeout))
 	}
-	giveUpAfter(c, timeout)
+	GiveUpAfter(c, timeout)
 }
 
-// giveUpAfter changes when the system gives a connection up whose other end does not
+// GiveUpAfter changes when the system gives a connection up whose other end does not
 // acknowledge, or read, what is sent.
-func giveUpAfter(c net.Conn, timeout time.Duration) {
+func GiveUpAfter(c net.Conn, timeout time.Duration) {
 	if s, ok := below(c).(socket.UserTimeouter); ok {
 		_ = s.SetUserTimeout(timeout)
 	} else if raw := rawTCP(c); raw != nil {
-		_ = socketControl(timeout)("tcp", "", raw)
+		_ = Control(timeout)("tcp", "", raw)
 	}
 }
 
@@ -80,15 +70,11 @@ func tcpBelow(c net.Conn) *net.TCPConn {
 
 // below returns the connection that c wraps, as far as we can see, or c.
 func below(c net.Conn) net.Conn {
-	switch c := c.(type) {
-	case *tls.Conn:
-		return below(c.NetConn())
-	case *deadlineConn:
-		return below(c.Conn)
-	case *dialedConn:
-		return below(c.Conn)
-	case *conn.Metered:
-		return below(c.Conn)
+	for {
+		w, ok := c.(interface{ NetConn() net.Conn }) // as *tls.Conn has it
+		if !ok {
+			return c
+		}
+		c = w.NetConn()
 	}
-	return c
 }

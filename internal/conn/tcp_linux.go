@@ -1,4 +1,4 @@
-package rafthttp
+package conn
 
 import (
 	"math"
@@ -20,10 +20,10 @@ const (
 // connection over a link that comes back must not wait for longer to find out.
 const rtoMax = time.Second
 
-// socketControl sets the options of a new socket, as Control of net.Dialer and
+// Control sets the options of a new socket, as Control of net.Dialer and
 // net.ListenConfig; connections inherit them of their listener. An old system that
 // lacks one goes without.
-func socketControl(timeout time.Duration) func(network, address string, c syscall.RawConn) error {
+func Control(timeout time.Duration) func(network, address string, c syscall.RawConn) error {
 	millis := int(min(timeout.Milliseconds(), math.MaxInt32))
 	return func(network, _ string, c syscall.RawConn) error {
 		if !strings.HasPrefix(network, "tcp") {
@@ -55,6 +55,9 @@ type sendBuffer struct {
 func streamBuffer() sendBuffer   { return sendBuffer{512 << 10, 250 * time.Microsecond} }
 func snapshotBuffer() sendBuffer { return sendBuffer{96 << 10, 60 * time.Microsecond} }
 
+// LimitStreamBuffer bounds the send buffer of a stream's connection, if its other end is near.
+func LimitStreamBuffer(c net.Conn) { streamBuffer().apply(c) }
+
 // apply gives the connection the buffer, if its other end is near. The system may
 // allow less: net.core.wmem_max is 208 KiB by default, with which streams are no
 // faster than the kernel would make them, and heartbeats wait even less.
@@ -77,13 +80,13 @@ func (b sendBuffer) fits(smoothed, least uint32) bool {
 	return smoothed != 0 && time.Duration(smoothed)*time.Microsecond <= b.within
 }
 
-// ackDelayer returns a function that has the kernel put off acknowledging what a
+// DelayAcks returns a function that has the kernel put off acknowledging what a
 // connection brings, or nil if that cannot be had. A stream brings small messages
 // and nothing goes back on it, so that each would be acknowledged by a packet of its
 // own: a fifth of what a heartbeat and its answer take. The kernel forgets it when the
 // connection is quiet for a moment; after every ackReads reads it is told again. The
 // round trip that the sender smooths has that wait in it then, the least has not.
-func ackDelayer(c net.Conn) func() {
+func DelayAcks(c net.Conn) func() {
 	raw := rawTCP(c)
 	if raw == nil {
 		return nil
@@ -109,12 +112,12 @@ const (
 	priorityBulk = 2 // TC_PRIO_BULK of tc-prio(8)
 )
 
-// giveWayInKernel has the kernel prefer everything else to a snapshot's connection.
+// GiveWay has the kernel prefer everything else to a snapshot's connection.
 // What waits in it to be sent is bounded, so that less is lost with the connection,
 // and what gives way gives way at once; what is under way is not, but to a near
 // receiver, which needs little.
 // And the queue of the network device, if it has bands, puts it last.
-func giveWayInKernel(conn net.Conn) {
+func GiveWay(conn net.Conn) {
 	control(conn, func(fd int) {
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_PRIORITY, priorityBulk)
