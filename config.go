@@ -3,7 +3,6 @@ package rafthttp
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -70,7 +69,7 @@ type settings struct {
 	clientTLS  *tls.Config // but for the authorities, which are those of files
 	files      *conn.Files
 	tlsRecheck time.Duration
-	dial       dialFunc
+	dial       conn.DialFunc
 
 	dialTimeout, readTimeout, writeTimeout time.Duration
 	redialInterval                         time.Duration
@@ -171,7 +170,7 @@ func (t *Transport) settings() (*settings, error) {
 }
 
 // dialFunc returns what makes the plain connections.
-func (t *Transport) dialFunc(s *settings) (dialFunc, error) {
+func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
 	if t.DialContext != nil {
 		return s.guardDial(t.DialContext), nil
 	}
@@ -180,20 +179,6 @@ func (t *Transport) dialFunc(s *settings) (dialFunc, error) {
 		return nil, err
 	}
 	return d.DialContext, nil
-}
-
-// newNetDialer makes what dials for timeout, and connections that are given up
-// when they are dead for idle.
-func newNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, error) {
-	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: conn.KeepAlive(idle), Control: conn.Control(idle)}
-	if localAddr != "" {
-		addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(localAddr, "0"))
-		if err != nil {
-			return nil, err
-		}
-		d.LocalAddr = addr
-	}
-	return d, nil
 }
 
 func (t *Transport) validate() error {

@@ -13,6 +13,8 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // crasher ends the process when a callback panics: also where somebody would
@@ -131,7 +133,7 @@ func (c crasher) guardVerify(f func(types.ID, *tls.ConnectionState) error) func(
 }
 
 // guardDial returns f under guard.
-func (c crasher) guardDial(f dialFunc) dialFunc {
+func (c crasher) guardDial(f conn.DialFunc) conn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		defer c.end(c.begin(callback{name: "DialContext"}))
 		return f(ctx, network, addr)

@@ -86,10 +86,7 @@ var (
 
 var (
 	// errBusyPosts refuses a post over what can be under way.
-	errBusyPosts = errors.New("too many posts in flight")
-	// errDialTimeout says that a connection, its TLS handshake included, took longer
-	// than DialTimeout.
-	errDialTimeout      = errors.New("rafthttp: no connection within the dial timeout")
+	errBusyPosts        = errors.New("too many posts in flight")
 	errMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
 	errNotStarted       = errors.New("rafthttp: transport is not started")
 	errUpdated          = errors.New("rafthttp: the peer's URLs changed")

@@ -3,8 +3,10 @@ package rafthttp
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -33,10 +36,17 @@ func (t *Transport) DialPlain(ctx context.Context, addr string) (net.Conn, error
 // Below returns what a connection of WithDeadlines or NewListener wraps.
 func Below(c net.Conn) net.Conn { return c.(*deadlineConn).Conn }
 
-// Kept is a connection that is checked again while it is up, and what cuts it.
+// Kept is a connection that is validated again while it is up, and what cuts it.
 func Kept(c net.Conn) (kept net.Conn, cut func(cause error)) {
-	dc := (&dialer{}).keep(c, nil, 0).(*dialedConn)
-	return dc, dc.cut
+	d := &conn.Dialer{
+		Dial:    func(context.Context, string, string) (net.Conn, error) { return c, nil },
+		Timeout: time.Minute, Verify: func(string, *tls.ConnectionState) error { return nil },
+	}
+	kept, err := d.Connect(context.Background(), url.URL{Scheme: "http"})
+	if err != nil {
+		panic(err)
+	}
+	return kept, kept.(*conn.Dialed).Cut
 }
 
 // Lane is a lane by itself, for states that last too short to be met through a

@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"crypto/tls"
 	"fmt"
 	"sync/atomic"
 )
@@ -33,6 +34,14 @@ func (q *request) refuseIdentity(cause error) error {
 		p.refused.requests.Add(1)
 	}
 	return &identityRefusal{"certificate does not fit the member id", cause}
+}
+
+// verifyDialed asks VerifyPeer about a connection that was dialled.
+func (l *link) verifyDialed(addr string, state *tls.ConnectionState) error {
+	if err := l.verifyPeer(l.peer, state); err != nil {
+		return l.refusedDial(addr, err)
+	}
+	return nil
 }
 
 // refusedDial counts a connection that VerifyPeer refused, and says so.

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
@@ -31,7 +32,7 @@ type link struct {
 	spawning sync.Mutex      // makes spawn and end exclude each other
 
 	urls     *urlPicker
-	dialer   *dialer
+	dialer   *conn.Dialer
 	posts    *http.Transport // connections for posts and probes
 	activity *activity
 	reports  *reports
@@ -53,14 +54,12 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 		settings: s, peer: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
 		shared: m, reports: m.reports, events: m.events, log: m.log,
 	}
-	l.dialer = &dialer{
-		dial: s.dial, tls: s.clientTLS, files: s.files, timeout: s.dialTimeout,
-		peer: id, verify: s.verifyPeer, refused: l.refusedDial,
+	l.dialer = &conn.Dialer{Dial: s.dial, TLS: s.clientTLS, Files: s.files, Timeout: s.dialTimeout}
+	if s.verifyPeer != nil {
+		l.dialer.Verify = l.verifyDialed
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	// Below a stock listener an idle connection dies after its read timeout;
-	// ours is gone before that, and no post meets a connection half dead.
-	l.posts = l.dialer.newHTTPTransport(s.readTimeout / 2)
+	l.posts = newHTTPTransport(l.dialer, s.readTimeout)
 	l.posts.DialContext = l.joined(l.posts.DialContext)
 	l.posts.DialTLSContext = l.joined(l.posts.DialTLSContext)
 	l.activity = newActivity(l.log, s.readTimeout)
@@ -104,7 +103,7 @@ func (l *link) end(cause error) {
 
 // joined returns dial as a part of the link: net/http goes on dialling for a
 // request that has ended, and would do so after the link's end.
-func (l *link) joined(dial dialFunc) dialFunc {
+func (l *link) joined(dial conn.DialFunc) conn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if !l.enter() {
 			return nil, l.cause()

@@ -60,7 +60,7 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 		lc.SetMultipathTCP(false) // whose connections do not inherit the options
 		l, err = lc.Listen(context.Background(), "tcp", u.Host)
 	case "unix", "unixs":
-		l, err = transport.NewUnixListener(socketPath(u))
+		l, err = transport.NewUnixListener(conn.SocketPath(u))
 	default:
 		err = fmt.Errorf("scheme of %s: want http, https, unix or unixs", u.String())
 	}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // addSANCheck adds to cfg a check that the client's certificate fits its address.
@@ -37,7 +39,7 @@ func checkSAN(ctx context.Context, cert *x509.Certificate, remote net.Addr) erro
 	if err != nil {
 		return err
 	}
-	host = withoutZone(host)
+	host = conn.WithoutZone(host)
 	if len(cert.IPAddresses) > 0 && cert.VerifyHostname(host) == nil {
 		return nil
 	}
@@ -68,7 +70,7 @@ func resolvesTo(ctx context.Context, names []string, addr string) (bool, error) 
 			continue
 		}
 		addrs, err := net.DefaultResolver.LookupHost(ctx, name)
-		if slices.ContainsFunc(addrs, func(a string) bool { return withoutZone(a) == addr }) {
+		if slices.ContainsFunc(addrs, func(a string) bool { return conn.WithoutZone(a) == addr }) {
 			return true, nil
 		}
 		failure = errors.Join(failure, err)

@@ -28,7 +28,7 @@ func writesResume(c net.Conn) bool {
 
 // readsResume reports whether reads of a connection can be continued after a deadline.
 func readsResume(c net.Conn) bool {
-	if d, ok := c.(*dialedConn); ok {
+	if d, ok := c.(*conn.Dialed); ok {
 		c = d.Conn
 	}
 	_, encrypted := c.(*tls.Conn)

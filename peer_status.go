@@ -16,9 +16,7 @@ func (p *peer) status() PeerStatus {
 	if v := p.version.Load(); v != nil {
 		st.Version = *v
 	}
-	if at := p.dialer.certExpires.Load(); at != nil {
-		st.CertificateExpires = *at
-	}
+	st.CertificateExpires = p.dialer.CertificateExpires()
 	for _, w := range p.writers {
 		st.Streams = append(st.Streams, w.status())
 		st.addSent(w.lane.status())

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -143,7 +144,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	ctx, pace := p.pacePost(len(body))
 	defer pace.stop()
 	u := p.urls.pick()
-	target, err := requestURL(u, RaftPrefix)
+	target, err := conn.RequestURL(u, RaftPrefix)
 	if err != nil {
 		return err
 	}

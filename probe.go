@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
@@ -150,26 +151,26 @@ func (p *peer) probePeer() {
 
 func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	u := p.urls.pick()
-	target, err := requestURL(u, ProbingPrefix)
+	target, err := conn.RequestURL(u, ProbingPrefix)
 	if err != nil {
 		return 0, 0, err
 	}
-	conn, err := p.dialer.connect(p.ctx, u)
+	c, err := p.dialer.Connect(p.ctx, u)
 	if err != nil {
 		p.urls.unreachable(u)
 		return 0, 0, err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(p.ctx, func() { conn.Close() })()
+	defer c.Close()
+	defer context.AfterFunc(p.ctx, func() { c.Close() })()
 	start := time.Now()
-	if err := conn.SetDeadline(start.Add(p.readTimeout)); err != nil {
+	if err := c.SetDeadline(start.Add(p.readTimeout)); err != nil {
 		return 0, 0, err
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true}
-	if err := req.Write(conn); err != nil {
+	if err := req.Write(c); err != nil {
 		return 0, 0, err
 	}
-	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: conn, N: maxAnswerBytes}, 1<<10), req)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: c, N: maxAnswerBytes}, 1<<10), req)
 	if err != nil {
 		p.urls.unreachable(u)
 		return 0, 0, err

@@ -4,13 +4,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
 
-	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
@@ -83,120 +81,14 @@ func (s *settings) validate(id types.ID, state *tls.ConnectionState) (conn.Valid
 	return st, err
 }
 
-// dialedConn is a connection to a member, made by us, that is checked again while
-// it is up. Its owner closes it.
-type dialedConn struct {
-	net.Conn
-	state      *tls.ConnectionState // nil: not encrypted
-	generation uint64               // of the certificate that we showed, or of one before
-	dialer     *dialer
-
-	outdated atomic.Bool
-	cause    atomic.Pointer[error] // why it was cut
-	closing  atomic.Bool           // or closed
-	closed   chan struct{}         // closed once the connection below is, or is left to itself
-}
-
-// keep has a connection checked again, until it is closed.
-func (d *dialer) keep(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
-	dc := &dialedConn{Conn: c, state: state, generation: generation, dialer: d, closed: make(chan struct{})}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.conns == nil {
-		d.conns = map[*dialedConn]struct{}{}
-	}
-	d.conns[dc] = struct{}{}
-	return dc
-}
-
-// NetConn returns the connection below, as that of tls.Conn does.
-func (c *dialedConn) NetConn() net.Conn { return c.Conn }
-
-// Close implements net.Conn. It takes a second at most.
-func (c *dialedConn) Close() error {
-	c.dialer.mu.Lock()
-	delete(c.dialer.conns, c)
-	c.dialer.mu.Unlock()
-	c.close()
-	return nil
-}
-
-// close closes the connection below, or waits until that is done.
-func (c *dialedConn) close() {
-	if c.closing.CompareAndSwap(false, true) {
-		closeconn.Close(c.Conn)
-		close(c.closed)
-	}
-	<-c.closed
-}
-
-// Read implements net.Conn.
-func (c *dialedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	return n, c.because(err)
-}
-
-// Write implements net.Conn.
-func (c *dialedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	return n, c.because(err)
-}
-
-// SetDeadline implements net.Conn.
-func (c *dialedConn) SetDeadline(t time.Time) error { return c.limit(c.Conn.SetDeadline, t) }
-
-// SetReadDeadline implements net.Conn.
-func (c *dialedConn) SetReadDeadline(t time.Time) error { return c.limit(c.Conn.SetReadDeadline, t) }
-
-// SetWriteDeadline implements net.Conn.
-func (c *dialedConn) SetWriteDeadline(t time.Time) error { return c.limit(c.Conn.SetWriteDeadline, t) }
-
-// limit sets a deadline, unless the connection is being closed: then that has set one.
-func (c *dialedConn) limit(set func(time.Time) error, t time.Time) error {
-	if c.closing.Load() {
-		return c.because(net.ErrClosed)
-	}
-	return c.because(set(t))
-}
-
-// because returns why the connection was cut in place of what that led to.
-func (c *dialedConn) because(err error) error {
-	if err != nil {
-		if cause := c.cause.Load(); cause != nil {
-			return *cause
-		}
-	}
-	return err
-}
-
-// cut ends the connection for whoever uses it.
-func (c *dialedConn) cut(cause error) {
-	c.cause.CompareAndSwap(nil, &cause)
-	c.close()
-}
-
-// recheckConns checks the connections that were dialled to the member.
+// recheckConns validates the connections that were dialled to the member.
 func (l *link) recheckConns() {
-	d := l.dialer
-	d.mu.Lock()
-	all := make([]*dialedConn, 0, len(d.conns))
-	for c := range d.conns {
-		all = append(all, c)
+	validate := func(state *tls.ConnectionState) (conn.Validity, error) { return l.validate(l.peer, state) }
+	cut := func(c net.Conn, cause error) error {
+		l.cutting("to", cause)
+		return l.refusedDial(c.RemoteAddr().String(), cause)
 	}
-	d.mu.Unlock()
-	idle := false // ones are of no use
-	for _, c := range all {
-		st, err := l.validate(l.peer, c.state)
-		switch {
-		case st == conn.Revoked, st == conn.Outdated && c.outdated.Load():
-			l.cutting("to", err)
-			c.cut(l.refusedDial(c.RemoteAddr().String(), err))
-		case st != conn.Valid || (c.state != nil && c.generation != l.files.Generation()):
-			c.outdated.Store(true)
-			idle = true
-		}
-	}
-	if idle {
+	if l.dialer.Revalidate(validate, cut) {
 		l.posts.CloseIdleConnections()
 	}
 }

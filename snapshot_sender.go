@@ -47,11 +47,11 @@ func (s *snapshotSender) URL() url.URL { return s.urls.pick() }
 
 // Dial implements snapshot.Peer.
 func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
-	target, err := requestURL(u, RaftSnapshotPrefix)
+	target, err := conn.RequestURL(u, RaftSnapshotPrefix)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.dialer.connectOver(ctx, u, wrap)
+	c, err := s.dialer.ConnectOver(ctx, u, wrap)
 	if err != nil {
 		return nil, nil, causeOf(ctx, err)
 	}

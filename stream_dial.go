@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // incoming is a stream of the peer, to be read.
@@ -33,45 +35,45 @@ func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
 }
 
 func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
-	conn, err := r.dialer.connect(ctx, u)
+	c, err := r.dialer.Connect(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	in := &pacedReader{conn: conn, resumable: readsResume(conn), timeout: r.readTimeout}
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	in := &pacedReader{conn: c, resumable: readsResume(c), timeout: r.readTimeout}
 	body, err := r.handshake(in, u)
 	if err != nil {
 		stop()
-		conn.Close()
+		c.Close()
 		return nil, err
 	}
-	return &incoming{url: u, conn: conn, in: in, body: body, stop: stop}, nil
+	return &incoming{url: u, conn: c, in: in, body: body, stop: stop}, nil
 }
 
 // handshake sends the request and reads the head of the answer.
 func (r *streamReader) handshake(in *pacedReader, u url.URL) (io.Reader, error) {
-	conn := in.conn
-	if err := conn.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
+	c := in.conn
+	if err := c.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
 		return nil, err
 	}
-	target, err := requestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.id.String())
+	target, err := conn.RequestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.id.String())
 	if err != nil {
 		return nil, err
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.requestHeader()}
 	req.Header.Set(headerRaftTo, r.peer.String())
 	r.stateExtensions(req.Header)
-	if err := req.Write(conn); err != nil {
+	if err := req.Write(c); err != nil {
 		return nil, err
 	}
-	head := &io.LimitedReader{R: conn, N: maxAnswerBytes}
+	head := &io.LimitedReader{R: c, N: maxAnswerBytes}
 	br := bufio.NewReader(head)
 	resp, err := http.ReadResponse(br, req)
 	if err != nil {
 		if head.N <= 0 {
 			return nil, fmt.Errorf("head of the answer is over %d bytes", maxAnswerBytes)
 		}
-		if isTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if conn.IsTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, fmt.Errorf("no answer to the request for a stream: %w", err)
 		}
 		return nil, err

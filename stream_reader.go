@@ -220,16 +220,10 @@ func causeOf(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		return errPeerGone
 	}
-	if isTimeout(err) && !errors.Is(err, errDialTimeout) {
+	if conn.IsTimeout(err) && !errors.Is(err, conn.ErrDialTimeout) {
 		return fmt.Errorf("%w: %w", ErrStalled, err)
 	}
 	return err
-}
-
-// isTimeout reports whether an error is that of a deadline, ours or the system's.
-func isTimeout(err error) bool {
-	var timeout interface{ Timeout() bool }
-	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // read delivers what the stream brings until it ends.
@@ -247,7 +241,7 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 		dec = wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits)
 	}
 	err := d.run(dec)
-	if !d.some && isTimeout(err) {
+	if !d.some && conn.IsTimeout(err) {
 		return fmt.Errorf("the stream brought nothing, not even a link heartbeat: %w", err)
 	}
 	return err

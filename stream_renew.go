@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // renewal is a connection that will continue a stream: the peer ends the one
@@ -20,8 +22,8 @@ type renewal struct {
 func (r *streamReader) isOutdated() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c, ok := r.conn.(*dialedConn)
-	return ok && c.outdated.Load()
+	c, ok := r.conn.(*conn.Dialed)
+	return ok && c.Outdated()
 }
 
 // renew has the stream continued on a new connection: nothing is lost, and the

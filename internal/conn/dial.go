@@ -1,0 +1,190 @@
+package conn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+)
+
+// DialFunc dials a connection of the network.
+type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// ErrDialTimeout says that a connection, its TLS handshake included, took longer than
+// Dialer.Timeout.
+var ErrDialTimeout = errors.New("rafthttp: no connection within the dial timeout")
+
+// Dialer makes connections to one member: dialled, encrypted where the scheme of the URL
+// says so, and verified. Its fields do not change once it is used, and it is safe for
+// concurrent use.
+type Dialer struct {
+	Dial    DialFunc
+	TLS     *tls.Config // from Files.Client
+	Files   *Files
+	Timeout time.Duration // for dialling and the TLS handshake together
+	// Verify is asked about each new connection, with a nil state if it has no TLS. Its error is
+	// that of the connection. It may be nil.
+	Verify func(addr string, state *tls.ConnectionState) error
+
+	mu    sync.Mutex
+	conns map[*Dialed]struct{} // those that are up, and validated again
+
+	certExpires atomic.Pointer[time.Time] // of the certificate that the member showed last
+}
+
+// CertificateExpires returns when the certificate expires that the member showed last; the
+// zero time if it has shown none.
+func (d *Dialer) CertificateExpires() (at time.Time) {
+	if p := d.certExpires.Load(); p != nil {
+		at = *p
+	}
+	return at
+}
+
+// Connect dials a peer URL. The connection is the caller's to close.
+func (d *Dialer) Connect(ctx context.Context, u url.URL) (net.Conn, error) {
+	return d.ConnectOver(ctx, u, unwrapped)
+}
+
+// ConnectOver is Connect, but what it returns is over what wrap returns for the connection
+// to the network, unless it is that itself, as the system has it.
+func (d *Dialer) ConnectOver(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, error) {
+	switch u.Scheme {
+	case "http":
+		return d.plain(ctx, "tcp", u.Host, wrap)
+	case "https":
+		return d.secure(ctx, "tcp", u.Host, wrap)
+	case "unix":
+		return d.plain(ctx, "unix", SocketPath(u), wrap)
+	case "unixs":
+		return d.secure(ctx, "unix", SocketPath(u), wrap)
+	}
+	return nil, fmt.Errorf("unknown scheme in peer URL %s", u.String())
+}
+
+func unwrapped(c net.Conn) net.Conn { return c }
+
+func (d *Dialer) plain(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	conn, err := d.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	if d.Verify != nil {
+		if err := d.Verify(addr, nil); err != nil {
+			closeconn.Close(conn)
+			return nil, err
+		}
+	} else if closesQuickly(conn) {
+		return conn, nil
+	}
+	return d.keep(wrap(conn), nil, 0), nil
+}
+
+// closesQuickly reports whether the Close of a connection waits for nothing. One of
+// DialContext may.
+func closesQuickly(c net.Conn) bool {
+	_, encrypted := c.(*tls.Conn)
+	return !encrypted && closeconn.IsQuick(c)
+}
+
+func (d *Dialer) secure(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	conn, err := d.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	generation := d.Files.Generation()
+	cfg := d.TLS.Clone()
+	cfg.RootCAs = d.Files.Authorities()
+	if cfg.ServerName == "" {
+		cfg.ServerName = serverName(network, addr)
+	}
+	tc := tls.Client(wrap(conn), cfg)
+	if err := tlsHandshake(ctx, tc); err != nil {
+		closeconn.Close(conn)
+		return nil, dialError(fmt.Errorf("TLS handshake with %s: %w", addr, err))
+	}
+	state := tc.ConnectionState()
+	if len(state.PeerCertificates) > 0 {
+		d.certExpires.Store(&state.PeerCertificates[0].NotAfter)
+	}
+	if d.Verify != nil {
+		if err := d.Verify(addr, &state); err != nil {
+			closeconn.Close(conn)
+			return nil, err
+		}
+	}
+	return d.keep(tc, &state, generation), nil
+}
+
+// tlsHandshake is HandshakeContext, which would wait for Close of the connection below.
+func tlsHandshake(ctx context.Context, c *tls.Conn) error {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		closeconn.Close(c)
+	})
+	err := c.Handshake()
+	if !stop() {
+		<-interrupted
+		return ctx.Err()
+	}
+	return err
+}
+
+// IsTimeout reports whether an error is that of a deadline, ours or the system's.
+func IsTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// dialError says that a connection took too long, if that is what err is about.
+func dialError(err error) error {
+	if IsTimeout(err) {
+		return fmt.Errorf("%w: %w", ErrDialTimeout, err)
+	}
+	return err
+}
+
+// NewHTTPTransport returns a pool of HTTP/1.1 connections to the member.
+func (d *Dialer) NewHTTPTransport() *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			network, addr := dialTarget(addr)
+			return pooled(d.plain(ctx, network, addr, unwrapped))
+		},
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			network, addr := dialTarget(addr)
+			return pooled(d.secure(ctx, network, addr, unwrapped))
+		},
+		DisableCompression: true,
+	}
+}
+
+// pooledConn is a connection of a pool of net/http, which holds a lock while it closes
+// one: its Close does not block.
+type pooledConn struct{ *Dialed }
+
+func pooled(c net.Conn, err error) (net.Conn, error) {
+	if dc, ok := c.(*Dialed); ok && !closeconn.IsQuick(dc.Conn) {
+		return pooledConn{dc}, nil
+	}
+	return c, err
+}
+
+// Close implements net.Conn.
+func (c pooledConn) Close() error {
+	go c.Dialed.Close() // which takes a second at most
+	return nil
+}

@@ -1,0 +1,128 @@
+package conn
+
+import (
+	"crypto/tls"
+	"maps"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+)
+
+// Dialed is a connection to a member, made by a Dialer, that is validated again while it
+// is up. Its owner closes it.
+type Dialed struct {
+	net.Conn
+	state      *tls.ConnectionState // nil: not encrypted
+	generation uint64               // of the certificate that we showed, or of one before
+	dialer     *Dialer
+
+	outdated atomic.Bool
+	cause    atomic.Pointer[error] // why it was cut
+	closing  atomic.Bool           // or closed
+	closed   chan struct{}         // closed once the connection below is, or is left to itself
+}
+
+// keep has a connection validated again, until it is closed.
+func (d *Dialer) keep(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
+	dc := &Dialed{Conn: c, state: state, generation: generation, dialer: d, closed: make(chan struct{})}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conns == nil {
+		d.conns = map[*Dialed]struct{}{}
+	}
+	d.conns[dc] = struct{}{}
+	return dc
+}
+
+// NetConn returns the connection below, as that of tls.Conn does.
+func (c *Dialed) NetConn() net.Conn { return c.Conn }
+
+// Close implements net.Conn. It takes a second at most.
+func (c *Dialed) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.conns, c)
+	c.dialer.mu.Unlock()
+	c.close()
+	return nil
+}
+
+// close closes the connection below, or waits until that is done.
+func (c *Dialed) close() {
+	if c.closing.CompareAndSwap(false, true) {
+		closeconn.Close(c.Conn)
+		close(c.closed)
+	}
+	<-c.closed
+}
+
+// Read implements net.Conn.
+func (c *Dialed) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.because(err)
+}
+
+// Write implements net.Conn.
+func (c *Dialed) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.because(err)
+}
+
+// SetDeadline implements net.Conn.
+func (c *Dialed) SetDeadline(t time.Time) error { return c.limit(c.Conn.SetDeadline, t) }
+
+// SetReadDeadline implements net.Conn.
+func (c *Dialed) SetReadDeadline(t time.Time) error { return c.limit(c.Conn.SetReadDeadline, t) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *Dialed) SetWriteDeadline(t time.Time) error { return c.limit(c.Conn.SetWriteDeadline, t) }
+
+// limit sets a deadline, unless the connection is being closed: then that has set one.
+func (c *Dialed) limit(set func(time.Time) error, t time.Time) error {
+	if c.closing.Load() {
+		return c.because(net.ErrClosed)
+	}
+	return c.because(set(t))
+}
+
+// because returns why the connection was cut in place of what that led to.
+func (c *Dialed) because(err error) error {
+	if err != nil {
+		if cause := c.cause.Load(); cause != nil {
+			return *cause
+		}
+	}
+	return err
+}
+
+// Outdated reports whether the connection could not be made again as it is, since this or
+// the other end has another certificate now.
+func (c *Dialed) Outdated() bool { return c.outdated.Load() }
+
+// Cut ends the connection: all that its user does with it fails with this error.
+func (c *Dialed) Cut(cause error) {
+	c.cause.CompareAndSwap(nil, &cause)
+	c.close()
+}
+
+// Revalidate validates all connections that are up. One that is revoked, or was outdated the
+// last time already, ends with the error that cut returns for it. It reports whether others
+// are to be replaced: idle connections are of no use then.
+func (d *Dialer) Revalidate(validate func(*tls.ConnectionState) (Validity, error), cut func(c net.Conn, cause error) error) (replace bool) {
+	d.mu.Lock()
+	all := slices.Collect(maps.Keys(d.conns))
+	d.mu.Unlock()
+	for _, c := range all {
+		v, err := validate(c.state)
+		switch {
+		case v == Revoked, v == Outdated && c.outdated.Load():
+			c.Cut(cut(c, err))
+		case v != Valid || (c.state != nil && c.generation != d.Files.Generation()):
+			c.outdated.Store(true)
+			replace = true
+		}
+	}
+	return replace
+}
