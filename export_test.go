@@ -21,7 +21,7 @@ import (
 // WithDeadlines is what NewListener does to a plain listener, with timeouts of
 // the test's choice.
 func WithDeadlines(l net.Listener, read, write time.Duration) net.Listener {
-	return newDeadlineListener(l, read, write)
+	return conn.NewDeadlineListener(l, read, write)
 }
 
 // DialPlain dials as a Transport with these fields does, without DialContext.
@@ -34,7 +34,7 @@ func (t *Transport) DialPlain(ctx context.Context, addr string) (net.Conn, error
 }
 
 // Below returns what a connection of WithDeadlines or NewListener wraps.
-func Below(c net.Conn) net.Conn { return c.(*deadlineConn).Conn }
+func Below(c net.Conn) net.Conn { return c.(interface{ NetConn() net.Conn }).NetConn() }
 
 // Kept is a connection that is validated again while it is up, and what cuts it.
 func Kept(c net.Conn) (kept net.Conn, cut func(cause error)) {

@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,11 +16,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
-
-// errTooManyHandshakes says that a listener has as many as it takes.
-var errTooManyHandshakes = errors.New("too many handshakes under way")
 
 // handshakeReasons are why TLS handshakes fail, in the words of the log and what
 // their errors have in them. The first that fits counts. They are compared as
@@ -38,7 +34,7 @@ var handshakeReasons = [...]struct {
 	{"wrong address", []string{"certificate of "}},
 	{"revoked", []string{" revoked"}},
 	{"no TLS", []string{"tls: first record does not look like a TLS handshake", "HTTP request to an HTTPS server"}},
-	{"too many", []string{errTooManyHandshakes.Error()}},
+	{"too many", []string{conn.ErrTooManyHandshakes.Error()}},
 	{"other", []string{""}},
 }
 
@@ -65,7 +61,7 @@ func (f *handshakeFailures) failed(log *zap.Logger, from, text string, fields ..
 	}
 	reason := handshakeReasons[n].reason
 	total := f.counts[n].Add(1)
-	if log == nil || !f.lines.first(handshakeFailure{hostOfAddress(from), reason}) {
+	if log == nil || !f.lines.first(handshakeFailure{conn.HostOfAddress(from), reason}) {
 		return
 	}
 	log.Warn("a TLS handshake failed; further ones like it are not logged for a while", append(fields,
@@ -73,12 +69,8 @@ func (f *handshakeFailures) failed(log *zap.Logger, from, text string, fields ..
 		zap.String("error", fmt.Sprintf("%.*s", maxHandshakeError, text)))...)
 }
 
-// handshakeFailed notes that a handshake failed, unless the client did no more than
-// connect, as checks of health do.
-func (l *tlsListener) handshakeFailed(c net.Conn, err error, heard bool) {
-	if l.ctx.Err() != nil || (!heard && onlyConnected(err)) {
-		return
-	}
+// handshakeFailed counts and logs a handshake that failed.
+func (l *tlsListener) handshakeFailed(from net.Addr, err error) {
 	to, log := &l.failures, l.log
 	if t := l.serves.Load(); t != nil {
 		to = &t.handshakes
@@ -91,17 +83,7 @@ func (l *tlsListener) handshakeFailed(c net.Conn, err error, heard bool) {
 		leaf := bad.UnverifiedCertificates[0]
 		fields = append(fields, zap.String("certificate", fmt.Sprintf("%.*q, serial %x", maxHandshakeError, leaf.Subject, leaf.SerialNumber)))
 	}
-	to.failed(log, c.RemoteAddr().String(), err.Error(), fields...)
-}
-
-// onlyConnected reports whether a handshake failed because the client left, or fell
-// silent.
-func onlyConnected(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Op != "remote error" // which is an alert
-	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	to.failed(log, from.String(), err.Error(), fields...)
 }
 
 // serverLog takes the log of a server, of which it keeps that connections cannot be
@@ -144,7 +126,8 @@ func (l serverLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// saysOnlyConnected is onlyConnected for a text.
+// saysOnlyConnected reports whether a handshake failed, by its text, because the client left
+// or fell silent.
 func saysOnlyConnected(text string) bool {
 	for _, end := range []string{"EOF", "i/o timeout", "connection reset by peer", "broken pipe", "use of closed network connection", "context canceled"} {
 		if strings.HasSuffix(text, end) {

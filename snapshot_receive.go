@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -120,7 +121,7 @@ func (in *incomingSnapshot) CloseAfter()                       { in.w.Header().S
 func (in *incomingSnapshot) Resumes() error                    { return in.mayResume() }
 
 // Hijack implements snapshot.Incoming.
-func (in *incomingSnapshot) Hijack(ended bool) (conn net.Conn, prefetched []byte, err error) {
+func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, err error) {
 	// A sender that closes the connection anyway does not mind if we do. HTTP/1.0 has no interim responses.
 	if !in.r.Close || in.r.ProtoMajor != 1 || in.r.ProtoMinor == 0 {
 		return nil, nil, http.ErrNotSupported
@@ -133,7 +134,7 @@ func (in *incomingSnapshot) Hijack(ended bool) (conn net.Conn, prefetched []byte
 		return nil, nil, err
 	}
 	prefetched, _ = buf.Reader.Peek(buf.Reader.Buffered())
-	return release(hijacked), prefetched, nil
+	return conn.Release(hijacked), prefetched, nil
 }
 
 // Respond implements snapshot.Incoming.

@@ -39,7 +39,7 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 	if err != nil {
 		return nil, nil, errNotHijacked
 	}
-	raw := release(hijacked)
+	raw := conn.Release(hijacked)
 	if buf.Reader.Buffered() > 0 { // a client of a stream has nothing to say
 		closeconn.Close(raw)
 		return nil, nil, errUnexpectedData

@@ -1,4 +1,4 @@
-package rafthttp
+package conn
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // addSANCheck adds to cfg a check that the client's certificate fits its address.
@@ -39,7 +37,7 @@ func checkSAN(ctx context.Context, cert *x509.Certificate, remote net.Addr) erro
 	if err != nil {
 		return err
 	}
-	host = conn.WithoutZone(host)
+	host = WithoutZone(host)
 	if len(cert.IPAddresses) > 0 && cert.VerifyHostname(host) == nil {
 		return nil
 	}
@@ -70,7 +68,7 @@ func resolvesTo(ctx context.Context, names []string, addr string) (bool, error) 
 			continue
 		}
 		addrs, err := net.DefaultResolver.LookupHost(ctx, name)
-		if slices.ContainsFunc(addrs, func(a string) bool { return conn.WithoutZone(a) == addr }) {
+		if slices.ContainsFunc(addrs, func(a string) bool { return WithoutZone(a) == addr }) {
 			return true, nil
 		}
 		failure = errors.Join(failure, err)

@@ -1,4 +1,4 @@
-package rafthttp
+package conn
 
 import (
 	"net"
@@ -66,11 +66,11 @@ func addressOf(a net.Addr) string {
 	if a.Network() == "unix" {
 		return ""
 	}
-	return hostOfAddress(a.String())
+	return HostOfAddress(a.String())
 }
 
-// hostOfAddress is addressOf for a text, which is returned if it is no address.
-func hostOfAddress(a string) string {
+// HostOfAddress is addressOf for a text, which is returned if it is no address.
+func HostOfAddress(a string) string {
 	host, _, err := net.SplitHostPort(a)
 	if err != nil {
 		return a

@@ -1,0 +1,203 @@
+package conn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+)
+
+// acceptPause is how long a listener rests after Accept failed for the moment.
+const acceptPause = 50 * time.Millisecond
+
+// ErrTooManyHandshakes says that a listener has as many as it takes.
+var ErrTooManyHandshakes = errors.New("too many handshakes under way")
+
+// TLSListener completes TLS handshakes before it hands connections out, so that http.Server
+// sees only clients that TLSInfo accepts.
+type TLSListener struct {
+	net.Listener // plain connections
+	config       *tls.Config
+	hooks        ListenerHooks
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	conns  chan net.Conn
+	failed chan struct{} // closed when the accept loop has ended
+	err    error         // why; set before failed is closed
+	wg     sync.WaitGroup
+}
+
+// ListenerHooks are told what a TLSListener meets. They are called from several goroutines,
+// and hold up only the connection that they are told of, or accepting. None comes after Close.
+type ListenerHooks struct {
+	// Refused is called for a handshake that failed, before its connection is closed.
+	Refused func(c *tls.Conn, err error)
+	// HandshakeFailed is called afterwards, unless the client did no more than connect, as
+	// checks of health do, and for a client over the bounds, with ErrTooManyHandshakes.
+	HandshakeFailed func(from net.Addr, err error)
+	// AcceptFailed is called when the listener cannot accept connections for now.
+	AcceptFailed func(err error)
+}
+
+// NewTLSListener returns a listener over l, which it closes. The log, which may be nil, is
+// told of files that cannot be used.
+func NewTLSListener(l net.Listener, info *transport.TLSInfo, log *zap.Logger, hooks ListenerHooks) (*TLSListener, error) {
+	if info == nil || info.Empty() {
+		return nil, errors.New("TLSInfo must name CertFile and KeyFile")
+	}
+	files, err := NewFiles(info, log)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := files.Server(*info)
+	if err != nil {
+		return nil, err
+	}
+	cfg.NextProtos = append(cfg.NextProtos, "http/1.1")
+	checkSANs := !info.SkipClientSANVerify
+	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if heard, ok := hello.Context().Value(heardKey{}).(*bool); ok {
+			*heard = true
+		}
+		now := cfg.Clone()
+		now.ClientCAs = files.Authorities()
+		if checkSANs {
+			addSANCheck(hello.Context(), now, hello.Conn.RemoteAddr())
+		}
+		return now, nil
+	}
+	tl := &TLSListener{Listener: l, config: cfg, hooks: hooks, conns: make(chan net.Conn), failed: make(chan struct{})}
+	tl.ctx, tl.cancel = context.WithCancel(context.Background())
+	tl.wg.Go(tl.acceptLoop)
+	return tl, nil
+}
+
+func (l *TLSListener) acceptLoop() {
+	defer close(l.failed)
+	handshakes := newAdmission(maxHandshakes, maxHandshakesPerAddress)
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil && l.retryAfter(err) {
+			continue
+		}
+		if err != nil {
+			l.err = err
+			return
+		}
+		if !handshakes.enter(c.RemoteAddr()) {
+			c.Close() // more strangers than one member has peers
+			l.wg.Go(func() { l.handshakeFailed(c, ErrTooManyHandshakes, true) })
+			continue
+		}
+		l.wg.Go(func() {
+			heard, err := l.handshake(tls.Server(c, l.config))
+			handshakes.leave(c.RemoteAddr())
+			if err != nil {
+				l.handshakeFailed(c, err, heard)
+			}
+		})
+	}
+}
+
+// retryAfter waits a moment after an error that passes, such as one for want of
+// file descriptors, and reports whether to go on.
+func (l *TLSListener) retryAfter(err error) bool {
+	var passing interface{ Temporary() bool }
+	if !errors.As(err, &passing) || !passing.Temporary() {
+		return false
+	}
+	l.hooks.AcceptFailed(err)
+	t := time.NewTimer(acceptPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}
+
+// heardKey is the key of a *bool in the context of a handshake: that the client has
+// said something.
+type heardKey struct{}
+
+// handshake hands over a connection whose handshake succeeds. It returns why it
+// failed, and whether the client has said something.
+func (l *TLSListener) handshake(c *tls.Conn) (heard bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithValue(l.ctx, heardKey{}, &heard), 2*DefaultTimeout)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		l.hooks.Refused(c, err)
+		answerPlain(c.NetConn(), err)
+		c.Close()
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("the client ended the handshake: %w", err)
+		}
+		return heard, err
+	}
+	select {
+	case l.conns <- c:
+	case <-l.ctx.Done():
+		closeconn.Close(c)
+	}
+	return true, nil
+}
+
+// answerPlain tells a client that speaks HTTP without TLS what is wrong, in the words
+// of net/http. err is why its handshake failed.
+func answerPlain(c net.Conn, err error) {
+	bad, ok := errors.AsType[tls.RecordHeaderError](err)
+	if !ok || bad.Conn == nil {
+		return
+	}
+	switch string(bad.RecordHeader[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
+}
+
+// Accept implements net.Listener.
+func (l *TLSListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.failed:
+		return nil, l.err
+	}
+}
+
+// handshakeFailed tells of a handshake that failed.
+func (l *TLSListener) handshakeFailed(c net.Conn, err error, heard bool) {
+	if l.ctx.Err() == nil && (heard || !onlyConnected(err)) {
+		l.hooks.HandshakeFailed(c.RemoteAddr(), err)
+	}
+}
+
+// onlyConnected reports whether a handshake failed because the client left, or fell
+// silent.
+func onlyConnected(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op != "remote error" // which is an alert
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// Close implements net.Listener. It ends handshakes under way, and waits for the hooks.
+func (l *TLSListener) Close() error {
+	err := l.Listener.Close()
+	l.cancel()
+	l.wg.Wait()
+	return err
+}
