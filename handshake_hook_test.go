@@ -79,6 +79,7 @@ func TestHandshakeFailureIsTold(t *testing.T) {
 			c := dialServer(t, n)
 			want = append(want, c.LocalAddr().String())
 			_, _ = io.Copy(io.Discard, tls.Client(c, &tls.Config{InsecureSkipVerify: true}))
+			synctest.Wait() // the client is told before the hook is
 		}
 		require.NoError(t, ln.Close())
 		require.Equal(t, want, from)
