@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
-	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -50,7 +50,7 @@ func (k streamKind) encoder() wire.Encoder {
 type outgoingConn struct {
 	kind  streamKind
 	enc   wire.Encoder // of this connection: msgapp v2 keeps state
-	paced pacedWriter
+	paced *conn.ProgressWriter
 	out   io.Writer    // paced, or what adds writev to it
 	flush func() error // after each write; nil: nothing to flush
 	end   func()       // closes the connection; does not block
@@ -71,11 +71,8 @@ func (l *link) newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
 		end: func() { closeconn.Close(c) },
 	}
-	o.paced = pacedWriter{w: c, limit: o.untilGone(c.SetWriteDeadline), resumable: writesResume(c)}
-	o.out = &o.paced
-	if b := socket.Buffers(c); b != nil {
-		o.out = vectorWriter{&o.paced, b}
-	}
+	o.paced = conn.NewProgressWriter(c, o.untilGone(c.SetWriteDeadline), pieceBytes)
+	o.out = o.paced.Vectors(c)
 	if !closeconn.IsQuick(c) {
 		o.end = func() { l.wg.Go(func() { closeconn.Close(c) }) }
 	}
@@ -90,8 +87,8 @@ func newResponseConn(kind streamKind, w http.ResponseWriter) *outgoingConn {
 		kind: kind, enc: kind.encoder(), gone: make(chan struct{}), using: make(chan struct{}, 1),
 		flush: rc.Flush, end: func() {},
 	}
-	o.paced = pacedWriter{w: w, limit: o.untilGone(rc.SetWriteDeadline)}
-	o.out = &o.paced
+	o.paced = conn.NewProgressWriter(w, o.untilGone(rc.SetWriteDeadline), pieceBytes)
+	o.out = o.paced
 	return o
 }
 
@@ -120,7 +117,7 @@ func (c *outgoingConn) close() {
 	c.once.Do(func() {
 		close(c.gone)
 		// A write under way ends now: the other end may have stopped reading.
-		_ = c.paced.limit(time.Now())
+		_ = c.paced.Limit(time.Now())
 		c.end()
 	})
 }
@@ -135,7 +132,7 @@ func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
 	if c.isGone() {
 		return net.ErrClosed
 	}
-	c.paced.begin(timeout)
+	c.paced.Begin(timeout)
 	if _, err := b.WriteTo(c.out); err != nil {
 		return err
 	}

@@ -18,9 +18,9 @@ import (
 type incoming struct {
 	url  url.URL
 	conn net.Conn
-	in   *pacedReader // of conn
-	body io.Reader    // of in
-	stop func() bool  // ends the closing of conn with the context
+	in   *conn.ProgressReader // of conn
+	body io.Reader            // of in
+	stop func() bool          // ends the closing of conn with the context
 }
 
 // open dials the peer at u and asks for the stream (protocol: endpoints; request
@@ -40,7 +40,7 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	in := &pacedReader{conn: c, resumable: readsResume(c), timeout: r.readTimeout}
+	in := conn.NewProgressReader(c, r.readTimeout)
 	body, err := r.handshake(in, u)
 	if err != nil {
 		stop()
@@ -51,8 +51,8 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 }
 
 // handshake sends the request and reads the head of the answer.
-func (r *streamReader) handshake(in *pacedReader, u url.URL) (io.Reader, error) {
-	c := in.conn
+func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error) {
+	c := in.Conn()
 	if err := c.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
 		return nil, err
 	}
@@ -87,11 +87,12 @@ func (r *streamReader) handshake(in *pacedReader, u url.URL) (io.Reader, error) 
 
 // streamBody returns the body of the answer without net/http's buffer where it
 // is plain. What is in br already comes first.
-func streamBody(resp *http.Response, br *bufio.Reader, in *pacedReader) (io.Reader, error) {
-	var err error
-	if in.head, err = br.Peek(br.Buffered()); err != nil {
+func streamBody(resp *http.Response, br *bufio.Reader, in *conn.ProgressReader) (io.Reader, error) {
+	head, err := br.Peek(br.Buffered())
+	if err != nil {
 		return nil, err
 	}
+	in.Begin(head)
 	switch {
 	case len(resp.TransferEncoding) > 0:
 		return &chunkedReader{src: bufio.NewReaderSize(in, chunkBuffer)}, nil

@@ -314,7 +314,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if err != nil {
 			return cmp.Or(d.flush(), err)
 		}
-		if d.s.in.moved = true; !d.some {
+		if d.s.in.Moved(); !d.some {
 			d.some = true
 			d.reader.delivering()
 		}

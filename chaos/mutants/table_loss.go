@@ -132,11 +132,11 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "read-timeout-ignored", wrong: "a stream may be silent a thousand times as long", breaks: "a dead link is noticed",
-		edits: []edit{{"stream_dial.go", "timeout: r.readTimeout}", "timeout: 1000 * r.readTimeout}"}},
+		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.readTimeout)", "conn.NewProgressReader(c, 1000*r.readTimeout)"}},
 	},
 	{
 		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",
-		edits: []edit{{"paced.go", "const progressBytes = 4 << 10", "const progressBytes = 1"}},
+		edits: []edit{{"internal/conn/progress.go", "const progressBytes = 4 << 10", "const progressBytes = 1"}},
 	},
 	{
 		name: "failed-post-deactivates", wrong: "a post that fails makes the peer inactive, although its streams are up", breaks: "a failed post says nothing while a stream is up",

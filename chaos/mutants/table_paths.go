@@ -84,8 +84,8 @@ var otherPathMutants = []mutant{
 	{
 		name: "moving-stream-cut", wrong: "one write timeout covers all that is written at once", breaks: "a link that moves stays up", found: "path 13",
 		edits: []edit{
-			{"paced.go", "\tif n > 0 {\n\t\tp.since = now\n\t}\n", ""},
-			{"paced.go", "size := p.pieces.Next(pieceBytes)", "size := max(len(b), p.pieces.Next(pieceBytes))"},
+			{"internal/conn/progress.go", "\tif n > 0 {\n\t\tp.since = now\n\t}\n", ""},
+			{"internal/conn/progress.go", "size := p.pieces.Next(p.most)", "size := max(len(b), p.pieces.Next(p.most))"},
 		},
 	},
 	{
@@ -96,7 +96,7 @@ var otherPathMutants = []mutant{
 		name: "unbounded-response", wrong: "a stream is served on a response whose writes have no deadline", breaks: "Stop within its bound", found: "path 14",
 		edits: []edit{
 			{"stream_serve.go", "return fmt.Errorf(\"%w: it cannot set write deadlines: %w\", errNoStream, err)", "_ = err"},
-			{"stream.go", "limit: o.untilGone(rc.SetWriteDeadline)", "limit: func(t time.Time) error {\n\t\t_ = rc.SetWriteDeadline(t)\n\t\treturn nil\n\t}"},
+			{"stream.go", "conn.NewProgressWriter(w, o.untilGone(rc.SetWriteDeadline), pieceBytes)", "conn.NewProgressWriter(w, func(t time.Time) error {\n\t\t_ = rc.SetWriteDeadline(t)\n\t\treturn nil\n\t}, pieceBytes)"},
 		},
 	},
 	{
@@ -139,11 +139,11 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "half-bundle-taken", wrong: "a bundle of authorities that is written by half is taken as it is", breaks: "the last good authorities stay", found: "path 21",
-		edits: []edit{{"tlspem.go", "return nil, fmt.Errorf(\"line %d: a block that is not whole\", line)", "return blocks, nil"}},
+		edits: []edit{{"internal/conn/pem.go", "return nil, fmt.Errorf(\"line %d: a block that is not whole\", line)", "return blocks, nil"}},
 	},
 	{
 		name: "zone-in-certificate", wrong: "the zone of an address is compared with the certificate", breaks: "TLS to a link-local address", found: "path 22",
-		edits: []edit{{"dial.go", "return ip.WithZone(\"\").String()", "return host"}},
+		edits: []edit{{"internal/conn/url.go", "return ip.WithZone(\"\").String()", "return host"}},
 	},
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",

@@ -50,7 +50,7 @@ var snapshotMutants = []mutant{
 		name: "resumed-byte-corrupted", wrong: "the first byte behind the offset of a resumed transfer is another", breaks: "the bytes are equal",
 		edits: []edit{
 			{"internal/snapshot/write.go", "sum: p.resumable}", "sum: p.resumable, flips: p.offset > 0}"},
-			{"internal/snapshot/write.go", "\tsum    bool              // keep t.sums", "\tsum    bool\n\tflips  bool"},
+			{"internal/snapshot/write.go", "\tsum     bool              // keep t.sums", "\tsum     bool\n\tflips   bool"},
 			{"internal/snapshot/write.go", "whole := t.db.file != nil && w.files != nil", "whole := t.db.file != nil && w.files != nil && !w.flips"},
 			{"internal/snapshot/write.go", "\tif n > 0 {\n\t\tif w.sum {", "\tif n > 0 {\n\t\tif w.flips {\n\t\t\tp[0], w.flips = p[0]^1, false\n\t\t}\n\t\tif w.sum {"},
 		},

@@ -1,4 +1,4 @@
-package rafthttp
+package conn
 
 import (
 	"crypto/tls"
@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
@@ -28,7 +27,7 @@ func writesResume(c net.Conn) bool {
 
 // readsResume reports whether reads of a connection can be continued after a deadline.
 func readsResume(c net.Conn) bool {
-	if d, ok := c.(*conn.Dialed); ok {
+	if d, ok := c.(*Dialed); ok {
 		c = d.Conn
 	}
 	_, encrypted := c.(*tls.Conn)
@@ -50,22 +49,38 @@ func isDeadline(err error) bool {
 // not all of it: a byte now and then is no stream that lives.
 const progressBytes = 4 << 10
 
-// pacedReader reads with a timeout for progress. It sees it at the connection: a reader
+// ProgressReader reads with a timeout for progress. It sees it at the connection: a reader
 // above it, such as that of a chunked body, may wait for several reads of the connection in
 // one of its own.
-type pacedReader struct {
-	head      []byte // of what the connection brings, which was read before; then nil
+type ProgressReader struct {
 	conn      net.Conn
+	head      []byte // of what the connection brings, which was read before; then nil
 	resumable bool
 	timeout   time.Duration
 
 	since time.Time // of the last progress
 	got   int       // bytes since then
-	moved bool      // a message or a link heartbeat came since then; set by whoever decodes them
+	moved bool      // Moved was called since then
 }
 
+// NewProgressReader returns a reader of c that fails once there was no progress for the
+// timeout.
+func NewProgressReader(c net.Conn, timeout time.Duration) *ProgressReader {
+	return &ProgressReader{conn: c, resumable: readsResume(c), timeout: timeout}
+}
+
+// Conn returns the connection.
+func (r *ProgressReader) Conn() net.Conn { return r.conn }
+
+// Begin has the reader return head first, which was read from the connection before.
+func (r *ProgressReader) Begin(head []byte) { r.head = head }
+
+// Moved says that a whole message, or a link heartbeat, was decoded of what was read: that
+// is progress, too.
+func (r *ProgressReader) Moved() { r.moved = true }
+
 // Read implements io.Reader. It fails once there was no progress for the timeout.
-func (r *pacedReader) Read(p []byte) (int, error) {
+func (r *ProgressReader) Read(p []byte) (int, error) {
 	if len(r.head) > 0 {
 		return r.readHead(p), nil
 	}
@@ -77,7 +92,7 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (r *pacedReader) read(p []byte) (int, error) {
+func (r *ProgressReader) read(p []byte) (int, error) {
 	if !r.resumable {
 		if err := r.conn.SetReadDeadline(r.since.Add(r.timeout)); err != nil {
 			return 0, err
@@ -99,7 +114,7 @@ func (r *pacedReader) read(p []byte) (int, error) {
 	}
 }
 
-func (r *pacedReader) readHead(p []byte) int {
+func (r *ProgressReader) readHead(p []byte) int {
 	n := copy(p, r.head)
 	if r.head = r.head[n:]; len(r.head) == 0 {
 		r.head = nil // lets go of the buffer that it is in
@@ -107,31 +122,53 @@ func (r *pacedReader) readHead(p []byte) int {
 	return n
 }
 
-// pacedWriter writes with a timeout for progress, not for the whole.
-type pacedWriter struct {
+// ProgressWriter writes with a timeout for progress, not for the whole.
+type ProgressWriter struct {
 	w         io.Writer
 	limit     func(time.Time) error // sets the write deadline
 	resumable bool                  // a write that timed out halfway can be continued
+	most      int                   // bytes at once, where it cannot
 	timeout   time.Duration
-	since     time.Time   // of the last progress of a write that is resumable
-	pieces    conn.Pieces // of one that is not
+	since     time.Time // of the last progress of a write that is resumable
+	pieces    Pieces    // of one that is not
 }
 
-// begin is called before each write of a batch.
-func (p *pacedWriter) begin(timeout time.Duration) {
+// NewProgressWriter returns a writer to w, whose write deadline limit sets. Where w cannot go
+// on with a write that has timed out, it gets so many bytes at once, at most.
+func NewProgressWriter(w io.Writer, limit func(time.Time) error, most int) *ProgressWriter {
+	p := &ProgressWriter{w: w, limit: limit, most: most}
+	if c, ok := w.(net.Conn); ok {
+		p.resumable = writesResume(c)
+	}
+	return p
+}
+
+// Vectors returns p, or what adds writev to it where the connection has that.
+func (p *ProgressWriter) Vectors(c net.Conn) io.Writer {
+	if b := socket.Buffers(c); b != nil {
+		return vectorWriter{p, b}
+	}
+	return p
+}
+
+// Begin is called before each write of a batch, with its timeout for progress.
+func (p *ProgressWriter) Begin(timeout time.Duration) {
 	p.timeout = timeout
 	if p.resumable {
 		p.since = time.Now()
 	}
 }
 
+// Limit sets the write deadline.
+func (p *ProgressWriter) Limit(t time.Time) error { return p.limit(t) }
+
 // writePiece gives a piece of b the timeout, where a write cannot be continued.
-func (p *pacedWriter) writePiece(b []byte) (int, error) {
+func (p *ProgressWriter) writePiece(b []byte) (int, error) {
 	begun := time.Now()
 	if err := p.limit(begun.Add(p.timeout)); err != nil {
 		return 0, err
 	}
-	size := p.pieces.Next(pieceBytes)
+	size := p.pieces.Next(p.most)
 	if len(b) <= size {
 		return p.w.Write(b)
 	}
@@ -142,7 +179,7 @@ func (p *pacedWriter) writePiece(b []byte) (int, error) {
 
 // goesOn reports whether a write that wrote n bytes and failed can be continued: its
 // deadline was that of an earlier one, or it moved.
-func (p *pacedWriter) goesOn(n int64, err error) bool {
+func (p *ProgressWriter) goesOn(n int64, err error) bool {
 	if !p.resumable || !isDeadline(err) {
 		return false
 	}
@@ -155,7 +192,7 @@ func (p *pacedWriter) goesOn(n int64, err error) bool {
 }
 
 // Write implements io.Writer.
-func (p *pacedWriter) Write(b []byte) (int, error) {
+func (p *ProgressWriter) Write(b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
 		piece := b[written:]
@@ -176,9 +213,9 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 	return written, nil
 }
 
-// vectorWriter is a pacedWriter to a connection that has writev.
+// vectorWriter is a ProgressWriter to a connection that has writev.
 type vectorWriter struct {
-	*pacedWriter
+	*ProgressWriter
 	conn socket.BuffersWriter
 }
 
