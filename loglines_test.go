@@ -42,16 +42,19 @@ func promisedLimits(t *testing.T) (ofPeer, ofOthers int) {
 	return ofPeer, ofOthers
 }
 
-// inspectSource calls f for each node of the files of this package, and of that for snapshots, that are not tests, and for each
+// inspectSource calls f for each node of the files of this package and those below it that are not tests, and for each
 // build.
 func inspectSource(t *testing.T, f func(file string, n ast.Node)) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
-	more, err := filepath.Glob("internal/snapshot/*.go")
-	require.NoError(t, err)
-	require.NotEmpty(t, more)
-	for _, name := range append(files, more...) {
+	for _, below := range []string{"conn", "snapshot"} {
+		more, err := filepath.Glob("internal/" + below + "/*.go")
+		require.NoError(t, err)
+		require.NotEmpty(t, more)
+		files = append(files, more...)
+	}
+	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}

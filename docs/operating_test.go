@@ -17,7 +17,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// TestLogMessagesAreExplained: operating.md has every message that the root package and its snapshots log at level info and
+// TestLogMessagesAreExplained: operating.md has every message that the root package and those below it log at level info and
 // above, and no other.
 func TestLogMessagesAreExplained(t *testing.T) {
 	logged := map[string]bool{}
@@ -38,7 +38,7 @@ func TestLogMessagesAreExplained(t *testing.T) {
 		}
 		return true
 	}
-	for folder, name := range map[string]string{"..": "rafthttp", "../internal/snapshot": "snapshot"} {
+	for folder, name := range map[string]string{"..": "rafthttp", "../internal/conn": "conn", "../internal/snapshot": "snapshot"} {
 		packages, err := parser.ParseDir(token.NewFileSet(), folder, production, 0) //nolint:staticcheck // one folder, all build tags
 		require.NoError(t, err)
 		ast.Inspect(packages[name], inspect)

@@ -255,6 +255,7 @@ func (f *Files) Generation() uint64 {
 // Validity says whether a connection that was accepted before would be accepted now.
 type Validity int
 
+// The validities, from best to worst.
 const (
 	Valid    Validity = iota
 	Expiring          // the other end's certificate expires soon

@@ -12,9 +12,12 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
+// MaxPiece is the most, in bytes, that Pieces gives at once to a connection that does not tell how far a write has got.
+const MaxPiece = 32 << 10
+
 const (
-	// minPiece and MaxPiece, in bytes, bound what is given at once to a connection that does not tell how far a write has got.
-	minPiece, MaxPiece = 512, 32 << 10
+	// minPiece is the least.
+	minPiece = 512
 	// quickPieces is how many in a row have to be quick before the next is larger: a buffer that fills says nothing of the
 	// line behind it. With the first 256 KiB pieces get to 4 KiB.
 	quickPieces = 64
