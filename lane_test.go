@@ -88,7 +88,8 @@ func TestMessagesToNobodyAreIgnored(t *testing.T) {
 }
 
 // TestOrderOfConcurrentSenders: each sender's messages keep their order in each
-// lane.
+// lane. Their appends are of several groups, as their Context says: what one group sends twice
+// in a row is sent once.
 func TestOrderOfConcurrentSenders(t *testing.T) {
 	a, b := startMember(t, 1, nil), startMember(t, 2, nil)
 	connect(t, a, b)
@@ -97,7 +98,9 @@ func TestOrderOfConcurrentSenders(t *testing.T) {
 	for s := range types.ID(senders) {
 		wg.Go(func() {
 			for i := range uint64(each) {
-				a.Send([]*raftpb.Message{msgApp(2, 1, i, []byte{byte(s)}), heartbeat(2, s+1, i)})
+				m := msgApp(2, 1, i, []byte{byte(s)})
+				m.Context = []byte{byte(s)}
+				a.Send([]*raftpb.Message{m, heartbeat(2, s+1, i)})
 			}
 		})
 	}
