@@ -51,7 +51,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "revoked-stays", wrong: "connections that are up are not held to the revocation list", breaks: "a revoked member is cut",
-		edits: []edit{{"tlsfiles.go", "if err := f.onList(state.PeerCertificates); err != nil {\n\t\treturn revoked, err", "if err := f.onList(state.PeerCertificates); err != nil && state.Version == 0 {\n\t\treturn revoked, err"}},
+		edits: []edit{{"internal/conn/files.go", "if err := f.onList(state.PeerCertificates); err != nil {\n\t\treturn Revoked, err", "if err := f.onList(state.PeerCertificates); err != nil && state.Version == 0 {\n\t\treturn Revoked, err"}},
 	},
 	{
 		name: "forget-leader-processed", wrong: "MsgForgetLeader of a peer is processed", breaks: "Process only what raft sends to others", found: "path 8",
