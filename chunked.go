@@ -23,6 +23,8 @@ type chunkedReader struct {
 const (
 	usualChunkHead = 16       // bytes of a chunk that are no data
 	maxChunkExcess = 16 << 10 // bytes beyond, and beyond twice the data
+	maxChunkHead   = 4 << 10  // bytes of its head
+	maxChunkDigits = 16       // of its length
 )
 
 // Read implements io.Reader.
@@ -52,12 +54,11 @@ func (r *chunkedReader) Read(p []byte) (n int, err error) {
 
 // headHasCome reports whether the next chunk can begin without waiting.
 func (r *chunkedReader) headHasCome() bool {
-	lines := 1
-	if r.inside {
-		lines++
-	}
 	come, _ := r.src.Peek(r.src.Buffered())
-	return bytes.Count(come, []byte{'\n'}) >= lines
+	if r.inside { // the end of the chunk, which is two bytes, comes first
+		come = come[min(2, len(come)):]
+	}
+	return bytes.IndexByte(come, '\n') >= 0
 }
 
 // next reads the head of the next chunk, and returns how long that is. After the last one it
@@ -80,6 +81,9 @@ func (r *chunkedReader) next() (size uint64, err error) {
 	}
 	overhead := uint64(len(line)) + 2                                    // and the end of the chunk
 	digits, _, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte{';'}) // extensions
+	if len(digits) > maxChunkDigits {
+		return 0, errors.New("chunk length is too long")
+	}
 	if size, err = strconv.ParseUint(string(digits), 16, 64); err != nil {
 		return 0, fmt.Errorf("invalid byte in chunk length: %.32q", digits)
 	}
@@ -96,14 +100,14 @@ func (r *chunkedReader) next() (size uint64, err error) {
 // line returns a line without its end, which stays valid until the next read.
 func (r *chunkedReader) line() ([]byte, error) {
 	line, err := r.src.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
+	if errors.Is(err, bufio.ErrBufferFull) || len(line) >= maxChunkHead+2 {
 		return nil, errors.New("head of a chunk is too long")
 	}
 	if err != nil {
 		return nil, inChunk(err)
 	}
 	line, ok := bytes.CutSuffix(line, []byte("\r\n"))
-	if !ok {
+	if !ok || bytes.IndexByte(line, '\r') >= 0 {
 		return nil, errors.New("malformed chunked encoding")
 	}
 	return line, nil
