@@ -30,7 +30,7 @@ const DefaultTimeout = 5 * time.Second
 func WriteTime(timeout time.Duration) time.Duration { return timeout / 8 }
 
 // Pieces fits what is written at once to a connection to what the connection takes in a small part of a timeout, so that one
-// that is slow, but moves, is not taken for dead. The zero value begins with the smallest.
+// that is slow, but moves, is not taken for dead. The zero value begins with the smallest. It is not safe for concurrent use.
 type Pieces struct {
 	size  int
 	quick int // full pieces in a row
@@ -39,7 +39,7 @@ type Pieces struct {
 // Next returns how many bytes to write next, at most.
 func (p *Pieces) Next(most int) int { return min(max(p.size, minPiece), most) }
 
-// Took says how long a write of n bytes took that fails after the timeout.
+// Took says that a write of n bytes took d, on a connection whose writes fail after the timeout.
 func (p *Pieces) Took(n int, d, timeout time.Duration) {
 	size, part := max(p.size, minPiece), WriteTime(timeout)
 	switch {
@@ -55,10 +55,11 @@ func (p *Pieces) Took(n int, d, timeout time.Duration) {
 	}
 }
 
-// PartialWrites reports whether a write that a deadline ends tells how far it got, and can be continued.
+// PartialWrites reports whether a write to c that a deadline ends tells how far it got, and can be continued.
 func PartialWrites(c net.Conn) bool { return runtime.GOOS != "windows" && socket.Is(c) }
 
-// Metered is a connection that counts what it takes while it takes it, also below TLS, where a write cannot be divided.
+// Metered is a connection that counts what it takes while it takes it, also below TLS, where a write cannot be divided. It is for
+// one Write at a time; all else may be called meanwhile.
 type Metered struct {
 	net.Conn
 	moved   *atomic.Int64 // how often it took something
@@ -74,9 +75,6 @@ type Metered struct {
 func NewMetered(c net.Conn, moved *atomic.Int64, timeout time.Duration) *Metered {
 	return &Metered{Conn: c, moved: moved, timeout: timeout, partial: PartialWrites(c)}
 }
-
-// NetConn returns the connection below, as that of tls.Conn does.
-func (m *Metered) NetConn() net.Conn { return m.Conn }
 
 // CloseBelow returns the connection below, whose Close is enough.
 func (m *Metered) CloseBelow() net.Conn { return m.Conn }

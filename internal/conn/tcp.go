@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 	"time"
@@ -20,8 +21,8 @@ const keepAliveProbes = 5
 // leaves the connection with the system's own, which is hours.
 const maxKeepAlive = 32767 * time.Second
 
-// KeepAlive gives up an idle connection, whose other end is gone without a word,
-// after twice the timeout.
+// KeepAlive has the system give up an idle connection, whose other end is gone without a
+// word, after twice the timeout, which is MinTimeout at least.
 func KeepAlive(timeout time.Duration) net.KeepAliveConfig {
 	return net.KeepAliveConfig{
 		Enable: true, Idle: min(timeout, maxKeepAlive), Count: keepAliveProbes,
@@ -29,8 +30,8 @@ func KeepAlive(timeout time.Duration) net.KeepAliveConfig {
 	}
 }
 
-// SetTimeouts gives a connection that is another's the timeouts of ours, if it is a
-// TCP connection and we can see that it is.
+// SetTimeouts gives a connection of another's listener the timeouts of ours, if it is a TCP
+// connection, or one is below TLS or a type of this package.
 func SetTimeouts(c net.Conn, timeout time.Duration) {
 	if tcp := tcpBelow(c); tcp != nil {
 		_ = tcp.SetKeepAliveConfig(KeepAlive(timeout))
@@ -39,7 +40,8 @@ func SetTimeouts(c net.Conn, timeout time.Duration) {
 }
 
 // GiveUpAfter changes when the system gives a connection up whose other end does not
-// acknowledge, or read, what is sent.
+// acknowledge, or read, what is sent. It finds TCP connections as SetTimeouts does, and
+// leaves others as they are.
 func GiveUpAfter(c net.Conn, timeout time.Duration) {
 	if s, ok := below(c).(socket.UserTimeouter); ok {
 		_ = s.SetUserTimeout(timeout)
@@ -68,13 +70,19 @@ func tcpBelow(c net.Conn) *net.TCPConn {
 	return tcp
 }
 
-// below returns the connection that c wraps, as far as we can see, or c.
+// below returns the connection that c wraps, if c is of TLS or of this package, or c. The
+// NetConn of another type is not followed: several connections may share what it returns,
+// and it may return c.
 func below(c net.Conn) net.Conn {
-	for {
-		w, ok := c.(interface{ NetConn() net.Conn }) // as *tls.Conn has it
-		if !ok {
-			return c
-		}
-		c = w.NetConn()
+	switch c := c.(type) {
+	case *tls.Conn:
+		return below(c.NetConn())
+	case *deadlineConn:
+		return below(c.Conn)
+	case *Dialed:
+		return below(c.Conn)
+	case *Metered:
+		return below(c.Conn)
 	}
+	return c
 }
