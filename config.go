@@ -18,7 +18,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Default timeouts, as upstream names them.
+// Default timeouts, as upstream names them: 5 s.
 const (
 	DefaultConnReadTimeout  = conn.DefaultTimeout
 	DefaultConnWriteTimeout = conn.DefaultTimeout

@@ -60,8 +60,7 @@ func (a *admission) leave(from net.Addr) {
 	}
 }
 
-// addressOf returns what one client cannot have many of: an IPv4 address, or the
-// /64 network of an IPv6 address. It is empty for a Unix socket.
+// addressOf is HostOfAddress for the address of a client. It is empty for a Unix socket.
 func addressOf(a net.Addr) string {
 	if a.Network() == "unix" {
 		return ""
@@ -69,7 +68,9 @@ func addressOf(a net.Addr) string {
 	return HostOfAddress(a.String())
 }
 
-// HostOfAddress is addressOf for a text, which is returned if it is no address.
+// HostOfAddress returns what one client cannot have many of, from the text of a net.Addr: an
+// IPv4 address, or the /64 network of an IPv6 address. A name is returned without the port,
+// and a text without a port as it is.
 func HostOfAddress(a string) string {
 	host, _, err := net.SplitHostPort(a)
 	if err != nil {

@@ -27,11 +27,12 @@ var ErrDialTimeout = errors.New("rafthttp: no connection within the dial timeout
 // concurrent use.
 type Dialer struct {
 	Dial    DialFunc
-	TLS     *tls.Config // from Files.Client
-	Files   *Files
-	Timeout time.Duration // for dialling and the TLS handshake together
-	// Verify is asked about each new connection, with a nil state if it has no TLS. Its error is
-	// that of the connection. It may be nil.
+	TLS     *tls.Config   // from Files.Client; nil: for plain connections only
+	Files   *Files        // those of TLS
+	Timeout time.Duration // for dialling and the TLS handshake together; 0 is no time at all
+	// Verify is called for each new connection, with a nil state if it has no TLS. Its error
+	// is that of the connection, which is closed. It may block: Timeout does not end it. It
+	// may be nil.
 	Verify func(addr string, state *tls.ConnectionState) error
 
 	mu    sync.Mutex
@@ -49,13 +50,15 @@ func (d *Dialer) CertificateExpires() (at time.Time) {
 	return at
 }
 
-// Connect dials a peer URL. The connection is the caller's to close.
+// Connect dials a peer URL: http, https, unix or unixs. It blocks until the connection is
+// verified, or fails: with ErrDialTimeout after Timeout. The caller closes the connection.
 func (d *Dialer) Connect(ctx context.Context, u url.URL) (net.Conn, error) {
 	return d.ConnectOver(ctx, u, unwrapped)
 }
 
-// ConnectOver is Connect, but what it returns is over what wrap returns for the connection
-// to the network, unless it is that itself, as the system has it.
+// ConnectOver is Connect, but wrap is called for the connection of Dial, and TLS, if there is
+// any, runs over the connection that it returns. wrap is not called where Connect returns a
+// socket as Dial does.
 func (d *Dialer) ConnectOver(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	switch u.Scheme {
 	case "http":
@@ -157,7 +160,8 @@ func dialError(err error) error {
 	return err
 }
 
-// NewHTTPTransport returns a pool of HTTP/1.1 connections to the member.
+// NewHTTPTransport returns a pool of HTTP/1.1 connections to the member. It bounds neither how
+// long they are idle nor how many are: that, and closing them, is the caller's.
 func (d *Dialer) NewHTTPTransport() *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {

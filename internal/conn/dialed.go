@@ -12,7 +12,7 @@ import (
 )
 
 // Dialed is a connection to a member, made by a Dialer, that is validated again while it
-// is up. Its owner closes it.
+// is up. Its owner closes it. It is safe for concurrent use, as a net.Conn is.
 type Dialed struct {
 	net.Conn
 	state      *tls.ConnectionState // nil: not encrypted
@@ -101,7 +101,9 @@ func (c *Dialed) because(err error) error {
 // the other end has another certificate now.
 func (c *Dialed) Outdated() bool { return c.outdated.Load() }
 
-// Cut ends the connection: all that its user does with it fails with this error.
+// Cut closes the connection, which takes a second at most. Reads, writes and deadlines fail
+// with this error from then on, those under way too; of several calls, with that of the first.
+// The Dialer forgets the connection when its owner closes it.
 func (c *Dialed) Cut(cause error) {
 	c.cause.CompareAndSwap(nil, &cause)
 	c.close()
@@ -109,7 +111,8 @@ func (c *Dialed) Cut(cause error) {
 
 // Revalidate validates all connections that are up. One that is revoked, or was outdated the
 // last time already, ends with the error that cut returns for it. It reports whether others
-// are to be replaced: idle connections are of no use then.
+// are to be replaced: idle connections are of no use then. Both functions are called one
+// connection after another, without a lock, and may block.
 func (d *Dialer) Revalidate(validate func(*tls.ConnectionState) (Validity, error), cut func(c net.Conn, cause error) error) (replace bool) {
 	d.mu.Lock()
 	all := slices.Collect(maps.Keys(d.conns))

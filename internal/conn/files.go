@@ -59,7 +59,7 @@ func NewFiles(info *transport.TLSInfo, log *zap.Logger) (*Files, error) {
 }
 
 // Client returns the configuration for dialling. The caller sets RootCAs to Authorities for
-// each handshake.
+// each handshake. It is called once at most, before all other methods.
 func (f *Files) Client(info transport.TLSInfo) (*tls.Config, error) {
 	info.Logger = nil // it would log every handshake
 	cfg, err := info.ClientConfig()
@@ -124,7 +124,8 @@ func (f *Files) keepsLast(warning *loglimit.Limiter, err error) {
 	}
 }
 
-// Authorities returns those that are current; nil means the system's.
+// Authorities reads the bundle of authorities and returns the last good one; nil stands for that
+// of the system.
 func (f *Files) Authorities() *x509.CertPool {
 	if f.caFile == "" {
 		return nil
@@ -226,7 +227,7 @@ func (f *Files) onList(certs []*x509.Certificate) error {
 	return nil
 }
 
-// Reload reads all files again.
+// Reload reads all files again, and logs which of them cannot be used.
 func (f *Files) Reload() {
 	f.Authorities()
 	if err := f.readRevoked(readAgain); err != nil && f.crlWarning.Due(time.Now()) {

@@ -15,7 +15,7 @@ import (
 
 // Listen listens on a peer URL (http, https, unix or unixs) without TLS. On its connections
 // one read or one write may take DefaultTimeout, and TCP gives them up when their other end
-// is gone. A file of a Unix socket is removed before.
+// is gone. The file of a Unix socket is removed before.
 func Listen(u url.URL) (net.Listener, error) {
 	var l net.Listener
 	var err error
@@ -36,7 +36,8 @@ func Listen(u url.URL) (net.Listener, error) {
 }
 
 // DeadlineListener gives each connection deadlines for single reads and writes,
-// and bounds how many there are.
+// and bounds how many there are: one over the bound is closed at once. It is safe for
+// concurrent use.
 type DeadlineListener struct {
 	net.Listener
 	read, write time.Duration
@@ -152,8 +153,9 @@ func (c *deadlineConn) SetWriteDeadline(t time.Time) error {
 	return c.writes.override(t, c.Conn.SetWriteDeadline)
 }
 
-// Release hands the deadlines of an accepted connection over to the caller, takes it out of
-// the listener's count, and returns the connection below.
+// Release hands the deadlines of a connection of a DeadlineListener over to the caller, takes
+// it out of the listener's count, and returns the connection below; if it is below TLS, c. A
+// connection of any other type is returned as it is.
 func Release(c net.Conn) net.Conn {
 	if tc, ok := c.(*tls.Conn); ok {
 		Release(tc.NetConn())

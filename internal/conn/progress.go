@@ -51,7 +51,7 @@ const progressBytes = 4 << 10
 
 // ProgressReader reads with a timeout for progress. It sees it at the connection: a reader
 // above it, such as that of a chunked body, may wait for several reads of the connection in
-// one of its own.
+// one of its own. It is not safe for concurrent use.
 type ProgressReader struct {
 	conn      net.Conn
 	head      []byte // of what the connection brings, which was read before; then nil
@@ -122,7 +122,8 @@ func (r *ProgressReader) readHead(p []byte) int {
 	return n
 }
 
-// ProgressWriter writes with a timeout for progress, not for the whole.
+// ProgressWriter writes with a timeout for progress, not for the whole. Only Limit may be
+// called while another method runs.
 type ProgressWriter struct {
 	w         io.Writer
 	limit     func(time.Time) error // sets the write deadline
@@ -133,8 +134,8 @@ type ProgressWriter struct {
 	pieces    Pieces    // of one that is not
 }
 
-// NewProgressWriter returns a writer to w, whose write deadline limit sets. Where w cannot go
-// on with a write that has timed out, it gets so many bytes at once, at most.
+// NewProgressWriter returns a writer to w, whose write deadline limit sets. Where a write to w
+// cannot be continued after its deadline, one has most bytes at most.
 func NewProgressWriter(w io.Writer, limit func(time.Time) error, most int) *ProgressWriter {
 	p := &ProgressWriter{w: w, limit: limit, most: most}
 	if c, ok := w.(net.Conn); ok {
@@ -143,7 +144,7 @@ func NewProgressWriter(w io.Writer, limit func(time.Time) error, most int) *Prog
 	return p
 }
 
-// Vectors returns p, or what adds writev to it where the connection has that.
+// Vectors returns p, with writev where c, which p writes to, has that.
 func (p *ProgressWriter) Vectors(c net.Conn) io.Writer {
 	if b := socket.Buffers(c); b != nil {
 		return vectorWriter{p, b}
@@ -159,7 +160,7 @@ func (p *ProgressWriter) Begin(timeout time.Duration) {
 	}
 }
 
-// Limit sets the write deadline.
+// Limit sets the write deadline. One that is over ends a write under way.
 func (p *ProgressWriter) Limit(t time.Time) error { return p.limit(t) }
 
 // writePiece gives a piece of b the timeout, where a write cannot be continued.

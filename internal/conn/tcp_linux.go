@@ -84,7 +84,7 @@ func (b sendBuffer) fits(smoothed, least uint32) bool {
 // connection brings, or nil if that cannot be had. A stream brings small messages
 // and nothing goes back on it, so that each would be acknowledged by a packet of its
 // own: a fifth of what a heartbeat and its answer take. The kernel forgets it when the
-// connection is quiet for a moment; after every ackReads reads it is told again. The
+// connection is quiet for a moment, so the caller calls it again after every few reads. The
 // round trip that the sender smooths has that wait in it then, the least has not.
 func DelayAcks(c net.Conn) func() {
 	raw := rawTCP(c)

@@ -24,7 +24,7 @@ const acceptPause = 50 * time.Millisecond
 var ErrTooManyHandshakes = errors.New("too many handshakes under way")
 
 // TLSListener completes TLS handshakes before it hands connections out, so that http.Server
-// sees only clients that TLSInfo accepts.
+// sees only clients that TLSInfo accepts. It is safe for concurrent use.
 type TLSListener struct {
 	net.Listener // plain connections
 	config       *tls.Config
@@ -38,8 +38,9 @@ type TLSListener struct {
 	wg     sync.WaitGroup
 }
 
-// ListenerHooks are told what a TLSListener meets. They are called from several goroutines,
-// and hold up only the connection that they are told of, or accepting. None comes after Close.
+// ListenerHooks are told what a TLSListener meets. None may be nil. They are called from
+// several goroutines, and hold up the connection that they are told of, or accepting, and
+// Close, after which none is called.
 type ListenerHooks struct {
 	// Refused is called for a handshake that failed, before its connection is closed.
 	Refused func(c *tls.Conn, err error)
