@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -183,10 +184,10 @@ func TestIdentityOfStreams(t *testing.T) {
 			var dropped []error
 			logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
 			observe := func(tr *rafthttp.Transport) {
-				tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, _ int, cause error) {
+				tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, cause error) {
 					mu.Lock()
 					defer mu.Unlock()
-					dropped = append(dropped, cause)
+					dropped = append(dropped, slices.Repeat([]error{cause}, n)...)
 				}}
 			}
 			var tune func(*rafthttp.Transport)
@@ -210,6 +211,11 @@ func TestIdentityOfStreams(t *testing.T) {
 			}
 			require.Equal(t, rafthttp.IdentityStatus{Messages: refused}, a.Status().Peers[0].Refused)
 			require.Zero(t, b.raft.unreachables(1), "the streams went on")
+			eventually(t, func() bool { // the Observer is told later, of several together
+				mu.Lock()
+				defer mu.Unlock()
+				return len(dropped) >= int(refused)
+			})
 			mu.Lock()
 			defer mu.Unlock()
 			require.Len(t, dropped, int(refused))
