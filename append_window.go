@@ -63,7 +63,7 @@ type appendWindow struct {
 	term        atomic.Uint64 // of the leader; 0: the window is empty
 	from        uint64
 	start, last uint64 // entries (start, last] were accepted
-	end         uint64 // of the append with entries that was accepted last
+	end         uint64 // of the append with entries that was accepted last; start if there was none since
 
 	closed  bool   // draining or resuming
 	owed    bool   // raft has not been told what was withheld
@@ -172,12 +172,15 @@ func behind(m *raftpb.Message, n int) *raftpb.Message {
 
 // restart empties the window, with what m continues at its end.
 func (w *appendWindow) restart(m *raftpb.Message) {
-	w.from, w.start, w.last = m.GetFrom(), m.GetIndex(), m.GetIndex()
-	w.end = 0
+	w.from = m.GetFrom()
+	w.jump(m.GetIndex())
 	w.acked.Store(0)
 	w.term.Store(m.GetTerm())
 	w.clear()
 }
+
+// jump has the window begin behind prev: raft went on behind a snapshot, or what is between went another way.
+func (w *appendWindow) jump(prev uint64) { w.start, w.end, w.last = prev, prev, prev }
 
 // clear ends what is withheld or skipped, but for the report that is owed.
 func (w *appendWindow) clear() {
@@ -210,7 +213,7 @@ func (w *appendWindow) empty() (owed bool) {
 func (w *appendWindow) add(m *raftpb.Message) {
 	prev, n := m.GetIndex(), uint64(len(m.Entries))
 	if prev > w.last {
-		w.start = prev // raft went on behind a snapshot
+		w.jump(prev)
 	}
 	if w.last = max(w.last, prev+n); n > 0 {
 		w.end = prev + n
@@ -236,7 +239,7 @@ func (w *appendWindow) overflow(it item, q *queue) bool {
 		return false
 	}
 	if prev := it.m.GetIndex(); prev > w.last {
-		w.start, w.last = prev, prev // raft went on behind a snapshot
+		w.jump(prev)
 	}
 	w.closed, w.owed = true, true
 	w.drainTo = load{q.tracked.messages / 2, q.tracked.bytes / 2}

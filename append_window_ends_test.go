@@ -88,3 +88,19 @@ func TestPostsDroppedByACutAreForgotten(t *testing.T) {
 		within(t, time.Second, func() bool { return len(b.raft.received()) == 10 })
 	})
 }
+
+// TestAppendWindowBehindAnotherWay: entries went by another way meanwhile, which an append without entries behind them shows,
+// and were lost with it. Raft goes back to where the appends of this way ended; copies of what it sends then are told as well.
+func TestAppendWindowBehindAnotherWay(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		c := crowdLine(t, n)
+		c.append(0, 3)
+		behind := msgApp(2, 1, 6, nil)
+		behind.Entries = nil
+		c.leader.Send([]*raftpb.Message{behind})
+		c.append(3, 20)
+		c.drain()
+		c.append(3, 9)
+		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 9)
+	})
+}
