@@ -184,8 +184,8 @@ func (t *transfer) askOn(conn *peerConn) (plan, error) {
 // such as this one.
 func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 	// A probe is what stock members send each other all the time.
-	resp, err := t.exchange(conn, ProbePath, nil)            //nolint:bodyclose // exchange has read and closed it
-	if err != nil && !isTimeout(err) && !t.receiverResumes { // it was closed without a word
+	resp, err := t.exchange(conn, ProbePath, nil)           //nolint:bodyclose // exchange has read and closed it
+	if err != nil && !isAnswer(err) && !t.receiverResumes { // it was closed without a word
 		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
@@ -200,7 +200,7 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 		return p, nil
 	}
 	resp, err = t.exchange(conn, OffsetPath, question(t.key, t.id, t.To)) //nolint:bodyclose // the same
-	if err != nil && !isTimeout(err) {                                    // the same
+	if err != nil && !isAnswer(err) {                                     // the same
 		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
@@ -244,7 +244,11 @@ func (t *transfer) notOfReceiver(resp *http.Response) error {
 	return fmt.Errorf("%w: status %d in answer to a probe", errNoWord, resp.StatusCode)
 }
 
-func isTimeout(err error) bool {
+// isAnswer reports whether an exchange that failed says something of who is there: that nobody answers in time, or that
+// our certificate is refused. With TLS 1.3 that comes in place of the first answer, as an alert.
+func isAnswer(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) && network.Timeout()
+	var alert *net.OpError
+	return errors.As(err, &network) && network.Timeout() ||
+		errors.As(err, &alert) && alert.Op == "remote error" // as crypto/tls names it
 }
