@@ -25,6 +25,10 @@ var lossMutants = []mutant{
 		},
 	},
 	{
+		name: "context-lost", wrong: "an append goes in the short form of the msgapp stream, which has no Context, if it has one", breaks: "none invented",
+		edits: []edit{{"internal/wire/msgappv2.go", "m.Context == nil && len(m.Responses) == 0", "len(m.Responses) == 0"}},
+	},
+	{
 		name: "batch-reversed", wrong: "what a stream brings at once is processed in reverse", breaks: "order in a lane",
 		edits: []edit{{"peer.go", "return p.receivers.receive(ctx, items, wait)", "slices.Reverse(items)\n\treturn p.receivers.receive(ctx, items, wait)"}},
 	},
@@ -58,6 +62,10 @@ var lossMutants = []mutant{
 	{
 		name: "window-stays-closed", wrong: "after a report of withheld appends those behind what was acknowledged are withheld as well", breaks: "taken or reported",
 		edits: []edit{{"append_window.go", "if w.acked.Load() >= w.last { // raft may go on behind it", "if w.acked.Load() > w.last+1<<40 { // raft may go on behind it"}},
+	},
+	{
+		name: "overtaken-too-many", wrong: "a snapshot that was taken drops all appends that wait, also those behind it", breaks: "taken or reported",
+		edits: []edit{{"append_overtaken.go", "n > 0 && it.m.GetIndex()+n <= o.index &&", "n > 0 &&"}},
 	},
 	{
 		name: "others-withheld-unreported", wrong: "withheld appends with a Context are not reported", breaks: "taken or reported",
@@ -141,6 +149,10 @@ var deliveryMutants = []mutant{
 	{
 		name: "failed-post-deactivates", wrong: "a post that fails makes the peer inactive, although its streams are up", breaks: "a failed post says nothing while a stream is up",
 		edits: []edit{{"activity.go", "if a.posted = (time.Time{}); a.silent() {", "if a.posted = (time.Time{}); a.posted.IsZero() {"}},
+	},
+	{
+		name: "stream-given-up", wrong: "a stream that was silent is not dialled again: what is sent goes by posts", breaks: "a silent stream is dialled again",
+		edits: []edit{{"stream_reader.go", "\t\tif !r.pause(delay - spent) {", "\t\tif errors.Is(err, ErrStalled) || !r.pause(delay-spent) {"}},
 	},
 	{
 		name: "slow-redial", wrong: "the pause between two dials grows to a minute", breaks: "recovered in 2 s",

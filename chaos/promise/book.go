@@ -47,6 +47,7 @@ type sent struct {
 	size  int           // of its data
 	typ   raftpb.MessageType
 	again bool   // it was sent more than once
+	group bool   // it has a Context
 	times int    // that it was processed
 	came  uint64 // when, first, as seq
 	there int    // life of the receiver
@@ -64,6 +65,7 @@ type way struct {
 	msgs    [kinds][]sent             // by number, from 1 on
 	settled [kinds]int                // messages before this one need no look any more
 	dropped [kinds]int                // messages that the receiver has counted as dropped, and that are not accounted for
+	dropAt  [kinds]time.Duration      // when it has said so last
 	order   [kinds]map[uint64]arrival // the last that came of those that were sent before, by lane
 	tookAt  time.Duration             // when Process last returned
 	busy    [kinds]int                // calls of Process
@@ -72,7 +74,8 @@ type way struct {
 	next    uint64                    // append to be sent
 	acked   uint64                    // appends that the peer has acknowledged, all up to this one
 	match   uint64                    // appends that it has, all up to this one
-	covered uint64                    // appends up to this one are in a snapshot that was sent
+	covered uint64                    // appends up to this one are in a snapshot that was taken
+	coverAt time.Duration             // of those, what was sent later has to arrive all the same
 	ackAt   time.Duration
 
 	reported    uint64 // seq of the last ReportUnreachable of this life of the sender
@@ -186,14 +189,24 @@ func (b *book) differs(m *raftpb.Message, x *sent, n uint64) string {
 	if m.GetType() != x.typ {
 		return fmt.Sprintf("its type was %v", x.typ)
 	}
+	if (m.Context != nil) != x.group {
+		return "its Context was other"
+	}
 	if kindOf(x.typ) == control {
-		if len(m.Entries) > 0 {
+		switch {
+		case len(m.Entries) > 0:
 			return "it had no entries"
+		case x.typ == raftpb.MsgAppResp && (m.GetReject() != x.rejects || !x.rejects && m.GetIndex() != x.acks):
+			return "it was another answer"
 		}
 		return ""
 	}
 	if len(m.Entries) != 1 || !bytes.Equal(m.Entries[0].GetData(), b.content(n, x.size)) {
 		return "its data was other"
+	}
+	term, e := m.GetTerm(), m.Entries[0]
+	if kindOf(x.typ) == appends && (e.GetIndex() != n || e.GetTerm() != term || m.GetLogTerm() != term || m.GetCommit() != n-1) {
+		return "its place in the log was other"
 	}
 	return ""
 }

@@ -130,6 +130,13 @@ func (d *drawing) add(e Event) {
 	switch e.Do {
 	case End, Block, HangLog, HangHook, FullDisk, Stranger, Leave, Rotate, Revoke:
 		e.B = 0
+	case Distrust: // members with an odd id have VerifyPeer
+		if e.A%2 == 0 {
+			e.A, e.B = e.B, e.A
+		}
+		if e.A%2 == 0 {
+			e.A = 1
+		}
 	}
 	d.plan.Events = append(d.plan.Events, e)
 }

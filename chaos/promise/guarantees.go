@@ -38,7 +38,7 @@ var guarantees = []struct {
 	{"There is no limit to how long a transfer takes, as long as bytes move; one that breaks is resumed where both members can.", []string{"snapshot arrives"}, ""},
 	{"A failure names its cause: ErrSnapshotDiskFull and the others.", nil, "tests of the root package compare causes; raft is told none"},
 	{"A peer is active from the first frame that a stream of it (direction \"in\") brings, be it a link heartbeat, or the first post or snapshot to or from it that succeeds, which is to say that Process took it.", []string{"noticed"}, ""},
-	{"A stream on which nothing arrives for ReadTimeout is closed and dialled again, and link heartbeats keep an idle one alive.", []string{"noticed", "recovery", "healthy link"}, ""},
+	{"A stream on which nothing arrives for ReadTimeout is closed and dialled again, and link heartbeats keep an idle one alive.", []string{"noticed", "streams", "recovery", "healthy link"}, ""},
 	{"While any stream is up, a failed post does not make the peer inactive.", []string{"active"}, ""},
 	{"A post or a snapshot of it that succeeded keeps the peer active for ReadTimeout, also while its streams are down, and so does one to it until the next that fails: a peer that restarts within that time may stay active throughout.", []string{"noticed", "active"}, ""},
 	{"A panic of a callback (of Raft, Snapshotter, Observer, VerifyPeer, DialContext, or the log) ends the process, whichever way a message came: by stream, post or snapshot.", nil, "it would end the simulation: tests of the root package do it in processes of their own"},

@@ -1,6 +1,10 @@
 package promise
 
-import "time"
+import (
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp"
+)
 
 // health says from when on a way has to deliver.
 type health struct {
@@ -97,6 +101,29 @@ const (
 	// synTimeout is how long a socket waits for the answer to a SYN before it sends the next.
 	synTimeout = time.Second
 )
+
+// lookAtStreams looks whether the streams of a peer are up again, although what it sends arrives by posts as well.
+func (s *simulation) lookAtStreams(m *member, p rafthttp.PeerStatus, now time.Duration) {
+	from, id := s.member(uint64(p.ID)), uint64(p.ID)
+	if !s.inTime() || from == nil || from.noStreams() || s.noDial(m.id, id) != nil {
+		return
+	}
+	due := true
+	s.book.mu.Lock()
+	for _, w := range s.between(m.id, id) {
+		due = due && w.isPeer && w.well(now-lateReport) && now > w.flaps
+	}
+	s.book.mu.Unlock()
+	if !due {
+		return
+	}
+	s.checked("streams")
+	for _, st := range p.Streams {
+		if st.Direction == rafthttp.StreamIn && (!st.Up || s.sabotaged("streams")) {
+			s.violate("streams", "stream %s from %d to %d is down, %v after the last fault", st.Name, id, m.id, lateReport)
+		}
+	}
+}
 
 // resumes reports whether a transfer goes on after its connection broke.
 func (s *simulation) resumes(t *transfer) bool {

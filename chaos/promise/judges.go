@@ -27,6 +27,7 @@ var judges = []judge{
 	{"snapshot arrives", "a snapshot whose bytes move arrives in time"},
 	{"healthy link", "a link that is well loses no heartbeat, and raft is told of no loss"},
 	{"recovery", "heartbeats arrive 2 s after the last fault"},
+	{"streams", "streams are up again soon after the last fault, also where posts carry what is sent"},
 	{"noticed", "a peer that is silent is inactive within twice the read timeout"},
 	{"active", "a peer of which a stream brings something is active"},
 	{"removed", "ErrorC has a value once the member has left, and not before"},
@@ -140,6 +141,9 @@ func (s *simulation) lookAtMessages(w *way, now time.Duration) {
 				break
 			}
 			s.lookAtOrder(w, k, x)
+			if !x.again && x.at > w.dropAt[k] { // what was dropped until then was sent before, and is settled
+				w.dropped[k] = 0
+			}
 			w.settled[k]++
 		}
 	}
@@ -167,7 +171,7 @@ func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.D
 	case x.times > 0:
 		s.checked("reported")
 		return true
-	case k == appends && uint64(w.settled[k]) <= w.covered:
+	case k == appends && uint64(w.settled[k]) <= w.covered && x.at <= w.coverAt:
 		return true // it need not be sent behind the snapshot
 	case sender == nil || sender.life != x.life || !w.isPeer:
 		return true // there is no raft to be told any more, or it knows by itself
@@ -180,7 +184,7 @@ func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.D
 		return true
 	case now-x.at < s.reportBound() || !w.well(now-reportTime) || s.states[w.to].process[k].left() > 0:
 		return false
-	case w.dropped[k] > 0:
+	case w.dropped[k] > 0 && x.at <= w.dropAt[k]:
 		w.dropped[k]--
 		s.checked("reported")
 		return true

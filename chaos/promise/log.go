@@ -3,11 +3,13 @@ package promise
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap/zapcore"
 )
 
@@ -50,6 +52,13 @@ func (n *notes) all() []string {
 type lines struct {
 	mu    sync.Mutex
 	count map[[2]string]*lineCount // by message and member
+}
+
+// forget begins anew for a peer that is added again, as its limits do.
+func (l *lines) forget(peer types.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.count, func(key [2]string, _ *lineCount) bool { return key[1] == peer.String() })
 }
 
 type lineCount struct {

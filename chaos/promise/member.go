@@ -298,7 +298,7 @@ func (m *member) end(how string) {
 func (m *member) tooLate() {
 	began, data := time.Now(), bytes.NewReader(nil)
 	t := &transfer{sender: m}
-	msg := snap.NewMessage(m.s.snapshotMessage(&way{from: m.id, to: 1}, 0), &closeHangs{data, t}, 0)
+	msg := snap.NewMessage(m.s.snapshotMessage(&way{from: m.id, to: 1}, 0, 1), &closeHangs{data, t}, 0)
 	m.SendSnapshot(msg)
 	m.s.checked("send")
 	if took := time.Since(began); took > 0 {

@@ -213,6 +213,7 @@ func (m *member) dropped(from uint64, lane string, n int) {
 	for k, name := range kindNames {
 		if w := b.way(from, m.id); w != nil && name == lane {
 			w.dropped[k] += n
+			w.dropAt[k] = m.s.now()
 			m.s.countN("messages dropped by the receiver", n)
 		}
 	}

@@ -240,16 +240,16 @@ func playResets(st *stage) {
 	a.AddPeer(2, []string{st.urlOf("b")})
 	b.AddPeer(1, []string{st.urlOf("a")})
 	time.Sleep(2 * readTime)
-	goroutines, conns := runtime.NumGoroutine(), open.Load()
+	before, conns := goroutines(), open.Load()
 	const resets, more = 30, 15
 	for range resets {
 		st.net.Reset(st.host("a"), st.host("b"))
 		time.Sleep(1500 * time.Millisecond)
 	}
 	time.Sleep(2 * readTime)
-	if now, left := runtime.NumGoroutine(), open.Load(); now > goroutines+more || left > conns+more {
+	if now, left := goroutines(), open.Load(); now > before+more || left > conns+more {
 		stacks := make([]byte, 1<<20)
 		st.note("%s", stacks[:runtime.Stack(stacks, true)])
-		st.wrong("%d resets later there are %d goroutines in place of %d, and %d connections in place of %d", resets, now, goroutines, left, conns)
+		st.wrong("%d resets later there are %d goroutines in place of %d, and %d connections in place of %d", resets, now, before, left, conns)
 	}
 }

@@ -149,3 +149,45 @@ func playStalled(st *stage) {
 		st.wrong("a snapshot whose reader stands still is said to be sent")
 	}
 }
+
+// playBehind: some appends are of no use any more, and those behind them are.
+func playBehind(st *stage) {
+	if st.IntN(2) == 0 {
+		playOvertaken(st)
+	} else {
+		playLateAcks(st)
+	}
+}
+
+// playOvertaken: a snapshot has some of the appends that wait when it is taken.
+func playOvertaken(st *stage) {
+	const n, size, rate = 40, 32 << 10, 64 << 10
+	a, b := st.actor(1, "a", nil), st.actor(2, "b", nil)
+	a.AddPeer(2, []string{st.urlOf("b")})
+	b.AddPeer(1, []string{st.urlOf("a")})
+	time.Sleep(3 * time.Second)
+	st.net.Link(st.host("a"), st.host("b")).SetBandwidth(rate)
+	has := uint64(10 + st.IntN(20))
+	for i := range uint64(n) {
+		a.Send([]*raftpb.Message{st.appendOf(1, 2, i+1, size)})
+	}
+	a.Send([]*raftpb.Message{st.snapshot(1, 2, has)})
+	time.Sleep(2*n*size/rate*time.Second + readTime)
+	came := map[uint64]bool{}
+	b.mu.Lock()
+	for _, m := range b.got {
+		if m.GetType() == raftpb.MsgApp {
+			came[m.GetIndex()+1] = true
+		}
+	}
+	b.mu.Unlock()
+	for i := has + 1; i <= n; i++ {
+		if !came[i] {
+			st.wrong("append %d of %d does not arrive: a snapshot of the first %d was taken meanwhile", i, n, has)
+			return
+		}
+	}
+	if came[has] {
+		st.wrong("append %d arrives, although a snapshot that has it was taken while it waited", has)
+	}
+}

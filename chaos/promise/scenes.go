@@ -42,7 +42,7 @@ func scenes() []scene {
 		{"removed member", "a message of a removed member is not processed", playRemoved},
 		{"shared bound", "what waits for peers that take nothing leaves room for others", playSharedBound},
 		{"sent again", "appends that were lost with a stream are taken when raft sends them again", playSentAgain},
-		{"late answer to appends", "appends behind those that were acknowledged late arrive, or are reported", playLateAcks},
+		{"appends behind others", "appends behind those that were acknowledged late, or that a snapshot has, arrive, or are reported", playBehind},
 		{"resets", "streams that ended leave no goroutine and no connection behind", playResets},
 		{"long cut", "streams are there again soon after a cut, however long it was", playLongCut},
 		{"other bytes", "a database is not made of two", playOtherBytes},

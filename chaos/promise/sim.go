@@ -3,7 +3,6 @@ package promise
 import (
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -65,6 +64,7 @@ type simulation struct {
 	states    map[uint64]*machine
 	transfers []*transfer
 	index     uint64               // of the last snapshot
+	indexTerm uint64               // its term, in which raft sends it
 	ends      map[uint64]int       // that the Observer was told of, by index
 	strangers map[*stranger]uint64 // that serve, and whose address
 	violation *Violation
@@ -87,7 +87,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 		options = append(options, memnet.WithSockets(p.Sockets.Send, p.Sockets.Receive))
 	}
 	s := &simulation{
-		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: runtime.NumGoroutine(),
+		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: goroutines(),
 		linked: map[[2]uint64]int{}, left: map[uint64]bool{}, members: map[uint64]*member{}, lives: map[uint64]int{},
 		states: map[uint64]*machine{}, report: newReport(), bad: map[[2]uint64]bool{}, strangers: map[*stranger]uint64{}, ends: map[uint64]int{}, over: make(chan struct{}),
 	}
@@ -240,6 +240,7 @@ func (s *simulation) join(m *member, w *way) {
 	w.epoch++
 	s.book.mu.Unlock()
 	s.count("peers")
+	m.lines.forget(types.ID(w.to))
 	m.AddPeer(types.ID(w.to), []string{s.url(w.to)})
 }
 

@@ -16,6 +16,7 @@ import (
 type transfer struct {
 	*snap.Message
 	index  uint64
+	term   uint64
 	w      *way
 	sender *member
 	size   int
@@ -34,21 +35,21 @@ type transfer struct {
 // sendSnapshot sends a snapshot, with a database that is read as source says.
 func (m *member) sendSnapshot(w *way, size int, source string) {
 	s := m.s
+	last, term := s.lastAppend(w)
 	s.mu.Lock()
 	if source != "twin" {
-		s.index++
+		s.nextIndex(last, term)
 	}
-	t := &transfer{index: s.index, w: w, sender: m, size: size, source: source, began: s.now()}
+	t := &transfer{index: s.index, term: s.indexTerm, w: w, sender: m, size: size, source: source, began: s.now()}
 	s.transfers = append(s.transfers, t)
 	s.mu.Unlock()
 	t.due = s.dueOf(t)
 	s.fill(w, size)
 	s.book.mu.Lock()
 	w.snapshots.given++
-	w.covered = max(w.covered, t.index)
 	w.moving++
 	s.book.mu.Unlock()
-	msg := s.snapshotMessage(w, t.index)
+	msg := s.snapshotMessage(w, t.index, t.term)
 	t.Message = snap.NewMessage(msg, t.reader(s.book.content(t.index, size)), int64(size))
 	if more := map[string]int64{"short": +1, "long": -1}[source]; more != 0 { // than the reader has
 		t.Message = snap.NewMessage(msg, t.ReadCloser, int64(size)+more)
@@ -68,21 +69,45 @@ func (m *member) sendSnapshot(w *way, size int, source string) {
 // post gives Send a MsgSnap without a database, which is posted.
 func (m *member) post(w *way) {
 	s := m.s
+	last, term := s.lastAppend(w)
 	s.mu.Lock()
-	s.index++
+	s.nextIndex(last, term)
 	index := s.index
 	s.mu.Unlock()
 	s.book.mu.Lock()
 	w.snapshots.posted++
-	w.covered = max(w.covered, index)
 	s.book.mu.Unlock()
 	s.crowded(w, 4*readTime) // it may fail
-	m.send(s.snapshotMessage(w, index))
+	m.send(s.snapshotMessage(w, index, term))
 }
 
-func (s *simulation) snapshotMessage(w *way, index uint64) *raftpb.Message {
+// lastAppend returns the number of the last append that was sent, and its term.
+func (s *simulation) lastAppend(w *way) (n, term uint64) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	return uint64(len(w.msgs[appends]) - 1), w.term
+}
+
+// nextIndex makes the index of the next snapshot, which has all appends that were sent until now but a few, as that of raft, or
+// more, if others have more. It is called with mu held.
+func (s *simulation) nextIndex(last, term uint64) {
+	s.indexTerm = term
+	if few := s.index % 8; last > few {
+		last -= few
+	}
+	s.index = max(s.index+1, last)
+}
+
+// cover notes that a snapshot was processed: appends that it has, and that wait, are of no use any more once its sender knows.
+func (s *simulation) cover(w *way, index uint64) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	w.covered, w.coverAt = max(w.covered, index), s.now()+2*readTime
+}
+
+func (s *simulation) snapshotMessage(w *way, index, term uint64) *raftpb.Message {
 	return &raftpb.Message{
-		Type: raftpb.MsgSnap.Enum(), From: new(w.from), To: new(w.to), Term: new(uint64(1)),
+		Type: raftpb.MsgSnap.Enum(), From: new(w.from), To: new(w.to), Term: new(term),
 		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
 			Index: new(index), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: s.ids()},
 		}},
@@ -264,6 +289,7 @@ func (s *simulation) lookAtEnds(m *member) {
 // installed is Process of the message of a snapshot.
 func (s *simulation) installed(m *member, w *way, msg *raftpb.Message) error {
 	index := msg.GetSnapshot().GetMetadata().GetIndex()
+	s.cover(w, index)
 	s.mu.Lock()
 	var t *transfer
 	for _, other := range s.transfers {

@@ -46,9 +46,9 @@ func (m *member) write(w *way, typ raftpb.MessageType, size int) *sentTo {
 	b := m.s.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	msg, _ := b.write(w, typ, size, m.s.now(), m.life)
+	msg, x := b.write(w, typ, size, m.s.now(), m.life)
 	k := kindOf(typ)
-	if k == appends && m.opt.Groups {
+	if x.group = k == appends && m.opt.Groups; x.group {
 		msg.Context = []byte("group")
 	}
 	return &sentTo{msg, w, k, int(numberOf(msg))}

@@ -1,0 +1,147 @@
+package promise
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+)
+
+// TestDropsExcuseEarlierMessages: what a receiver says that it has dropped was sent before it said so. It is no excuse for a
+// message that is lost later.
+func TestDropsExcuseEarlierMessages(t *testing.T) {
+	for name, c := range map[string]struct {
+		lost  time.Duration // when the message was sent that is neither processed nor reported
+		times int           // how often the others were processed
+		found string
+	}{
+		"dropped":                      {1 * time.Second, 0, ""},
+		"lost later":                   {3 * time.Second, 1, "reported"},
+		"lost later, others were told": {3 * time.Second, 0, "reported"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(*testing.T) {
+				s := &simulation{book: newBook(), start: time.Now(), report: newReport(), states: map[uint64]*machine{2: {}}}
+				s.book.add(1, 2)
+				sender := &member{s: s, id: 1, life: 1}
+				s.members = map[uint64]*member{1: sender}
+				w := s.book.way(1, 2)
+				w.isPeer = true
+				for range 5 {
+					time.Sleep(time.Second)
+					_, x := s.book.write(w, raftpb.MsgProp, 10, s.now(), 1)
+					if x.times = 1; x.at == c.lost {
+						x.times = 0
+					} else if x.at < 2*time.Second {
+						x.times = c.times
+					}
+					if s.now() == 2*time.Second { // of that of the first second
+						(&member{s: s, id: 2}).dropped(1, "proposal", 1)
+						if c.lost > 2*time.Second {
+							s.book.seq++
+							w.reported = s.book.seq // it was told as well
+						}
+					}
+				}
+				time.Sleep(2 * reportTime)
+				s.lookAtMessages(w, s.now())
+				if c.found == "" {
+					require.Nil(t, s.violation)
+					require.Equal(t, 6, w.settled[proposals])
+				} else {
+					require.NotNil(t, s.violation)
+					require.Equal(t, c.found, s.violation.Judge)
+				}
+			})
+		})
+	}
+}
+
+// TestGoroutinesOfTheBubble: goroutines that others in the process begin and end meanwhile are not counted, nor those that
+// have ended and are on their way to where the next are taken from.
+func TestGoroutinesOfTheBubble(t *testing.T) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			ended := make(chan struct{})
+			for range 100 {
+				go func() { ended <- struct{}{} }()
+			}
+			for range 100 {
+				<-ended
+			}
+			select {
+			case <-quit:
+				return
+			default:
+			}
+		}
+	}()
+	defer func() { <-done }()
+	defer close(quit)
+	bubble.Test(t, func(*testing.T) {
+		before := goroutines()
+		free := make(chan struct{})
+		defer close(free)
+		for range 5 {
+			go func() { <-free }()
+		}
+		for range 200 {
+			require.Equal(t, before+5, goroutines())
+		}
+	})
+}
+
+// TestDistrustHasEffect: who is to refuse a certificate has a VerifyPeer.
+func TestDistrustHasEffect(t *testing.T) {
+	events := 0
+	for seed := range uint64(2000) {
+		p := Draw(seed)
+		for _, e := range p.Events {
+			if e.Do == Distrust {
+				events++
+				require.Equal(t, uint64(1), e.A%2, "seed %d: member %d has no VerifyPeer", seed, e.A)
+				require.NotEqual(t, e.A, e.B)
+				require.LessOrEqual(t, max(e.A, e.B), uint64(len(p.Members)))
+			}
+		}
+	}
+	require.Positive(t, events)
+}
+
+// TestDifferences: what is compared of a message.
+func TestDifferences(t *testing.T) {
+	b := newBook()
+	b.add(1, 2)
+	w := b.way(1, 2)
+	answer := func() (*raftpb.Message, *sent) {
+		m, x := b.write(w, raftpb.MsgAppResp, 0, 0, 1)
+		m.Index, x.acks = new(uint64(7)), 7
+		return m, x
+	}
+	entries := func() (*raftpb.Message, *sent) { return b.write(w, raftpb.MsgApp, 10, 0, 1) }
+	for name, c := range map[string]struct {
+		write  func() (*raftpb.Message, *sent)
+		change func(*raftpb.Message)
+	}{
+		"Context":           {entries, func(m *raftpb.Message) { m.Context = []byte("other") }},
+		"term of an entry":  {entries, func(m *raftpb.Message) { m.Entries[0].Term = new(uint64(9)) }},
+		"index of an entry": {entries, func(m *raftpb.Message) { m.Entries[0].Index = new(uint64(9)) }},
+		"term before":       {entries, func(m *raftpb.Message) { m.LogTerm = new(uint64(9)) }},
+		"commit":            {entries, func(m *raftpb.Message) { m.Commit = new(uint64(9)) }},
+		"acknowledgement":   {answer, func(m *raftpb.Message) { m.Index = new(uint64(8)) }},
+		"rejection":         {answer, func(m *raftpb.Message) { m.Reject = new(true) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, x := c.write()
+			n := numberOf(m)
+			require.Empty(t, b.differs(m, x, n))
+			c.change(m)
+			require.NotEmpty(t, b.differs(m, x, n))
+		})
+	}
+}
