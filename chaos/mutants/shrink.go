@@ -26,6 +26,7 @@ var ofJudges = []ofJudge{
 	{"recovery", "read-timeout-ignored"},
 	{"noticed", "read-timeout-ignored"},
 	{"active", "failed-post-deactivates"},
+	{"streams", "stream-given-up"},
 	{"removed", "errorc-never"},
 	{"stop", "stop-lingers"},
 	{"silence", "report-after-stop"},
