@@ -182,7 +182,7 @@ func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
 }
 
 func (t *Transport) validate() error {
-	if t.Raft == nil || isNil(t.Raft) {
+	if t.Raft == nil || isNilPointer(t.Raft) {
 		return &ConfigError{"Raft", t.Raft, "what receives messages and reports"}
 	}
 	if isNil(t.Snapshotter) {
@@ -200,11 +200,18 @@ func (t *Transport) validate() error {
 	return validateURLs(t.URLs)
 }
 
-// isNil reports whether v, which is not nil, holds a pointer or a function that is: a
-// variable that was never set, and that panics with the first call.
+// isNilPointer reports whether v, which is not nil, holds a pointer that is: a variable that
+// was never set, and that panics with the first call.
+func isNilPointer(v any) bool {
+	p := reflect.ValueOf(v)
+	return p.Kind() == reflect.Pointer && p.IsNil()
+}
+
+// isNil is isNilPointer, for functions as well: what has one method has no use for one that is
+// nil. A Raft may be a function that ignores messages while it is nil.
 func isNil(v any) bool {
 	p := reflect.ValueOf(v)
-	return (p.Kind() == reflect.Pointer || p.Kind() == reflect.Func) && p.IsNil()
+	return isNilPointer(v) || p.Kind() == reflect.Func && p.IsNil()
 }
 
 // validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state, or that
