@@ -43,7 +43,7 @@ demo: needs-go ## run a raft cluster through its whole life on this machine
 	bin/kv demo
 
 test: needs-go needs-cc ## run all tests of all modules with the race detector
-	tools/test -race -shuffle=on -timeout 20m
+	tools/test -race -shuffle=on -timeout 30m
 
 lint: needs-go $(GOLANGCI) $(NILAWAY) $(APIDIFF) ## check formatting, go vet, golangci-lint, nilaway, and the API against the last version
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
