@@ -73,7 +73,7 @@ func (r *receiver) processSome(items []item) (n int) {
 		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.lane.wasEmptied() || n == 0 && (r.ctx.Err() != nil || r.paused.Load()) {
+		if r.lane.wasEmptied() || r.ctx.Err() != nil || r.paused.Load() {
 			r.discard(items[n:], cmp.Or(r.cause(), ErrPaused))
 			r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
 			return len(items)
