@@ -16,11 +16,11 @@ import (
 // 'TestSlowFollower/slow-line$' -v .
 var slowFollowers = []slowFollower{
 	{
-		name: "slow-line", what: "line of 20 MB/s, 40 ms",
+		name: "slow-line", raced: true, what: "line of 20 MB/s, 40 ms",
 		entry: 1 << 20, total: 400 << 20, line: slowLine,
 	},
 	{
-		name: "slow-line-64K", what: "the same, entries of 64 KiB",
+		name: "slow-line-64K", raced: true, what: "the same, entries of 64 KiB",
 		entry: 64 << 10, total: 200 << 20, line: slowLine,
 	},
 	{
@@ -32,7 +32,7 @@ var slowFollowers = []slowFollower{
 		entry: 256 << 10, total: 400 << 20, line: slowLine, pace: 30e6,
 	},
 	{
-		name: "slow-line-4096", many: true, what: "the same, MaxInflightMsgs 4096",
+		name: "slow-line-4096", what: "the same, MaxInflightMsgs 4096",
 		entry: 64 << 10, total: 400 << 20, line: slowLine,
 		tune: func(cfg *raft.Config) { cfg.MaxInflightMsgs = 4096 },
 	},
@@ -52,12 +52,12 @@ var slowFollowers = []slowFollower{
 		tune: func(cfg *raft.Config) { cfg.MaxSizePerMsg = 64 << 20 },
 	},
 	{
-		name: "slow-line-small-appends", many: true, what: "the same, MaxSizePerMsg 4 KiB, MaxInflightMsgs 16384",
+		name: "slow-line-small-appends", what: "the same, MaxSizePerMsg 4 KiB, MaxInflightMsgs 16384",
 		entry: 4 << 10, total: 100 << 20, line: slowLine,
 		tune: func(cfg *raft.Config) { cfg.MaxInflightMsgs, cfg.MaxSizePerMsg = 16384, 4<<10 },
 	},
 	{
-		name: "slow-line-shared-bound", what: "the same, MaxQueuedBytes 32 MiB",
+		name: "slow-line-shared-bound", raced: true, what: "the same, MaxQueuedBytes 32 MiB",
 		entry: 256 << 10, total: 200 << 20, line: slowLine,
 		tuneTransport: func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 32 << 20 },
 	},
@@ -66,7 +66,7 @@ var slowFollowers = []slowFollower{
 		entry: 1 << 20, total: 150 << 20, line: slowLine, down: true,
 	},
 	{
-		name: "near-down", what: "was down, near, 400 MiB behind",
+		name: "near-down", raced: true, what: "was down, near, 400 MiB behind",
 		entry: 1 << 20, total: 400 << 20, line: line{rate: 1e9, window: 4 << 20}, down: true,
 	},
 	{
@@ -87,7 +87,7 @@ var slowFollowers = []slowFollower{
 		entry: 1 << 20, total: 50 << 20, line: line{500e3, 40 * time.Millisecond, 256 << 10}, down: true,
 	},
 	{
-		name: "slow-process", what: "Process takes as long as 50 MB/s",
+		name: "slow-process", raced: true, what: "Process takes as long as 50 MB/s",
 		entry: 1 << 20, total: 400 << 20, line: nearLine, process: slowProcess{rate: 50e6},
 	},
 	{
@@ -100,7 +100,7 @@ var slowFollowers = []slowFollower{
 		tuneTransport: func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 20 },
 	},
 	{
-		name: "stalls", what: "Process stalls for 4 s now and then, line of 100 MB/s",
+		name: "stalls", raced: true, what: "Process stalls for 4 s now and then, line of 100 MB/s",
 		entry: 1 << 20, total: 600 << 20, line: line{100e6, time.Millisecond, 4 << 20},
 		process: slowProcess{every: 256 << 20, stall: 4 * time.Second},
 	},
