@@ -154,7 +154,7 @@ func (q *request) stands() error {
 // Stop under a lock that IsIDRemoved takes, so Stop does not wait for the request
 // meanwhile, and for the answer no longer than removedGrace.
 func (q *request) isRemoved(id types.ID) (bool, error) {
-	if q.left {
+	if q.left || q.engine.ctx.Err() != nil { // while it is counted in, the request may still call what Stop waits for
 		return false, ErrStopped
 	}
 	q.asking.Add(1)

@@ -171,6 +171,34 @@ func TestSnapshotNotDiscardedAfterStop(t *testing.T) {
 	})
 }
 
+// TestSnapshotSavedDuringStopIsDiscarded: Stop waits for who saves a database, and its store is told that the message was not
+// processed, without IsIDRemoved being asked, which Stop does not wait for.
+func TestSnapshotSavedDuringStopIsDiscarded(t *testing.T) {
+	dir := t.TempDir()
+	bubble.Test(t, func(t *testing.T) {
+		saving, stopping := make(chan struct{}), make(chan struct{})
+		store := openIn(t, dir)
+		p := newPair(t, nil, receives(preparing{store, func(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
+			close(saving)
+			<-stopping
+			return discarding{store}, nil
+		}}))
+		time.Sleep(time.Second)
+		m := newSnapshot(&database{Reader: bytes.NewReader([]byte("db"))}, 2)
+		p.a.SendSnapshot(m)
+		<-saving
+		stopped := make(chan struct{})
+		go func() { p.b.Stop(); close(stopped) }()
+		time.Sleep(time.Second)
+		close(stopping)
+		<-stopped
+		require.Empty(t, filesIn(t, dir))
+		require.Empty(t, p.b.raft.received())
+		require.False(t, <-m.CloseNotify())
+		require.NoError(t, store.Close())
+	})
+}
+
 // discarding is a store without resumption.
 type discarding struct{ s *snap.Store }
 
