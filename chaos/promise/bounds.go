@@ -33,8 +33,8 @@ func (s *simulation) lookAtStatus(m *member) {
 }
 
 // connections is how many a member may have: four streams for each of others that may have it as a peer, whether it has them or
-// not, and those of posts, probes and snapshots both ways.
-func connections(others int) int { return 16 + 40*others }
+// not, and those of posts, probes and snapshots both ways. When a long cut ends, dials arrive whose dialler has given up.
+func connections(others int) int { return 16 + 48*others }
 
 // others returns how many members send something to a member.
 func (s *simulation) others(m *member) (n int) {

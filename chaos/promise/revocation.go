@@ -1,7 +1,6 @@
 package promise
 
 import (
-	"os"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -32,19 +31,15 @@ func (a *authority) list() []byte {
 	return list
 }
 
-// revoke has the certificate of A be on the list of all members, until A has another one.
+// revoke has the certificates of A be on the list of all members, until A has another one.
 func (a *authority) revoke(e Event) {
 	s := a.s
 	if a.bars[e.A] != nil {
 		return // it is
 	}
 	a.whole(e.A)
-	cert, err := os.ReadFile(a.file(host(e.A) + ".crt"))
-	if err != nil {
-		s.violate("simulation", "certificate: %v", err)
-		return
-	}
-	a.revoked = append(a.revoked, cert)
+	a.revoked = append(a.revoked, a.issued[e.A]...) // connections may still have one from before it was renewed
+	a.issued[e.A] = nil
 	b := &bar{of: e.A, ways: s.around(e.A)}
 	a.bars[e.A] = b
 	for _, w := range b.ways {
@@ -114,6 +109,8 @@ func (a *authority) publish(torn bool) {
 func (a *authority) lift(b *bar) {
 	b.over = true
 	delete(a.bars, b.of)
+	// Connections that were made with the revoked certificate are cut all the same.
+	cut := max(0, b.known+a.s.barTime()-a.s.now())
 	for _, w := range b.ways {
 		a.s.setBarred(w, b.of, 0)
 		if b.silent {
@@ -121,7 +118,7 @@ func (a *authority) lift(b *bar) {
 		}
 		a.s.mayFlap(w, rotateTime)
 		a.s.crowded(w, rotateTime) // raft is told when a stream moves to another connection
-		a.s.heal(w, a.s.recovers(w))
+		a.s.heal(w, cut+a.s.recovers(w))
 	}
 }
 

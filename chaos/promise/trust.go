@@ -18,8 +18,9 @@ type authority struct {
 	s  *simulation
 	ca *testcert.Authority
 
-	revoked [][]byte        // certificates, owned by the goroutine of Run
-	bars    map[uint64]*bar // by member, as well
+	revoked [][]byte            // certificates, owned by the goroutine of Run
+	issued  map[uint64][][]byte // those that were not revoked, by member, as well
+	bars    map[uint64]*bar     // by member, as well
 
 	mu   sync.Mutex
 	rest map[uint64]func() // writes the rest of a file that is half written
@@ -41,7 +42,7 @@ func newAuthority(s *simulation) *authority {
 		s.violate("simulation", "authority: %v", err)
 		return nil
 	}
-	a := &authority{s: s, ca: ca, rest: map[uint64]func(){}, bars: map[uint64]*bar{}}
+	a := &authority{s: s, ca: ca, rest: map[uint64]func(){}, issued: map[uint64][][]byte{}, bars: map[uint64]*bar{}}
 	a.write(a.file("ca.pem"), ca.PEM)
 	a.write(a.file(listFile), a.list())
 	for _, id := range s.ids() {
@@ -69,6 +70,7 @@ func (a *authority) issue(id uint64, torn bool) {
 		a.s.violate("simulation", "certificate: %v", err)
 		return
 	}
+	a.issued[id] = append(a.issued[id], cert)
 	certFile, keyFile := a.file(host(id)+".crt"), a.file(host(id)+".key")
 	if !torn {
 		a.write(certFile, cert)
