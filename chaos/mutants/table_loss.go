@@ -155,6 +155,10 @@ var deliveryMutants = []mutant{
 		edits: []edit{{"stream_reader.go", "\t\tif !r.pause(delay - spent) {", "\t\tif errors.Is(err, ErrStalled) || !r.pause(delay-spent) {"}},
 	},
 	{
+		name: "report-inside-send", wrong: "a loss that Send knows of is reported before it returns, under a lock", breaks: "Send calls nothing of Raft",
+		edits: []edit{{"reports.go", "\tr.unreachable = true\n\tr.start()", "\tr.raft.ReportUnreachable(r.id)"}},
+	},
+	{
 		name: "slow-redial", wrong: "the pause between two dials grows to a minute", breaks: "recovered in 2 s",
 		edits: []edit{{"config.go", "maxRedialInterval   = time.Second", "maxRedialInterval   = time.Minute"}},
 	},

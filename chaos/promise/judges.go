@@ -16,7 +16,7 @@ type judge struct{ name, promise string }
 
 // judges are all of them.
 var judges = []judge{
-	{"send", "Send and SendSnapshot take no time"},
+	{"send", "Send and SendSnapshot take no time, and no callback comes from inside a method"},
 	{"reported", "each message is processed, reported or counted as dropped by its receiver"},
 	{"order", "what one lane took is processed in its order, one message of a kind after another"},
 	{"once", "no message of a stream, and no proposal, is processed twice"},

@@ -243,6 +243,7 @@ func (l *countingListener) Accept() (net.Conn, error) {
 
 // enter begins a callback. What it returns ends it.
 func (m *member) enter(what string) func() {
+	m.lookAtCaller(what)
 	if m.stopped.Load() {
 		m.s.violate("silence", "%s of member %d is called after Stop", what, m.id)
 	}
