@@ -99,6 +99,18 @@ var deliveryMutants = []mutant{
 		edits: []edit{{"lane_workers.go", "l.wg.Go(l.work)", "go l.work()"}},
 	},
 	{
+		name: "full-append-lane-drops", wrong: "an append that finds the lane full is dropped, in place of slowing its stream down", breaks: "a full append lane slows its stream down",
+		edits: []edit{{"receive.go", "patience = wait", "patience = 0 * wait"}},
+	},
+	{
+		name: "dropped-with-room", wrong: "the receiver drops one batch of proposals in 10, and says that their lane was full", breaks: "a lane drops if it is full",
+		edits: []edit{
+			{"receive.go", "func (r *receiver) offer(ctx", "var offered atomic.Uint64\n\nfunc (r *receiver) offer(ctx"},
+			{"receive.go", "\trest, v := items, accepted\n", "\tif r.lane.name == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.drop(r.lane, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, accepted\n"},
+			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
+		},
+	},
+	{
 		name: "report-after-stop", wrong: "Stop does not wait for reports, hooks and log lines", breaks: "Stop, then silence",
 		edits: []edit{{"notifier.go", "\tn.mu.Unlock()\n\tn.wg.Wait()", "\tn.mu.Unlock()"}},
 	},

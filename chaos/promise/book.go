@@ -66,6 +66,7 @@ type way struct {
 	settled [kinds]int                // messages before this one need no look any more
 	dropped [kinds]int                // messages that the receiver has counted as dropped, and that are not accounted for
 	dropAt  [kinds]time.Duration      // when it has said so last
+	full    int                       // appends of those dropped, for which there was no room: none that came by the stream for appends
 	order   [kinds]map[uint64]arrival // the last that came of those that were sent before, by lane
 	tookAt  time.Duration             // when Process last returned
 	busy    [kinds]int                // calls of Process
@@ -137,6 +138,21 @@ func (w *way) lead() {
 	w.term++
 	w.next = uint64(len(w.msgs[appends]))
 	w.acked, w.match = w.next-1, w.next-1
+}
+
+// excused takes a message for one of those that the receiver has dropped, if there is one left. An append that came by the stream for
+// them is none of those that found no room: they slow the stream down, which ends then, and that is reported.
+func (w *way) excused(k kind, x *sent) bool {
+	if k == appends && x.lane == 0 && w.full > 0 {
+		w.full--
+	} else if k == appends && w.dropped[k] <= w.full {
+		return false
+	}
+	if w.dropped[k] == 0 {
+		return false
+	}
+	w.dropped[k]--
+	return true
 }
 
 // content returns the bytes of a message or a database.

@@ -143,6 +143,9 @@ func (s *simulation) lookAtMessages(w *way, now time.Duration) {
 			s.lookAtOrder(w, k, x)
 			if !x.again && x.at > w.dropAt[k] { // what was dropped until then was sent before, and is settled
 				w.dropped[k] = 0
+				if k == appends {
+					w.full = 0
+				}
 			}
 			w.settled[k]++
 		}
@@ -184,8 +187,7 @@ func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.D
 		return true
 	case now-x.at < s.reportBound() || !w.well(now-reportTime) || s.states[w.to].process[k].left() > 0:
 		return false
-	case w.dropped[k] > 0 && x.at <= w.dropAt[k]:
-		w.dropped[k]--
+	case x.at <= w.dropAt[k] && w.excused(k, x):
 		s.checked("reported")
 		return true
 	}

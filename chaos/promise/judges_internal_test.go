@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
@@ -39,7 +40,7 @@ func TestDropsExcuseEarlierMessages(t *testing.T) {
 						x.times = c.times
 					}
 					if s.now() == 2*time.Second { // of that of the first second
-						(&member{s: s, id: 2}).dropped(1, "proposal", 1)
+						(&member{s: s, id: 2, machine: &machine{}}).dropped(1, "proposal", 1, nil)
 						if c.lost > 2*time.Second {
 							s.book.seq++
 							w.reported = s.book.seq // it was told as well
@@ -56,6 +57,43 @@ func TestDropsExcuseEarlierMessages(t *testing.T) {
 					require.Equal(t, c.found, s.violation.Judge)
 				}
 			})
+		})
+	}
+}
+
+// TestDropsOfAppends: an append that came by the stream for them is not one that found no room.
+func TestDropsOfAppends(t *testing.T) {
+	s := &simulation{book: newBook(), start: time.Now(), report: newReport()}
+	s.book.add(1, 2)
+	w := s.book.way(1, 2)
+	to := &member{s: s, id: 2, machine: &machine{}}
+	to.dropped(1, "append", 1, rafthttp.ErrPaused)
+	to.dropped(1, "append", 1, rafthttp.ErrQueueFull)
+	byStream, others := &sent{lane: 1}, &sent{}
+	require.True(t, w.excused(appends, byStream))
+	require.False(t, w.excused(appends, byStream))
+	require.True(t, w.excused(appends, others))
+	require.False(t, w.excused(appends, others))
+}
+
+// TestDropsNeedAReason: a message for which there was room is not dropped on a way that is well.
+func TestDropsNeedAReason(t *testing.T) {
+	for name, c := range map[string]struct {
+		crowd time.Duration
+		cause error
+		found bool
+	}{
+		"room":         {0, rafthttp.ErrQueueFull, true},
+		"a crowd":      {time.Hour, rafthttp.ErrQueueFull, false},
+		"another case": {0, rafthttp.ErrPaused, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &simulation{book: newBook(), start: time.Now().Add(-time.Minute), report: newReport()}
+			s.book.add(1, 2)
+			w := s.book.way(1, 2)
+			w.isPeer, w.wellAt, w.crowd = true, time.Second, c.crowd
+			(&member{s: s, id: 2, machine: &machine{}}).dropped(1, "proposal", 1, c.cause)
+			require.Equal(t, c.found, s.violation != nil)
 		})
 	}
 }

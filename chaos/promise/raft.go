@@ -182,7 +182,7 @@ func (m *member) observer() *rafthttp.Observer {
 		},
 		Dropped: func(id types.ID, lane string, n int, cause error) {
 			defer slow("Dropped")()
-			m.dropped(uint64(id), lane, n)
+			m.dropped(uint64(id), lane, n, cause)
 		},
 		Received: func(_ types.ID, lane string, _ int, _ int64) {
 			defer m.enter("Received")()
@@ -206,7 +206,7 @@ func (m *member) observer() *rafthttp.Observer {
 }
 
 // dropped notes what the member says that it has dropped of what came from another.
-func (m *member) dropped(from uint64, lane string, n int) {
+func (m *member) dropped(from uint64, lane string, n int, cause error) {
 	b := m.s.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -214,7 +214,22 @@ func (m *member) dropped(from uint64, lane string, n int) {
 		if w := b.way(from, m.id); w != nil && name == lane {
 			w.dropped[k] += n
 			w.dropAt[k] = m.s.now()
+			if kind(k) == appends && (errors.Is(cause, rafthttp.ErrQueueFull) || errors.Is(cause, rafthttp.ErrMemoryLimit)) {
+				w.full += n
+			}
 			m.s.countN("messages dropped by the receiver", n)
+			m.lookAtDrop(w, kind(k), cause)
 		}
+	}
+}
+
+// lookAtDrop looks whether a message is dropped for which there was room. It is called with the book's mutex held.
+func (m *member) lookAtDrop(w *way, k kind, cause error) {
+	now := m.s.now()
+	if m.opt.SlowHooks > 0 || time.Since(m.hook.opens()) < lateReport { // it is told late, and all may be well again
+		return
+	}
+	if errors.Is(cause, rafthttp.ErrQueueFull) && w.isPeer && w.well(now-lateReport) && w.wellAt > 0 && now > w.crowd {
+		m.s.violate("healthy link", "member %d drops %v messages of %d, for which there is room: %v", m.id, k, w.from, cause)
 	}
 }

@@ -23,7 +23,7 @@ func (m *member) sabotage(w *way, msg *raftpb.Message) bool {
 		return kindOf(msg.GetType()) != control
 	case "healthy link": // the same, but it is said to be dropped
 		if kindOf(msg.GetType()) == control {
-			m.dropped(w.from, kindNames[control], 1)
+			m.dropped(w.from, kindNames[control], 1, nil)
 			return true
 		}
 	case "order": // the next one comes first

@@ -224,6 +224,7 @@ func (s *simulation) live(id uint64, o Options) {
 		case w.to == id:
 			s.book.mu.Lock()
 			clear(w.dropped[:])
+			w.full = 0
 			w.deaf, w.ends = 0, 0
 			s.book.mu.Unlock()
 		}
