@@ -25,6 +25,18 @@ var lossMutants = []mutant{
 		},
 	},
 	{
+		name: "term-changed", wrong: "one received heartbeat in 40 is of the next term", breaks: "none invented",
+		edits: []edit{
+			{"receive.go", "func (r *receiver) processOne(it item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) bool {"},
+			{"receive.go", "if it.pending != nil {\n\t\treturn r.processPending(it)", "if processed.Add(1)%40 == 0 && it.m.GetType() == raftpb.MsgHeartbeat {\n\t\tit.m.Term = new(it.m.GetTerm() + 1)\n\t}\n\tif it.pending != nil {\n\t\treturn r.processPending(it)"},
+			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
+		},
+	},
+	{
+		name: "entries-miscounted", wrong: "an append behind one of several entries has a wrong index, in the short form of the msgapp stream", breaks: "none invented",
+		edits: []edit{{"internal/wire/msgappv2.go", "\tm.commit = commit\n\td.pos.index += count", "\tm.commit = commit\n\td.pos.index++"}},
+	},
+	{
 		name: "context-lost", wrong: "an append goes in the short form of the msgapp stream, which has no Context, if it has one", breaks: "none invented",
 		edits: []edit{{"internal/wire/msgappv2.go", "m.Context == nil && len(m.Responses) == 0", "len(m.Responses) == 0"}},
 	},
@@ -87,18 +99,6 @@ var lossMutants = []mutant{
 		edits: []edit{{"stream_reader.go", "\terr := d.reader.receive(d.ctx, d.items, d.wait)", "\tif len(d.items) == deliverMessages {\n\t\td.items = d.items[:deliverMessages-1]\n\t}\n\terr := d.reader.receive(d.ctx, d.items, d.wait)"}},
 	},
 	{
-		name: "proposal-posted-twice", wrong: "a post of a proposal is made again where its connection was being closed", breaks: "none twice",
-		edits: []edit{{"pipeline.go", "if t != raftpb.MsgProp {", "if t >= 0 {"}},
-	},
-}
-
-// deliveryMutants call the application at the wrong time, with the wrong message, or in the wrong place.
-var deliveryMutants = []mutant{
-	{
-		name: "process-after-stop", wrong: "Stop and RemovePeer do not wait for the workers of lanes", breaks: "Stop, then silence",
-		edits: []edit{{"lane_workers.go", "l.wg.Go(l.work)", "go l.work()"}},
-	},
-	{
 		name: "full-append-lane-drops", wrong: "an append that finds the lane full is dropped, in place of slowing its stream down", breaks: "a full append lane slows its stream down",
 		edits: []edit{{"receive.go", "patience = wait", "patience = 0 * wait"}},
 	},
@@ -109,6 +109,18 @@ var deliveryMutants = []mutant{
 			{"receive.go", "\trest, v := items, accepted\n", "\tif r.lane.name == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.drop(r.lane, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, accepted\n"},
 			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
 		},
+	},
+	{
+		name: "proposal-posted-twice", wrong: "a post of a proposal is made again where its connection was being closed", breaks: "none twice",
+		edits: []edit{{"pipeline.go", "if t != raftpb.MsgProp {", "if t >= 0 {"}},
+	},
+}
+
+// deliveryMutants call the application at the wrong time, with the wrong message, or in the wrong place.
+var deliveryMutants = []mutant{
+	{
+		name: "process-after-stop", wrong: "Stop and RemovePeer do not wait for the workers of lanes", breaks: "Stop, then silence",
+		edits: []edit{{"lane_workers.go", "l.wg.Go(l.work)", "go l.work()"}},
 	},
 	{
 		name: "report-after-stop", wrong: "Stop does not wait for reports, hooks and log lines", breaks: "Stop, then silence",
@@ -143,6 +155,10 @@ var deliveryMutants = []mutant{
 		edits: []edit{{"receive.go", "{ return r[kindOf(t)] }", "{ return r[kindControl] }"}},
 	},
 	{
+		name: "report-inside-send", wrong: "a loss that Send knows of is reported before it returns, under a lock", breaks: "Send calls nothing of Raft",
+		edits: []edit{{"reports.go", "\tr.unreachable = true\n\tr.start()", "\tr.raft.ReportUnreachable(r.id)"}},
+	},
+	{
 		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",
 		edits: []edit{{"peer.go", "\t\tn, lost, v, why := ln.offerRun(rest)\n", "\t\tn, lost, v, why := ln.offerRun(rest)\n\t\tfor i := 0; v == full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = ln.offerRun(rest)\n\t\t}\n"}},
 	},
@@ -165,10 +181,6 @@ var deliveryMutants = []mutant{
 	{
 		name: "stream-given-up", wrong: "a stream that was silent is not dialled again: what is sent goes by posts", breaks: "a silent stream is dialled again",
 		edits: []edit{{"stream_reader.go", "\t\tif !r.pause(delay - spent) {", "\t\tif errors.Is(err, ErrStalled) || !r.pause(delay-spent) {"}},
-	},
-	{
-		name: "report-inside-send", wrong: "a loss that Send knows of is reported before it returns, under a lock", breaks: "Send calls nothing of Raft",
-		edits: []edit{{"reports.go", "\tr.unreachable = true\n\tr.start()", "\tr.raft.ReportUnreachable(r.id)"}},
 	},
 	{
 		name: "slow-redial", wrong: "the pause between two dials grows to a minute", breaks: "recovered in 2 s",

@@ -54,6 +54,18 @@ var sendingPathMutants = []mutant{
 		edits: []edit{{"internal/conn/files.go", "if err := f.onList(state.PeerCertificates); err != nil {\n\t\treturn Revoked, err", "if err := f.onList(state.PeerCertificates); err != nil && state.Version == 0 {\n\t\treturn Revoked, err"}},
 	},
 	{
+		name: "refused-is-processed", wrong: "requests of a member that VerifyPeer refuses are served", breaks: "VerifyPeer binds certificates to members",
+		edits: []edit{{"door.go", "\tif err := q.verifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.verifyPeer(q.from, q.r.TLS)"}},
+	},
+	{
+		name: "refused-is-dialled", wrong: "a member that VerifyPeer refuses is dialled all the same", breaks: "VerifyPeer binds certificates to members",
+		edits: []edit{{"identity.go", "\t\treturn l.refusedDial(addr, err)\n", "\t\treturn nil\n"}},
+	},
+	{
+		name: "author-unchecked", wrong: "with VerifyPeer, a member may send messages in the name of another one", breaks: "VerifyPeer binds certificates to members",
+		edits: []edit{{"door.go", "\treturn errOtherFrom\n", "\treturn nil\n"}},
+	},
+	{
 		name: "forget-leader-processed", wrong: "MsgForgetLeader of a peer is processed", breaks: "Process only what raft sends to others", found: "path 8",
 		edits: []edit{{"door.go", "case m.GetType() == raftpb.MsgForgetLeader:", "case m.GetType() == raftpb.MsgForgetLeader && s.id == 0:"}},
 	},

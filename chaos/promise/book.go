@@ -1,13 +1,15 @@
 package promise
 
 import (
-	"bytes"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
 )
@@ -51,10 +53,12 @@ type sent struct {
 	times int    // that it was processed
 	came  uint64 // when, first, as seq
 	there int    // life of the receiver
+	term  uint64 // in which it was sent last
 	acks  uint64 // as an answer to appends: all up to this one
 
-	ordered bool // its order was looked at
-	rejects bool // as an answer: one behind it was rejected
+	ordered  bool   // its order was looked at
+	rejects  bool   // as an answer: one behind it was rejected
+	rejected uint64 // that one's index
 }
 
 // way is what there is to know of the way from one member to another. Its fields are guarded by the book's mutex.
@@ -171,25 +175,35 @@ func (b *book) write(w *way, typ raftpb.MessageType, size int, now time.Duration
 		x := &w.msgs[k][n]
 		x.at, x.seq, x.life, x.lane, x.again = now, b.seq, life, 0, true
 		w.settled[k] = min(w.settled[k], int(n))
-		size = x.size
 	} else {
 		w.msgs[k] = append(w.msgs[k], sent{at: now, seq: b.seq, life: life, size: size, typ: typ})
 	}
 	if k == appends {
 		w.next = n + 1
 	}
-	m := &raftpb.Message{Type: typ.Enum(), From: new(w.from), To: new(w.to), Term: new(w.term)}
-	switch k {
-	case appends:
-		m.Index, m.LogTerm, m.Commit = new(n-1), new(w.term), new(n-1)
-		m.Entries = []*raftpb.Entry{{Term: new(w.term), Index: new(n), Data: b.content(n, size)}}
-	case proposals:
-		m.Commit = new(n)
-		m.Entries = []*raftpb.Entry{{Data: b.content(n, size)}}
-	default:
-		m.Commit = new(n)
+	x := &w.msgs[k][n]
+	x.term = w.term
+	return b.message(w, x, n), x
+}
+
+// message makes the message that was sent with a number.
+func (b *book) message(w *way, x *sent, n uint64) *raftpb.Message {
+	m := &raftpb.Message{Type: x.typ.Enum(), From: new(w.from), To: new(w.to), Term: new(x.term), Commit: new(n)}
+	if x.group {
+		m.Context = []byte("group")
 	}
-	return m, &w.msgs[k][n]
+	switch {
+	case kindOf(x.typ) == appends:
+		m.Index, m.LogTerm, m.Commit = new(n-1), new(x.term), new(n-1)
+		m.Entries = []*raftpb.Entry{{Term: new(x.term), Index: new(n), Data: b.content(n, x.size)}}
+	case kindOf(x.typ) == proposals:
+		m.Entries = []*raftpb.Entry{{Data: b.content(n, x.size)}}
+	case x.rejects:
+		m.Reject, m.Index, m.RejectHint = new(true), new(x.rejected), new(x.acks)
+	case x.typ == raftpb.MsgAppResp:
+		m.Index = new(x.acks)
+	}
+	return m
 }
 
 // numberOf returns the number of a message that arrived.
@@ -201,28 +215,17 @@ func numberOf(m *raftpb.Message) uint64 {
 }
 
 // differs says in what a message that arrived is not the one that was sent.
-func (b *book) differs(m *raftpb.Message, x *sent, n uint64) string {
-	if m.GetType() != x.typ {
-		return fmt.Sprintf("its type was %v", x.typ)
+func (b *book) differs(w *way, m *raftpb.Message, x *sent, n uint64) string {
+	was := *x
+	if x.again { // in another term, perhaps
+		was.term = m.GetTerm()
 	}
-	if (m.Context != nil) != x.group {
-		return "its Context was other"
-	}
-	if kindOf(x.typ) == control {
-		switch {
-		case len(m.Entries) > 0:
-			return "it had no entries"
-		case x.typ == raftpb.MsgAppResp && (m.GetReject() != x.rejects || !x.rejects && m.GetIndex() != x.acks):
-			return "it was another answer"
+	if want := b.message(w, &was, n); !proto.Equal(m, want) {
+		m, want = proto.CloneOf(m), proto.CloneOf(want)
+		for _, e := range slices.Concat(m.Entries, want.Entries) { // which may be large
+			e.Data = fmt.Appendf(nil, "%d bytes, %x", len(e.Data), crc32.ChecksumIEEE(e.Data))
 		}
-		return ""
-	}
-	if len(m.Entries) != 1 || !bytes.Equal(m.Entries[0].GetData(), b.content(n, x.size)) {
-		return "its data was other"
-	}
-	term, e := m.GetTerm(), m.Entries[0]
-	if kindOf(x.typ) == appends && (e.GetIndex() != n || e.GetTerm() != term || m.GetLogTerm() != term || m.GetCommit() != n-1) {
-		return "its place in the log was other"
+		return fmt.Sprintf("it was %v: %v", want, m)
 	}
 	return ""
 }

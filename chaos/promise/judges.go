@@ -91,8 +91,8 @@ func (s *simulation) arrived(m *member, w *way, msg *raftpb.Message) {
 		return
 	}
 	x := &w.msgs[k][n]
-	if why := b.differs(msg, x, n); why != "" {
-		s.violate("invented", "member %d processes %v message %d of %d, but %s: %v", m.id, k, n, w.from, why, msg.GetType())
+	if why := b.differs(w, msg, x, n); why != "" {
+		s.violate("invented", "member %d processes %v message %d of %d, but %s", m.id, k, n, w.from, why)
 		return
 	}
 	s.count("messages processed")

@@ -158,9 +158,17 @@ func TestDifferences(t *testing.T) {
 	w := b.way(1, 2)
 	answer := func() (*raftpb.Message, *sent) {
 		m, x := b.write(w, raftpb.MsgAppResp, 0, 0, 1)
-		m.Index, x.acks = new(uint64(7)), 7
+		x.acks, m.Index = 7, new(uint64(7))
 		return m, x
 	}
+	rejection := func() (*raftpb.Message, *sent) {
+		m, x := b.write(w, raftpb.MsgAppResp, 0, 0, 1)
+		x.rejects, x.rejected, x.acks = true, 9, 7
+		m.Reject, m.Index, m.RejectHint = new(true), new(uint64(9)), new(uint64(7))
+		return m, x
+	}
+	heartbeat := func() (*raftpb.Message, *sent) { return b.write(w, raftpb.MsgHeartbeat, 0, 0, 1) }
+	proposal := func() (*raftpb.Message, *sent) { return b.write(w, raftpb.MsgProp, 10, 0, 1) }
 	entries := func() (*raftpb.Message, *sent) { return b.write(w, raftpb.MsgApp, 10, 0, 1) }
 	for name, c := range map[string]struct {
 		write  func() (*raftpb.Message, *sent)
@@ -173,13 +181,20 @@ func TestDifferences(t *testing.T) {
 		"commit":            {entries, func(m *raftpb.Message) { m.Commit = new(uint64(9)) }},
 		"acknowledgement":   {answer, func(m *raftpb.Message) { m.Index = new(uint64(8)) }},
 		"rejection":         {answer, func(m *raftpb.Message) { m.Reject = new(true) }},
+		"hint":              {rejection, func(m *raftpb.Message) { m.RejectHint = nil }},
+		"term":              {heartbeat, func(m *raftpb.Message) { m.Term = new(uint64(9)) }},
+		"vote":              {heartbeat, func(m *raftpb.Message) { m.Vote = new(uint64(9)) }},
+		"sender":            {heartbeat, func(m *raftpb.Message) { m.From = new(uint64(9)) }},
+		"term of proposal":  {proposal, func(m *raftpb.Message) { m.Term = new(uint64(9)) }},
+		"data":              {proposal, func(m *raftpb.Message) { m.Entries[0].Data = nil }},
+		"one more entry":    {entries, func(m *raftpb.Message) { m.Entries = append(m.Entries, m.Entries[0]) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, x := c.write()
 			n := numberOf(m)
-			require.Empty(t, b.differs(m, x, n))
+			require.Empty(t, b.differs(w, m, x, n))
 			c.change(m)
-			require.NotEmpty(t, b.differs(m, x, n))
+			require.NotEmpty(t, b.differs(w, m, x, n))
 		})
 	}
 }

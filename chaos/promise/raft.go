@@ -68,12 +68,9 @@ func (m *member) acknowledge(w *way, app *raftpb.Message) {
 		return
 	}
 	back.ackAt = now
-	ack, x := b.write(back, raftpb.MsgAppResp, 0, now, m.life)
-	x.acks, x.rejects = w.match, rejected
-	ack.Index, ack.Term = new(w.match), new(app.GetTerm())
-	if rejected {
-		ack.Reject, ack.Index, ack.RejectHint = new(true), new(app.GetIndex()), new(w.match)
-	}
+	_, x := b.write(back, raftpb.MsgAppResp, 0, now, m.life)
+	x.acks, x.rejects, x.rejected, x.term = w.match, rejected, app.GetIndex(), app.GetTerm()
+	ack := b.message(back, x, uint64(len(back.msgs[control])-1))
 	b.mu.Unlock()
 	m.send(ack)
 }

@@ -45,6 +45,9 @@ func scenes() []scene {
 		{"appends behind others", "appends behind those that were acknowledged late, or that a snapshot has, arrive, or are reported", playBehind},
 		{"resets", "streams that ended leave no goroutine and no connection behind", playResets},
 		{"long cut", "streams are there again soon after a cut, however long it was", playLongCut},
+		{"every field", "a message arrives with all that it was sent with", playEveryField},
+		{"distrusted", "nothing comes of, nor goes to, a member that VerifyPeer refuses", playDistrusted},
+		{"full lane", "a full append lane slows its stream down, and drops nothing", playFullLane},
 		{"other bytes", "a database is not made of two", playOtherBytes},
 	}
 }
