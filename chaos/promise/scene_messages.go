@@ -30,9 +30,11 @@ func (st *stage) anyMessage(number uint64, last *uint64) *raftpb.Message {
 			set()
 		}
 	}
-	maybe(func() { m.Context = []byte{byte(number)} })
-	maybe(func() { m.Reject, m.RejectHint = new(true), new(number+7) })
-	maybe(func() { m.Vote = new(number + 9) })
+	if typ != raftpb.MsgApp || st.IntN(3) == 0 { // else it may go in the short form
+		maybe(func() { m.Context = []byte{byte(number)} })
+		maybe(func() { m.Reject, m.RejectHint = new(true), new(number+7) })
+		maybe(func() { m.Vote = new(number + 9) })
+	}
 	switch typ {
 	case raftpb.MsgApp:
 		maybe(func() { *last += uint64(st.IntN(3)) })
