@@ -70,7 +70,7 @@ func (l *lane) skipOvertaken(items []item) (n int) {
 }
 
 // remove takes out what waits and is gone by this verdict, and returns its load.
-func (q *queue) remove(gone func(item) bool) load {
+func (q *fifo) remove(gone func(item) bool) load {
 	kept := q.items[:q.head]
 	var removed []item
 	for _, it := range q.items[q.head:] {

@@ -96,7 +96,7 @@ type lane struct {
 	mu        sync.Mutex
 	open      bool          // offers are accepted
 	closed    bool          // for good
-	queues    []queue       // one, or one for each kind
+	queues    []fifo        // one, or one for each kind
 	turn      kind          // which of the kinds that do not go first was taken last
 	queued    int           // messages that wait
 	held      int           // messages queued or in a worker's hands
@@ -123,7 +123,7 @@ type lane struct {
 // newLane returns a lane with one queue for all messages. It is shut.
 func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
 	return &lane{
-		queues: make([]queue, 1),
+		queues: make([]fifo, 1),
 		name:   name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
 		more: make(chan struct{}, maxWorkers), purse: purse{budget: limits.shared},
 	}
@@ -131,10 +131,10 @@ func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup,
 
 // sortByKind gives each kind a queue of its own, with the bounds of the lane. Control
 // messages are taken first, the other two in turn. It is called before the lane is used.
-func (l *lane) sortByKind() { l.queues, l.turn = make([]queue, kinds), kindProposal }
+func (l *lane) sortByKind() { l.queues, l.turn = make([]fifo, kinds), kindProposal }
 
 // queueOf is called with mu held.
-func (l *lane) queueOf(m *raftpb.Message) *queue {
+func (l *lane) queueOf(m *raftpb.Message) *fifo {
 	if len(l.queues) == 1 {
 		return &l.queues[0]
 	}
@@ -142,11 +142,11 @@ func (l *lane) queueOf(m *raftpb.Message) *queue {
 }
 
 // appends is called with mu held: it returns the queue that appends wait in.
-func (l *lane) appends() *queue { return &l.queues[min(int(kindAppend), len(l.queues)-1)] }
+func (l *lane) appends() *fifo { return &l.queues[min(int(kindAppend), len(l.queues)-1)] }
 
 // next is called with mu held: it returns the queue to take from, and how many bytes, at
 // most, so that what comes meanwhile and goes first need not wait for long; 0 is no bound.
-func (l *lane) next() (q *queue, bytes int64) {
+func (l *lane) next() (q *fifo, bytes int64) {
 	if len(l.queues) == 1 || l.queues[kindControl].len() > 0 {
 		return &l.queues[0], 0
 	}
