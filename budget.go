@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 const (
@@ -48,7 +49,7 @@ func (b *budget) reserve(n, limit int64) bool {
 // it again, and works without it for a while. What is not bulk keeps elections
 // and leases going.
 func isBulk(t raftpb.MessageType) bool {
-	return kindOf(t) != kindControl
+	return queue.KindOf(t) != queue.Control
 }
 
 // purse is what one lane has of the budget: at least what it holds, unless that is a

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -97,7 +98,7 @@ type lane struct {
 	open      bool          // offers are accepted
 	closed    bool          // for good
 	queues    []fifo        // one, or one for each kind
-	turn      kind          // which of the kinds that do not go first was taken last
+	turn      queue.Kind    // which of the kinds that do not go first was taken last
 	queued    int           // messages that wait
 	held      int           // messages queued or in a worker's hands
 	heldBytes int64         // their size
@@ -131,26 +132,26 @@ func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup,
 
 // sortByKind gives each kind a queue of its own, with the bounds of the lane. Control
 // messages are taken first, the other two in turn. It is called before the lane is used.
-func (l *lane) sortByKind() { l.queues, l.turn = make([]fifo, kinds), kindProposal }
+func (l *lane) sortByKind() { l.queues, l.turn = make([]fifo, queue.Kinds), queue.Proposal }
 
 // queueOf is called with mu held.
 func (l *lane) queueOf(m *raftpb.Message) *fifo {
 	if len(l.queues) == 1 {
 		return &l.queues[0]
 	}
-	return &l.queues[kindOf(m.GetType())]
+	return &l.queues[queue.KindOf(m.GetType())]
 }
 
 // appends is called with mu held: it returns the queue that appends wait in.
-func (l *lane) appends() *fifo { return &l.queues[min(int(kindAppend), len(l.queues)-1)] }
+func (l *lane) appends() *fifo { return &l.queues[min(int(queue.Append), len(l.queues)-1)] }
 
 // next is called with mu held: it returns the queue to take from, and how many bytes, at
 // most, so that what comes meanwhile and goes first need not wait for long; 0 is no bound.
 func (l *lane) next() (q *fifo, bytes int64) {
-	if len(l.queues) == 1 || l.queues[kindControl].len() > 0 {
+	if len(l.queues) == 1 || l.queues[queue.Control].len() > 0 {
 		return &l.queues[0], 0
 	}
-	other := kindAppend + kindProposal - l.turn
+	other := queue.Append + queue.Proposal - l.turn
 	if l.queues[other].len() > 0 {
 		l.turn = other
 	}

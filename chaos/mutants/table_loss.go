@@ -128,7 +128,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "one-receive-lane", wrong: "what a peer sends waits for Process in one lane", breaks: "Process may block on one kind",
-		edits: []edit{{"receive.go", "{ return r[kindOf(t)] }", "{ return r[kindControl] }"}},
+		edits: []edit{{"receive.go", "{ return r[queue.KindOf(t)] }", "{ return r[queue.Control] }"}},
 	},
 	{
 		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",

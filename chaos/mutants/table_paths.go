@@ -5,11 +5,11 @@ package main
 var sendingPathMutants = []mutant{
 	{
 		name: "posts-in-one-queue", wrong: "posts of all kinds wait for the same four workers", breaks: "a control message waits for no proposal", found: "path 1",
-		edits: []edit{{"pipeline.go", "{ return p.lanes[kindOf(t)] }", "{ return p.lanes[kindAppend] }"}},
+		edits: []edit{{"pipeline.go", "{ return p.lanes[queue.KindOf(t)] }", "{ return p.lanes[queue.Append] }"}},
 	},
 	{
 		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
-		edits: []edit{{"door.go", "q.receiveLanes.enter(q.engine, sender, kindOf(m.GetType()))", "q.receiveLanes.enter(q.engine, sender, kindProposal)"}},
+		edits: []edit{{"door.go", "q.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.receiveLanes.enter(q.engine, sender, queue.Proposal)"}},
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
