@@ -42,7 +42,7 @@ func (l *lane) snapshotTaken(m *raftpb.Message) {
 	l.queued -= removed.messages
 	l.held -= removed.messages
 	l.heldBytes -= removed.bytes
-	l.purse.settle(l.heldBytes, l.closed || l.held == 0)
+	l.reservation.Release(l.heldBytes, l.closed || l.held == 0)
 	if len(l.hands) > 0 {
 		l.overtaken.Store(o)
 	}

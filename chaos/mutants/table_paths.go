@@ -64,14 +64,14 @@ var sendingPathMutants = []mutant{
 	{
 		name: "reserved-ahead", wrong: "lanes reserve 256 KiB ahead, and keep it while they are idle", breaks: "the bound counts what is held", found: "path 10",
 		edits: []edit{
-			{"budget.go", "chunk: max(1, min(budgetChunk, limit/(16<<10)))", "chunk: 16 * budgetChunk"},
-			{"budget.go", "[...]int64{max(need, p.chunk), need}", "[...]int64{max(need, p.chunk)}"},
-			{"lane.go", "l.purse.settle(l.heldBytes, l.closed || l.held == 0)", "l.purse.settle(l.heldBytes, l.closed)"},
+			{"internal/queue/budget.go", "chunk: max(1, min(chunk, limit/(16<<10)))", "chunk: 16 * chunk"},
+			{"internal/queue/budget.go", "[...]int64{max(need, r.budget.chunk), need}", "[...]int64{max(need, r.budget.chunk)}"},
+			{"lane.go", "l.reservation.Release(l.heldBytes, l.closed || l.held == 0)", "l.reservation.Release(l.heldBytes, l.closed)"},
 		},
 	},
 	{
 		name: "budget-unshared", wrong: "one queue may take all of MaxQueuedBytes from the others", breaks: "a stuck peer costs the others nothing", found: "path 11",
-		edits: []edit{{"budget.go", "if p.reserve(n, limit-held) {", "if p.reserve(n, limit) {"}},
+		edits: []edit{{"internal/queue/budget.go", "if r.budget.take(n, limit-held) {", "if r.budget.take(n, limit) {"}},
 	},
 }
 
