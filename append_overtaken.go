@@ -42,7 +42,7 @@ func (l *lane) snapshotTaken(m *raftpb.Message) {
 	l.queued -= removed.messages
 	l.held -= removed.messages
 	l.heldBytes -= removed.bytes
-	l.purse.settle(l.heldBytes, l.closed || l.held == 0)
+	l.reservation.Release(l.heldBytes, l.closed || l.held == 0)
 	if len(l.hands) > 0 {
 		l.overtaken.Store(o)
 	}
@@ -70,7 +70,7 @@ func (l *lane) skipOvertaken(items []item) (n int) {
 }
 
 // remove takes out what waits and is gone by this verdict, and returns its load.
-func (q *queue) remove(gone func(item) bool) load {
+func (q *fifo) remove(gone func(item) bool) load {
 	kept := q.items[:q.head]
 	var removed []item
 	for _, it := range q.items[q.head:] {

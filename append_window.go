@@ -229,7 +229,7 @@ func (w *appendWindow) open() {
 // overflow notes that the queue had no room for it. It reports false if this is no append,
 // or if the queue holds none of its kind, tracked or other, whose writing could be waited
 // for: then raft is to be told at once.
-func (w *appendWindow) overflow(it item, q *queue) bool {
+func (w *appendWindow) overflow(it item, q *fifo) bool {
 	if !it.tracked() {
 		late := isAppend(it.m) && q.held > q.tracked.messages
 		w.others = w.others || late
@@ -249,7 +249,7 @@ func (w *appendWindow) overflow(it item, q *queue) bool {
 
 // released notes what the queue holds after tracked appends were written, and reports
 // whether raft must be told now. It is called while the window is active.
-func (w *appendWindow) released(q *queue, now time.Duration) bool {
+func (w *appendWindow) released(q *fifo, now time.Duration) bool {
 	w.progress = now
 	if !w.owed || q.tracked.bytes > w.drainTo.bytes || q.tracked.messages > w.drainTo.messages {
 		return false
@@ -264,7 +264,7 @@ func (w *appendWindow) released(q *queue, now time.Duration) bool {
 
 // releasedOthers reports whether raft must be told now of other appends, since q, which
 // appends wait in, holds none of them any more.
-func (w *appendWindow) releasedOthers(q *queue) bool {
+func (w *appendWindow) releasedOthers(q *fifo) bool {
 	due := w.others && q.held == q.tracked.messages
 	w.others = w.others && !due
 	return due
@@ -319,7 +319,7 @@ func (w *appendWindow) advance() bool {
 
 // expired reports whether raft must be told now, since no tracked append is queued and
 // nothing was acknowledged for too long.
-func (w *appendWindow) expired(q *queue, now time.Duration) bool {
+func (w *appendWindow) expired(q *fifo, now time.Duration) bool {
 	if q.tracked.messages > 0 || now-w.progress < w.timeout || !w.active.Load() {
 		return false
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -76,7 +77,7 @@ type settings struct {
 
 	sendLimits, pipelineLimits, receiveLimits laneLimits
 	inflightAdvice                            *atomic.Bool // it was logged that raft's window is larger than sendLimits
-	queued                                    *budget
+	queued                                    *queue.Budget
 	messageLimits, snapshotHeadLimits         wire.Limits
 
 	snapshotRate          rate.Limit
@@ -132,7 +133,7 @@ func (t *Transport) settings() (*settings, error) {
 	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 
 	sendBytes := sizeLimit(t.SendQueueBytes, defaultQueueBytes)
-	s.queued = newBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes))
+	s.queued = queue.NewBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes), budgetChunk)
 	maxMessage := sizeLimit(t.MaxMessageBytes, defaultMaxMessageBytes)
 	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes, s.queued, maxMessage}
 	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes, s.queued, maxMessage}

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // NewRoundTripper returns the round tripper that a Transport with the same
@@ -46,7 +47,7 @@ func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http
 func newHTTPTransport(d *conn.Dialer, readTimeout time.Duration) *http.Transport {
 	t := d.NewHTTPTransport()
 	t.IdleConnTimeout = readTimeout / 2
-	t.MaxIdleConnsPerHost = int(kinds) * pipelineWorkers
+	t.MaxIdleConnsPerHost = int(queue.Kinds) * pipelineWorkers
 	t.MaxResponseHeaderBytes = maxAnswerBytes
 	return t
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -296,7 +297,7 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 // if its sender has gone meanwhile.
 func (q *request) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
-	r, leave := q.receiveLanes.enter(q.engine, sender, kindOf(m.GetType()))
+	r, leave := q.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))
 	defer leave()
 	o := r.deliver(m, source, within, queued)
 	if o.processed && o.err != nil {

@@ -56,8 +56,8 @@ func (l *link) appendsDrained() {
 	}
 	l.spawn(func() {
 		l.log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
-			zap.Uint64("max-inflight-bytes", inflightBytes(l.sendLimits.bytes, l.queued.max)),
+			zap.Uint64("max-inflight-bytes", inflightBytes(l.sendLimits.bytes, l.queued.Max())),
 			zap.Int64("send-queue-bytes", l.sendLimits.bytes), zap.Int("send-queue-messages", l.sendLimits.messages),
-			zap.Int64("max-queued-bytes", l.queued.max))
+			zap.Int64("max-queued-bytes", l.queued.Max()))
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -61,8 +62,8 @@ func (v verdict) refusal() error {
 type laneLimits struct {
 	messages int
 	bytes    int64
-	shared   *budget // of all lanes; nil: none
-	message  int64   // of memory for one message; 0: no limit
+	shared   *queue.Budget // of all lanes; nil: none
+	message  int64         // of memory for one message; 0: no limit
 }
 
 // lane is a queue of messages, or one for each kind of them, bounded in messages and in bytes, with workers
@@ -93,25 +94,25 @@ type lane struct {
 
 	laneCounters
 
-	mu        sync.Mutex
-	open      bool          // offers are accepted
-	closed    bool          // for good
-	queues    []queue       // one, or one for each kind
-	turn      kind          // which of the kinds that do not go first was taken last
-	queued    int           // messages that wait
-	held      int           // messages queued or in a worker's hands
-	heldBytes int64         // their size
-	purse     purse         // covers it
-	workers   int           // goroutines
-	waiting   int           // those of them that wait for more
-	more      chan struct{} // has a value for each that should look again
-	kicked    bool          // a worker should look, whatever the queue holds
-	spare     []item        // for the next worker's take
-	room      chan struct{} // closed when something is released; nil while nobody waits
-	releases  uint64        // how often something was released
-	crowded   atomic.Int32  // offers that wait for room
-	used      bool          // since the last tidy
-	ended     chan struct{} // closed once the lane is closed and has no worker; nil: then, or nobody wants to know
+	mu          sync.Mutex
+	open        bool              // offers are accepted
+	closed      bool              // for good
+	queues      []fifo            // one, or one for each kind
+	turn        queue.Kind        // which of the kinds that do not go first was taken last
+	queued      int               // messages that wait
+	held        int               // messages queued or in a worker's hands
+	heldBytes   int64             // their size
+	reservation queue.Reservation // covers it
+	workers     int               // goroutines
+	waiting     int               // those of them that wait for more
+	more        chan struct{}     // has a value for each that should look again
+	kicked      bool              // a worker should look, whatever the queue holds
+	spare       []item            // for the next worker's take
+	room        chan struct{}     // closed when something is released; nil while nobody waits
+	releases    uint64            // how often something was released
+	crowded     atomic.Int32      // offers that wait for room
+	used        bool              // since the last tidy
+	ended       chan struct{}     // closed once the lane is closed and has no worker; nil: then, or nobody wants to know
 
 	// clock is read whenever a worker is set to work, at each take that did not wait, and
 	// for each offerAll, not for each message: what is accepted meanwhile counts as accepted
@@ -123,34 +124,34 @@ type lane struct {
 // newLane returns a lane with one queue for all messages. It is shut.
 func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
 	return &lane{
-		queues: make([]queue, 1),
+		queues: make([]fifo, 1),
 		name:   name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
-		more: make(chan struct{}, maxWorkers), purse: purse{budget: limits.shared},
+		more: make(chan struct{}, maxWorkers), reservation: queue.NewReservation(limits.shared),
 	}
 }
 
 // sortByKind gives each kind a queue of its own, with the bounds of the lane. Control
 // messages are taken first, the other two in turn. It is called before the lane is used.
-func (l *lane) sortByKind() { l.queues, l.turn = make([]queue, kinds), kindProposal }
+func (l *lane) sortByKind() { l.queues, l.turn = make([]fifo, queue.Kinds), queue.Proposal }
 
 // queueOf is called with mu held.
-func (l *lane) queueOf(m *raftpb.Message) *queue {
+func (l *lane) queueOf(m *raftpb.Message) *fifo {
 	if len(l.queues) == 1 {
 		return &l.queues[0]
 	}
-	return &l.queues[kindOf(m.GetType())]
+	return &l.queues[queue.KindOf(m.GetType())]
 }
 
 // appends is called with mu held: it returns the queue that appends wait in.
-func (l *lane) appends() *queue { return &l.queues[min(int(kindAppend), len(l.queues)-1)] }
+func (l *lane) appends() *fifo { return &l.queues[min(int(queue.Append), len(l.queues)-1)] }
 
 // next is called with mu held: it returns the queue to take from, and how many bytes, at
 // most, so that what comes meanwhile and goes first need not wait for long; 0 is no bound.
-func (l *lane) next() (q *queue, bytes int64) {
-	if len(l.queues) == 1 || l.queues[kindControl].len() > 0 {
+func (l *lane) next() (q *fifo, bytes int64) {
+	if len(l.queues) == 1 || l.queues[queue.Control].len() > 0 {
 		return &l.queues[0], 0
 	}
-	other := kindAppend + kindProposal - l.turn
+	other := queue.Append + queue.Proposal - l.turn
 	if l.queues[other].len() > 0 {
 		l.turn = other
 	}
@@ -195,7 +196,7 @@ func (l *lane) release(items, left []item) {
 	l.heldBytes -= all.bytes
 	// An empty lane reserves nothing: a message over the bound is taken once nothing
 	// is queued, although others are sent.
-	l.purse.settle(l.heldBytes, l.closed || l.held == 0)
+	l.reservation.Release(l.heldBytes, l.closed || l.held == 0)
 	if i := slices.Index(l.hands, items[0].at); i >= 0 {
 		if len(left) > 0 {
 			l.hands[i] = left[0].at
@@ -251,7 +252,7 @@ func (l *lane) drain() (items []item, owed bool) {
 	}
 	l.queued = 0
 	l.held -= len(items)
-	l.purse.settle(l.heldBytes, true)
+	l.reservation.Release(l.heldBytes, true)
 	if l.window != nil {
 		owed = l.window.empty()
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // TestOfferAllIsOfferEach: what is accepted at once is what would be accepted one after
@@ -20,8 +22,11 @@ func TestOfferAllIsOfferEach(t *testing.T) {
 		}
 		limits := laneLimits{messages: 1 + rng.IntN(60), bytes: int64(1 + rng.IntN(30_000))}
 		newFull := func() *lane {
-			limits.shared = newBudget(limit)
-			limits.shared.used.Add(other)
+			limits.shared = queue.NewBudget(limit, budgetChunk)
+			others := queue.NewReservation(limits.shared)
+			require.True(t, others.Reserve(&raftpb.Message{}, limit+1, 0)) // all of it
+			others.Release(other, true)
+			require.Equal(t, other, limits.shared.Used())
 			l := newLane("", limits, 0, new(sync.WaitGroup), nil)
 			l.reopen()
 			return l
@@ -45,8 +50,8 @@ func TestOfferAllIsOfferEach(t *testing.T) {
 			require.Equal(t, last, v, "seed %d", seed)
 			require.Equal(t, each.queues[0].held, all.queues[0].held)
 			require.Equal(t, each.heldBytes, all.heldBytes)
-			require.LessOrEqual(t, min(all.heldBytes, all.purse.bulk), all.purse.has, "seed %d", seed)
-			require.Equal(t, all.purse.has, all.purse.used.Load()-other, "seed %d", seed)
+			require.LessOrEqual(t, min(all.heldBytes, limit-limit/8), all.reservation.Reserved(), "seed %d", seed)
+			require.Equal(t, all.reservation.Reserved(), all.limits.shared.Used()-other, "seed %d", seed)
 			if all.held > 0 { // a worker takes some
 				all.workers, each.workers = 1, 1
 				take := 1 + rng.IntN(all.held)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // BenchmarkLane is what a send queue costs for each message, beside the message itself: it
@@ -14,7 +16,7 @@ func BenchmarkLane(b *testing.B) {
 	for name, window := range map[string]*appendWindow{"appends": newAppendWindow(time.Hour), "no_window": nil} {
 		b.Run(name, func(b *testing.B) {
 			const run = 64
-			l := newLane(name, laneLimits{messages: 4096, bytes: 64 << 20, shared: newBudget(512 << 20)}, 1, new(sync.WaitGroup), nil)
+			l := newLane(name, laneLimits{messages: 4096, bytes: 64 << 20, shared: queue.NewBudget(512<<20, budgetChunk)}, 1, new(sync.WaitGroup), nil)
 			l.workers, l.window = 1, window
 			l.reopen()
 			msgs := make([]*raftpb.Message, run)

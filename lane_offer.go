@@ -70,7 +70,7 @@ func (l *lane) admitAll(items []item) bool {
 	all, _ := measure(items)
 	q := &l.queues[0]
 	if q.held+all.messages > l.limits.messages || q.heldBytes+all.bytes > l.limits.bytes ||
-		!l.purse.coverRun(items[0].m, all.bytes, l.heldBytes) {
+		!l.reservation.ReserveRun(items[0].m, all.bytes, l.heldBytes) {
 		return false
 	}
 	q.pushAll(items, all, l.clock)
@@ -102,7 +102,7 @@ func (l *lane) admit(it item) verdict {
 	refusal := accepted
 	if !q.fits(it.size, &l.limits) {
 		refusal = full
-	} else if !l.purse.cover(it.m, it.size, l.heldBytes) {
+	} else if !l.reservation.Reserve(it.m, it.size, l.heldBytes) {
 		refusal = outOfMemory
 	}
 	if refusal != accepted {

@@ -22,8 +22,8 @@ func measure(items []item) (all, tracked load) {
 	return all, tracked
 }
 
-// queue is what waits in a lane, in order. It is guarded by the lock of its lane.
-type queue struct {
+// fifo is what waits in a lane, in order. It is guarded by the lock of its lane.
+type fifo struct {
 	items     []item // items[head:] wait
 	head      int
 	held      int   // messages that wait or are in a worker's hands
@@ -31,20 +31,20 @@ type queue struct {
 	tracked   load  // those of them that the lane's window tracks
 }
 
-func (q *queue) len() int { return len(q.items) - q.head }
+func (q *fifo) len() int { return len(q.items) - q.head }
 
 // fits reports whether one more message of this size is within the bounds. What is larger
 // than the bound in bytes fits while nothing is held.
-func (q *queue) fits(size int64, limits *laneLimits) bool {
+func (q *fifo) fits(size int64, limits *laneLimits) bool {
 	return q.held == 0 || (q.held < limits.messages && q.heldBytes+size <= limits.bytes)
 }
 
 // fill is how full the queue is, from 0 to 1.
-func (q *queue) fill(limits laneLimits) float64 {
+func (q *fifo) fill(limits laneLimits) float64 {
 	return max(float64(q.held)/float64(limits.messages), float64(q.heldBytes)/float64(limits.bytes))
 }
 
-func (q *queue) push(it item) {
+func (q *fifo) push(it item) {
 	if q.head > 0 && len(q.items) == cap(q.items) {
 		q.compact()
 	}
@@ -58,7 +58,7 @@ func (q *queue) push(it item) {
 }
 
 // pushAll is push for items that no window tracks, accepted at this time.
-func (q *queue) pushAll(items []item, all load, at time.Duration) {
+func (q *fifo) pushAll(items []item, all load, at time.Duration) {
 	if q.head > 0 && len(q.items)+len(items) > cap(q.items) {
 		q.compact()
 	}
@@ -72,7 +72,7 @@ func (q *queue) pushAll(items []item, all load, at time.Duration) {
 }
 
 // compact moves what waits to the front.
-func (q *queue) compact() {
+func (q *fifo) compact() {
 	n := copy(q.items, q.items[q.head:])
 	clear(q.items[n:])
 	q.items, q.head = q.items[:n], 0
@@ -80,7 +80,7 @@ func (q *queue) compact() {
 
 // pop takes up to n messages, and no more after so many bytes, with the empty buffer
 // buf, which it may keep.
-func (q *queue) pop(buf []item, n int, bytes int64) []item {
+func (q *fifo) pop(buf []item, n int, bytes int64) []item {
 	n = min(n, q.len())
 	if bytes > 0 {
 		n = q.within(n, bytes)
@@ -99,7 +99,7 @@ func (q *queue) pop(buf []item, n int, bytes int64) []item {
 }
 
 // within returns how many of the next n messages reach so many bytes.
-func (q *queue) within(n int, bytes int64) int {
+func (q *fifo) within(n int, bytes int64) int {
 	for i, it := range q.items[q.head : q.head+n] {
 		if bytes -= it.size; bytes <= 0 {
 			return i + 1
@@ -109,7 +109,7 @@ func (q *queue) within(n int, bytes int64) int {
 }
 
 // release says that messages are done with, some of which the lane's window tracks.
-func (q *queue) release(all, tracked load) {
+func (q *fifo) release(all, tracked load) {
 	q.held -= all.messages
 	q.heldBytes -= all.bytes
 	q.tracked.messages -= tracked.messages
@@ -117,7 +117,7 @@ func (q *queue) release(all, tracked load) {
 }
 
 // drain returns all that waits, and how many bytes that is.
-func (q *queue) drain() (items []item, bytes int64) {
+func (q *fifo) drain() (items []item, bytes int64) {
 	items = q.items[q.head:]
 	all, tracked := measure(items)
 	q.items, q.head = nil, 0
@@ -126,4 +126,4 @@ func (q *queue) drain() (items []item, bytes int64) {
 }
 
 // oldest returns when the first that waits was accepted, by the lane's clock.
-func (q *queue) oldest() time.Duration { return q.items[q.head].at }
+func (q *fifo) oldest() time.Duration { return q.items[q.head].at }

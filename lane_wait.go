@@ -3,6 +3,8 @@ package rafthttp
 import (
 	"context"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // offerWait offers items in order and waits for room for as long as the lane's worker
@@ -53,7 +55,7 @@ func (l *lane) roomFor(it item, v verdict) (room <-chan struct{}, released uint6
 		l.wake()
 		c := make(chan struct{})
 		if v == outOfMemory { // others have the room
-			time.AfterFunc(budgetPoll, func() { close(c) })
+			time.AfterFunc(queue.PollInterval, func() { close(c) })
 		} else {
 			close(c)
 		}

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -68,7 +69,7 @@ func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID,
 	p := &peer{
 		link: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: newLimiter(memberLines),
 	}
-	posts := p.pipeline.lanes[kindAppend]
+	posts := p.pipeline.lanes[queue.Append]
 	posts.window, posts.onDrained = newAppendWindow(l.readTimeout), l.reports.lost // a pipeline is short by design
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
@@ -163,7 +164,7 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 func (p *peer) laneFor(m *raftpb.Message) *lane {
 	switch m.GetType() {
 	case raftpb.MsgSnap:
-		return p.pipeline.lanes[kindAppend]
+		return p.pipeline.lanes[queue.Append]
 	case raftpb.MsgApp:
 		return p.writers[streamMsgAppV2].lane
 	default:
@@ -226,9 +227,9 @@ func (p *peer) activeSince() time.Time { return p.activity.activeSince() }
 // for Process to make room, or until ctx ends; an error ends the stream.
 func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) error {
 	if p.paused.Load() {
-		var n [kinds]int
+		var n [queue.Kinds]int
 		for _, it := range items {
-			n[kindOf(it.m.GetType())]++
+			n[queue.KindOf(it.m.GetType())]++
 		}
 		for k, r := range p.receivers {
 			p.drop(r.lane, n[k], ErrPaused)
@@ -271,7 +272,7 @@ func (p *peer) appendsAnswered(m *raftpb.Message) {
 	for _, w := range p.writers {
 		w.lane.answered(m)
 	}
-	p.pipeline.lanes[kindAppend].answered(m)
+	p.pipeline.lanes[queue.Append].answered(m)
 }
 
 // snapshotTaken takes in that the peer has taken the snapshot of m. Raft is told afterwards.
@@ -279,7 +280,7 @@ func (p *peer) snapshotTaken(m *raftpb.Message) {
 	for _, w := range p.writers {
 		w.lane.snapshotTaken(m)
 	}
-	p.pipeline.lanes[kindAppend].snapshotTaken(m)
+	p.pipeline.lanes[queue.Append].snapshotTaken(m)
 }
 
 // Pause implements Pausable.
@@ -355,6 +356,6 @@ func (p *peer) tick() {
 		r.lane.whileIdle(nil)
 	}
 	p.pipeline.tidy()
-	p.pipeline.lanes[kindAppend].expireWindow()
+	p.pipeline.lanes[queue.Append].expireWindow()
 	p.activity.tick()
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -26,7 +27,7 @@ import (
 // bring one.
 type pipeline struct {
 	*link
-	lanes [kinds]*lane
+	lanes [queue.Kinds]*lane
 	lines *rate.Limiter // of the log, snapshots
 	taken atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
 
@@ -35,7 +36,7 @@ type pipeline struct {
 
 func newPipeline(l *link) *pipeline {
 	p := &pipeline{link: l, lines: newLimiter(memberLines)}
-	for k := range kinds {
+	for k := range queue.Kinds {
 		work := func() { p.work(p.lanes[k]) }
 		p.lanes[k] = newLane("pipeline", l.pipelineLimits, pipelineWorkers, l.wg, work)
 		p.lanes[k].reopen()
@@ -44,7 +45,7 @@ func newPipeline(l *link) *pipeline {
 }
 
 // laneOf returns the lane of a type of messages.
-func (p *pipeline) laneOf(t raftpb.MessageType) *lane { return p.lanes[kindOf(t)] }
+func (p *pipeline) laneOf(t raftpb.MessageType) *lane { return p.lanes[queue.KindOf(t)] }
 
 // tidy has lanes that are idle give back goroutines and memory.
 func (p *pipeline) tidy() {

@@ -6,6 +6,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 const (
@@ -40,7 +42,7 @@ type incomingPosts struct {
 type memberPosts struct {
 	all     int
 	reading int
-	waiting [kinds]int
+	waiting [queue.Kinds]int
 }
 
 func newIncomingPosts(maxQueuedBytes int64) *incomingPosts {
@@ -52,8 +54,8 @@ type incomingPost struct {
 	*incomingPosts
 	counts []*memberPosts // of the member, of all, and of the others, if it is one
 	from   types.ID
-	bytes  int64 // of its body and its message, until a lane has taken it
-	kind   kind  // once it was read
+	bytes  int64      // of its body and its message, until a lane has taken it
+	kind   queue.Kind // once it was read
 	read   bool
 }
 
@@ -86,7 +88,7 @@ func (p *incomingPosts) begin(from types.ID, isPeer bool) *incomingPost {
 func (p *incomingPost) wasRead(m *raftpb.Message) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := kindOf(m.GetType())
+	k := queue.KindOf(m.GetType())
 	limits := [...]int{maxPostsPerMember, maxPosts, maxPostsOfOthers}
 	for i, c := range p.counts {
 		if c.waiting[k] >= limits[i] {

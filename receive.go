@@ -8,6 +8,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // receiver hands the messages of one receive lane to Process, in order.
@@ -20,7 +22,7 @@ type receiver struct {
 	after []<-chan struct{} // those of the lanes before this one; set before it is used
 }
 
-func newReceiver(l *link, k kind) *receiver {
+func newReceiver(l *link, k queue.Kind) *receiver {
 	r := &receiver{link: l}
 	r.lane = newLane(k.String(), l.receiveLimits, 1, l.wg, r.work)
 	ended := make(chan struct{})
@@ -153,16 +155,16 @@ func (r *receiver) close() {
 }
 
 // receivers are the receive lanes of a peer, by kind.
-type receivers [kinds]*receiver
+type receivers [queue.Kinds]*receiver
 
 func newReceivers(l *link) (all receivers) {
-	for k := range kinds {
+	for k := range queue.Kinds {
 		all[k] = newReceiver(l, k)
 	}
 	return all
 }
 
-func (r *receivers) of(t raftpb.MessageType) *receiver { return r[kindOf(t)] }
+func (r *receivers) of(t raftpb.MessageType) *receiver { return r[queue.KindOf(t)] }
 
 // receive sorts items into the lanes. Appends wait for room, if wait is not 0; the
 // error is why that was in vain.
@@ -174,7 +176,7 @@ func (r *receivers) receive(ctx context.Context, items []item, wait time.Duratio
 			n++
 		}
 		patience := time.Duration(0)
-		if to == r[kindAppend] && err == nil {
+		if to == r[queue.Append] && err == nil {
 			patience = wait
 		}
 		err = cmp.Or(err, to.offer(ctx, items[:n], patience))

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // receiveLanes decides which receive lane the message of a request goes to, where several serve a member
@@ -28,7 +30,7 @@ type receiveLanes struct {
 // laneKey stands for the receive lanes of one kind of one member.
 type laneKey struct {
 	id   types.ID
-	kind kind
+	kind queue.Kind
 }
 
 type guest struct {
@@ -42,7 +44,7 @@ func newReceiveLanes() *receiveLanes {
 }
 
 // enter returns the lane of a member for one request, which must leave.
-func (rl *receiveLanes) enter(e *engine, id types.ID, k kind) (r *receiver, leave func()) {
+func (rl *receiveLanes) enter(e *engine, id types.ID, k queue.Kind) (r *receiver, leave func()) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	if p := e.peerOf(id); p != nil {
@@ -113,13 +115,13 @@ func (rl *receiveLanes) replace(added, removed []*peer, publish func()) {
 	defer rl.mu.Unlock()
 	for _, p := range removed {
 		for k, r := range p.receivers {
-			key := laneKey{p.peer, kind(k)}
+			key := laneKey{p.peer, queue.Kind(k)}
 			rl.earlier[key] = append(rl.before(key), r.ended)
 		}
 	}
 	for _, p := range added {
 		for k, r := range p.receivers {
-			key := laneKey{p.peer, kind(k)}
+			key := laneKey{p.peer, queue.Kind(k)}
 			if one := rl.guests[key]; one != nil {
 				delete(rl.guests, key)
 				rl.earlier[key] = append(rl.before(key), one.ended)
@@ -136,7 +138,7 @@ func (rl *receiveLanes) ended(p *peer) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for k, r := range p.receivers {
-		rl.forget(laneKey{p.peer, kind(k)}, r)
+		rl.forget(laneKey{p.peer, queue.Kind(k)}, r)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // pending is a message in a receive lane whose request waits for what Process
@@ -58,7 +60,7 @@ func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duratio
 func (r *receiver) queue(ctx context.Context, it item) error {
 	items, v := []item{it}, accepted
 	var err error
-	if kindOf(it.m.GetType()) == kindAppend {
+	if queue.KindOf(it.m.GetType()) == queue.Append {
 		items, err = r.lane.offerWait(ctx, items, r.readTimeout)
 	} else {
 		items, v = r.lane.offerAll(items)

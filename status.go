@@ -206,7 +206,7 @@ func (t *Transport) Status() Status {
 	}
 	st := Status{
 		ID: e.id, ClusterID: e.clusterID, Version: e.serverVersionText, Time: time.Now(), Started: e.started,
-		QueuedBytes: e.queued.used.Load(), MaxQueuedBytes: e.queued.max,
+		QueuedBytes: e.queued.Used(), MaxQueuedBytes: e.queued.Max(),
 		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(), Drops: e.local.dropped(),
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())

@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 const (
@@ -117,9 +119,9 @@ func (w *stopWatch) waitsFor() (all []string) {
 	for _, c := range named {
 		all = append(all, nameOf(c.name, "", c.peer))
 	}
-	slowProcess := func(id types.ID, k kind) bool {
+	slowProcess := func(id types.ID, k queue.Kind) bool {
 		return slices.ContainsFunc(named, func(c callback) bool {
-			return c.name == callSlowProcess && c.peer == id && kindOf(c.kind) == k
+			return c.name == callSlowProcess && c.peer == id && queue.KindOf(c.kind) == k
 		})
 	}
 	receiving := func(rs receivers) {
@@ -127,7 +129,7 @@ func (w *stopWatch) waitsFor() (all []string) {
 			if r == nil {
 				continue // of a guest, which has lanes of some kinds only
 			}
-			if r.lane.holds() && !slowProcess(r.peer, kind(k)) {
+			if r.lane.holds() && !slowProcess(r.peer, queue.Kind(k)) {
 				all = append(all, nameOf(callRaftProcess, r.lane.name, r.peer))
 			}
 			if r.lane.told.Load() > 0 {

@@ -251,7 +251,7 @@ func (t *Transport) Start() error {
 	e := &engine{
 		settings: s, started: time.Now(), done: make(chan struct{}),
 		remotes:       &remotes{s: s, byID: map[types.ID]*remote{}},
-		posts:         newIncomingPosts(s.queued.max),
+		posts:         newIncomingPosts(s.queued.Max()),
 		added:         make(chan struct{}, 1),
 		ending:        map[*peer]struct{}{},
 		receiveLanes:  newReceiveLanes(),

@@ -8,7 +8,7 @@ var boundMutants = []mutant{
 	},
 	{
 		name: "budget-ignored", wrong: "MaxQueuedBytes has no effect", breaks: "bounds of the budget",
-		edits: []edit{{"budget.go", "if used+n > limit {", "if used+n > limit && b.max < 0 {"}},
+		edits: []edit{{"internal/queue/budget.go", "if used+n > limit {", "if used+n > limit && b.max < 0 {"}},
 	},
 	{
 		name: "message-bound-ignored", wrong: "a received message may have any size", breaks: "MaxMessageBytes",

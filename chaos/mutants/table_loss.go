@@ -152,7 +152,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "one-receive-lane", wrong: "what a peer sends waits for Process in one lane", breaks: "Process may block on one kind",
-		edits: []edit{{"receive.go", "{ return r[kindOf(t)] }", "{ return r[kindControl] }"}},
+		edits: []edit{{"receive.go", "{ return r[queue.KindOf(t)] }", "{ return r[queue.Control] }"}},
 	},
 	{
 		name: "report-inside-send", wrong: "a loss that Send knows of is reported before it returns, under a lock", breaks: "Send calls nothing of Raft",

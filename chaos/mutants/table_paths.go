@@ -5,11 +5,11 @@ package main
 var sendingPathMutants = []mutant{
 	{
 		name: "posts-in-one-queue", wrong: "posts of all kinds wait for the same four workers", breaks: "a control message waits for no proposal", found: "path 1",
-		edits: []edit{{"pipeline.go", "{ return p.lanes[kindOf(t)] }", "{ return p.lanes[kindAppend] }"}},
+		edits: []edit{{"pipeline.go", "{ return p.lanes[queue.KindOf(t)] }", "{ return p.lanes[queue.Append] }"}},
 	},
 	{
 		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
-		edits: []edit{{"door.go", "q.receiveLanes.enter(q.engine, sender, kindOf(m.GetType()))", "q.receiveLanes.enter(q.engine, sender, kindProposal)"}},
+		edits: []edit{{"door.go", "q.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.receiveLanes.enter(q.engine, sender, queue.Proposal)"}},
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
@@ -76,14 +76,14 @@ var sendingPathMutants = []mutant{
 	{
 		name: "reserved-ahead", wrong: "lanes reserve 256 KiB ahead, and keep it while they are idle", breaks: "the bound counts what is held", found: "path 10",
 		edits: []edit{
-			{"budget.go", "chunk: max(1, min(budgetChunk, limit/(16<<10)))", "chunk: 16 * budgetChunk"},
-			{"budget.go", "[...]int64{max(need, p.chunk), need}", "[...]int64{max(need, p.chunk)}"},
-			{"lane.go", "l.purse.settle(l.heldBytes, l.closed || l.held == 0)", "l.purse.settle(l.heldBytes, l.closed)"},
+			{"internal/queue/budget.go", "chunk: max(1, min(chunk, limit/(16<<10)))", "chunk: 16 * chunk"},
+			{"internal/queue/budget.go", "[...]int64{max(need, r.budget.chunk), need}", "[...]int64{max(need, r.budget.chunk)}"},
+			{"lane.go", "l.reservation.Release(l.heldBytes, l.closed || l.held == 0)", "l.reservation.Release(l.heldBytes, l.closed)"},
 		},
 	},
 	{
 		name: "budget-unshared", wrong: "one queue may take all of MaxQueuedBytes from the others", breaks: "a stuck peer costs the others nothing", found: "path 11",
-		edits: []edit{{"budget.go", "if p.reserve(n, limit-held) {", "if p.reserve(n, limit) {"}},
+		edits: []edit{{"internal/queue/budget.go", "if r.budget.take(n, limit-held) {", "if r.budget.take(n, limit) {"}},
 	},
 }
 

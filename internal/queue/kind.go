@@ -1,0 +1,30 @@
+package queue
+
+import "go.etcd.io/raft/v3/raftpb"
+
+// Kind is one of the three kinds of messages that do not wait for each other, on
+// the way out or in.
+type Kind int
+
+// The kinds, and how many there are.
+const (
+	Control  Kind = iota // heartbeats, votes, responses: what keeps elections and leases going
+	Append               // MsgApp, and MsgSnap
+	Proposal             // MsgProp: Process may block on one while there is no leader
+	Kinds                // how many there are
+)
+
+// String returns the name of the receive lane of the kind.
+func (k Kind) String() string { return [Kinds]string{"control", "append", "proposal"}[k] }
+
+// KindOf returns the kind of messages of type t.
+func KindOf(t raftpb.MessageType) Kind {
+	switch t {
+	case raftpb.MsgProp:
+		return Proposal
+	case raftpb.MsgApp, raftpb.MsgSnap:
+		return Append
+	default:
+		return Control
+	}
+}
