@@ -13,8 +13,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
-// endpoint is one of those that Handler serves, or a set of them (protocol:
-// endpoints; extensions: the question). It decides what a status means: 403 tells
+// endpoint is one of those that Handler serves, or a set of them (PROTOCOL.md,
+// section 1; extensions: the question). It decides what a status means: 403 tells
 // the sender of a post that it was removed from the cluster, and the reader of a
 // stream nothing.
 type endpoint uint
@@ -45,7 +45,7 @@ func (at endpoint) success() int {
 }
 
 // answers is the one table between errors and answers, used in both directions
-// (protocol: what the handler checks; what the requester makes of an answer).
+// (PROTOCOL.md, sections 3 and 4).
 // The first row that fits decides.
 var answers = append([]answerRow{
 	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", endpointAll, endpointMembers},

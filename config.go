@@ -90,8 +90,8 @@ type settings struct {
 // postTimeout bounds one pipeline post.
 func (s *settings) postTimeout() time.Duration { return s.readTimeout + s.writeTimeout }
 
-// heartbeatInterval is how often the link heartbeat goes out (protocol: the
-// link heartbeat).
+// heartbeatInterval is how often the link heartbeat goes out (PROTOCOL.md,
+// section 7).
 func (s *settings) heartbeatInterval() time.Duration { return s.readTimeout / 3 }
 
 // settings validates the fields of t and fills in defaults. Its errors are

@@ -76,9 +76,9 @@ func (q *request) leave() {
 	}
 }
 
-// introduce states what answers of an endpoint say of the local member (protocol:
-// request headers; extensions). A stream's dialler believes no answer, not even
-// that it was removed, without a version.
+// introduce states what answers of an endpoint say of the local member
+// (PROTOCOL.md, section 2; extensions). A stream's dialler believes no answer, not
+// even that it was removed, without a version.
 func (s *settings) introduce(h http.Header, at endpoint) {
 	if at != endpointProbe {
 		h.Set(headerClusterID, s.clusterID.String())
@@ -99,8 +99,8 @@ func refuse(w http.ResponseWriter, err error, at endpoint) {
 	http.Error(w, body, code)
 }
 
-// check does what all requests have in common (protocol: what the handler
-// checks). A probe says nothing of its sender.
+// check does what all requests have in common (PROTOCOL.md, section 3).
+// A probe says nothing of its sender.
 func (q *request) check() error {
 	if q.at != endpointProbe {
 		if err := q.checkRequest(q.r.Header); err != nil {

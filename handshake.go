@@ -10,7 +10,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// Headers (protocol: request headers).
+// Headers (PROTOCOL.md, section 2).
 const (
 	headerFrom       = "X-Server-From"
 	headerVersion    = "X-Server-Version"
@@ -20,8 +20,8 @@ const (
 	headerPeerURLs   = "X-Peerurls" // canonical form of X-PeerURLs
 )
 
-// absentVersion is what a request without a version header means (protocol:
-// request headers).
+// absentVersion is what a request without a version header means
+// (PROTOCOL.md, section 2).
 var absentVersion = version{2, 0}
 
 // oldestStreamServer is the oldest server version that a stream is accepted
@@ -79,7 +79,7 @@ func headerVersionOf(h http.Header, name string) (version, error) {
 }
 
 // requestHeader returns the headers that every request to a peer carries
-// (protocol: request headers).
+// (PROTOCOL.md, section 2).
 func (s *settings) requestHeader() http.Header {
 	h := http.Header{
 		headerFrom:       {s.id.String()},
@@ -93,8 +93,8 @@ func (s *settings) requestHeader() http.Header {
 	return h
 }
 
-// checkRequest checks version and cluster of a request, in the order of the
-// protocol (what the handler checks: 2 and 3).
+// checkRequest checks version and cluster of a request, in the order of
+// PROTOCOL.md, sections 3.2 and 3.3.
 func (s *settings) checkRequest(h http.Header) error {
 	server, err := headerVersionOf(h, headerVersion)
 	if err != nil {
@@ -113,8 +113,8 @@ func (s *settings) checkRequest(h http.Header) error {
 	return fmt.Errorf("%w: ours is %s, the requester's is %s", ErrClusterIDMismatch, s.clusterID, statedID(h, headerClusterID))
 }
 
-// checkTo checks that a stream is meant for the local member (protocol: what the
-// handler checks, 5).
+// checkTo checks that a stream is meant for the local member
+// (PROTOCOL.md, section 3.5).
 func (s *settings) checkTo(h http.Header) error {
 	if err := checkID(h, headerRaftTo, s.id, ErrToMismatch); !errors.Is(err, ErrToMismatch) {
 		return err

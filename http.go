@@ -19,7 +19,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Paths that Handler serves (protocol: endpoints).
+// Paths that Handler serves.
 const (
 	RaftPrefix         = "/raft"
 	ProbingPrefix      = RaftPrefix + "/probing"
@@ -44,7 +44,7 @@ func (t *Transport) Handler() http.Handler {
 	return &ownHandler{mux, t}
 }
 
-// serveProbe tells the time (protocol: endpoints).
+// serveProbe tells the time (PROTOCOL.md, section 1).
 func (q *request) serveProbe() error {
 	q.w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(q.w).Encode(probeAnswer{OK: true, Now: time.Now()})
@@ -125,8 +125,8 @@ func (q *request) passedOn(m *raftpb.Message) bool {
 }
 
 // learn adds the requester as a remote, so that it can be answered before it is
-// a peer (protocol: what the handler checks, 4 and 5). One that was removed will
-// not be a peer again.
+// a peer (PROTOCOL.md, sections 3.4 and 3.5). One that was removed will not be a
+// peer again.
 func (q *request) learn() error {
 	list := q.r.Header.Get(headerPeerURLs)
 	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
@@ -147,7 +147,7 @@ func (q *request) learn() error {
 	return nil
 }
 
-// servePost takes one message (protocol: endpoints, POST /raft).
+// servePost takes one message (PROTOCOL.md, sections 1 and 3.6).
 func (q *request) servePost() error {
 	if err := q.learn(); err != nil {
 		return err
@@ -236,8 +236,8 @@ func readPost(body io.Reader, length int64, lim wire.Limits) (*raftpb.Message, e
 	return wire.UnmarshalMessage(b, lim)
 }
 
-// serveStream gives the requester a stream to read (protocol: endpoints; what
-// the handler checks, 5).
+// serveStream gives the requester a stream to read (PROTOCOL.md, sections 1 and
+// 3.5).
 func (q *request) serveStream() error {
 	kind, err := streamOf(q.r.URL.Path)
 	if err != nil {

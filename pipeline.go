@@ -139,7 +139,7 @@ func (p *pipeline) tookAppend(size int64) {
 	}
 }
 
-// post sends one body to the peer's current URL (protocol: endpoints).
+// post sends one body to the peer's current URL (PROTOCOL.md, section 1).
 func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	ctx, pace := p.pacePost(len(body))
 	defer pace.stop()

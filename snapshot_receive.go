@@ -38,7 +38,7 @@ func (s *settings) resuming() ResumingSnapshotter {
 }
 
 // serveSnapshot saves a database and hands over the message at its head
-// (protocol: endpoints, POST /raft/snapshot).
+// (PROTOCOL.md, sections 1 and 3.7).
 func (q *request) serveSnapshot() error {
 	if err := q.learn(); err != nil {
 		return err

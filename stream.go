@@ -256,8 +256,8 @@ func (w *streamWriter) current() *outgoingConn {
 	return w.conn
 }
 
-// heartbeat has a link heartbeat written, if the stream is up (protocol: the
-// link heartbeat).
+// heartbeat has a link heartbeat written, if the stream is up (PROTOCOL.md,
+// section 7).
 func (w *streamWriter) heartbeat() {
 	if w.lane.isOpen() {
 		w.beat.Store(true)

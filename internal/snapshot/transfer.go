@@ -40,7 +40,7 @@ type transfer struct {
 	key    snap.Transfer
 	id     transferID
 	size   int64  // of the database
-	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body); nil while it waits
+	frame  []byte // head of the body: length and message (PROTOCOL.md, section 5); nil while it waits
 	head   digest // of frame; the zero value before it had its turn
 
 	number uint64        // of the transfers to this peer
