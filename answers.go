@@ -151,8 +151,8 @@ func (s *settings) meaningOf(resp *http.Response, at endpoint) error {
 	if verr != nil {
 		return verr
 	}
-	if v.less(oldestStreamServer) {
-		return fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
+	if v.Less(oldestStreamServer) {
+		return fmt.Errorf("server version %d.%d: %w", v.Major, v.Minor, ErrIncompatibleVersion)
 	}
 	return err
 }

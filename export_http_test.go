@@ -12,12 +12,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
-// ParseVersion is what all version headers and fields go through.
-func ParseVersion(s string) (major, minor int, err error) {
-	v, err := parseVersion(s)
-	return v.major, v.minor, err
-}
-
 // Endpoint is one of those that the meaning of a status belongs to.
 type Endpoint = endpoint
 

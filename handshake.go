@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // Headers (PROTOCOL.md, section 2).
@@ -22,56 +22,19 @@ const (
 
 // absentVersion is what a request without a version header means
 // (PROTOCOL.md, section 2).
-var absentVersion = version{2, 0}
+var absentVersion = protocol.Version{Major: 2, Minor: 0}
 
 // oldestStreamServer is the oldest server version that a stream is accepted
 // from, by us as by stock members.
-var oldestStreamServer = version{2, 1}
-
-// version is what counts of a semantic version here.
-type version struct{ major, minor int }
-
-func (v version) less(w version) bool {
-	return v.major < w.major || (v.major == w.major && v.minor < w.minor)
-}
-
-// parseVersion reads a semantic version: major.minor.patch, which may be
-// followed by a pre-release (-) and metadata (+).
-func parseVersion(s string) (version, error) {
-	rest, metadata, _ := strings.Cut(s, "+")
-	core, preRelease, _ := strings.Cut(rest, "-")
-	parts := strings.Split(core, ".")
-	if len(s) > 128 || len(parts) != 3 || !isIdentifier(preRelease) || !isIdentifier(metadata) {
-		return version{}, notVersion(s)
-	}
-	var n [3]int
-	for i, p := range parts {
-		v, err := strconv.ParseUint(p, 10, 31)
-		if err != nil {
-			return version{}, notVersion(s)
-		}
-		n[i] = int(v)
-	}
-	return version{n[0], n[1]}, nil
-}
-
-func notVersion(s string) error { return fmt.Errorf("not a semantic version: %.128q", s) }
-
-// isIdentifier reports whether s has only what may follow the numbers of a
-// semantic version.
-func isIdentifier(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '.' || r == '-')
-	})
-}
+var oldestStreamServer = protocol.Version{Major: 2, Minor: 1}
 
 // headerVersionOf reads a version header; an absent one means 2.0.0.
-func headerVersionOf(h http.Header, name string) (version, error) {
+func headerVersionOf(h http.Header, name string) (protocol.Version, error) {
 	s := h.Get(name)
 	if s == "" {
 		return absentVersion, nil
 	}
-	v, err := parseVersion(s)
+	v, err := protocol.ParseVersion(s)
 	if err != nil {
 		return v, fmt.Errorf("header %s: %w", name, err)
 	}
@@ -104,7 +67,7 @@ func (s *settings) checkRequest(h http.Header) error {
 	if err != nil {
 		return &badRequest{http.StatusBadRequest, err.Error()}
 	}
-	if server.less(s.minClusterVersion) || s.serverVersion.less(minimum) {
+	if server.Less(s.minClusterVersion) || s.serverVersion.Less(minimum) {
 		return ErrIncompatibleVersion
 	}
 	if err := checkID(h, headerClusterID, s.clusterID, ErrClusterIDMismatch); !errors.Is(err, ErrClusterIDMismatch) {
