@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -56,7 +56,7 @@ var (
 
 	// ErrStopped is the cause of everything that ends because of
 	// Transport.Stop.
-	ErrStopped = errors.New("rafthttp: transport stopped")
+	ErrStopped = errs.ErrStopped
 
 	// ErrPeerRemoved is the cause of everything that ends because of RemovePeer
 	// or RemoveAllPeers.
@@ -64,7 +64,7 @@ var (
 
 	// ErrQueueFull says that a message or snapshot was dropped because the
 	// queue for it was full.
-	ErrQueueFull = errors.New("rafthttp: queue is full")
+	ErrQueueFull = errs.ErrQueueFull
 
 	// ErrMemoryLimit says that a message was dropped because all queues together
 	// hold MaxQueuedBytes. It is an ErrQueueFull.
@@ -77,7 +77,7 @@ var (
 
 	// ErrStalled says that nothing moved on a connection or a snapshot
 	// transfer for ReadTimeout.
-	ErrStalled = snapshot.ErrStalled
+	ErrStalled = errs.ErrStalled
 
 	// ErrPaused says that a message or snapshot was dropped because of Pause or
 	// CutPeer.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 )
 
 // attemptState is where an attempt stands:
@@ -145,7 +147,7 @@ func (a *attempt) abort(err error) {
 // closeReader ends the reader. If something stood still, that was the reader: on a closed
 // connection nothing else does. The receiver may have noticed first.
 func (a *attempt) closeReader() {
-	if errors.Is(a.err, ErrStalled) {
+	if errors.Is(a.err, errs.ErrStalled) {
 		a.err = errReaderStalled
 	}
 	a.t.closeReader(a.err)
@@ -201,9 +203,9 @@ func (a *attempt) onTick() {
 	}
 	switch a.state {
 	case preparing, sending:
-		a.abort(ErrStalled)
+		a.abort(errs.ErrStalled)
 	case aborting:
-		a.err = ErrStalled
+		a.err = errs.ErrStalled
 		a.closeReader()
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 )
 
 // body reads the body of a request; a Read that takes longer than the timeout fails, as does one after ctx has ended.
@@ -167,7 +169,7 @@ func causeOf(ctx context.Context, err error) error {
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return fmt.Errorf("%w: %w", ErrStalled, err)
+		return fmt.Errorf("%w: %w", errs.ErrStalled, err)
 	}
 	return err
 }
@@ -175,7 +177,7 @@ func causeOf(ctx context.Context, err error) error {
 // broke says that a connection is at fault, unless err says more.
 func (b *body) broke(err error) error {
 	stopped := context.Cause(b.ctx)
-	if !errors.Is(err, ErrStalled) && !errors.Is(err, ErrCut) && (stopped == nil || !errors.Is(err, stopped)) {
+	if !errors.Is(err, errs.ErrStalled) && !errors.Is(err, ErrCut) && (stopped == nil || !errors.Is(err, stopped)) {
 		err = fmt.Errorf("%w: %w", ErrCut, err)
 	}
 	return err

@@ -15,10 +15,11 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 )
 
 // errNoAnswer says that the receiver has the whole snapshot, and is silent.
-var errNoAnswer = fmt.Errorf("no answer to the snapshot: %w", ErrStalled)
+var errNoAnswer = fmt.Errorf("no answer to the snapshot: %w", errs.ErrStalled)
 
 // peerConn is a connection of one attempt.
 type peerConn struct {

@@ -7,8 +7,6 @@ import (
 
 // Why a transfer fails. Package rafthttp has these under the names that its users know, and says more of each.
 var (
-	ErrStalled = errors.New("rafthttp: no progress within the read timeout")
-
 	ErrSize    = errors.New("rafthttp: snapshot reader does not match its declared size")
 	ErrShort   = fmt.Errorf("%w: too short", ErrSize)
 	ErrLong    = fmt.Errorf("%w: too long", ErrSize)

@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -296,7 +297,7 @@ var reasons = []struct {
 	{ErrDisk, "input/output error", []error{syscall.EIO}},
 	{ErrChecksum, "checksum differs", []error{snap.ErrChecksum}},
 	{ErrCut, "connection cut", []error{ErrCut}},
-	{ErrStalled, "stalled", []error{ErrStalled}},
+	{errs.ErrStalled, "stalled", []error{errs.ErrStalled}},
 }
 
 // saveError is why a database was not saved, at its receiver.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -99,7 +100,7 @@ func TestRefusalsBothWays(t *testing.T) {
 	}
 	for err, want := range map[error]error{
 		syscall.ENOSPC: ErrDiskFull, syscall.EDQUOT: ErrDiskFull, fs.ErrPermission: ErrPermission, syscall.EROFS: ErrPermission,
-		syscall.EIO: ErrDisk, snap.ErrChecksum: ErrChecksum, ErrCut: ErrCut, ErrStalled: ErrStalled, errors.New("else"): ErrNotSaved,
+		syscall.EIO: ErrDisk, snap.ErrChecksum: ErrChecksum, ErrCut: ErrCut, errs.ErrStalled: errs.ErrStalled, errors.New("else"): ErrNotSaved,
 	} {
 		saved := notSaved(fmt.Errorf("snap: %w\nand more", err))
 		require.ErrorIs(t, saved, want)

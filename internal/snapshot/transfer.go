@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -223,7 +224,7 @@ func (t *transfer) isRetryable(err error) bool {
 	switch {
 	case errors.Is(err, errNoAnswer), errors.Is(err, t.Dropped):
 		return false
-	case errors.Is(err, ErrCut), errors.Is(err, ErrStalled), errors.Is(err, ErrOffset), errors.Is(err, errUnavailable):
+	case errors.Is(err, ErrCut), errors.Is(err, errs.ErrStalled), errors.Is(err, ErrOffset), errors.Is(err, errUnavailable):
 		return true
 	case errors.Is(err, ErrWriting): // as it said after the question
 		return !t.gaveUpWaiting
