@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -52,18 +53,18 @@ var answers = append([]answerRow{
 	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", endpointAll, endpointMembers},
 	{ErrToMismatch, http.StatusPreconditionFailed, "to field mismatch", endpointAll, endpointMembers},
 	{ErrMemberUnknown, http.StatusNotFound, senderNotFound, endpointAll, endpointStreams},
-	{errMemberGone, http.StatusGone, "removed member", endpointStreams, endpointStreams},
-	{errMemberGone, http.StatusForbidden, "", endpointMessages | endpointOffset, endpointMessages},
+	{protocol.ErrMemberGone, http.StatusGone, "removed member", endpointStreams, endpointStreams},
+	{protocol.ErrMemberGone, http.StatusForbidden, "", endpointMessages | endpointOffset, endpointMessages},
 	// A sender of posts, stock or ours, takes 403 for its own removal and stops its
 	// server: somebody who can mix up certificates or addresses must not be able to
 	// do that.
 	{ErrIdentity, http.StatusForbidden, "", endpointStreams, endpointNone},
 	{ErrIdentity, http.StatusUnauthorized, "", endpointAll, endpointNone},
-	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", endpointAll, endpointNone},
-	{errNoStream, http.StatusNotImplemented, "", endpointAll, endpointNone},
-	{errBusyPosts, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
+	{protocol.ErrMethodNotAllowed, http.StatusMethodNotAllowed, "", endpointAll, endpointNone},
+	{protocol.ErrNoStream, http.StatusNotImplemented, "", endpointAll, endpointNone},
+	{protocol.ErrBusyPosts, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{ErrQueueFull, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{errNotStarted, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
+	{protocol.ErrNotStarted, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 	{ErrStopped, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
 }, snapshotAnswers()...)
 
@@ -88,14 +89,6 @@ func snapshotAnswers() (rows []answerRow) {
 
 // senderNotFound is how members refuse a stream of one that they do not know.
 const senderNotFound = "error sender not found"
-
-// errMemberGone says that the requester is removed: 410 to a stream, 403 to a
-// message of its own.
-var errMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
-
-// errNoStream refuses a stream that would be written without an end to each write, or
-// not at all: what it holds would be lost unseen.
-var errNoStream = errors.New("cannot serve a stream on a response that cannot be hijacked either")
 
 // answerOf returns the status and the body that tell the requester err.
 func answerOf(err error, at endpoint) (code int, body string) {

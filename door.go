@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -44,12 +45,12 @@ type request struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.method != "" && r.Method != h.method {
 		w.Header().Set("Allow", h.method)
-		refuse(w, errMethodNotAllowed, h.at)
+		refuse(w, protocol.ErrMethodNotAllowed, h.at)
 		return
 	}
 	e := h.t.engine.Load()
 	if e == nil {
-		refuse(w, errNotStarted, h.at)
+		refuse(w, protocol.ErrNotStarted, h.at)
 		return
 	}
 	e.introduce(w.Header(), h.at)
@@ -268,7 +269,7 @@ func (q *request) checkMessage(m *raftpb.Message) error {
 		return err
 	}
 	if sender == author {
-		return q.unlessRemoved(sender, errMemberGone)
+		return q.unlessRemoved(sender, protocol.ErrMemberGone)
 	}
 	if err := q.unlessRemoved(sender, errOfRemoved); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -13,16 +14,16 @@ import (
 var (
 	// ErrClusterIDMismatch says that the other member belongs to another
 	// cluster. Its text is the body of the answer on the wire.
-	ErrClusterIDMismatch = errors.New("cluster ID mismatch")
+	ErrClusterIDMismatch = protocol.ErrClusterIDMismatch
 
 	// ErrIncompatibleVersion says that one of the two members is too old for
 	// the other. Its text is the body of the answer on the wire.
-	ErrIncompatibleVersion = errors.New("incompatible version")
+	ErrIncompatibleVersion = protocol.ErrIncompatibleVersion
 
 	// ErrToMismatch says that a request reached a member other than the one it
 	// was meant for, usually because of a wrong peer URL. Its text is the body
 	// of the answer on the wire.
-	ErrToMismatch = errors.New("to field mismatch")
+	ErrToMismatch = protocol.ErrToMismatch
 
 	// ErrMemberRemoved says that a member was removed from the cluster for
 	// good. It is sent to Transport.ErrorC when a peer says so of the local
@@ -32,12 +33,12 @@ var (
 	// which a stock sender stops itself: return it only for a message whose From
 	// is known to be removed. A sender that has passed on another member's message
 	// is not told.
-	ErrMemberRemoved = errors.New("the member has been permanently removed from the cluster")
+	ErrMemberRemoved = protocol.ErrMemberRemoved
 
 	// ErrMemberUnknown says that the other side does not know the member: the
 	// peer has not learned of us yet, or SendSnapshot was given a message to a
 	// member that is not a peer.
-	ErrMemberUnknown = errors.New("member not found")
+	ErrMemberUnknown = protocol.ErrMemberUnknown
 
 	// ErrExceedSizeLimit says that a message is larger than MaxMessageBytes, on
 	// the wire or decoded. One given to Send is dropped for it.
@@ -52,7 +53,7 @@ var (
 	// ErrIdentity says that a connection, a request or a message is not of the
 	// member that it is said to be of: Transport.VerifyPeer refused its
 	// certificate, or its From is another member.
-	ErrIdentity = errors.New("rafthttp: identity of the member is not proven")
+	ErrIdentity = protocol.ErrIdentity
 
 	// ErrStopped is the cause of everything that ends because of
 	// Transport.Stop.
@@ -85,13 +86,9 @@ var (
 )
 
 var (
-	// errBusyPosts refuses a post over what can be under way.
-	errBusyPosts        = errors.New("too many posts in flight")
-	errMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
-	errNotStarted       = errors.New("rafthttp: transport is not started")
-	errUpdated          = errors.New("rafthttp: the peer's URLs changed")
-	errPeerGone         = errors.New("rafthttp: the peer closed the stream")
-	errUnexpectedData   = errors.New("rafthttp: the peer sent data on a stream it should only read")
+	errUpdated        = errors.New("rafthttp: the peer's URLs changed")
+	errPeerGone       = errors.New("rafthttp: the peer closed the stream")
+	errUnexpectedData = errors.New("rafthttp: the peer sent data on a stream it should only read")
 )
 
 // ConfigError says which field of a Transport cannot work, and what would.

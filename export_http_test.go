@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -41,15 +42,15 @@ func RowsOfAnswers() (errs []error) {
 
 // Errors of the table that are not exported.
 var (
-	ErrMemberGone     = errMemberGone
-	ErrBusyPosts      = errBusyPosts
+	ErrMemberGone     = protocol.ErrMemberGone
+	ErrBusyPosts      = protocol.ErrBusyPosts
 	ErrSnapshotOffset = snapshot.ErrOffset
 	ErrStillWriting   = snapshot.ErrStillWriting
 	ErrNoSnapshotter  = snapshot.ErrNoSnapshotter
-	ErrNoStream       = errNoStream
+	ErrNoStream       = protocol.ErrNoStream
 	ErrBusy           = snapshot.ErrTooMany
-	ErrNotStarted     = errNotStarted
-	ErrMethod         = errMethodNotAllowed
+	ErrNotStarted     = protocol.ErrNotStarted
+	ErrMethod         = protocol.ErrMethodNotAllowed
 )
 
 // ProcessError is an error of Raft.Process on its way to the answer.

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -68,7 +69,7 @@ func (q *request) answer(err error) {
 			q.w.Header().Set("Connection", "close")
 		}
 	}
-	if errors.Is(err, snapshot.ErrTooMany) || errors.Is(err, errBusyPosts) || errors.Is(err, ErrQueueFull) {
+	if errors.Is(err, snapshot.ErrTooMany) || errors.Is(err, protocol.ErrBusyPosts) || errors.Is(err, ErrQueueFull) {
 		q.w.Header().Set("Retry-After", "1")
 	}
 	code, body := answerOf(err, q.at)
@@ -156,7 +157,7 @@ func (q *request) servePost() error {
 	post := q.posts.begin(q.from, p != nil)
 	if post == nil {
 		p.dropUnread()
-		return errBusyPosts
+		return protocol.ErrBusyPosts
 	}
 	defer post.end()
 	body := q.postBody(post)
@@ -164,7 +165,7 @@ func (q *request) servePost() error {
 	limits := q.messageLimits
 	limits.Reserve = post.reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
-	if errors.Is(err, errBusyPosts) {
+	if errors.Is(err, protocol.ErrBusyPosts) {
 		p.dropUnread()
 		q.w.Header().Set("Connection", "close")
 		return err
@@ -182,7 +183,7 @@ func (q *request) servePost() error {
 	}
 	if !post.wasRead(m) {
 		p.dropPost(m, ErrQueueFull)
-		return errBusyPosts
+		return protocol.ErrBusyPosts
 	}
 	if q.isPaused() {
 		p.dropPost(m, ErrPaused)
@@ -250,7 +251,7 @@ func (q *request) serveStream() error {
 	if q.from != from {
 		return &badRequest{http.StatusBadRequest, "header X-Server-From differs from the path"}
 	}
-	if err := q.unlessRemoved(from, errMemberGone); err != nil {
+	if err := q.unlessRemoved(from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
 	p := q.peerOf(from)

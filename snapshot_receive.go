@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -75,7 +76,7 @@ func (q *request) serveSnapshotOffset() error {
 	if err != nil {
 		return err
 	}
-	if err := q.unlessRemoved(q.from, errMemberGone); err != nil {
+	if err := q.unlessRemoved(q.from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
 	offset, sum, err := q.receiving.Offset(q.ctx, question, q.partialDB)

@@ -30,7 +30,7 @@ var sendingPathMutants = []mutant{
 	{
 		name: "message-of-removed", wrong: "posts and snapshots of a removed member are processed", breaks: "Process only what is for us", found: "path 5",
 		edits: []edit{
-			{"door.go", "\t\treturn q.unlessRemoved(sender, errMemberGone)", "\t\treturn nil"},
+			{"door.go", "\t\treturn q.unlessRemoved(sender, protocol.ErrMemberGone)", "\t\treturn nil"},
 			{"door.go", "\tif err := q.unlessRemoved(sender, errOfRemoved); err != nil {\n\t\treturn err\n\t}\n\treturn q.unlessRemoved(author, errOfRemoved)", "\t_ = errOfRemoved\n\treturn nil"},
 		},
 	},
@@ -95,7 +95,7 @@ var otherPathMutants = []mutant{
 	{
 		name: "unbounded-response", wrong: "a stream is served on a response whose writes have no deadline", breaks: "Stop within its bound", found: "path 14",
 		edits: []edit{
-			{"stream_serve.go", "return fmt.Errorf(\"%w: it cannot set write deadlines: %w\", errNoStream, err)", "_ = err"},
+			{"stream_serve.go", "return fmt.Errorf(\"%w: it cannot set write deadlines: %w\", protocol.ErrNoStream, err)", "_ = err"},
 			{"stream.go", "conn.NewProgressWriter(w, o.untilGone(rc.SetWriteDeadline), pieceBytes)", "conn.NewProgressWriter(w, func(t time.Time) error {\n\t\t_ = rc.SetWriteDeadline(t)\n\t\treturn nil\n\t}, pieceBytes)"},
 		},
 	},
