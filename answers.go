@@ -92,10 +92,7 @@ const senderNotFound = "error sender not found"
 
 // answerOf returns the status and the body that tell the requester err.
 func answerOf(err error, at endpoint) (code int, body string) {
-	if bad := (*badRequest)(nil); errors.As(err, &bad) {
-		return bad.code, bad.text
-	}
-	if bad := (*snapshot.RequestError)(nil); errors.As(err, &bad) {
+	if bad := (*protocol.RequestError)(nil); errors.As(err, &bad) {
 		return bad.Code, bad.Text
 	}
 	if failed := (*processError)(nil); errors.As(err, &failed) {

@@ -123,7 +123,7 @@ func (q *request) identify() (err error) {
 			return err
 		}
 		if q.from == 0 {
-			return &badRequest{http.StatusBadRequest, "header " + headerFrom + ": no member has the id 0"}
+			return protocol.BadRequest("header %s: no member has the id 0", headerFrom)
 		}
 	case q.at&endpointStreams != 0:
 		id, err := types.IDFromString(path.Base(q.r.URL.Path))

@@ -122,12 +122,3 @@ func (e *StatusError) Error() string {
 	}
 	return fmt.Sprintf("unexpected http status %d: %s", e.Code, e.Body)
 }
-
-// badRequest is an error of the requester: it is answered with a status and
-// costs it the request.
-type badRequest struct {
-	code int
-	text string
-}
-
-func (e *badRequest) Error() string { return e.text }

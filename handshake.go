@@ -61,11 +61,11 @@ func (s *settings) requestHeader() http.Header {
 func (s *settings) checkRequest(h http.Header) error {
 	server, err := headerVersionOf(h, headerVersion)
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, err.Error()}
+		return protocol.BadRequest("%s", err)
 	}
 	minimum, err := headerVersionOf(h, headerMinVersion)
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, err.Error()}
+		return protocol.BadRequest("%s", err)
 	}
 	if server.Less(s.minClusterVersion) || s.serverVersion.Less(minimum) {
 		return ErrIncompatibleVersion
@@ -109,7 +109,7 @@ func statedID(h http.Header, name string) string {
 func idHeader(h http.Header, name string) (types.ID, error) {
 	id, err := types.IDFromString(h.Get(name))
 	if err != nil {
-		return 0, &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a hexadecimal id: %.64q", name, h.Get(name))}
+		return 0, protocol.BadRequest("header %s: not a hexadecimal id: %.64q", name, h.Get(name))
 	}
 	return id, nil
 }

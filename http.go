@@ -131,7 +131,7 @@ func (q *request) passedOn(m *raftpb.Message) bool {
 func (q *request) learn() error {
 	list := q.r.Header.Get(headerPeerURLs)
 	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
-		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)}
+		return protocol.BadRequest("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)
 	}
 	peers := q.peers.Load()
 	if list == "" || q.from == 0 || q.from == q.id || (*peers)[q.from] != nil {
@@ -142,7 +142,7 @@ func (q *request) learn() error {
 	}
 	urls, err := types.NewURLs(strings.Split(list, ","))
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: %.256s", headerPeerURLs, err)}
+		return protocol.BadRequest("header %s: %.256s", headerPeerURLs, err)
 	}
 	q.addRemote(q.from, urls, true, peers) // or the next time
 	return nil
@@ -222,7 +222,7 @@ func (q *request) succeed() {
 // where the next request begins is not known.
 func (q *request) badBody(text string, err error) error {
 	q.w.Header().Set("Connection", "close")
-	return &badRequest{http.StatusBadRequest, text + ": " + err.Error()}
+	return protocol.BadRequest("%s: %s", text, err)
 }
 
 // readPost reads a body that is one message; length is below 0 if not declared.
@@ -246,10 +246,10 @@ func (q *request) serveStream() error {
 	}
 	from, err := types.IDFromString(path.Base(q.r.URL.Path))
 	if err != nil {
-		return &badRequest{http.StatusNotFound, "invalid from"}
+		return &protocol.RequestError{Code: http.StatusNotFound, Text: "invalid from"}
 	}
 	if q.from != from {
-		return &badRequest{http.StatusBadRequest, "header X-Server-From differs from the path"}
+		return protocol.BadRequest("header %s differs from the path", headerFrom)
 	}
 	if err := q.unlessRemoved(from, protocol.ErrMemberGone); err != nil {
 		return err
@@ -277,5 +277,5 @@ func streamOf(p string) (streamKind, error) {
 			return kind, nil
 		}
 	}
-	return 0, &badRequest{http.StatusNotFound, "invalid path"}
+	return 0, &protocol.RequestError{Code: http.StatusNotFound, Text: "invalid path"}
 }

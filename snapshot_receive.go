@@ -100,7 +100,7 @@ func (q *request) mayResume() error {
 		return snapshot.ErrNotResuming
 	}
 	if q.from == 0 {
-		return &badRequest{http.StatusBadRequest, "no " + headerFrom}
+		return protocol.BadRequest("no %s", headerFrom)
 	}
 	return q.checkTo(q.r.Header)
 }

@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"net/http"
 )
 
 // Errors that an answer stands for, or is given for. Package rafthttp has the first of them under the same names, and says
@@ -34,3 +35,17 @@ var (
 	// ErrNotStarted refuses all requests until Start.
 	ErrNotStarted = errors.New("rafthttp: transport is not started")
 )
+
+// RequestError is a fault of the requester: it is answered with its status and its text, and costs it the request.
+type RequestError struct {
+	Code int    // HTTP status
+	Text string // body of the answer
+}
+
+// Error implements error.
+func (e *RequestError) Error() string { return e.Text }
+
+// BadRequest returns a RequestError with status 400.
+func BadRequest(format string, args ...any) error {
+	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -203,7 +204,7 @@ func ackedIn(h http.Header, size int64) (acked, error) {
 func uintIn(h http.Header, name string) (uint64, error) {
 	n, err := strconv.ParseUint(h.Get(name), 10, 64)
 	if err != nil {
-		return 0, badRequest("header %s: not a number: %.64q", name, h.Get(name))
+		return 0, protocol.BadRequest("header %s: not a number: %.64q", name, h.Get(name))
 	}
 	return n, nil
 }
@@ -212,22 +213,9 @@ func uintIn(h http.Header, name string) (uint64, error) {
 func sizeIn(h http.Header, name string) (int64, error) {
 	n, err := uintIn(h, name)
 	if err == nil && n > math.MaxInt64 {
-		err = badRequest("header %s: out of range: %.64q", name, h.Get(name))
+		err = protocol.BadRequest("header %s: out of range: %.64q", name, h.Get(name))
 	}
 	return int64(n), err
-}
-
-// RequestError is a fault of the sender, which is answered with its text.
-type RequestError struct {
-	Code int
-	Text string
-}
-
-// Error implements error.
-func (e *RequestError) Error() string { return e.Text }
-
-func badRequest(format string, args ...any) error {
-	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
 // What a receiver refuses a snapshot with.
@@ -242,7 +230,7 @@ var (
 	ErrStillWriting = errors.New("still writing an earlier part of this snapshot")
 
 	// ErrNotResuming refuses one of the extension where there is none.
-	ErrNotResuming = &RequestError{http.StatusNotFound, "this member does not resume snapshots"}
+	ErrNotResuming = &protocol.RequestError{Code: http.StatusNotFound, Text: "this member does not resume snapshots"}
 )
 
 // Refusals are the answers by which a receiver refuses a snapshot, and what their sender takes them for.

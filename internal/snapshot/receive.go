@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -119,13 +120,13 @@ func (c *reception) readHead(b *body) error {
 		if b.err != nil && !errors.Is(b.err, io.EOF) {
 			return notSaved(b.broke(b.err)) // which says nothing of the message
 		}
-		return badRequest("failed to read the message at the head of a snapshot: %s", err)
+		return protocol.BadRequest("failed to read the message at the head of a snapshot: %s", err)
 	}
 	if m == nil || m.GetType() != raftpb.MsgSnap {
-		return badRequest("wrong raft message type")
+		return protocol.BadRequest("wrong raft message type")
 	}
 	if raft.IsEmptySnap(m.GetSnapshot()) {
-		return badRequest("the message carries no snapshot")
+		return protocol.BadRequest("the message carries no snapshot")
 	}
 	if err := c.in.Authorize(m); err != nil {
 		return err
@@ -139,7 +140,7 @@ func (c *reception) readHead(b *body) error {
 	if c.plan.resumable {
 		remaining := c.db.remaining - trailerBytes
 		if remaining < 0 || remaining > math.MaxInt64-c.plan.offset {
-			return badRequest("a resumed snapshot without a length that fits")
+			return protocol.BadRequest("a resumed snapshot without a length that fits")
 		}
 		key := snap.Transfer{From: uint64(c.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.offset + remaining}
 		if !c.name(c.incoming, key) {
