@@ -11,7 +11,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // endpoint is one of those that Handler serves, or a set of them (PROTOCOL.md,
@@ -81,7 +80,7 @@ type answerRow struct {
 
 // snapshotAnswers are those about snapshots alone.
 func snapshotAnswers() (rows []answerRow) {
-	for _, r := range snapshot.Refusals {
+	for _, r := range protocol.SnapshotRefusals {
 		rows = append(rows, answerRow{r.Err, r.Code, "", endpointAll, endpointNone})
 	}
 	return rows

@@ -10,7 +10,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // Endpoint is one of those that the meaning of a status belongs to.
@@ -44,11 +43,11 @@ func RowsOfAnswers() (errs []error) {
 var (
 	ErrMemberGone     = protocol.ErrMemberGone
 	ErrBusyPosts      = protocol.ErrBusyPosts
-	ErrSnapshotOffset = snapshot.ErrOffset
-	ErrStillWriting   = snapshot.ErrStillWriting
-	ErrNoSnapshotter  = snapshot.ErrNoSnapshotter
+	ErrSnapshotOffset = protocol.ErrSnapshotOffset
+	ErrStillWriting   = protocol.ErrStillWriting
+	ErrNoSnapshotter  = protocol.ErrNoSnapshotter
 	ErrNoStream       = protocol.ErrNoStream
-	ErrBusy           = snapshot.ErrTooMany
+	ErrBusy           = protocol.ErrTooManySnapshots
 	ErrNotStarted     = protocol.ErrNotStarted
 	ErrMethod         = protocol.ErrMethodNotAllowed
 )

@@ -69,7 +69,7 @@ func (q *request) answer(err error) {
 			q.w.Header().Set("Connection", "close")
 		}
 	}
-	if errors.Is(err, snapshot.ErrTooMany) || errors.Is(err, protocol.ErrBusyPosts) || errors.Is(err, ErrQueueFull) {
+	if errors.Is(err, protocol.ErrTooManySnapshots) || errors.Is(err, protocol.ErrBusyPosts) || errors.Is(err, ErrQueueFull) {
 		q.w.Header().Set("Retry-After", "1")
 	}
 	code, body := answerOf(err, q.at)

@@ -45,7 +45,7 @@ func (q *request) serveSnapshot() error {
 		return err
 	}
 	if q.snapshotter == nil {
-		return snapshot.ErrNoSnapshotter
+		return protocol.ErrNoSnapshotter
 	}
 	in := &incomingSnapshot{request: q, log: q.log.With(zap.String("remote-peer-id", q.from.String()))}
 	var observe func(*snapshot.Progress) func(snapshot.Status)
@@ -97,7 +97,7 @@ func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
 // mayResume returns why the sender of a request cannot go on with a database.
 func (q *request) mayResume() error {
 	if q.resuming() == nil {
-		return snapshot.ErrNotResuming
+		return protocol.ErrNotResuming
 	}
 	if q.from == 0 {
 		return protocol.BadRequest("no %s", headerFrom)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // attemptState is where an attempt stands:
@@ -181,7 +182,7 @@ func (a *attempt) onAnswer(err error) {
 	case a.state == awaiting && a.complete:
 		a.end(causeOrCut(a.t.Ctx, err))
 	case a.state == awaiting: // the body broke off
-		if err == nil || errors.Is(err, ErrCut) {
+		if err == nil || errors.Is(err, protocol.ErrSnapshotCut) {
 			err = a.err
 		}
 		a.end(causeOrCut(a.t.Ctx, err))

@@ -100,7 +100,7 @@ func (r *Receiver) readAgain(in Incoming, b *body) error {
 	}
 	if _, err := io.Copy(io.Discard, b); err != nil || b.read != b.length {
 		in.CloseAfter()
-		return notSaved(b.broke(errors.Join(err, b.err)))
+		return protocol.SnapshotNotSaved(b.broke(errors.Join(err, b.err)))
 	}
 	return nil
 }

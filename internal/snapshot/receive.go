@@ -118,7 +118,7 @@ func (c *reception) readHead(b *body) error {
 	if err != nil {
 		c.in.CloseAfter() // where the next request begins is not known
 		if b.err != nil && !errors.Is(b.err, io.EOF) {
-			return notSaved(b.broke(b.err)) // which says nothing of the message
+			return protocol.SnapshotNotSaved(b.broke(b.err)) // which says nothing of the message
 		}
 		return protocol.BadRequest("failed to read the message at the head of a snapshot: %s", err)
 	}
@@ -144,7 +144,7 @@ func (c *reception) readHead(b *body) error {
 		}
 		key := snap.Transfer{From: uint64(c.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.offset + remaining}
 		if !c.name(c.incoming, key) {
-			return ErrStillWriting
+			return protocol.ErrStillWriting
 		}
 		c.db.remaining = remaining
 		c.jump(c.plan.offset)
@@ -189,7 +189,7 @@ func (c *reception) process() error {
 func (c *reception) saveDatabase() (n int64, err error) {
 	saver, err := c.in.Saver(c.m, c.total.Load())
 	if err != nil {
-		return 0, notSaved(err)
+		return 0, protocol.SnapshotNotSaved(err)
 	}
 	if !c.plan.resumable {
 		n, err = saver.SaveDBFrom(c.db, c.index.Load())
@@ -207,9 +207,9 @@ func (c *reception) saveDatabase() (n int64, err error) {
 	}
 	switch {
 	case errors.Is(err, snap.ErrOffset):
-		return 0, ErrOffset
+		return 0, protocol.ErrSnapshotOffset
 	case c.db.err != nil && !errors.Is(err, c.db.err): // a Snapshotter that says nothing of it
 		err = errors.Join(err, c.db.err)
 	}
-	return 0, notSaved(err)
+	return 0, protocol.SnapshotNotSaved(err)
 }
