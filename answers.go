@@ -13,75 +13,44 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// endpoint is one of those that Handler serves, or a set of them (PROTOCOL.md,
-// section 1; extensions: the question). It decides what a status means: 403 tells
-// the sender of a post that it was removed from the cluster, and the reader of a
-// stream nothing.
-type endpoint uint
-
-const (
-	endpointPost endpoint = 1 << iota
-	endpointMessage
-	endpointMsgApp
-	endpointSnapshot
-	endpointOffset
-	endpointProbe
-)
-
-const (
-	endpointStreams  = endpointMessage | endpointMsgApp
-	endpointMessages = endpointPost | endpointSnapshot // where the request carries a message
-	endpointMembers  = endpointStreams | endpointMessages | endpointOffset
-	endpointAll      = endpointMembers | endpointProbe
-	endpointNone     = endpoint(0)
-)
-
-// success is the status of a request that was served.
-func (at endpoint) success() int {
-	if at&(endpointStreams|endpointProbe) != 0 {
-		return http.StatusOK
-	}
-	return http.StatusNoContent
-}
-
 // answers is the one table between errors and answers, used in both directions
 // (PROTOCOL.md, sections 3 and 4).
 // The first row that fits decides.
 var answers = append([]answerRow{
-	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", endpointAll, endpointMembers},
-	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", endpointAll, endpointMembers},
-	{ErrToMismatch, http.StatusPreconditionFailed, "to field mismatch", endpointAll, endpointMembers},
-	{ErrMemberUnknown, http.StatusNotFound, senderNotFound, endpointAll, endpointStreams},
-	{protocol.ErrMemberGone, http.StatusGone, "removed member", endpointStreams, endpointStreams},
-	{protocol.ErrMemberGone, http.StatusForbidden, "", endpointMessages | endpointOffset, endpointMessages},
+	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", protocol.EndpointAll, protocol.EndpointMembers},
+	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", protocol.EndpointAll, protocol.EndpointMembers},
+	{ErrToMismatch, http.StatusPreconditionFailed, "to field mismatch", protocol.EndpointAll, protocol.EndpointMembers},
+	{ErrMemberUnknown, http.StatusNotFound, senderNotFound, protocol.EndpointAll, protocol.EndpointStreams},
+	{protocol.ErrMemberGone, http.StatusGone, "removed member", protocol.EndpointStreams, protocol.EndpointStreams},
+	{protocol.ErrMemberGone, http.StatusForbidden, "", protocol.EndpointMessages | protocol.EndpointOffset, protocol.EndpointMessages},
 	// A sender of posts, stock or ours, takes 403 for its own removal and stops its
 	// server: somebody who can mix up certificates or addresses must not be able to
 	// do that.
-	{ErrIdentity, http.StatusForbidden, "", endpointStreams, endpointNone},
-	{ErrIdentity, http.StatusUnauthorized, "", endpointAll, endpointNone},
-	{protocol.ErrMethodNotAllowed, http.StatusMethodNotAllowed, "", endpointAll, endpointNone},
-	{protocol.ErrNoStream, http.StatusNotImplemented, "", endpointAll, endpointNone},
-	{protocol.ErrBusyPosts, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{ErrQueueFull, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{protocol.ErrNotStarted, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{ErrStopped, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
+	{ErrIdentity, http.StatusForbidden, "", protocol.EndpointStreams, protocol.EndpointNone},
+	{ErrIdentity, http.StatusUnauthorized, "", protocol.EndpointAll, protocol.EndpointNone},
+	{protocol.ErrMethodNotAllowed, http.StatusMethodNotAllowed, "", protocol.EndpointAll, protocol.EndpointNone},
+	{protocol.ErrNoStream, http.StatusNotImplemented, "", protocol.EndpointAll, protocol.EndpointNone},
+	{protocol.ErrBusyPosts, http.StatusServiceUnavailable, "", protocol.EndpointAll, protocol.EndpointNone},
+	{ErrQueueFull, http.StatusServiceUnavailable, "", protocol.EndpointAll, protocol.EndpointNone},
+	{protocol.ErrNotStarted, http.StatusServiceUnavailable, "", protocol.EndpointAll, protocol.EndpointNone},
+	{ErrStopped, http.StatusServiceUnavailable, "", protocol.EndpointAll, protocol.EndpointNone},
 }, snapshotAnswers()...)
 
 // answerRow is a row of answers.
 type answerRow struct {
 	err  error
 	code int
-	body string   // "" stands for the error's own text
-	at   endpoint // where err is answered so
+	body string            // "" stands for the error's own text
+	at   protocol.Endpoint // where err is answered so
 	// means has the endpoints from which an answer like this one means err. From
 	// others it is a StatusError.
-	means endpoint
+	means protocol.Endpoint
 }
 
 // snapshotAnswers are those about snapshots alone.
 func snapshotAnswers() (rows []answerRow) {
 	for _, r := range protocol.SnapshotRefusals {
-		rows = append(rows, answerRow{r.Err, r.Code, "", endpointAll, endpointNone})
+		rows = append(rows, answerRow{r.Err, r.Code, "", protocol.EndpointAll, protocol.EndpointNone})
 	}
 	return rows
 }
@@ -90,7 +59,7 @@ func snapshotAnswers() (rows []answerRow) {
 const senderNotFound = "error sender not found"
 
 // answerOf returns the status and the body that tell the requester err.
-func answerOf(err error, at endpoint) (code int, body string) {
+func answerOf(err error, at protocol.Endpoint) (code int, body string) {
 	if bad := (*protocol.RequestError)(nil); errors.As(err, &bad) {
 		return bad.Code, bad.Text
 	}
@@ -115,7 +84,7 @@ func answerOf(err error, at endpoint) (code int, body string) {
 // conclude returns what an answer of the endpoint means, nil for success, and
 // tells the application if it is that the local member was removed from the
 // cluster. It reads the body to a bound and leaves it to the caller to close it.
-func (s *settings) conclude(resp *http.Response, at endpoint) error {
+func (s *settings) conclude(resp *http.Response, at protocol.Endpoint) error {
 	err := s.meaningOf(resp, at)
 	if errors.Is(err, ErrMemberRemoved) && s.errorC != nil {
 		select {
@@ -128,12 +97,12 @@ func (s *settings) conclude(resp *http.Response, at endpoint) error {
 
 // meaningOf is conclude without consequences. No stream is read from a server that
 // states no version, or one too old, and none is given up on its word.
-func (s *settings) meaningOf(resp *http.Response, at endpoint) error {
+func (s *settings) meaningOf(resp *http.Response, at protocol.Endpoint) error {
 	err := answerError(resp, at, s.ofOurCluster(resp.Header))
 	if errors.Is(err, ErrClusterIDMismatch) {
 		err = fmt.Errorf("%w: ours is %s, the peer's is %s", err, s.clusterID, statedID(resp.Header, headerClusterID))
 	}
-	if at&endpointStreams == 0 || (err != nil && !errors.Is(err, ErrMemberRemoved)) {
+	if at&protocol.EndpointStreams == 0 || (err != nil && !errors.Is(err, ErrMemberRemoved)) {
 		return err
 	}
 	v, verr := headerVersionOf(resp.Header, headerVersion)
@@ -155,8 +124,8 @@ func (s *settings) ofOurCluster(h http.Header) bool {
 
 // answerError returns what the status and the body of an answer say. That the local
 // member was removed is for members of our cluster to say.
-func answerError(resp *http.Response, at endpoint, ofOurCluster bool) error {
-	if resp.StatusCode == at.success() {
+func answerError(resp *http.Response, at protocol.Endpoint, ofOurCluster bool) error {
+	if resp.StatusCode == at.Success() {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
@@ -178,7 +147,7 @@ func answerError(resp *http.Response, at endpoint, ofOurCluster bool) error {
 // isVerdict reports whether err is an answer that will not change soon.
 func isVerdict(err error) bool {
 	for _, a := range answers {
-		if a.means != endpointNone && errors.Is(err, a.err) {
+		if a.means != protocol.EndpointNone && errors.Is(err, a.err) {
 			return true
 		}
 	}

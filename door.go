@@ -23,7 +23,7 @@ import (
 // handler serves an endpoint, and maps what serve returns to an answer.
 type handler struct {
 	t      *Transport
-	at     endpoint
+	at     protocol.Endpoint
 	method string // "": any
 	serve  func(*request) error
 }
@@ -31,7 +31,7 @@ type handler struct {
 // request is one request while it is served.
 type request struct {
 	*engine
-	at   endpoint
+	at   protocol.Endpoint
 	w    http.ResponseWriter
 	r    *http.Request
 	rc   *http.ResponseController
@@ -80,20 +80,20 @@ func (q *request) leave() {
 // introduce states what answers of an endpoint say of the local member
 // (PROTOCOL.md, section 2; extensions). A stream's dialler believes no answer, not
 // even that it was removed, without a version.
-func (s *settings) introduce(h http.Header, at endpoint) {
-	if at != endpointProbe {
+func (s *settings) introduce(h http.Header, at protocol.Endpoint) {
+	if at != protocol.EndpointProbe {
 		h.Set(headerClusterID, s.clusterID.String())
 	}
-	if at&(endpointStreams|endpointOffset) != 0 {
+	if at&(protocol.EndpointStreams|protocol.EndpointOffset) != 0 {
 		h.Set(headerVersion, s.serverVersionText)
 	}
-	if at&endpointMessages == 0 {
+	if at&protocol.EndpointMessages == 0 {
 		s.stateExtensions(h)
 	}
 }
 
 // refuse answers a request before anything of it was looked at.
-func refuse(w http.ResponseWriter, err error, at endpoint) {
+func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	// The server may want the body before it sends the answer.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(DefaultConnReadTimeout))
 	code, body := answerOf(err, at)
@@ -103,7 +103,7 @@ func refuse(w http.ResponseWriter, err error, at endpoint) {
 // check does what all requests have in common (PROTOCOL.md, section 3).
 // A probe says nothing of its sender.
 func (q *request) check() error {
-	if q.at != endpointProbe {
+	if q.at != protocol.EndpointProbe {
 		if err := q.checkRequest(q.r.Header); err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func (q *request) identify() (err error) {
 		if q.from == 0 {
 			return protocol.BadRequest("header %s: no member has the id 0", headerFrom)
 		}
-	case q.at&endpointStreams != 0:
+	case q.at&protocol.EndpointStreams != 0:
 		id, err := types.IDFromString(path.Base(q.r.URL.Path))
 		if served := err == nil; !served {
 			return nil

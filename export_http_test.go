@@ -13,12 +13,12 @@ import (
 )
 
 // Endpoint is one of those that the meaning of a status belongs to.
-type Endpoint = endpoint
+type Endpoint = protocol.Endpoint
 
 // Endpoints are all of them, by name.
 var Endpoints = map[string]Endpoint{
-	"post": endpointPost, "message": endpointMessage, "msgapp": endpointMsgApp,
-	"snapshot": endpointSnapshot, "offset": endpointOffset, "probing": endpointProbe,
+	"post": protocol.EndpointPost, "message": protocol.EndpointMessage, "msgapp": protocol.EndpointMsgApp,
+	"snapshot": protocol.EndpointSnapshot, "offset": protocol.EndpointOffset, "probing": protocol.EndpointProbe,
 }
 
 // The two directions of the table between errors and answers.

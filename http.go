@@ -37,11 +37,11 @@ const (
 // take the connection over from the server.
 func (t *Transport) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(RaftPrefix, &handler{t, endpointPost, http.MethodPost, (*request).servePost})
-	mux.Handle(RaftStreamPrefix+"/", &handler{t, endpointStreams, http.MethodGet, (*request).serveStream})
-	mux.Handle(RaftSnapshotPrefix, &handler{t, endpointSnapshot, http.MethodPost, (*request).serveSnapshot})
-	mux.Handle(snapshot.OffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
-	mux.Handle(ProbingPrefix, &handler{t, endpointProbe, "", (*request).serveProbe})
+	mux.Handle(RaftPrefix, &handler{t, protocol.EndpointPost, http.MethodPost, (*request).servePost})
+	mux.Handle(RaftStreamPrefix+"/", &handler{t, protocol.EndpointStreams, http.MethodGet, (*request).serveStream})
+	mux.Handle(RaftSnapshotPrefix, &handler{t, protocol.EndpointSnapshot, http.MethodPost, (*request).serveSnapshot})
+	mux.Handle(snapshot.OffsetPath, &handler{t, protocol.EndpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
+	mux.Handle(ProbingPrefix, &handler{t, protocol.EndpointProbe, "", (*request).serveProbe})
 	return &ownHandler{mux, t}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 const (
@@ -175,7 +176,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 		p.urls.unreachable(u)
 		return 0, 0, err
 	}
-	if err := p.conclude(resp, endpointProbe); err != nil {
+	if err := p.conclude(resp, protocol.EndpointProbe); err != nil {
 		return 0, 0, err
 	}
 	var answer probeAnswer

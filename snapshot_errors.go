@@ -61,7 +61,7 @@ var (
 
 // concludeSnapshot is conclude for the answer to a snapshot, or to the question
 // about it: it says what the receiver's reason was.
-func (s *settings) concludeSnapshot(resp *http.Response, at endpoint) error {
+func (s *settings) concludeSnapshot(resp *http.Response, at protocol.Endpoint) error {
 	err := s.conclude(resp, at)
 	var status *StatusError
 	if errors.As(err, &status) {

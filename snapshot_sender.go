@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -70,9 +71,9 @@ func (s *snapshotSender) Header() http.Header { return s.requestHeader() }
 // Conclude implements snapshot.Peer.
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	if question {
-		return s.concludeSnapshot(resp, endpointOffset)
+		return s.concludeSnapshot(resp, protocol.EndpointOffset)
 	}
-	return s.concludeSnapshot(resp, endpointSnapshot)
+	return s.concludeSnapshot(resp, protocol.EndpointSnapshot)
 }
 
 // IsVerdict implements snapshot.Peer.

@@ -41,13 +41,13 @@ var sendingPathMutants = []mutant{
 	{
 		name: "errorc-of-certificate", wrong: "a request that VerifyPeer refuses is told that its sender was removed", breaks: "ErrorC only after removal", found: "path 6",
 		edits: []edit{
-			{"answers.go", "{ErrIdentity, http.StatusForbidden, \"\", endpointStreams, endpointNone}", "{ErrIdentity, http.StatusForbidden, \"\", endpointAll, endpointNone}"},
-			{"answers.go", "endpointMessages | endpointOffset, endpointMessages}", "endpointMessages | endpointOffset, endpointMessages | endpointOffset}"},
+			{"answers.go", "{ErrIdentity, http.StatusForbidden, \"\", protocol.EndpointStreams, protocol.EndpointNone}", "{ErrIdentity, http.StatusForbidden, \"\", protocol.EndpointAll, protocol.EndpointNone}"},
+			{"answers.go", "protocol.EndpointMessages | protocol.EndpointOffset, protocol.EndpointMessages}", "protocol.EndpointMessages | protocol.EndpointOffset, protocol.EndpointMessages | protocol.EndpointOffset}"},
 		},
 	},
 	{
 		name: "question-of-revoked", wrong: "a question about a snapshot is answered on a connection whose certificate was revoked", breaks: "a revoked member is cut", found: "path 7",
-		edits: []edit{{"door.go", "\treturn q.stands()", "\tif q.at == endpointOffset {\n\t\treturn nil\n\t}\n\treturn q.stands()"}},
+		edits: []edit{{"door.go", "\treturn q.stands()", "\tif q.at == protocol.EndpointOffset {\n\t\treturn nil\n\t}\n\treturn q.stands()"}},
 	},
 	{
 		name: "revoked-stays", wrong: "connections that are up are not held to the revocation list", breaks: "a revoked member is cut",
