@@ -96,7 +96,7 @@ func (s *settings) introduce(h http.Header, at protocol.Endpoint) {
 func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	// The server may want the body before it sends the answer.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(DefaultConnReadTimeout))
-	code, body := answerOf(err, at)
+	code, body := protocol.AnswerOf(err, at)
 	http.Error(w, body, code)
 }
 
@@ -302,7 +302,7 @@ func (q *request) deliver(m *raftpb.Message, source string, within time.Duration
 	o := r.deliver(m, source, within, queued)
 	if o.processed && o.err != nil {
 		// What is wrong with the message of a post may be wrong with its connection.
-		return &processError{o.err, source == lanePost, passedOn}
+		return &protocol.ProcessError{Err: o.err, Drop: source == lanePost, PassedOn: passedOn}
 	}
 	return o.err
 }

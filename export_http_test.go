@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -21,39 +20,10 @@ var Endpoints = map[string]Endpoint{
 	"snapshot": protocol.EndpointSnapshot, "offset": protocol.EndpointOffset, "probing": protocol.EndpointProbe,
 }
 
-// The two directions of the table between errors and answers.
-var (
-	AnswerOf    = answerOf
-	AnswerError = func(resp *http.Response, at Endpoint, ofOurCluster bool) error {
-		return answerError(resp, at, ofOurCluster)
-	}
-)
-
-// RowsOfAnswers are the errors of the table, each once.
-func RowsOfAnswers() (errs []error) {
-	for _, a := range answers {
-		if !slices.Contains(errs, a.err) {
-			errs = append(errs, a.err)
-		}
-	}
-	return errs
+// AnswerError is what the status and the body of an answer say.
+func AnswerError(resp *http.Response, at Endpoint, ofOurCluster bool) error {
+	return answerError(resp, at, ofOurCluster)
 }
-
-// Errors of the table that are not exported.
-var (
-	ErrMemberGone     = protocol.ErrMemberGone
-	ErrBusyPosts      = protocol.ErrBusyPosts
-	ErrSnapshotOffset = protocol.ErrSnapshotOffset
-	ErrStillWriting   = protocol.ErrStillWriting
-	ErrNoSnapshotter  = protocol.ErrNoSnapshotter
-	ErrNoStream       = protocol.ErrNoStream
-	ErrBusy           = protocol.ErrTooManySnapshots
-	ErrNotStarted     = protocol.ErrNotStarted
-	ErrMethod         = protocol.ErrMethodNotAllowed
-)
-
-// ProcessError is an error of Raft.Process on its way to the answer.
-func ProcessError(err error) error { return &processError{err: err} }
 
 // URLPicker is the picker of a peer's URLs.
 type URLPicker struct{ p *urlPicker }

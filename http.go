@@ -59,20 +59,20 @@ func (q *request) answer(err error) {
 	}
 	// The server may want the rest of the body before it sends the answer.
 	_ = q.rc.SetReadDeadline(time.Now().Add(q.readTimeout))
-	if failed := (*processError)(nil); errors.As(err, &failed) {
+	if failed := (*protocol.ProcessError)(nil); errors.As(err, &failed) {
 		var wt interface{ WriteTo(http.ResponseWriter) }
-		if errors.As(failed.err, &wt) {
+		if errors.As(failed.Err, &wt) {
 			q.writeAnswer(wt)
 			return
 		}
-		if failed.drop {
+		if failed.Drop {
 			q.w.Header().Set("Connection", "close")
 		}
 	}
 	if errors.Is(err, protocol.ErrTooManySnapshots) || errors.Is(err, protocol.ErrBusyPosts) || errors.Is(err, ErrQueueFull) {
 		q.w.Header().Set("Retry-After", "1")
 	}
-	code, body := answerOf(err, q.at)
+	code, body := protocol.AnswerOf(err, q.at)
 	q.logFailure(err, code)
 	http.Error(q.w, body, code)
 }
@@ -102,22 +102,8 @@ func (q *request) logFailure(err error, code int) {
 		}
 	}
 	log.Warn("refused a request of a member; further ones like it are not logged for a while",
-		zap.String("path", firstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
+		zap.String("path", protocol.FirstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
 }
-
-// processError is an error of Process.
-type processError struct {
-	err  error
-	drop bool // the connection is not to be used again
-
-	// passedOn: the message is not of the member that sent it. Followers pass
-	// proposals and reads on to the leader as they came; what is to be said to the
-	// member that the message is of must not be said to them.
-	passedOn bool
-}
-
-func (e *processError) Error() string { return "failed to process raft message: " + e.err.Error() }
-func (e *processError) Unwrap() error { return e.err }
 
 // passedOn reports whether a message is not of the requester. One that states no
 // id is who the message says.

@@ -77,7 +77,7 @@ func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 }
 
 // IsVerdict implements snapshot.Peer.
-func (s *snapshotSender) IsVerdict(err error) bool { return isVerdict(err) }
+func (s *snapshotSender) IsVerdict(err error) bool { return protocol.IsVerdict(err) }
 
 // Busy implements snapshot.Peer.
 func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }

@@ -36,13 +36,13 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "errorc-of-stranger", wrong: "any web server's 403 says that the local member was removed", breaks: "ErrorC only after removal", found: "path 6",
-		edits: []edit{{"answers.go", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster)", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster && at == 0)"}},
+		edits: []edit{{"internal/protocol/answers.go", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster)", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster && at == 0)"}},
 	},
 	{
 		name: "errorc-of-certificate", wrong: "a request that VerifyPeer refuses is told that its sender was removed", breaks: "ErrorC only after removal", found: "path 6",
 		edits: []edit{
-			{"answers.go", "{ErrIdentity, http.StatusForbidden, \"\", protocol.EndpointStreams, protocol.EndpointNone}", "{ErrIdentity, http.StatusForbidden, \"\", protocol.EndpointAll, protocol.EndpointNone}"},
-			{"answers.go", "protocol.EndpointMessages | protocol.EndpointOffset, protocol.EndpointMessages}", "protocol.EndpointMessages | protocol.EndpointOffset, protocol.EndpointMessages | protocol.EndpointOffset}"},
+			{"internal/protocol/answers.go", "{ErrIdentity, http.StatusForbidden, \"\", EndpointStreams, EndpointNone}", "{ErrIdentity, http.StatusForbidden, \"\", EndpointAll, EndpointNone}"},
+			{"internal/protocol/answers.go", "EndpointMessages | EndpointOffset, EndpointMessages}", "EndpointMessages | EndpointOffset, EndpointMessages | EndpointOffset}"},
 		},
 	},
 	{

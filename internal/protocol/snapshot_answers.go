@@ -54,10 +54,10 @@ var (
 	ErrNotResuming = &RequestError{Code: http.StatusNotFound, Text: "this member does not resume snapshots"}
 )
 
-// SnapshotRefusals are the answers by which a receiver refuses a snapshot, and what their sender takes them for.
-var SnapshotRefusals = []struct {
-	Err   error // at the receiver, whose text is the body
-	Code  int
+// snapshotRefusals are the answers by which a receiver refuses a snapshot, and what their sender takes them for.
+var snapshotRefusals = []struct {
+	err   error // at the receiver, whose text is the body
+	code  int
 	means error // at the sender
 }{
 	{ErrTooManySnapshots, http.StatusServiceUnavailable, ErrSnapshotBusy},
@@ -72,8 +72,8 @@ var ErrSnapshotUnavailable = fmt.Errorf("%w: unavailable", ErrSnapshotRefused)
 // SnapshotMeaning returns what the answer to a snapshot, or to the question, means that has no other meaning (PROTOCOL.md,
 // section 4). Body is its first line.
 func SnapshotMeaning(code int, body string) error {
-	for _, r := range SnapshotRefusals {
-		if code == r.Code && body == r.Err.Error() {
+	for _, r := range snapshotRefusals {
+		if code == r.code && body == r.err.Error() {
 			return r.means
 		}
 	}

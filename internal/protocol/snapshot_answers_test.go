@@ -17,8 +17,8 @@ import (
 
 // TestRefusalsBothWays: a sender takes each refusal, and each reason, for what it is.
 func TestRefusalsBothWays(t *testing.T) {
-	for _, r := range SnapshotRefusals {
-		require.ErrorIs(t, SnapshotMeaning(r.Code, r.Err.Error()), r.means)
+	for _, r := range snapshotRefusals {
+		require.ErrorIs(t, SnapshotMeaning(r.code, r.err.Error()), r.means)
 	}
 	for err, want := range map[error]error{
 		syscall.ENOSPC: ErrSnapshotDiskFull, syscall.EDQUOT: ErrSnapshotDiskFull,
