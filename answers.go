@@ -6,127 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
-
-// endpoint is one of those that Handler serves, or a set of them (protocol:
-// endpoints; extensions: the question). It decides what a status means: 403 tells
-// the sender of a post that it was removed from the cluster, and the reader of a
-// stream nothing.
-type endpoint uint
-
-const (
-	endpointPost endpoint = 1 << iota
-	endpointMessage
-	endpointMsgApp
-	endpointSnapshot
-	endpointOffset
-	endpointProbe
-)
-
-const (
-	endpointStreams  = endpointMessage | endpointMsgApp
-	endpointMessages = endpointPost | endpointSnapshot // where the request carries a message
-	endpointMembers  = endpointStreams | endpointMessages | endpointOffset
-	endpointAll      = endpointMembers | endpointProbe
-	endpointNone     = endpoint(0)
-)
-
-// success is the status of a request that was served.
-func (at endpoint) success() int {
-	if at&(endpointStreams|endpointProbe) != 0 {
-		return http.StatusOK
-	}
-	return http.StatusNoContent
-}
-
-// answers is the one table between errors and answers, used in both directions
-// (protocol: what the handler checks; what the requester makes of an answer).
-// The first row that fits decides.
-var answers = append([]answerRow{
-	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", endpointAll, endpointMembers},
-	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", endpointAll, endpointMembers},
-	{ErrToMismatch, http.StatusPreconditionFailed, "to field mismatch", endpointAll, endpointMembers},
-	{ErrMemberUnknown, http.StatusNotFound, senderNotFound, endpointAll, endpointStreams},
-	{errMemberGone, http.StatusGone, "removed member", endpointStreams, endpointStreams},
-	{errMemberGone, http.StatusForbidden, "", endpointMessages | endpointOffset, endpointMessages},
-	// A sender of posts, stock or ours, takes 403 for its own removal and stops its
-	// server: somebody who can mix up certificates or addresses must not be able to
-	// do that.
-	{ErrIdentity, http.StatusForbidden, "", endpointStreams, endpointNone},
-	{ErrIdentity, http.StatusUnauthorized, "", endpointAll, endpointNone},
-	{errMethodNotAllowed, http.StatusMethodNotAllowed, "", endpointAll, endpointNone},
-	{errNoStream, http.StatusNotImplemented, "", endpointAll, endpointNone},
-	{errBusyPosts, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{ErrQueueFull, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{errNotStarted, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-	{ErrStopped, http.StatusServiceUnavailable, "", endpointAll, endpointNone},
-}, snapshotAnswers()...)
-
-// answerRow is a row of answers.
-type answerRow struct {
-	err  error
-	code int
-	body string   // "" stands for the error's own text
-	at   endpoint // where err is answered so
-	// means has the endpoints from which an answer like this one means err. From
-	// others it is a StatusError.
-	means endpoint
-}
-
-// snapshotAnswers are those about snapshots alone.
-func snapshotAnswers() (rows []answerRow) {
-	for _, r := range snapshot.Refusals {
-		rows = append(rows, answerRow{r.Err, r.Code, "", endpointAll, endpointNone})
-	}
-	return rows
-}
-
-// senderNotFound is how members refuse a stream of one that they do not know.
-const senderNotFound = "error sender not found"
-
-// errMemberGone says that the requester is removed: 410 to a stream, 403 to a
-// message of its own.
-var errMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
-
-// errNoStream refuses a stream that would be written without an end to each write, or
-// not at all: what it holds would be lost unseen.
-var errNoStream = errors.New("cannot serve a stream on a response that cannot be hijacked either")
-
-// answerOf returns the status and the body that tell the requester err.
-func answerOf(err error, at endpoint) (code int, body string) {
-	if bad := (*badRequest)(nil); errors.As(err, &bad) {
-		return bad.code, bad.text
-	}
-	if bad := (*snapshot.RequestError)(nil); errors.As(err, &bad) {
-		return bad.Code, bad.Text
-	}
-	if failed := (*processError)(nil); errors.As(err, &failed) {
-		// Only what Raft says on purpose: a status means something to the sender.
-		if errors.Is(failed.err, ErrMemberRemoved) && !failed.passedOn {
-			return http.StatusForbidden, err.Error()
-		}
-		return http.StatusInternalServerError, err.Error()
-	}
-	for _, a := range answers {
-		if errors.Is(err, a.err) && at&a.at != 0 {
-			if a.body == "" {
-				return a.code, err.Error()
-			}
-			return a.code, a.body
-		}
-	}
-	return http.StatusInternalServerError, err.Error()
-}
 
 // conclude returns what an answer of the endpoint means, nil for success, and
 // tells the application if it is that the local member was removed from the
 // cluster. It reads the body to a bound and leaves it to the caller to close it.
-func (s *settings) conclude(resp *http.Response, at endpoint) error {
+func (s *settings) conclude(resp *http.Response, at protocol.Endpoint) error {
 	err := s.meaningOf(resp, at)
 	if errors.Is(err, ErrMemberRemoved) && s.errorC != nil {
 		select {
@@ -139,20 +28,20 @@ func (s *settings) conclude(resp *http.Response, at endpoint) error {
 
 // meaningOf is conclude without consequences. No stream is read from a server that
 // states no version, or one too old, and none is given up on its word.
-func (s *settings) meaningOf(resp *http.Response, at endpoint) error {
+func (s *settings) meaningOf(resp *http.Response, at protocol.Endpoint) error {
 	err := answerError(resp, at, s.ofOurCluster(resp.Header))
 	if errors.Is(err, ErrClusterIDMismatch) {
 		err = fmt.Errorf("%w: ours is %s, the peer's is %s", err, s.clusterID, statedID(resp.Header, headerClusterID))
 	}
-	if at&endpointStreams == 0 || (err != nil && !errors.Is(err, ErrMemberRemoved)) {
+	if at&protocol.EndpointStreams == 0 || (err != nil && !errors.Is(err, ErrMemberRemoved)) {
 		return err
 	}
 	v, verr := headerVersionOf(resp.Header, headerVersion)
 	if verr != nil {
 		return verr
 	}
-	if v.less(oldestStreamServer) {
-		return fmt.Errorf("server version %d.%d: %w", v.major, v.minor, ErrIncompatibleVersion)
+	if v.Less(oldestStreamServer) {
+		return fmt.Errorf("server version %d.%d: %w", v.Major, v.Minor, ErrIncompatibleVersion)
 	}
 	return err
 }
@@ -164,43 +53,15 @@ func (s *settings) ofOurCluster(h http.Header) bool {
 	return err == nil && id == s.clusterID
 }
 
-// answerError returns what the status and the body of an answer say. That the local
-// member was removed is for members of our cluster to say.
-func answerError(resp *http.Response, at endpoint, ofOurCluster bool) error {
-	if resp.StatusCode == at.success() {
+// answerError returns what the status and the body of an answer say.
+func answerError(resp *http.Response, at protocol.Endpoint, ofOurCluster bool) error {
+	if resp.StatusCode == at.Success() {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	text := string(bytes.TrimSpace(body))
-	for _, a := range answers {
-		if a.code != resp.StatusCode || at&a.means == 0 || (errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster) {
-			continue
-		}
-		switch {
-		case a.code == http.StatusNotFound && text != senderNotFound && text != "":
-			return fmt.Errorf("%w: %s", a.err, firstLine(text)) // perhaps it is no member that answers
-		case a.code != http.StatusPreconditionFailed || a.body == text:
-			return a.err
-		}
+	if err := protocol.Meaning(at, resp.StatusCode, text, ofOurCluster); err != nil {
+		return err
 	}
-	return &StatusError{Code: resp.StatusCode, Body: firstLine(text)}
-}
-
-// isVerdict reports whether err is an answer that will not change soon.
-func isVerdict(err error) bool {
-	for _, a := range answers {
-		if a.means != endpointNone && errors.Is(err, a.err) {
-			return true
-		}
-	}
-	return false
-}
-
-// firstLine bounds text that a peer sent, for errors and logs.
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	if len(s) > 256 {
-		s = s[:256]
-	}
-	return strings.ToValidUTF8(strings.TrimSpace(s), "?")
+	return &StatusError{Code: resp.StatusCode, Body: protocol.FirstLine(text)}
 }

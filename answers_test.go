@@ -1,12 +1,8 @@
 package rafthttp_test
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,78 +119,6 @@ func TestRemovalIsBelieved(t *testing.T) {
 			}
 		}
 	}
-}
-
-// TestAnswersBothWays: what one side answers at an endpoint is what the other makes
-// of it there, for every row of the table and every endpoint.
-func TestAnswersBothWays(t *testing.T) {
-	all := []string{"post", "message", "msgapp", "snapshot", "offset", "probing"}
-	members := []string{"post", "message", "msgapp", "snapshot", "offset"}
-	streams, messages := []string{"message", "msgapp"}, []string{"post", "snapshot"}
-	removed, processed := rafthttp.ErrMemberRemoved, "failed to process raft message: "
-	tests := []struct {
-		name  string
-		err   error
-		at    []string // where it is answered so
-		code  int
-		body  string
-		means []string // where an answer like it means something; a StatusError elsewhere
-		meant error    // what it means there
-	}{
-		{"version", rafthttp.ErrIncompatibleVersion, all, 412, "incompatible version", members, rafthttp.ErrIncompatibleVersion},
-		{"version, wrapped", fmt.Errorf("more about it: %w", rafthttp.ErrIncompatibleVersion), all, 412, "incompatible version", members, rafthttp.ErrIncompatibleVersion},
-		{"cluster", rafthttp.ErrClusterIDMismatch, all, 412, "cluster ID mismatch", members, rafthttp.ErrClusterIDMismatch},
-		{"to", rafthttp.ErrToMismatch, all, 412, "to field mismatch", members, rafthttp.ErrToMismatch},
-		{"unknown", rafthttp.ErrMemberUnknown, all, 404, "error sender not found", streams, rafthttp.ErrMemberUnknown},
-		{"gone", rafthttp.ErrMemberGone, streams, 410, "removed member", streams, removed},
-		{"gone, posting", rafthttp.ErrMemberGone, []string{"post", "snapshot", "offset"}, 403, rafthttp.ErrMemberGone.Error(), messages, removed},
-		{"gone, probing", rafthttp.ErrMemberGone, []string{"probing"}, 500, rafthttp.ErrMemberGone.Error(), nil, nil},
-		{"not of who it says", rafthttp.ErrIdentity, streams, 403, rafthttp.ErrIdentity.Error(), messages, removed},
-		{"not of who it says, no stream", rafthttp.ErrIdentity, []string{"post", "snapshot", "offset", "probing"}, 401, rafthttp.ErrIdentity.Error(), nil, nil},
-		{"removed, says raft", rafthttp.ProcessError(rafthttp.ErrMemberRemoved), messages, 403, processed + rafthttp.ErrMemberRemoved.Error(), messages, removed},
-		{"not processed", rafthttp.ProcessError(io.EOF), messages, 500, processed + "EOF", nil, nil},
-		{"not processed, for a reason that has an answer", rafthttp.ProcessError(rafthttp.ErrClusterIDMismatch), messages, 500, processed + "cluster ID mismatch", nil, nil},
-		{"a removal that is nobody's word", rafthttp.ErrMemberRemoved, all, 500, rafthttp.ErrMemberRemoved.Error(), nil, nil},
-		{"method", rafthttp.ErrMethod, all, 405, "Method Not Allowed", nil, nil},
-		{"no stream", rafthttp.ErrNoStream, all, 501, rafthttp.ErrNoStream.Error(), nil, nil},
-		{"no snapshotter", rafthttp.ErrNoSnapshotter, all, 501, "this member takes no database snapshots", nil, nil},
-		{"queue is full", rafthttp.ErrQueueFull, all, 503, "rafthttp: queue is full", nil, nil},
-		{"busy", rafthttp.ErrBusy, all, 503, "too many snapshots in flight", nil, nil},
-		{"busy with posts", rafthttp.ErrBusyPosts, all, 503, "too many posts in flight", nil, nil},
-		{"offset", rafthttp.ErrSnapshotOffset, all, 409, rafthttp.ErrSnapshotOffset.Error(), nil, nil},
-		{"still writing", rafthttp.ErrStillWriting, all, 409, rafthttp.ErrStillWriting.Error(), nil, nil},
-		{"not started", rafthttp.ErrNotStarted, all, 503, "rafthttp: transport is not started", nil, nil},
-		{"stopped", rafthttp.ErrStopped, all, 503, "rafthttp: transport stopped", nil, nil},
-		{"paused", rafthttp.ErrPaused, all, 500, "rafthttp: peer is paused", nil, nil},
-		{"other", errors.New("disk full"), all, 500, "disk full", nil, nil},
-	}
-	rows := rafthttp.RowsOfAnswers()
-	for _, tc := range tests {
-		rows = slices.DeleteFunc(rows, func(row error) bool { return errors.Is(tc.err, row) })
-		t.Run(tc.name, func(t *testing.T) {
-			for _, at := range tc.at {
-				code, body := rafthttp.AnswerOf(tc.err, rafthttp.Endpoints[at])
-				require.Equal(t, tc.code, code, at)
-				require.Equal(t, tc.body, body, at)
-			}
-			for at, endpoint := range rafthttp.Endpoints {
-				for _, ours := range []bool{false, true} {
-					w := httptest.NewRecorder()
-					http.Error(w, tc.body, tc.code)
-					err := rafthttp.AnswerError(w.Result(), endpoint, ours)
-					if slices.Contains(tc.means, at) && (ours || !errors.Is(tc.meant, removed)) {
-						require.ErrorIs(t, err, tc.meant, at)
-						continue
-					}
-					status, ok := errors.AsType[*rafthttp.StatusError](err)
-					require.True(t, ok, "%s: %v", at, err)
-					require.Equal(t, rafthttp.StatusError{Code: tc.code, Body: tc.body}, *status, at)
-				}
-			}
-		})
-	}
-	require.Empty(t, rows, "rows that no case has")
-	require.ErrorIs(t, rafthttp.ErrMemberGone, rafthttp.ErrMemberRemoved)
 }
 
 func TestAnswersOfOthers(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -84,15 +85,15 @@ type settings struct {
 	maxSnapshots          int
 	snapshotAnswerTimeout time.Duration
 
-	serverVersion, minClusterVersion         version
+	serverVersion, minClusterVersion         protocol.Version
 	serverVersionText, minClusterVersionText string
 }
 
 // postTimeout bounds one pipeline post.
 func (s *settings) postTimeout() time.Duration { return s.readTimeout + s.writeTimeout }
 
-// heartbeatInterval is how often the link heartbeat goes out (protocol: the
-// link heartbeat).
+// heartbeatInterval is how often the link heartbeat goes out (PROTOCOL.md,
+// section 7).
 func (s *settings) heartbeatInterval() time.Duration { return s.readTimeout / 3 }
 
 // settings validates the fields of t and fills in defaults. Its errors are
@@ -147,13 +148,13 @@ func (t *Transport) settings() (*settings, error) {
 	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, snapshot.MaxHeadBytes)}
 
 	var err error
-	if s.serverVersion, err = parseVersion(s.serverVersionText); err != nil {
+	if s.serverVersion, err = protocol.ParseVersion(s.serverVersionText); err != nil {
 		return nil, &ConfigError{"ServerVersion", t.ServerVersion, `a semantic version such as "3.7.0"`}
 	}
-	if s.minClusterVersion, err = parseVersion(s.minClusterVersionText); err != nil {
+	if s.minClusterVersion, err = protocol.ParseVersion(s.minClusterVersionText); err != nil {
 		return nil, &ConfigError{"MinClusterVersion", t.MinClusterVersion, `a semantic version such as "3.0.0"`}
 	}
-	if s.serverVersion.less(s.minClusterVersion) {
+	if s.serverVersion.Less(s.minClusterVersion) {
 		return nil, &ConfigError{"MinClusterVersion", s.minClusterVersionText,
 			"at most ServerVersion, which is " + s.serverVersionText}
 	}

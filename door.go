@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
@@ -23,7 +24,7 @@ import (
 // handler serves an endpoint, and maps what serve returns to an answer.
 type handler struct {
 	t      *Transport
-	at     endpoint
+	at     protocol.Endpoint
 	method string // "": any
 	serve  func(*request) error
 }
@@ -31,7 +32,7 @@ type handler struct {
 // request is one request while it is served.
 type request struct {
 	*engine
-	at   endpoint
+	at   protocol.Endpoint
 	w    http.ResponseWriter
 	r    *http.Request
 	rc   *http.ResponseController
@@ -45,12 +46,12 @@ type request struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.method != "" && r.Method != h.method {
 		w.Header().Set("Allow", h.method)
-		refuse(w, errMethodNotAllowed, h.at)
+		refuse(w, protocol.ErrMethodNotAllowed, h.at)
 		return
 	}
 	e := h.t.engine.Load()
 	if e == nil {
-		refuse(w, errNotStarted, h.at)
+		refuse(w, protocol.ErrNotStarted, h.at)
 		return
 	}
 	e.introduce(w.Header(), h.at)
@@ -77,33 +78,33 @@ func (q *request) leave() {
 	}
 }
 
-// introduce states what answers of an endpoint say of the local member (protocol:
-// request headers; extensions). A stream's dialler believes no answer, not even
-// that it was removed, without a version.
-func (s *settings) introduce(h http.Header, at endpoint) {
-	if at != endpointProbe {
+// introduce states what answers of an endpoint say of the local member
+// (PROTOCOL.md, section 2; extensions). A stream's dialler believes no answer, not
+// even that it was removed, without a version.
+func (s *settings) introduce(h http.Header, at protocol.Endpoint) {
+	if at != protocol.EndpointProbe {
 		h.Set(headerClusterID, s.clusterID.String())
 	}
-	if at&(endpointStreams|endpointOffset) != 0 {
+	if at&(protocol.EndpointStreams|protocol.EndpointOffset) != 0 {
 		h.Set(headerVersion, s.serverVersionText)
 	}
-	if at&endpointMessages == 0 {
+	if at&protocol.EndpointMessages == 0 {
 		s.stateExtensions(h)
 	}
 }
 
 // refuse answers a request before anything of it was looked at.
-func refuse(w http.ResponseWriter, err error, at endpoint) {
+func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	// The server may want the body before it sends the answer.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(DefaultConnReadTimeout))
-	code, body := answerOf(err, at)
+	code, body := protocol.AnswerOf(err, at)
 	http.Error(w, body, code)
 }
 
-// check does what all requests have in common (protocol: what the handler
-// checks). A probe says nothing of its sender.
+// check does what all requests have in common (PROTOCOL.md, section 3).
+// A probe says nothing of its sender.
 func (q *request) check() error {
-	if q.at != endpointProbe {
+	if q.at != protocol.EndpointProbe {
 		if err := q.checkRequest(q.r.Header); err != nil {
 			return err
 		}
@@ -123,9 +124,9 @@ func (q *request) identify() (err error) {
 			return err
 		}
 		if q.from == 0 {
-			return &badRequest{http.StatusBadRequest, "header " + headerFrom + ": no member has the id 0"}
+			return protocol.BadRequest("header %s: no member has the id 0", headerFrom)
 		}
-	case q.at&endpointStreams != 0:
+	case q.at&protocol.EndpointStreams != 0:
 		id, err := types.IDFromString(path.Base(q.r.URL.Path))
 		if served := err == nil; !served {
 			return nil
@@ -269,7 +270,7 @@ func (q *request) checkMessage(m *raftpb.Message) error {
 		return err
 	}
 	if sender == author {
-		return q.unlessRemoved(sender, errMemberGone)
+		return q.unlessRemoved(sender, protocol.ErrMemberGone)
 	}
 	if err := q.unlessRemoved(sender, errOfRemoved); err != nil {
 		return err
@@ -302,7 +303,7 @@ func (q *request) deliver(m *raftpb.Message, source string, within time.Duration
 	o := r.deliver(m, source, within, queued)
 	if o.processed && o.err != nil {
 		// What is wrong with the message of a post may be wrong with its connection.
-		return &processError{o.err, source == lanePost, passedOn}
+		return &protocol.ProcessError{Err: o.err, Drop: source == lanePost, PassedOn: passedOn}
 	}
 	return o.err
 }

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -13,16 +14,16 @@ import (
 var (
 	// ErrClusterIDMismatch says that the other member belongs to another
 	// cluster. Its text is the body of the answer on the wire.
-	ErrClusterIDMismatch = errors.New("cluster ID mismatch")
+	ErrClusterIDMismatch = protocol.ErrClusterIDMismatch
 
 	// ErrIncompatibleVersion says that one of the two members is too old for
 	// the other. Its text is the body of the answer on the wire.
-	ErrIncompatibleVersion = errors.New("incompatible version")
+	ErrIncompatibleVersion = protocol.ErrIncompatibleVersion
 
 	// ErrToMismatch says that a request reached a member other than the one it
 	// was meant for, usually because of a wrong peer URL. Its text is the body
 	// of the answer on the wire.
-	ErrToMismatch = errors.New("to field mismatch")
+	ErrToMismatch = protocol.ErrToMismatch
 
 	// ErrMemberRemoved says that a member was removed from the cluster for
 	// good. It is sent to Transport.ErrorC when a peer says so of the local
@@ -32,12 +33,12 @@ var (
 	// which a stock sender stops itself: return it only for a message whose From
 	// is known to be removed. A sender that has passed on another member's message
 	// is not told.
-	ErrMemberRemoved = errors.New("the member has been permanently removed from the cluster")
+	ErrMemberRemoved = protocol.ErrMemberRemoved
 
 	// ErrMemberUnknown says that the other side does not know the member: the
 	// peer has not learned of us yet, or SendSnapshot was given a message to a
 	// member that is not a peer.
-	ErrMemberUnknown = errors.New("member not found")
+	ErrMemberUnknown = protocol.ErrMemberUnknown
 
 	// ErrExceedSizeLimit says that a message is larger than MaxMessageBytes, on
 	// the wire or decoded. One given to Send is dropped for it.
@@ -52,11 +53,11 @@ var (
 	// ErrIdentity says that a connection, a request or a message is not of the
 	// member that it is said to be of: Transport.VerifyPeer refused its
 	// certificate, or its From is another member.
-	ErrIdentity = errors.New("rafthttp: identity of the member is not proven")
+	ErrIdentity = protocol.ErrIdentity
 
 	// ErrStopped is the cause of everything that ends because of
 	// Transport.Stop.
-	ErrStopped = errors.New("rafthttp: transport stopped")
+	ErrStopped = errs.ErrStopped
 
 	// ErrPeerRemoved is the cause of everything that ends because of RemovePeer
 	// or RemoveAllPeers.
@@ -64,7 +65,7 @@ var (
 
 	// ErrQueueFull says that a message or snapshot was dropped because the
 	// queue for it was full.
-	ErrQueueFull = errors.New("rafthttp: queue is full")
+	ErrQueueFull = errs.ErrQueueFull
 
 	// ErrMemoryLimit says that a message was dropped because all queues together
 	// hold MaxQueuedBytes. It is an ErrQueueFull.
@@ -77,7 +78,7 @@ var (
 
 	// ErrStalled says that nothing moved on a connection or a snapshot
 	// transfer for ReadTimeout.
-	ErrStalled = snapshot.ErrStalled
+	ErrStalled = errs.ErrStalled
 
 	// ErrPaused says that a message or snapshot was dropped because of Pause or
 	// CutPeer.
@@ -85,13 +86,9 @@ var (
 )
 
 var (
-	// errBusyPosts refuses a post over what can be under way.
-	errBusyPosts        = errors.New("too many posts in flight")
-	errMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
-	errNotStarted       = errors.New("rafthttp: transport is not started")
-	errUpdated          = errors.New("rafthttp: the peer's URLs changed")
-	errPeerGone         = errors.New("rafthttp: the peer closed the stream")
-	errUnexpectedData   = errors.New("rafthttp: the peer sent data on a stream it should only read")
+	errUpdated        = errors.New("rafthttp: the peer's URLs changed")
+	errPeerGone       = errors.New("rafthttp: the peer closed the stream")
+	errUnexpectedData = errors.New("rafthttp: the peer sent data on a stream it should only read")
 )
 
 // ConfigError says which field of a Transport cannot work, and what would.
@@ -125,12 +122,3 @@ func (e *StatusError) Error() string {
 	}
 	return fmt.Sprintf("unexpected http status %d: %s", e.Code, e.Body)
 }
-
-// badRequest is an error of the requester: it is answered with a status and
-// costs it the request.
-type badRequest struct {
-	code int
-	text string
-}
-
-func (e *badRequest) Error() string { return e.text }

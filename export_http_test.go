@@ -4,62 +4,26 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// ParseVersion is what all version headers and fields go through.
-func ParseVersion(s string) (major, minor int, err error) {
-	v, err := parseVersion(s)
-	return v.major, v.minor, err
-}
-
 // Endpoint is one of those that the meaning of a status belongs to.
-type Endpoint = endpoint
+type Endpoint = protocol.Endpoint
 
 // Endpoints are all of them, by name.
 var Endpoints = map[string]Endpoint{
-	"post": endpointPost, "message": endpointMessage, "msgapp": endpointMsgApp,
-	"snapshot": endpointSnapshot, "offset": endpointOffset, "probing": endpointProbe,
+	"post": protocol.EndpointPost, "message": protocol.EndpointMessage, "msgapp": protocol.EndpointMsgApp,
+	"snapshot": protocol.EndpointSnapshot, "offset": protocol.EndpointOffset, "probing": protocol.EndpointProbe,
 }
 
-// The two directions of the table between errors and answers.
-var (
-	AnswerOf    = answerOf
-	AnswerError = func(resp *http.Response, at Endpoint, ofOurCluster bool) error {
-		return answerError(resp, at, ofOurCluster)
-	}
-)
-
-// RowsOfAnswers are the errors of the table, each once.
-func RowsOfAnswers() (errs []error) {
-	for _, a := range answers {
-		if !slices.Contains(errs, a.err) {
-			errs = append(errs, a.err)
-		}
-	}
-	return errs
+// AnswerError is what the status and the body of an answer say.
+func AnswerError(resp *http.Response, at Endpoint, ofOurCluster bool) error {
+	return answerError(resp, at, ofOurCluster)
 }
-
-// Errors of the table that are not exported.
-var (
-	ErrMemberGone     = errMemberGone
-	ErrBusyPosts      = errBusyPosts
-	ErrSnapshotOffset = snapshot.ErrOffset
-	ErrStillWriting   = snapshot.ErrStillWriting
-	ErrNoSnapshotter  = snapshot.ErrNoSnapshotter
-	ErrNoStream       = errNoStream
-	ErrBusy           = snapshot.ErrTooMany
-	ErrNotStarted     = errNotStarted
-	ErrMethod         = errMethodNotAllowed
-)
-
-// ProcessError is an error of Raft.Process on its way to the answer.
-func ProcessError(err error) error { return &processError{err: err} }
 
 // URLPicker is the picker of a peer's URLs.
 type URLPicker struct{ p *urlPicker }

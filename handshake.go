@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// Headers (protocol: request headers).
+// Headers (PROTOCOL.md, section 2).
 const (
 	headerFrom       = "X-Server-From"
 	headerVersion    = "X-Server-Version"
@@ -20,58 +20,21 @@ const (
 	headerPeerURLs   = "X-Peerurls" // canonical form of X-PeerURLs
 )
 
-// absentVersion is what a request without a version header means (protocol:
-// request headers).
-var absentVersion = version{2, 0}
+// absentVersion is what a request without a version header means
+// (PROTOCOL.md, section 2).
+var absentVersion = protocol.Version{Major: 2, Minor: 0}
 
 // oldestStreamServer is the oldest server version that a stream is accepted
 // from, by us as by stock members.
-var oldestStreamServer = version{2, 1}
-
-// version is what counts of a semantic version here.
-type version struct{ major, minor int }
-
-func (v version) less(w version) bool {
-	return v.major < w.major || (v.major == w.major && v.minor < w.minor)
-}
-
-// parseVersion reads a semantic version: major.minor.patch, which may be
-// followed by a pre-release (-) and metadata (+).
-func parseVersion(s string) (version, error) {
-	rest, metadata, _ := strings.Cut(s, "+")
-	core, preRelease, _ := strings.Cut(rest, "-")
-	parts := strings.Split(core, ".")
-	if len(s) > 128 || len(parts) != 3 || !isIdentifier(preRelease) || !isIdentifier(metadata) {
-		return version{}, notVersion(s)
-	}
-	var n [3]int
-	for i, p := range parts {
-		v, err := strconv.ParseUint(p, 10, 31)
-		if err != nil {
-			return version{}, notVersion(s)
-		}
-		n[i] = int(v)
-	}
-	return version{n[0], n[1]}, nil
-}
-
-func notVersion(s string) error { return fmt.Errorf("not a semantic version: %.128q", s) }
-
-// isIdentifier reports whether s has only what may follow the numbers of a
-// semantic version.
-func isIdentifier(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '.' || r == '-')
-	})
-}
+var oldestStreamServer = protocol.Version{Major: 2, Minor: 1}
 
 // headerVersionOf reads a version header; an absent one means 2.0.0.
-func headerVersionOf(h http.Header, name string) (version, error) {
+func headerVersionOf(h http.Header, name string) (protocol.Version, error) {
 	s := h.Get(name)
 	if s == "" {
 		return absentVersion, nil
 	}
-	v, err := parseVersion(s)
+	v, err := protocol.ParseVersion(s)
 	if err != nil {
 		return v, fmt.Errorf("header %s: %w", name, err)
 	}
@@ -79,7 +42,7 @@ func headerVersionOf(h http.Header, name string) (version, error) {
 }
 
 // requestHeader returns the headers that every request to a peer carries
-// (protocol: request headers).
+// (PROTOCOL.md, section 2).
 func (s *settings) requestHeader() http.Header {
 	h := http.Header{
 		headerFrom:       {s.id.String()},
@@ -93,18 +56,18 @@ func (s *settings) requestHeader() http.Header {
 	return h
 }
 
-// checkRequest checks version and cluster of a request, in the order of the
-// protocol (what the handler checks: 2 and 3).
+// checkRequest checks version and cluster of a request, in the order of
+// PROTOCOL.md, sections 3.2 and 3.3.
 func (s *settings) checkRequest(h http.Header) error {
 	server, err := headerVersionOf(h, headerVersion)
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, err.Error()}
+		return protocol.BadRequest("%s", err)
 	}
 	minimum, err := headerVersionOf(h, headerMinVersion)
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, err.Error()}
+		return protocol.BadRequest("%s", err)
 	}
-	if server.less(s.minClusterVersion) || s.serverVersion.less(minimum) {
+	if server.Less(s.minClusterVersion) || s.serverVersion.Less(minimum) {
 		return ErrIncompatibleVersion
 	}
 	if err := checkID(h, headerClusterID, s.clusterID, ErrClusterIDMismatch); !errors.Is(err, ErrClusterIDMismatch) {
@@ -113,8 +76,8 @@ func (s *settings) checkRequest(h http.Header) error {
 	return fmt.Errorf("%w: ours is %s, the requester's is %s", ErrClusterIDMismatch, s.clusterID, statedID(h, headerClusterID))
 }
 
-// checkTo checks that a stream is meant for the local member (protocol: what the
-// handler checks, 5).
+// checkTo checks that a stream is meant for the local member
+// (PROTOCOL.md, section 3.5).
 func (s *settings) checkTo(h http.Header) error {
 	if err := checkID(h, headerRaftTo, s.id, ErrToMismatch); !errors.Is(err, ErrToMismatch) {
 		return err
@@ -146,7 +109,7 @@ func statedID(h http.Header, name string) string {
 func idHeader(h http.Header, name string) (types.ID, error) {
 	id, err := types.IDFromString(h.Get(name))
 	if err != nil {
-		return 0, &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: not a hexadecimal id: %.64q", name, h.Get(name))}
+		return 0, protocol.BadRequest("header %s: not a hexadecimal id: %.64q", name, h.Get(name))
 	}
 	return id, nil
 }

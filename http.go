@@ -15,11 +15,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Paths that Handler serves (protocol: endpoints).
+// Paths that Handler serves.
 const (
 	RaftPrefix         = "/raft"
 	ProbingPrefix      = RaftPrefix + "/probing"
@@ -36,15 +37,15 @@ const (
 // take the connection over from the server.
 func (t *Transport) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(RaftPrefix, &handler{t, endpointPost, http.MethodPost, (*request).servePost})
-	mux.Handle(RaftStreamPrefix+"/", &handler{t, endpointStreams, http.MethodGet, (*request).serveStream})
-	mux.Handle(RaftSnapshotPrefix, &handler{t, endpointSnapshot, http.MethodPost, (*request).serveSnapshot})
-	mux.Handle(snapshot.OffsetPath, &handler{t, endpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
-	mux.Handle(ProbingPrefix, &handler{t, endpointProbe, "", (*request).serveProbe})
+	mux.Handle(RaftPrefix, &handler{t, protocol.EndpointPost, http.MethodPost, (*request).servePost})
+	mux.Handle(RaftStreamPrefix+"/", &handler{t, protocol.EndpointStreams, http.MethodGet, (*request).serveStream})
+	mux.Handle(RaftSnapshotPrefix, &handler{t, protocol.EndpointSnapshot, http.MethodPost, (*request).serveSnapshot})
+	mux.Handle(snapshot.OffsetPath, &handler{t, protocol.EndpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
+	mux.Handle(ProbingPrefix, &handler{t, protocol.EndpointProbe, "", (*request).serveProbe})
 	return &ownHandler{mux, t}
 }
 
-// serveProbe tells the time (protocol: endpoints).
+// serveProbe tells the time (PROTOCOL.md, section 1).
 func (q *request) serveProbe() error {
 	q.w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(q.w).Encode(probeAnswer{OK: true, Now: time.Now()})
@@ -58,20 +59,20 @@ func (q *request) answer(err error) {
 	}
 	// The server may want the rest of the body before it sends the answer.
 	_ = q.rc.SetReadDeadline(time.Now().Add(q.readTimeout))
-	if failed := (*processError)(nil); errors.As(err, &failed) {
+	if failed := (*protocol.ProcessError)(nil); errors.As(err, &failed) {
 		var wt interface{ WriteTo(http.ResponseWriter) }
-		if errors.As(failed.err, &wt) {
+		if errors.As(failed.Err, &wt) {
 			q.writeAnswer(wt)
 			return
 		}
-		if failed.drop {
+		if failed.Drop {
 			q.w.Header().Set("Connection", "close")
 		}
 	}
-	if errors.Is(err, snapshot.ErrTooMany) || errors.Is(err, errBusyPosts) || errors.Is(err, ErrQueueFull) {
+	if errors.Is(err, protocol.ErrTooManySnapshots) || errors.Is(err, protocol.ErrBusyPosts) || errors.Is(err, ErrQueueFull) {
 		q.w.Header().Set("Retry-After", "1")
 	}
-	code, body := answerOf(err, q.at)
+	code, body := protocol.AnswerOf(err, q.at)
 	q.logFailure(err, code)
 	http.Error(q.w, body, code)
 }
@@ -101,22 +102,8 @@ func (q *request) logFailure(err error, code int) {
 		}
 	}
 	log.Warn("refused a request of a member; further ones like it are not logged for a while",
-		zap.String("path", firstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
+		zap.String("path", protocol.FirstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
 }
-
-// processError is an error of Process.
-type processError struct {
-	err  error
-	drop bool // the connection is not to be used again
-
-	// passedOn: the message is not of the member that sent it. Followers pass
-	// proposals and reads on to the leader as they came; what is to be said to the
-	// member that the message is of must not be said to them.
-	passedOn bool
-}
-
-func (e *processError) Error() string { return "failed to process raft message: " + e.err.Error() }
-func (e *processError) Unwrap() error { return e.err }
 
 // passedOn reports whether a message is not of the requester. One that states no
 // id is who the message says.
@@ -125,12 +112,12 @@ func (q *request) passedOn(m *raftpb.Message) bool {
 }
 
 // learn adds the requester as a remote, so that it can be answered before it is
-// a peer (protocol: what the handler checks, 4 and 5). One that was removed will
-// not be a peer again.
+// a peer (PROTOCOL.md, sections 3.4 and 3.5). One that was removed will not be a
+// peer again.
 func (q *request) learn() error {
 	list := q.r.Header.Get(headerPeerURLs)
 	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
-		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)}
+		return protocol.BadRequest("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)
 	}
 	peers := q.peers.Load()
 	if list == "" || q.from == 0 || q.from == q.id || (*peers)[q.from] != nil {
@@ -141,13 +128,13 @@ func (q *request) learn() error {
 	}
 	urls, err := types.NewURLs(strings.Split(list, ","))
 	if err != nil {
-		return &badRequest{http.StatusBadRequest, fmt.Sprintf("header %s: %.256s", headerPeerURLs, err)}
+		return protocol.BadRequest("header %s: %.256s", headerPeerURLs, err)
 	}
 	q.addRemote(q.from, urls, true, peers) // or the next time
 	return nil
 }
 
-// servePost takes one message (protocol: endpoints, POST /raft).
+// servePost takes one message (PROTOCOL.md, sections 1 and 3.6).
 func (q *request) servePost() error {
 	if err := q.learn(); err != nil {
 		return err
@@ -156,7 +143,7 @@ func (q *request) servePost() error {
 	post := q.posts.begin(q.from, p != nil)
 	if post == nil {
 		p.dropUnread()
-		return errBusyPosts
+		return protocol.ErrBusyPosts
 	}
 	defer post.end()
 	body := q.postBody(post)
@@ -164,7 +151,7 @@ func (q *request) servePost() error {
 	limits := q.messageLimits
 	limits.Reserve = post.reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
-	if errors.Is(err, errBusyPosts) {
+	if errors.Is(err, protocol.ErrBusyPosts) {
 		p.dropUnread()
 		q.w.Header().Set("Connection", "close")
 		return err
@@ -182,7 +169,7 @@ func (q *request) servePost() error {
 	}
 	if !post.wasRead(m) {
 		p.dropPost(m, ErrQueueFull)
-		return errBusyPosts
+		return protocol.ErrBusyPosts
 	}
 	if q.isPaused() {
 		p.dropPost(m, ErrPaused)
@@ -221,7 +208,7 @@ func (q *request) succeed() {
 // where the next request begins is not known.
 func (q *request) badBody(text string, err error) error {
 	q.w.Header().Set("Connection", "close")
-	return &badRequest{http.StatusBadRequest, text + ": " + err.Error()}
+	return protocol.BadRequest("%s: %s", text, err)
 }
 
 // readPost reads a body that is one message; length is below 0 if not declared.
@@ -236,8 +223,8 @@ func readPost(body io.Reader, length int64, lim wire.Limits) (*raftpb.Message, e
 	return wire.UnmarshalMessage(b, lim)
 }
 
-// serveStream gives the requester a stream to read (protocol: endpoints; what
-// the handler checks, 5).
+// serveStream gives the requester a stream to read (PROTOCOL.md, sections 1 and
+// 3.5).
 func (q *request) serveStream() error {
 	kind, err := streamOf(q.r.URL.Path)
 	if err != nil {
@@ -245,12 +232,12 @@ func (q *request) serveStream() error {
 	}
 	from, err := types.IDFromString(path.Base(q.r.URL.Path))
 	if err != nil {
-		return &badRequest{http.StatusNotFound, "invalid from"}
+		return &protocol.RequestError{Code: http.StatusNotFound, Text: "invalid from"}
 	}
 	if q.from != from {
-		return &badRequest{http.StatusBadRequest, "header X-Server-From differs from the path"}
+		return protocol.BadRequest("header %s differs from the path", headerFrom)
 	}
-	if err := q.unlessRemoved(from, errMemberGone); err != nil {
+	if err := q.unlessRemoved(from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
 	p := q.peerOf(from)
@@ -276,5 +263,5 @@ func streamOf(p string) (streamKind, error) {
 			return kind, nil
 		}
 	}
-	return 0, &badRequest{http.StatusNotFound, "invalid path"}
+	return 0, &protocol.RequestError{Code: http.StatusNotFound, Text: "invalid path"}
 }

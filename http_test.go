@@ -66,8 +66,8 @@ func TestHandlerProbing(t *testing.T) {
 	}
 }
 
-// checksOfAll are the checks that all requests pass (protocol: what the handler
-// checks, 2 and 3).
+// checksOfAll are the checks that all requests pass (PROTOCOL.md,
+// sections 3.2 and 3.3).
 var checksOfAll = []struct {
 	name   string
 	change map[string]string

@@ -159,8 +159,7 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 	return rest
 }
 
-// laneFor returns the lane that m should take (protocol: which way a message
-// goes).
+// laneFor returns the lane that m should take (PROTOCOL.md, section 10).
 func (p *peer) laneFor(m *raftpb.Message) *lane {
 	switch m.GetType() {
 	case raftpb.MsgSnap:

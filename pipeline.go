@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -140,7 +141,7 @@ func (p *pipeline) tookAppend(size int64) {
 	}
 }
 
-// post sends one body to the peer's current URL (protocol: endpoints).
+// post sends one body to the peer's current URL (PROTOCOL.md, section 1).
 func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	ctx, pace := p.pacePost(len(body))
 	defer pace.stop()
@@ -165,7 +166,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	resp, err := p.posts.RoundTrip(req)
 	if err == nil {
-		err = p.conclude(resp, endpointPost)
+		err = p.conclude(resp, protocol.EndpointPost)
 		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
 		resp.Body.Close()
 	}

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
@@ -114,7 +115,7 @@ func (p *incomingPost) queued() {
 // reserve is for wire.Limits.
 func (p *incomingPost) reserve(bytes uint64) error {
 	if !p.grow(int64(bytes)) {
-		return errBusyPosts
+		return protocol.ErrBusyPosts
 	}
 	return nil
 }
@@ -172,7 +173,7 @@ func (q *request) postBody(post *incomingPost) *postBody {
 func (b *postBody) Read(p []byte) (int, error) {
 	n, err := b.progressReader.Read(p)
 	if n > 0 && !b.post.grow(int64(n)) {
-		return 0, errBusyPosts
+		return 0, protocol.ErrBusyPosts
 	}
 	return n, err
 }

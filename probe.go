@@ -16,18 +16,19 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 const (
-	// smoothing is the weight of a new round-trip time (protocol: timing).
+	// smoothing is the weight of a new round-trip time (PROTOCOL.md, section 9).
 	smoothing = 8
-	// maxClockOffset is the clock difference that is warned of (protocol:
-	// timing).
+	// maxClockOffset is the clock difference that is warned of (PROTOCOL.md,
+	// section 9).
 	maxClockOffset = time.Second
 )
 
 // probeInterval is the time after which a probe that failed is made again, and
-// the least time between two: 4 s by default (protocol: timing).
+// the least time between two: 4 s by default (PROTOCOL.md, section 9).
 func (s *settings) probeInterval() time.Duration { return s.readTimeout * 4 / 5 }
 
 // steadyProbes is how many intervals pass between two probes of a peer that
@@ -42,7 +43,7 @@ const (
 	probeTogether = 4
 )
 
-// probeAnswer is the body of a probe's answer (protocol: endpoints).
+// probeAnswer is the body of a probe's answer (PROTOCOL.md, section 1).
 type probeAnswer struct {
 	OK  bool
 	Now time.Time
@@ -175,7 +176,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 		p.urls.unreachable(u)
 		return 0, 0, err
 	}
-	if err := p.conclude(resp, endpointProbe); err != nil {
+	if err := p.conclude(resp, protocol.EndpointProbe); err != nil {
 		return 0, 0, err
 	}
 	var answer probeAnswer

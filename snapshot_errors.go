@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -30,41 +31,41 @@ var (
 	ErrSnapshotChanged = snapshot.ErrChanged
 
 	// ErrSnapshotCut says that the connection of a transfer broke.
-	ErrSnapshotCut = snapshot.ErrCut
+	ErrSnapshotCut = protocol.ErrSnapshotCut
 
 	// ErrSnapshotRefused says that the receiver does not take the snapshot.
-	ErrSnapshotRefused = snapshot.ErrRefused
+	ErrSnapshotRefused = protocol.ErrSnapshotRefused
 	// ErrSnapshotBusy is an ErrSnapshotRefused: the receiver has MaxSnapshots
 	// coming in, or as many from us as leave a place to each other peer.
-	ErrSnapshotBusy = snapshot.ErrBusy
+	ErrSnapshotBusy = protocol.ErrSnapshotBusy
 
 	// ErrSnapshotWriting is an ErrSnapshotRefused: the receiver is still busy with an
 	// earlier part of the same snapshot, for instance with a disk that hangs, or with
 	// Process. A transfer waits for that, and fails with it after 10 minutes.
-	ErrSnapshotWriting = snapshot.ErrWriting
+	ErrSnapshotWriting = protocol.ErrSnapshotWriting
 
 	// ErrSnapshotNotSaved says that the receiver could not save the database. It
 	// is one of the following errors where the reason is known.
-	ErrSnapshotNotSaved = snapshot.ErrNotSaved
+	ErrSnapshotNotSaved = protocol.ErrSnapshotNotSaved
 	// ErrSnapshotDiskFull is an ErrSnapshotNotSaved: no space or quota is left.
-	ErrSnapshotDiskFull = snapshot.ErrDiskFull
+	ErrSnapshotDiskFull = protocol.ErrSnapshotDiskFull
 	// ErrSnapshotPermission is an ErrSnapshotNotSaved: the receiver may not write
 	// there.
-	ErrSnapshotPermission = snapshot.ErrPermission
+	ErrSnapshotPermission = protocol.ErrSnapshotPermission
 	// ErrSnapshotDisk is an ErrSnapshotNotSaved: input or output failed.
-	ErrSnapshotDisk = snapshot.ErrDisk
+	ErrSnapshotDisk = protocol.ErrSnapshotDisk
 	// ErrSnapshotChecksum is an ErrSnapshotNotSaved: what arrived is not what was
 	// sent.
-	ErrSnapshotChecksum = snapshot.ErrChecksum
+	ErrSnapshotChecksum = protocol.ErrSnapshotChecksum
 )
 
 // concludeSnapshot is conclude for the answer to a snapshot, or to the question
 // about it: it says what the receiver's reason was.
-func (s *settings) concludeSnapshot(resp *http.Response, at endpoint) error {
+func (s *settings) concludeSnapshot(resp *http.Response, at protocol.Endpoint) error {
 	err := s.conclude(resp, at)
 	var status *StatusError
 	if errors.As(err, &status) {
-		status.cause = snapshot.Meaning(status.Code, status.Body)
+		status.cause = protocol.SnapshotMeaning(status.Code, status.Body)
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -38,13 +39,13 @@ func (s *settings) resuming() ResumingSnapshotter {
 }
 
 // serveSnapshot saves a database and hands over the message at its head
-// (protocol: endpoints, POST /raft/snapshot).
+// (PROTOCOL.md, sections 1 and 3.7).
 func (q *request) serveSnapshot() error {
 	if err := q.learn(); err != nil {
 		return err
 	}
 	if q.snapshotter == nil {
-		return snapshot.ErrNoSnapshotter
+		return protocol.ErrNoSnapshotter
 	}
 	in := &incomingSnapshot{request: q, log: q.log.With(zap.String("remote-peer-id", q.from.String()))}
 	var observe func(*snapshot.Progress) func(snapshot.Status)
@@ -75,7 +76,7 @@ func (q *request) serveSnapshotOffset() error {
 	if err != nil {
 		return err
 	}
-	if err := q.unlessRemoved(q.from, errMemberGone); err != nil {
+	if err := q.unlessRemoved(q.from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
 	offset, sum, err := q.receiving.Offset(q.ctx, question, q.partialDB)
@@ -96,10 +97,10 @@ func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
 // mayResume returns why the sender of a request cannot go on with a database.
 func (q *request) mayResume() error {
 	if q.resuming() == nil {
-		return snapshot.ErrNotResuming
+		return protocol.ErrNotResuming
 	}
 	if q.from == 0 {
-		return &badRequest{http.StatusBadRequest, "no " + headerFrom}
+		return protocol.BadRequest("no %s", headerFrom)
 	}
 	return q.checkTo(q.r.Header)
 }

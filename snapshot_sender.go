@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -70,13 +71,13 @@ func (s *snapshotSender) Header() http.Header { return s.requestHeader() }
 // Conclude implements snapshot.Peer.
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	if question {
-		return s.concludeSnapshot(resp, endpointOffset)
+		return s.concludeSnapshot(resp, protocol.EndpointOffset)
 	}
-	return s.concludeSnapshot(resp, endpointSnapshot)
+	return s.concludeSnapshot(resp, protocol.EndpointSnapshot)
 }
 
 // IsVerdict implements snapshot.Peer.
-func (s *snapshotSender) IsVerdict(err error) bool { return isVerdict(err) }
+func (s *snapshotSender) IsVerdict(err error) bool { return protocol.IsVerdict(err) }
 
 // Busy implements snapshot.Peer.
 func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }

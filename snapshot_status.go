@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -58,7 +59,7 @@ func (t *Transport) SetSnapshotRateLimit(limit rate.Limit) error {
 	}
 	e := t.engine.Load()
 	if e == nil {
-		return errNotStarted
+		return protocol.ErrNotStarted
 	}
 	e.pace.SetLimit(rateLimit(limit))
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -34,8 +35,8 @@ func (k streamKind) String() string {
 }
 
 // endpoint is where the stream is asked for.
-func (k streamKind) endpoint() endpoint {
-	return [streamKinds]endpoint{endpointMessage, endpointMsgApp}[k]
+func (k streamKind) endpoint() protocol.Endpoint {
+	return [streamKinds]protocol.Endpoint{protocol.EndpointMessage, protocol.EndpointMsgApp}[k]
 }
 
 func (k streamKind) encoder() wire.Encoder {
@@ -256,8 +257,8 @@ func (w *streamWriter) current() *outgoingConn {
 	return w.conn
 }
 
-// heartbeat has a link heartbeat written, if the stream is up (protocol: the
-// link heartbeat).
+// heartbeat has a link heartbeat written, if the stream is up (PROTOCOL.md,
+// section 7).
 func (w *streamWriter) heartbeat() {
 	if w.lane.isOpen() {
 		w.beat.Store(true)

@@ -23,8 +23,8 @@ type incoming struct {
 	stop func() bool          // ends the closing of conn with the context
 }
 
-// open dials the peer at u and asks for the stream (protocol: endpoints; request
-// headers). The stream is closed when ctx ends.
+// open dials the peer at u and asks for the stream (PROTOCOL.md, sections 1
+// and 2). The stream is closed when ctx ends.
 func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
 	s, err := r.openAt(ctx, u)
 	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {

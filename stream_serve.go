@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // hijackPause is how long net/http has to begin a read that Hijack interrupts.
@@ -66,7 +67,7 @@ func (q *request) serveHijacked(p *peer, kind streamKind) error {
 		return err
 	}
 	if err != nil {
-		if errors.Is(err, errNoStream) { // there is no answer any more that could say so
+		if errors.Is(err, protocol.ErrNoStream) { // there is no answer any more that could say so
 			q.logFailure(err, http.StatusNotImplemented)
 		}
 		return http.ErrAbortHandler
@@ -93,7 +94,7 @@ func (q *request) pauseBeforeHijack() {
 
 func (q *request) writeStreamHead(c net.Conn) error {
 	if err := c.SetDeadline(time.Time{}); errors.Is(err, os.ErrNoDeadline) || errors.Is(err, errors.ErrUnsupported) {
-		return fmt.Errorf("%w: the hijacked connection cannot set deadlines: %w", errNoStream, err)
+		return fmt.Errorf("%w: the hijacked connection cannot set deadlines: %w", protocol.ErrNoStream, err)
 	} else if err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (q *request) flushHead() error {
 	case errors.As(err, &network) || q.r.Context().Err() != nil:
 		return http.ErrAbortHandler
 	}
-	return fmt.Errorf("%w: it cannot flush: %w", errNoStream, err)
+	return fmt.Errorf("%w: it cannot flush: %w", protocol.ErrNoStream, err)
 }
 
 // serveResponse lends the response to the writer until the stream ends. Behind a
@@ -178,10 +179,10 @@ func (q *request) flushHead() error {
 // only a failed write then tells that the client is gone.
 func (q *request) serveResponse(p *peer, kind streamKind) error {
 	if !canFlush(q.w) {
-		return fmt.Errorf("%w: it cannot flush", errNoStream)
+		return fmt.Errorf("%w: it cannot flush", protocol.ErrNoStream)
 	}
 	if err := q.rc.SetWriteDeadline(time.Now().Add(q.writeTimeout)); err != nil {
-		return fmt.Errorf("%w: it cannot set write deadlines: %w", errNoStream, err)
+		return fmt.Errorf("%w: it cannot set write deadlines: %w", protocol.ErrNoStream, err)
 	}
 	if err := q.flushHead(); err != nil {
 		return err

@@ -32,7 +32,7 @@ func sources(t *testing.T, patterns ...string) string {
 func TestThreatModel(t *testing.T) {
 	text, err := os.ReadFile("docs/threat-model.md")
 	require.NoError(t, err)
-	tests := sources(t, "*_test.go", "metrics/*_test.go", "snap/*_test.go", "internal/wire/*_test.go", "internal/conn/*_test.go", "internal/queue/*_test.go", "internal/snapshot/*_test.go")
+	tests := sources(t, "*_test.go", "metrics/*_test.go", "snap/*_test.go", "internal/wire/*_test.go", "internal/conn/*_test.go", "internal/protocol/*_test.go", "internal/queue/*_test.go", "internal/snapshot/*_test.go")
 	named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(named), 40)
 	for _, n := range named {

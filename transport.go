@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -335,7 +336,7 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 func (t *Transport) SendSnapshot(m *snap.Message) {
 	e := t.engine.Load()
 	if e == nil {
-		go m.CloseWithError(errNotStarted)
+		go m.CloseWithError(protocol.ErrNotStarted)
 		return
 	}
 	if p := e.peerOf(types.ID(m.GetTo())); p != nil && p.sendSnap(m) {

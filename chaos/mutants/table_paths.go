@@ -30,24 +30,24 @@ var sendingPathMutants = []mutant{
 	{
 		name: "message-of-removed", wrong: "posts and snapshots of a removed member are processed", breaks: "Process only what is for us", found: "path 5",
 		edits: []edit{
-			{"door.go", "\t\treturn q.unlessRemoved(sender, errMemberGone)", "\t\treturn nil"},
+			{"door.go", "\t\treturn q.unlessRemoved(sender, protocol.ErrMemberGone)", "\t\treturn nil"},
 			{"door.go", "\tif err := q.unlessRemoved(sender, errOfRemoved); err != nil {\n\t\treturn err\n\t}\n\treturn q.unlessRemoved(author, errOfRemoved)", "\t_ = errOfRemoved\n\treturn nil"},
 		},
 	},
 	{
 		name: "errorc-of-stranger", wrong: "any web server's 403 says that the local member was removed", breaks: "ErrorC only after removal", found: "path 6",
-		edits: []edit{{"answers.go", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster)", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster && at == 0)"}},
+		edits: []edit{{"internal/protocol/answers.go", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster)", "(errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster && at == 0)"}},
 	},
 	{
 		name: "errorc-of-certificate", wrong: "a request that VerifyPeer refuses is told that its sender was removed", breaks: "ErrorC only after removal", found: "path 6",
 		edits: []edit{
-			{"answers.go", "{ErrIdentity, http.StatusForbidden, \"\", endpointStreams, endpointNone}", "{ErrIdentity, http.StatusForbidden, \"\", endpointAll, endpointNone}"},
-			{"answers.go", "endpointMessages | endpointOffset, endpointMessages}", "endpointMessages | endpointOffset, endpointMessages | endpointOffset}"},
+			{"internal/protocol/answers.go", "{ErrIdentity, http.StatusForbidden, \"\", EndpointStreams, EndpointNone}", "{ErrIdentity, http.StatusForbidden, \"\", EndpointAll, EndpointNone}"},
+			{"internal/protocol/answers.go", "EndpointMessages | EndpointOffset, EndpointMessages}", "EndpointMessages | EndpointOffset, EndpointMessages | EndpointOffset}"},
 		},
 	},
 	{
 		name: "question-of-revoked", wrong: "a question about a snapshot is answered on a connection whose certificate was revoked", breaks: "a revoked member is cut", found: "path 7",
-		edits: []edit{{"door.go", "\treturn q.stands()", "\tif q.at == endpointOffset {\n\t\treturn nil\n\t}\n\treturn q.stands()"}},
+		edits: []edit{{"door.go", "\treturn q.stands()", "\tif q.at == protocol.EndpointOffset {\n\t\treturn nil\n\t}\n\treturn q.stands()"}},
 	},
 	{
 		name: "revoked-stays", wrong: "connections that are up are not held to the revocation list", breaks: "a revoked member is cut",
@@ -107,7 +107,7 @@ var otherPathMutants = []mutant{
 	{
 		name: "unbounded-response", wrong: "a stream is served on a response whose writes have no deadline", breaks: "Stop within its bound", found: "path 14",
 		edits: []edit{
-			{"stream_serve.go", "return fmt.Errorf(\"%w: it cannot set write deadlines: %w\", errNoStream, err)", "_ = err"},
+			{"stream_serve.go", "return fmt.Errorf(\"%w: it cannot set write deadlines: %w\", protocol.ErrNoStream, err)", "_ = err"},
 			{"stream.go", "conn.NewProgressWriter(w, o.untilGone(rc.SetWriteDeadline), pieceBytes)", "conn.NewProgressWriter(w, func(t time.Time) error {\n\t\t_ = rc.SetWriteDeadline(t)\n\t\treturn nil\n\t}, pieceBytes)"},
 		},
 	},

@@ -89,7 +89,7 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "gives-up-at-once", wrong: "a transfer that broke fails", breaks: "resumed where both can",
-		edits: []edit{{"internal/snapshot/transfer.go", "case errors.Is(err, ErrCut), errors.Is(err, ErrStalled),", "case err == nil,"}, {"internal/snapshot/transfer.go", "\treturn true // it could not be reached", "\treturn false"}},
+		edits: []edit{{"internal/snapshot/transfer.go", "case errors.Is(err, protocol.ErrSnapshotCut), errors.Is(err, errs.ErrStalled),", "case err == nil && errors.Is(err, errs.ErrStalled),"}, {"internal/snapshot/transfer.go", "\treturn true // it could not be reached", "\treturn false"}},
 	},
 	{
 		name: "sending-place-kept", wrong: "a transfer keeps its place after its end", breaks: "bytes on a healthy link arrive",

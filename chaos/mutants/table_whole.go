@@ -25,7 +25,7 @@ var wholeMutants = []mutant{
 		name: "keep-alive-needed", wrong: "a receiver that keeps no connection gets no snapshot", breaks: "bytes on a healthy link arrive", found: "snapshot 4",
 		edits: []edit{
 			{"internal/snapshot/settle.go", "if resp.Close || !states(resp.Header, extensionResuming) {", "if !states(resp.Header, extensionResuming) {"},
-			{"internal/snapshot/settle.go", "// the same\n\t\treturn p, fmt.Errorf(\"%w: %w\", errNoWord, err)", "\n\t\treturn p, fmt.Errorf(\"%w: %w\", ErrCut, err)"},
+			{"internal/snapshot/settle.go", "// the same\n\t\treturn p, fmt.Errorf(\"%w: %w\", errNoWord, err)", "\n\t\treturn p, fmt.Errorf(\"%w: %w\", protocol.ErrSnapshotCut, err)"},
 		},
 	},
 	{
@@ -39,7 +39,7 @@ var wholeMutants = []mutant{
 		name: "hanging-disk-given-up", wrong: "a sender is not patient with a receiver that says that it is at work", breaks: "bytes on a healthy link arrive", found: "snapshot 6",
 		edits: []edit{
 			{"internal/snapshot/attempt.go", "if now := a.t.told.Load(); now != a.told {", "if now := a.t.told.Load(); now < 0 {"},
-			{"internal/snapshot/settle.go", "if !errors.Is(err, ErrWriting) || t.gaveUpWaiting {", "if t.Sender != nil {"},
+			{"internal/snapshot/settle.go", "if !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {", "if t.Sender != nil {"},
 			{"internal/snapshot/transfer.go", "return !t.gaveUpWaiting", "return false"},
 		},
 	},

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // attemptState is where an attempt stands:
@@ -145,7 +148,7 @@ func (a *attempt) abort(err error) {
 // closeReader ends the reader. If something stood still, that was the reader: on a closed
 // connection nothing else does. The receiver may have noticed first.
 func (a *attempt) closeReader() {
-	if errors.Is(a.err, ErrStalled) {
+	if errors.Is(a.err, errs.ErrStalled) {
 		a.err = errReaderStalled
 	}
 	a.t.closeReader(a.err)
@@ -179,7 +182,7 @@ func (a *attempt) onAnswer(err error) {
 	case a.state == awaiting && a.complete:
 		a.end(causeOrCut(a.t.Ctx, err))
 	case a.state == awaiting: // the body broke off
-		if err == nil || errors.Is(err, ErrCut) {
+		if err == nil || errors.Is(err, protocol.ErrSnapshotCut) {
 			err = a.err
 		}
 		a.end(causeOrCut(a.t.Ctx, err))
@@ -201,9 +204,9 @@ func (a *attempt) onTick() {
 	}
 	switch a.state {
 	case preparing, sending:
-		a.abort(ErrStalled)
+		a.abort(errs.ErrStalled)
 	case aborting:
-		a.err = ErrStalled
+		a.err = errs.ErrStalled
 		a.closeReader()
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // body reads the body of a request; a Read that takes longer than the timeout fails, as does one after ctx has ended.
@@ -63,7 +66,7 @@ func (b *body) cut() {
 	b.isCut = true
 	b.mu.Unlock()
 	b.interrupt()
-	b.endReads(ErrCut)
+	b.endReads(protocol.ErrSnapshotCut)
 }
 
 func (b *body) wasCut() bool {
@@ -87,7 +90,7 @@ func (b *body) extend(d time.Duration) (bounded bool, err error) {
 		return false, context.Cause(b.ctx)
 	}
 	if b.isCut {
-		return false, ErrCut
+		return false, protocol.ErrSnapshotCut
 	}
 	return !IsBoundless(b.setDeadline(time.Now().Add(d))), nil
 }
@@ -153,7 +156,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err != nil:
 		// The server ends the request's context for any error, so that says nothing.
 		if err = causeOf(b.ctx, err); b.wasCut() {
-			err = ErrCut
+			err = protocol.ErrSnapshotCut
 		}
 	}
 	b.err = err
@@ -167,7 +170,7 @@ func causeOf(ctx context.Context, err error) error {
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return fmt.Errorf("%w: %w", ErrStalled, err)
+		return fmt.Errorf("%w: %w", errs.ErrStalled, err)
 	}
 	return err
 }
@@ -175,8 +178,8 @@ func causeOf(ctx context.Context, err error) error {
 // broke says that a connection is at fault, unless err says more.
 func (b *body) broke(err error) error {
 	stopped := context.Cause(b.ctx)
-	if !errors.Is(err, ErrStalled) && !errors.Is(err, ErrCut) && (stopped == nil || !errors.Is(err, stopped)) {
-		err = fmt.Errorf("%w: %w", ErrCut, err)
+	if !errors.Is(err, errs.ErrStalled) && !errors.Is(err, protocol.ErrSnapshotCut) && (stopped == nil || !errors.Is(err, stopped)) {
+		err = fmt.Errorf("%w: %w", protocol.ErrSnapshotCut, err)
 	}
 	return err
 }

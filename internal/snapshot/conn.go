@@ -15,10 +15,12 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // errNoAnswer says that the receiver has the whole snapshot, and is silent.
-var errNoAnswer = fmt.Errorf("no answer to the snapshot: %w", ErrStalled)
+var errNoAnswer = fmt.Errorf("no answer to the snapshot: %w", errs.ErrStalled)
 
 // peerConn is a connection of one attempt.
 type peerConn struct {
@@ -79,7 +81,7 @@ func (c *peerConn) readAnswer(req *http.Request, interim func(*http.Response)) (
 	for {
 		resp, err := http.ReadResponse(c.br, req)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCut, err)
+			return nil, fmt.Errorf("%w: %w", protocol.ErrSnapshotCut, err)
 		}
 		if resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols {
 			return resp, nil
@@ -95,8 +97,8 @@ func causeOrCut(ctx context.Context, err error) error {
 		return cause
 	}
 	var network net.Error
-	if errors.As(err, &network) && !errors.Is(err, ErrCut) {
-		return fmt.Errorf("%w: %w", ErrCut, err)
+	if errors.As(err, &network) && !errors.Is(err, protocol.ErrSnapshotCut) {
+		return fmt.Errorf("%w: %w", protocol.ErrSnapshotCut, err)
 	}
 	return err
 }
@@ -134,7 +136,7 @@ func (t *transfer) exchange(conn *peerConn, path string, more http.Header) (*htt
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCut, err)
+		return nil, fmt.Errorf("%w: %w", protocol.ErrSnapshotCut, err)
 	}
 	if len(text) > maxAnswer {
 		return nil, errors.New("the answer is too long")

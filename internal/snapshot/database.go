@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -159,7 +160,7 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 			patience = d.ReadTimeout
 		case late:
 			if patience -= step; patience <= 0 {
-				return total, d.fail(ErrStalled)
+				return total, d.fail(errs.ErrStalled)
 			}
 		case err == nil:
 			return total, d.fail(io.ErrUnexpectedEOF)

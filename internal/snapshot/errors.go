@@ -7,25 +7,11 @@ import (
 
 // Why a transfer fails. Package rafthttp has these under the names that its users know, and says more of each.
 var (
-	ErrStalled = errors.New("rafthttp: no progress within the read timeout")
-
 	ErrSize    = errors.New("rafthttp: snapshot reader does not match its declared size")
 	ErrShort   = fmt.Errorf("%w: too short", ErrSize)
 	ErrLong    = fmt.Errorf("%w: too long", ErrSize)
 	ErrReader  = errors.New("rafthttp: reader of the snapshot failed")
 	ErrChanged = fmt.Errorf("%w: the file changed while it was sent", ErrReader)
-
-	ErrCut = errors.New("rafthttp: the connection of a snapshot was cut")
-
-	ErrRefused = errors.New("rafthttp: snapshot refused")
-	ErrBusy    = fmt.Errorf("%w: too many snapshots in flight", ErrRefused)
-	ErrWriting = fmt.Errorf("%w: still writing an earlier part of it", ErrRefused)
-
-	ErrNotSaved   = errors.New("rafthttp: database snapshot not saved")
-	ErrDiskFull   = fmt.Errorf("%w: disk full", ErrNotSaved)
-	ErrPermission = fmt.Errorf("%w: no permission", ErrNotSaved)
-	ErrDisk       = fmt.Errorf("%w: input/output error", ErrNotSaved)
-	ErrChecksum   = fmt.Errorf("%w: checksum differs", ErrNotSaved)
 )
 
 // isReaderFailure reports whether a transfer failed by its reader alone.

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -95,11 +96,11 @@ func (r *Receiver) readAgain(in Incoming, b *body) error {
 	const most = frameLength + MaxHeadBytes + trailerBytes
 	if b.length < 0 || b.length > most {
 		in.CloseAfter()
-		return badRequest("a resumed snapshot without a length that fits")
+		return protocol.BadRequest("a resumed snapshot without a length that fits")
 	}
 	if _, err := io.Copy(io.Discard, b); err != nil || b.read != b.length {
 		in.CloseAfter()
-		return notSaved(b.broke(errors.Join(err, b.err)))
+		return protocol.SnapshotNotSaved(b.broke(errors.Join(err, b.err)))
 	}
 	return nil
 }

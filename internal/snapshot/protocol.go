@@ -3,16 +3,15 @@ package snapshot
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -202,7 +201,7 @@ func ackedIn(h http.Header, size int64) (acked, error) {
 func uintIn(h http.Header, name string) (uint64, error) {
 	n, err := strconv.ParseUint(h.Get(name), 10, 64)
 	if err != nil {
-		return 0, badRequest("header %s: not a number: %.64q", name, h.Get(name))
+		return 0, protocol.BadRequest("header %s: not a number: %.64q", name, h.Get(name))
 	}
 	return n, nil
 }
@@ -211,128 +210,7 @@ func uintIn(h http.Header, name string) (uint64, error) {
 func sizeIn(h http.Header, name string) (int64, error) {
 	n, err := uintIn(h, name)
 	if err == nil && n > math.MaxInt64 {
-		err = badRequest("header %s: out of range: %.64q", name, h.Get(name))
+		err = protocol.BadRequest("header %s: out of range: %.64q", name, h.Get(name))
 	}
 	return int64(n), err
-}
-
-// RequestError is a fault of the sender, which is answered with its text.
-type RequestError struct {
-	Code int
-	Text string
-}
-
-// Error implements error.
-func (e *RequestError) Error() string { return e.Text }
-
-func badRequest(format string, args ...any) error {
-	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
-// What a receiver refuses a snapshot with.
-var (
-	// ErrTooMany refuses one over MaxSnapshots, or over its sender's share of them.
-	ErrTooMany = errors.New("too many snapshots in flight")
-	// ErrNoSnapshotter refuses one for want of a place to save it.
-	ErrNoSnapshotter = errors.New("this member takes no database snapshots")
-	// ErrOffset refuses one that goes on where nothing ends.
-	ErrOffset = errors.New("the snapshot is not there up to this offset")
-	// ErrStillWriting refuses one of which an earlier part is still on its way to the disk.
-	ErrStillWriting = errors.New("still writing an earlier part of this snapshot")
-
-	// ErrNotResuming refuses one of the extension where there is none.
-	ErrNotResuming = &RequestError{http.StatusNotFound, "this member does not resume snapshots"}
-)
-
-// Refusals are the answers by which a receiver refuses a snapshot, and what their sender takes them for.
-var Refusals = []struct {
-	Err   error // at the receiver, whose text is the body
-	Code  int
-	means error // at the sender
-}{
-	{ErrTooMany, http.StatusServiceUnavailable, ErrBusy},
-	{ErrStillWriting, http.StatusConflict, ErrWriting},
-	{ErrOffset, http.StatusConflict, ErrOffset},
-	{ErrNoSnapshotter, http.StatusNotImplemented, ErrRefused},
-}
-
-// errUnavailable says that the receiver is being restarted, or behind with Process, or that a proxy does not reach it.
-var errUnavailable = fmt.Errorf("%w: unavailable", ErrRefused)
-
-// Meaning returns what the answer to a snapshot, or to the question, means that the protocol gives no other meaning to.
-// Body is its first line.
-func Meaning(code int, body string) error {
-	for _, r := range Refusals {
-		if code == r.Code && body == r.Err.Error() {
-			return r.means
-		}
-	}
-	switch code {
-	case http.StatusConflict:
-		return ErrOffset
-	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
-		return errUnavailable
-	case http.StatusInternalServerError:
-		return notSavedBecause(body)
-	}
-	return ErrRefused
-}
-
-// savingFailed begins the body of an answer 500 to a database that was not saved. The text of a reason follows in brackets,
-// where one fits, then a colon and details.
-const savingFailed = "failed to save database snapshot"
-
-// maxReason bounds the body: it is one line.
-const maxReason = 256
-
-// reasons for which a database is not saved, in both directions.
-var reasons = []struct {
-	err  error
-	text string
-	is   []error
-}{
-	{ErrDiskFull, "disk full", []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG}},
-	{ErrPermission, "no permission", []error{fs.ErrPermission, syscall.EROFS}},
-	{ErrDisk, "input/output error", []error{syscall.EIO}},
-	{ErrChecksum, "checksum differs", []error{snap.ErrChecksum}},
-	{ErrCut, "connection cut", []error{ErrCut}},
-	{ErrStalled, "stalled", []error{ErrStalled}},
-}
-
-// saveError is why a database was not saved, at its receiver.
-type saveError struct {
-	reason error // of reasons, or ErrNotSaved
-	text   string
-	err    error
-}
-
-func notSaved(err error) error {
-	for _, r := range reasons {
-		if slices.ContainsFunc(r.is, func(is error) bool { return errors.Is(err, is) }) {
-			return &saveError{reason: r.err, text: " (" + r.text + ")", err: err}
-		}
-	}
-	return &saveError{reason: ErrNotSaved, err: err}
-}
-
-// Error is the body of the answer.
-func (e *saveError) Error() string {
-	line, _, _ := strings.Cut(savingFailed+e.text+": "+e.err.Error(), "\n")
-	return strings.ToValidUTF8(strings.TrimSpace(line[:min(len(line), maxReason)]), "?")
-}
-
-func (e *saveError) Unwrap() []error { return []error{e.reason, e.err} }
-
-// notSavedBecause is the other direction.
-func notSavedBecause(body string) error {
-	rest, ok := strings.CutPrefix(body, savingFailed)
-	if !ok {
-		return ErrRefused // by Process
-	}
-	for _, r := range reasons {
-		if strings.HasPrefix(rest, " ("+r.text+"): ") {
-			return r.err
-		}
-	}
-	return ErrNotSaved
 }

@@ -1,13 +1,8 @@
 package snapshot
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"math"
 	"net/http"
-	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,25 +85,4 @@ func TestExtensionsBothWays(t *testing.T) {
 	} {
 		require.Equal(t, want, states(http.Header{headerExtensions: {list}}, extensionResuming), list)
 	}
-}
-
-// TestRefusalsBothWays: a sender takes each refusal, and each reason, for what it is.
-func TestRefusalsBothWays(t *testing.T) {
-	for _, r := range Refusals {
-		require.ErrorIs(t, Meaning(r.Code, r.Err.Error()), r.means)
-	}
-	for err, want := range map[error]error{
-		syscall.ENOSPC: ErrDiskFull, syscall.EDQUOT: ErrDiskFull, fs.ErrPermission: ErrPermission, syscall.EROFS: ErrPermission,
-		syscall.EIO: ErrDisk, snap.ErrChecksum: ErrChecksum, ErrCut: ErrCut, ErrStalled: ErrStalled, errors.New("else"): ErrNotSaved,
-	} {
-		saved := notSaved(fmt.Errorf("snap: %w\nand more", err))
-		require.ErrorIs(t, saved, want)
-		require.ErrorIs(t, saved, err)
-		require.Equal(t, want, Meaning(http.StatusInternalServerError, saved.Error()))
-		require.NotContains(t, saved.Error(), "\n")
-	}
-	require.Len(t, notSaved(errors.New(strings.Repeat("x", 1000))).Error(), maxReason)
-	require.Equal(t, ErrRefused, Meaning(http.StatusInternalServerError, "failed to process raft message: no"))
-	require.ErrorIs(t, Meaning(http.StatusServiceUnavailable, "transport stopped"), ErrRefused)
-	require.Equal(t, ErrOffset, Meaning(http.StatusConflict, "of another version"))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -143,7 +144,7 @@ func (d *source) begin() error {
 }
 
 // errReaderStalled says that it is the reader that makes no progress.
-var errReaderStalled = fmt.Errorf("%w: %w", ErrReader, ErrStalled)
+var errReaderStalled = fmt.Errorf("%w: %w", ErrReader, errs.ErrStalled)
 
 // errReaderClosed ends the reading of a database that was closed meanwhile.
 var errReaderClosed = fmt.Errorf("%w: it was closed", ErrReader)

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -117,15 +118,15 @@ func (c *reception) readHead(b *body) error {
 	if err != nil {
 		c.in.CloseAfter() // where the next request begins is not known
 		if b.err != nil && !errors.Is(b.err, io.EOF) {
-			return notSaved(b.broke(b.err)) // which says nothing of the message
+			return protocol.SnapshotNotSaved(b.broke(b.err)) // which says nothing of the message
 		}
-		return badRequest("failed to read the message at the head of a snapshot: %s", err)
+		return protocol.BadRequest("failed to read the message at the head of a snapshot: %s", err)
 	}
 	if m == nil || m.GetType() != raftpb.MsgSnap {
-		return badRequest("wrong raft message type")
+		return protocol.BadRequest("wrong raft message type")
 	}
 	if raft.IsEmptySnap(m.GetSnapshot()) {
-		return badRequest("the message carries no snapshot")
+		return protocol.BadRequest("the message carries no snapshot")
 	}
 	if err := c.in.Authorize(m); err != nil {
 		return err
@@ -139,11 +140,11 @@ func (c *reception) readHead(b *body) error {
 	if c.plan.resumable {
 		remaining := c.db.remaining - trailerBytes
 		if remaining < 0 || remaining > math.MaxInt64-c.plan.offset {
-			return badRequest("a resumed snapshot without a length that fits")
+			return protocol.BadRequest("a resumed snapshot without a length that fits")
 		}
 		key := snap.Transfer{From: uint64(c.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.offset + remaining}
 		if !c.name(c.incoming, key) {
-			return ErrStillWriting
+			return protocol.ErrStillWriting
 		}
 		c.db.remaining = remaining
 		c.jump(c.plan.offset)
@@ -188,7 +189,7 @@ func (c *reception) process() error {
 func (c *reception) saveDatabase() (n int64, err error) {
 	saver, err := c.in.Saver(c.m, c.total.Load())
 	if err != nil {
-		return 0, notSaved(err)
+		return 0, protocol.SnapshotNotSaved(err)
 	}
 	if !c.plan.resumable {
 		n, err = saver.SaveDBFrom(c.db, c.index.Load())
@@ -206,9 +207,9 @@ func (c *reception) saveDatabase() (n int64, err error) {
 	}
 	switch {
 	case errors.Is(err, snap.ErrOffset):
-		return 0, ErrOffset
+		return 0, protocol.ErrSnapshotOffset
 	case c.db.err != nil && !errors.Is(err, c.db.err): // a Snapshotter that says nothing of it
 		err = errors.Join(err, c.db.err)
 	}
-	return 0, notSaved(err)
+	return 0, protocol.SnapshotNotSaved(err)
 }

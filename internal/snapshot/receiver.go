@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -85,11 +86,11 @@ func (r *Receiver) begin(t *incoming) error {
 	defer r.mu.Unlock()
 	for other := range r.all {
 		if t.isAttemptOf(other) {
-			return ErrStillWriting
+			return protocol.ErrStillWriting
 		}
 	}
 	if !r.places.take(t.peer) {
-		return ErrTooMany
+		return protocol.ErrTooManySnapshots
 	}
 	r.all[t] = struct{}{}
 	return nil
@@ -156,7 +157,7 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 	}
 	faultpoint.Hit(faultpoint.SnapshotQuestion)
 	if r.busy(types.ID(q.about.From)) {
-		return 0, 0, ErrTooMany
+		return 0, 0, protocol.ErrTooManySnapshots
 	}
 	offset, sum = partial(q.about)
 	return offset, sum, nil
@@ -169,7 +170,7 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 func (r *Receiver) endOlder(ctx context.Context, older *incoming, id transferID) error {
 	if !older.saved.Load() {
 		if older.id != id && (older.still() < olderStill || older.waits.overdue()) {
-			return ErrStillWriting
+			return protocol.ErrStillWriting
 		}
 		older.interrupt()
 	}
@@ -179,7 +180,7 @@ func (r *Receiver) endOlder(ctx context.Context, older *incoming, id transferID)
 	case <-older.done:
 		return nil
 	case <-patience.C:
-		return ErrStillWriting
+		return protocol.ErrStillWriting
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -39,7 +39,7 @@ type Peer interface {
 	// Header returns what every request to the member states.
 	Header() http.Header
 	// Conclude returns what the answer to a snapshot means, or that to a question: nil for success. It draws the conclusions
-	// that the answer alone allows, and says what Meaning does.
+	// that the answer alone allows, and says what protocol.SnapshotMeaning does.
 	Conclude(resp *http.Response, question bool) error
 	// IsVerdict reports whether an error of Conclude will not change soon.
 	IsVerdict(err error) bool

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // errNoWord says that the answers to an attempt may be somebody else's, such as a proxy's, or
@@ -100,7 +102,7 @@ func (t *transfer) askAt(u url.URL) (*peerConn, plan, error) {
 			continue
 		}
 		t.gaveUpWaiting = time.Since(start) > maxWriting
-		if !errors.Is(err, ErrWriting) || t.gaveUpWaiting {
+		if !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {
 			return nil, plan{}, err
 		}
 		t.failed(err)
@@ -239,7 +241,7 @@ func (t *transfer) notOfReceiver(resp *http.Response) error {
 	case resp.StatusCode == http.StatusOK:
 		return nil
 	case resp.StatusCode >= http.StatusInternalServerError && t.receiverResumes:
-		return fmt.Errorf("%w: status %d in answer to a probe", errUnavailable, resp.StatusCode)
+		return fmt.Errorf("%w: status %d in answer to a probe", protocol.ErrSnapshotUnavailable, resp.StatusCode)
 	}
 	return fmt.Errorf("%w: status %d in answer to a probe", errNoWord, resp.StatusCode)
 }

@@ -11,7 +11,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -40,7 +42,7 @@ type transfer struct {
 	key    snap.Transfer
 	id     transferID
 	size   int64  // of the database
-	frame  []byte // head of the body: length and message (protocol: the head of a snapshot body); nil while it waits
+	frame  []byte // head of the body: length and message (PROTOCOL.md, section 5); nil while it waits
 	head   digest // of frame; the zero value before it had its turn
 
 	number uint64        // of the transfers to this peer
@@ -205,7 +207,7 @@ func (t *transfer) attemptAt(u url.URL) error {
 	}
 	defer conn.Close()
 	if faultpoint.Fails(faultpoint.SnapshotPlanned) {
-		return ErrCut
+		return protocol.ErrSnapshotCut
 	}
 	if p.tellsWork { // it may have good reasons not to read; whether it lives is for us to find out
 		t.Peer.BePatient(conn.Conn, max(maxWriting, maxInstalling, t.AnswerTimeout))
@@ -223,13 +225,13 @@ func (t *transfer) isRetryable(err error) bool {
 	switch {
 	case errors.Is(err, errNoAnswer), errors.Is(err, t.Dropped):
 		return false
-	case errors.Is(err, ErrCut), errors.Is(err, ErrStalled), errors.Is(err, ErrOffset), errors.Is(err, errUnavailable):
+	case errors.Is(err, protocol.ErrSnapshotCut), errors.Is(err, errs.ErrStalled), errors.Is(err, protocol.ErrSnapshotOffset), errors.Is(err, protocol.ErrSnapshotUnavailable):
 		return true
-	case errors.Is(err, ErrWriting): // as it said after the question
+	case errors.Is(err, protocol.ErrSnapshotWriting): // as it said after the question
 		return !t.gaveUpWaiting
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, protocol.ErrSnapshotBusy):
 		return t.attempts.Load() > 1 // perhaps with what we have given up
-	case errors.Is(err, ErrRefused), errors.Is(err, ErrNotSaved), t.Peer.IsVerdict(err):
+	case errors.Is(err, protocol.ErrSnapshotRefused), errors.Is(err, protocol.ErrSnapshotNotSaved), t.Peer.IsVerdict(err):
 		return false
 	}
 	return true // it could not be reached

@@ -59,8 +59,8 @@ func readerOf(m *snap.Message) io.Reader {
 	return m.ReadCloser
 }
 
-// write sends the request (protocol: endpoints; the head of a snapshot body;
-// extensions: the snapshot).
+// write sends the request (PROTOCOL.md, sections 1 and 5; extensions: the
+// snapshot).
 func (t *transfer) write(ctx context.Context, pc *peerConn, p plan) error {
 	w := &bodyWriter{t: t, conn: pc, sum: p.resumable}
 	if w.partial = conn.PartialWrites(pc.Conn); w.partial {

@@ -36,16 +36,16 @@ const lengthBytes = 8
 
 type messageEncoder struct{}
 
-// NewMessageEncoder returns an Encoder for the message stream (protocol: the message
-// stream). It has no state.
+// NewMessageEncoder returns an Encoder for the message stream (PROTOCOL.md,
+// section 5). It has no state.
 func NewMessageEncoder() Encoder { return messageEncoder{} }
 
 func (messageEncoder) Append(b *Batch, m *raftpb.Message) { b.lengthPrefixed(m) }
 
 func (messageEncoder) AppendLinkHeartbeat(b *Batch) { b.lengthPrefixed(linkHeartbeat) }
 
-// linkHeartbeat is a heartbeat from nobody to nobody (protocol: the link
-// heartbeat). It is only read.
+// linkHeartbeat is a heartbeat from nobody to nobody (PROTOCOL.md, section 7).
+// It is only read.
 var linkHeartbeat = &raftpb.Message{Type: raftpb.MessageType_MsgHeartbeat.Enum()}
 
 func isLinkHeartbeat(m *raftpb.Message) bool {
@@ -76,8 +76,7 @@ type messageDecoder struct {
 }
 
 // NewMessageDecoder returns a Decoder for the message stream and for the message
-// at the head of a snapshot body (protocol: the message stream, and the head of a snapshot
-// body). It reads from r no further than the Reader does anyway: what follows a
+// at the head of a snapshot body (PROTOCOL.md, section 5). It reads from r no further than the Reader does anyway: what follows a
 // frame can be read from r.
 func NewMessageDecoder(r *Reader, lim Limits) Decoder {
 	return &messageDecoder{newStream(r, lim)}

@@ -7,7 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Frame types of the msgapp v2 stream (protocol: the msgapp v2 stream).
+// Frame types of the msgapp v2 stream (PROTOCOL.md, section 6).
 const (
 	frameLinkHeartbeat = 0
 	frameEntries       = 1 // entries that continue where the last message ended
@@ -32,8 +32,8 @@ type msgAppV2Encoder struct {
 	pos position
 }
 
-// NewMsgAppV2Encoder returns an Encoder for the msgapp v2 stream (protocol: the
-// msgapp v2 stream). Its state belongs to one connection: a new connection needs a
+// NewMsgAppV2Encoder returns an Encoder for the msgapp v2 stream (PROTOCOL.md,
+// section 6). Its state belongs to one connection: a new connection needs a
 // new Encoder, and every batch must be written.
 func NewMsgAppV2Encoder() Encoder { return new(msgAppV2Encoder) }
 
@@ -77,8 +77,8 @@ type msgAppV2Decoder struct {
 	pos           position
 }
 
-// NewMsgAppV2Decoder returns a Decoder for the msgapp v2 stream (protocol: the
-// msgapp v2 stream) that the member remote sends to the member local. Its state
+// NewMsgAppV2Decoder returns a Decoder for the msgapp v2 stream (PROTOCOL.md,
+// section 6) that the member remote sends to the member local. Its state
 // belongs to one connection.
 func NewMsgAppV2Decoder(r *Reader, local, remote uint64, lim Limits) Decoder {
 	return &msgAppV2Decoder{stream: newStream(r, lim), local: local, remote: remote}

@@ -1,0 +1,51 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// Errors that an answer stands for, or is given for. Package rafthttp has the first of them under the same names, and says
+// more of each.
+var (
+	// ErrClusterIDMismatch says that the other member belongs to another cluster.
+	ErrClusterIDMismatch = errors.New("cluster ID mismatch")
+	// ErrIncompatibleVersion says that one of the two members is too old for the other.
+	ErrIncompatibleVersion = errors.New("incompatible version")
+	// ErrToMismatch says that a request reached another member than it was meant for.
+	ErrToMismatch = errors.New("to field mismatch")
+	// ErrMemberRemoved says that a member was removed from the cluster.
+	ErrMemberRemoved = errors.New("the member has been permanently removed from the cluster")
+	// ErrMemberUnknown says that the other side does not know the member.
+	ErrMemberUnknown = errors.New("member not found")
+	// ErrIdentity says that a request is not of the member that it states.
+	ErrIdentity = errors.New("rafthttp: identity of the member is not proven")
+
+	// ErrMemberGone says that the requester is removed: 410 to a stream, 403 to a
+	// message of its own.
+	ErrMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
+	// ErrNoStream refuses a stream that would be written without an end to each write, or
+	// not at all: what it holds would be lost unseen.
+	ErrNoStream = errors.New("cannot serve a stream on a response that cannot be hijacked either")
+	// ErrBusyPosts refuses a post over what can be under way.
+	ErrBusyPosts = errors.New("too many posts in flight")
+	// ErrMethodNotAllowed refuses a request with another method than its endpoint has.
+	ErrMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
+	// ErrNotStarted refuses all requests until Start.
+	ErrNotStarted = errors.New("rafthttp: transport is not started")
+)
+
+// RequestError is a fault of the requester: it is answered with its status and its text, and costs it the request.
+type RequestError struct {
+	Code int    // HTTP status
+	Text string // body of the answer
+}
+
+// Error implements error.
+func (e *RequestError) Error() string { return e.Text }
+
+// BadRequest returns a RequestError with status 400.
+func BadRequest(format string, args ...any) error {
+	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
