@@ -42,8 +42,10 @@ func TestSnapshotThatMovesSlowlyIsNotInterrupted(t *testing.T) {
 	younger := map[string]string{
 		"X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": fmt.Sprint(size), "X-Raft-Snapshot-Transfer": "b",
 	}
+	ask := func() answer { return exchange(t, b.url, "GET", "/raft/snapshot/offset", peerHeader(younger), nil) }
+	require.Eventually(t, func() bool { return ask().StatusCode == 409 }, 10*time.Second, time.Millisecond, "it is not received")
 	for at := len(body) - rest; at < len(body); at += 1 << 10 {
-		got := exchange(t, b.url, "GET", "/raft/snapshot/offset", peerHeader(younger), nil)
+		got := ask()
 		require.Equal(t, 409, got.StatusCode, got.body)
 		require.Equal(t, "still writing an earlier part of this snapshot\n", got.body)
 		<-tick.C
