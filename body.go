@@ -61,7 +61,7 @@ func (b *progressReader) extend(d time.Duration) (at time.Time, bounded bool, er
 	}
 	at = time.Now().Add(d)
 	if !b.started.IsZero() {
-		if end := b.started.Add(b.q.postTimeout() + timeForBody(b.bytes)); end.Before(at) {
+		if end := b.started.Add(b.q.cfg.postTimeout() + timeForBody(b.bytes)); end.Before(at) {
 			at = end
 		}
 	}
@@ -78,7 +78,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	at, bounded, err := b.extend(b.q.readTimeout)
+	at, bounded, err := b.extend(b.q.cfg.readTimeout)
 	if err != nil {
 		b.err = err
 		return 0, err

@@ -142,6 +142,6 @@ func (c crasher) guardDial(f conn.DialFunc) conn.DialFunc {
 
 // writeAnswer has an error of Process answer by itself.
 func (q *request) writeAnswer(err interface{ WriteTo(http.ResponseWriter) }) {
-	defer q.end(q.begin(callback{name: "WriteTo of an error of Raft.Process", peer: q.from}))
+	defer q.cfg.end(q.cfg.begin(callback{name: "WriteTo of an error of Raft.Process", peer: q.from}))
 	err.WriteTo(q.w)
 }

@@ -54,7 +54,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, protocol.ErrNotStarted, h.at)
 		return
 	}
-	e.introduce(w.Header(), h.at)
+	e.cfg.introduce(w.Header(), h.at)
 	if !e.enter() {
 		refuse(w, ErrStopped, h.at)
 		return
@@ -105,7 +105,7 @@ func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 // A probe says nothing of its sender.
 func (q *request) check() error {
 	if q.at != protocol.EndpointProbe {
-		if err := q.checkRequest(q.r.Header); err != nil {
+		if err := q.cfg.checkRequest(q.r.Header); err != nil {
 			return err
 		}
 		if err := q.identify(); err != nil {
@@ -133,10 +133,10 @@ func (q *request) identify() (err error) {
 		}
 		q.from = id
 	}
-	if q.verifyPeer == nil {
+	if q.cfg.verifyPeer == nil {
 		return nil
 	}
-	if err := q.verifyPeer(q.from, q.r.TLS); err != nil {
+	if err := q.cfg.verifyPeer(q.from, q.r.TLS); err != nil {
 		return q.refuseIdentity(err)
 	}
 	return nil
@@ -145,7 +145,7 @@ func (q *request) identify() (err error) {
 // stands returns why a request is no longer one of its member: its certificate was
 // revoked, or has ended, since the connection was made.
 func (q *request) stands() error {
-	if st, err := q.files.Validate(q.r.TLS, 0); st >= conn.Outdated {
+	if st, err := q.cfg.files.Validate(q.r.TLS, 0); st >= conn.Outdated {
 		q.w.Header().Set("Connection", "close")
 		return q.refuseIdentity(err)
 	}
@@ -162,7 +162,7 @@ func (q *request) isRemoved(id types.ID) (bool, error) {
 	q.asking.Add(1)
 	defer q.asking.Done()
 	q.engine.leave()
-	removed := q.raft.IsIDRemoved(uint64(id))
+	removed := q.cfg.raft.IsIDRemoved(uint64(id))
 	if q.left = !q.enter(); q.left {
 		return false, ErrStopped
 	}
@@ -237,7 +237,7 @@ func (q *request) admitted(m *raftpb.Message) error {
 		return nil
 	}
 	if errors.Is(err, ErrIdentity) {
-		q.allRefused.messages.Add(1)
+		q.cfg.allRefused.messages.Add(1)
 	}
 	if p := q.peerOf(q.from); p != nil {
 		p.countRefused(m, err)
@@ -261,12 +261,12 @@ func (q *request) sender(m *raftpb.Message) types.ID {
 // is asked again about one that states no id, and that it let through.
 func (q *request) checkMessage(m *raftpb.Message) error {
 	sender, author := q.sender(m), types.ID(m.GetFrom())
-	if q.from == 0 && q.verifyPeer != nil {
-		if err := q.verifyPeer(sender, q.r.TLS); err != nil {
+	if q.from == 0 && q.cfg.verifyPeer != nil {
+		if err := q.cfg.verifyPeer(sender, q.r.TLS); err != nil {
 			return fmt.Errorf("%w: %w", ErrIdentity, err)
 		}
 	}
-	if err := q.admit(m, sender); err != nil {
+	if err := q.cfg.admit(m, sender); err != nil {
 		return err
 	}
 	if sender == author {
@@ -321,7 +321,7 @@ func (q *request) isPaused() bool {
 // member sent in good faith.
 func (p *peer) refuse(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
-		p.allRefused.messages.Add(1)
+		p.cfg.allRefused.messages.Add(1)
 	}
 	p.countRefused(m, cause)
 	if p.refusedLog.Due(time.Now()) {

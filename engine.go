@@ -16,7 +16,7 @@ import (
 
 // engine is a Transport that was started.
 type engine struct {
-	*settings
+	cfg     *settings
 	started time.Time
 	ctx     context.Context // ends with Stop
 	cancel  context.CancelCauseFunc
@@ -58,7 +58,7 @@ func (e *engine) awaitAsking() {
 	select {
 	case <-answered:
 	case <-grace.C:
-		e.log.Warn("Stop does not wait any longer for IsIDRemoved to return")
+		e.cfg.log.Warn("Stop does not wait any longer for IsIDRemoved to return")
 	}
 }
 

@@ -118,7 +118,7 @@ func TimeForBody(bytes uint64) time.Duration { return timeForBody(bytes) }
 
 // Loggers returns what all lines about one peer, and what all others are logged by.
 func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
-	return t.peer(peer).log, t.engine.Load().log
+	return t.peer(peer).log, t.engine.Load().cfg.log
 }
 
 // ProgressQueued returns of how many of so many transfers the progress waits for a
@@ -148,7 +148,7 @@ func (t *Transport) LanesRemembered() (guests, earlier int) {
 
 // MembersToldOf returns of how many members something tells, or is being told.
 func (t *Transport) MembersToldOf() int {
-	table := t.engine.Load().notifiers
+	table := t.engine.Load().cfg.notifiers
 	table.mu.Lock()
 	defer table.mu.Unlock()
 	return len(table.byID)

@@ -61,7 +61,7 @@ func (l *tlsListener) crasher() crasher {
 	}
 	if t := l.serves.Load(); t != nil {
 		if e := t.engine.Load(); e != nil {
-			return e.crasher
+			return e.cfg.crasher
 		}
 	}
 	return crasher{log: zap.NewNop()}

@@ -140,7 +140,7 @@ func saysOnlyConnected(text string) bool {
 // logger returns the log of a transport that was started, or nil.
 func (t *Transport) logger() *zap.Logger {
 	if e := t.engine.Load(); e != nil {
-		return e.log
+		return e.cfg.log
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func (q *request) answer(err error) {
 		return // there is no one to tell
 	}
 	// The server may want the rest of the body before it sends the answer.
-	_ = q.rc.SetReadDeadline(time.Now().Add(q.readTimeout))
+	_ = q.rc.SetReadDeadline(time.Now().Add(q.cfg.readTimeout))
 	if failed := (*protocol.ProcessError)(nil); errors.As(err, &failed) {
 		var wt interface{ WriteTo(http.ResponseWriter) }
 		if errors.As(failed.Err, &wt) {
@@ -94,10 +94,10 @@ func (q *request) logFailure(err error, code int) {
 	if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
 		err = fmt.Errorf("%w: %w", refusal, refusal.cause)
 	}
-	log := q.log.With(zap.String("remote-peer-id", from.String()))
+	log := q.cfg.log.With(zap.String("remote-peer-id", from.String()))
 	if q.from != 0 {
-		if m := q.notifiers.acquireForRequest(q.from); m != nil {
-			defer q.notifiers.release(q.from, m)
+		if m := q.cfg.notifiers.acquireForRequest(q.from); m != nil {
+			defer q.cfg.notifiers.release(q.from, m)
 			log = m.log // in order with all other lines about it
 		}
 	}
@@ -120,7 +120,7 @@ func (q *request) learn() error {
 		return protocol.BadRequest("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)
 	}
 	peers := q.peers.Load()
-	if list == "" || q.from == 0 || q.from == q.id || (*peers)[q.from] != nil {
+	if list == "" || q.from == 0 || q.from == q.cfg.id || (*peers)[q.from] != nil {
 		return nil
 	}
 	if removed, err := q.isRemoved(q.from); err != nil || removed {
@@ -148,7 +148,7 @@ func (q *request) servePost() error {
 	defer post.end()
 	body := q.postBody(post)
 	defer body.release()
-	limits := q.messageLimits
+	limits := q.cfg.messageLimits
 	limits.Reserve = post.reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
 	if errors.Is(err, protocol.ErrBusyPosts) {
@@ -179,12 +179,12 @@ func (q *request) servePost() error {
 		p.answered(m)
 		p.counters.posted.Add(body.bytes)
 	}
-	if f := q.observer.Received; f != nil {
-		c := q.begin(callback{name: "Observer.Received", peer: q.from})
+	if f := q.cfg.observer.Received; f != nil {
+		c := q.cfg.begin(callback{name: "Observer.Received", peer: q.from})
 		f(q.from, lanePost, 1, int64(body.bytes))
-		q.end(c)
+		q.cfg.end(c)
 	}
-	if err := q.deliver(m, lanePost, q.postTimeout(), post.queued); err != nil {
+	if err := q.deliver(m, lanePost, q.cfg.postTimeout(), post.queued); err != nil {
 		return err
 	}
 	faultpoint.Hit(faultpoint.PostProcessed)
@@ -247,7 +247,7 @@ func (q *request) serveStream() error {
 		}
 		return ErrMemberUnknown
 	}
-	if err := q.checkTo(q.r.Header); err != nil {
+	if err := q.cfg.checkTo(q.r.Header); err != nil {
 		return err
 	}
 	p.sawVersion(q.r.Header)

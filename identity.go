@@ -29,7 +29,7 @@ func (e *identityRefusal) Unwrap() []error { return []error{ErrIdentity, e.cause
 // refuseIdentity returns the refusal of a request. Its status is a matter of the
 // endpoint.
 func (q *request) refuseIdentity(cause error) error {
-	q.allRefused.requests.Add(1)
+	q.cfg.allRefused.requests.Add(1)
 	if p := q.peerOf(q.from); p != nil {
 		p.refused.requests.Add(1)
 	}
@@ -38,7 +38,7 @@ func (q *request) refuseIdentity(cause error) error {
 
 // verifyDialed asks VerifyPeer about a connection that was dialled.
 func (l *link) verifyDialed(addr string, state *tls.ConnectionState) error {
-	if err := l.verifyPeer(l.peer, state); err != nil {
+	if err := l.cfg.verifyPeer(l.peer, state); err != nil {
 		return l.refusedDial(addr, err)
 	}
 	return nil
@@ -46,7 +46,7 @@ func (l *link) verifyDialed(addr string, state *tls.ConnectionState) error {
 
 // refusedDial counts a connection that VerifyPeer refused, and says so.
 func (l *link) refusedDial(addr string, cause error) error {
-	l.allRefused.dials.Add(1)
+	l.cfg.allRefused.dials.Add(1)
 	l.refused.dials.Add(1)
 	return fmt.Errorf("%w, or the peer URL leads to another member: %s: %w", ErrIdentity, addr, cause)
 }

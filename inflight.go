@@ -51,13 +51,13 @@ func inflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all
 // now that there is some. The first time it says what helps.
 func (l *link) appendsDrained() {
 	l.reports.lost()
-	if !l.inflightAdvice.CompareAndSwap(false, true) {
+	if !l.cfg.inflightAdvice.CompareAndSwap(false, true) {
 		return
 	}
 	l.spawn(func() {
 		l.log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
-			zap.Uint64("max-inflight-bytes", inflightBytes(l.sendLimits.bytes, l.queued.Max())),
-			zap.Int64("send-queue-bytes", l.sendLimits.bytes), zap.Int("send-queue-messages", l.sendLimits.messages),
-			zap.Int64("max-queued-bytes", l.queued.Max()))
+			zap.Uint64("max-inflight-bytes", inflightBytes(l.cfg.sendLimits.bytes, l.cfg.queued.Max())),
+			zap.Int64("send-queue-bytes", l.cfg.sendLimits.bytes), zap.Int("send-queue-messages", l.cfg.sendLimits.messages),
+			zap.Int64("max-queued-bytes", l.cfg.queued.Max()))
 	})
 }

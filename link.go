@@ -20,7 +20,7 @@ import (
 // link is what everything that talks to one member shares. Its fields do not
 // change, but for what is atomic.
 type link struct {
-	*settings
+	cfg  *settings
 	peer types.ID
 	log  *zap.Logger // names the member, and writes by lines
 
@@ -51,7 +51,7 @@ type link struct {
 func newLink(s *settings, id types.ID, urls types.URLs) *link {
 	m := s.notifiers.acquire(id)
 	l := &link{
-		settings: s, peer: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
+		cfg: s, peer: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
 		shared: m, reports: m.reports, events: m.events, log: m.log,
 	}
 	l.dialer = &conn.Dialer{Dial: s.dial, TLS: s.clientTLS, Files: s.files, Timeout: s.dialTimeout}
@@ -121,7 +121,7 @@ func (l *link) joined(dial conn.DialFunc) conn.DialFunc {
 // lanes are closed.
 func (l *link) join() {
 	l.wg.Wait()
-	l.notifiers.release(l.peer, l.shared)
+	l.cfg.notifiers.release(l.peer, l.shared)
 	l.posts.CloseIdleConnections()
 }
 

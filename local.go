@@ -28,7 +28,7 @@ func (s *settings) isLocal(to types.ID) bool { return to == s.id || raft.IsLocal
 // dropLocal drops the first of msgs, and those after it that are local, too. It returns
 // how many.
 func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
-	for n < len(msgs) && e.isLocal(types.ID(msgs[n].GetTo())) {
+	for n < len(msgs) && e.cfg.isLocal(types.ID(msgs[n].GetTo())) {
 		n++
 	}
 	if e.ctx.Err() != nil { // after Stop
@@ -36,7 +36,7 @@ func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
 	}
 	total := e.local.drop(n, ErrLocalMessage)
 	if e.local.droppedLog.Due(time.Now()) {
-		e.log.Warn("Send was given messages for raft's local threads or the local member, see SplitMessages; further ones are only counted for a while",
+		e.cfg.log.Warn("Send was given messages for raft's local threads or the local member, see SplitMessages; further ones are only counted for a while",
 			zap.Stringer("type", msgs[0].GetType()), zap.String("to", types.ID(msgs[0].GetTo()).String()),
 			zap.Uint64("dropped-total", total), zap.Error(ErrLocalMessage))
 	}

@@ -21,7 +21,7 @@ func (t *Transport) AddRemote(id types.ID, urls []string) {
 	if e == nil {
 		panic("rafthttp: AddRemote before Start")
 	}
-	if id == e.id || !e.enter() {
+	if id == e.cfg.id || !e.enter() {
 		return
 	}
 	defer e.leave()
@@ -55,7 +55,7 @@ func (t *Transport) AddPeer(id types.ID, urls []string) {
 	if e == nil {
 		panic("rafthttp: AddPeer before Start")
 	}
-	if id == e.id {
+	if id == e.cfg.id {
 		return
 	}
 	if p := e.addPeer(id, us); p != nil {
@@ -74,7 +74,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	if e.peerOf(id) != nil {
 		return nil
 	}
-	p := newPeer(e.settings, e.pace, e.receiveLanes, id, urls)
+	p := newPeer(e.cfg, e.pace, e.receiveLanes, id, urls)
 	p.paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p

@@ -70,7 +70,7 @@ func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID,
 		link: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: newLimiter(memberLines),
 	}
 	posts := p.pipeline.lanes[queue.Append]
-	posts.window, posts.onDrained = newAppendWindow(l.readTimeout), l.reports.lost // a pipeline is short by design
+	posts.window, posts.onDrained = newAppendWindow(l.cfg.readTimeout), l.reports.lost // a pipeline is short by design
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
@@ -335,7 +335,7 @@ func (p *peer) heartbeat(now bool) {
 		return
 	}
 	defer p.wg.Done()
-	now = now && p.observer.Sent == nil // which may be slow, and others wait
+	now = now && p.cfg.observer.Sent == nil // which may be slow, and others wait
 	for _, w := range p.writers {
 		if now {
 			w.heartbeatNow()

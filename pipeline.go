@@ -39,7 +39,7 @@ func newPipeline(l *link) *pipeline {
 	p := &pipeline{link: l, lines: newLimiter(memberLines)}
 	for k := range queue.Kinds {
 		work := func() { p.work(p.lanes[k]) }
-		p.lanes[k] = newLane("pipeline", l.pipelineLimits, pipelineWorkers, l.wg, work)
+		p.lanes[k] = newLane("pipeline", l.cfg.pipelineLimits, pipelineWorkers, l.wg, work)
 		p.lanes[k].reopen()
 	}
 	return p
@@ -116,7 +116,7 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	}
 	took := time.Since(start)
 	ln.done(1, uint64(len(body)), took)
-	if f := p.observer.Sent; f != nil {
+	if f := p.cfg.observer.Sent; f != nil {
 		ln.told.Add(1)
 		f(p.peer, ln.name, 1, int64(len(body)), took)
 		ln.told.Add(-1)
@@ -156,7 +156,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	req.ContentLength = int64(len(body))
 	req.GetBody = func() (io.ReadCloser, error) { return pace.body(body), nil }
-	req.Header = p.requestHeader()
+	req.Header = p.cfg.requestHeader()
 	req.Header.Set("Content-Type", "application/protobuf")
 	if t != raftpb.MsgProp {
 		// Raft takes a message twice without harm, but a proposal would be appended
@@ -166,7 +166,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	resp, err := p.posts.RoundTrip(req)
 	if err == nil {
-		err = p.conclude(resp, protocol.EndpointPost)
+		err = p.cfg.conclude(resp, protocol.EndpointPost)
 		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
 		resp.Body.Close()
 	}
@@ -189,7 +189,7 @@ type postPace struct {
 // pacePost returns the context of a post whose body has so many bytes.
 func (l *link) pacePost(size int) (context.Context, *postPace) {
 	ctx, cancel := context.WithCancelCause(l.ctx)
-	p := &postPace{stall: l.postTimeout()}
+	p := &postPace{stall: l.cfg.postTimeout()}
 	p.end = time.Now().Add(p.stall + timeForBody(uint64(size)))
 	p.timer = time.AfterFunc(p.stall, func() { cancel(ErrStalled) })
 	p.stop = func() {

@@ -145,7 +145,7 @@ func (p *peer) probePeer() {
 	} else {
 		p.probe.failed()
 	}
-	if f := p.observer.Probed; f != nil {
+	if f := p.cfg.observer.Probed; f != nil {
 		f(p.peer, rtt, offset, err)
 	}
 }
@@ -164,7 +164,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	defer c.Close()
 	defer context.AfterFunc(p.ctx, func() { c.Close() })()
 	start := time.Now()
-	if err := c.SetDeadline(start.Add(p.readTimeout)); err != nil {
+	if err := c.SetDeadline(start.Add(p.cfg.readTimeout)); err != nil {
 		return 0, 0, err
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true}
@@ -176,7 +176,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 		p.urls.unreachable(u)
 		return 0, 0, err
 	}
-	if err := p.conclude(resp, protocol.EndpointProbe); err != nil {
+	if err := p.cfg.conclude(resp, protocol.EndpointProbe); err != nil {
 		return 0, 0, err
 	}
 	var answer probeAnswer
@@ -230,15 +230,15 @@ func (e *engine) turn(beats, probes []*peer) {
 // checking certificates again. What is due for each peer is spread over its
 // interval.
 func (e *engine) keep() {
-	beats, probes := newRota(e.heartbeatInterval(), beatTogether), newRota(e.probeInterval(), probeTogether)
+	beats, probes := newRota(e.cfg.heartbeatInterval(), beatTogether), newRota(e.cfg.probeInterval(), probeTogether)
 	var known map[types.ID]*peer
 	next := time.NewTimer(0)
 	defer next.Stop()
-	remotes := time.NewTicker(e.heartbeatInterval())
+	remotes := time.NewTicker(e.cfg.heartbeatInterval())
 	defer remotes.Stop()
 	var check <-chan time.Time
 	if e.rechecks() {
-		ticker := time.NewTicker(e.tlsRecheck)
+		ticker := time.NewTicker(e.cfg.tlsRecheck)
 		defer ticker.Stop()
 		check = ticker.C
 	}

@@ -24,7 +24,7 @@ type receiver struct {
 
 func newReceiver(l *link, k queue.Kind) *receiver {
 	r := &receiver{link: l}
-	r.lane = newLane(k.String(), l.receiveLimits, 1, l.wg, r.work)
+	r.lane = newLane(k.String(), l.cfg.receiveLimits, 1, l.wg, r.work)
 	ended := make(chan struct{})
 	r.lane.ended, r.ended = ended, ended
 	r.lane.reopen()
@@ -68,7 +68,7 @@ const releaseAfter = 10 * time.Millisecond
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.guardRun(callback{name: callRaftProcess, peer: r.peer, lane: r.lane.name}, &under)
+	defer r.cfg.guardRun(callback{name: callRaftProcess, peer: r.peer, lane: r.lane.name}, &under)
 	var bytes int64
 	var others load // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
@@ -98,7 +98,7 @@ func (r *receiver) processOne(it item) bool {
 	if it.pending != nil {
 		return r.processPending(it)
 	}
-	err := r.processGuarded(r.ctx, r.peer, r.lane.name, it.m)
+	err := r.cfg.processGuarded(r.ctx, r.peer, r.lane.name, it.m)
 	if err != nil && !r.failing && r.ctx.Err() == nil {
 		r.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", r.lane.name), zap.Error(err))
@@ -111,7 +111,7 @@ func (r *receiver) processOne(it item) bool {
 // for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
 // if Process took none for that long.
 func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) error {
-	if f := r.observer.Received; f != nil {
+	if f := r.cfg.observer.Received; f != nil {
 		var bytes int64
 		for _, it := range items {
 			bytes += it.size

@@ -53,7 +53,7 @@ func (rl *receiveLanes) enter(e *engine, id types.ID, k queue.Kind) (r *receiver
 	key := laneKey{id, k}
 	one := rl.guests[key]
 	if one == nil {
-		l := &link{settings: e.settings, peer: id, log: e.log, wg: &e.wg, guest: true}
+		l := &link{cfg: e.cfg, peer: id, log: e.cfg.log, wg: &e.wg, guest: true}
 		l.ctx, l.cancel = context.WithCancelCause(e.ctx)
 		one = &guest{receiver: newReceiver(l, k), key: key}
 		one.after = rl.before(key)

@@ -61,7 +61,7 @@ func (r *receiver) queue(ctx context.Context, it item) error {
 	items, v := []item{it}, accepted
 	var err error
 	if queue.KindOf(it.m.GetType()) == queue.Append {
-		items, err = r.lane.offerWait(ctx, items, r.readTimeout)
+		items, err = r.lane.offerWait(ctx, items, r.cfg.readTimeout)
 	} else {
 		items, v = r.lane.offerAll(items)
 	}
@@ -78,7 +78,7 @@ func (r *receiver) processPending(it item) bool {
 	if p.ctx.Err() != nil || !p.claim() {
 		return false
 	}
-	p.result <- outcome{true, r.process(p.ctx, r.peer, p.source, it.m)}
+	p.result <- outcome{true, r.cfg.process(p.ctx, r.peer, p.source, it.m)}
 	return true
 }
 

@@ -18,7 +18,7 @@ import (
 // certificate now, is replaced by a new one, and cut if it is still there at the
 // next time. VerifyPeer, which may be slow, holds up nothing but its own member.
 func (e *engine) recheck() {
-	e.files.Reload()
+	e.cfg.files.Reload()
 	for _, p := range e.peerMap() {
 		p.startRecheck(p.recheck)
 	}
@@ -26,7 +26,7 @@ func (e *engine) recheck() {
 		l.startRecheck(l.recheckConns)
 	}
 	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {
-		st, _ := e.validate(sender, over) // which calls the application
+		st, _ := e.cfg.validate(sender, over) // which calls the application
 		return st >= conn.Outdated
 	})
 }
@@ -57,7 +57,7 @@ func (l *link) startRecheck(recheck func()) {
 // rechecks reports whether there is anything to check again: something is
 // encrypted or verified.
 func (e *engine) rechecks() bool {
-	return e.verifyPeer != nil || e.files.Change()
+	return e.cfg.verifyPeer != nil || e.cfg.files.Change()
 }
 
 // startRecheck runs recheck, which reads files, on a goroutine of its own.
@@ -83,7 +83,7 @@ func (s *settings) validate(id types.ID, state *tls.ConnectionState) (conn.Valid
 
 // recheckConns validates the connections that were dialled to the member.
 func (l *link) recheckConns() {
-	validate := func(state *tls.ConnectionState) (conn.Validity, error) { return l.validate(l.peer, state) }
+	validate := func(state *tls.ConnectionState) (conn.Validity, error) { return l.cfg.validate(l.peer, state) }
 	cut := func(c net.Conn, cause error) error {
 		l.cutting("to", cause)
 		return l.refusedDial(c.RemoteAddr().String(), cause)
@@ -105,11 +105,11 @@ func (w *streamWriter) recheck() {
 	if c == nil {
 		return
 	}
-	st, err := w.validate(w.peer, c.state)
+	st, err := w.cfg.validate(w.peer, c.state)
 	switch {
 	case st == conn.Revoked, st == conn.Outdated && c.outdated:
 		w.cutting("from", err)
-		w.allRefused.requests.Add(1)
+		w.cfg.allRefused.requests.Add(1)
 		w.refused.requests.Add(1)
 		w.activity.failed(err, false)
 		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))

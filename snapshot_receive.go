@@ -44,19 +44,19 @@ func (q *request) serveSnapshot() error {
 	if err := q.learn(); err != nil {
 		return err
 	}
-	if q.snapshotter == nil {
+	if q.cfg.snapshotter == nil {
 		return protocol.ErrNoSnapshotter
 	}
-	in := &incomingSnapshot{request: q, log: q.log.With(zap.String("remote-peer-id", q.from.String()))}
+	in := &incomingSnapshot{request: q, log: q.cfg.log.With(zap.String("remote-peer-id", q.from.String()))}
 	var observe func(*snapshot.Progress) func(snapshot.Status)
-	member := q.notifiers.acquireForRequest(q.from)
+	member := q.cfg.notifiers.acquireForRequest(q.from)
 	if member != nil {
-		defer q.notifiers.release(q.from, member)
+		defer q.cfg.notifiers.release(q.from, member)
 		in.log, observe = member.log, member.events.progress
 	}
 	st, began, err := q.receiving.Receive(q.ctx, in, observe)
 	if began && member != nil {
-		member.events.ended(q.observer.SnapshotReceived, st, err)
+		member.events.ended(q.cfg.observer.SnapshotReceived, st, err)
 	}
 	if err != nil {
 		return err
@@ -90,19 +90,19 @@ func (q *request) serveSnapshotOffset() error {
 
 // partialDB asks the Snapshotter how much it has of a database.
 func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
-	defer q.end(q.begin(callback{name: "Snapshotter.PartialDB", peer: q.from}))
-	return q.resuming().PartialDB(t)
+	defer q.cfg.end(q.cfg.begin(callback{name: "Snapshotter.PartialDB", peer: q.from}))
+	return q.cfg.resuming().PartialDB(t)
 }
 
 // mayResume returns why the sender of a request cannot go on with a database.
 func (q *request) mayResume() error {
-	if q.resuming() == nil {
+	if q.cfg.resuming() == nil {
 		return protocol.ErrNotResuming
 	}
 	if q.from == 0 {
 		return protocol.BadRequest("no %s", headerFrom)
 	}
-	return q.checkTo(q.r.Header)
+	return q.cfg.checkTo(q.r.Header)
 }
 
 // incomingSnapshot is a request that brings a snapshot. It implements
@@ -168,10 +168,10 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 // Saver implements snapshot.Incoming: it asks who saves the database that comes with m.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
 	c := callback{"Snapshotter.PrepareDB", in.from, laneSnapshot, m.GetType(), m.GetFrom()}
-	defer in.end(in.begin(c))
-	in.saver = in.snapshotter
-	if s, ok := in.snapshotter.(PreparingSnapshotter); ok {
-		ctx, cancel := context.WithTimeoutCause(in.ctx, in.readTimeout, ErrStalled)
+	defer in.cfg.end(in.cfg.begin(c))
+	in.saver = in.cfg.snapshotter
+	if s, ok := in.cfg.snapshotter.(PreparingSnapshotter); ok {
+		ctx, cancel := context.WithTimeoutCause(in.ctx, in.cfg.readTimeout, ErrStalled)
 		defer cancel()
 		saver, err := s.PrepareDB(ctx, m, size)
 		if err != nil {
@@ -182,9 +182,9 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 		}
 	}
 	if s, ok := in.saver.(ResumingSnapshotter); ok {
-		return guardedResumer{guardedSaver{s, in.crasher, c}, s}, nil
+		return guardedResumer{guardedSaver{s, in.cfg.crasher, c}, s}, nil
 	}
-	return guardedSaver{in.saver, in.crasher, c}, nil
+	return guardedSaver{in.saver, in.cfg.crasher, c}, nil
 }
 
 // Process implements snapshot.Incoming.
@@ -192,13 +192,13 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 	if err := in.admitted(m); err != nil { // once more: it took a while
 		return err
 	}
-	return in.deliver(m, laneSnapshot, in.snapshotAnswerTimeout, func() {})
+	return in.deliver(m, laneSnapshot, in.cfg.snapshotAnswerTimeout, func() {})
 }
 
 // Discard implements snapshot.Incoming.
 func (in *incomingSnapshot) Discard(index uint64, cause error) {
 	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.left { // Stop may have returned otherwise
-		defer in.end(in.begin(callback{name: "Snapshotter.DiscardDB", peer: in.from}))
+		defer in.cfg.end(in.cfg.begin(callback{name: "Snapshotter.DiscardDB", peer: in.from}))
 		d.DiscardDB(index, cause)
 	}
 }
@@ -231,6 +231,6 @@ func (s guardedResumer) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64,
 // finish sends the answer of a connection that was taken over, and closes it.
 func (q *request) finish() {
 	if q.taken != nil {
-		q.taken.Finish(q.writeTimeout)
+		q.taken.Finish(q.cfg.writeTimeout)
 	}
 }

@@ -26,7 +26,7 @@ type snapshotSender struct {
 func newSnapshotSender(l *link, pace *snapshot.Pace, of *peer) *snapshotSender {
 	s := &snapshotSender{link: l, of: of}
 	s.Sender = snapshot.NewSender(snapshot.SenderConfig{
-		Config: l.snapshotConfig(), To: l.peer, Bytes: &l.counters.sentSnapshots,
+		Config: l.cfg.snapshotConfig(), To: l.peer, Bytes: &l.counters.sentSnapshots,
 		Peer: s, Events: s, Pace: pace,
 		Ctx: l.ctx, Spawn: l.spawn, Log: l.log, Lines: newLimiter(memberLines),
 		Full: ErrQueueFull, Dropped: ErrPaused,
@@ -62,18 +62,18 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn
 
 // BePatient implements snapshot.Peer.
 func (s *snapshotSender) BePatient(c net.Conn, d time.Duration) {
-	conn.GiveUpAfter(c, max(s.tcpTimeout(), d))
+	conn.GiveUpAfter(c, max(s.cfg.tcpTimeout(), d))
 }
 
 // Header implements snapshot.Peer.
-func (s *snapshotSender) Header() http.Header { return s.requestHeader() }
+func (s *snapshotSender) Header() http.Header { return s.cfg.requestHeader() }
 
 // Conclude implements snapshot.Peer.
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	if question {
-		return s.concludeSnapshot(resp, protocol.EndpointOffset)
+		return s.cfg.concludeSnapshot(resp, protocol.EndpointOffset)
 	}
-	return s.concludeSnapshot(resp, protocol.EndpointSnapshot)
+	return s.cfg.concludeSnapshot(resp, protocol.EndpointSnapshot)
 }
 
 // IsVerdict implements snapshot.Peer.
@@ -105,5 +105,5 @@ func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) 
 		s.of.snapshotTaken(m)
 	}
 	s.reports.snapshot(err)
-	s.events.ended(s.observer.SnapshotSent, st, err)
+	s.events.ended(s.cfg.observer.SnapshotSent, st, err)
 }

@@ -205,12 +205,12 @@ func (t *Transport) Status() Status {
 		return Status{}
 	}
 	st := Status{
-		ID: e.id, ClusterID: e.clusterID, Version: e.serverVersionText, Time: time.Now(), Started: e.started,
-		QueuedBytes: e.queued.Used(), MaxQueuedBytes: e.queued.Max(),
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.allRefused.status(), Drops: e.local.dropped(),
+		ID: e.cfg.id, ClusterID: e.cfg.clusterID, Version: e.cfg.serverVersionText, Time: time.Now(), Started: e.started,
+		QueuedBytes: e.cfg.queued.Used(), MaxQueuedBytes: e.cfg.queued.Max(),
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.cfg.allRefused.status(), Drops: e.local.dropped(),
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
-	if urls := *e.urls.Load(); urls != "" {
+	if urls := *e.cfg.urls.Load(); urls != "" {
 		st.URLs = strings.Split(urls, ",")
 	}
 	for _, p := range e.peerMap() {

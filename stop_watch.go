@@ -106,7 +106,7 @@ func (w *stopWatch) run() {
 			timer.Stop()
 			return
 		}
-		w.log.Warn("Stop still waits for callbacks", zap.Duration("after", time.Since(began)),
+		w.cfg.log.Warn("Stop still waits for callbacks", zap.Duration("after", time.Since(began)),
 			zap.Strings("callbacks", w.waitsFor()), zap.String("goroutines", goroutinesInCallbacks()))
 		patience = min(2*patience, maxStopPatience)
 	}
@@ -115,7 +115,7 @@ func (w *stopWatch) run() {
 // waitsFor names the callbacks that have not returned. Lanes are closed: what they hold
 // is in a worker's hands.
 func (w *stopWatch) waitsFor() (all []string) {
-	named := w.calls.list()
+	named := w.cfg.calls.list()
 	for _, c := range named {
 		all = append(all, nameOf(c.name, "", c.peer))
 	}

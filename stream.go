@@ -173,8 +173,8 @@ type streamWriter struct {
 
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
 	w := &streamWriter{link: l, kind: kind}
-	w.lane = newLane(kind.String(), l.sendLimits, 1, l.wg, w.work)
-	w.lane.window, w.lane.onDrained = newAppendWindow(l.readTimeout), l.appendsDrained
+	w.lane = newLane(kind.String(), l.cfg.sendLimits, 1, l.wg, w.work)
+	w.lane.window, w.lane.onDrained = newAppendWindow(l.cfg.readTimeout), l.appendsDrained
 	if kind == streamMessage {
 		w.lane.sortByKind()
 	}
@@ -357,7 +357,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 // flush writes the batch, which holds n messages.
 func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	size := uint64(w.batch.Len())
-	err := c.write(&w.batch, w.writeTimeout)
+	err := c.write(&w.batch, w.cfg.writeTimeout)
 	w.batch.Reset()
 	if err != nil {
 		return err
@@ -366,7 +366,7 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	took := now.Sub(w.begun)
 	w.begun = now
 	w.lane.done(n, size, took)
-	if f := w.observer.Sent; f != nil {
+	if f := w.cfg.observer.Sent; f != nil {
 		w.lane.told.Add(1)
 		f(w.peer, w.lane.name, n, int64(size), took)
 		w.lane.told.Add(-1)

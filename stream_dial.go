@@ -40,7 +40,7 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	in := conn.NewProgressReader(c, r.readTimeout)
+	in := conn.NewProgressReader(c, r.cfg.readTimeout)
 	body, err := r.handshake(in, u)
 	if err != nil {
 		stop()
@@ -53,16 +53,16 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 // handshake sends the request and reads the head of the answer.
 func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error) {
 	c := in.Conn()
-	if err := c.SetDeadline(time.Now().Add(r.readTimeout)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(r.cfg.readTimeout)); err != nil {
 		return nil, err
 	}
-	target, err := conn.RequestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.id.String())
+	target, err := conn.RequestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.cfg.id.String())
 	if err != nil {
 		return nil, err
 	}
-	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.requestHeader()}
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.cfg.requestHeader()}
 	req.Header.Set(headerRaftTo, r.peer.String())
-	r.stateExtensions(req.Header)
+	r.cfg.stateExtensions(req.Header)
 	if err := req.Write(c); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader,
 		}
 		return nil, err
 	}
-	if err := r.conclude(resp, r.kind.endpoint()); err != nil {
+	if err := r.cfg.conclude(resp, r.kind.endpoint()); err != nil {
 		return nil, err
 	}
 	r.sawVersion(resp.Header)

@@ -58,7 +58,7 @@ func newStreamReader(p *peer, kind streamKind) *streamReader {
 
 // run returns when the peer's context ends.
 func (r *streamReader) run() {
-	delay := r.redialInterval
+	delay := r.cfg.redialInterval
 	for r.ctx.Err() == nil {
 		began := time.Now()
 		r.delivers = time.Time{}
@@ -71,9 +71,9 @@ func (r *streamReader) run() {
 		}
 		// A peer that ends streams soon is as good as down. Perhaps there are two with
 		// one id, which displace each other.
-		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.readTimeout
+		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.cfg.readTimeout
 		if lived || errors.Is(err, errUpdated) {
-			delay = r.redialInterval
+			delay = r.cfg.redialInterval
 		}
 		if r.ctx.Err() != nil {
 			return
@@ -81,7 +81,7 @@ func (r *streamReader) run() {
 		if !r.pause(delay - spent) {
 			return
 		}
-		delay = min(delay*3/2, max(maxRedialInterval, r.redialInterval))
+		delay = min(delay*3/2, max(maxRedialInterval, r.cfg.redialInterval))
 	}
 }
 
@@ -235,10 +235,10 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	var dec wire.Decoder
 	if r.kind == streamMsgAppV2 {
 		// A full append lane pushes back on the stream that brings nothing else.
-		d.wait = r.readTimeout
-		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.id), uint64(r.peer), r.messageLimits)
+		d.wait = r.cfg.readTimeout
+		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.cfg.id), uint64(r.peer), r.cfg.messageLimits)
 	} else {
-		dec = wire.NewMessageDecoder(wire.NewReader(d), r.messageLimits)
+		dec = wire.NewMessageDecoder(wire.NewReader(d), r.cfg.messageLimits)
 	}
 	err := d.run(dec)
 	if !d.some && conn.IsTimeout(err) {
@@ -321,7 +321,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
-		if err := d.reader.admit(m, d.reader.peer); err != nil {
+		if err := d.reader.cfg.admit(m, d.reader.peer); err != nil {
 			d.reader.refuse(m, err)
 			continue
 		}

@@ -45,7 +45,7 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 		closeconn.Close(raw)
 		return nil, nil, errUnexpectedData
 	}
-	conn.SetTimeouts(raw, q.tcpTimeout()) // the listener may be anybody's
+	conn.SetTimeouts(raw, q.cfg.tcpTimeout()) // the listener may be anybody's
 	conn.LimitStreamBuffer(raw)
 	if err := q.writeStreamHead(raw); err != nil {
 		closeconn.Close(raw)
@@ -98,7 +98,7 @@ func (q *request) writeStreamHead(c net.Conn) error {
 	} else if err != nil {
 		return err
 	}
-	if err := c.SetWriteDeadline(time.Now().Add(q.writeTimeout)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(q.cfg.writeTimeout)); err != nil {
 		return err
 	}
 	h := q.w.Header().Clone()
@@ -181,7 +181,7 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 	if !canFlush(q.w) {
 		return fmt.Errorf("%w: it cannot flush", protocol.ErrNoStream)
 	}
-	if err := q.rc.SetWriteDeadline(time.Now().Add(q.writeTimeout)); err != nil {
+	if err := q.rc.SetWriteDeadline(time.Now().Add(q.cfg.writeTimeout)); err != nil {
 		return fmt.Errorf("%w: it cannot set write deadlines: %w", protocol.ErrNoStream, err)
 	}
 	if err := q.flushHead(); err != nil {

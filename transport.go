@@ -250,7 +250,7 @@ func (t *Transport) Start() error {
 		return err
 	}
 	e := &engine{
-		settings: s, started: time.Now(), done: make(chan struct{}),
+		cfg: s, started: time.Now(), done: make(chan struct{}),
 		remotes:       &remotes{s: s, byID: map[types.ID]*remote{}},
 		posts:         newIncomingPosts(s.queued.Max()),
 		added:         make(chan struct{}, 1),
@@ -301,7 +301,7 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 // meanwhile: then it is tried again with who it is by then.
 func (e *engine) sendRun(msgs []*raftpb.Message) int {
 	to := types.ID(msgs[0].GetTo())
-	if e.isLocal(to) {
+	if e.cfg.isLocal(to) {
 		return e.dropLocal(msgs)
 	}
 	for {
@@ -343,10 +343,10 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 		return
 	}
 	refuse := func() {
-		snapshot.Close(m, ErrMemberUnknown, e.log)
-		to := e.notifiers.acquire(types.ID(m.GetTo()))
+		snapshot.Close(m, ErrMemberUnknown, e.cfg.log)
+		to := e.cfg.notifiers.acquire(types.ID(m.GetTo()))
 		to.reports.snapshot(ErrMemberUnknown)
-		e.notifiers.release(types.ID(m.GetTo()), to)
+		e.cfg.notifiers.release(types.ID(m.GetTo()), to)
 	}
 	if !e.spawn(refuse) {
 		go m.CloseWithError(ErrStopped)
@@ -392,9 +392,9 @@ func (t *Transport) Stop() {
 	}
 	e.wg.Wait()
 	e.awaitAsking()
-	e.notifiers.close()
+	e.cfg.notifiers.close()
 	e.local.events.close()
 	watch.end()
-	e.lines.close()
+	e.cfg.lines.close()
 	close(e.done)
 }

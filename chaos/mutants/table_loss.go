@@ -134,7 +134,7 @@ var deliveryMutants = []mutant{
 		name: "stop-waits-for-body", wrong: "a request whose body stands still is not interrupted by Stop", breaks: "Stop within its bound",
 		edits: []edit{
 			{"body.go", "_ = b.setDeadline(time.Now())", "_ = b.setDeadline"},
-			{"body.go", "at, bounded, err := b.extend(b.q.readTimeout)", "at, bounded, err := b.extend(1000 * b.q.readTimeout)"},
+			{"body.go", "at, bounded, err := b.extend(b.q.cfg.readTimeout)", "at, bounded, err := b.extend(1000 * b.q.cfg.readTimeout)"},
 			{"body.go", "end.Before(at)", "end.Before(at) && false"},
 		},
 	},
@@ -168,7 +168,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "read-timeout-ignored", wrong: "a stream may be silent a thousand times as long", breaks: "a dead link is noticed",
-		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.readTimeout)", "conn.NewProgressReader(c, 1000*r.readTimeout)"}},
+		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.cfg.readTimeout)", "conn.NewProgressReader(c, 1000*r.cfg.readTimeout)"}},
 	},
 	{
 		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",

@@ -55,7 +55,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "refused-is-processed", wrong: "requests of a member that VerifyPeer refuses are served", breaks: "VerifyPeer binds certificates to members",
-		edits: []edit{{"door.go", "\tif err := q.verifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.verifyPeer(q.from, q.r.TLS)"}},
+		edits: []edit{{"door.go", "\tif err := q.cfg.verifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.cfg.verifyPeer(q.from, q.r.TLS)"}},
 	},
 	{
 		name: "refused-is-dialled", wrong: "a member that VerifyPeer refuses is dialled all the same", breaks: "VerifyPeer binds certificates to members",
@@ -113,7 +113,7 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "state-hook-under-lock", wrong: "the hook PeerState is called under a lock that the keeper takes", breaks: "a slow hook costs its member only", found: "path 15",
-		edits: []edit{{"events.go", "e.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})", "f(e.id, active, cause)"}},
+		edits: []edit{{"events.go", "e.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})", "f(e.cfg.id, active, cause)"}},
 	},
 	{
 		name: "log-under-lock", wrong: "lines of the log are written by who logs, under a lock", breaks: "a slow log costs its member only", found: "path 15",
@@ -136,7 +136,7 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "redial-storm", wrong: "a stream that delivered once and ended is dialled again at once", breaks: "dialled less and less often", found: "path 18",
-		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.readTimeout", "lived := !r.delivers.IsZero()"}},
+		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.cfg.readTimeout", "lived := !r.delivers.IsZero()"}},
 	},
 	{
 		name: "handshake-unlogged", wrong: "who refuses a certificate says nothing", breaks: "a refusal is logged", found: "path 19",
