@@ -311,7 +311,7 @@ func (q *request) deliver(m *raftpb.Message, source string, within time.Duration
 // isPaused reports whether the sender is cut.
 func (q *request) isPaused() bool {
 	if p := q.peerOf(q.from); p != nil {
-		return p.paused.Load()
+		return p.member.paused.Load()
 	}
 	return q.remotes.isPaused(q.from)
 }
@@ -321,11 +321,11 @@ func (q *request) isPaused() bool {
 // member sent in good faith.
 func (p *peer) refuse(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
-		p.cfg.allRefused.messages.Add(1)
+		p.member.cfg.allRefused.messages.Add(1)
 	}
 	p.countRefused(m, cause)
-	if p.refusedLog.Due(time.Now()) {
-		p.log.Warn("refused a message of the peer; further ones are only counted for a while",
+	if p.member.refusedLog.Due(time.Now()) {
+		p.member.log.Warn("refused a message of the peer; further ones are only counted for a while",
 			zap.Stringer("type", m.GetType()), zap.String("from", types.ID(m.GetFrom()).String()),
 			zap.String("to", types.ID(m.GetTo()).String()), zap.Error(cause))
 	}
@@ -334,9 +334,9 @@ func (p *peer) refuse(m *raftpb.Message, cause error) {
 // countRefused counts a message of the peer that was refused.
 func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
-		p.refused.messages.Add(1)
+		p.member.refused.messages.Add(1)
 	}
 	ln := p.receivers.of(m.GetType()).lane
 	ln.drop(1, cause)
-	p.events.dropped(ln.name, 1, cause)
+	p.member.events.dropped(ln.name, 1, cause)
 }

@@ -118,7 +118,7 @@ func TimeForBody(bytes uint64) time.Duration { return timeForBody(bytes) }
 
 // Loggers returns what all lines about one peer, and what all others are logged by.
 func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
-	return t.peer(peer).log, t.engine.Load().cfg.log
+	return t.peer(peer).member.log, t.engine.Load().cfg.log
 }
 
 // ProgressQueued returns of how many of so many transfers the progress waits for a
@@ -155,4 +155,4 @@ func (t *Transport) MembersToldOf() int {
 }
 
 // Heard is what a post of a peer that was processed does, without a change of goroutines.
-func (t *Transport) Heard(peer types.ID) { t.peer(peer).activity.postOf() }
+func (t *Transport) Heard(peer types.ID) { t.peer(peer).member.activity.postOf() }

@@ -86,7 +86,7 @@ func (q *request) logFailure(err error, code int) {
 	}
 	logged := &q.refusals
 	if p := q.peerOf(q.from); p != nil {
-		logged = &p.refusals // which strangers cannot use up
+		logged = &p.member.refusals // which strangers cannot use up
 	}
 	if q.left || !logged.first(refusal{from, code}) {
 		return
@@ -177,7 +177,7 @@ func (q *request) servePost() error {
 	}
 	if p != nil {
 		p.answered(m)
-		p.counters.posted.Add(body.bytes)
+		p.member.counters.posted.Add(body.bytes)
 	}
 	if f := q.cfg.observer.Received; f != nil {
 		c := q.cfg.begin(callback{name: "Observer.Received", peer: q.from})
@@ -199,7 +199,7 @@ func (q *request) servePost() error {
 // life, as its sender does the answer.
 func (q *request) succeed() {
 	if p := q.peerOf(q.from); p != nil {
-		p.activity.postOf()
+		p.member.activity.postOf()
 	}
 	q.w.WriteHeader(http.StatusNoContent)
 }
@@ -250,7 +250,7 @@ func (q *request) serveStream() error {
 	if err := q.cfg.checkTo(q.r.Header); err != nil {
 		return err
 	}
-	p.sawVersion(q.r.Header)
+	p.member.sawVersion(q.r.Header)
 	if err := q.serveHijacked(p, kind); !errors.Is(err, errNotHijacked) {
 		return err
 	}

@@ -31,7 +31,7 @@ func (e *identityRefusal) Unwrap() []error { return []error{ErrIdentity, e.cause
 func (q *request) refuseIdentity(cause error) error {
 	q.cfg.allRefused.requests.Add(1)
 	if p := q.peerOf(q.from); p != nil {
-		p.refused.requests.Add(1)
+		p.member.refused.requests.Add(1)
 	}
 	return &identityRefusal{"certificate does not fit the member id", cause}
 }

@@ -40,7 +40,7 @@ func (e *engine) addRemote(id types.ID, urls types.URLs, learned bool, asked *ma
 	same := func() bool { return e.peers.Load() == asked }
 	evicted, ok := e.remotes.add(id, urls, learned, same)
 	if evicted != nil {
-		e.wg.Go(evicted.join) // which waits for what is under way
+		e.wg.Go(evicted.member.join) // which waits for what is under way
 	}
 	return ok
 }
@@ -59,7 +59,7 @@ func (t *Transport) AddPeer(id types.ID, urls []string) {
 		return
 	}
 	if p := e.addPeer(id, us); p != nil {
-		p.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
+		p.member.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
 		p.start()
 	}
 }
@@ -75,7 +75,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 		return nil
 	}
 	p := newPeer(e.cfg, e.pace, e.receiveLanes, id, urls)
-	p.paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
+	p.member.paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.receiveLanes.replace([]*peer{p}, nil, func() { e.peers.Store(&peers) })
@@ -85,7 +85,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	}
 	// After the peer is there: a message that is sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
-		e.wg.Go(old.join)
+		e.wg.Go(old.member.join)
 	}
 	return p
 }
@@ -106,7 +106,7 @@ func (t *Transport) remove(which func(types.ID) bool) {
 		return
 	}
 	for _, p := range e.removePeers(which) {
-		p.log.Info("removed a peer")
+		p.member.log.Info("removed a peer")
 		go func() {
 			defer e.leave()
 			faultpoint.Hit(faultpoint.PeerRemoved)
@@ -134,7 +134,7 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 			removed = append(removed, p)
 			e.ending[p] = struct{}{}
 			e.wg.Add(1)
-			p.activity.end(ErrPeerRemoved) // it is told before what the next peer with the id does
+			p.member.activity.end(ErrPeerRemoved) // it is told before what the next peer with the id does
 		}
 	}
 	e.receiveLanes.replace(nil, removed, func() { e.peers.Store(&peers) })
@@ -169,7 +169,7 @@ func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 	}
 	if p := e.peerOf(id); p != nil {
 		p.update(us)
-		p.log.Info("updated the URLs of a peer", zap.Strings("urls", us.StringSlice()))
+		p.member.log.Info("updated the URLs of a peer", zap.Strings("urls", us.StringSlice()))
 	}
 }
 

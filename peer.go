@@ -46,7 +46,7 @@ type Pausable interface {
 // peer owns all that talks to one member: writers and readers of its streams, a
 // pipeline, a snapshot sender, and receive lanes.
 type peer struct {
-	*link
+	member *link
 	writers       [streamKinds]*streamWriter
 	readers       [streamKinds]*streamReader
 	pipeline      *pipeline
@@ -67,7 +67,7 @@ func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID,
 	l := newLink(s, id, urls)
 	l.activity.changed = l.events.changed
 	p := &peer{
-		link: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: newLimiter(memberLines),
+		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: newLimiter(memberLines),
 	}
 	posts := p.pipeline.lanes[queue.Append]
 	posts.window, posts.onDrained = newAppendWindow(l.cfg.readTimeout), l.reports.lost // a pipeline is short by design
@@ -83,7 +83,7 @@ func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID,
 // start begins to dial the peer, unless it has been removed.
 func (p *peer) start() {
 	for _, r := range p.readers {
-		p.spawn(r.run)
+		p.member.spawn(r.run)
 	}
 }
 
@@ -95,12 +95,12 @@ func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 	first, posts := p.laneFor(msgs[0]), p.pipeline.laneOf(msgs[0].GetType())
 	n = p.sameWay(msgs)
-	if p.paused.Load() {
-		if !p.enter() {
+	if p.member.paused.Load() {
+		if !p.member.enter() {
 			return 0, false
 		}
-		defer p.wg.Done()
-		p.loseCounted(first, n, countSnapshots(msgs[:n]), ErrPaused)
+		defer p.member.wg.Done()
+		p.member.loseCounted(first, n, countSnapshots(msgs[:n]), ErrPaused)
 		return n, true
 	}
 	rest := msgs[:n]
@@ -134,14 +134,14 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 	refused, snapshots, last := 0, 0, accepted
 	lose := func() {
 		if refused > 0 {
-			p.loseCounted(ln, refused, snapshots, last.refusal())
-			p.wg.Done()
+			p.member.loseCounted(ln, refused, snapshots, last.refusal())
+			p.member.wg.Done()
 		}
 		refused, snapshots = 0, 0
 	}
 	for rest = msgs; len(rest) > 0; {
 		n, lost, v, why := ln.offerRun(rest)
-		p.drop(ln, lost, why) // which raft is told of once the lane has drained
+		p.member.drop(ln, lost, why) // which raft is told of once the lane has drained
 		rest = rest[n:]
 		if v.refusal() == nil {
 			break // all are dealt with, or the lane is down
@@ -149,7 +149,7 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 		if v != last {
 			lose()
 		}
-		if refused == 0 && !p.enter() { // the peer has ended since
+		if refused == 0 && !p.member.enter() { // the peer has ended since
 			break
 		}
 		last, refused, snapshots = v, refused+1, snapshots+countSnapshots(rest[:1])
@@ -206,11 +206,11 @@ func (p *peer) sameWay(msgs []*raftpb.Message) int {
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
-	p.urls.update(urls)
+	p.member.urls.update(urls)
 	for _, r := range p.readers {
 		r.update()
 	}
-	p.posts.CloseIdleConnections()
+	p.member.posts.CloseIdleConnections()
 }
 
 func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
@@ -220,18 +220,18 @@ func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
 	return p.writers[c.kind].attach(c)
 }
 
-func (p *peer) activeSince() time.Time { return p.activity.activeSince() }
+func (p *peer) activeSince() time.Time { return p.member.activity.activeSince() }
 
 // receive sorts what a stream brought into the receive lanes. Appends wait up to wait
 // for Process to make room, or until ctx ends; an error ends the stream.
 func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) error {
-	if p.paused.Load() {
+	if p.member.paused.Load() {
 		var n [queue.Kinds]int
 		for _, it := range items {
 			n[queue.KindOf(it.m.GetType())]++
 		}
 		for k, r := range p.receivers {
-			p.drop(r.lane, n[k], ErrPaused)
+			p.member.drop(r.lane, n[k], ErrPaused)
 		}
 		return nil
 	}
@@ -252,7 +252,7 @@ func (p *peer) dropPost(m *raftpb.Message, cause error) {
 // dropUnread counts a post whose message could not be read. p may be nil, as for dropPost.
 func (p *peer) dropUnread() {
 	if p != nil {
-		p.counters.badPosts.Add(1)
+		p.member.counters.badPosts.Add(1)
 	}
 }
 
@@ -265,7 +265,7 @@ func (p *peer) answered(m *raftpb.Message) {
 }
 
 func (p *peer) appendsAnswered(m *raftpb.Message) {
-	if m.GetFrom() != uint64(p.peer) || m.Context != nil {
+	if m.GetFrom() != uint64(p.member.peer) || m.Context != nil {
 		return
 	}
 	for _, w := range p.writers {
@@ -291,17 +291,17 @@ func (p *peer) Resume() { p.pause(false) }
 // pause has everything to and from the peer dropped, what is queued included, or
 // ends that.
 func (p *peer) pause(on bool) {
-	p.paused.Store(on)
-	if p.ctx.Err() == nil { // the member is what this peer is
-		p.receiveLanes.pause(p.peer, on)
+	p.member.paused.Store(on)
+	if p.member.ctx.Err() == nil { // the member is what this peer is
+		p.receiveLanes.pause(p.member.peer, on)
 	}
 	if !on {
 		return
 	}
 	for _, w := range p.writers {
-		p.lose(w.lane, w.lane.empty(), ErrPaused)
+		p.member.lose(w.lane, w.lane.empty(), ErrPaused)
 	}
-	p.reports.lost() // also what was withheld
+	p.member.reports.lost() // also what was withheld
 	p.pipeline.dropQueued()
 	p.snapshots.Drop()
 	for _, r := range p.receivers {
@@ -312,7 +312,7 @@ func (p *peer) pause(on bool) {
 // shut refuses new work, cancels what is under way and closes all connections.
 // It does not wait.
 func (p *peer) shut(cause error) {
-	p.end(cause)
+	p.member.end(cause)
 	for _, w := range p.writers {
 		w.close()
 	}
@@ -325,17 +325,17 @@ func (p *peer) shut(cause error) {
 
 func (p *peer) stop() {
 	p.shut(ErrPeerRemoved)
-	p.join()
+	p.member.join()
 }
 
 // heartbeat has a link heartbeat written on both streams: at once, which may
 // block, or when it suits.
 func (p *peer) heartbeat(now bool) {
-	if !p.enter() {
+	if !p.member.enter() {
 		return
 	}
-	defer p.wg.Done()
-	now = now && p.cfg.observer.Sent == nil // which may be slow, and others wait
+	defer p.member.wg.Done()
+	now = now && p.member.cfg.observer.Sent == nil // which may be slow, and others wait
 	for _, w := range p.writers {
 		if now {
 			w.heartbeatNow()
@@ -356,5 +356,5 @@ func (p *peer) tick() {
 	}
 	p.pipeline.tidy()
 	p.pipeline.lanes[queue.Append].expireWindow()
-	p.activity.tick()
+	p.member.activity.tick()
 }

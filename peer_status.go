@@ -9,14 +9,14 @@ import (
 
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
-	st := PeerStatus{ID: p.peer, URLs: p.urls.list(), Refused: p.refused.status()}
+	st := PeerStatus{ID: p.member.peer, URLs: p.member.urls.list(), Refused: p.member.refused.status()}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.Status())
-	p.activity.status(&st)
+	p.member.activity.status(&st)
 	p.probe.status(&st)
-	if v := p.version.Load(); v != nil {
+	if v := p.member.version.Load(); v != nil {
 		st.Version = *v
 	}
-	st.CertificateExpires = p.dialer.CertificateExpires()
+	st.CertificateExpires = p.member.dialer.CertificateExpires()
 	for _, w := range p.writers {
 		st.Streams = append(st.Streams, w.status())
 		st.addSent(w.lane.status())
@@ -32,10 +32,10 @@ func (p *peer) status() PeerStatus {
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
 	}
-	st.SentBytes += p.counters.sentSnapshots.Load()
-	st.SendFailures += p.counters.failedSnapshots.Load()
-	st.ReceivedBytes += p.counters.posted.Load() + p.counters.gotSnapshots.Load()
-	st.ReceiveFailures += p.counters.badPosts.Load()
+	st.SentBytes += p.member.counters.sentSnapshots.Load()
+	st.SendFailures += p.member.counters.failedSnapshots.Load()
+	st.ReceivedBytes += p.member.counters.posted.Load() + p.member.counters.gotSnapshots.Load()
+	st.ReceiveFailures += p.member.counters.badPosts.Load()
 	return st
 }
 

@@ -27,7 +27,7 @@ import (
 // of a proposal may take until there is a leader, and must not hold up the votes that
 // bring one.
 type pipeline struct {
-	*link
+	member *link
 	lanes [queue.Kinds]*lane
 	lines *rate.Limiter // of the log, snapshots
 	taken atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
@@ -36,7 +36,7 @@ type pipeline struct {
 }
 
 func newPipeline(l *link) *pipeline {
-	p := &pipeline{link: l, lines: newLimiter(memberLines)}
+	p := &pipeline{member: l, lines: newLimiter(memberLines)}
 	for k := range queue.Kinds {
 		work := func() { p.work(p.lanes[k]) }
 		p.lanes[k] = newLane("pipeline", l.cfg.pipelineLimits, pipelineWorkers, l.wg, work)
@@ -67,14 +67,14 @@ func (p *pipeline) status() (st LaneStatus) {
 // way fail.
 func (p *pipeline) close() {
 	for _, ln := range p.lanes {
-		p.lose(ln, ln.close(), p.cause())
+		p.member.lose(ln, ln.close(), p.member.cause())
 	}
 }
 
 // dropQueued drops what is queued.
 func (p *pipeline) dropQueued() {
 	for _, ln := range p.lanes {
-		p.lose(ln, ln.empty(), ErrPaused)
+		p.member.lose(ln, ln.empty(), ErrPaused)
 	}
 }
 
@@ -95,9 +95,9 @@ func (p *pipeline) work(ln *lane) {
 
 // deliver posts one message and tells everyone concerned how it went.
 func (p *pipeline) deliver(ln *lane, it item) {
-	if p.paused.Load() {
+	if p.member.paused.Load() {
 		ln.forget()
-		p.lose(ln, []item{it}, ErrPaused)
+		p.member.lose(ln, []item{it}, ErrPaused)
 		return
 	}
 	start := time.Now()
@@ -105,29 +105,29 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	err := p.post(body, it.m.GetType())
 	faultpoint.Hit(faultpoint.PostAnswered)
 	if err != nil {
-		p.activity.failed(err, true)
+		p.member.activity.failed(err, true)
 		ln.forget()
-		p.lose(ln, []item{it}, err)
+		p.member.lose(ln, []item{it}, err)
 		return
 	}
-	p.activity.postOK()
+	p.member.activity.postOK()
 	if isAppend(it.m) {
 		p.tookAppend(it.size)
 	}
 	took := time.Since(start)
 	ln.done(1, uint64(len(body)), took)
-	if f := p.cfg.observer.Sent; f != nil {
+	if f := p.member.cfg.observer.Sent; f != nil {
 		ln.told.Add(1)
-		f(p.peer, ln.name, 1, int64(len(body)), took)
+		f(p.member.peer, ln.name, 1, int64(len(body)), took)
 		ln.told.Add(-1)
 	}
 	if it.m.GetType() == raftpb.MsgSnap {
-		log := p.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
-		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.peer), it.m.GetSnapshot())
+		log := p.member.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
+		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.peer), it.m.GetSnapshot())
 		if p.snapshotTaken != nil {
 			p.snapshotTaken(it.m)
 		}
-		p.reports.snapshot(nil)
+		p.member.reports.snapshot(nil)
 	}
 }
 
@@ -143,9 +143,9 @@ func (p *pipeline) tookAppend(size int64) {
 
 // post sends one body to the peer's current URL (PROTOCOL.md, section 1).
 func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
-	ctx, pace := p.pacePost(len(body))
+	ctx, pace := p.member.pacePost(len(body))
 	defer pace.stop()
-	u := p.urls.pick()
+	u := p.member.urls.pick()
 	target, err := conn.RequestURL(u, RaftPrefix)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	req.ContentLength = int64(len(body))
 	req.GetBody = func() (io.ReadCloser, error) { return pace.body(body), nil }
-	req.Header = p.cfg.requestHeader()
+	req.Header = p.member.cfg.requestHeader()
 	req.Header.Set("Content-Type", "application/protobuf")
 	if t != raftpb.MsgProp {
 		// Raft takes a message twice without harm, but a proposal would be appended
@@ -164,15 +164,15 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 		// met a connection the peer was closing.
 		req.Header["Idempotency-Key"] = nil
 	}
-	resp, err := p.posts.RoundTrip(req)
+	resp, err := p.member.posts.RoundTrip(req)
 	if err == nil {
-		err = p.cfg.conclude(resp, protocol.EndpointPost)
+		err = p.member.cfg.conclude(resp, protocol.EndpointPost)
 		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
 		resp.Body.Close()
 	}
 	if err != nil {
-		p.urls.unreachable(u)
-		return fmt.Errorf("post to %s at %s: %w", p.peer, u.String(), causeOf(ctx, err))
+		p.member.urls.unreachable(u)
+		return fmt.Errorf("post to %s at %s: %w", p.member.peer, u.String(), causeOf(ctx, err))
 	}
 	return nil
 }

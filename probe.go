@@ -141,30 +141,30 @@ func (p *peer) probePeer() {
 	defer p.probe.end()
 	rtt, offset, err := p.measure()
 	if err == nil {
-		p.probe.measured(rtt, offset, p.log)
+		p.probe.measured(rtt, offset, p.member.log)
 	} else {
 		p.probe.failed()
 	}
-	if f := p.cfg.observer.Probed; f != nil {
-		f(p.peer, rtt, offset, err)
+	if f := p.member.cfg.observer.Probed; f != nil {
+		f(p.member.peer, rtt, offset, err)
 	}
 }
 
 func (p *peer) measure() (rtt, offset time.Duration, err error) {
-	u := p.urls.pick()
+	u := p.member.urls.pick()
 	target, err := conn.RequestURL(u, ProbingPrefix)
 	if err != nil {
 		return 0, 0, err
 	}
-	c, err := p.dialer.Connect(p.ctx, u)
+	c, err := p.member.dialer.Connect(p.member.ctx, u)
 	if err != nil {
-		p.urls.unreachable(u)
+		p.member.urls.unreachable(u)
 		return 0, 0, err
 	}
 	defer c.Close()
-	defer context.AfterFunc(p.ctx, func() { c.Close() })()
+	defer context.AfterFunc(p.member.ctx, func() { c.Close() })()
 	start := time.Now()
-	if err := c.SetDeadline(start.Add(p.cfg.readTimeout)); err != nil {
+	if err := c.SetDeadline(start.Add(p.member.cfg.readTimeout)); err != nil {
 		return 0, 0, err
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true}
@@ -173,10 +173,10 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	}
 	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: c, N: maxAnswerBytes}, 1<<10), req)
 	if err != nil {
-		p.urls.unreachable(u)
+		p.member.urls.unreachable(u)
 		return 0, 0, err
 	}
-	if err := p.cfg.conclude(resp, protocol.EndpointProbe); err != nil {
+	if err := p.member.cfg.conclude(resp, protocol.EndpointProbe); err != nil {
 		return 0, 0, err
 	}
 	var answer probeAnswer
@@ -219,7 +219,7 @@ func (e *engine) turn(beats, probes []*peer) {
 	}
 	e.heartbeat(beats)
 	for _, p := range probes {
-		if p.probe.begin() && !p.spawn(p.probePeer) {
+		if p.probe.begin() && !p.member.spawn(p.probePeer) {
 			p.probe.end()
 		}
 	}
@@ -253,7 +253,7 @@ func (e *engine) keep() {
 			next.Reset(min(beats.wait(known), probes.wait(known)))
 		case <-remotes.C:
 			for _, r := range e.remotes.tick(time.Now()) {
-				e.wg.Go(r.join)
+				e.wg.Go(r.member.join)
 			}
 		case <-check:
 			e.startRecheck()

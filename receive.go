@@ -14,7 +14,7 @@ import (
 
 // receiver hands the messages of one receive lane to Process, in order.
 type receiver struct {
-	*link
+	member *link
 	lane    *lane
 	failing bool // Process returned an error last; owned by the one worker
 
@@ -23,7 +23,7 @@ type receiver struct {
 }
 
 func newReceiver(l *link, k queue.Kind) *receiver {
-	r := &receiver{link: l}
+	r := &receiver{member: l}
 	r.lane = newLane(k.String(), l.cfg.receiveLimits, 1, l.wg, r.work)
 	ended := make(chan struct{})
 	r.lane.ended, r.ended = ended, ended
@@ -37,7 +37,7 @@ func (r *receiver) awaitEarlier() {
 	for _, ended := range r.after {
 		select {
 		case <-ended:
-		case <-r.ctx.Done():
+		case <-r.member.ctx.Done():
 			return
 		}
 	}
@@ -68,15 +68,15 @@ const releaseAfter = 10 * time.Millisecond
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.cfg.guardRun(callback{name: callRaftProcess, peer: r.peer, lane: r.lane.name}, &under)
+	defer r.member.cfg.guardRun(callback{name: callRaftProcess, peer: r.member.peer, lane: r.lane.name}, &under)
 	var bytes int64
 	var others load // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
 		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.lane.wasEmptied() || r.ctx.Err() != nil || r.paused.Load() {
-			r.discard(items[n:], cmp.Or(r.cause(), ErrPaused))
+		if r.lane.wasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
+			r.discard(items[n:], cmp.Or(r.member.cause(), ErrPaused))
 			r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
 			return len(items)
 		}
@@ -98,9 +98,9 @@ func (r *receiver) processOne(it item) bool {
 	if it.pending != nil {
 		return r.processPending(it)
 	}
-	err := r.cfg.processGuarded(r.ctx, r.peer, r.lane.name, it.m)
-	if err != nil && !r.failing && r.ctx.Err() == nil {
-		r.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
+	err := r.member.cfg.processGuarded(r.member.ctx, r.member.peer, r.lane.name, it.m)
+	if err != nil && !r.failing && r.member.ctx.Err() == nil {
+		r.member.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", r.lane.name), zap.Error(err))
 	}
 	r.failing = err != nil
@@ -111,13 +111,13 @@ func (r *receiver) processOne(it item) bool {
 // for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
 // if Process took none for that long.
 func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) error {
-	if f := r.cfg.observer.Received; f != nil {
+	if f := r.member.cfg.observer.Received; f != nil {
 		var bytes int64
 		for _, it := range items {
 			bytes += it.size
 		}
 		r.lane.told.Add(1)
-		f(r.peer, r.lane.name, len(items), bytes)
+		f(r.member.peer, r.lane.name, len(items), bytes)
 		r.lane.told.Add(-1)
 	}
 	rest, v := items, accepted
@@ -139,10 +139,10 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 		}
 	}
 	if dropped > 0 {
-		r.drop(r.lane, dropped, cmp.Or(r.cause(), err, ErrQueueFull))
+		r.member.drop(r.lane, dropped, cmp.Or(r.member.cause(), err, ErrQueueFull))
 	}
 	if noMemory > 0 {
-		r.drop(r.lane, noMemory, cmp.Or(r.cause(), ErrMemoryLimit))
+		r.member.drop(r.lane, noMemory, cmp.Or(r.member.cause(), ErrMemoryLimit))
 	}
 	if errors.Is(err, ErrPaused) { // the stream is not to blame
 		return nil
@@ -151,7 +151,7 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 }
 
 func (r *receiver) close() {
-	r.discard(r.lane.close(), r.cause())
+	r.discard(r.lane.close(), r.member.cause())
 }
 
 // receivers are the receive lanes of a peer, by kind.

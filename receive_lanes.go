@@ -59,7 +59,7 @@ func (rl *receiveLanes) enter(e *engine, id types.ID, k queue.Kind) (r *receiver
 		one.after = rl.before(key)
 		rl.guests[key], rl.inUse[one] = one, struct{}{}
 	}
-	one.paused.Store(e.remotes.isPaused(id))
+	one.member.paused.Store(e.remotes.isPaused(id))
 	one.requests++
 	return one.receiver, func() { rl.leave(one) }
 }
@@ -76,7 +76,7 @@ func (rl *receiveLanes) leave(one *guest) {
 		delete(rl.guests, one.key)
 	}
 	one.close() // what is left in it was given up
-	one.cancel(nil)
+	one.member.cancel(nil)
 	rl.forget(one.key, one.receiver)
 }
 
@@ -101,7 +101,7 @@ func (rl *receiveLanes) pause(id types.ID, on bool) {
 		if one.key.id != id {
 			continue
 		}
-		if one.paused.Store(on); on {
+		if one.member.paused.Store(on); on {
 			one.discard(one.lane.empty(), ErrPaused)
 		}
 	}
@@ -115,13 +115,13 @@ func (rl *receiveLanes) replace(added, removed []*peer, publish func()) {
 	defer rl.mu.Unlock()
 	for _, p := range removed {
 		for k, r := range p.receivers {
-			key := laneKey{p.peer, queue.Kind(k)}
+			key := laneKey{p.member.peer, queue.Kind(k)}
 			rl.earlier[key] = append(rl.before(key), r.ended)
 		}
 	}
 	for _, p := range added {
 		for k, r := range p.receivers {
-			key := laneKey{p.peer, queue.Kind(k)}
+			key := laneKey{p.member.peer, queue.Kind(k)}
 			if one := rl.guests[key]; one != nil {
 				delete(rl.guests, key)
 				rl.earlier[key] = append(rl.before(key), one.ended)
@@ -138,7 +138,7 @@ func (rl *receiveLanes) ended(p *peer) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for k, r := range p.receivers {
-		rl.forget(laneKey{p.peer, queue.Kind(k)}, r)
+		rl.forget(laneKey{p.member.peer, queue.Kind(k)}, r)
 	}
 }
 

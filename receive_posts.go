@@ -34,7 +34,7 @@ func (p *pending) claim() bool { return p.claimed.CompareAndSwap(false, true) }
 // is full, its owner has ended, or there was no turn within that time. Process has
 // what is left of it. It calls queued once the lane accounts for the message.
 func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) outcome {
-	ctx, cancel := context.WithTimeoutCause(r.ctx, within, ErrStalled)
+	ctx, cancel := context.WithTimeoutCause(r.member.ctx, within, ErrStalled)
 	defer cancel()
 	it := newItem(m)
 	it.pending = &pending{ctx: ctx, source: source, result: make(chan outcome, 1)}
@@ -61,14 +61,14 @@ func (r *receiver) queue(ctx context.Context, it item) error {
 	items, v := []item{it}, accepted
 	var err error
 	if queue.KindOf(it.m.GetType()) == queue.Append {
-		items, err = r.lane.offerWait(ctx, items, r.cfg.readTimeout)
+		items, err = r.lane.offerWait(ctx, items, r.member.cfg.readTimeout)
 	} else {
 		items, v = r.lane.offerAll(items)
 	}
 	if len(items) == 0 {
 		return nil
 	}
-	return cmp.Or(r.cause(), err, v.refusal(), ErrQueueFull)
+	return cmp.Or(r.member.cause(), err, v.refusal(), ErrQueueFull)
 }
 
 // processPending has Process take the message of a request that still waits for it. It
@@ -78,7 +78,7 @@ func (r *receiver) processPending(it item) bool {
 	if p.ctx.Err() != nil || !p.claim() {
 		return false
 	}
-	p.result <- outcome{true, r.cfg.process(p.ctx, r.peer, p.source, it.m)}
+	p.result <- outcome{true, r.member.cfg.process(p.ctx, r.member.peer, p.source, it.m)}
 	return true
 }
 
@@ -95,7 +95,7 @@ func (r *receiver) discard(items []item, cause error) {
 		}
 	}
 	if streamed > 0 {
-		r.drop(r.lane, streamed, cause)
+		r.member.drop(r.lane, streamed, cause)
 	}
 	r.dropPosts(posted, cause)
 }
@@ -103,7 +103,7 @@ func (r *receiver) discard(items []item, cause error) {
 // dropPosts counts messages of requests that were not processed. Those of members that
 // are no peers are told to their senders only.
 func (r *receiver) dropPosts(n int, cause error) {
-	if n > 0 && !r.guest {
-		r.drop(r.lane, n, cause)
+	if n > 0 && !r.member.guest {
+		r.member.drop(r.lane, n, cause)
 	}
 }

@@ -20,7 +20,7 @@ import (
 func (e *engine) recheck() {
 	e.cfg.files.Reload()
 	for _, p := range e.peerMap() {
-		p.startRecheck(p.recheck)
+		p.member.startRecheck(p.recheck)
 	}
 	for _, l := range e.remotes.links() {
 		l.startRecheck(l.recheckConns)
@@ -33,7 +33,7 @@ func (e *engine) recheck() {
 
 // recheck checks all connections with the peer but those of its snapshots to us.
 func (p *peer) recheck() {
-	p.recheckConns()
+	p.member.recheckConns()
 	for _, r := range p.readers {
 		if r.isOutdated() {
 			r.renew()
@@ -105,13 +105,13 @@ func (w *streamWriter) recheck() {
 	if c == nil {
 		return
 	}
-	st, err := w.cfg.validate(w.peer, c.state)
+	st, err := w.member.cfg.validate(w.member.peer, c.state)
 	switch {
 	case st == conn.Revoked, st == conn.Outdated && c.outdated:
-		w.cutting("from", err)
-		w.cfg.allRefused.requests.Add(1)
-		w.refused.requests.Add(1)
-		w.activity.failed(err, false)
+		w.member.cutting("from", err)
+		w.member.cfg.allRefused.requests.Add(1)
+		w.member.refused.requests.Add(1)
+		w.member.activity.failed(err, false)
 		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))
 	case st == conn.Outdated:
 		c.outdated = true // the peer is to dial again

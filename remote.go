@@ -13,14 +13,14 @@ import (
 // be answered before it is a peer. It has a pipeline and nothing else, and costs
 // no goroutine until something is sent.
 type remote struct {
-	*link
+	member *link
 	pipeline *pipeline
 	learned  bool      // from a header, not from the application
 	used     time.Time // guarded by remotes.mu
 }
 
 func (r *remote) shut(cause error) {
-	r.end(cause)
+	r.member.end(cause)
 	r.pipeline.close()
 }
 
@@ -50,7 +50,7 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() 
 		return nil, false
 	}
 	if r := rs.byID[id]; r != nil {
-		if r.urls.same(urls) && (learned || !r.learned) {
+		if r.member.urls.same(urls) && (learned || !r.learned) {
 			return nil, true
 		}
 		if learned && !r.learned {
@@ -63,14 +63,14 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() 
 		}
 	}
 	if evicted != nil {
-		delete(rs.byID, evicted.peer)
+		delete(rs.byID, evicted.member.peer)
 		evicted.shut(ErrPeerRemoved)
 	}
 	l := newLink(rs.s, id, urls)
-	if evicted != nil && evicted.peer == id {
-		l.paused.Store(evicted.paused.Load())
+	if evicted != nil && evicted.member.peer == id {
+		l.paused.Store(evicted.member.paused.Load())
 	}
-	rs.byID[id] = &remote{link: l, pipeline: newPipeline(l), learned: learned, used: time.Now()}
+	rs.byID[id] = &remote{member: l, pipeline: newPipeline(l), learned: learned, used: time.Now()}
 	return evicted, true
 }
 
@@ -101,17 +101,17 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	r.used = time.Now()
 	var cause error
 	ln := r.pipeline.laneOf(m.GetType())
-	if r.paused.Load() {
+	if r.member.paused.Load() {
 		cause = ErrPaused
 	} else if cause = ln.offer(it).refusal(); cause == nil {
 		rs.mu.Unlock()
 		return true
 	}
-	entered := r.enter()
+	entered := r.member.enter()
 	rs.mu.Unlock()
 	if entered {
-		defer r.wg.Done()
-		r.lose(ln, []item{it}, cause)
+		defer r.member.wg.Done()
+		r.member.lose(ln, []item{it}, cause)
 	}
 	return true
 }
@@ -124,7 +124,7 @@ func (rs *remotes) pause(id types.ID, paused bool) bool {
 	if r == nil {
 		return false
 	}
-	if r.paused.Store(paused); paused {
+	if r.member.paused.Store(paused); paused {
 		r.pipeline.dropQueued()
 	}
 	return true
@@ -135,7 +135,7 @@ func (rs *remotes) isPaused(id types.ID) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	r := rs.byID[id]
-	return r != nil && r.paused.Load()
+	return r != nil && r.member.paused.Load()
 }
 
 // remove takes a remote out. What it returns is shut, and to be joined.
@@ -185,7 +185,7 @@ func (rs *remotes) links() (all []*link) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, r := range rs.byID {
-		all = append(all, r.link)
+		all = append(all, r.member)
 	}
 	return all
 }

@@ -160,7 +160,7 @@ func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
 func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 	lines, bytes := in.snapshotLines, (*atomic.Uint64)(nil)
 	if p := in.peerOf(in.from); p != nil {
-		lines, bytes = p.snapshotLines, &p.counters.gotSnapshots // which strangers cannot use up
+		lines, bytes = p.snapshotLines, &p.member.counters.gotSnapshots // which strangers cannot use up
 	}
 	return snapshot.TransferLog(lines, in.log.With(zap.Uint64("snapshot-index", index))), bytes
 }

@@ -18,13 +18,13 @@ import (
 // snapshotSender transfers snapshots to one peer, and draws the conclusions: it
 // implements snapshot.Peer and snapshot.Events.
 type snapshotSender struct {
-	*link
+	member *link
 	*snapshot.Sender
 	of *peer
 }
 
 func newSnapshotSender(l *link, pace *snapshot.Pace, of *peer) *snapshotSender {
-	s := &snapshotSender{link: l, of: of}
+	s := &snapshotSender{member: l, of: of}
 	s.Sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: l.cfg.snapshotConfig(), To: l.peer, Bytes: &l.counters.sentSnapshots,
 		Peer: s, Events: s, Pace: pace,
@@ -37,14 +37,14 @@ func newSnapshotSender(l *link, pace *snapshot.Pace, of *peer) *snapshotSender {
 // send begins a transfer in the background. It reports false, and leaves m
 // alone, if the peer is gone.
 func (s *snapshotSender) send(m *snap.Message) bool {
-	if s.paused.Load() {
+	if s.member.paused.Load() {
 		return s.Send(m, ErrPaused)
 	}
 	return s.Send(m, nil)
 }
 
 // URL implements snapshot.Peer.
-func (s *snapshotSender) URL() url.URL { return s.urls.pick() }
+func (s *snapshotSender) URL() url.URL { return s.member.urls.pick() }
 
 // Dial implements snapshot.Peer.
 func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
@@ -52,7 +52,7 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.dialer.ConnectOver(ctx, u, wrap)
+	c, err := s.member.dialer.ConnectOver(ctx, u, wrap)
 	if err != nil {
 		return nil, nil, causeOf(ctx, err)
 	}
@@ -62,18 +62,18 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn
 
 // BePatient implements snapshot.Peer.
 func (s *snapshotSender) BePatient(c net.Conn, d time.Duration) {
-	conn.GiveUpAfter(c, max(s.cfg.tcpTimeout(), d))
+	conn.GiveUpAfter(c, max(s.member.cfg.tcpTimeout(), d))
 }
 
 // Header implements snapshot.Peer.
-func (s *snapshotSender) Header() http.Header { return s.cfg.requestHeader() }
+func (s *snapshotSender) Header() http.Header { return s.member.cfg.requestHeader() }
 
 // Conclude implements snapshot.Peer.
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	if question {
-		return s.cfg.concludeSnapshot(resp, protocol.EndpointOffset)
+		return s.member.cfg.concludeSnapshot(resp, protocol.EndpointOffset)
 	}
-	return s.cfg.concludeSnapshot(resp, protocol.EndpointSnapshot)
+	return s.member.cfg.concludeSnapshot(resp, protocol.EndpointSnapshot)
 }
 
 // IsVerdict implements snapshot.Peer.
@@ -84,26 +84,26 @@ func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }
 
 // Observe implements snapshot.Events.
 func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
-	return s.events.progress(p)
+	return s.member.events.progress(p)
 }
 
 // Succeeded implements snapshot.Events.
-func (s *snapshotSender) Succeeded() { s.activity.postOK() }
+func (s *snapshotSender) Succeeded() { s.member.activity.postOK() }
 
 // Failed implements snapshot.Events.
 func (s *snapshotSender) Failed(at url.URL, err error) {
-	s.urls.unreachable(at)
-	s.activity.failed(err, true)
-	s.reports.lost()
+	s.member.urls.unreachable(at)
+	s.member.activity.failed(err, true)
+	s.member.reports.lost()
 }
 
 // Done implements snapshot.Events: the one report.
 func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) {
 	if err != nil {
-		s.counters.failedSnapshots.Add(1)
+		s.member.counters.failedSnapshots.Add(1)
 	} else {
 		s.of.snapshotTaken(m)
 	}
-	s.reports.snapshot(err)
-	s.events.ended(s.cfg.observer.SnapshotSent, st, err)
+	s.member.reports.snapshot(err)
+	s.member.events.ended(s.member.cfg.observer.SnapshotSent, st, err)
 }

@@ -153,7 +153,7 @@ func (c *outgoingConn) quiesce() {
 // streamWriter sends the messages of one lane over the stream that the peer
 // dialled last. While there is none its lane is down.
 type streamWriter struct {
-	*link
+	member *link
 	lane *lane
 	kind streamKind
 
@@ -172,7 +172,7 @@ type streamWriter struct {
 }
 
 func newStreamWriter(l *link, kind streamKind) *streamWriter {
-	w := &streamWriter{link: l, kind: kind}
+	w := &streamWriter{member: l, kind: kind}
 	w.lane = newLane(kind.String(), l.cfg.sendLimits, 1, l.wg, w.work)
 	w.lane.window, w.lane.onDrained = newAppendWindow(l.cfg.readTimeout), l.appendsDrained
 	if kind == streamMessage {
@@ -186,7 +186,7 @@ func newStreamWriter(l *link, kind streamKind) *streamWriter {
 func (w *streamWriter) attach(c *outgoingConn) bool {
 	failed := faultpoint.Fails(faultpoint.StreamAttach)
 	w.mu.Lock()
-	if w.ctx.Err() != nil || failed {
+	if w.member.ctx.Err() != nil || failed {
 		w.mu.Unlock()
 		c.close()
 		return false
@@ -202,14 +202,14 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.heartbeat()
 	if old != nil {
 		if c.renews(old) {
-			w.log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.kind))
+			w.member.log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.kind))
 		} else {
-			w.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
+			w.member.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		}
 		w.retire(old)
-		w.reports.lost() // what the peer did not read of it
+		w.member.reports.lost() // what the peer did not read of it
 	} else {
-		w.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
+		w.member.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}
 	return true
 }
@@ -232,9 +232,9 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 		return
 	}
 	faultpoint.Hit(faultpoint.StreamShut)
-	w.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
-	w.lose(w.lane, lost, cause)
-	w.reports.lost()
+	w.member.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
+	w.member.lose(w.lane, lost, cause)
+	w.member.reports.lost()
 }
 
 // close ends the writer for good. The peer's context has ended.
@@ -248,7 +248,7 @@ func (w *streamWriter) close() {
 		c.close()
 	}
 	faultpoint.Hit(faultpoint.StreamClosed)
-	w.lose(w.lane, lost, w.cause())
+	w.member.lose(w.lane, lost, w.member.cause())
 }
 
 func (w *streamWriter) current() *outgoingConn {
@@ -300,7 +300,7 @@ func (w *streamWriter) round(items []item) {
 	}
 	w.last = c
 	if c == nil {
-		w.lose(w.lane, items, cmp.Or(w.cause(), errPeerGone))
+		w.member.lose(w.lane, items, cmp.Or(w.member.cause(), errPeerGone))
 	} else {
 		sent, err := w.send(c, items)
 		if items = items[sent:]; err != nil {
@@ -322,11 +322,11 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 		w.given.Store(true)
 	}
 	for i, it := range items {
-		if i == sent && (w.paused.Load() || w.lane.wasEmptied()) { // before it is encoded
-			w.lose(w.lane, items[sent:], cmp.Or(w.cause(), ErrPaused))
+		if i == sent && (w.member.paused.Load() || w.lane.wasEmptied()) { // before it is encoded
+			w.member.lose(w.lane, items[sent:], cmp.Or(w.member.cause(), ErrPaused))
 			w.lane.release(items[sent:], nil)
-			if w.paused.Load() {
-				w.lose(w.lane, w.lane.empty(), ErrPaused)
+			if w.member.paused.Load() {
+				w.member.lose(w.lane, w.lane.empty(), ErrPaused)
 			}
 			sent = len(items)
 			break
@@ -342,7 +342,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 			continue
 		}
 		if err := w.flush(c, i+1-sent); err != nil {
-			w.lose(w.lane, items[sent:], cmp.Or(w.cause(), err))
+			w.member.lose(w.lane, items[sent:], cmp.Or(w.member.cause(), err))
 			return sent, err
 		}
 		w.lane.release(items[sent:i+1], items[i+1:])
@@ -357,7 +357,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 // flush writes the batch, which holds n messages.
 func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	size := uint64(w.batch.Len())
-	err := c.write(&w.batch, w.cfg.writeTimeout)
+	err := c.write(&w.batch, w.member.cfg.writeTimeout)
 	w.batch.Reset()
 	if err != nil {
 		return err
@@ -366,9 +366,9 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	took := now.Sub(w.begun)
 	w.begun = now
 	w.lane.done(n, size, took)
-	if f := w.cfg.observer.Sent; f != nil {
+	if f := w.member.cfg.observer.Sent; f != nil {
 		w.lane.told.Add(1)
-		f(w.peer, w.lane.name, n, int64(size), took)
+		f(w.member.peer, w.lane.name, n, int64(size), took)
 		w.lane.told.Add(-1)
 	}
 	return nil

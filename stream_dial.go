@@ -28,19 +28,19 @@ type incoming struct {
 func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
 	s, err := r.openAt(ctx, u)
 	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {
-		r.urls.unreachable(u)
+		r.member.urls.unreachable(u)
 		err = r.about(u, causeOf(ctx, err))
 	}
 	return s, err
 }
 
 func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
-	c, err := r.dialer.Connect(ctx, u)
+	c, err := r.member.dialer.Connect(ctx, u)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	in := conn.NewProgressReader(c, r.cfg.readTimeout)
+	in := conn.NewProgressReader(c, r.member.cfg.readTimeout)
 	body, err := r.handshake(in, u)
 	if err != nil {
 		stop()
@@ -53,16 +53,16 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 // handshake sends the request and reads the head of the answer.
 func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error) {
 	c := in.Conn()
-	if err := c.SetDeadline(time.Now().Add(r.cfg.readTimeout)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(r.member.cfg.readTimeout)); err != nil {
 		return nil, err
 	}
-	target, err := conn.RequestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.cfg.id.String())
+	target, err := conn.RequestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.member.cfg.id.String())
 	if err != nil {
 		return nil, err
 	}
-	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.cfg.requestHeader()}
-	req.Header.Set(headerRaftTo, r.peer.String())
-	r.cfg.stateExtensions(req.Header)
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.member.cfg.requestHeader()}
+	req.Header.Set(headerRaftTo, r.member.peer.String())
+	r.member.cfg.stateExtensions(req.Header)
 	if err := req.Write(c); err != nil {
 		return nil, err
 	}
@@ -78,10 +78,10 @@ func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader,
 		}
 		return nil, err
 	}
-	if err := r.cfg.conclude(resp, r.kind.endpoint()); err != nil {
+	if err := r.member.cfg.conclude(resp, r.kind.endpoint()); err != nil {
 		return nil, err
 	}
-	r.sawVersion(resp.Header)
+	r.member.sawVersion(resp.Header)
 	return streamBody(resp, br, in)
 }
 

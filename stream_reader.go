@@ -27,7 +27,7 @@ import (
 // streamReader dials the peer for one kind of stream, reads it, and dials again
 // when it ends, for as long as the peer lives. Its one goroutine is run's.
 type streamReader struct {
-	*link
+	member *link
 	kind    streamKind
 	receive func(ctx context.Context, items []item, wait time.Duration) error
 	refuse  func(m *raftpb.Message, cause error)
@@ -51,15 +51,15 @@ type streamReader struct {
 
 func newStreamReader(p *peer, kind streamKind) *streamReader {
 	return &streamReader{
-		link: p.link, kind: kind, receive: p.receive, refuse: p.refuse,
+		member: p.member, kind: kind, receive: p.receive, refuse: p.refuse,
 		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: newLimiter(memberLines / int(streamKinds)),
 	}
 }
 
 // run returns when the peer's context ends.
 func (r *streamReader) run() {
-	delay := r.cfg.redialInterval
-	for r.ctx.Err() == nil {
+	delay := r.member.cfg.redialInterval
+	for r.member.ctx.Err() == nil {
 		began := time.Now()
 		r.delivers = time.Time{}
 		err := r.attempt(r.untilMoved())
@@ -71,17 +71,17 @@ func (r *streamReader) run() {
 		}
 		// A peer that ends streams soon is as good as down. Perhaps there are two with
 		// one id, which displace each other.
-		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.cfg.readTimeout
+		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.cfg.readTimeout
 		if lived || errors.Is(err, errUpdated) {
-			delay = r.cfg.redialInterval
+			delay = r.member.cfg.redialInterval
 		}
-		if r.ctx.Err() != nil {
+		if r.member.ctx.Err() != nil {
 			return
 		}
 		if !r.pause(delay - spent) {
 			return
 		}
-		delay = min(delay*3/2, max(maxRedialInterval, r.cfg.redialInterval))
+		delay = min(delay*3/2, max(maxRedialInterval, r.member.cfg.redialInterval))
 	}
 }
 
@@ -99,7 +99,7 @@ func (r *streamReader) pause(d time.Duration) bool {
 	case <-r.redial:
 		clear(r.failures)
 		return true
-	case <-r.ctx.Done():
+	case <-r.member.ctx.Done():
 		return false
 	}
 }
@@ -109,7 +109,7 @@ func (r *streamReader) untilMoved() context.Context {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.target == nil || r.target.Err() != nil {
-		r.target, r.cancel = context.WithCancelCause(r.ctx)
+		r.target, r.cancel = context.WithCancelCause(r.member.ctx)
 	}
 	return r.target
 }
@@ -129,7 +129,7 @@ func (r *streamReader) update() {
 
 // attempt dials and reads one stream to its end, with those that continue it.
 func (r *streamReader) attempt(ctx context.Context) error {
-	u := r.urls.pick()
+	u := r.member.urls.pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
@@ -147,17 +147,17 @@ func (r *streamReader) attempt(ctx context.Context) error {
 			continue
 		}
 		if !errors.Is(err, errUpdated) {
-			r.urls.unreachable(s.url)
+			r.member.urls.unreachable(s.url)
 		}
 		break
 	}
 	if r.delivers.IsZero() {
-		r.activity.failed(err, false)
+		r.member.activity.failed(err, false)
 	} else {
-		r.activity.streamDown(err)
+		r.member.activity.streamDown(err)
 	}
-	if r.ctx.Err() == nil {
-		r.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
+	if r.member.ctx.Err() == nil {
+		r.member.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 	return err
 }
@@ -167,13 +167,13 @@ func (r *streamReader) attempt(ctx context.Context) error {
 func (r *streamReader) delivering() {
 	if r.delivers.IsZero() {
 		r.delivers = time.Now()
-		r.activity.streamUp()
+		r.member.activity.streamUp()
 	}
 }
 
 // follow reads one connection to its end.
 func (r *streamReader) follow(ctx context.Context, s *incoming) error {
-	r.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
+	r.member.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
 	r.opened(s.conn)
 	if faultpoint.Fails(faultpoint.StreamOpened) {
 		s.conn.Close()
@@ -189,7 +189,7 @@ func (r *streamReader) follow(ctx context.Context, s *incoming) error {
 
 // about says which stream an error is of.
 func (r *streamReader) about(u url.URL, err error) error {
-	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.peer, u.String(), err)
+	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.member.peer, u.String(), err)
 }
 
 // failed notes a dial of a URL that failed, with one line for the first of a row and
@@ -198,11 +198,11 @@ func (r *streamReader) failed(u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
 	r.mu.Unlock()
-	r.activity.failed(err, false)
+	r.member.activity.failed(err, false)
 	why := reasonOf(err)
-	if r.failures[u.String()] != why && r.ctx.Err() == nil && r.lines.Allow() {
+	if r.failures[u.String()] != why && r.member.ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why
-		r.log.Warn("failed to dial a stream of the peer; trying on", zap.Stringer("stream", r.kind), zap.Error(err))
+		r.member.log.Warn("failed to dial a stream of the peer; trying on", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 }
 
@@ -235,10 +235,10 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	var dec wire.Decoder
 	if r.kind == streamMsgAppV2 {
 		// A full append lane pushes back on the stream that brings nothing else.
-		d.wait = r.cfg.readTimeout
-		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.cfg.id), uint64(r.peer), r.cfg.messageLimits)
+		d.wait = r.member.cfg.readTimeout
+		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.cfg.id), uint64(r.member.peer), r.member.cfg.messageLimits)
 	} else {
-		dec = wire.NewMessageDecoder(wire.NewReader(d), r.cfg.messageLimits)
+		dec = wire.NewMessageDecoder(wire.NewReader(d), r.member.cfg.messageLimits)
 	}
 	err := d.run(dec)
 	if !d.some && conn.IsTimeout(err) {
@@ -321,7 +321,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
-		if err := d.reader.cfg.admit(m, d.reader.peer); err != nil {
+		if err := d.reader.member.cfg.admit(m, d.reader.member.peer); err != nil {
 			d.reader.refuse(m, err)
 			continue
 		}

@@ -37,9 +37,9 @@ func (r *streamReader) renew() {
 	}
 	n := &renewal{done: make(chan struct{})}
 	open := func() {
-		s, err := r.open(ctx, r.urls.pick())
-		if err != nil && r.ctx.Err() == nil {
-			r.log.Warn("failed to renew a stream of the peer; reading on as it is", zap.Stringer("stream", r.kind), zap.Error(err))
+		s, err := r.open(ctx, r.member.urls.pick())
+		if err != nil && r.member.ctx.Err() == nil {
+			r.member.log.Warn("failed to renew a stream of the peer; reading on as it is", zap.Stringer("stream", r.kind), zap.Error(err))
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -48,7 +48,7 @@ func (r *streamReader) renew() {
 		}
 		close(n.done)
 	}
-	if r.spawn(open) {
+	if r.member.spawn(open) {
 		r.renewal = n
 	}
 }
@@ -98,11 +98,11 @@ func (w *streamWriter) retire(old *outgoingConn) {
 		select {
 		case <-old.gone:
 		case <-grace.C:
-		case <-w.ctx.Done():
+		case <-w.member.ctx.Done():
 		}
 		old.close()
 	}
-	if !w.spawn(wait) {
+	if !w.member.spawn(wait) {
 		grace.Stop()
 		old.close()
 	}

@@ -51,17 +51,17 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 		closeconn.Close(raw)
 		return nil, nil, err
 	}
-	c := p.newHijackedConn(kind, raw)
+	c := p.member.newHijackedConn(kind, raw)
 	c.state = q.r.TLS
 	return c, raw, nil
 }
 
 // serveHijacked takes the connection over and lends it to the writer.
 func (q *request) serveHijacked(p *peer, kind streamKind) error {
-	if !p.enter() { // so that what is done with the connection is a part of the link
+	if !p.member.enter() { // so that what is done with the connection is a part of the link
 		return ErrMemberUnknown
 	}
-	defer p.wg.Done()
+	defer p.member.wg.Done()
 	c, raw, err := q.hijack(p, kind)
 	if errors.Is(err, errNotHijacked) {
 		return err
@@ -72,7 +72,7 @@ func (q *request) serveHijacked(p *peer, kind streamKind) error {
 		}
 		return http.ErrAbortHandler
 	}
-	if p.attachOutgoingConn(c) && !p.spawn(func() { p.watch(c, raw) }) {
+	if p.attachOutgoingConn(c) && !p.member.spawn(func() { p.watch(c, raw) }) {
 		c.close()
 	}
 	return nil

@@ -385,10 +385,10 @@ func (t *Transport) Stop() {
 	remotes := e.remotes.close(ErrStopped)
 	watch := e.watchStop(peers, remotes)
 	for _, r := range remotes {
-		r.join()
+		r.member.join()
 	}
 	for _, p := range peers {
-		p.join()
+		p.member.join()
 	}
 	e.wg.Wait()
 	e.awaitAsking()

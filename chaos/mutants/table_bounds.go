@@ -16,7 +16,7 @@ var boundMutants = []mutant{
 	},
 	{
 		name: "goroutine-leaked", wrong: "each stream leaves a goroutine behind", breaks: "bound of goroutines",
-		edits: []edit{{"stream.go", "\t\tw.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.spawn(func() { <-w.ctx.Done() })"}},
+		edits: []edit{{"stream.go", "\t\tw.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.spawn(func() { <-w.member.ctx.Done() })"}},
 	},
 	{
 		name: "goroutine-outlives-stop", wrong: "each stream leaves a goroutine behind, which Stop does not wait for", breaks: "no goroutine once Stop has returned",

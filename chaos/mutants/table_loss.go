@@ -140,7 +140,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "stop-lingers", wrong: "Stop waits for twice the read timeout before it ends anything", breaks: "Stop within its bound",
-		edits: []edit{{"transport.go", "\te.cancel(ErrStopped)\n\tfor _, p := range peers {", "\ttime.Sleep(2 * e.readTimeout)\n\te.cancel(ErrStopped)\n\tfor _, p := range peers {"}},
+		edits: []edit{{"transport.go", "\te.cancel(ErrStopped)\n\tfor _, p := range peers {", "\ttime.Sleep(2 * e.cfg.readTimeout)\n\te.cancel(ErrStopped)\n\tfor _, p := range peers {"}},
 	},
 	{
 		name: "errorc-never", wrong: "a member that was removed is not told", breaks: "ErrorC after removal",
@@ -168,7 +168,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "read-timeout-ignored", wrong: "a stream may be silent a thousand times as long", breaks: "a dead link is noticed",
-		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.cfg.readTimeout)", "conn.NewProgressReader(c, 1000*r.cfg.readTimeout)"}},
+		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.member.cfg.readTimeout)", "conn.NewProgressReader(c, 1000*r.member.cfg.readTimeout)"}},
 	},
 	{
 		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",

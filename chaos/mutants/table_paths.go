@@ -113,7 +113,7 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "state-hook-under-lock", wrong: "the hook PeerState is called under a lock that the keeper takes", breaks: "a slow hook costs its member only", found: "path 15",
-		edits: []edit{{"events.go", "e.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})", "f(e.cfg.id, active, cause)"}},
+		edits: []edit{{"events.go", "e.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})", "f(e.id, active, cause)"}},
 	},
 	{
 		name: "log-under-lock", wrong: "lines of the log are written by who logs, under a lock", breaks: "a slow log costs its member only", found: "path 15",
@@ -136,7 +136,7 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "redial-storm", wrong: "a stream that delivered once and ended is dialled again at once", breaks: "dialled less and less often", found: "path 18",
-		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.cfg.readTimeout", "lived := !r.delivers.IsZero()"}},
+		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.cfg.readTimeout", "lived := !r.delivers.IsZero()"}},
 	},
 	{
 		name: "handshake-unlogged", wrong: "who refuses a certificate says nothing", breaks: "a refusal is logged", found: "path 19",
@@ -161,8 +161,8 @@ var otherPathMutants = []mutant{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
 			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.reports.lost() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
-			{"stream.go", "if i == sent && (w.paused.Load() || w.lane.wasEmptied()) {", "if i == sent && i < 0 {"},
-			{"pipeline.go", "\tif p.paused.Load() {\n\t\tln.forget()", "\tif p.paused.Load() && it.m == nil {\n\t\tln.forget()"},
+			{"stream.go", "if i == sent && (w.member.paused.Load() || w.lane.wasEmptied()) {", "if i == sent && i < 0 {"},
+			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tln.forget()", "\tif p.member.paused.Load() && it.m == nil {\n\t\tln.forget()"},
 		},
 	},
 	{
