@@ -15,7 +15,7 @@ import (
 func (q *request) body() *progressReader {
 	b := &progressReader{q: q, src: q.r.Body, setDeadline: q.rc.SetReadDeadline}
 	interrupted := make(chan struct{})
-	stop := context.AfterFunc(q.ctx, func() {
+	stop := context.AfterFunc(q.engine.ctx, func() {
 		defer close(interrupted)
 		b.interrupt()
 	})
@@ -56,12 +56,12 @@ func (b *progressReader) interrupt() {
 func (b *progressReader) extend(d time.Duration) (at time.Time, bounded bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.q.ctx.Err() != nil {
-		return at, false, context.Cause(b.q.ctx)
+	if b.q.engine.ctx.Err() != nil {
+		return at, false, context.Cause(b.q.engine.ctx)
 	}
 	at = time.Now().Add(d)
 	if !b.started.IsZero() {
-		if end := b.started.Add(b.q.cfg.postTimeout() + timeForBody(b.bytes)); end.Before(at) {
+		if end := b.started.Add(b.q.engine.cfg.postTimeout() + timeForBody(b.bytes)); end.Before(at) {
 			at = end
 		}
 	}
@@ -78,7 +78,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	at, bounded, err := b.extend(b.q.cfg.readTimeout)
+	at, bounded, err := b.extend(b.q.engine.cfg.readTimeout)
 	if err != nil {
 		b.err = err
 		return 0, err
@@ -90,7 +90,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 	if bounded {
 		n, err = b.src.Read(p)
 	} else {
-		n, err = snapshot.ReadWithin(b.q.ctx, b.src, p, time.Until(at))
+		n, err = snapshot.ReadWithin(b.q.engine.ctx, b.src, p, time.Until(at))
 	}
 	b.bytes += uint64(n)
 	switch {
@@ -98,7 +98,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 		b.ended()
 	case err != nil:
 		// The server ends the request's context for any error, so that says nothing.
-		err = causeOf(b.q.ctx, err)
+		err = causeOf(b.q.engine.ctx, err)
 	}
 	b.err = err
 	return n, err
@@ -109,7 +109,7 @@ func (b *progressReader) Read(p []byte) (int, error) {
 func (b *progressReader) ended() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.q.ctx.Err() == nil {
+	if b.q.engine.ctx.Err() == nil {
 		_ = b.setDeadline(time.Time{})
 	}
 }

@@ -64,14 +64,14 @@ type settings struct {
 	lines         *logLines
 	notifiers     *notifierTable
 	directLog     *zap.Logger // the application's: it may block whoever uses it
-	crasher
-	observer   Observer
-	verifyPeer func(types.ID, *tls.ConnectionState) error
-	allRefused *identityCounters
-	clientTLS  *tls.Config // but for the authorities, which are those of files
-	files      *conn.Files
-	tlsRecheck time.Duration
-	dial       conn.DialFunc
+	guard         crasher
+	observer      Observer
+	verifyPeer    func(types.ID, *tls.ConnectionState) error
+	allRefused    *identityCounters
+	clientTLS     *tls.Config // but for the authorities, which are those of files
+	files         *conn.Files
+	tlsRecheck    time.Duration
+	dial          conn.DialFunc
 
 	dialTimeout, readTimeout, writeTimeout time.Duration
 	redialInterval                         time.Duration
@@ -122,12 +122,12 @@ func (t *Transport) settings() (*settings, error) {
 		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
 		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
 	}
-	s.crasher = crasher{s.directLog, new(calls)}
-	s.lines = newLogLines(s.crasher, transportLines)
+	s.guard = crasher{s.directLog, new(calls)}
+	s.lines = newLogLines(s.guard, transportLines)
 	s.log = s.lines.of(s.directLog)
-	s.raft, s.verifyPeer = guardedRaft{t.Raft, s.crasher}, s.guardVerify(t.VerifyPeer)
+	s.raft, s.verifyPeer = guardedRaft{t.Raft, s.guard}, s.guard.guardVerify(t.VerifyPeer)
 	if t.Observer != nil {
-		s.observer = s.guardObserver(*t.Observer)
+		s.observer = s.guard.guardObserver(*t.Observer)
 	}
 	s.observer.SlowProcessAfter = orDefault(s.observer.SlowProcessAfter, DefaultSlowProcess)
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
@@ -174,7 +174,7 @@ func (t *Transport) settings() (*settings, error) {
 // dialFunc returns what makes the plain connections.
 func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
 	if t.DialContext != nil {
-		return s.guardDial(t.DialContext), nil
+		return s.guard.guardDial(t.DialContext), nil
 	}
 	d, err := newNetDialer(t.TLSInfo.LocalAddr, s.dialTimeout, s.tcpTimeout())
 	if err != nil {

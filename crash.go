@@ -100,24 +100,24 @@ func (p *callbackPanic) fields() []zap.Field {
 // of a message.
 type guardedRaft struct {
 	Raft
-	crasher
+	guard crasher
 }
 
 // IsIDRemoved implements Raft.
 func (r guardedRaft) IsIDRemoved(id uint64) bool {
-	defer r.guard(callback{name: "Raft.IsIDRemoved", peer: types.ID(id)})
+	defer r.guard.guard(callback{name: "Raft.IsIDRemoved", peer: types.ID(id)})
 	return r.Raft.IsIDRemoved(id)
 }
 
 // ReportUnreachable implements Raft.
 func (r guardedRaft) ReportUnreachable(id uint64) {
-	defer r.end(r.begin(callback{name: "Raft.ReportUnreachable", peer: types.ID(id)}))
+	defer r.guard.end(r.guard.begin(callback{name: "Raft.ReportUnreachable", peer: types.ID(id)}))
 	r.Raft.ReportUnreachable(id)
 }
 
 // ReportSnapshot implements Raft.
 func (r guardedRaft) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
-	defer r.end(r.begin(callback{name: "Raft.ReportSnapshot", peer: types.ID(id)}))
+	defer r.guard.end(r.guard.begin(callback{name: "Raft.ReportSnapshot", peer: types.ID(id)}))
 	r.Raft.ReportSnapshot(id, status)
 }
 
@@ -142,6 +142,6 @@ func (c crasher) guardDial(f conn.DialFunc) conn.DialFunc {
 
 // writeAnswer has an error of Process answer by itself.
 func (q *request) writeAnswer(err interface{ WriteTo(http.ResponseWriter) }) {
-	defer q.cfg.end(q.cfg.begin(callback{name: "WriteTo of an error of Raft.Process", peer: q.from}))
+	defer q.engine.cfg.guard.end(q.engine.cfg.guard.begin(callback{name: "WriteTo of an error of Raft.Process", peer: q.from}))
 	err.WriteTo(q.w)
 }

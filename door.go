@@ -31,12 +31,12 @@ type handler struct {
 
 // request is one request while it is served.
 type request struct {
-	*engine
-	at   protocol.Endpoint
-	w    http.ResponseWriter
-	r    *http.Request
-	rc   *http.ResponseController
-	from types.ID // 0: not stated
+	engine *engine
+	at     protocol.Endpoint
+	w      http.ResponseWriter
+	r      *http.Request
+	rc     *http.ResponseController
+	from   types.ID // 0: not stated
 
 	taken *snapshot.Response // w, where the connection was taken over to read a snapshot
 	left  bool               // the engine was stopped meanwhile, and does not wait for this request
@@ -105,7 +105,7 @@ func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 // A probe says nothing of its sender.
 func (q *request) check() error {
 	if q.at != protocol.EndpointProbe {
-		if err := q.cfg.checkRequest(q.r.Header); err != nil {
+		if err := q.engine.cfg.checkRequest(q.r.Header); err != nil {
 			return err
 		}
 		if err := q.identify(); err != nil {
@@ -133,10 +133,10 @@ func (q *request) identify() (err error) {
 		}
 		q.from = id
 	}
-	if q.cfg.verifyPeer == nil {
+	if q.engine.cfg.verifyPeer == nil {
 		return nil
 	}
-	if err := q.cfg.verifyPeer(q.from, q.r.TLS); err != nil {
+	if err := q.engine.cfg.verifyPeer(q.from, q.r.TLS); err != nil {
 		return q.refuseIdentity(err)
 	}
 	return nil
@@ -145,7 +145,7 @@ func (q *request) identify() (err error) {
 // stands returns why a request is no longer one of its member: its certificate was
 // revoked, or has ended, since the connection was made.
 func (q *request) stands() error {
-	if st, err := q.cfg.files.Validate(q.r.TLS, 0); st >= conn.Outdated {
+	if st, err := q.engine.cfg.files.Validate(q.r.TLS, 0); st >= conn.Outdated {
 		q.w.Header().Set("Connection", "close")
 		return q.refuseIdentity(err)
 	}
@@ -159,11 +159,11 @@ func (q *request) isRemoved(id types.ID) (bool, error) {
 	if q.left || q.engine.ctx.Err() != nil { // while it is counted in, the request may still call what Stop waits for
 		return false, ErrStopped
 	}
-	q.asking.Add(1)
-	defer q.asking.Done()
+	q.engine.asking.Add(1)
+	defer q.engine.asking.Done()
 	q.engine.leave()
-	removed := q.cfg.raft.IsIDRemoved(uint64(id))
-	if q.left = !q.enter(); q.left {
+	removed := q.engine.cfg.raft.IsIDRemoved(uint64(id))
+	if q.left = !q.engine.enter(); q.left {
 		return false, ErrStopped
 	}
 	return removed, nil
@@ -237,9 +237,9 @@ func (q *request) admitted(m *raftpb.Message) error {
 		return nil
 	}
 	if errors.Is(err, ErrIdentity) {
-		q.cfg.allRefused.messages.Add(1)
+		q.engine.cfg.allRefused.messages.Add(1)
 	}
-	if p := q.peerOf(q.from); p != nil {
+	if p := q.engine.peerOf(q.from); p != nil {
 		p.countRefused(m, err)
 	}
 	if errors.Is(err, ErrIdentity) {
@@ -261,12 +261,12 @@ func (q *request) sender(m *raftpb.Message) types.ID {
 // is asked again about one that states no id, and that it let through.
 func (q *request) checkMessage(m *raftpb.Message) error {
 	sender, author := q.sender(m), types.ID(m.GetFrom())
-	if q.from == 0 && q.cfg.verifyPeer != nil {
-		if err := q.cfg.verifyPeer(sender, q.r.TLS); err != nil {
+	if q.from == 0 && q.engine.cfg.verifyPeer != nil {
+		if err := q.engine.cfg.verifyPeer(sender, q.r.TLS); err != nil {
 			return fmt.Errorf("%w: %w", ErrIdentity, err)
 		}
 	}
-	if err := q.cfg.admit(m, sender); err != nil {
+	if err := q.engine.cfg.admit(m, sender); err != nil {
 		return err
 	}
 	if sender == author {
@@ -298,7 +298,7 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 // if its sender has gone meanwhile.
 func (q *request) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
-	r, leave := q.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))
+	r, leave := q.engine.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))
 	defer leave()
 	o := r.deliver(m, source, within, queued)
 	if o.processed && o.err != nil {
@@ -310,10 +310,10 @@ func (q *request) deliver(m *raftpb.Message, source string, within time.Duration
 
 // isPaused reports whether the sender is cut.
 func (q *request) isPaused() bool {
-	if p := q.peerOf(q.from); p != nil {
+	if p := q.engine.peerOf(q.from); p != nil {
 		return p.member.paused.Load()
 	}
-	return q.remotes.isPaused(q.from)
+	return q.engine.remotes.isPaused(q.from)
 }
 
 // refuse drops a message that a stream brought and that is not for us, or not the

@@ -13,7 +13,7 @@ import (
 // for, such as the place of a snapshot. The other hooks are called where it happens.
 // What waits for a hook that stands still is bounded.
 type events struct {
-	notifier
+	notifier notifier
 	id       types.ID
 	observer *Observer
 	queue    []*event
@@ -46,7 +46,7 @@ const (
 
 func newEvents(o *Observer, id types.ID) *events {
 	e := &events{observer: o, id: id}
-	e.take = e.takeOne
+	e.notifier.take = e.takeOne
 	return e
 }
 
@@ -57,8 +57,8 @@ func (e *events) changed(active bool, cause error) {
 	if f == nil {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.notifier.mu.Lock()
+	defer e.notifier.mu.Unlock()
 	if last, n := e.find(ofState{}); n >= maxStateChanges {
 		e.queue = slices.Delete(e.queue, last, last+1)
 		return
@@ -74,8 +74,8 @@ func (e *events) dropped(lane string, n int, cause error) {
 		return
 	}
 	of := ofDrops{lane, dropIndex(cause)}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.notifier.mu.Lock()
+	defer e.notifier.mu.Unlock()
 	if last, there := e.find(of); there > 0 {
 		e.queue[last].n += n
 		e.queue[last].cause = cause
@@ -94,8 +94,8 @@ func (e *events) progress(of *snapshot.Progress) func(snapshot.Status) {
 		return nil
 	}
 	return func(st snapshot.Status) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
+		e.notifier.mu.Lock()
+		defer e.notifier.mu.Unlock()
 		if last, there := e.find(of); there > 0 {
 			e.queue[last].state = SnapshotStatus(st)
 			return
@@ -115,8 +115,8 @@ func (e *events) ended(f snapshotHook, st snapshot.Status, err error) {
 	if f == nil {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.notifier.mu.Lock()
+	defer e.notifier.mu.Unlock()
 	if _, n := e.find(ofEnds{}); n < maxEnds {
 		e.add(&event{of: ofEnds{}, tell: func() { f(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err) }})
 	}
@@ -146,7 +146,7 @@ func (e *events) transfers() (n int) {
 // add is called with mu held.
 func (e *events) add(w *event) {
 	e.queue = append(e.queue, w)
-	e.start()
+	e.notifier.start()
 }
 
 // takeOne is called with mu held.

@@ -129,11 +129,11 @@ func ProgressQueued(transfers int) int {
 	for range transfers {
 		e.progress(new(snapshot.Progress))(snapshot.Status{})
 	}
-	e.mu.Lock()
+	e.notifier.mu.Lock()
 	n := e.transfers()
-	e.mu.Unlock()
+	e.notifier.mu.Unlock()
 	close(stand)
-	e.close()
+	e.notifier.close()
 	return n
 }
 

@@ -13,7 +13,7 @@ const maxFailedHandshakes = 64
 // handshakeHook tells HandshakeFailure of handshakes, one after another: while it
 // stands still, handshakes go on.
 type handshakeHook struct {
-	notifier
+	notifier notifier
 	listener *tlsListener
 	call     func(*tls.Conn, error) // nil: nobody
 	queue    []func()
@@ -21,7 +21,7 @@ type handshakeHook struct {
 
 func newHandshakeHook(l *tlsListener, call func(*tls.Conn, error)) *handshakeHook {
 	h := &handshakeHook{listener: l, call: call}
-	h.take = h.takeOne
+	h.notifier.take = h.takeOne
 	return h
 }
 
@@ -30,8 +30,8 @@ func (h *handshakeHook) failed(c *tls.Conn, err error) {
 	if h.call == nil {
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.notifier.mu.Lock()
+	defer h.notifier.mu.Unlock()
 	if len(h.queue) >= maxFailedHandshakes {
 		return
 	}
@@ -39,7 +39,7 @@ func (h *handshakeHook) failed(c *tls.Conn, err error) {
 		defer h.listener.crasher().guard(callback{name: "TLSInfo.HandshakeFailure"})
 		h.call(c, err)
 	})
-	h.start()
+	h.notifier.start()
 }
 
 // takeOne is called with mu held.
@@ -57,11 +57,11 @@ func (h *handshakeHook) takeOne() func() {
 // its handshakes are logged in.
 func (l *tlsListener) crasher() crasher {
 	if l.log != nil {
-		return l.lines.crasher
+		return l.lines.guard
 	}
 	if t := l.serves.Load(); t != nil {
 		if e := t.engine.Load(); e != nil {
-			return e.cfg.crasher
+			return e.cfg.guard
 		}
 	}
 	return crasher{log: zap.NewNop()}

@@ -58,7 +58,7 @@ func (q *request) answer(err error) {
 		return // there is no one to tell
 	}
 	// The server may want the rest of the body before it sends the answer.
-	_ = q.rc.SetReadDeadline(time.Now().Add(q.cfg.readTimeout))
+	_ = q.rc.SetReadDeadline(time.Now().Add(q.engine.cfg.readTimeout))
 	if failed := (*protocol.ProcessError)(nil); errors.As(err, &failed) {
 		var wt interface{ WriteTo(http.ResponseWriter) }
 		if errors.As(failed.Err, &wt) {
@@ -84,8 +84,8 @@ func (q *request) logFailure(err error, code int) {
 	if from == 0 { // refused before it was looked at
 		from, _ = idHeader(q.r.Header, headerFrom)
 	}
-	logged := &q.refusals
-	if p := q.peerOf(q.from); p != nil {
+	logged := &q.engine.refusals
+	if p := q.engine.peerOf(q.from); p != nil {
 		logged = &p.member.refusals // which strangers cannot use up
 	}
 	if q.left || !logged.first(refusal{from, code}) {
@@ -94,10 +94,10 @@ func (q *request) logFailure(err error, code int) {
 	if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
 		err = fmt.Errorf("%w: %w", refusal, refusal.cause)
 	}
-	log := q.cfg.log.With(zap.String("remote-peer-id", from.String()))
+	log := q.engine.cfg.log.With(zap.String("remote-peer-id", from.String()))
 	if q.from != 0 {
-		if m := q.cfg.notifiers.acquireForRequest(q.from); m != nil {
-			defer q.cfg.notifiers.release(q.from, m)
+		if m := q.engine.cfg.notifiers.acquireForRequest(q.from); m != nil {
+			defer q.engine.cfg.notifiers.release(q.from, m)
 			log = m.log // in order with all other lines about it
 		}
 	}
@@ -119,8 +119,8 @@ func (q *request) learn() error {
 	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
 		return protocol.BadRequest("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)
 	}
-	peers := q.peers.Load()
-	if list == "" || q.from == 0 || q.from == q.cfg.id || (*peers)[q.from] != nil {
+	peers := q.engine.peers.Load()
+	if list == "" || q.from == 0 || q.from == q.engine.cfg.id || (*peers)[q.from] != nil {
 		return nil
 	}
 	if removed, err := q.isRemoved(q.from); err != nil || removed {
@@ -130,7 +130,7 @@ func (q *request) learn() error {
 	if err != nil {
 		return protocol.BadRequest("header %s: %.256s", headerPeerURLs, err)
 	}
-	q.addRemote(q.from, urls, true, peers) // or the next time
+	q.engine.addRemote(q.from, urls, true, peers) // or the next time
 	return nil
 }
 
@@ -139,8 +139,8 @@ func (q *request) servePost() error {
 	if err := q.learn(); err != nil {
 		return err
 	}
-	p := q.peerOf(q.from)
-	post := q.posts.begin(q.from, p != nil)
+	p := q.engine.peerOf(q.from)
+	post := q.engine.posts.begin(q.from, p != nil)
 	if post == nil {
 		p.dropUnread()
 		return protocol.ErrBusyPosts
@@ -148,7 +148,7 @@ func (q *request) servePost() error {
 	defer post.end()
 	body := q.postBody(post)
 	defer body.release()
-	limits := q.cfg.messageLimits
+	limits := q.engine.cfg.messageLimits
 	limits.Reserve = post.reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
 	if errors.Is(err, protocol.ErrBusyPosts) {
@@ -179,12 +179,12 @@ func (q *request) servePost() error {
 		p.answered(m)
 		p.member.counters.posted.Add(body.bytes)
 	}
-	if f := q.cfg.observer.Received; f != nil {
-		c := q.cfg.begin(callback{name: "Observer.Received", peer: q.from})
+	if f := q.engine.cfg.observer.Received; f != nil {
+		c := q.engine.cfg.guard.begin(callback{name: "Observer.Received", peer: q.from})
 		f(q.from, lanePost, 1, int64(body.bytes))
-		q.cfg.end(c)
+		q.engine.cfg.guard.end(c)
 	}
-	if err := q.deliver(m, lanePost, q.cfg.postTimeout(), post.queued); err != nil {
+	if err := q.deliver(m, lanePost, q.engine.cfg.postTimeout(), post.queued); err != nil {
 		return err
 	}
 	faultpoint.Hit(faultpoint.PostProcessed)
@@ -198,7 +198,7 @@ func (q *request) servePost() error {
 // succeed answers a request whose message was processed, and takes it for a sign of
 // life, as its sender does the answer.
 func (q *request) succeed() {
-	if p := q.peerOf(q.from); p != nil {
+	if p := q.engine.peerOf(q.from); p != nil {
 		p.member.activity.postOf()
 	}
 	q.w.WriteHeader(http.StatusNoContent)
@@ -240,14 +240,14 @@ func (q *request) serveStream() error {
 	if err := q.unlessRemoved(from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
-	p := q.peerOf(from)
+	p := q.engine.peerOf(from)
 	if p == nil {
 		if err := q.learn(); err != nil {
 			return err
 		}
 		return ErrMemberUnknown
 	}
-	if err := q.cfg.checkTo(q.r.Header); err != nil {
+	if err := q.engine.cfg.checkTo(q.r.Header); err != nil {
 		return err
 	}
 	p.member.sawVersion(q.r.Header)

@@ -29,8 +29,8 @@ func (e *identityRefusal) Unwrap() []error { return []error{ErrIdentity, e.cause
 // refuseIdentity returns the refusal of a request. Its status is a matter of the
 // endpoint.
 func (q *request) refuseIdentity(cause error) error {
-	q.cfg.allRefused.requests.Add(1)
-	if p := q.peerOf(q.from); p != nil {
+	q.engine.cfg.allRefused.requests.Add(1)
+	if p := q.engine.peerOf(q.from); p != nil {
 		p.member.refused.requests.Add(1)
 	}
 	return &identityRefusal{"certificate does not fit the member id", cause}

@@ -102,7 +102,7 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 // HandshakeFailure and the log.
 func (l *tlsListener) Close() error {
 	err := l.TLSListener.Close()
-	l.hook.close()
-	l.lines.close()
+	l.hook.notifier.close()
+	l.lines.notifier.close()
 	return err
 }

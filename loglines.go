@@ -15,9 +15,9 @@ import (
 // happens again and again does not fill the log: burst lines in a row, then burst a
 // minute. The next line says how many were left out.
 type logLines struct {
-	notifier
-	crasher
-	burst int
+	notifier notifier
+	guard    crasher
+	burst    int
 
 	queue  []func()
 	limits map[string]*lineLimit // by message
@@ -37,8 +37,8 @@ const (
 )
 
 func newLogLines(c crasher, burst int) *logLines {
-	l := &logLines{crasher: c, burst: burst, limits: map[string]*lineLimit{}}
-	l.take = l.takeOne
+	l := &logLines{guard: c, burst: burst, limits: map[string]*lineLimit{}}
+	l.notifier.take = l.takeOne
 	return l
 }
 
@@ -54,8 +54,8 @@ func newLimiter(n int) *rate.Limiter {
 
 // add has write called, unless there were too many lines with this message.
 func (l *logLines) add(message string, write func(suppressed uint64)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.notifier.mu.Lock()
+	defer l.notifier.mu.Unlock()
 	limit := l.limits[message]
 	if limit == nil {
 		limit = &lineLimit{Limiter: newLimiter(l.burst)}
@@ -68,7 +68,7 @@ func (l *logLines) add(message string, write func(suppressed uint64)) {
 	suppressed := limit.suppressed
 	limit.suppressed = 0
 	l.queue = append(l.queue, func() { write(suppressed) })
-	l.start()
+	l.notifier.start()
 }
 
 // takeOne is called with mu held.
@@ -107,7 +107,7 @@ func (c *linesCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		if suppressed > 0 {
 			fields = append(slices.Clip(fields), zap.Uint64("suppressed", suppressed))
 		}
-		defer c.lines.end(c.lines.begin(callback{name: "Logger"}))
+		defer c.lines.guard.end(c.lines.guard.begin(callback{name: "Logger"}))
 		if ce := c.Core.Check(e, nil); ce != nil {
 			ce.Write(fields...)
 		}

@@ -62,7 +62,7 @@ func (t *notifierTable) acquire(id types.ID) *memberNotifiers {
 	m := t.byID[id]
 	if m == nil {
 		m = &memberNotifiers{
-			reports: newReports(t.s.raft, uint64(id)), events: newEvents(&t.s.observer, id), lines: newLogLines(t.s.crasher, memberLines),
+			reports: newReports(t.s.raft, uint64(id)), events: newEvents(&t.s.observer, id), lines: newLogLines(t.s.guard, memberLines),
 		}
 		m.log = m.lines.of(t.s.directLog.With(zap.String("remote-peer-id", id.String())))
 		for _, n := range m.all() {

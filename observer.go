@@ -91,7 +91,7 @@ const callRaftProcess = "Raft.Process"
 
 // process calls Process, under guard, and tells the observer if it was slow.
 func (s *settings) process(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
-	defer s.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})
+	defer s.guard.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})
 	return s.processGuarded(ctx, from, lane, m)
 }
 

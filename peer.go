@@ -46,7 +46,7 @@ type Pausable interface {
 // peer owns all that talks to one member: writers and readers of its streams, a
 // pipeline, a snapshot sender, and receive lanes.
 type peer struct {
-	member *link
+	member        *link
 	writers       [streamKinds]*streamWriter
 	readers       [streamKinds]*streamReader
 	pipeline      *pipeline
@@ -303,7 +303,7 @@ func (p *peer) pause(on bool) {
 	}
 	p.member.reports.lost() // also what was withheld
 	p.pipeline.dropQueued()
-	p.snapshots.Drop()
+	p.snapshots.sender.Drop()
 	for _, r := range p.receivers {
 		r.discard(r.lane.empty(), ErrPaused)
 	}
@@ -317,7 +317,7 @@ func (p *peer) shut(cause error) {
 		w.close()
 	}
 	p.pipeline.close()
-	p.snapshots.Close()
+	p.snapshots.sender.Close()
 	for _, r := range p.receivers {
 		r.close()
 	}

@@ -10,7 +10,7 @@ import (
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
 	st := PeerStatus{ID: p.member.peer, URLs: p.member.urls.list(), Refused: p.member.refused.status()}
-	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.Status())
+	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
 	p.member.activity.status(&st)
 	p.probe.status(&st)
 	if v := p.member.version.Load(); v != nil {

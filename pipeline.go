@@ -28,9 +28,9 @@ import (
 // bring one.
 type pipeline struct {
 	member *link
-	lanes [queue.Kinds]*lane
-	lines *rate.Limiter // of the log, snapshots
-	taken atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
+	lanes  [queue.Kinds]*lane
+	lines  *rate.Limiter // of the log, snapshots
+	taken  atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
 
 	snapshotTaken func(m *raftpb.Message) // called when the member has; nil: a remote, which has no windows
 }

@@ -14,7 +14,7 @@ import (
 
 // receiver hands the messages of one receive lane to Process, in order.
 type receiver struct {
-	member *link
+	member  *link
 	lane    *lane
 	failing bool // Process returned an error last; owned by the one worker
 
@@ -68,7 +68,7 @@ const releaseAfter = 10 * time.Millisecond
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.member.cfg.guardRun(callback{name: callRaftProcess, peer: r.member.peer, lane: r.lane.name}, &under)
+	defer r.member.cfg.guard.guardRun(callback{name: callRaftProcess, peer: r.member.peer, lane: r.lane.name}, &under)
 	var bytes int64
 	var others load // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {

@@ -34,7 +34,7 @@ type laneKey struct {
 }
 
 type guest struct {
-	*receiver
+	receiver *receiver
 	key      laneKey
 	requests int
 }
@@ -56,10 +56,10 @@ func (rl *receiveLanes) enter(e *engine, id types.ID, k queue.Kind) (r *receiver
 		l := &link{cfg: e.cfg, peer: id, log: e.cfg.log, wg: &e.wg, guest: true}
 		l.ctx, l.cancel = context.WithCancelCause(e.ctx)
 		one = &guest{receiver: newReceiver(l, k), key: key}
-		one.after = rl.before(key)
+		one.receiver.after = rl.before(key)
 		rl.guests[key], rl.inUse[one] = one, struct{}{}
 	}
-	one.member.paused.Store(e.remotes.isPaused(id))
+	one.receiver.member.paused.Store(e.remotes.isPaused(id))
 	one.requests++
 	return one.receiver, func() { rl.leave(one) }
 }
@@ -75,8 +75,8 @@ func (rl *receiveLanes) leave(one *guest) {
 	if rl.guests[one.key] == one {
 		delete(rl.guests, one.key)
 	}
-	one.close() // what is left in it was given up
-	one.member.cancel(nil)
+	one.receiver.close() // what is left in it was given up
+	one.receiver.member.cancel(nil)
 	rl.forget(one.key, one.receiver)
 }
 
@@ -101,8 +101,8 @@ func (rl *receiveLanes) pause(id types.ID, on bool) {
 		if one.key.id != id {
 			continue
 		}
-		if one.member.paused.Store(on); on {
-			one.discard(one.lane.empty(), ErrPaused)
+		if one.receiver.member.paused.Store(on); on {
+			one.receiver.discard(one.receiver.lane.empty(), ErrPaused)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (rl *receiveLanes) replace(added, removed []*peer, publish func()) {
 			key := laneKey{p.member.peer, queue.Kind(k)}
 			if one := rl.guests[key]; one != nil {
 				delete(rl.guests, key)
-				rl.earlier[key] = append(rl.before(key), one.ended)
+				rl.earlier[key] = append(rl.before(key), one.receiver.ended)
 			}
 			r.after = rl.before(key)
 		}

@@ -13,7 +13,7 @@ import (
 // be answered before it is a peer. It has a pipeline and nothing else, and costs
 // no goroutine until something is sent.
 type remote struct {
-	member *link
+	member   *link
 	pipeline *pipeline
 	learned  bool      // from a header, not from the application
 	used     time.Time // guarded by remotes.mu

@@ -5,9 +5,9 @@ import "go.etcd.io/raft/v3"
 // reports tells Raft what happened to messages and snapshots to one member: Send
 // must not call into Raft, and a Raft that is busy must not hold up a lane.
 type reports struct {
-	notifier
-	raft Raft
-	id   uint64
+	notifier notifier
+	raft     Raft
+	id       uint64
 
 	unreachable bool                  // coalesced: once is enough however many messages are lost
 	snapshots   []raft.SnapshotStatus // each is told
@@ -15,16 +15,16 @@ type reports struct {
 
 func newReports(to Raft, id uint64) *reports {
 	r := &reports{raft: to, id: id}
-	r.take = r.takeAll
+	r.notifier.take = r.takeAll
 	return r
 }
 
 // lost reports the member unreachable.
 func (r *reports) lost() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.notifier.mu.Lock()
+	defer r.notifier.mu.Unlock()
 	r.unreachable = true
-	r.start()
+	r.notifier.start()
 }
 
 // snapshot reports the end of one snapshot.
@@ -33,10 +33,10 @@ func (r *reports) snapshot(err error) {
 	if err != nil {
 		status = raft.SnapshotFailure
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.notifier.mu.Lock()
+	defer r.notifier.mu.Unlock()
 	r.snapshots = append(r.snapshots, status)
-	r.start()
+	r.notifier.start()
 }
 
 // takeAll is called with mu held.

@@ -44,19 +44,19 @@ func (q *request) serveSnapshot() error {
 	if err := q.learn(); err != nil {
 		return err
 	}
-	if q.cfg.snapshotter == nil {
+	if q.engine.cfg.snapshotter == nil {
 		return protocol.ErrNoSnapshotter
 	}
-	in := &incomingSnapshot{request: q, log: q.cfg.log.With(zap.String("remote-peer-id", q.from.String()))}
+	in := &incomingSnapshot{request: q, log: q.engine.cfg.log.With(zap.String("remote-peer-id", q.from.String()))}
 	var observe func(*snapshot.Progress) func(snapshot.Status)
-	member := q.cfg.notifiers.acquireForRequest(q.from)
+	member := q.engine.cfg.notifiers.acquireForRequest(q.from)
 	if member != nil {
-		defer q.cfg.notifiers.release(q.from, member)
+		defer q.engine.cfg.notifiers.release(q.from, member)
 		in.log, observe = member.log, member.events.progress
 	}
-	st, began, err := q.receiving.Receive(q.ctx, in, observe)
+	st, began, err := q.engine.receiving.Receive(q.engine.ctx, in, observe)
 	if began && member != nil {
-		member.events.ended(q.cfg.observer.SnapshotReceived, st, err)
+		member.events.ended(q.engine.cfg.observer.SnapshotReceived, st, err)
 	}
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (q *request) serveSnapshotOffset() error {
 	if err := q.unlessRemoved(q.from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
-	offset, sum, err := q.receiving.Offset(q.ctx, question, q.partialDB)
+	offset, sum, err := q.engine.receiving.Offset(q.engine.ctx, question, q.partialDB)
 	if err != nil {
 		return err
 	}
@@ -90,47 +90,51 @@ func (q *request) serveSnapshotOffset() error {
 
 // partialDB asks the Snapshotter how much it has of a database.
 func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
-	defer q.cfg.end(q.cfg.begin(callback{name: "Snapshotter.PartialDB", peer: q.from}))
-	return q.cfg.resuming().PartialDB(t)
+	defer q.engine.cfg.guard.end(q.engine.cfg.guard.begin(callback{name: "Snapshotter.PartialDB", peer: q.from}))
+	return q.engine.cfg.resuming().PartialDB(t)
 }
 
 // mayResume returns why the sender of a request cannot go on with a database.
 func (q *request) mayResume() error {
-	if q.cfg.resuming() == nil {
+	if q.engine.cfg.resuming() == nil {
 		return protocol.ErrNotResuming
 	}
 	if q.from == 0 {
 		return protocol.BadRequest("no %s", headerFrom)
 	}
-	return q.cfg.checkTo(q.r.Header)
+	return q.engine.cfg.checkTo(q.r.Header)
 }
 
 // incomingSnapshot is a request that brings a snapshot. It implements
 // snapshot.Incoming.
 type incomingSnapshot struct {
-	*request
-	log   *zap.Logger // names the sender
-	saver Snapshotter // of the database, once that is known
+	request *request
+	log     *zap.Logger // names the sender
+	saver   Snapshotter // of the database, once that is known
 }
 
-func (in *incomingSnapshot) Sender() types.ID                  { return in.from }
-func (in *incomingSnapshot) TLS() *tls.ConnectionState         { return in.r.TLS }
-func (in *incomingSnapshot) Header() http.Header               { return in.r.Header }
-func (in *incomingSnapshot) Body() (io.Reader, int64)          { return in.r.Body, in.r.ContentLength }
-func (in *incomingSnapshot) SetReadDeadline(t time.Time) error { return in.rc.SetReadDeadline(t) }
-func (in *incomingSnapshot) CloseAfter()                       { in.w.Header().Set("Connection", "close") }
-func (in *incomingSnapshot) Resumes() error                    { return in.mayResume() }
+func (in *incomingSnapshot) Sender() types.ID          { return in.request.from }
+func (in *incomingSnapshot) TLS() *tls.ConnectionState { return in.request.r.TLS }
+func (in *incomingSnapshot) Header() http.Header       { return in.request.r.Header }
+func (in *incomingSnapshot) Body() (io.Reader, int64) {
+	return in.request.r.Body, in.request.r.ContentLength
+}
+func (in *incomingSnapshot) SetReadDeadline(t time.Time) error {
+	return in.request.rc.SetReadDeadline(t)
+}
+func (in *incomingSnapshot) CloseAfter()    { in.request.w.Header().Set("Connection", "close") }
+func (in *incomingSnapshot) Resumes() error { return in.request.mayResume() }
 
 // Hijack implements snapshot.Incoming.
 func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, err error) {
 	// A sender that closes the connection anyway does not mind if we do. HTTP/1.0 has no interim responses.
-	if !in.r.Close || in.r.ProtoMajor != 1 || in.r.ProtoMinor == 0 {
+	if !in.request.r.Close || in.request.r.ProtoMajor != 1 || in.request.r.ProtoMinor == 0 {
 		return nil, nil, http.ErrNotSupported
 	}
 	if ended {
-		in.pauseBeforeHijack()
+		in.request.pauseBeforeHijack()
 	}
-	hijacked, buf, err := in.rc.Hijack()
+	hijacked, buf, err := in.request.rc.Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,17 +144,17 @@ func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, e
 
 // Respond implements snapshot.Incoming.
 func (in *incomingSnapshot) Respond(w *snapshot.Response) {
-	maps.Copy(w.Header(), in.w.Header())
-	in.w, in.taken = w, w
+	maps.Copy(w.Header(), in.request.w.Header())
+	in.request.w, in.request.taken = w, w
 }
 
 // Authorize implements snapshot.Incoming.
 func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
-	if err := in.admitted(m); err != nil {
+	if err := in.request.admitted(m); err != nil {
 		return err
 	}
-	if in.isPaused() {
-		in.peerOf(in.from).dropPost(m, ErrPaused)
+	if in.request.isPaused() {
+		in.request.engine.peerOf(in.request.from).dropPost(m, ErrPaused)
 		return ErrPaused
 	}
 	return nil
@@ -158,8 +162,8 @@ func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
 
 // Began implements snapshot.Incoming.
 func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
-	lines, bytes := in.snapshotLines, (*atomic.Uint64)(nil)
-	if p := in.peerOf(in.from); p != nil {
+	lines, bytes := in.request.engine.snapshotLines, (*atomic.Uint64)(nil)
+	if p := in.request.engine.peerOf(in.request.from); p != nil {
 		lines, bytes = p.snapshotLines, &p.member.counters.gotSnapshots // which strangers cannot use up
 	}
 	return snapshot.TransferLog(lines, in.log.With(zap.Uint64("snapshot-index", index))), bytes
@@ -167,11 +171,11 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 
 // Saver implements snapshot.Incoming: it asks who saves the database that comes with m.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
-	c := callback{"Snapshotter.PrepareDB", in.from, laneSnapshot, m.GetType(), m.GetFrom()}
-	defer in.cfg.end(in.cfg.begin(c))
-	in.saver = in.cfg.snapshotter
-	if s, ok := in.cfg.snapshotter.(PreparingSnapshotter); ok {
-		ctx, cancel := context.WithTimeoutCause(in.ctx, in.cfg.readTimeout, ErrStalled)
+	c := callback{"Snapshotter.PrepareDB", in.request.from, laneSnapshot, m.GetType(), m.GetFrom()}
+	defer in.request.engine.cfg.guard.end(in.request.engine.cfg.guard.begin(c))
+	in.saver = in.request.engine.cfg.snapshotter
+	if s, ok := in.request.engine.cfg.snapshotter.(PreparingSnapshotter); ok {
+		ctx, cancel := context.WithTimeoutCause(in.request.engine.ctx, in.request.engine.cfg.readTimeout, ErrStalled)
 		defer cancel()
 		saver, err := s.PrepareDB(ctx, m, size)
 		if err != nil {
@@ -182,23 +186,23 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 		}
 	}
 	if s, ok := in.saver.(ResumingSnapshotter); ok {
-		return guardedResumer{guardedSaver{s, in.cfg.crasher, c}, s}, nil
+		return guardedResumer{guardedSaver{s, in.request.engine.cfg.guard, c}, s}, nil
 	}
-	return guardedSaver{in.saver, in.cfg.crasher, c}, nil
+	return guardedSaver{in.saver, in.request.engine.cfg.guard, c}, nil
 }
 
 // Process implements snapshot.Incoming.
 func (in *incomingSnapshot) Process(m *raftpb.Message) error {
-	if err := in.admitted(m); err != nil { // once more: it took a while
+	if err := in.request.admitted(m); err != nil { // once more: it took a while
 		return err
 	}
-	return in.deliver(m, laneSnapshot, in.cfg.snapshotAnswerTimeout, func() {})
+	return in.request.deliver(m, laneSnapshot, in.request.engine.cfg.snapshotAnswerTimeout, func() {})
 }
 
 // Discard implements snapshot.Incoming.
 func (in *incomingSnapshot) Discard(index uint64, cause error) {
-	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.left { // Stop may have returned otherwise
-		defer in.cfg.end(in.cfg.begin(callback{name: "Snapshotter.DiscardDB", peer: in.from}))
+	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left { // Stop may have returned otherwise
+		defer in.request.engine.cfg.guard.end(in.request.engine.cfg.guard.begin(callback{name: "Snapshotter.DiscardDB", peer: in.request.from}))
 		d.DiscardDB(index, cause)
 	}
 }
@@ -206,13 +210,13 @@ func (in *incomingSnapshot) Discard(index uint64, cause error) {
 // guardedSaver is a Snapshotter under guard.
 type guardedSaver struct {
 	Snapshotter
-	crasher
-	in callback
+	guard crasher
+	in    callback
 }
 
 func (s guardedSaver) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
 	s.in.name = "Snapshotter.SaveDBFrom"
-	defer s.end(s.begin(s.in))
+	defer s.guard.end(s.guard.begin(s.in))
 	return s.Snapshotter.SaveDBFrom(r, id)
 }
 
@@ -224,13 +228,13 @@ type guardedResumer struct {
 
 func (s guardedResumer) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
 	s.in.name = "Snapshotter.ResumeDBFrom"
-	defer s.end(s.begin(s.in))
+	defer s.guard.end(s.guard.begin(s.in))
 	return s.s.ResumeDBFrom(r, t, offset, sum)
 }
 
 // finish sends the answer of a connection that was taken over, and closes it.
 func (q *request) finish() {
 	if q.taken != nil {
-		q.taken.Finish(q.cfg.writeTimeout)
+		q.taken.Finish(q.engine.cfg.writeTimeout)
 	}
 }

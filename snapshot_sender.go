@@ -19,13 +19,13 @@ import (
 // implements snapshot.Peer and snapshot.Events.
 type snapshotSender struct {
 	member *link
-	*snapshot.Sender
-	of *peer
+	sender *snapshot.Sender
+	of     *peer
 }
 
 func newSnapshotSender(l *link, pace *snapshot.Pace, of *peer) *snapshotSender {
 	s := &snapshotSender{member: l, of: of}
-	s.Sender = snapshot.NewSender(snapshot.SenderConfig{
+	s.sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: l.cfg.snapshotConfig(), To: l.peer, Bytes: &l.counters.sentSnapshots,
 		Peer: s, Events: s, Pace: pace,
 		Ctx: l.ctx, Spawn: l.spawn, Log: l.log, Lines: newLimiter(memberLines),
@@ -38,9 +38,9 @@ func newSnapshotSender(l *link, pace *snapshot.Pace, of *peer) *snapshotSender {
 // alone, if the peer is gone.
 func (s *snapshotSender) send(m *snap.Message) bool {
 	if s.member.paused.Load() {
-		return s.Send(m, ErrPaused)
+		return s.sender.Send(m, ErrPaused)
 	}
-	return s.Send(m, nil)
+	return s.sender.Send(m, nil)
 }
 
 // URL implements snapshot.Peer.

@@ -76,7 +76,7 @@ func (c *calls) list() []callback {
 
 // stopWatch says in the log what a Stop waits for, if it takes long.
 type stopWatch struct {
-	*engine
+	engine  *engine
 	peers   []*peer
 	remotes []*remote
 	quit    chan struct{}
@@ -106,7 +106,7 @@ func (w *stopWatch) run() {
 			timer.Stop()
 			return
 		}
-		w.cfg.log.Warn("Stop still waits for callbacks", zap.Duration("after", time.Since(began)),
+		w.engine.cfg.log.Warn("Stop still waits for callbacks", zap.Duration("after", time.Since(began)),
 			zap.Strings("callbacks", w.waitsFor()), zap.String("goroutines", goroutinesInCallbacks()))
 		patience = min(2*patience, maxStopPatience)
 	}
@@ -115,7 +115,7 @@ func (w *stopWatch) run() {
 // waitsFor names the callbacks that have not returned. Lanes are closed: what they hold
 // is in a worker's hands.
 func (w *stopWatch) waitsFor() (all []string) {
-	named := w.cfg.calls.list()
+	named := w.engine.cfg.guard.calls.list()
 	for _, c := range named {
 		all = append(all, nameOf(c.name, "", c.peer))
 	}
@@ -144,7 +144,7 @@ func (w *stopWatch) waitsFor() (all []string) {
 			}
 		}
 	}
-	for _, p := range append(w.endingPeers(), w.peers...) {
+	for _, p := range append(w.engine.endingPeers(), w.peers...) {
 		receiving(p.receivers)
 		sending(p.member.peer, p.pipeline.lanes[:]...)
 		for _, s := range p.writers {
@@ -154,7 +154,7 @@ func (w *stopWatch) waitsFor() (all []string) {
 	for _, r := range w.remotes {
 		sending(r.member.peer, r.pipeline.lanes[:]...)
 	}
-	for _, rs := range w.receiveLanes.ofGuests() {
+	for _, rs := range w.engine.receiveLanes.ofGuests() {
 		receiving(rs)
 	}
 	slices.Sort(all)

@@ -154,8 +154,8 @@ func (c *outgoingConn) quiesce() {
 // dialled last. While there is none its lane is down.
 type streamWriter struct {
 	member *link
-	lane *lane
-	kind streamKind
+	lane   *lane
+	kind   streamKind
 
 	beat  atomic.Bool // a link heartbeat is due
 	given atomic.Bool // a connection was given a message

@@ -27,7 +27,7 @@ import (
 // streamReader dials the peer for one kind of stream, reads it, and dials again
 // when it ends, for as long as the peer lives. Its one goroutine is run's.
 type streamReader struct {
-	member *link
+	member  *link
 	kind    streamKind
 	receive func(ctx context.Context, items []item, wait time.Duration) error
 	refuse  func(m *raftpb.Message, cause error)

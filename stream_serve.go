@@ -45,7 +45,7 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 		closeconn.Close(raw)
 		return nil, nil, errUnexpectedData
 	}
-	conn.SetTimeouts(raw, q.cfg.tcpTimeout()) // the listener may be anybody's
+	conn.SetTimeouts(raw, q.engine.cfg.tcpTimeout()) // the listener may be anybody's
 	conn.LimitStreamBuffer(raw)
 	if err := q.writeStreamHead(raw); err != nil {
 		closeconn.Close(raw)
@@ -88,7 +88,7 @@ func (q *request) pauseBeforeHijack() {
 	defer pause.Stop()
 	select {
 	case <-pause.C:
-	case <-q.ctx.Done():
+	case <-q.engine.ctx.Done():
 	}
 }
 
@@ -98,7 +98,7 @@ func (q *request) writeStreamHead(c net.Conn) error {
 	} else if err != nil {
 		return err
 	}
-	if err := c.SetWriteDeadline(time.Now().Add(q.cfg.writeTimeout)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(q.engine.cfg.writeTimeout)); err != nil {
 		return err
 	}
 	h := q.w.Header().Clone()
@@ -181,7 +181,7 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 	if !canFlush(q.w) {
 		return fmt.Errorf("%w: it cannot flush", protocol.ErrNoStream)
 	}
-	if err := q.rc.SetWriteDeadline(time.Now().Add(q.cfg.writeTimeout)); err != nil {
+	if err := q.rc.SetWriteDeadline(time.Now().Add(q.engine.cfg.writeTimeout)); err != nil {
 		return fmt.Errorf("%w: it cannot set write deadlines: %w", protocol.ErrNoStream, err)
 	}
 	if err := q.flushHead(); err != nil {
@@ -198,7 +198,7 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 	select {
 	case <-c.gone:
 		return nil
-	case <-q.ctx.Done():
+	case <-q.engine.ctx.Done():
 		w.detach(c, ErrStopped)
 		return nil
 	case <-q.r.Context().Done():
@@ -210,7 +210,7 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 		select {
 		case <-c.gone:
 			return nil
-		case <-q.ctx.Done():
+		case <-q.engine.ctx.Done():
 			w.detach(c, ErrStopped)
 			return nil
 		case <-beat.C:

@@ -393,8 +393,8 @@ func (t *Transport) Stop() {
 	e.wg.Wait()
 	e.awaitAsking()
 	e.cfg.notifiers.close()
-	e.local.events.close()
+	e.local.events.notifier.close()
 	watch.end()
-	e.cfg.lines.close()
+	e.cfg.lines.notifier.close()
 	close(e.done)
 }

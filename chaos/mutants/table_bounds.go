@@ -16,11 +16,11 @@ var boundMutants = []mutant{
 	},
 	{
 		name: "goroutine-leaked", wrong: "each stream leaves a goroutine behind", breaks: "bound of goroutines",
-		edits: []edit{{"stream.go", "\t\tw.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.spawn(func() { <-w.member.ctx.Done() })"}},
+		edits: []edit{{"stream.go", "\t\tw.member.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.member.spawn(func() { <-w.member.ctx.Done() })"}},
 	},
 	{
 		name: "goroutine-outlives-stop", wrong: "each stream leaves a goroutine behind, which Stop does not wait for", breaks: "no goroutine once Stop has returned",
-		edits: []edit{{"stream.go", "\t\tw.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
+		edits: []edit{{"stream.go", "\t\tw.member.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
 	},
 	{
 		name: "connection-leaked", wrong: "the connection of a stream that ended is kept", breaks: "bound of descriptors",

@@ -50,19 +50,19 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
-		edits: []edit{{"link.go", "\tl.reports.lost()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.lose(w.lane, lost, cause)\n\tw.reports.lost()", "\tw.lose(w.lane, lost, cause)"}},
+		edits: []edit{{"link.go", "\tl.reports.lost()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.lost()", "\tw.member.lose(w.lane, lost, cause)"}},
 	},
 	{
 		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\tw.lose(w.lane, lost, cause)\n\tw.reports.lost()", "\tw.lose(w.lane, lost, cause)"}},
+		edits: []edit{{"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.lost()", "\tw.member.lose(w.lane, lost, cause)"}},
 	},
 	{
 		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\t\tw.reports.lost() // what the peer did not read of it", ""}},
+		edits: []edit{{"stream.go", "\t\tw.member.reports.lost() // what the peer did not read of it", ""}},
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
-		edits: []edit{{"pipeline.go", "\t\tln.forget()\n\t\tp.lose(ln, []item{it}, err)", "\t\tln.forget()\n\t\tp.drop(ln, 1, err)"}},
+		edits: []edit{{"pipeline.go", "\t\tln.forget()\n\t\tp.member.lose(ln, []item{it}, err)", "\t\tln.forget()\n\t\tp.member.drop(ln, 1, err)"}},
 	},
 	{
 		name: "withheld-unreported", wrong: "appends that a full queue withholds are not reported once it has drained", breaks: "taken or reported",
@@ -106,7 +106,7 @@ var lossMutants = []mutant{
 		name: "dropped-with-room", wrong: "the receiver drops one batch of proposals in 10, and says that their lane was full", breaks: "a lane drops if it is full",
 		edits: []edit{
 			{"receive.go", "func (r *receiver) offer(ctx", "var offered atomic.Uint64\n\nfunc (r *receiver) offer(ctx"},
-			{"receive.go", "\trest, v := items, accepted\n", "\tif r.lane.name == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.drop(r.lane, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, accepted\n"},
+			{"receive.go", "\trest, v := items, accepted\n", "\tif r.lane.name == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.drop(r.lane, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, accepted\n"},
 			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
 		},
 	},
@@ -134,7 +134,7 @@ var deliveryMutants = []mutant{
 		name: "stop-waits-for-body", wrong: "a request whose body stands still is not interrupted by Stop", breaks: "Stop within its bound",
 		edits: []edit{
 			{"body.go", "_ = b.setDeadline(time.Now())", "_ = b.setDeadline"},
-			{"body.go", "at, bounded, err := b.extend(b.q.cfg.readTimeout)", "at, bounded, err := b.extend(1000 * b.q.cfg.readTimeout)"},
+			{"body.go", "at, bounded, err := b.extend(b.q.engine.cfg.readTimeout)", "at, bounded, err := b.extend(1000 * b.q.engine.cfg.readTimeout)"},
 			{"body.go", "end.Before(at)", "end.Before(at) && false"},
 		},
 	},
@@ -156,7 +156,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "report-inside-send", wrong: "a loss that Send knows of is reported before it returns, under a lock", breaks: "Send calls nothing of Raft",
-		edits: []edit{{"reports.go", "\tr.unreachable = true\n\tr.start()", "\tr.raft.ReportUnreachable(r.id)"}},
+		edits: []edit{{"reports.go", "\tr.unreachable = true\n\tr.notifier.start()", "\tr.raft.ReportUnreachable(r.id)"}},
 	},
 	{
 		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",

@@ -9,7 +9,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
-		edits: []edit{{"door.go", "q.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.receiveLanes.enter(q.engine, sender, queue.Proposal)"}},
+		edits: []edit{{"door.go", "q.engine.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.engine.receiveLanes.enter(q.engine, sender, queue.Proposal)"}},
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
@@ -55,7 +55,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "refused-is-processed", wrong: "requests of a member that VerifyPeer refuses are served", breaks: "VerifyPeer binds certificates to members",
-		edits: []edit{{"door.go", "\tif err := q.cfg.verifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.cfg.verifyPeer(q.from, q.r.TLS)"}},
+		edits: []edit{{"door.go", "\tif err := q.engine.cfg.verifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.engine.cfg.verifyPeer(q.from, q.r.TLS)"}},
 	},
 	{
 		name: "refused-is-dialled", wrong: "a member that VerifyPeer refuses is dialled all the same", breaks: "VerifyPeer binds certificates to members",
@@ -117,13 +117,13 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "log-under-lock", wrong: "lines of the log are written by who logs, under a lock", breaks: "a slow log costs its member only", found: "path 15",
-		edits: []edit{{"loglines.go", "\tl.queue = append(l.queue, func() { write(suppressed) })\n\tl.start()", "\twrite(suppressed)"}},
+		edits: []edit{{"loglines.go", "\tl.queue = append(l.queue, func() { write(suppressed) })\n\tl.notifier.start()", "\twrite(suppressed)"}},
 	},
 	{
 		name: "panic-swallowed", wrong: "a panic of Process is recovered where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
 		edits: []edit{{
-			"observer.go", "\tdefer s.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n",
-			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n\t}\n",
+			"observer.go", "\tdefer s.guard.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n",
+			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n\t}\n",
 		}},
 	},
 	{
@@ -160,7 +160,7 @@ var otherPathMutants = []mutant{
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
-			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.reports.lost() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.member.reports.lost() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
 			{"stream.go", "if i == sent && (w.member.paused.Load() || w.lane.wasEmptied()) {", "if i == sent && i < 0 {"},
 			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tln.forget()", "\tif p.member.paused.Load() && it.m == nil {\n\t\tln.forget()"},
 		},
