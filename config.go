@@ -60,7 +60,7 @@ type settings struct {
 	raft          Raft
 	snapshotter   Snapshotter
 	errorC        chan<- error
-	log           *zap.Logger // by lines, of what is about no link
+	log           *zap.Logger // by lines, of what is about no member
 	lines         *logLines
 	notifiers     *notifierTable
 	directLog     *zap.Logger // the application's: it may block whoever uses it

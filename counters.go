@@ -106,8 +106,8 @@ func (c *laneCounters) dropped() Drops {
 	}
 }
 
-// linkCounters are a link's totals beside those of its lanes and streams.
-type linkCounters struct {
+// memberCounters are a member's totals beside those of its lanes and streams.
+type memberCounters struct {
 	posted          atomic.Uint64 // bytes of the peer's posts
 	badPosts        atomic.Uint64 // of the peer, that could not be read
 	sentSnapshots   atomic.Uint64 // bytes of databases

@@ -7,7 +7,7 @@ import (
 )
 
 // identityCounters count what was refused because it is not of the member that
-// it says it is of: those of the settings everything, those of a link what was
+// it says it is of: those of the settings everything, those of a member what was
 // said to be of its member.
 type identityCounters struct {
 	dials, requests, messages atomic.Uint64
@@ -37,15 +37,15 @@ func (q *request) refuseIdentity(cause error) error {
 }
 
 // verifyDialed asks VerifyPeer about a connection that was dialled.
-func (l *link) verifyDialed(addr string, state *tls.ConnectionState) error {
-	if err := l.cfg.verifyPeer(l.peer, state); err != nil {
+func (l *member) verifyDialed(addr string, state *tls.ConnectionState) error {
+	if err := l.cfg.verifyPeer(l.remoteID, state); err != nil {
 		return l.refusedDial(addr, err)
 	}
 	return nil
 }
 
 // refusedDial counts a connection that VerifyPeer refused, and says so.
-func (l *link) refusedDial(addr string, cause error) error {
+func (l *member) refusedDial(addr string, cause error) error {
 	l.cfg.allRefused.dials.Add(1)
 	l.refused.dials.Add(1)
 	return fmt.Errorf("%w, or the peer URL leads to another member: %s: %w", ErrIdentity, addr, cause)

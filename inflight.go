@@ -49,7 +49,7 @@ func inflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all
 
 // appendsDrained has raft told of appends that found no room in the queue of a stream,
 // now that there is some. The first time it says what helps.
-func (l *link) appendsDrained() {
+func (l *member) appendsDrained() {
 	l.reports.lost()
 	if !l.cfg.inflightAdvice.CompareAndSwap(false, true) {
 		return

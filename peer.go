@@ -46,7 +46,7 @@ type Pausable interface {
 // peer owns all that talks to one member: writers and readers of its streams, a
 // pipeline, a snapshot sender, and receive lanes.
 type peer struct {
-	member        *link
+	member        *member
 	writers       [streamKinds]*streamWriter
 	readers       [streamKinds]*streamReader
 	pipeline      *pipeline
@@ -64,7 +64,7 @@ var (
 
 // newPeer returns a peer that does nothing yet but queue: start runs it.
 func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID, urls types.URLs) *peer {
-	l := newLink(s, id, urls)
+	l := newMember(s, id, urls)
 	l.activity.changed = l.events.changed
 	p := &peer{
 		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: newLimiter(memberLines),
@@ -265,7 +265,7 @@ func (p *peer) answered(m *raftpb.Message) {
 }
 
 func (p *peer) appendsAnswered(m *raftpb.Message) {
-	if m.GetFrom() != uint64(p.member.peer) || m.Context != nil {
+	if m.GetFrom() != uint64(p.member.remoteID) || m.Context != nil {
 		return
 	}
 	for _, w := range p.writers {
@@ -293,7 +293,7 @@ func (p *peer) Resume() { p.pause(false) }
 func (p *peer) pause(on bool) {
 	p.member.paused.Store(on)
 	if p.member.ctx.Err() == nil { // the member is what this peer is
-		p.receiveLanes.pause(p.member.peer, on)
+		p.receiveLanes.pause(p.member.remoteID, on)
 	}
 	if !on {
 		return

@@ -9,7 +9,7 @@ import (
 
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
-	st := PeerStatus{ID: p.member.peer, URLs: p.member.urls.list(), Refused: p.member.refused.status()}
+	st := PeerStatus{ID: p.member.remoteID, URLs: p.member.urls.list(), Refused: p.member.refused.status()}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
 	p.member.activity.status(&st)
 	p.probe.status(&st)
@@ -131,7 +131,7 @@ func (r *streamReader) closed() {
 
 // sawVersion keeps what a message of the peer states as its version, which was
 // parsed before.
-func (l *link) sawVersion(h http.Header) {
+func (l *member) sawVersion(h http.Header) {
 	v := h.Get(headerVersion)
 	if old := l.version.Load(); v != "" && (old == nil || *old != v) {
 		v = strings.Clone(v) // not the whole head

@@ -27,7 +27,7 @@ import (
 // of a proposal may take until there is a leader, and must not hold up the votes that
 // bring one.
 type pipeline struct {
-	member *link
+	member *member
 	lanes  [queue.Kinds]*lane
 	lines  *rate.Limiter // of the log, snapshots
 	taken  atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
@@ -35,7 +35,7 @@ type pipeline struct {
 	snapshotTaken func(m *raftpb.Message) // called when the member has; nil: a remote, which has no windows
 }
 
-func newPipeline(l *link) *pipeline {
+func newPipeline(l *member) *pipeline {
 	p := &pipeline{member: l, lines: newLimiter(memberLines)}
 	for k := range queue.Kinds {
 		work := func() { p.work(p.lanes[k]) }
@@ -63,7 +63,7 @@ func (p *pipeline) status() (st LaneStatus) {
 	return st
 }
 
-// close ends the pipeline for good. The link's context has ended, so posts under
+// close ends the pipeline for good. The member's context has ended, so posts under
 // way fail.
 func (p *pipeline) close() {
 	for _, ln := range p.lanes {
@@ -118,12 +118,12 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	ln.done(1, uint64(len(body)), took)
 	if f := p.member.cfg.observer.Sent; f != nil {
 		ln.told.Add(1)
-		f(p.member.peer, ln.name, 1, int64(len(body)), took)
+		f(p.member.remoteID, ln.name, 1, int64(len(body)), took)
 		ln.told.Add(-1)
 	}
 	if it.m.GetType() == raftpb.MsgSnap {
 		log := p.member.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
-		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.peer), it.m.GetSnapshot())
+		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.remoteID), it.m.GetSnapshot())
 		if p.snapshotTaken != nil {
 			p.snapshotTaken(it.m)
 		}
@@ -172,7 +172,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	if err != nil {
 		p.member.urls.unreachable(u)
-		return fmt.Errorf("post to %s at %s: %w", p.member.peer, u.String(), causeOf(ctx, err))
+		return fmt.Errorf("post to %s at %s: %w", p.member.remoteID, u.String(), causeOf(ctx, err))
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ type postPace struct {
 }
 
 // pacePost returns the context of a post whose body has so many bytes.
-func (l *link) pacePost(size int) (context.Context, *postPace) {
+func (l *member) pacePost(size int) (context.Context, *postPace) {
 	ctx, cancel := context.WithCancelCause(l.ctx)
 	p := &postPace{stall: l.cfg.postTimeout()}
 	p.end = time.Now().Add(p.stall + timeForBody(uint64(size)))

@@ -146,7 +146,7 @@ func (p *peer) probePeer() {
 		p.probe.failed()
 	}
 	if f := p.member.cfg.observer.Probed; f != nil {
-		f(p.member.peer, rtt, offset, err)
+		f(p.member.remoteID, rtt, offset, err)
 	}
 }
 

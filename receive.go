@@ -14,7 +14,7 @@ import (
 
 // receiver hands the messages of one receive lane to Process, in order.
 type receiver struct {
-	member  *link
+	member  *member
 	lane    *lane
 	failing bool // Process returned an error last; owned by the one worker
 
@@ -22,7 +22,7 @@ type receiver struct {
 	after []<-chan struct{} // those of the lanes before this one; set before it is used
 }
 
-func newReceiver(l *link, k queue.Kind) *receiver {
+func newReceiver(l *member, k queue.Kind) *receiver {
 	r := &receiver{member: l}
 	r.lane = newLane(k.String(), l.cfg.receiveLimits, 1, l.wg, r.work)
 	ended := make(chan struct{})
@@ -68,7 +68,7 @@ const releaseAfter = 10 * time.Millisecond
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.member.cfg.guard.guardRun(callback{name: callRaftProcess, peer: r.member.peer, lane: r.lane.name}, &under)
+	defer r.member.cfg.guard.guardRun(callback{name: callRaftProcess, peer: r.member.remoteID, lane: r.lane.name}, &under)
 	var bytes int64
 	var others load // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
@@ -98,7 +98,7 @@ func (r *receiver) processOne(it item) bool {
 	if it.pending != nil {
 		return r.processPending(it)
 	}
-	err := r.member.cfg.processGuarded(r.member.ctx, r.member.peer, r.lane.name, it.m)
+	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.lane.name, it.m)
 	if err != nil && !r.failing && r.member.ctx.Err() == nil {
 		r.member.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", r.lane.name), zap.Error(err))
@@ -117,7 +117,7 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 			bytes += it.size
 		}
 		r.lane.told.Add(1)
-		f(r.member.peer, r.lane.name, len(items), bytes)
+		f(r.member.remoteID, r.lane.name, len(items), bytes)
 		r.lane.told.Add(-1)
 	}
 	rest, v := items, accepted
@@ -157,7 +157,7 @@ func (r *receiver) close() {
 // receivers are the receive lanes of a peer, by kind.
 type receivers [queue.Kinds]*receiver
 
-func newReceivers(l *link) (all receivers) {
+func newReceivers(l *member) (all receivers) {
 	for k := range queue.Kinds {
 		all[k] = newReceiver(l, k)
 	}

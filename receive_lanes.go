@@ -53,7 +53,7 @@ func (rl *receiveLanes) enter(e *engine, id types.ID, k queue.Kind) (r *receiver
 	key := laneKey{id, k}
 	one := rl.guests[key]
 	if one == nil {
-		l := &link{cfg: e.cfg, peer: id, log: e.cfg.log, wg: &e.wg, guest: true}
+		l := &member{cfg: e.cfg, remoteID: id, log: e.cfg.log, wg: &e.wg, guest: true}
 		l.ctx, l.cancel = context.WithCancelCause(e.ctx)
 		one = &guest{receiver: newReceiver(l, k), key: key}
 		one.receiver.after = rl.before(key)
@@ -115,13 +115,13 @@ func (rl *receiveLanes) replace(added, removed []*peer, publish func()) {
 	defer rl.mu.Unlock()
 	for _, p := range removed {
 		for k, r := range p.receivers {
-			key := laneKey{p.member.peer, queue.Kind(k)}
+			key := laneKey{p.member.remoteID, queue.Kind(k)}
 			rl.earlier[key] = append(rl.before(key), r.ended)
 		}
 	}
 	for _, p := range added {
 		for k, r := range p.receivers {
-			key := laneKey{p.member.peer, queue.Kind(k)}
+			key := laneKey{p.member.remoteID, queue.Kind(k)}
 			if one := rl.guests[key]; one != nil {
 				delete(rl.guests, key)
 				rl.earlier[key] = append(rl.before(key), one.receiver.ended)
@@ -138,7 +138,7 @@ func (rl *receiveLanes) ended(p *peer) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for k, r := range p.receivers {
-		rl.forget(laneKey{p.member.peer, queue.Kind(k)}, r)
+		rl.forget(laneKey{p.member.remoteID, queue.Kind(k)}, r)
 	}
 }
 

@@ -78,7 +78,7 @@ func (r *receiver) processPending(it item) bool {
 	if p.ctx.Err() != nil || !p.claim() {
 		return false
 	}
-	p.result <- outcome{true, r.member.cfg.process(p.ctx, r.member.peer, p.source, it.m)}
+	p.result <- outcome{true, r.member.cfg.process(p.ctx, r.member.remoteID, p.source, it.m)}
 	return true
 }
 

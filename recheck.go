@@ -44,8 +44,8 @@ func (p *peer) recheck() {
 	}
 }
 
-// startRecheck runs recheck on a goroutine of the link, unless one is at it.
-func (l *link) startRecheck(recheck func()) {
+// startRecheck runs recheck on a goroutine of the member, unless one is at it.
+func (l *member) startRecheck(recheck func()) {
 	if l.checking.CompareAndSwap(false, true) {
 		l.spawn(func() {
 			defer l.checking.Store(false)
@@ -82,8 +82,8 @@ func (s *settings) validate(id types.ID, state *tls.ConnectionState) (conn.Valid
 }
 
 // recheckConns validates the connections that were dialled to the member.
-func (l *link) recheckConns() {
-	validate := func(state *tls.ConnectionState) (conn.Validity, error) { return l.cfg.validate(l.peer, state) }
+func (l *member) recheckConns() {
+	validate := func(state *tls.ConnectionState) (conn.Validity, error) { return l.cfg.validate(l.remoteID, state) }
 	cut := func(c net.Conn, cause error) error {
 		l.cutting("to", cause)
 		return l.refusedDial(c.RemoteAddr().String(), cause)
@@ -93,7 +93,7 @@ func (l *link) recheckConns() {
 	}
 }
 
-func (l *link) cutting(direction string, cause error) {
+func (l *member) cutting(direction string, cause error) {
 	if l.refusedLog.Due(time.Now()) {
 		l.log.Warn("cut a connection with the peer, which is no longer accepted", zap.String("direction", direction), zap.Error(cause))
 	}
@@ -105,7 +105,7 @@ func (w *streamWriter) recheck() {
 	if c == nil {
 		return
 	}
-	st, err := w.member.cfg.validate(w.member.peer, c.state)
+	st, err := w.member.cfg.validate(w.member.remoteID, c.state)
 	switch {
 	case st == conn.Revoked, st == conn.Outdated && c.outdated:
 		w.member.cutting("from", err)

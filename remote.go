@@ -13,7 +13,7 @@ import (
 // be answered before it is a peer. It has a pipeline and nothing else, and costs
 // no goroutine until something is sent.
 type remote struct {
-	member   *link
+	member   *member
 	pipeline *pipeline
 	learned  bool      // from a header, not from the application
 	used     time.Time // guarded by remotes.mu
@@ -63,11 +63,11 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() 
 		}
 	}
 	if evicted != nil {
-		delete(rs.byID, evicted.member.peer)
+		delete(rs.byID, evicted.member.remoteID)
 		evicted.shut(ErrPeerRemoved)
 	}
-	l := newLink(rs.s, id, urls)
-	if evicted != nil && evicted.member.peer == id {
+	l := newMember(rs.s, id, urls)
+	if evicted != nil && evicted.member.remoteID == id {
 		l.paused.Store(evicted.member.paused.Load())
 	}
 	rs.byID[id] = &remote{member: l, pipeline: newPipeline(l), learned: learned, used: time.Now()}
@@ -181,7 +181,7 @@ func (rs *remotes) close(cause error) (all []*remote) {
 }
 
 // links returns those of all remotes.
-func (rs *remotes) links() (all []*link) {
+func (rs *remotes) links() (all []*member) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, r := range rs.byID {

@@ -18,15 +18,15 @@ import (
 // snapshotSender transfers snapshots to one peer, and draws the conclusions: it
 // implements snapshot.Peer and snapshot.Events.
 type snapshotSender struct {
-	member *link
+	member *member
 	sender *snapshot.Sender
 	of     *peer
 }
 
-func newSnapshotSender(l *link, pace *snapshot.Pace, of *peer) *snapshotSender {
+func newSnapshotSender(l *member, pace *snapshot.Pace, of *peer) *snapshotSender {
 	s := &snapshotSender{member: l, of: of}
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
-		Config: l.cfg.snapshotConfig(), To: l.peer, Bytes: &l.counters.sentSnapshots,
+		Config: l.cfg.snapshotConfig(), To: l.remoteID, Bytes: &l.counters.sentSnapshots,
 		Peer: s, Events: s, Pace: pace,
 		Ctx: l.ctx, Spawn: l.spawn, Log: l.log, Lines: newLimiter(memberLines),
 		Full: ErrQueueFull, Dropped: ErrPaused,

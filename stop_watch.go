@@ -129,11 +129,11 @@ func (w *stopWatch) waitsFor() (all []string) {
 			if r == nil {
 				continue // of a guest, which has lanes of some kinds only
 			}
-			if r.lane.holds() && !slowProcess(r.member.peer, queue.Kind(k)) {
-				all = append(all, nameOf(callRaftProcess, r.lane.name, r.member.peer))
+			if r.lane.holds() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
+				all = append(all, nameOf(callRaftProcess, r.lane.name, r.member.remoteID))
 			}
 			if r.lane.told.Load() > 0 {
-				all = append(all, nameOf("Observer.Received", r.lane.name, r.member.peer))
+				all = append(all, nameOf("Observer.Received", r.lane.name, r.member.remoteID))
 			}
 		}
 	}
@@ -146,13 +146,13 @@ func (w *stopWatch) waitsFor() (all []string) {
 	}
 	for _, p := range append(w.engine.endingPeers(), w.peers...) {
 		receiving(p.receivers)
-		sending(p.member.peer, p.pipeline.lanes[:]...)
+		sending(p.member.remoteID, p.pipeline.lanes[:]...)
 		for _, s := range p.writers {
-			sending(p.member.peer, s.lane)
+			sending(p.member.remoteID, s.lane)
 		}
 	}
 	for _, r := range w.remotes {
-		sending(r.member.peer, r.pipeline.lanes[:]...)
+		sending(r.member.remoteID, r.pipeline.lanes[:]...)
 	}
 	for _, rs := range w.engine.receiveLanes.ofGuests() {
 		receiving(rs)

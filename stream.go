@@ -65,9 +65,9 @@ type outgoingConn struct {
 }
 
 // newHijackedConn returns the stream on a hijacked connection, which is a
-// *tls.Conn or what release returned. Its closing is a part of the link, of which
+// *tls.Conn or what release returned. Its closing is a part of the member, of which
 // whoever closes it is one.
-func (l *link) newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
+func (l *member) newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
 	o := &outgoingConn{
 		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
 		end: func() { closeconn.Close(c) },
@@ -153,7 +153,7 @@ func (c *outgoingConn) quiesce() {
 // streamWriter sends the messages of one lane over the stream that the peer
 // dialled last. While there is none its lane is down.
 type streamWriter struct {
-	member *link
+	member *member
 	lane   *lane
 	kind   streamKind
 
@@ -171,7 +171,7 @@ type streamWriter struct {
 	begun time.Time     // when it began to encode batch; owned by the worker
 }
 
-func newStreamWriter(l *link, kind streamKind) *streamWriter {
+func newStreamWriter(l *member, kind streamKind) *streamWriter {
 	w := &streamWriter{member: l, kind: kind}
 	w.lane = newLane(kind.String(), l.cfg.sendLimits, 1, l.wg, w.work)
 	w.lane.window, w.lane.onDrained = newAppendWindow(l.cfg.readTimeout), l.appendsDrained
@@ -368,7 +368,7 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	w.lane.done(n, size, took)
 	if f := w.member.cfg.observer.Sent; f != nil {
 		w.lane.told.Add(1)
-		f(w.member.peer, w.lane.name, n, int64(size), took)
+		f(w.member.remoteID, w.lane.name, n, int64(size), took)
 		w.lane.told.Add(-1)
 	}
 	return nil

@@ -61,7 +61,7 @@ func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader,
 		return nil, err
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.member.cfg.requestHeader()}
-	req.Header.Set(headerRaftTo, r.member.peer.String())
+	req.Header.Set(headerRaftTo, r.member.remoteID.String())
 	r.member.cfg.stateExtensions(req.Header)
 	if err := req.Write(c); err != nil {
 		return nil, err

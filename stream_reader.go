@@ -27,7 +27,7 @@ import (
 // streamReader dials the peer for one kind of stream, reads it, and dials again
 // when it ends, for as long as the peer lives. Its one goroutine is run's.
 type streamReader struct {
-	member  *link
+	member  *member
 	kind    streamKind
 	receive func(ctx context.Context, items []item, wait time.Duration) error
 	refuse  func(m *raftpb.Message, cause error)
@@ -189,7 +189,7 @@ func (r *streamReader) follow(ctx context.Context, s *incoming) error {
 
 // about says which stream an error is of.
 func (r *streamReader) about(u url.URL, err error) error {
-	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.member.peer, u.String(), err)
+	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.member.remoteID, u.String(), err)
 }
 
 // failed notes a dial of a URL that failed, with one line for the first of a row and
@@ -236,7 +236,7 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	if r.kind == streamMsgAppV2 {
 		// A full append lane pushes back on the stream that brings nothing else.
 		d.wait = r.member.cfg.readTimeout
-		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.cfg.id), uint64(r.member.peer), r.member.cfg.messageLimits)
+		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.cfg.id), uint64(r.member.remoteID), r.member.cfg.messageLimits)
 	} else {
 		dec = wire.NewMessageDecoder(wire.NewReader(d), r.member.cfg.messageLimits)
 	}
@@ -321,7 +321,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
-		if err := d.reader.member.cfg.admit(m, d.reader.member.peer); err != nil {
+		if err := d.reader.member.cfg.admit(m, d.reader.member.remoteID); err != nil {
 			d.reader.refuse(m, err)
 			continue
 		}

@@ -58,7 +58,7 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 
 // serveHijacked takes the connection over and lends it to the writer.
 func (q *request) serveHijacked(p *peer, kind streamKind) error {
-	if !p.member.enter() { // so that what is done with the connection is a part of the link
+	if !p.member.enter() { // so that what is done with the connection is a part of the member
 		return ErrMemberUnknown
 	}
 	defer p.member.wg.Done()

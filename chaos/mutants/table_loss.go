@@ -50,7 +50,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
-		edits: []edit{{"link.go", "\tl.reports.lost()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.lost()", "\tw.member.lose(w.lane, lost, cause)"}},
+		edits: []edit{{"member.go", "\tl.reports.lost()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.lost()", "\tw.member.lose(w.lane, lost, cause)"}},
 	},
 	{
 		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",

@@ -17,18 +17,18 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
-// link is what everything that talks to one member shares. Its fields do not
+// member is what everything that talks to one member shares. Its fields do not
 // change, but for what is atomic.
-type link struct {
-	cfg  *settings
-	peer types.ID
-	log  *zap.Logger // names the member, and writes by lines
+type member struct {
+	cfg      *settings
+	remoteID types.ID
+	log      *zap.Logger // names the member, and writes by lines
 
 	guest bool // it lasts for a few requests, and has nothing but what receivers need
 
-	ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned unseen
+	ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned untracked
 	cancel   context.CancelCauseFunc
-	wg       *sync.WaitGroup // joins all goroutines of the link
+	wg       *sync.WaitGroup // joins all goroutines of the member
 	spawning sync.Mutex      // makes spawn and end exclude each other
 
 	urls     *urlPicker
@@ -38,7 +38,7 @@ type link struct {
 	reports  *reports
 	events   *events
 	shared   *memberNotifiers // what has reports, events and the lines of log
-	counters linkCounters
+	counters memberCounters
 	checking atomic.Bool            // a recheck is under way
 	version  atomic.Pointer[string] // as the peer states it; nil: not known
 
@@ -48,10 +48,10 @@ type link struct {
 	paused     atomic.Bool // by Pause or CutPeer
 }
 
-func newLink(s *settings, id types.ID, urls types.URLs) *link {
+func newMember(s *settings, id types.ID, urls types.URLs) *member {
 	m := s.notifiers.acquire(id)
-	l := &link{
-		cfg: s, peer: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
+	l := &member{
+		cfg: s, remoteID: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
 		shared: m, reports: m.reports, events: m.events, log: m.log,
 	}
 	l.dialer = &conn.Dialer{Dial: s.dial, TLS: s.clientTLS, Files: s.files, Timeout: s.dialTimeout}
@@ -66,12 +66,12 @@ func newLink(s *settings, id types.ID, urls types.URLs) *link {
 	return l
 }
 
-// cause returns why the link ended.
-func (l *link) cause() error { return context.Cause(l.ctx) }
+// cause returns why the member ended.
+func (l *member) cause() error { return context.Cause(l.ctx) }
 
 // enter counts the caller in as a goroutine that join waits for, until it calls
-// wg.Done, or reports false if the link has ended.
-func (l *link) enter() bool {
+// wg.Done, or reports false if the member has ended.
+func (l *member) enter() bool {
 	l.spawning.Lock()
 	defer l.spawning.Unlock()
 	if l.ctx.Err() != nil {
@@ -81,9 +81,9 @@ func (l *link) enter() bool {
 	return true
 }
 
-// spawn runs f on a goroutine that join waits for, or reports false if the link
+// spawn runs f on a goroutine that join waits for, or reports false if the member
 // has ended.
-func (l *link) spawn(f func()) bool {
+func (l *member) spawn(f func()) bool {
 	l.spawning.Lock()
 	defer l.spawning.Unlock()
 	if l.ctx.Err() != nil {
@@ -93,17 +93,17 @@ func (l *link) spawn(f func()) bool {
 	return true
 }
 
-// end ends the link: nothing is spawned any more, and the context is cancelled.
-func (l *link) end(cause error) {
+// end ends the member: nothing is spawned any more, and the context is cancelled.
+func (l *member) end(cause error) {
 	l.activity.end(cause)
 	l.spawning.Lock()
 	defer l.spawning.Unlock()
 	l.cancel(cause)
 }
 
-// joined returns dial as a part of the link: net/http goes on dialling for a
-// request that has ended, and would do so after the link's end.
-func (l *link) joined(dial conn.DialFunc) conn.DialFunc {
+// joined returns dial as a part of the member: net/http goes on dialling for a
+// request that has ended, and would do so after the member's end.
+func (l *member) joined(dial conn.DialFunc) conn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if !l.enter() {
 			return nil, l.cause()
@@ -116,18 +116,18 @@ func (l *link) joined(dial conn.DialFunc) conn.DialFunc {
 	}
 }
 
-// join waits until nothing of the link runs. What it has to tell is told all the same,
-// before what comes after it of the same member. The link's context has ended and its
+// join waits until nothing of the member runs. What it has to tell is told all the same,
+// before what comes after it of the same member. The member's context has ended and its
 // lanes are closed.
-func (l *link) join() {
+func (l *member) join() {
 	l.wg.Wait()
-	l.cfg.notifiers.release(l.peer, l.shared)
+	l.cfg.notifiers.release(l.remoteID, l.shared)
 	l.posts.CloseIdleConnections()
 }
 
 // lose accounts for messages of a lane that will not be sent: counted, reported,
 // and logged for the first of a row.
-func (l *link) lose(ln *lane, items []item, cause error) {
+func (l *member) lose(ln *lane, items []item, cause error) {
 	snapshots := 0
 	for _, it := range items {
 		if it.m.GetType() == raftpb.MsgSnap {
@@ -138,7 +138,7 @@ func (l *link) lose(ln *lane, items []item, cause error) {
 }
 
 // loseCounted is lose for n messages, some of which are a MsgSnap.
-func (l *link) loseCounted(ln *lane, n, snapshots int, cause error) {
+func (l *member) loseCounted(ln *lane, n, snapshots int, cause error) {
 	if n == 0 {
 		return
 	}
@@ -153,7 +153,7 @@ func (l *link) loseCounted(ln *lane, n, snapshots int, cause error) {
 }
 
 // drop counts n messages that a lane does not deliver.
-func (l *link) drop(ln *lane, n int, cause error) {
+func (l *member) drop(ln *lane, n int, cause error) {
 	if n == 0 {
 		return
 	}
