@@ -117,7 +117,8 @@ func TestPeerRestartsOnTheSamePort(t *testing.T) {
 		time.Sleep(time.Minute)
 		again := startSimulated(t, n, 2, nil)
 		again.AddPeer(1, []string{a.url})
-		within(t, time.Second+10*time.Millisecond, func() bool { return a.ActivePeers() == 1 })
+		// The pause before a dial is a second and up to a quarter more.
+		within(t, time.Second+time.Second/4+10*time.Millisecond, func() bool { return a.ActivePeers() == 1 })
 		waitStreams(t, a, 2)
 		waitStreams(t, again, 1)
 		a.Send([]*raftpb.Message{msgApp(2, 1, 1, nil)})
