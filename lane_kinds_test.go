@@ -18,7 +18,7 @@ import (
 // proposals and appends wait for each other.
 func TestControlMessagesGoFirst(t *testing.T) {
 	notWithTinyBuffers(t)
-	const line, size = 10 << 20, 256 << 10
+	const line, size = 10 << 18, 64 << 10 // a second of it is 40 messages
 	data := make([]byte, size)
 	bulk := map[string]func(i uint64) *raftpb.Message{
 		"proposals": func(uint64) *raftpb.Message {
@@ -37,7 +37,7 @@ func TestControlMessagesGoFirst(t *testing.T) {
 	for name, flood := range bulk {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 20 })
+				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 18 })
 				a.AddPeer(2, silentHost(n, 2))
 				got := arrivals(t, dialStream(t, n.Host("m2").DialContext, a, "message", 2))
 				within(t, time.Second, func() bool { return laneOf(a, 2, "message").Up })

@@ -42,10 +42,17 @@ var fullQueue = transmission(congestedQueue+congestedLine.window, congestedLine.
 // read timeout, after which what was not acknowledged is taken for lost, and a bit.
 const recovery = readTimeout + 2*time.Second
 
+// racedCongestions: one in so many is run with the race detector, which takes a second for
+// each, and all without it.
+const racedCongestions = 4
+
 func TestCongestedFollower(t *testing.T) {
 	notWithTinyBuffers(t)
-	for _, g := range congestions {
+	for i, g := range congestions {
 		t.Run(g.name, func(t *testing.T) {
+			if raceEnabled && i%racedCongestions != 0 {
+				t.Skip("is run without the race detector")
+			}
 			bubble.Test(t, func(t *testing.T) {
 				c := newCongested(t)
 				g.event(t, c)
