@@ -19,39 +19,37 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// member adds to a raft.Node what the transport calls beside it.
+// member is a raft.Node with the two methods that the transport needs beside those of raft.Node.
 type member struct {
 	raft.Node
-	removed sync.Map // ids of members that left; keep them with the state, for the next start
+	removed sync.Map // ids of removed members; keep them with the state, for the next start
 }
 
-// Process has nothing to check: what is for other members, or of removed ones, does not get here.
-// Where the log is compacted and members change, the loop calls Step with a MsgSnap: docs/snapshots-and-members.md.
+// Process has nothing to check: messages for another member, or from a removed one, never reach it. If the log is compacted
+// and membership changes, the loop calls Step with a MsgSnap instead: docs/snapshots-and-members.md.
 func (m *member) Process(ctx context.Context, msg *raftpb.Message) error { return m.Step(ctx, msg) }
 func (m *member) IsIDRemoved(id uint64) bool                             { _, gone := m.removed.Load(id); return gone }
 
-// run runs member 1. The number of the cluster was drawn at random when it was founded, and is kept with the data.
-func run(cluster types.ID, node raft.Node, listener net.Listener, peers map[types.ID][]string, tick <-chan time.Time) error {
-	m := &member{Node: node}
+func run(m *member, cluster types.ID, peers map[types.ID][]string, listener net.Listener, tick <-chan time.Time) error {
 	t := &rafthttp.Transport{ID: 1, ClusterID: cluster, Raft: m, ErrorC: make(chan error, 1)}
 	if err := t.Start(); err != nil {
 		return err
 	}
 	defer t.Stop()
-	for id, urls := range peers { // such as 2: {"http://10.0.0.2:2380"}
+	for id, urls := range peers { // 2: {"http://10.0.0.2:2380"}, …
 		t.AddPeer(id, urls)
 	}
 	go rafthttp.NewServer(t.Handler()).Serve(listener) //nolint:errcheck // as short as can be
 	for {
 		select {
 		case <-tick:
-			node.Tick()
-		case rd := <-node.Ready():
-			save(rd.HardState, rd.Entries, rd.Snapshot) // durable before the messages go out
+			m.Tick()
+		case rd := <-m.Ready():
+			save(rd.HardState, rd.Entries, rd.Snapshot) // durable before the messages are sent
 			t.Send(rd.Messages)
-			apply(rd.CommittedEntries, m, t) // a member that goes: m.removed and t.RemovePeer
-			node.Advance()
-		case err := <-t.ErrorC: // another member says that this one was removed
+			apply(rd.CommittedEntries, m, t) // a removed member: m.removed.Store and t.RemovePeer
+			m.Advance()
+		case err := <-t.ErrorC: // this member was removed from the cluster
 			return err
 		}
 	}
@@ -119,7 +117,7 @@ func TestReadme(t *testing.T) {
 	defer tick.Stop()
 	ended := make(chan error)
 	go func() {
-		ended <- run(readmeCluster, node, own, map[types.ID][]string{2: {other.url}, 3: {gone.url}}, tick.C)
+		ended <- run(&member{Node: node}, readmeCluster, map[types.ID][]string{2: {other.url}, 3: {gone.url}}, own, tick.C)
 	}()
 	require.NoError(t, node.Propose(t.Context(), []byte("hello")))
 	require.Equal(t, "hello", <-applied)
