@@ -2,8 +2,8 @@
 // members of a cluster, over the wire that etcd's members speak.
 //
 // A [Transport] is one member's end of it. It serves the other members by an
-// http.Handler, sends what Send and SendSnapshot are given, and calls the
-// application's [Raft] with what arrives and with what could not be delivered.
+// http.Handler, sends the messages given to Send and SendSnapshot, and passes
+// received messages and losses to the application's [Raft].
 //
 // # Usage
 //
@@ -11,7 +11,7 @@
 //
 //	type server struct {
 //		node    raft.Node
-//		removed sync.Map // ids of members that left: part of the state, also after a restart
+//		removed sync.Map // ids of removed members: part of the durable state
 //	}
 //
 //	func (s *server) Process(ctx context.Context, m *raftpb.Message) error { return s.node.Step(ctx, m) }
@@ -19,17 +19,17 @@
 //	func (s *server) ReportUnreachable(id uint64)                          { s.node.ReportUnreachable(id) }
 //	func (s *server) ReportSnapshot(id uint64, st raft.SnapshotStatus)     { s.node.ReportSnapshot(id, st) }
 //
-// Process has nothing to check: messages for other members, of members that
-// IsIDRemoved names, and in the name of raft's local threads do not get there. The
-// node has to run before AddPeer is called or the handler is served, since Process may
-// be called from then on. A server that has applied its own removal ends.
+// Process has nothing to check: it is never called with messages for other members,
+// from members that IsIDRemoved reports, or in the name of raft's local threads.
+// Process may be called as soon as AddPeer is called or the handler is served, so the
+// node must be running by then. A server that has applied its own removal exits.
 //
-// Where the log is compacted and members change, Process hands a MsgSnap to the Ready
-// loop below, which calls Step between two Readys, and waits for the result: a change
-// of the members that is older, and still to be applied, would change those that the
-// snapshot has brought (docs/snapshots-and-members.md).
+// If the log is compacted and membership changes, Process passes a MsgSnap to the
+// Ready loop below, which calls Step between two Readys, and waits for the result.
+// Otherwise an older membership change that is not applied yet would modify the
+// membership that the snapshot brings (docs/snapshots-and-members.md).
 //
-// Make a transport, tell it who the other members are, and serve them:
+// Create a transport, add the other members, and serve them:
 //
 //	t := &rafthttp.Transport{
 //		ID: 1, ClusterID: clusterID, // drawn at random when the cluster was founded
@@ -49,8 +49,9 @@
 //	defer ln.Close()
 //	go rafthttp.NewServer(t.Handler()).Serve(ln) // or mount it on /raft and /raft/
 //
-// Before the node starts, t.LimitInflight(config) fits the appends that raft has in
-// flight to the transport's queues. Then send from the Ready loop, once what the messages promise is durable:
+// Before the node starts, t.LimitInflight(config) fits raft's appends in flight to
+// the transport's queues. Then send from the Ready loop, after the state that the
+// messages acknowledge is durable:
 //
 //	case rd := <-s.node.Ready():
 //		save(rd.HardState, rd.Entries, rd.Snapshot)
@@ -60,16 +61,16 @@
 //	case err := <-t.ErrorC: // the local member was removed from the cluster
 //		return err
 //
-// While this member leads (the last SoftState, that of the same Ready included, says
-// raft.StateLeader), Send may come before save: a leader's messages promise nothing of
-// its own disk. A follower's and a candidate's do.
+// A leader (raft.StateLeader in the last SoftState, including that of the same Ready)
+// may call Send before save: its messages acknowledge nothing on its own disk. Those of
+// a follower and of a candidate do.
 //
-// With raft.Config.AsyncStorageWrites the loop waits for no disk. [SplitMessages] takes
-// the messages apart, and each of two goroutines does its part in order:
+// With raft.Config.AsyncStorageWrites the loop does not wait for the disk.
+// [SplitMessages] sorts the messages, and two goroutines handle theirs in order:
 //
 //	case rd := <-s.node.Ready():
 //		peers, appends, applies := rafthttp.SplitMessages(rd.Messages)
-//		t.Send(peers) // at once; what promises something is not among them
+//		t.Send(peers) // at once: none of these waits for the disk
 //		toAppend <- appends
 //		toApply <- applies
 //
@@ -80,249 +81,238 @@
 //
 // The rules are in docs/async-storage-writes.md.
 //
-// To end, stop the loop first, then the transport, then the node, and close the
-// storage last: until Stop returns, Process is called, which needs the node.
+// To shut down, stop the loop first, then the transport, then the node, and close the
+// storage last: Process may be called until Stop returns, and it needs the node.
 //
-// A MsgSnap whose data is a database of its own goes through SendSnapshot
-// instead, as a [snap.Message]; the other side saves the database with its
-// Snapshotter, for which [snap.Store] is made, before Process sees the message.
-// Before Start, the server claims the databases of an earlier life that it still
-// needs, and the store removes the others ([snap.Store.RemoveUnclaimed]); after Stop
-// it closes the store.
-// The folder examples/kv is a whole server built this way.
+// A MsgSnap with a separate database goes through SendSnapshot instead, as a
+// [snap.Message]. The receiver saves the database with its Snapshotter, normally a
+// [snap.Store], before Process is called with the message. Before Start, the server
+// claims the databases from its previous run that it still needs, and the store
+// removes the others ([snap.Store.RemoveUnclaimed]). After Stop the server closes the
+// store. The folder examples/kv is a complete server built this way.
 //
 // # Guarantees
 //
-// Send never blocks, does no I/O and calls nothing of Raft. Each message is
-// taken by exactly one lane, a queue bounded in messages and bytes, or it is
-// reported; what a lane has taken and cannot write is reported as well. Raft
-// learns of it by ReportUnreachable, once for any number of messages, and sends
-// again. A message over MaxMessageBytes is dropped with ErrExceedSizeLimit. A message that was written to a connection may still be lost with the
-// connection, so its loss is reported whatever was queued. Within one lane order
-// is kept, except on the pipeline, whose posts run four at a time for each kind.
+// Send never blocks, does no I/O and never invokes callbacks. Each message is either
+// accepted by exactly one queue, which is bounded in messages and in bytes, or reported
+// as lost; an accepted message that cannot be written is reported as well. Raft is told
+// by ReportUnreachable, once for any number of messages, and sends again. A message over
+// MaxMessageBytes is dropped with ErrExceedSizeLimit. A message that was written to a
+// connection may still be lost with the connection, so a broken connection is always
+// reported, even with an empty queue. Order is kept within a queue, except on the
+// pipeline, which posts up to four messages of each kind at a time.
 //
-// Control messages (heartbeats, votes, responses), appends and proposals wait apart
-// for the message stream, each within the bounds of its lane, and control messages
-// go first. MsgApp goes over the msgapp stream, all else over the message stream. While a
-// stream is down MsgApp falls back to the message stream, and everything to the
-// pipeline, one post for each message; a MsgSnap given to Send always goes there,
-// and so does, once its stream was lost, a MsgApp larger than all that the peer has taken
-// by post since it last dialled that stream: perhaps the peer takes none that large, and
-// says so to a post only.
-// The pipeline has room and workers for each of the three kinds: control messages
-// (heartbeats, votes, responses) wait for no append and no proposal there.
+// Control messages (heartbeats, votes, responses), appends and proposals have separate
+// queues on the message stream, each with the bounds of its lane, and control messages
+// are sent first. MsgApp uses the msgapp stream, all other messages the message stream.
+// While a stream is down, MsgApp falls back to the message stream, and all messages to
+// the pipeline, with one POST per message; a MsgSnap given to Send always uses the
+// pipeline, and so does, after its stream broke, a MsgApp larger than any that the peer
+// has accepted by POST since it last dialled that stream: the peer may have a lower size
+// limit, which only the answer to a POST reports. The pipeline has separate room and
+// workers for each of the three kinds: control messages wait for no append and no
+// proposal there.
 //
-// Received messages wait for Process in three lanes for each peer: control
-// (heartbeats, votes, responses), append, and proposal. Process may block on one
-// without holding up the others. That holds for whatever a peer sends, by streams,
-// by posts, or with a snapshot, and for members that post and are no peers yet; it
-// stays so while a member becomes a peer, is removed or added again. A
-// full append lane slows its stream down for as long as Process takes something
-// within ReadTimeout; after that the stream ends, which the sender's raft is told
-// (ErrProcessStalled). The other two drop at once, as raft expects of a network, as
-// does the append lane for what the message stream brings: waiting for it would hold
-// up heartbeats. A
-// post waits for its turn, and for what Process returns, which it is answered; it is
-// answered with an error if its lane is full or its time is over.
+// Received messages wait for Process in three queues per peer: control, append and
+// proposal. A blocked Process on one queue does not delay the others. That holds for
+// messages from streams, from POSTs and with snapshots, and for senders that are not
+// peers yet; it also holds while a member becomes a peer, is removed or is added again.
+// A full append queue slows its stream down for as long as Process returns within
+// ReadTimeout; after that the stream is closed, and the sender's raft is told
+// (ErrProcessStalled). The other two queues drop messages at once, as raft expects of a
+// network, and so does the append queue for appends from the message stream: waiting
+// would delay heartbeats. A POST waits for its turn and for Process, whose result is the
+// answer; it is answered with an error if its queue is full or its time is over.
 //
-// A slow follower gets what its line carries, whatever raft's limits of appends in
-// flight. Raft may have more of them than the lane holds, and learns of the dropped
-// ones only once half of the lane has drained; what it then sends again while it is
-// still on its way is not sent twice. So a report of dropped appends may be late: by
-// the time that half of the lane takes, or by the end of the stream. This holds for
-// both streams and for the pipeline, where a post that fails ends it as the end of a
-// stream does; a remote's appends are reported at once. Transport.LimitInflight keeps
-// raft from filling the lane at all. Appends that wait while the follower takes a
-// snapshot that has all their entries are not sent after it, nor reported.
+// A slow follower receives what its line can carry, with any of raft's limits of appends
+// in flight. Raft may have more appends in flight than the queue holds, and is told of
+// dropped ones only after half of the queue has drained; an append that raft sends again
+// while the first copy is still in transit is not sent twice. So a report of dropped
+// appends may be delayed: until half of the queue has drained, or until the stream ends.
+// This holds for both streams and for the pipeline, where a failed POST has the effect of
+// the end of a stream; for a remote, dropped appends are reported at once.
+// Transport.LimitInflight keeps raft from filling the queue at all. Appends that are
+// queued while the follower receives a snapshot with all their entries are neither sent
+// after it nor reported.
 //
-// This is for one raft group in a Transport. Where messages carry a Context, by which
-// several groups share one, copies cannot be told: an append without room is reported
-// once none with a Context is queued any more, and what is on the line by then is sent
-// twice. Such groups should each have a MaxInflightBytes, so that together they fill no
-// lane.
+// This holds for one raft group per Transport. If messages carry a Context, by which
+// several groups share a Transport, copies cannot be recognized: an append without room
+// is reported after the last one with a Context has left the queue, and those in transit
+// by then are sent twice. Such groups should each have a MaxInflightBytes, so that
+// together they never fill a queue.
 //
-// SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and
-// one value from CloseNotify, however it ends, but for a transport that was
-// stopped before or not started: that one does not report. The reader is never
-// closed by the goroutine that calls SendSnapshot. Process runs only
-// after the Snapshotter has saved the whole database, and a database whose message
-// is not processed is taken back ([DiscardingSnapshotter]). There is no limit to how long
-// a transfer takes, as long as bytes move; one that breaks is resumed where both
-// members can. A failure names its cause: ErrSnapshotDiskFull and the others.
+// SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and one value
+// from CloseNotify, however it ends; only a transport that is stopped or not started does
+// not report. The reader is never closed by the goroutine that calls SendSnapshot.
+// Process is called only after the Snapshotter has saved the whole database, and a
+// database is discarded if its message is not processed ([DiscardingSnapshotter]). There
+// is no limit to how long a transfer takes while bytes move; an interrupted transfer is
+// resumed if both members can. An error names its cause: ErrSnapshotDiskFull and others.
 //
-// A peer is active from the first frame that a stream of it (direction "in")
-// brings, be it a link heartbeat, or the first post or snapshot to or from it that
-// succeeds, which is to say that Process took it. A stream on which nothing arrives for ReadTimeout is closed and
-// dialled again, and link heartbeats keep an idle one alive. While any stream is
-// up, a failed post does not make the peer inactive. A post or a snapshot of it that
-// succeeded keeps the peer active for ReadTimeout, also while its streams are down, and
-// so does one to it until the next that fails: a peer that restarts within that time may
-// stay active throughout.
+// A peer is active from the first frame of an inbound stream (direction "in"), including
+// link heartbeats, or from the first POST or snapshot, in either direction, that Process
+// has accepted. A stream that delivers nothing for ReadTimeout is closed and dialled
+// again, and link heartbeats keep an idle one alive. While any stream is up, a failed POST
+// does not make the peer inactive. A successful POST or snapshot from the peer keeps it
+// active for ReadTimeout, also while its streams are down, and a successful one to it does
+// so until the next failure: a peer that restarts within that time may stay active
+// throughout.
 //
-// A panic of a callback (of Raft, Snapshotter, Observer, VerifyPeer, DialContext,
-// or the log) ends the process, whichever way a message came: by stream, post or
-// snapshot. It is logged with the type and the sender of the message, and then
-// raised again where nobody recovers it, as net/http would for what came by post.
-// Only a panic of the reader of a snapshot is no more than a failure of the
-// snapshot.
+// A panic of a callback (of Raft, Snapshotter, Observer, VerifyPeer, DialContext, or the
+// log) ends the process, however the message arrived: by stream, POST or snapshot. It is
+// logged with the type and the sender of the message, and then raised again on a
+// goroutine without recover, because net/http would recover it in a handler. Only a panic
+// of a snapshot's reader counts as a failure of the snapshot.
 //
-// Stop waits until no goroutine of the transport runs and no callback will come, with
-// these exceptions: the Close of a snapshot's reader or of a connection of the
-// application's own kind that hangs, the Read of a body behind a handler that hides its
-// deadlines, and the Close of a snapshot that SendSnapshot is given once Stop was called.
-// So Stop must not be called from inside a callback, and Process has to return soon
-// after its context ended.
+// Stop waits until no goroutine of the transport runs and no callback will be invoked,
+// with these exceptions: a blocked Close of a snapshot's reader or of a connection of the
+// application's own type, the Read of a body behind a handler that hides its deadlines,
+// and the Close of a snapshot given to SendSnapshot after Stop was called. So Stop must
+// not be called from inside a callback, and Process must return soon after its context is
+// cancelled.
 //
 // # Limits
 //
-// Nothing that a peer sends is trusted. A declared length allocates at most
-// 1 MiB ahead of the bytes that arrived, MaxMessageBytes bounds a message both on
-// the wire and in memory, headers are parsed with errors, and bodies of answers
-// are read to 64 KiB. A bad peer loses its own connection and nothing else.
-// Everything that waits is bounded: queues, each and all together, posts,
-// snapshots in flight, remotes, connections and TLS handshakes of strangers, and
-// log lines: each message has a limit for each peer, which docs/operating.md says.
-// What that is for each kind of attacker is in docs/threat-model.md.
+// Nothing that a peer sends is trusted. A declared length allocates at most 1 MiB ahead
+// of the bytes that have arrived, MaxMessageBytes bounds a message on the wire and in
+// memory, malformed headers are errors, and at most 64 KiB of an answer's body are read.
+// A misbehaving peer loses its own connection and nothing else. Everything that waits is
+// bounded: queues (a limit for each and one for all), POSTs, snapshots in flight, remotes,
+// connections and TLS handshakes of unauthenticated clients, and log lines (each message
+// has a limit per peer, see docs/operating.md). docs/threat-model.md lists these limits
+// for each kind of attacker.
 //
 // # Concurrency
 //
-// All methods of a Transport may be called concurrently, by any goroutine, also
-// from inside Process and under locks that callbacks take; only Stop may not.
-// Callbacks (of Raft, of the Observer, and the log) come from several goroutines at
-// once, under no lock, and never from one that is inside a method of the Transport.
-// Reports, lines of the log, and hooks about states, drops and snapshots come in order
-// and one after another for each member, whether it is a peer, was one, or will be one.
-// One that is slow costs the member that it is about, and no other. A peer costs two
-// goroutines, one for each stream that is read, and two more for connections that
-// the peer reads; queues have goroutines only while they are in use, callbacks while
-// there is something to tell, and posts for as long as their connections are kept.
+// All methods of a Transport are safe for concurrent use, also from inside Process and
+// under locks that callbacks take; only Stop must not be called there. Callbacks (of Raft,
+// of the Observer, and the log) are invoked from several goroutines at once, under no
+// lock, and never from a goroutine that is inside a method of the Transport. Reports, log
+// lines, and hooks about states, drops and snapshots are delivered in order, one at a time
+// per member, whether it is a peer, was one, or will be one. A slow callback delays only
+// the member that it is about. A peer costs two goroutines, one per stream that is read,
+// and two more for connections that the peer reads; queues have goroutines only while they
+// are in use, callbacks while there is something to deliver, and POSTs for as long as
+// their connections are kept.
 //
 // # Wire compatibility
 //
-// Members that run etcd 3.4 to 3.7, or anything on
-// go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp, are peers like any other:
-// endpoints, headers, both streams, posts, snapshots, probes, and status codes
-// are theirs; the tests run against 3.6 and 3.7. The names are upstream's too, so
-// that code written for it compiles after changing imports, with these
-// differences: [snap.Message] is ours; Snapshotter is an interface; there are no
-// ServerStats and LeaderStats, use Status or Observer; the timeouts of
-// connections are fields of Transport.
+// Members that run etcd 3.4 to 3.7, or any server on
+// go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp, can be peers: endpoints, headers, both
+// streams, POSTs, snapshots, probes and status codes are the same; the tests run against
+// 3.6 and 3.7. The API names are upstream's too, so code written for it compiles after
+// changing imports, with these differences: [snap.Message] is defined by this module;
+// Snapshotter is an interface; there are no ServerStats and LeaderStats, use Status or
+// Observer; the timeouts of connections are fields of Transport.
 //
 // # Deviations from upstream
 //
-// What can be observed is what etcd 3.7's package does but for what follows, all
-// of it on purpose. Sending:
+// Behavior matches etcd 3.7, with these exceptions. Sending:
 //
-//   - Losses are reported from a goroutine of the transport and coalesced, never
-//     from inside Send. The end of a stream that the peer read reports it
-//     unreachable, even if nothing was queued.
+//   - Losses are reported from a goroutine of the transport and coalesced, never from
+//     inside Send. When a stream to the peer breaks, the peer is reported unreachable even
+//     if nothing was queued.
 //   - Queues are bounded in bytes as well as in messages, each and together.
-//   - Appends without room are reported once the queue has drained, and an append
-//     whose entries are queued or on their way is not sent twice meanwhile.
-//   - A message goes in the short form of the msgapp stream only if that carries
+//   - Appends without room are reported once the queue has drained, and an append whose
+//     entries are queued or in transit is not sent twice meanwhile.
+//   - A message is sent in the short form of the msgapp stream only if that form carries
 //     all its fields; upstream's sender loses the others.
-//   - Messages for the local member, and for raft's local threads, are counted and
-//     logged (ErrLocalMessage), whoever calls itself by the id of such a thread.
-//   - A stream that is down, or that ends within ReadTimeout, is dialled less and
-//     less often, down to once a second; upstream dials ten times a second for as
-//     long as it takes.
-//   - A peer that answers probes is probed every 28 s, by default, and every 4 s
-//     while it does not, on a connection that is closed again; upstream probes every
-//     4 s, twice.
-//   - Proxies of the environment are not used between members.
-//   - A peer is active from the first frame of a stream, not from the answer that
-//     begins it; a post that fails does not make it inactive while a stream is up.
-//   - A post on a connection that the peer was closing is made again, unless it
-//     is a proposal, which raft would append twice; upstream makes none again.
+//   - Messages for the local member, and for raft's local threads, are counted and logged
+//     (ErrLocalMessage), even if a member claims the id of such a thread.
+//   - A stream that is down, or that ends within ReadTimeout, is redialled at growing
+//     intervals, up to one second; upstream always redials ten times a second.
+//   - A peer that answers probes is probed every 28 s by default, and every 4 s while it
+//     does not, on a connection that is closed afterwards; upstream probes every 4 s,
+//     twice.
+//   - Proxies from the environment are not used between members.
+//   - A peer is active from the first frame of a stream, not from the answer that precedes
+//     it; a failed POST does not make it inactive while a stream is up.
+//   - A POST on a connection that the peer was closing is repeated, unless it is a
+//     proposal, which raft would append twice; upstream repeats none.
 //
 // Receiving:
 //
-//   - Appends have a receive lane of their own beside proposals and the rest, posts
-//     and snapshots go through the same lanes, so that those of one kind from one
-//     member are processed one after another (upstream processes posts at once),
-//     and a full one slows the stream down.
-//   - ReadTimeout holds for streams: a silent peer is noticed. Upstream's has
-//     had no effect on the dialling side since etcd 3.5.
-//   - MaxMessageBytes holds for posts, and for the memory of a message.
-//   - At most 256 posts are read at once, 16 of one member, and 128 of members that
-//     are no peers; of each kind (control, append, proposal) as many may wait for
-//     Process. The next is answered 503. A body that takes longer than ReadTimeout
-//     and WriteTimeout together must come with 16 KiB a second.
-//   - Headers that do not parse, a sender 0, and one that differs from the one in
-//     the path of a stream, are answered 400; upstream panics at some, and adds 0
-//     as a remote.
-//   - An error of Process that is ErrMemberRemoved is answered 403, unless the
-//     message is one that its sender has passed on for another member.
-//   - The context of Process for a post ends after ReadTimeout and WriteTimeout
-//     together, that for a snapshot after SnapshotAnswerTimeout; upstream's has
-//     no deadline.
-//   - A panic of a callback ends the process also below a handler, where net/http
-//     recovers it with upstream.
-//   - After Stop, and before Start, every request is answered 503; upstream goes on
-//     to answer probes, and to process posts.
+//   - Appends have a receive queue apart from proposals and from control messages. POSTs
+//     and snapshots use the same queues, so messages of one kind from one member are
+//     processed one after another (upstream processes POSTs concurrently), and a full
+//     queue slows the stream down.
+//   - ReadTimeout applies to streams: a silent peer is noticed. Upstream's has had no
+//     effect on the dialling side since etcd 3.5.
+//   - MaxMessageBytes applies to POSTs, and to the memory of a message.
+//   - At most 256 POSTs are read at once, 16 per member, and 128 from members that are not
+//     peers; of each kind (control, append, proposal) as many may wait for Process. Others
+//     are answered 503. A body that takes longer than ReadTimeout and WriteTimeout together
+//     must arrive at 16 KiB/s or more.
+//   - Malformed headers, a sender 0, and a sender that differs from the one in the path of
+//     a stream are answered 400; upstream panics on some, and adds 0 as a remote.
+//   - If Process returns ErrMemberRemoved, the answer is 403, unless the sender has
+//     forwarded the message for another member.
+//   - The context of Process for a POST ends after ReadTimeout and WriteTimeout together,
+//     that for a snapshot after SnapshotAnswerTimeout; upstream's has no deadline.
+//   - A panic of a callback ends the process also in a handler, where net/http recovers it
+//     with upstream.
+//   - After Stop, and before Start, every request is answered 503; upstream still answers
+//     probes and processes POSTs.
 //   - Data from the reading end of a stream closes it.
-//   - A stream on a response that can neither be hijacked nor have its writes bounded
-//     and flushed, because of a wrapper, is answered 501.
-//   - The answer of a stream ends with its connection instead of being chunked,
-//     where the connection can be taken over from the server (HTTP/1.1).
+//   - A stream on a response that can neither be hijacked nor have its writes bounded and
+//     flushed, because of a wrapper, is answered 501.
+//   - If the connection can be taken over from the server (HTTP/1.1), the answer of a
+//     stream ends with its connection instead of being chunked.
 //
 // Snapshots:
 //
-//   - SendSnapshot for a member that is no peer is reported as a failure;
-//     upstream only closes the message.
-//   - A transfer that stands still for ReadTimeout is ended, at both ends. The
-//     answer has SnapshotAnswerTimeout, a minute; upstream waits 5 s. A receiver
-//     that works without reading says so (docs/extensions.md), and has longer.
-//   - A reader longer or shorter than declared is a failure.
-//   - At most MaxSnapshots are sent, and received, at a time, and of one member no
-//     more than leave a place to each other peer, up to half of them. The next to be
-//     sent waits, and fails over 16 for one peer; the next to be received is answered
-//     503. One that is sent no longer counts while its receiver says that it works.
+//   - SendSnapshot to a member that is not a peer is reported as a failure; upstream only
+//     closes the message.
+//   - A transfer that makes no progress for ReadTimeout is aborted, at both ends. The answer
+//     has SnapshotAnswerTimeout, one minute; upstream waits 5 s. A receiver that works
+//     without reading says so (docs/extensions.md), and has longer.
+//   - A reader that is longer or shorter than declared is a failure.
+//   - At most MaxSnapshots are sent, and received, at a time. One member may use only so
+//     many that each other peer has a place, up to half of them. A snapshot to send waits
+//     for a place, and fails if 16 for the same peer wait; a snapshot to receive is answered
+//     503. One that is sent no longer counts while its receiver reports that it works.
 //   - Without a Snapshotter they are answered 501.
-//   - The body of an answer 500 says why a database was not saved, in words that a
-//     sender of this package understands.
-//   - A Snapshotter can be asked before the database comes, and is told when it is
-//     not used: PreparingSnapshotter, DiscardingSnapshotter. snap.Store refuses one
-//     for which the disk has no room, and keeps none whose message is not processed.
-//   - snap.Store replaces a database of the same index by one that came whole;
-//     upstream throws the new one away.
-//   - Between two members with a ResumingSnapshotter, such as snap.Store, a
-//     database carries a checksum, and a transfer that breaks is resumed, by
-//     headers that stock members ignore: docs/extensions.md. Before a snapshot a
-//     peer is sent a probe, which tells. To a stock member goes the stock request,
-//     on another connection.
+//   - The body of an answer 500 says why a database was not saved, in words that a sender
+//     of this package understands.
+//   - A Snapshotter can be asked before the database arrives, and is told when it is not
+//     used: PreparingSnapshotter, DiscardingSnapshotter. snap.Store refuses a database for
+//     which the disk has no room, and keeps none whose message is not processed.
+//   - snap.Store replaces a database of the same index with a later complete one; upstream
+//     discards the later one.
+//   - Between two members with a ResumingSnapshotter, such as snap.Store, a database carries
+//     a checksum, and an interrupted transfer is resumed, by headers that stock members
+//     ignore: docs/extensions.md. Before a snapshot the peer is probed, to find out. A stock
+//     member gets the stock request, on another connection.
 //
 // Members:
 //
-//   - Start reports a field that cannot work by a [ConfigError]. A wrong URL given
-//     to AddPeer, AddRemote or UpdatePeer panics with and without a Logger, as does
-//     the id 0 given to AddPeer or AddRemote: upstream takes it for a member.
-//   - There are at most 128 remotes. One that is not used for 10 minutes is
-//     dropped, as is one that becomes a peer; those learned from headers never
-//     displace those of AddRemote. A header may name 32 URLs. A member that was
-//     removed (IsIDRemoved) does not become one.
+//   - Start reports an invalid field by a [ConfigError]. A malformed URL given to AddPeer,
+//     AddRemote or UpdatePeer panics with and without a Logger, as does the id 0 given to
+//     AddPeer or AddRemote, which upstream accepts as a member.
+//   - There are at most 128 remotes. One that is not used for 10 minutes is dropped, as is
+//     one that becomes a peer; those learned from headers never displace those of AddRemote.
+//     A header may name 32 URLs. A removed member (IsIDRemoved) does not become a remote.
 //   - UpdatePeer moves live streams too, not only those dialled later.
-//   - The field URLs is read by Start, as all fields are: SetURLs changes them later.
-//   - Authorities and revocation list are read again when they change, not only
-//     certificates, and connections that are up are held to them: see TLSRecheck. A
-//     file of them that is not whole is an error; upstream uses the part before.
-//   - A stream that is replaced by a newer one of the same peer is closed between
-//     two messages, if that takes no longer than half a second.
-//   - An answer says that the local member was removed (410 to a stream, 403 to a
-//     post or a snapshot) only if it states our cluster id, as members' answers do.
-//   - VerifyPeer can bind certificates to member ids; package peerid has ready
-//     ones. A stream that fails it is answered 403, anything else 401: to posts and
-//     snapshots, 403 would say that the sender was removed, and it would stop. With
-//     VerifyPeer, messages whose From is another member are refused, but for
-//     MsgProp and MsgTransferLeader, as are those of types that raft sends only to
-//     itself.
-//   - A message whose From is a local thread of raft is refused in any case: raft
-//     would take it for the word of its own storage. So is MsgForgetLeader, which
-//     is for an application to give to its own raft.
-//   - A message whose To is neither 0 nor the local member, which has a wrong
-//     address, is refused: a post and a snapshot with 412 before anything is saved,
-//     one from a stream by dropping it. Upstream leaves that to the server.
-//   - So is one of a removed member (IsIDRemoved): its posts and snapshots are
-//     answered 403 before Process, and 500 if the message is another's, or another
-//     member passes it on. A stream ends with RemovePeer.
+//   - The field URLs is read by Start, as all fields are; SetURLs changes them later.
+//   - Authorities and the revocation list are reloaded when they change, not only
+//     certificates, and open connections are revalidated against them: see TLSRecheck. A
+//     truncated file is an error; upstream uses the part that it can parse.
+//   - A stream that is replaced by a newer one of the same peer is closed between two
+//     messages, if that takes no longer than half a second.
+//   - An answer says that the local member was removed (410 to a stream, 403 to a POST or a
+//     snapshot) only if it states the local cluster id, as members' answers do.
+//   - VerifyPeer can bind certificates to member ids; package peerid has implementations. A
+//     stream that fails it is answered 403, other requests 401: to POSTs and snapshots, 403
+//     would mean that the sender was removed, and the sender would stop. With VerifyPeer,
+//     messages whose From is another member are refused, except MsgProp and
+//     MsgTransferLeader, as are those of types that raft sends only to itself.
+//   - A message whose From is a local thread of raft is always refused: raft would take it
+//     for an answer of its own storage. So is MsgForgetLeader, which only an application may
+//     give to its own raft.
+//   - A message whose To is neither 0 nor the local member was sent to a wrong address and is
+//     refused: a POST and a snapshot with 412 before anything is saved, one from a stream by
+//     dropping it. Upstream leaves this to the server.
+//   - So is a message from a removed member (IsIDRemoved): its POSTs and snapshots are
+//     answered 403 before Process, and 500 if the message is another's, or another member
+//     forwards it. A stream ends with RemovePeer.
 package rafthttp
