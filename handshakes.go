@@ -164,14 +164,17 @@ type ownHandler struct {
 	t *Transport
 }
 
-// transportBehind returns the transport whose handler h is, or has on its mux, or
-// nil.
+// transportBehind returns the transport whose handler h is, or has on its mux, or the
+// first of a Mux that runs, or nil.
 func transportBehind(h http.Handler) *Transport {
 	if mux, ok := h.(*http.ServeMux); ok {
 		h, _ = mux.Handler(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: RaftPrefix}})
 	}
-	if own, ok := h.(*ownHandler); ok {
+	switch own := h.(type) {
+	case *ownHandler:
 		return own.t
+	case *Mux:
+		return own.first()
 	}
 	return nil
 }

@@ -1,0 +1,115 @@
+package rafthttp
+
+import (
+	"net/http"
+	"slices"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+)
+
+// Mux serves several Transports, each of which is a member of another cluster, behind
+// one listener: one process can be a member of several raft groups and needs one peer
+// port. A request goes to the Transport whose ClusterID it states (PROTOCOL.md, section
+// 2); the members of the others, which may be stock members, notice nothing. Probes of
+// stock members state no cluster: any Transport that runs answers them. A request for a
+// cluster that no Transport has is refused with 412, as a single Transport refuses it,
+// and with 503 while there is none.
+//
+// Mount it as Transport.Handler is mounted: on RaftPrefix and RaftPrefix + "/". The zero
+// value is ready for use. All methods are safe for concurrent use, also while requests
+// are served; a Mux must not be copied after first use.
+//
+// Transports behind a Mux share nothing but the listener: each has its own connections,
+// queues and limits. See docs/several-groups.md for what that costs.
+type Mux struct {
+	routes atomic.Pointer[[]route] // in the order of Add; replaced, never changed in place
+}
+
+// route is where the requests of a cluster go.
+type route struct {
+	cluster types.ID
+	t       *Transport
+	handler http.Handler
+}
+
+// Add adds a Transport, before or after its Start; ClusterID must have its final value,
+// and nobody else may have it here. The error is a *ConfigError; the Transport of an
+// error is not added. Requests reach it when Add returns.
+func (m *Mux) Add(t *Transport) error {
+	if t == nil {
+		return &ConfigError{"Transport", nil, "a Transport"}
+	}
+	added := route{t.ClusterID, t, t.Handler()}
+	for {
+		old := m.routes.Load()
+		all := m.all()
+		if i := slices.IndexFunc(all, func(r route) bool { return r.cluster == added.cluster }); i >= 0 {
+			return &ConfigError{"ClusterID", added.cluster, "a number that no other Transport of the Mux has"}
+		}
+		if all = append(slices.Clip(all), added); m.routes.CompareAndSwap(old, &all) {
+			return nil
+		}
+	}
+}
+
+// Remove removes a Transport; one that was not added is ignored. New requests of its
+// cluster are refused when Remove returns; those that it serves go on, and so do its
+// streams, until it is stopped.
+func (m *Mux) Remove(t *Transport) {
+	for {
+		old := m.routes.Load()
+		all := slices.DeleteFunc(slices.Clone(m.all()), func(r route) bool { return r.t == t })
+		if old == nil || m.routes.CompareAndSwap(old, &all) {
+			return
+		}
+	}
+}
+
+func (m *Mux) all() []route {
+	if all := m.routes.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := m.route(r.Header); h != nil {
+		h.ServeHTTP(w, r)
+		return
+	}
+	refuse(w, protocol.ErrNotStarted, protocol.EndpointAll)
+}
+
+// route returns the handler for a request with a header. One for no cluster that is
+// here goes to a Transport that runs: it refuses all but probes.
+func (m *Mux) route(h http.Header) http.Handler {
+	all := m.all()
+	if cluster, err := idHeader(h, headerClusterID); err == nil {
+		if i := slices.IndexFunc(all, func(r route) bool { return r.cluster == cluster }); i >= 0 {
+			return all[i].handler
+		}
+	}
+	if i := slices.IndexFunc(all, route.runs); i >= 0 {
+		return all[i].handler
+	}
+	return nil
+}
+
+// first returns the first Transport that runs, or nil.
+func (m *Mux) first() *Transport {
+	all := m.all()
+	if i := slices.IndexFunc(all, route.runs); i >= 0 {
+		return all[i].t
+	}
+	return nil
+}
+
+// runs reports whether the transport was started and Stop was not called.
+func (r route) runs() bool {
+	e := r.t.engine.Load()
+	return e != nil && e.ctx.Err() == nil
+}

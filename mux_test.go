@@ -1,0 +1,230 @@
+package rafthttp_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// muxed is a process on a host of its own, which is a member of several clusters.
+type muxed struct {
+	id  types.ID
+	mux rafthttp.Mux
+	net *memnet.Network
+}
+
+func startMuxed(t *testing.T, n *memnet.Network, id types.ID) *muxed {
+	m := &muxed{id: id, net: n}
+	ln, err := n.Host(hostOf(id)).Listen("2380")
+	require.NoError(t, err)
+	server := rafthttp.NewServer(&m.mux)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+	return m
+}
+
+// join starts the member of a cluster, and adds it.
+func (m *muxed) join(t *testing.T, cluster types.ID, tune ...func(*rafthttp.Transport)) *member {
+	t.Helper()
+	r := &recorder{}
+	tr := &rafthttp.Transport{
+		ID: m.id, ClusterID: cluster, Raft: r, URLs: types.MustNewURLs([]string{urlOf(m.id)}), DialContext: m.net.Host(hostOf(m.id)).DialContext,
+	}
+	for _, f := range tune {
+		f(tr)
+	}
+	require.NoError(t, tr.Start())
+	t.Cleanup(tr.Stop)
+	require.NoError(t, m.mux.Add(tr))
+	return &member{Transport: tr, raft: r, url: urlOf(m.id)}
+}
+
+// TestMuxKeepsClustersApart: members of three clusters in two processes, all with the same ids and URLs.
+func TestMuxKeepsClustersApart(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
+		var groups [][2]*member
+		for c := types.ID(1); c <= 3; c++ {
+			g := [2]*member{one.join(t, c), two.join(t, c)}
+			connect(t, g[0], g[1])
+			groups = append(groups, g)
+		}
+		for i, g := range groups {
+			g[0].Send([]*raftpb.Message{msgApp(2, 1, uint64(i), nil), heartbeat(2, 1, uint64(10+i))})
+			snapshot := message(raftpb.MsgSnap, 2) // goes by a POST
+			snapshot.Term = new(uint64(100 + i))
+			g[0].Send([]*raftpb.Message{snapshot})
+		}
+		for i, g := range groups {
+			within(t, time.Second, func() bool { return len(g[1].raft.received()) == 3 })
+			for _, m := range g[1].raft.received() {
+				switch m.GetType() {
+				case raftpb.MsgApp:
+					require.Equal(t, uint64(i), m.GetIndex())
+				case raftpb.MsgHeartbeat:
+					require.Equal(t, uint64(10+i), m.GetCommit())
+				default:
+					require.Equal(t, uint64(100+i), m.GetTerm())
+				}
+			}
+			require.Empty(t, g[0].raft.received())
+		}
+	})
+}
+
+// TestMuxSnapshots: each cluster has its own Snapshotter, or none. Probes may be answered by another member than the one that
+// the snapshot is for, which can do more or less.
+func TestMuxSnapshots(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
+		var stores [2]*snap.Store
+		two.join(t, 9) // which has none, and answers requests without a cluster
+		for i := range stores {
+			var err error
+			stores[i], err = snap.Open(t.TempDir())
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, stores[i].Close()) })
+			cluster := types.ID(i + 1)
+			from, to := one.join(t, cluster), two.join(t, cluster, func(tr *rafthttp.Transport) { tr.Snapshotter = stores[i] })
+			connect(t, from, to)
+			within(t, time.Minute, func() bool { return !from.Status().Peers[0].ProbedAt.IsZero() })
+			content := strings.Repeat(fmt.Sprint(i), 1<<20)
+			link := n.Link(hostOf(1), hostOf(2))
+			link.SetBandwidth(len(content) / 4)
+			s := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader([]byte(content))}, int64(len(content)))
+			from.SendSnapshot(s)
+			time.Sleep(2 * time.Second)
+			n.Reset(hostOf(1), hostOf(2)) // the transfer is resumed
+			link.SetBandwidth(0)
+			require.True(t, <-s.CloseNotify(), from.Status().Peers[0].LastError)
+			require.Equal(t, 2, from.Status().Peers[0].LastSnapshot.Attempts)
+			within(t, time.Second, func() bool { return len(to.raft.received()) == 1 })
+			path, err := stores[i].DBFilePath(7)
+			require.NoError(t, err)
+			saved, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, content, string(saved))
+		}
+	})
+}
+
+func TestMuxAnswers(t *testing.T) {
+	var mux rafthttp.Mux
+	ask := func(method, path, cluster string) (int, http.Header) {
+		r := httptest.NewRequest(method, path, nil)
+		if cluster != "" {
+			r.Header.Set("X-Etcd-Cluster-ID", cluster)
+		}
+		r.Header.Set("X-Server-From", "2")
+		r.Header.Set("X-Server-Version", "3.7.0")
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		return w.Code, w.Header()
+	}
+	requireCode := func(want int, method, path, cluster string) {
+		t.Helper()
+		code, _ := ask(method, path, cluster)
+		require.Equal(t, want, code, "%s %s of cluster %q", method, path, cluster)
+	}
+	requireCode(503, "GET", "/raft/probing", "")
+	requireCode(503, "GET", "/raft/stream/message/2", "1")
+
+	begin := func(cluster types.ID) *rafthttp.Transport {
+		tr := &rafthttp.Transport{ID: 1, ClusterID: cluster, Raft: &recorder{}}
+		require.NoError(t, mux.Add(tr))
+		return tr
+	}
+	one, two := begin(1), begin(2)
+	requireCode(503, "GET", "/raft/probing", "")
+	require.NoError(t, two.Start())
+	defer two.Stop()
+	requireCode(200, "GET", "/raft/probing", "")
+	requireCode(503, "GET", "/raft/probing", "1")
+	require.NoError(t, one.Start())
+	defer one.Stop()
+	for _, path := range []string{"/raft/stream/message/2", "/raft/stream/msgapp/2"} {
+		requireCode(404, "GET", path, "1") // 2 is no peer
+		requireCode(412, "GET", path, "3")
+		requireCode(412, "GET", path, "")
+		requireCode(400, "GET", path, "x")
+	}
+	requireCode(412, "POST", "/raft", "3")
+	requireCode(412, "POST", "/raft/snapshot", "3")
+	requireCode(404, "GET", "/elsewhere", "1")
+	_, h := ask("GET", "/raft/stream/message/2", "2")
+	require.Equal(t, "2", h.Get("X-Etcd-Cluster-ID"), "an answer is of the member that was asked")
+
+	one.Stop()
+	requireCode(503, "GET", "/raft/stream/message/2", "1")
+	requireCode(200, "GET", "/raft/probing", "")
+	mux.Remove(one)
+	mux.Remove(one)
+	requireCode(412, "GET", "/raft/stream/message/2", "1")
+	begin(1)
+	requireCode(503, "GET", "/raft/stream/message/2", "1")
+	mux.Remove(two)
+	requireCode(503, "GET", "/raft/probing", "")
+}
+
+func TestMuxRefusesTransports(t *testing.T) {
+	var mux rafthttp.Mux
+	require.NoError(t, mux.Add(&rafthttp.Transport{ClusterID: 1}))
+	for field, tr := range map[string]*rafthttp.Transport{"ClusterID": {ClusterID: 1}, "Transport": nil} {
+		var wrong *rafthttp.ConfigError
+		require.ErrorAs(t, mux.Add(tr), &wrong)
+		require.Equal(t, field, wrong.Field)
+	}
+	require.NoError(t, mux.Add(&rafthttp.Transport{}), "0 is a number like others")
+	mux.Remove(nil)
+}
+
+// TestMuxWhileServing: clusters come and go, and the streams of one that stays notice nothing.
+func TestMuxWhileServing(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
+		a, b := one.join(t, 1), two.join(t, 1)
+		connect(t, a, b)
+		since := a.ActiveSince(2)
+		var coming sync.WaitGroup
+		for c := types.ID(2); c < 10; c++ {
+			coming.Go(func() {
+				x, y := one.join(t, c), two.join(t, c)
+				connect(t, x, y)
+				one.mux.Remove(x.Transport)
+				x.Stop()
+				y.Send([]*raftpb.Message{heartbeat(1, 2, 1)}) // nobody is there
+				within(t, time.Minute, func() bool { return y.ActivePeers() == 0 })
+				require.NoError(t, one.mux.Add(&rafthttp.Transport{ClusterID: c}))
+			})
+		}
+		for i := range uint64(100) {
+			a.Send([]*raftpb.Message{msgApp(2, 1, i, nil)})
+			time.Sleep(10 * time.Millisecond)
+		}
+		coming.Wait()
+		require.Len(t, b.raft.received(), 100)
+		require.Equal(t, since, a.ActiveSince(2))
+		require.Zero(t, a.raft.unreachables(2))
+	})
+}
