@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -64,7 +65,7 @@ type settings struct {
 	lines         *logLines
 	notifiers     *notifierTable
 	directLog     *zap.Logger // the application's: it may block whoever uses it
-	guard         crasher
+	guard         callback.Guard
 	observer      Observer
 	verifyPeer    func(types.ID, *tls.ConnectionState) error
 	allRefused    *identityCounters
@@ -122,12 +123,12 @@ func (t *Transport) settings() (*settings, error) {
 		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
 		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
 	}
-	s.guard = crasher{s.directLog, new(calls)}
+	s.guard = callback.Guard{Log: s.directLog, Calls: new(callback.Calls)}
 	s.lines = newLogLines(s.guard, transportLines)
 	s.log = s.lines.of(s.directLog)
-	s.raft, s.verifyPeer = guardedRaft{t.Raft, s.guard}, s.guard.guardVerify(t.VerifyPeer)
+	s.raft, s.verifyPeer = callback.GuardRaft(s.guard, t.Raft), callback.GuardVerify(s.guard, t.VerifyPeer)
 	if t.Observer != nil {
-		s.observer = s.guard.guardObserver(*t.Observer)
+		s.observer = guardObserver(s.guard, *t.Observer)
 	}
 	s.observer.SlowProcessAfter = orDefault(s.observer.SlowProcessAfter, DefaultSlowProcess)
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
@@ -174,7 +175,7 @@ func (t *Transport) settings() (*settings, error) {
 // dialFunc returns what makes the plain connections.
 func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
 	if t.DialContext != nil {
-		return s.guard.guardDial(t.DialContext), nil
+		return callback.GuardDial(s.guard, t.DialContext), nil
 	}
 	d, err := newNetDialer(t.TLSInfo.LocalAddr, s.dialTimeout, s.tcpTimeout())
 	if err != nil {

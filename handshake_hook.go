@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 )
 
 // maxFailedHandshakes bounds those that wait for HandshakeFailure.
@@ -36,7 +38,7 @@ func (h *handshakeHook) failed(c *tls.Conn, err error) {
 		return
 	}
 	h.queue = append(h.queue, func() {
-		defer h.listener.crasher().guard(callback{name: "TLSInfo.HandshakeFailure"})
+		defer h.listener.guard().Recover(callback.Call{Name: "TLSInfo.HandshakeFailure"})
 		h.call(c, err)
 	})
 	h.notifier.start()
@@ -53,9 +55,9 @@ func (h *handshakeHook) takeOne() func() {
 	return tell
 }
 
-// crasher ends the process for a callback of the listener, with a line in the log that
+// guard ends the process for a callback of the listener, with a line in the log that
 // its handshakes are logged in.
-func (l *tlsListener) crasher() crasher {
+func (l *tlsListener) guard() callback.Guard {
 	if l.log != nil {
 		return l.lines.guard
 	}
@@ -64,5 +66,5 @@ func (l *tlsListener) crasher() crasher {
 			return e.cfg.guard
 		}
 	}
-	return crasher{log: zap.NewNop()}
+	return callback.Guard{Log: zap.NewNop()}
 }

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -180,9 +181,9 @@ func (q *request) servePost() error {
 		p.member.counters.posted.Add(body.bytes)
 	}
 	if f := q.engine.cfg.observer.Received; f != nil {
-		c := q.engine.cfg.guard.begin(callback{name: "Observer.Received", peer: q.from})
+		c := q.engine.cfg.guard.Begin(callback.Call{Name: "Observer.Received", Peer: q.from})
 		f(q.from, lanePost, 1, int64(body.bytes))
-		q.engine.cfg.guard.end(c)
+		q.engine.cfg.guard.End(c)
 	}
 	if err := q.deliver(m, lanePost, q.engine.cfg.postTimeout(), post.queued); err != nil {
 		return err

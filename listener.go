@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
@@ -86,7 +87,7 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	if info == nil {
 		info = new(transport.TLSInfo)
 	}
-	tl := &tlsListener{lines: newLogLines(crasher{log: info.Logger}, transportLines)}
+	tl := &tlsListener{lines: newLogLines(callback.Guard{Log: info.Logger}, transportLines)}
 	tl.hook = newHandshakeHook(tl, info.HandshakeFailure)
 	if info.Logger != nil {
 		tl.log = tl.lines.of(info.Logger)

@@ -7,6 +7,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/time/rate"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 )
 
 // logLines are the lines of the log about one member, or of a Transport about
@@ -16,7 +18,7 @@ import (
 // minute. The next line says how many were left out.
 type logLines struct {
 	notifier notifier
-	guard    crasher
+	guard    callback.Guard
 	burst    int
 
 	queue  []func()
@@ -36,8 +38,8 @@ const (
 	maxQueuedLines = 64
 )
 
-func newLogLines(c crasher, burst int) *logLines {
-	l := &logLines{guard: c, burst: burst, limits: map[string]*lineLimit{}}
+func newLogLines(g callback.Guard, burst int) *logLines {
+	l := &logLines{guard: g, burst: burst, limits: map[string]*lineLimit{}}
 	l.notifier.take = l.takeOne
 	return l
 }
@@ -107,7 +109,7 @@ func (c *linesCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		if suppressed > 0 {
 			fields = append(slices.Clip(fields), zap.Uint64("suppressed", suppressed))
 		}
-		defer c.lines.guard.end(c.lines.guard.begin(callback{name: "Logger"}))
+		defer c.lines.guard.End(c.lines.guard.Begin(callback.Call{Name: "Logger"}))
 		if ce := c.Core.Check(e, nil); ce != nil {
 			ce.Write(fields...)
 		}

@@ -2,10 +2,13 @@ package rafthttp
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 )
 
 // Observer has hooks into a Transport. Every hook may be nil, and then costs a
@@ -87,11 +90,9 @@ const (
 	laneSnapshot = "snapshot"
 )
 
-const callRaftProcess = "Raft.Process"
-
 // process calls Process, under guard, and tells the observer if it was slow.
 func (s *settings) process(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
-	defer s.guard.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})
+	defer s.guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})
 	return s.processGuarded(ctx, from, lane, m)
 }
 
@@ -107,4 +108,10 @@ func (s *settings) processGuarded(ctx context.Context, from types.ID, lane strin
 		f(from, lane, kind, took)
 	}
 	return err
+}
+
+// writeAnswer has an error of Process write its answer.
+func (q *request) writeAnswer(err interface{ WriteTo(http.ResponseWriter) }) {
+	defer q.engine.cfg.guard.End(q.engine.cfg.guard.Begin(callback.Call{Name: "WriteTo of an error of Raft.Process", Peer: q.from}))
+	err.WriteTo(q.w)
 }

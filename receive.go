@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
@@ -68,7 +69,7 @@ const releaseAfter = 10 * time.Millisecond
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.member.cfg.guard.guardRun(callback{name: callRaftProcess, peer: r.member.remoteID, lane: r.lane.name}, &under)
+	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.lane.name}, &under)
 	var bytes int64
 	var others load // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
@@ -90,7 +91,7 @@ func (q *request) serveSnapshotOffset() error {
 
 // partialDB asks the Snapshotter how much it has of a database.
 func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
-	defer q.engine.cfg.guard.end(q.engine.cfg.guard.begin(callback{name: "Snapshotter.PartialDB", peer: q.from}))
+	defer q.engine.cfg.guard.End(q.engine.cfg.guard.Begin(callback.Call{Name: "Snapshotter.PartialDB", Peer: q.from}))
 	return q.engine.cfg.resuming().PartialDB(t)
 }
 
@@ -171,8 +172,8 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 
 // Saver implements snapshot.Incoming: it asks who saves the database that comes with m.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
-	c := callback{"Snapshotter.PrepareDB", in.request.from, laneSnapshot, m.GetType(), m.GetFrom()}
-	defer in.request.engine.cfg.guard.end(in.request.engine.cfg.guard.begin(c))
+	c := callback.Call{Name: "Snapshotter.PrepareDB", Peer: in.request.from, Lane: laneSnapshot, Type: m.GetType(), From: m.GetFrom()}
+	defer in.request.engine.cfg.guard.End(in.request.engine.cfg.guard.Begin(c))
 	in.saver = in.request.engine.cfg.snapshotter
 	if s, ok := in.request.engine.cfg.snapshotter.(PreparingSnapshotter); ok {
 		ctx, cancel := context.WithTimeoutCause(in.request.engine.ctx, in.request.engine.cfg.readTimeout, ErrStalled)
@@ -202,7 +203,7 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 // Discard implements snapshot.Incoming.
 func (in *incomingSnapshot) Discard(index uint64, cause error) {
 	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left { // Stop may have returned otherwise
-		defer in.request.engine.cfg.guard.end(in.request.engine.cfg.guard.begin(callback{name: "Snapshotter.DiscardDB", peer: in.request.from}))
+		defer in.request.engine.cfg.guard.End(in.request.engine.cfg.guard.Begin(callback.Call{Name: "Snapshotter.DiscardDB", Peer: in.request.from}))
 		d.DiscardDB(index, cause)
 	}
 }
@@ -210,13 +211,13 @@ func (in *incomingSnapshot) Discard(index uint64, cause error) {
 // guardedSaver is a Snapshotter under guard.
 type guardedSaver struct {
 	Snapshotter
-	guard crasher
-	in    callback
+	guard callback.Guard
+	in    callback.Call
 }
 
 func (s guardedSaver) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
-	s.in.name = "Snapshotter.SaveDBFrom"
-	defer s.guard.end(s.guard.begin(s.in))
+	s.in.Name = "Snapshotter.SaveDBFrom"
+	defer s.guard.End(s.guard.Begin(s.in))
 	return s.Snapshotter.SaveDBFrom(r, id)
 }
 
@@ -227,8 +228,8 @@ type guardedResumer struct {
 }
 
 func (s guardedResumer) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
-	s.in.name = "Snapshotter.ResumeDBFrom"
-	defer s.guard.end(s.guard.begin(s.in))
+	s.in.Name = "Snapshotter.ResumeDBFrom"
+	defer s.guard.End(s.guard.Begin(s.in))
 	return s.s.ResumeDBFrom(r, t, offset, sum)
 }
 

@@ -2,16 +2,15 @@ package rafthttp
 
 import (
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
@@ -25,54 +24,6 @@ const (
 	maxStacks     = 8 << 20
 	maxStackBytes = 16 << 10
 )
-
-// calls are the callbacks under way that Stop may have to wait for, but for those that
-// are called for each message or batch: these are seen by their lanes. A nil one keeps
-// nothing. It is safe for concurrent use.
-type calls struct {
-	mu    sync.Mutex
-	last  uint64
-	under map[uint64]callback
-}
-
-// underway is a callback under way.
-type underway struct {
-	callback
-	number uint64
-}
-
-// begin is to be given to a deferred end, in place of guard.
-func (c crasher) begin(in callback) underway {
-	if c.calls == nil {
-		return underway{callback: in}
-	}
-	c.calls.mu.Lock()
-	defer c.calls.mu.Unlock()
-	if c.calls.under == nil {
-		c.calls.under = map[uint64]callback{}
-	}
-	c.calls.last++
-	c.calls.under[c.calls.last] = in
-	return underway{in, c.calls.last}
-}
-
-// end is to be deferred.
-func (c crasher) end(of underway) {
-	if v := recover(); v != nil {
-		c.crash(of.callback, v)
-	}
-	if c.calls != nil {
-		c.calls.mu.Lock()
-		defer c.calls.mu.Unlock()
-		delete(c.calls.under, of.number)
-	}
-}
-
-func (c *calls) list() []callback {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Collect(maps.Values(c.under))
-}
 
 // stopWatch says in the log what a Stop waits for, if it takes long.
 type stopWatch struct {
@@ -115,13 +66,13 @@ func (w *stopWatch) run() {
 // waitsFor names the callbacks that have not returned. Lanes are closed: what they hold
 // is in a worker's hands.
 func (w *stopWatch) waitsFor() (all []string) {
-	named := w.engine.cfg.guard.calls.list()
+	named := w.engine.cfg.guard.Calls.List()
 	for _, c := range named {
-		all = append(all, nameOf(c.name, "", c.peer))
+		all = append(all, callback.Call{Name: c.Name, Peer: c.Peer}.String())
 	}
 	slowProcess := func(id types.ID, k queue.Kind) bool {
-		return slices.ContainsFunc(named, func(c callback) bool {
-			return c.name == callSlowProcess && c.peer == id && queue.KindOf(c.kind) == k
+		return slices.ContainsFunc(named, func(c callback.Call) bool {
+			return c.Name == callback.ObserverSlowProcess && c.Peer == id && queue.KindOf(c.Type) == k
 		})
 	}
 	receiving := func(rs receivers) {
@@ -130,17 +81,17 @@ func (w *stopWatch) waitsFor() (all []string) {
 				continue // of a guest, which has lanes of some kinds only
 			}
 			if r.lane.holds() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
-				all = append(all, nameOf(callRaftProcess, r.lane.name, r.member.remoteID))
+				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.lane.name, Peer: r.member.remoteID}.String())
 			}
 			if r.lane.told.Load() > 0 {
-				all = append(all, nameOf("Observer.Received", r.lane.name, r.member.remoteID))
+				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.lane.name, Peer: r.member.remoteID}.String())
 			}
 		}
 	}
 	sending := func(id types.ID, lanes ...*lane) {
 		for _, ln := range lanes {
 			if ln.told.Load() > 0 {
-				all = append(all, nameOf("Observer.Sent", ln.name, id))
+				all = append(all, callback.Call{Name: "Observer.Sent", Lane: ln.name, Peer: id}.String())
 			}
 		}
 	}
@@ -159,16 +110,6 @@ func (w *stopWatch) waitsFor() (all []string) {
 	}
 	slices.Sort(all)
 	return all
-}
-
-func nameOf(call, lane string, of types.ID) string {
-	if lane != "" {
-		call += ", " + lane + ","
-	}
-	if of != 0 {
-		call += fmt.Sprintf(" of %s", of)
-	}
-	return call
 }
 
 // goroutinesInCallbacks returns the stacks of the goroutines that are inside a callback

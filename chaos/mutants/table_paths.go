@@ -122,8 +122,8 @@ var otherPathMutants = []mutant{
 	{
 		name: "panic-swallowed", wrong: "a panic of Process is recovered where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
 		edits: []edit{{
-			"observer.go", "\tdefer s.guard.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n",
-			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard.guard(callback{callRaftProcess, from, lane, m.GetType(), m.GetFrom()})\n\t}\n",
+			"observer.go", "\tdefer s.guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})\n",
+			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})\n\t}\n",
 		}},
 	},
 	{
