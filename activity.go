@@ -6,6 +6,9 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
 // activity knows whether a peer is active: a stream of it delivers, or posts and
@@ -33,7 +36,7 @@ type activity struct {
 }
 
 func newActivity(log *zap.Logger, timeout time.Duration) *activity {
-	return &activity{log: log, timeout: timeout, lines: newLimiter(memberLines)}
+	return &activity{log: log, timeout: timeout, lines: loglimit.PerMinute(callback.MemberLines)}
 }
 
 // streamUp says that a stream of the peer began to deliver.

@@ -310,8 +310,3 @@ func TestSlowVerifyPeerCostsItsPeerOnly(t *testing.T) {
 		require.True(t, laneOf(a, 2, "message").Up)
 	})
 }
-
-// TestProgressIsBounded: transfers come and go while a hook stands still.
-func TestProgressIsBounded(t *testing.T) {
-	require.Equal(t, 64, rafthttp.ProgressQueued(1000))
-}

@@ -61,9 +61,9 @@ type settings struct {
 	raft          Raft
 	snapshotter   Snapshotter
 	errorC        chan<- error
-	log           *zap.Logger // by lines, of what is about no member
-	lines         *logLines
-	notifiers     *notifierTable
+	log           *zap.Logger // asynchronous, of what is about no member
+	asyncLog      *callback.AsyncLog
+	notifiers     *callback.Registry
 	directLog     *zap.Logger // the application's: it may block whoever uses it
 	guard         callback.Guard
 	observer      Observer
@@ -124,8 +124,8 @@ func (t *Transport) settings() (*settings, error) {
 		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
 	}
 	s.guard = callback.Guard{Log: s.directLog, Calls: new(callback.Calls)}
-	s.lines = newLogLines(s.guard, transportLines)
-	s.log = s.lines.of(s.directLog)
+	s.asyncLog = callback.NewAsyncLog(s.guard, callback.TransportLines)
+	s.log = s.asyncLog.Wrap(s.directLog)
 	s.raft, s.verifyPeer = callback.GuardRaft(s.guard, t.Raft), callback.GuardVerify(s.guard, t.VerifyPeer)
 	if t.Observer != nil {
 		s.observer = guardObserver(s.guard, *t.Observer)
@@ -159,7 +159,7 @@ func (t *Transport) settings() (*settings, error) {
 		return nil, &ConfigError{"MinClusterVersion", s.minClusterVersionText,
 			"at most ServerVersion, which is " + s.serverVersionText}
 	}
-	s.notifiers = newNotifierTable(s)
+	s.notifiers = callback.NewRegistry(s.guard, s.raft, s.eventHooks(), s.directLog)
 	if s.files, err = conn.NewFiles(&t.TLSInfo, s.log); err == nil {
 		s.clientTLS, err = s.files.Client(t.TLSInfo)
 	}

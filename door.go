@@ -338,5 +338,5 @@ func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	}
 	ln := p.receivers.of(m.GetType()).lane
 	ln.drop(1, cause)
-	p.member.events.dropped(ln.name, 1, cause)
+	p.member.events.Dropped(ln.name, 1, cause)
 }

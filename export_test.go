@@ -15,7 +15,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // WithDeadlines is what NewListener does to a plain listener, with timeouts of
@@ -121,22 +120,6 @@ func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
 	return t.peer(peer).member.log, t.engine.Load().cfg.log
 }
 
-// ProgressQueued returns of how many of so many transfers the progress waits for a
-// hook that stands still.
-func ProgressQueued(transfers int) int {
-	stand := make(chan struct{})
-	e := newEvents(&Observer{SnapshotProgress: func(SnapshotStatus) { <-stand }}, 2)
-	for range transfers {
-		e.progress(new(snapshot.Progress))(snapshot.Status{})
-	}
-	e.notifier.mu.Lock()
-	n := e.transfers()
-	e.notifier.mu.Unlock()
-	close(stand)
-	e.notifier.close()
-	return n
-}
-
 // LanesRemembered returns how many receive lanes there are of members that are no peers,
 // and of which kinds of which members there are earlier ones to wait for.
 func (t *Transport) LanesRemembered() (guests, earlier int) {
@@ -148,10 +131,7 @@ func (t *Transport) LanesRemembered() (guests, earlier int) {
 
 // MembersToldOf returns of how many members something tells, or is being told.
 func (t *Transport) MembersToldOf() int {
-	table := t.engine.Load().cfg.notifiers
-	table.mu.Lock()
-	defer table.mu.Unlock()
-	return len(table.byID)
+	return t.engine.Load().cfg.notifiers.Len()
 }
 
 // Heard is what a post of a peer that was processed does, without a change of goroutines.

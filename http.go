@@ -97,9 +97,9 @@ func (q *request) logFailure(err error, code int) {
 	}
 	log := q.engine.cfg.log.With(zap.String("remote-peer-id", from.String()))
 	if q.from != 0 {
-		if m := q.engine.cfg.notifiers.acquireForRequest(q.from); m != nil {
-			defer q.engine.cfg.notifiers.release(q.from, m)
-			log = m.log // in order with all other lines about it
+		if m := q.engine.cfg.notifiers.AcquireForRequest(q.from); m != nil {
+			defer q.engine.cfg.notifiers.Release(q.from, m)
+			log = m.Log // in order with all other lines about it
 		}
 	}
 	log.Warn("refused a request of a member; further ones like it are not logged for a while",

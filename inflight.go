@@ -50,7 +50,7 @@ func inflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all
 // appendsDrained has raft told of appends that found no room in the queue of a stream,
 // now that there is some. The first time it says what helps.
 func (l *member) appendsDrained() {
-	l.reports.lost()
+	l.reports.Unreachable()
 	if !l.cfg.inflightAdvice.CompareAndSwap(false, true) {
 		return
 	}

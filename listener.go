@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -72,12 +73,17 @@ func NewServer(h http.Handler) *http.Server {
 	})
 }
 
+// maxFailedHandshakes bounds the failed handshakes that wait for HandshakeFailure.
+const maxFailedHandshakes = 64
+
 // tlsListener is the listener of NewListener for TLS, with what it logs and whom it tells.
 type tlsListener struct {
 	*conn.TLSListener
-	hook         *handshakeHook
-	lines        *logLines                 // of the application's log
-	log          *zap.Logger               // by lines; nil: none
+	hook         *callback.Queue           // of failures, for failed
+	failed       func(*tls.Conn, error)    // TLSInfo.HandshakeFailure; nil: none
+	own          callback.Guard            // with TLSInfo.Logger
+	asyncLog     *callback.AsyncLog        // of the same
+	log          *zap.Logger               // asynchronous; nil: none
 	serves       atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
 	failures     handshakeFailures         // until it is
 	notAccepting loglimit.Limiter
@@ -87,14 +93,15 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	if info == nil {
 		info = new(transport.TLSInfo)
 	}
-	tl := &tlsListener{lines: newLogLines(callback.Guard{Log: info.Logger}, transportLines)}
-	tl.hook = newHandshakeHook(tl, info.HandshakeFailure)
+	tl := &tlsListener{own: callback.Guard{Log: info.Logger}}
+	tl.asyncLog = callback.NewAsyncLog(tl.own, callback.TransportLines)
+	tl.hook, tl.failed = callback.NewQueue(maxFailedHandshakes), info.HandshakeFailure
 	if info.Logger != nil {
-		tl.log = tl.lines.of(info.Logger)
+		tl.log = tl.asyncLog.Wrap(info.Logger)
 	}
 	var err error
 	tl.TLSListener, err = conn.NewTLSListener(l, info, tl.log, conn.ListenerHooks{
-		Refused: tl.hook.failed, HandshakeFailed: tl.handshakeFailed, AcceptFailed: tl.acceptFails,
+		Refused: tl.refused, HandshakeFailed: tl.handshakeFailed, AcceptFailed: tl.acceptFails,
 	})
 	return tl, err
 }
@@ -103,7 +110,33 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 // HandshakeFailure and the log.
 func (l *tlsListener) Close() error {
 	err := l.TLSListener.Close()
-	l.hook.notifier.close()
-	l.lines.notifier.close()
+	l.hook.Close()
+	l.asyncLog.Close()
 	return err
+}
+
+// refused calls HandshakeFailure asynchronously, so that a slow one does not delay other
+// handshakes.
+func (l *tlsListener) refused(c *tls.Conn, err error) {
+	if l.failed == nil {
+		return
+	}
+	l.hook.Add(func() {
+		defer l.guard().Recover(callback.Call{Name: "TLSInfo.HandshakeFailure"})
+		l.failed(c, err)
+	})
+}
+
+// guard returns the guard for callbacks of the listener, with the log that its handshakes are
+// logged in.
+func (l *tlsListener) guard() callback.Guard {
+	if l.log != nil {
+		return l.own
+	}
+	if t := l.serves.Load(); t != nil {
+		if e := t.engine.Load(); e != nil {
+			return e.cfg.guard
+		}
+	}
+	return callback.Guard{Log: zap.NewNop()}
 }

@@ -7,6 +7,8 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 )
 
 // laneLocal is what drops of messages for the local member are told of as, which come
@@ -18,7 +20,7 @@ const laneLocal = "local"
 // member for unreachable.
 type localDrops struct {
 	laneCounters
-	events *events // of the local member
+	events *callback.Events // of the local member
 }
 
 // isLocal reports whether a message to this id is for the local member, or for one of
@@ -40,6 +42,6 @@ func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
 			zap.Stringer("type", msgs[0].GetType()), zap.String("to", types.ID(msgs[0].GetTo()).String()),
 			zap.Uint64("dropped-total", total), zap.Error(ErrLocalMessage))
 	}
-	e.local.events.dropped(laneLocal, n, ErrLocalMessage)
+	e.local.events.Dropped(laneLocal, n, ErrLocalMessage)
 	return n
 }

@@ -48,7 +48,7 @@ func inspectSource(t *testing.T, f func(file string, n ast.Node)) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
-	for _, below := range []string{"conn", "snapshot"} {
+	for _, below := range []string{"callback", "conn", "snapshot"} {
 		more, err := filepath.Glob("internal/" + below + "/*.go")
 		require.NoError(t, err)
 		require.NotEmpty(t, more)
@@ -75,7 +75,7 @@ var logMethods = map[string]bool{"Info": true, "Warn": true, "Error": true, "DPa
 func TestNothingIsLoggedAroundTheLimits(t *testing.T) {
 	allowed := map[string][]string{
 		"Logger":    {"config.go", "dial.go", "listener.go", "internal/conn/files.go", "inflight.go"}, // of a Transport or a TLSInfo
-		"directLog": {"config.go", "notifiers.go"},                                                    // which is the Transport's
+		"directLog": {"config.go", "internal/callback/registry.go"},                                   // which is the Transport's
 	}
 	calls := 0
 	inspectSource(t, func(file string, n ast.Node) {
@@ -99,7 +99,7 @@ func TestNothingIsLoggedAroundTheLimits(t *testing.T) {
 				calls++
 				return
 			}
-			require.Equal(t, "loglines.go", file, "a message that is not a literal has no limit")
+			require.Equal(t, "internal/callback/asynclog.go", file, "a message that is not a literal has no limit")
 		}
 	})
 	require.Greater(t, calls, 20)

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
@@ -22,7 +23,7 @@ import (
 type member struct {
 	cfg      *settings
 	remoteID types.ID
-	log      *zap.Logger // names the member, and writes by lines
+	log      *zap.Logger // names the member, and writes asynchronously
 
 	guest bool // it lasts for a few requests, and has nothing but what receivers need
 
@@ -31,16 +32,16 @@ type member struct {
 	wg       *sync.WaitGroup // joins all goroutines of the member
 	spawning sync.Mutex      // makes spawn and end exclude each other
 
-	urls     *urlPicker
-	dialer   *conn.Dialer
-	posts    *http.Transport // connections for posts and probes
-	activity *activity
-	reports  *reports
-	events   *events
-	shared   *memberNotifiers // what has reports, events and the lines of log
-	counters memberCounters
-	checking atomic.Bool            // a recheck is under way
-	version  atomic.Pointer[string] // as the peer states it; nil: not known
+	urls      *urlPicker
+	dialer    *conn.Dialer
+	posts     *http.Transport // connections for posts and probes
+	activity  *activity
+	reports   *callback.Reports
+	events    *callback.Events
+	notifiers *callback.Notifiers // reports, events and log belong to them
+	counters  memberCounters
+	checking  atomic.Bool            // a recheck is under way
+	version   atomic.Pointer[string] // as the peer states it; nil: not known
 
 	refused    identityCounters
 	refusedLog loglimit.Limiter // of messages
@@ -49,10 +50,10 @@ type member struct {
 }
 
 func newMember(s *settings, id types.ID, urls types.URLs) *member {
-	m := s.notifiers.acquire(id)
+	m := s.notifiers.Acquire(id)
 	l := &member{
 		cfg: s, remoteID: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
-		shared: m, reports: m.reports, events: m.events, log: m.log,
+		notifiers: m, reports: m.Reports, events: m.Events, log: m.Log,
 	}
 	l.dialer = &conn.Dialer{Dial: s.dial, TLS: s.clientTLS, Files: s.files, Timeout: s.dialTimeout}
 	if s.verifyPeer != nil {
@@ -121,7 +122,7 @@ func (l *member) joined(dial conn.DialFunc) conn.DialFunc {
 // lanes are closed.
 func (l *member) join() {
 	l.wg.Wait()
-	l.cfg.notifiers.release(l.remoteID, l.shared)
+	l.cfg.notifiers.Release(l.remoteID, l.notifiers)
 	l.posts.CloseIdleConnections()
 }
 
@@ -146,9 +147,9 @@ func (l *member) loseCounted(ln *lane, n, snapshots int, cause error) {
 	if errors.Is(cause, ErrExceedSizeLimit) { // raft will send it again and again
 		l.activity.failed(cause, false)
 	}
-	l.reports.lost()
+	l.reports.Unreachable()
 	for range snapshots {
-		l.reports.snapshot(cause)
+		l.reports.Snapshot(cause)
 	}
 }
 
@@ -162,5 +163,5 @@ func (l *member) drop(ln *lane, n int, cause error) {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
 			zap.String("lane", ln.name), zap.Uint64("dropped-in-all", total), zap.Error(cause))
 	}
-	l.events.dropped(ln.name, n, cause)
+	l.events.Dropped(ln.name, n, cause)
 }

@@ -90,6 +90,11 @@ const (
 	laneSnapshot = "snapshot"
 )
 
+// eventHooks returns the hooks that are called asynchronously, but for those of transfers.
+func (s *settings) eventHooks() callback.EventHooks {
+	return callback.EventHooks{PeerState: s.observer.PeerState, Dropped: s.observer.Dropped, ReasonOf: dropIndex}
+}
+
 // process calls Process, under guard, and tells the observer if it was slow.
 func (s *settings) process(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
 	defer s.guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})

@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -65,12 +67,12 @@ var (
 // newPeer returns a peer that does nothing yet but queue: start runs it.
 func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID, urls types.URLs) *peer {
 	l := newMember(s, id, urls)
-	l.activity.changed = l.events.changed
+	l.activity.changed = l.events.StateChanged
 	p := &peer{
-		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: newLimiter(memberLines),
+		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	posts := p.pipeline.lanes[queue.Append]
-	posts.window, posts.onDrained = newAppendWindow(l.cfg.readTimeout), l.reports.lost // a pipeline is short by design
+	posts.window, posts.onDrained = newAppendWindow(l.cfg.readTimeout), l.reports.Unreachable // a pipeline is short by design
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
@@ -301,7 +303,7 @@ func (p *peer) pause(on bool) {
 	for _, w := range p.writers {
 		p.member.lose(w.lane, w.lane.empty(), ErrPaused)
 	}
-	p.member.reports.lost() // also what was withheld
+	p.member.reports.Unreachable() // also what was withheld
 	p.pipeline.dropQueued()
 	p.snapshots.sender.Drop()
 	for _, r := range p.receivers {

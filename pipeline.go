@@ -13,8 +13,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -36,7 +38,7 @@ type pipeline struct {
 }
 
 func newPipeline(l *member) *pipeline {
-	p := &pipeline{member: l, lines: newLimiter(memberLines)}
+	p := &pipeline{member: l, lines: loglimit.PerMinute(callback.MemberLines)}
 	for k := range queue.Kinds {
 		work := func() { p.work(p.lanes[k]) }
 		p.lanes[k] = newLane("pipeline", l.cfg.pipelineLimits, pipelineWorkers, l.wg, work)
@@ -127,7 +129,7 @@ func (p *pipeline) deliver(ln *lane, it item) {
 		if p.snapshotTaken != nil {
 			p.snapshotTaken(it.m)
 		}
-		p.member.reports.snapshot(nil)
+		p.member.reports.Snapshot(nil)
 	}
 }
 

@@ -50,14 +50,17 @@ func (q *request) serveSnapshot() error {
 	}
 	in := &incomingSnapshot{request: q, log: q.engine.cfg.log.With(zap.String("remote-peer-id", q.from.String()))}
 	var observe func(*snapshot.Progress) func(snapshot.Status)
-	member := q.engine.cfg.notifiers.acquireForRequest(q.from)
+	member := q.engine.cfg.notifiers.AcquireForRequest(q.from)
 	if member != nil {
-		defer q.engine.cfg.notifiers.release(q.from, member)
-		in.log, observe = member.log, member.events.progress
+		defer q.engine.cfg.notifiers.Release(q.from, member)
+		in.log = member.Log
+		observe = func(p *snapshot.Progress) func(snapshot.Status) {
+			return q.engine.cfg.observeProgress(member.Events, p)
+		}
 	}
 	st, began, err := q.engine.receiving.Receive(q.engine.ctx, in, observe)
 	if began && member != nil {
-		member.events.ended(q.engine.cfg.observer.SnapshotReceived, st, err)
+		snapshotEnded(member.Events, q.engine.cfg.observer.SnapshotReceived, st, err)
 	}
 	if err != nil {
 		return err

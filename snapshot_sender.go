@@ -9,7 +9,9 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -28,7 +30,7 @@ func newSnapshotSender(l *member, pace *snapshot.Pace, of *peer) *snapshotSender
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: l.cfg.snapshotConfig(), To: l.remoteID, Bytes: &l.counters.sentSnapshots,
 		Peer: s, Events: s, Pace: pace,
-		Ctx: l.ctx, Spawn: l.spawn, Log: l.log, Lines: newLimiter(memberLines),
+		Ctx: l.ctx, Spawn: l.spawn, Log: l.log, Lines: loglimit.PerMinute(callback.MemberLines),
 		Full: ErrQueueFull, Dropped: ErrPaused,
 	})
 	return s
@@ -84,7 +86,7 @@ func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }
 
 // Observe implements snapshot.Events.
 func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
-	return s.member.events.progress(p)
+	return s.member.cfg.observeProgress(s.member.events, p)
 }
 
 // Succeeded implements snapshot.Events.
@@ -94,7 +96,7 @@ func (s *snapshotSender) Succeeded() { s.member.activity.postOK() }
 func (s *snapshotSender) Failed(at url.URL, err error) {
 	s.member.urls.unreachable(at)
 	s.member.activity.failed(err, true)
-	s.member.reports.lost()
+	s.member.reports.Unreachable()
 }
 
 // Done implements snapshot.Events: the one report.
@@ -104,6 +106,6 @@ func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) 
 	} else {
 		s.of.snapshotTaken(m)
 	}
-	s.member.reports.snapshot(err)
-	s.member.events.ended(s.member.cfg.observer.SnapshotSent, st, err)
+	s.member.reports.Snapshot(err)
+	snapshotEnded(s.member.events, s.member.cfg.observer.SnapshotSent, st, err)
 }

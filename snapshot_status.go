@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
@@ -47,6 +48,23 @@ func snapshotStatuses(all []snapshot.Status, last *snapshot.Status) ([]SnapshotS
 	}
 	copied := SnapshotStatus(*last)
 	return told, &copied
+}
+
+// observeProgress returns a function that has SnapshotProgress called for a transfer:
+// asynchronously, and only with the last state. It is nil if the hook is.
+func (s *settings) observeProgress(to *callback.Events, of *snapshot.Progress) func(snapshot.Status) {
+	f := s.observer.SnapshotProgress
+	if f == nil {
+		return nil
+	}
+	return func(st snapshot.Status) { to.Progress(of, func() { f(SnapshotStatus(st)) }) }
+}
+
+// snapshotEnded has hook called for the end of a transfer, asynchronously. The hook may be nil.
+func snapshotEnded(to *callback.Events, hook snapshotHook, st snapshot.Status, err error) {
+	if hook != nil {
+		to.TransferEnded(func() { hook(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err) })
+	}
 }
 
 // SetSnapshotRateLimit changes SnapshotRateLimit, in bytes a second, for transfers

@@ -207,7 +207,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 			w.member.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		}
 		w.retire(old)
-		w.member.reports.lost() // what the peer did not read of it
+		w.member.reports.Unreachable() // what the peer did not read of it
 	} else {
 		w.member.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}
@@ -234,7 +234,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	faultpoint.Hit(faultpoint.StreamShut)
 	w.member.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
 	w.member.lose(w.lane, lost, cause)
-	w.member.reports.lost()
+	w.member.reports.Unreachable()
 }
 
 // close ends the writer for good. The peer's context has ended.

@@ -19,8 +19,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -52,7 +54,7 @@ type streamReader struct {
 func newStreamReader(p *peer, kind streamKind) *streamReader {
 	return &streamReader{
 		member: p.member, kind: kind, receive: p.receive, refuse: p.refuse,
-		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: newLimiter(memberLines / int(streamKinds)),
+		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: loglimit.PerMinute(callback.MemberLines / int(streamKinds)),
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -256,8 +257,8 @@ func (t *Transport) Start() error {
 		added:         make(chan struct{}, 1),
 		ending:        map[*peer]struct{}{},
 		receiveLanes:  newReceiveLanes(),
-		local:         &localDrops{events: newEvents(&s.observer, s.id)},
-		snapshotLines: newLimiter(memberLines),
+		local:         &localDrops{events: callback.NewEvents(s.id, s.eventHooks())},
+		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	e.pace = snapshot.NewPace(s.maxSnapshots, s.snapshotRate, s.readTimeout, e.peerIDs)
 	e.receiving = snapshot.NewReceiver(s.snapshotConfig(), s.maxSnapshots, s.snapshotHeadLimits, e.peerIDs)
@@ -344,9 +345,9 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 	}
 	refuse := func() {
 		snapshot.Close(m, ErrMemberUnknown, e.cfg.log)
-		to := e.cfg.notifiers.acquire(types.ID(m.GetTo()))
-		to.reports.snapshot(ErrMemberUnknown)
-		e.cfg.notifiers.release(types.ID(m.GetTo()), to)
+		to := e.cfg.notifiers.Acquire(types.ID(m.GetTo()))
+		to.Reports.Snapshot(ErrMemberUnknown)
+		e.cfg.notifiers.Release(types.ID(m.GetTo()), to)
 	}
 	if !e.spawn(refuse) {
 		go m.CloseWithError(ErrStopped)
@@ -392,9 +393,9 @@ func (t *Transport) Stop() {
 	}
 	e.wg.Wait()
 	e.awaitAsking()
-	e.cfg.notifiers.close()
-	e.local.events.notifier.close()
+	e.cfg.notifiers.Close()
+	e.local.events.Close()
 	watch.end()
-	e.cfg.lines.notifier.close()
+	e.cfg.asyncLog.Close()
 	close(e.done)
 }

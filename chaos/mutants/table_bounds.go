@@ -28,7 +28,7 @@ var boundMutants = []mutant{
 	},
 	{
 		name: "log-unlimited", wrong: "lines of the log have no limit", breaks: "bound of log lines",
-		edits: []edit{{"loglines.go", "!limit.Allow()", "(!limit.Allow() && limit == nil)"}},
+		edits: []edit{{"internal/callback/asynclog.go", "!limit.rate.Allow()", "(!limit.rate.Allow() && limit == nil)"}},
 	},
 	{
 		name: "posts-unlimited", wrong: "any number of posts is taken at once", breaks: "bounds of posts",

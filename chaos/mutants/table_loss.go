@@ -46,19 +46,19 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "never-unreachable", wrong: "ReportUnreachable is never called", breaks: "taken or reported",
-		edits: []edit{{"reports.go", "r.raft.ReportUnreachable(r.id)", "_ = r.raft"}},
+		edits: []edit{{"internal/callback/reports.go", "r.raft.ReportUnreachable(r.id)", "_ = r.raft"}},
 	},
 	{
 		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
-		edits: []edit{{"member.go", "\tl.reports.lost()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.lost()", "\tw.member.lose(w.lane, lost, cause)"}},
+		edits: []edit{{"member.go", "\tl.reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.lane, lost, cause)"}},
 	},
 	{
 		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.lost()", "\tw.member.lose(w.lane, lost, cause)"}},
+		edits: []edit{{"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.lane, lost, cause)"}},
 	},
 	{
 		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\t\tw.member.reports.lost() // what the peer did not read of it", ""}},
+		edits: []edit{{"stream.go", "\t\tw.member.reports.Unreachable() // what the peer did not read of it", ""}},
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
@@ -124,7 +124,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "report-after-stop", wrong: "Stop does not wait for reports, hooks and log lines", breaks: "Stop, then silence",
-		edits: []edit{{"notifier.go", "\tn.mu.Unlock()\n\tn.wg.Wait()", "\tn.mu.Unlock()"}},
+		edits: []edit{{"internal/callback/notifier.go", "\tn.mu.Unlock()\n\tn.wg.Wait()", "\tn.mu.Unlock()"}},
 	},
 	{
 		name: "stop-waits-for-reader", wrong: "a Close of a snapshot's reader that hangs is waited for", breaks: "Stop within its bound",
@@ -156,7 +156,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "report-inside-send", wrong: "a loss that Send knows of is reported before it returns, under a lock", breaks: "Send calls nothing of Raft",
-		edits: []edit{{"reports.go", "\tr.unreachable = true\n\tr.notifier.start()", "\tr.raft.ReportUnreachable(r.id)"}},
+		edits: []edit{{"internal/callback/reports.go", "\tr.unreachable = true\n\tr.notifier.start()", "\tr.raft.ReportUnreachable(r.id)"}},
 	},
 	{
 		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",

@@ -113,11 +113,11 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "state-hook-under-lock", wrong: "the hook PeerState is called under a lock that the keeper takes", breaks: "a slow hook costs its member only", found: "path 15",
-		edits: []edit{{"events.go", "e.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})", "f(e.id, active, cause)"}},
+		edits: []edit{{"internal/callback/events.go", "e.add(&event{about: stateChange{}, call: func() { f(e.id, active, cause) }})", "f(e.id, active, cause)"}},
 	},
 	{
 		name: "log-under-lock", wrong: "lines of the log are written by who logs, under a lock", breaks: "a slow log costs its member only", found: "path 15",
-		edits: []edit{{"loglines.go", "\tl.queue = append(l.queue, func() { write(suppressed) })\n\tl.notifier.start()", "\twrite(suppressed)"}},
+		edits: []edit{{"internal/callback/asynclog.go", "l.queue.add(func() { write(suppressed) })", "write(suppressed)"}},
 	},
 	{
 		name: "panic-swallowed", wrong: "a panic of Process is recovered where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
@@ -160,7 +160,7 @@ var otherPathMutants = []mutant{
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
-			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.member.reports.lost() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.member.reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
 			{"stream.go", "if i == sent && (w.member.paused.Load() || w.lane.wasEmptied()) {", "if i == sent && i < 0 {"},
 			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tln.forget()", "\tif p.member.paused.Load() && it.m == nil {\n\t\tln.forget()"},
 		},

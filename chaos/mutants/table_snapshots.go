@@ -4,19 +4,19 @@ package main
 var snapshotMutants = []mutant{
 	{
 		name: "snapshot-reported-twice", wrong: "each end of a snapshot is reported twice", breaks: "exactly one report",
-		edits: []edit{{"reports.go", "append(r.snapshots, status)", "append(r.snapshots, status, status)"}},
+		edits: []edit{{"internal/callback/reports.go", "append(r.snapshots, status)", "append(r.snapshots, status, status)"}},
 	},
 	{
 		name: "snapshot-failure-unreported", wrong: "a snapshot that failed is not reported", breaks: "exactly one report",
-		edits: []edit{{"snapshot_sender.go", "\ts.member.reports.snapshot(err)", "\tif err == nil {\n\t\ts.member.reports.snapshot(nil)\n\t}"}},
+		edits: []edit{{"snapshot_sender.go", "\ts.member.reports.Snapshot(err)", "\tif err == nil {\n\t\ts.member.reports.Snapshot(nil)\n\t}"}},
 	},
 	{
 		name: "snapshot-for-nobody-unreported", wrong: "a snapshot for a member that is no peer is not reported", breaks: "exactly one report",
-		edits: []edit{{"transport.go", "\t\tto.reports.snapshot(ErrMemberUnknown)", ""}},
+		edits: []edit{{"transport.go", "\t\tto.Reports.Snapshot(ErrMemberUnknown)", ""}},
 	},
 	{
 		name: "failure-reported-as-success", wrong: "a snapshot that failed is reported as finished", breaks: "report and bytes agree",
-		edits: []edit{{"reports.go", "status = raft.SnapshotFailure", "status = raft.SnapshotFinish"}},
+		edits: []edit{{"internal/callback/reports.go", "status = raft.SnapshotFailure", "status = raft.SnapshotFinish"}},
 	},
 	{
 		name: "no-answer-is-success", wrong: "a snapshot whose receiver never answers is reported as finished", breaks: "report and bytes agree",
@@ -24,7 +24,7 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "posted-snapshot-unreported", wrong: "a MsgSnap given to Send that arrives is not reported", breaks: "exactly one report",
-		edits: []edit{{"pipeline.go", "\t\tp.member.reports.snapshot(nil)", ""}},
+		edits: []edit{{"pipeline.go", "\t\tp.member.reports.Snapshot(nil)", ""}},
 	},
 	{
 		name: "reader-closed-twice", wrong: "the reader of a snapshot is closed twice", breaks: "exactly one Close",

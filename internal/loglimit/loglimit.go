@@ -1,13 +1,20 @@
-// Package loglimit keeps what happens again and again from filling the log.
+// Package loglimit keeps repeated events from filling the log.
 package loglimit
 
 import (
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Interval is how long a Limiter is silent after a line.
 const Interval = time.Minute
+
+// PerMinute returns a limit of n lines in a row, then n a minute.
+func PerMinute(n int) *rate.Limiter {
+	return rate.NewLimiter(rate.Every(Interval/time.Duration(n)), n)
+}
 
 // Limiter lets one line of the log through in each Interval. Its zero value is ready, and
 // it is safe for concurrent use.

@@ -1,34 +1,34 @@
-package rafthttp
+package callback
 
 import "go.etcd.io/raft/v3"
 
-// reports tells Raft what happened to messages and snapshots to one member: Send
-// must not call into Raft, and a Raft that is busy must not hold up a lane.
-type reports struct {
+// Reports tell Raft about messages and snapshots to one member: Send must not call into Raft,
+// and a busy Raft must not delay a lane.
+type Reports struct {
 	notifier notifier
 	raft     Raft
 	id       uint64
 
-	unreachable bool                  // coalesced: once is enough however many messages are lost
-	snapshots   []raft.SnapshotStatus // each is told
+	unreachable bool                  // coalesced: one report is enough however many messages are lost
+	snapshots   []raft.SnapshotStatus // each is reported
 }
 
-func newReports(to Raft, id uint64) *reports {
-	r := &reports{raft: to, id: id}
+func newReports(to Raft, id uint64) *Reports {
+	r := &Reports{raft: to, id: id}
 	r.notifier.take = r.takeAll
 	return r
 }
 
-// lost reports the member unreachable.
-func (r *reports) lost() {
+// Unreachable reports the member unreachable. It does not block.
+func (r *Reports) Unreachable() {
 	r.notifier.mu.Lock()
 	defer r.notifier.mu.Unlock()
 	r.unreachable = true
 	r.notifier.start()
 }
 
-// snapshot reports the end of one snapshot.
-func (r *reports) snapshot(err error) {
+// Snapshot reports the end of one snapshot: a failure unless err is nil. It does not block.
+func (r *Reports) Snapshot(err error) {
 	status := raft.SnapshotFinish
 	if err != nil {
 		status = raft.SnapshotFailure
@@ -40,7 +40,7 @@ func (r *reports) snapshot(err error) {
 }
 
 // takeAll is called with mu held.
-func (r *reports) takeAll() func() {
+func (r *Reports) takeAll() func() {
 	unreachable, snapshots := r.unreachable, r.snapshots
 	r.unreachable, r.snapshots = false, nil
 	if !unreachable && len(snapshots) == 0 {
