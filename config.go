@@ -66,7 +66,7 @@ type settings struct {
 	notifiers     *callback.Registry
 	directLog     *zap.Logger // the application's: it may block whoever uses it
 	guard         callback.Guard
-	observer      Observer
+	observer      callback.Hooks[SnapshotStatus]
 	verifyPeer    func(types.ID, *tls.ConnectionState) error
 	allRefused    *identityCounters
 	clientTLS     *tls.Config // but for the authorities, which are those of files
@@ -128,7 +128,7 @@ func (t *Transport) settings() (*settings, error) {
 	s.log = s.asyncLog.Wrap(s.directLog)
 	s.raft, s.verifyPeer = callback.GuardRaft(s.guard, t.Raft), callback.GuardVerify(s.guard, t.VerifyPeer)
 	if t.Observer != nil {
-		s.observer = guardObserver(s.guard, *t.Observer)
+		s.observer = callback.GuardHooks(s.guard, callback.Hooks[SnapshotStatus](*t.Observer), SnapshotStatus.peer)
 	}
 	s.observer.SlowProcessAfter = orDefault(s.observer.SlowProcessAfter, DefaultSlowProcess)
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)

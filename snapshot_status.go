@@ -36,6 +36,8 @@ type SnapshotStatus struct {
 	Ended time.Time `json:"ended,omitzero"`
 }
 
+func (s SnapshotStatus) peer() types.ID { return s.Peer }
+
 // snapshotStatuses returns what Status and Observer tell of transfers under way and of
 // the one that ended last, which may be nil.
 func snapshotStatuses(all []snapshot.Status, last *snapshot.Status) ([]SnapshotStatus, *SnapshotStatus) {
@@ -61,7 +63,7 @@ func (s *settings) observeProgress(to *callback.Events, of *snapshot.Progress) f
 }
 
 // snapshotEnded has hook called for the end of a transfer, asynchronously. The hook may be nil.
-func snapshotEnded(to *callback.Events, hook snapshotHook, st snapshot.Status, err error) {
+func snapshotEnded(to *callback.Events, hook callback.SnapshotHook, st snapshot.Status, err error) {
 	if hook != nil {
 		to.TransferEnded(func() { hook(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err) })
 	}
