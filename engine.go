@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -100,4 +102,53 @@ func (e *engine) spawn(f func()) bool {
 		f()
 	}()
 	return true
+}
+
+// runningCallbacks names the callbacks that have not returned, of these members and of those
+// that are ending. Lanes are closed: what they hold is in the hands of a worker.
+func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []string) {
+	named := e.cfg.guard.Calls.List()
+	for _, c := range named {
+		all = append(all, callback.Call{Name: c.Name, Peer: c.Peer}.String())
+	}
+	slowProcess := func(id types.ID, k queue.Kind) bool {
+		return slices.ContainsFunc(named, func(c callback.Call) bool {
+			return c.Name == callback.ObserverSlowProcess && c.Peer == id && queue.KindOf(c.Type) == k
+		})
+	}
+	receiving := func(rs receivers) {
+		for k, r := range rs {
+			if r == nil {
+				continue // of a guest, which has lanes of some kinds only
+			}
+			if r.lane.holds() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
+				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.lane.name, Peer: r.member.remoteID}.String())
+			}
+			if r.lane.told.Load() > 0 {
+				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.lane.name, Peer: r.member.remoteID}.String())
+			}
+		}
+	}
+	sending := func(id types.ID, lanes ...*lane) {
+		for _, ln := range lanes {
+			if ln.told.Load() > 0 {
+				all = append(all, callback.Call{Name: "Observer.Sent", Lane: ln.name, Peer: id}.String())
+			}
+		}
+	}
+	for _, p := range append(e.endingPeers(), peers...) {
+		receiving(p.receivers)
+		sending(p.member.remoteID, p.pipeline.lanes[:]...)
+		for _, s := range p.writers {
+			sending(p.member.remoteID, s.lane)
+		}
+	}
+	for _, r := range remotes {
+		sending(r.member.remoteID, r.pipeline.lanes[:]...)
+	}
+	for _, rs := range e.receiveLanes.ofGuests() {
+		receiving(rs)
+	}
+	slices.Sort(all)
+	return all
 }

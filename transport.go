@@ -384,7 +384,7 @@ func (t *Transport) Stop() {
 		p.shut(ErrStopped)
 	}
 	remotes := e.remotes.close(ErrStopped)
-	watch := e.watchStop(peers, remotes)
+	watch := callback.WatchStop(e.cfg.log, func() []string { return e.runningCallbacks(peers, remotes) })
 	for _, r := range remotes {
 		r.member.join()
 	}
@@ -395,7 +395,7 @@ func (t *Transport) Stop() {
 	e.awaitAsking()
 	e.cfg.notifiers.Close()
 	e.local.events.Close()
-	watch.end()
+	watch.End()
 	e.cfg.asyncLog.Close()
 	close(e.done)
 }
