@@ -1,10 +1,8 @@
 package rafthttp
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -105,11 +103,6 @@ func (l Lane) Close() { l.close() }
 func (t *Transport) QueuePosts(peer types.ID, msgs []*raftpb.Message) {
 	p := t.peer(peer)
 	p.offerRun(p.pipeline.laneOf(msgs[0].GetType()), msgs)
-}
-
-// NewChunkedReader returns what reads the body of a stream in chunks.
-func NewChunkedReader(r io.Reader) io.Reader {
-	return &chunkedReader{src: bufio.NewReaderSize(r, chunkBuffer)}
 }
 
 // TimeForBody is how long the body of a post may take beyond what any may.

@@ -95,7 +95,7 @@ func streamBody(resp *http.Response, br *bufio.Reader, in *conn.ProgressReader) 
 	in.Begin(head)
 	switch {
 	case len(resp.TransferEncoding) > 0:
-		return &chunkedReader{src: bufio.NewReaderSize(in, chunkBuffer)}, nil
+		return conn.NewChunkedReader(bufio.NewReaderSize(in, chunkBuffer)), nil
 	case resp.ContentLength >= 0:
 		return io.LimitReader(in, resp.ContentLength), nil
 	default:

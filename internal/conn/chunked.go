@@ -1,4 +1,4 @@
-package rafthttp
+package conn
 
 import (
 	"bufio"
@@ -9,29 +9,32 @@ import (
 	"strconv"
 )
 
-// chunkedReader reads a body in chunks. That of net/http/httputil reads on for as long as
-// there is room, and waits in the middle of the next chunk: a message would wait for what
-// comes behind it. This one returns what has come.
-type chunkedReader struct {
+// ChunkedReader reads a body with chunked encoding. That of net/http/httputil reads as long as
+// there is room, and waits in the middle of the next chunk: a message would wait for the bytes
+// behind it. This one returns the bytes that have arrived. It is not safe for concurrent use.
+type ChunkedReader struct {
 	src    *bufio.Reader
 	left   uint64 // bytes of the chunk that were not read
 	inside bool   // a chunk has begun whose end was not read
-	excess uint64 // bytes that are no data, beyond what is usual
-	err    error  // what ended the body
+	excess uint64 // bytes that are not data, beyond the usual overhead
+	err    error  // ended the body
 }
 
+// NewChunkedReader returns a reader of the body that src brings.
+func NewChunkedReader(src *bufio.Reader) *ChunkedReader { return &ChunkedReader{src: src} }
+
 const (
-	usualChunkHead = 16       // bytes of a chunk that are no data
+	usualChunkHead = 16       // bytes of a chunk that are not data
 	maxChunkExcess = 16 << 10 // bytes beyond, and beyond twice the data
 	maxChunkHead   = 4 << 10  // bytes of its head
 	maxChunkDigits = 16       // of its length
 )
 
 // Read implements io.Reader.
-func (r *chunkedReader) Read(p []byte) (n int, err error) {
+func (r *ChunkedReader) Read(p []byte) (n int, err error) {
 	for n < len(p) && r.err == nil {
 		if r.left == 0 {
-			if n > 0 && !r.headHasCome() {
+			if n > 0 && !r.headArrived() {
 				break
 			}
 			r.left, r.err = r.next()
@@ -52,8 +55,8 @@ func (r *chunkedReader) Read(p []byte) (n int, err error) {
 	return 0, r.err
 }
 
-// headHasCome reports whether the next chunk can begin without waiting.
-func (r *chunkedReader) headHasCome() bool {
+// headArrived reports whether the next chunk can begin without waiting.
+func (r *ChunkedReader) headArrived() bool {
 	come, _ := r.src.Peek(r.src.Buffered())
 	if r.inside { // the end of the chunk, which is two bytes, comes first
 		come = come[min(2, len(come)):]
@@ -63,7 +66,7 @@ func (r *chunkedReader) headHasCome() bool {
 
 // next reads the head of the next chunk, and returns how long that is. After the last one it
 // returns io.EOF.
-func (r *chunkedReader) next() (size uint64, err error) {
+func (r *ChunkedReader) next() (size uint64, err error) {
 	if r.inside {
 		end, err := r.src.Peek(2)
 		if err != nil {
@@ -98,7 +101,7 @@ func (r *chunkedReader) next() (size uint64, err error) {
 }
 
 // line returns a line without its end, which stays valid until the next read.
-func (r *chunkedReader) line() ([]byte, error) {
+func (r *ChunkedReader) line() ([]byte, error) {
 	line, err := r.src.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) || len(line) >= maxChunkHead+2 {
 		return nil, errors.New("head of a chunk is too long")
