@@ -1,8 +1,11 @@
 package rafthttp
 
 import (
+	"cmp"
+	"context"
 	"crypto/tls"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,7 +16,6 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
-	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
 // NewListener listens on a peer URL: http, https, unix or unixs. For https and
@@ -65,12 +67,60 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 // Logger of the Transport, if h is its Handler or an http.ServeMux that has it for
 // RaftPrefix. ErrorLog and BaseContext are set for that.
 func NewServer(h http.Handler) *http.Server {
-	return serverFor(&http.Server{
+	s := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: DefaultConnReadTimeout,
 		IdleTimeout:       DefaultConnReadTimeout,
 		MaxHeaderBytes:    maxRequestHeadBytes,
-	})
+		ErrorLog:          log.New(serverLog{h}, "", 0),
+	}
+	s.BaseContext = func(l net.Listener) context.Context {
+		if tl, ok := l.(*tlsListener); ok {
+			tl.serves.Store(transportBehind(s.Handler))
+		}
+		return context.Background()
+	}
+	return s
+}
+
+// serverLog is the log of a server. It passes failures of the listener on to the Transport.
+type serverLog struct{ handler http.Handler }
+
+// Write implements io.Writer.
+func (l serverLog) Write(line []byte) (int, error) {
+	if t := transportBehind(l.handler); t != nil {
+		t.clientFailures.ServerLine(t.logger(), string(line))
+	}
+	return len(line), nil
+}
+
+// ownHandler is Transport.Handler.
+type ownHandler struct {
+	http.Handler
+	t *Transport
+}
+
+// transportBehind returns the Transport whose handler h is, or that h has on its mux, or the
+// first of a Mux that runs, or nil.
+func transportBehind(h http.Handler) *Transport {
+	if mux, ok := h.(*http.ServeMux); ok {
+		h, _ = mux.Handler(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: RaftPrefix}})
+	}
+	switch own := h.(type) {
+	case *ownHandler:
+		return own.t
+	case *Mux:
+		return own.first()
+	}
+	return nil
+}
+
+// logger returns the log of a Transport that was started, or nil.
+func (t *Transport) logger() *zap.Logger {
+	if e := t.engine.Load(); e != nil {
+		return e.cfg.log
+	}
+	return nil
 }
 
 // maxFailedHandshakes bounds the failed handshakes that wait for HandshakeFailure.
@@ -79,14 +129,13 @@ const maxFailedHandshakes = 64
 // tlsListener is the listener of NewListener for TLS, with what it logs and whom it tells.
 type tlsListener struct {
 	*conn.TLSListener
-	hook         *callback.Queue           // of failures, for failed
-	failed       func(*tls.Conn, error)    // TLSInfo.HandshakeFailure; nil: none
-	own          callback.Guard            // with TLSInfo.Logger
-	asyncLog     *callback.AsyncLog        // of the same
-	log          *zap.Logger               // asynchronous; nil: none
-	serves       atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
-	failures     handshakeFailures         // until it is
-	notAccepting loglimit.Limiter
+	hook     *callback.Queue           // of failures, for failed
+	failed   func(*tls.Conn, error)    // TLSInfo.HandshakeFailure; nil: none
+	own      callback.Guard            // with TLSInfo.Logger
+	asyncLog *callback.AsyncLog        // of the same
+	log      *zap.Logger               // asynchronous; nil: none
+	serves   atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
+	failures conn.Failures             // until it is
 }
 
 func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, error) {
@@ -101,9 +150,26 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	}
 	var err error
 	tl.TLSListener, err = conn.NewTLSListener(l, info, tl.log, conn.ListenerHooks{
-		Refused: tl.refused, HandshakeFailed: tl.handshakeFailed, AcceptFailed: tl.acceptFails,
+		Refused: tl.refused,
+		HandshakeFailed: func(from net.Addr, err error) {
+			to, log := tl.failureLog()
+			to.Handshake(log, from.String(), err)
+		},
+		AcceptFailed: func(err error) {
+			_, log := tl.failureLog()
+			tl.failures.Accept(log, err.Error())
+		},
 	})
 	return tl, err
+}
+
+// failureLog returns where failures are counted, and the log for them, which may be nil.
+func (l *tlsListener) failureLog() (*conn.Failures, *zap.Logger) {
+	t := l.serves.Load()
+	if t == nil {
+		return &l.failures, l.log
+	}
+	return &t.clientFailures, cmp.Or(l.log, t.logger())
 }
 
 // Close implements net.Listener. It ends handshakes under way, and waits for

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -234,10 +235,9 @@ type Transport struct {
 	ServerVersion     string
 	MinClusterVersion string
 
-	engine       atomic.Pointer[engine]
-	urls         atomic.Pointer[string] // as X-PeerURLs states them; nil: URLs are not read yet
-	handshakes   handshakeFailures      // of clients, where NewServer serves Handler
-	notAccepting loglimit.Limiter       // the same
+	engine         atomic.Pointer[engine]
+	urls           atomic.Pointer[string] // as X-PeerURLs states them; nil: URLs are not read yet
+	clientFailures conn.Failures          // where NewServer serves Handler
 }
 
 var _ Transporter = (*Transport)(nil)

@@ -140,7 +140,7 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "handshake-unlogged", wrong: "who refuses a certificate says nothing", breaks: "a refusal is logged", found: "path 19",
-		edits: []edit{{"handshakes.go", "if log == nil || !f.lines.first(", "if log != nil || !f.lines.first("}},
+		edits: []edit{{"internal/conn/failures.go", "if log == nil || !f.lines.First(", "if log != nil || !f.lines.First("}},
 	},
 	{
 		name: "clock-warning", wrong: "a probe that was answered late warns of the clock", breaks: "the clock offset is known to half a round trip", found: "path 20",
