@@ -82,6 +82,7 @@ type way struct {
 	covered uint64                    // appends up to this one are in a snapshot that was taken
 	coverAt time.Duration             // of those, what was sent later has to arrive all the same
 	ackAt   time.Duration
+	probing bool // raft was told of a loss: it sends one append at a time until the peer answers
 
 	reported    uint64 // seq of the last ReportUnreachable of this life of the sender
 	reports     int
@@ -140,7 +141,7 @@ func (b *book) way(from, to uint64) *way { return b.ways[[2]uint64{from, to}] }
 // lead begins a term of the sender, whose log is that of the receiver.
 func (w *way) lead() {
 	w.term++
-	w.next = uint64(len(w.msgs[appends]))
+	w.next, w.probing = uint64(len(w.msgs[appends])), false
 	w.acked, w.match = w.next-1, w.next-1
 }
 

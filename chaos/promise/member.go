@@ -129,6 +129,7 @@ type member struct {
 	settled atomic.Bool   // its snapshots were counted
 	calls   atomic.Int64  // callbacks under way
 	open    atomic.Int64  // connections
+	often   atomic.Int64  // callbacks that come with messages
 	lines   lines
 }
 

@@ -78,6 +78,7 @@ func (m *member) acknowledge(w *way, app *raftpb.Message) {
 // answered takes in the answer to an append, as raft does. It is called with the book's mutex held.
 func (w *way) answered(x *sent) {
 	w.acked = max(w.acked, x.acks)
+	w.probing = false
 	if x.rejects {
 		w.next = max(w.acked+1, 1)
 	}
@@ -110,7 +111,7 @@ func (m *member) ReportUnreachable(id uint64) {
 	m.s.note("member %d is told that %d is unreachable", m.id, id)
 	w.reports++
 	if m.opt.Resends {
-		w.next = max(w.acked+1, 1)
+		w.next, w.probing = max(w.acked+1, 1), true
 	} else {
 		w.term++ // appends go on as those of another term, so that the window of those before does not hold them up
 	}
