@@ -20,6 +20,7 @@ func (s *simulation) lookAtStatus(m *member) {
 	for _, p := range st.Peers {
 		s.lookAtActive(m, p, s.now())
 		s.lookAtStreams(m, p, s.now())
+		s.lookAtLosses(m, p)
 		for _, l := range p.Lanes {
 			if l.Queued > l.Capacity || (l.Queued > 1 && l.QueuedBytes > l.CapacityBytes) {
 				s.violate("bounds", "lane %s of member %d and %d has %d messages of %d, %d bytes of %d",

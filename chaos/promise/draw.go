@@ -26,7 +26,7 @@ var dimensions = []dimension{
 	{"disk", lifeDisk, eventsDisk},
 	{"small bounds", lifeBounds, eventsBursts},
 	{"unequal sizes", lifeSizes, eventsLarge},
-	{"groups", func(d *drawing, o *Options) { o.Groups = d.maybe() }, eventsBursts},
+	{"groups", lifeGroups, eventsBursts},
 	{"resends", lifeResends, eventsResends},
 	{"slow links", nil, eventsSlow},
 	{"cuts", nil, eventsCuts},
@@ -156,6 +156,12 @@ func lifeExtension(d *drawing, o *Options) {
 func lifeServer(d *drawing, o *Options) {
 	o.NewServer = d.maybe()
 	o.NoKeepAlive = d.IntN(3) == 0
+}
+
+// lifeGroups has some queues be so small that bursts of a group's appends find no room.
+func lifeGroups(d *drawing, o *Options) {
+	o.Groups = d.IntN(3) > 0
+	o.SendQueue = one(d, 0, 16, 64)
 }
 
 func lifeResends(d *drawing, o *Options) {
@@ -336,10 +342,11 @@ func eventsForge(d *drawing) {
 }
 
 func eventsTLS(d *drawing) {
-	d.plan.TLS, d.plan.Verify = true, d.maybe()
+	d.plan.TLS, d.plan.Verify = true, d.IntN(4) > 0
 	d.some(0, 2, func() { d.add(Event{Do: Rotate, How: one(d, "", "torn")}) })
 	if d.plan.Verify {
-		d.some(0, 2, func() { d.add(Event{Do: Distrust, For: d.between(1, 8)}) })
+		d.plan.Recheck = time.Duration(1+d.IntN(3)) * time.Second
+		d.some(1, 3, func() { d.add(Event{Do: Distrust, For: d.between(1, 12)}) })
 		d.some(0, 1, func() { d.add(Event{Do: Snapshot, N: d.size(), How: "seeks"}) })
 	}
 }

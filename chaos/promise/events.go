@@ -53,7 +53,7 @@ func (s *simulation) do(e Event) {
 			s.trust.rotate(e)
 		}
 	case Revoke:
-		if a != nil && s.trust != nil && s.plan.Recheck > 0 {
+		if a != nil && s.trust != nil && s.plan.Revokes {
 			s.trust.revoke(e)
 		}
 	case Distrust:
@@ -271,7 +271,16 @@ func (s *simulation) crowded(w *way, d time.Duration) {
 
 // distrust has VerifyPeer of A refuse B.
 func (s *simulation) distrust(e Event) {
+	if !s.verifies(e.A) {
+		return
+	}
 	s.states[e.A].refusing(e.B).shut(e.For)
+	s.noteRefusal(e, s.now())
+	s.until(e.For, "refusal", func() {
+		if s.states[e.A].refusing(e.B).left() == 0 {
+			s.noteRefusal(e, 0)
+		}
+	})
 	for _, w := range s.between(e.A, e.B) {
 		s.hurt(w)
 		s.crowded(w, e.For+rotateTime) // who was posted to is told late
@@ -280,10 +289,29 @@ func (s *simulation) distrust(e Event) {
 	}
 }
 
+// verifies reports whether a member has VerifyPeer.
+func (s *simulation) verifies(id uint64) bool { return s.trust != nil && s.plan.Verify && id%2 == 1 }
+
+// noteRefusal notes since when A refuses B; 0: it does not.
+func (s *simulation) noteRefusal(e Event, at time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	for _, w := range s.between(e.A, e.B) {
+		by := 1
+		if w.from == e.A {
+			by = 0
+		}
+		if at == 0 || w.refused[by] == 0 {
+			w.refused[by] = at
+		}
+	}
+}
+
 // forge sends what no raft may get. It is no message of the book's: nobody has to be told of its loss.
 func (m *member) forge(w *way, how string) {
 	msg := &raftpb.Message{Type: raftpb.MsgForgetLeader.Enum(), From: new(w.from), To: new(w.to), Term: new(uint64(1))}
 	m.s.crowded(w, 4*readTime) // a post of it fails
+	m.s.changed(w)
 	if how == "local thread" {
 		msg.Type, msg.From = raftpb.MsgStorageAppendResp.Enum(), new(raft.LocalAppendThread)
 	}
@@ -328,6 +356,7 @@ func (s *simulation) doToPeer(m *member, w *way, e Event) {
 			}
 		})
 	}
+	s.changed(w)
 	id := types.ID(e.B)
 	switch e.Do {
 	case Pause:

@@ -33,7 +33,7 @@ func methodOnStack() string {
 func methodAt(pc uintptr) string {
 	frames := runtime.CallersFrames([]uintptr{pc})
 	for {
-		f, more := frames.Next() // one for each function that is inlined there
+		f, more := frames.Next()                                                                    // one for each function that is inlined there
 		if name, ok := strings.CutPrefix(f.Function, methods); ok && !strings.Contains(name, ".") { // no function of its own
 			return name
 		}

@@ -131,6 +131,7 @@ type member struct {
 	open    atomic.Int64  // connections
 	often   atomic.Int64  // callbacks that come with messages
 	lines   lines
+	turns   turns
 }
 
 func startMember(s *simulation, id uint64, o Options) (*member, error) {
@@ -150,7 +151,7 @@ func startMember(s *simulation, id uint64, o Options) (*member, error) {
 	}
 	if s.trust != nil {
 		m.TLSInfo, m.TLSRecheck = s.trust.info(id), s.plan.Recheck
-		if s.plan.Verify && id%2 == 1 {
+		if s.verifies(id) {
 			m.VerifyPeer = m.verify
 		}
 	}

@@ -48,6 +48,8 @@ func scenes() []scene {
 		{"every field", "a message arrives with all that it was sent with", playEveryField},
 		{"distrusted", "nothing comes of, nor goes to, a member that VerifyPeer refuses", playDistrusted},
 		{"full lane", "a full append lane slows its stream down, and drops nothing", playFullLane},
+		{"posted once", "a proposal that was posted is not posted again, whatever became of its connection", playPostedOnce},
+		{"one report", "losses of which raft is not told yet are told at once", playOneReport},
 		{"other bytes", "a database is not made of two", playOtherBytes},
 	}
 }

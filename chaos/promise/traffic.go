@@ -133,6 +133,8 @@ func (m *member) noteLanes(all []*sentTo, before, after map[uint64]lanes) {
 				y.lane = x.w.epoch<<48 | l.state
 			}
 		}
+		x.w.given(&x.w.msgs[x.k][x.n], up && l == after[x.w.to])
+		x.w.streaming = l.message
 	}
 }
 
