@@ -24,7 +24,7 @@ var dimensions = []dimension{
 	{"slow callbacks", lifeSlow, eventsHangs},
 	{"blocked Process", nil, eventsBlocks},
 	{"disk", lifeDisk, eventsDisk},
-	{"small bounds", lifeBounds, eventsBursts},
+	{"small bounds", lifeBounds, eventsBounds},
 	{"unequal sizes", lifeSizes, eventsLarge},
 	{"groups", lifeGroups, eventsBursts},
 	{"resends", lifeResends, eventsResends},
@@ -270,6 +270,12 @@ func eventsBursts(d *drawing) {
 	})
 }
 
+// eventsBounds has one burst that no small MaxQueuedBytes has room for.
+func eventsBounds(d *drawing) {
+	eventsBursts(d)
+	d.add(Event{Do: Burst, N: 256, Size: 4096, How: one(d, "append", "proposal")})
+}
+
 func eventsLarge(d *drawing) {
 	d.some(1, 3, func() {
 		d.add(Event{Do: Burst, N: 1 + d.IntN(3), Size: 1 << (15 + d.IntN(5)), How: one(d, "append", "append", "proposal")})
@@ -300,7 +306,7 @@ func eventsNarrow(d *drawing) {
 
 func eventsCuts(d *drawing) {
 	d.some(1, 5, func() {
-		e := Event{Do: one(d, Cut, Cut, HalfOpen, Reset)}
+		e := Event{Do: one(d, Cut, Cut, HalfOpen, HalfOpen, Reset)}
 		if e.Do == Cut {
 			e.For = d.between(1, 20)
 		}

@@ -120,6 +120,7 @@ func (s *simulation) doToLink(e Event) {
 		})
 	case Narrow:
 		l.SetBandwidth(e.N)
+		s.linger(s.book.way(e.A, e.B), e.For)
 		if e.N == 1 { // not even a link heartbeat comes through
 			s.silent(s.book.way(e.A, e.B), +1)
 		}
@@ -259,6 +260,7 @@ func (m *member) giveWork(w *way, e Event) {
 		}
 		m.send(msgs...)
 		m.noteLanes(all, before, m.laneStates())
+		m.s.lookAtStatus(m) // while the queues are full
 	}
 }
 

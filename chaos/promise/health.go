@@ -21,6 +21,7 @@ type health struct {
 	flaps   time.Duration // until then, streams may end
 	ends    uint64        // streams that the receiver has begun to read, in this life
 	moving  int           // snapshots that have not ended: if one fails, raft is told of the peer as well
+	linger  int           // connections whose dialler has given up, which the receiver does not know
 
 	checked   time.Duration // when its heartbeats were looked at last
 	delivered bool          // the way has delivered since wellAt

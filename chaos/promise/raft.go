@@ -99,9 +99,11 @@ const lateReport = 2*readTime + 2*time.Second
 // ReportUnreachable implements rafthttp.Raft.
 func (m *member) ReportUnreachable(id uint64) {
 	defer m.enter("ReportUnreachable")()
-	defer m.inTurn("reports", host(id))()
+	defer m.inTurn("reports", host(id), "unreachable")()
 	m.noteReport(id)
-	time.Sleep(m.opt.SlowHooks)
+	if !m.opt.Resends { // else raft learns of each loss so late that a queue is full for a minute
+		time.Sleep(m.opt.SlowHooks)
+	}
 }
 
 // noteReport notes that raft is told of a loss.
@@ -137,7 +139,7 @@ func (m *member) noteReport(id uint64) {
 // ReportSnapshot implements rafthttp.Raft.
 func (m *member) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
 	defer m.enter("ReportSnapshot")()
-	defer m.inTurn("reports", host(id))()
+	defer m.inTurn("reports", host(id), "snapshot")()
 	b := m.s.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -175,7 +177,7 @@ func (m *member) verify(id types.ID, state *tls.ConnectionState) error {
 // observer returns the hooks of the member.
 func (m *member) observer() *rafthttp.Observer {
 	slow := func(what string, about types.ID) func() {
-		leave, next := m.enter(what), m.inTurn("hooks", host(uint64(about)))
+		leave, next := m.enter(what), m.inTurn("hooks", host(uint64(about)), what)
 		return func() {
 			_ = m.hook.pass(context.Background())
 			time.Sleep(m.opt.SlowHooks)

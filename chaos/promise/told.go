@@ -1,6 +1,7 @@
 package promise
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -84,29 +85,31 @@ func (s *simulation) lookAtLosses(m *member, p rafthttp.PeerStatus) {
 // turns are the callbacks that come one after another: those of each kind about each member.
 type turns struct {
 	mu     sync.Mutex
-	busy   map[turn]int
+	busy   map[turn][]string    // what comes
 	logged map[string]time.Time // of the last line about a member
 	active map[uint64]bool      // what PeerState said last
 }
 
 type turn struct{ kind, about string }
 
-// inTurn begins a callback of a kind about a member. What it returns ends it.
-func (m *member) inTurn(kind, about string) func() {
+// inTurn begins a callback of a kind about a member, and says what it tells. What it returns ends it.
+func (m *member) inTurn(kind, about, what string) func() {
 	t, key := &m.turns, turn{kind, about}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.busy == nil {
-		t.busy, t.logged, t.active = map[turn]int{}, map[string]time.Time{}, map[uint64]bool{}
+		t.busy, t.logged, t.active = map[turn][]string{}, map[string]time.Time{}, map[uint64]bool{}
 	}
 	m.s.checked("in turn")
-	if t.busy[key]++; t.busy[key] > 1 || m.s.sabotaged("in turn") {
-		m.s.violate("in turn", "two %s about %s come to member %d at once", kind, about, m.id)
+	t.busy[key] = append(t.busy[key], what)
+	if len(t.busy[key]) > 1 || m.s.sabotaged("in turn") {
+		m.s.violate("in turn", "%s about %s come to member %d at once: %q", kind, about, m.id, t.busy[key])
 	}
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.busy[key]--
+		i := slices.Index(t.busy[key], what)
+		t.busy[key] = slices.Delete(t.busy[key], i, i+1)
 	}
 }
 
