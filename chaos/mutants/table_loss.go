@@ -126,7 +126,7 @@ var lossMutants = []mutant{
 	{
 		name: "report-for-nothing", wrong: "one in 500 of what a peer's streams bring at once makes raft believe that it is unreachable", breaks: "a healthy link loses nothing",
 		edits: []edit{
-			{"peer.go", "return p.receivers.receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.reports.lost()\n\t}\n\treturn p.receivers.receive(ctx, items, wait)"},
+			{"peer.go", "return p.receivers.receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.reports.lost()\n\t}\n\treturn p.receivers.receive(ctx, items, wait)"},
 			{"peer.go", "func newPeer(", "var brought atomic.Uint64\n\nfunc newPeer("},
 			{"peer.go", "import (\n", "import (\n\t\"sync/atomic\"\n"},
 		},
