@@ -34,13 +34,13 @@ func playPostedOnce(st *stage) {
 	a.AddPeer(other, []string{st.urlOf("other")})
 	before := 1 + st.IntN(5)
 	for range before { // by connections that are kept
-		a.Send([]*raftpb.Message{proposalOf(1, other, []byte("x"))})
+		a.Send([]*raftpb.Message{proposalOf(other, []byte("x"))})
 		time.Sleep(time.Duration(st.IntN(2)) * 100 * time.Millisecond)
 	}
 	time.Sleep(time.Second)
 	ends.Store(true)
 	told := a.told(other)
-	a.Send([]*raftpb.Message{proposalOf(1, other, []byte("y"))})
+	a.Send([]*raftpb.Message{proposalOf(other, []byte("y"))})
 	time.Sleep(readTime)
 	if n := proposals.Load() - int64(before); n != 1 {
 		st.wrong("a proposal is posted %d times, whose connection ended before the answer", n)
