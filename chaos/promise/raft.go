@@ -239,6 +239,9 @@ func (m *member) dropped(from uint64, lane string, n int, cause error) {
 // lookAtDrop looks whether a message is dropped for which there was room. It is called with the book's mutex held.
 func (m *member) lookAtDrop(w *way, k kind, cause error) {
 	now := m.s.now()
+	if !m.s.inTime() { // a fault point refuses memory that there is
+		return
+	}
 	if m.opt.SlowHooks > 0 || time.Since(m.hook.opens()) < lateReport { // it is told late, and all may be well again
 		return
 	}
