@@ -236,6 +236,7 @@ func (m *member) giveWork(w *way, e Event) {
 		m.post(w)
 	case Burst:
 		m.s.crowded(w, 3*readTime)
+		m.s.usesUp(e)
 		if to := m.s.member(w.to); to != nil && to.opt.MaxMessageBytes > 0 && int64(e.Size) > to.opt.MaxMessageBytes/2 {
 			m.s.shock(w, 2*readTime+m.s.recovers(w)) // it ends the stream that brings it
 			m.s.mayFlap(w, time.Hour)                // raft may send it again
@@ -261,6 +262,17 @@ func (m *member) giveWork(w *way, e Event) {
 		m.send(msgs...)
 		m.noteLanes(all, before, m.laneStates())
 		m.s.lookAtStatus(m) // while the queues are full
+	}
+}
+
+// usesUp notes that one message of a burst may take all that queues of one of its members may hold, from whoever else is there.
+func (s *simulation) usesUp(e Event) {
+	for _, id := range []uint64{e.A, e.B} {
+		if m := s.member(id); m != nil && m.opt.MaxQueuedBytes > 0 && int64(e.Size) > m.opt.MaxQueuedBytes/2 {
+			for _, w := range s.around(id) {
+				s.crowded(w, 3*readTime)
+			}
+		}
 	}
 }
 
