@@ -60,7 +60,7 @@ func main() {
 	flag.StringVar(&o.test, "test", "^TestPromises", "the `tests` of the simulation to run")
 	flag.StringVar(&o.write, "write", "", "write the table to this `file`, between its markers")
 	flag.BoolVar(&o.list, "list", false, "only list the mutants")
-	flag.BoolVar(&o.check, "check", false, "only check the types of the libraries")
+	flag.BoolVar(&o.check, "check", false, "only check the types of the libraries, which takes some seconds")
 	flag.BoolVar(&o.right, "right", true, "try the right library, which must pass")
 	flag.BoolVar(&o.shrink, "shrink", false, "shrink a failure of each judge, with a mutant that it notices, to ten lines at most")
 	flag.BoolVar(&o.verbose, "v", false, "print what the simulation says of each")

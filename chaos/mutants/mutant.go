@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -57,16 +56,6 @@ func (m mutant) apply(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("mutant %s changes nothing", m.name)
 	}
 	return files, nil
-}
-
-// packages returns those that differ from the library's.
-func (m mutant) packages() (all []string) {
-	for _, e := range m.edits {
-		if p := "./" + path.Dir(e.file); !slices.Contains(all, p) {
-			all = append(all, p)
-		}
-	}
-	return all
 }
 
 // writeOverlay writes the mutant of the library in root to the folder dir, and returns the file for go test -overlay.

@@ -32,6 +32,27 @@ func TestTableFitsTheCode(t *testing.T) {
 	}
 }
 
+// TestTableHasNoTypeErrors: each mutant is a library that compiles; one that is no such is found out, also where it breaks another
+// package than it changes.
+func TestTableHasNoTypeErrors(t *testing.T) {
+	c, err := newChecker(t.Context(), root, "")
+	require.NoError(t, err)
+	for _, m := range mutants() {
+		require.NoError(t, c.check(m))
+	}
+	for name, wrong := range map[string]struct {
+		edit edit
+		want string
+	}{
+		"no such name":    {edit{"notifier.go", "\t\ttell()\n", "\t\ttold()\n"}, "undefined: told"},
+		"no such import":  {edit{"notifier.go", `import "sync"`, ""}, "undefined: sync"},
+		"another package": {edit{"internal/queue/budget.go", "func NewBudget(", "func NewBudgets("}, "undefined: queue.NewBudget"},
+		"no package":      {edit{"go.mod", "go 1.26", "go 1.27"}, "changes no package"},
+	} {
+		require.ErrorContains(t, c.check(mutant{name: name, edits: []edit{wrong.edit}}), wrong.want)
+	}
+}
+
 // TestTableIsComplete: there are at least 40 mutants, each with a name of its own and all that the table shows, and one for
 // each defect that was found by reading.
 func TestTableIsComplete(t *testing.T) {

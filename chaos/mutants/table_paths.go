@@ -54,6 +54,10 @@ var sendingPathMutants = []mutant{
 		edits: []edit{{"internal/conn/files.go", "if err := f.onList(state.PeerCertificates); err != nil {\n\t\treturn Revoked, err", "if err := f.onList(state.PeerCertificates); err != nil && state.Version == 0 {\n\t\treturn Revoked, err"}},
 	},
 	{
+		name: "refused-stays", wrong: "connections that are up are not held to VerifyPeer", breaks: "who VerifyPeer refuses is cut",
+		edits: []edit{{"recheck.go", "if st < conn.Revoked && s.verifyPeer != nil {", "if st < conn.Revoked && s.verifyPeer != nil && s.tlsRecheck < 0 {"}},
+	},
+	{
 		name: "refused-is-processed", wrong: "requests of a member that VerifyPeer refuses are served", breaks: "VerifyPeer binds certificates to members",
 		edits: []edit{{"door.go", "\tif err := q.engine.cfg.verifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.engine.cfg.verifyPeer(q.from, q.r.TLS)"}},
 	},

@@ -56,6 +56,7 @@ type sent struct {
 	term  uint64 // in which it was sent last
 	acks  uint64 // as an answer to appends: all up to this one
 
+	taken    bool   // by a stream, and not processed yet
 	ordered  bool   // its order was looked at
 	rejects  bool   // as an answer: one behind it was rejected
 	rejected uint64 // that one's index
@@ -66,27 +67,29 @@ type way struct {
 	from, to uint64
 	isPeer   bool // from has to as a peer
 
-	msgs    [kinds][]sent             // by number, from 1 on
-	settled [kinds]int                // messages before this one need no look any more
-	dropped [kinds]int                // messages that the receiver has counted as dropped, and that are not accounted for
-	dropAt  [kinds]time.Duration      // when it has said so last
-	full    int                       // appends of those dropped, for which there was no room: none that came by the stream for appends
-	order   [kinds]map[uint64]arrival // the last that came of those that were sent before, by lane
-	tookAt  time.Duration             // when Process last returned
-	busy    [kinds]int                // calls of Process
-	epoch   uint64                    // changes when the sender's peer does
-	term    uint64                    // of appends
-	next    uint64                    // append to be sent
-	acked   uint64                    // appends that the peer has acknowledged, all up to this one
-	match   uint64                    // appends that it has, all up to this one
-	covered uint64                    // appends up to this one are in a snapshot that was taken
-	coverAt time.Duration             // of those, what was sent later has to arrive all the same
-	ackAt   time.Duration
+	msgs      [kinds][]sent             // by number, from 1 on
+	settled   [kinds]int                // messages before this one need no look any more
+	dropped   [kinds]int                // messages that the receiver has counted as dropped, and that are not accounted for
+	dropAt    [kinds]time.Duration      // when it has said so last
+	full      int                       // appends of those dropped, for which there was no room: none that came by the stream for appends
+	order     [kinds]map[uint64]arrival // the last that came of those that were sent before, by lane
+	tookAt    time.Duration             // when Process last returned
+	busy      [kinds]int                // calls of Process
+	streaming bool                      // the message stream was up when something was sent last
+	epoch     uint64                    // changes when the sender's peer does
+	term      uint64                    // of appends
+	next      uint64                    // append to be sent
+	acked     uint64                    // appends that the peer has acknowledged, all up to this one
+	match     uint64                    // appends that it has, all up to this one
+	covered   uint64                    // appends up to this one are in a snapshot that was taken
+	coverAt   time.Duration             // of those, what was sent later has to arrive all the same
+	ackAt     time.Duration
+	probing   bool // raft was told of a loss: it sends one append at a time until the peer answers
 
 	reported    uint64 // seq of the last ReportUnreachable of this life of the sender
-	reports     int
-	unexplained int // reports while the way was well and nothing was too much for it
+	unexplained int    // reports while the way was well and nothing was too much for it
 
+	losses losses
 	health
 	snapshots ends // of this life of the sender
 }
@@ -140,7 +143,7 @@ func (b *book) way(from, to uint64) *way { return b.ways[[2]uint64{from, to}] }
 // lead begins a term of the sender, whose log is that of the receiver.
 func (w *way) lead() {
 	w.term++
-	w.next = uint64(len(w.msgs[appends]))
+	w.next, w.probing = uint64(len(w.msgs[appends])), false
 	w.acked, w.match = w.next-1, w.next-1
 }
 

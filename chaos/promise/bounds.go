@@ -20,6 +20,7 @@ func (s *simulation) lookAtStatus(m *member) {
 	for _, p := range st.Peers {
 		s.lookAtActive(m, p, s.now())
 		s.lookAtStreams(m, p, s.now())
+		s.lookAtLosses(m, p)
 		for _, l := range p.Lanes {
 			if l.Queued > l.Capacity || (l.Queued > 1 && l.QueuedBytes > l.CapacityBytes) {
 				s.violate("bounds", "lane %s of member %d and %d has %d messages of %d, %d bytes of %d",
@@ -27,7 +28,7 @@ func (s *simulation) lookAtStatus(m *member) {
 			}
 		}
 	}
-	if n, limit := int(m.open.Load()), connections(s.others(m)); n > limit {
+	if n, limit := int(m.open.Load()), connections(s.others(m))+s.lingering(m); n > limit {
 		s.violate("bounds", "member %d has %d connections, more than %d", m.id, n, limit)
 	}
 }
@@ -35,6 +36,32 @@ func (s *simulation) lookAtStatus(m *member) {
 // connections is how many a member may have: four streams for each of others that may have it as a peer, whether it has them or
 // not, and those of posts, probes and snapshots both ways. When a long cut ends, dials arrive whose dialler has given up.
 func connections(others int) int { return 16 + 48*others }
+
+// linger notes that a line to a member is narrow for some time: it has connections whose dialler has given up, and has said so, until
+// that arrives.
+func (s *simulation) linger(w *way, d time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	w.linger += dialsAtOnce * (1 + int(d/dialTimeout))
+}
+
+// dialsAtOnce is how many connections one member dials at once to another: for two streams, posts, a probe, and a snapshot.
+const dialsAtOnce = 16
+
+// dialTimeout is the DialTimeout of a Transport that says nothing else.
+const dialTimeout = 5 * time.Second
+
+// lingering is how many such connections a member may have.
+func (s *simulation) lingering(m *member) (n int) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	for _, w := range s.book.all {
+		if w.to == m.id {
+			n += w.linger
+		}
+	}
+	return n
+}
 
 // others returns how many members send something to a member.
 func (s *simulation) others(m *member) (n int) {
@@ -57,7 +84,7 @@ const (
 func (s *simulation) lookAtGoroutines() {
 	limit := s.base + 32
 	for _, m := range s.running() {
-		limit += ofMember
+		limit += ofMember + 2*s.lingering(m)
 		for _, w := range s.book.all {
 			if w.from == m.id {
 				limit += ofPeer

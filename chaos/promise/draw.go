@@ -24,9 +24,9 @@ var dimensions = []dimension{
 	{"slow callbacks", lifeSlow, eventsHangs},
 	{"blocked Process", nil, eventsBlocks},
 	{"disk", lifeDisk, eventsDisk},
-	{"small bounds", lifeBounds, eventsBursts},
+	{"small bounds", lifeBounds, eventsBounds},
 	{"unequal sizes", lifeSizes, eventsLarge},
-	{"groups", func(d *drawing, o *Options) { o.Groups = d.maybe() }, eventsBursts},
+	{"groups", lifeGroups, eventsBursts},
 	{"resends", lifeResends, eventsResends},
 	{"slow links", nil, eventsSlow},
 	{"cuts", nil, eventsCuts},
@@ -158,6 +158,12 @@ func lifeServer(d *drawing, o *Options) {
 	o.NoKeepAlive = d.IntN(3) == 0
 }
 
+// lifeGroups has some queues be so small that bursts of a group's appends find no room.
+func lifeGroups(d *drawing, o *Options) {
+	o.Groups = d.IntN(3) > 0
+	o.SendQueue = one(d, 0, 16, 64)
+}
+
 func lifeResends(d *drawing, o *Options) {
 	o.Resends, o.Groups = true, false
 	o.SendQueue = one(d, 16, 64, 0)
@@ -264,6 +270,12 @@ func eventsBursts(d *drawing) {
 	})
 }
 
+// eventsBounds has one burst that no small MaxQueuedBytes has room for.
+func eventsBounds(d *drawing) {
+	eventsBursts(d)
+	d.add(Event{Do: Burst, N: 256, Size: 4096, How: one(d, "append", "proposal")})
+}
+
 func eventsLarge(d *drawing) {
 	d.some(1, 3, func() {
 		d.add(Event{Do: Burst, N: 1 + d.IntN(3), Size: 1 << (15 + d.IntN(5)), How: one(d, "append", "append", "proposal")})
@@ -294,7 +306,7 @@ func eventsNarrow(d *drawing) {
 
 func eventsCuts(d *drawing) {
 	d.some(1, 5, func() {
-		e := Event{Do: one(d, Cut, Cut, HalfOpen, Reset)}
+		e := Event{Do: one(d, Cut, Cut, HalfOpen, HalfOpen, Reset)}
 		if e.Do == Cut {
 			e.For = d.between(1, 20)
 		}
@@ -336,10 +348,11 @@ func eventsForge(d *drawing) {
 }
 
 func eventsTLS(d *drawing) {
-	d.plan.TLS, d.plan.Verify = true, d.maybe()
+	d.plan.TLS, d.plan.Verify = true, d.IntN(4) > 0
 	d.some(0, 2, func() { d.add(Event{Do: Rotate, How: one(d, "", "torn")}) })
 	if d.plan.Verify {
-		d.some(0, 2, func() { d.add(Event{Do: Distrust, For: d.between(1, 8)}) })
+		d.plan.Recheck = time.Duration(1+d.IntN(3)) * time.Second
+		d.some(1, 3, func() { d.add(Event{Do: Distrust, For: d.between(1, 12)}) })
 		d.some(0, 1, func() { d.add(Event{Do: Snapshot, N: d.size(), How: "seeks"}) })
 	}
 }

@@ -40,6 +40,6 @@ func drawSockets(d *drawing) {
 }
 
 func drawRevocation(d *drawing) {
-	d.plan.TLS, d.plan.Recheck = true, time.Duration(1+d.IntN(5))*time.Second
+	d.plan.TLS, d.plan.Revokes, d.plan.Recheck = true, true, time.Duration(1+d.IntN(5))*time.Second
 	d.some(1, 2, func() { d.add(Event{Do: Revoke, How: one(d, "", "", "torn"), For: d.between(1, 15)}) })
 }

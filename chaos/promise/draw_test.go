@@ -21,7 +21,7 @@ func TestExtras(t *testing.T) {
 			drawn[name]++
 		}
 		require.Equal(t, slices.Contains(p.On, "sockets"), p.Sockets != promise.Buffers{})
-		require.Equal(t, slices.Contains(p.On, "revocation"), p.Recheck > 0)
+		require.Equal(t, slices.Contains(p.On, "revocation"), p.Revokes)
 		require.Equal(t, slices.Contains(p.On, "fault points"), p.Points)
 	}
 	for _, name := range []string{"sockets", "revocation"} {

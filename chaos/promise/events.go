@@ -53,7 +53,7 @@ func (s *simulation) do(e Event) {
 			s.trust.rotate(e)
 		}
 	case Revoke:
-		if a != nil && s.trust != nil && s.plan.Recheck > 0 {
+		if a != nil && s.trust != nil && s.plan.Revokes {
 			s.trust.revoke(e)
 		}
 	case Distrust:
@@ -120,6 +120,7 @@ func (s *simulation) doToLink(e Event) {
 		})
 	case Narrow:
 		l.SetBandwidth(e.N)
+		s.linger(s.book.way(e.A, e.B), e.For)
 		if e.N == 1 { // not even a link heartbeat comes through
 			s.silent(s.book.way(e.A, e.B), +1)
 		}
@@ -235,6 +236,7 @@ func (m *member) giveWork(w *way, e Event) {
 		m.post(w)
 	case Burst:
 		m.s.crowded(w, 3*readTime)
+		m.s.usesUp(e)
 		if to := m.s.member(w.to); to != nil && to.opt.MaxMessageBytes > 0 && int64(e.Size) > to.opt.MaxMessageBytes/2 {
 			m.s.shock(w, 2*readTime+m.s.recovers(w)) // it ends the stream that brings it
 			m.s.mayFlap(w, time.Hour)                // raft may send it again
@@ -259,6 +261,18 @@ func (m *member) giveWork(w *way, e Event) {
 		}
 		m.send(msgs...)
 		m.noteLanes(all, before, m.laneStates())
+		m.s.lookAtStatus(m) // while the queues are full
+	}
+}
+
+// usesUp notes that one message of a burst may take all that queues of one of its members may hold, from whoever else is there.
+func (s *simulation) usesUp(e Event) {
+	for _, id := range []uint64{e.A, e.B} {
+		if m := s.member(id); m != nil && m.opt.MaxQueuedBytes > 0 && int64(e.Size) > m.opt.MaxQueuedBytes/2 {
+			for _, w := range s.around(id) {
+				s.crowded(w, 3*readTime)
+			}
+		}
 	}
 }
 
@@ -271,7 +285,16 @@ func (s *simulation) crowded(w *way, d time.Duration) {
 
 // distrust has VerifyPeer of A refuse B.
 func (s *simulation) distrust(e Event) {
+	if !s.verifies(e.A) {
+		return
+	}
 	s.states[e.A].refusing(e.B).shut(e.For)
+	s.noteRefusal(e, s.now())
+	s.until(e.For, "refusal", func() {
+		if s.states[e.A].refusing(e.B).left() == 0 {
+			s.noteRefusal(e, 0)
+		}
+	})
 	for _, w := range s.between(e.A, e.B) {
 		s.hurt(w)
 		s.crowded(w, e.For+rotateTime) // who was posted to is told late
@@ -280,10 +303,29 @@ func (s *simulation) distrust(e Event) {
 	}
 }
 
+// verifies reports whether a member has VerifyPeer.
+func (s *simulation) verifies(id uint64) bool { return s.trust != nil && s.plan.Verify && id%2 == 1 }
+
+// noteRefusal notes since when A refuses B; 0: it does not.
+func (s *simulation) noteRefusal(e Event, at time.Duration) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	for _, w := range s.between(e.A, e.B) {
+		by := 1
+		if w.from == e.A {
+			by = 0
+		}
+		if at == 0 || w.refused[by] == 0 {
+			w.refused[by] = at
+		}
+	}
+}
+
 // forge sends what no raft may get. It is no message of the book's: nobody has to be told of its loss.
 func (m *member) forge(w *way, how string) {
 	msg := &raftpb.Message{Type: raftpb.MsgForgetLeader.Enum(), From: new(w.from), To: new(w.to), Term: new(uint64(1))}
 	m.s.crowded(w, 4*readTime) // a post of it fails
+	m.s.changed(w)
 	if how == "local thread" {
 		msg.Type, msg.From = raftpb.MsgStorageAppendResp.Enum(), new(raft.LocalAppendThread)
 	}
@@ -328,6 +370,7 @@ func (s *simulation) doToPeer(m *member, w *way, e Event) {
 			}
 		})
 	}
+	s.changed(w)
 	id := types.ID(e.B)
 	switch e.Do {
 	case Pause:

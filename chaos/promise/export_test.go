@@ -28,3 +28,12 @@ func Guarantees() (all []Guarantee) {
 	}
 	return all
 }
+
+// Elsewhere returns the sentences outside those sections that judges know of, by file.
+func Elsewhere() map[string][]Guarantee {
+	all := map[string][]Guarantee{}
+	for _, g := range elsewhere {
+		all[g.file] = append(all[g.file], Guarantee{g.sentence, g.judges, g.exempt})
+	}
+	return all
+}

@@ -1,15 +1,18 @@
 package promise
 
-// guarantees are the sentences of the guarantees of package rafthttp, each with the judges who look whether it is kept, or
-// with the reason why nobody does here.
-var guarantees = []struct {
+// guarantee is a sentence, or a part of one, that promises something, with the judges who look whether it is kept.
+type guarantee struct {
 	sentence string
 	judges   []string
 	exempt   string // why there is no judge
-}{
+}
+
+// guarantees are the sentences of the sections Guarantees and Concurrency of package rafthttp, each with judges, or with the
+// reason why nobody looks here.
+var guarantees = []guarantee{
 	{"Send never blocks, does no I/O and never invokes callbacks.", []string{"send"}, ""},
 	{"Each message is either accepted by exactly one queue, which is bounded in messages and in bytes, or reported as lost; an accepted message that cannot be written is reported as well.", []string{"reported", "once", "bounds"}, ""},
-	{"Raft is told by ReportUnreachable, once for any number of messages, and sends again.", []string{"reported"}, ""},
+	{"Raft is told by ReportUnreachable, once for any number of messages, and sends again.", []string{"reported", "coalesced"}, ""},
 	{"A message over MaxMessageBytes is dropped with ErrExceedSizeLimit.", []string{"reported"}, ""},
 	{"A message that was written to a connection may still be lost with the connection, so a broken connection is always reported, even with an empty queue.", []string{"reported"}, ""},
 	{"Order is kept within a queue, except on the pipeline, which posts up to four messages of each kind at a time.", []string{"order"}, ""},
@@ -46,4 +49,24 @@ var guarantees = []struct {
 	{"Only a panic of a snapshot's reader counts as a failure of the snapshot.", []string{"snapshot ends"}, ""},
 	{"Stop waits until no goroutine of the transport runs and no callback will be invoked, with these exceptions: a blocked Close of a snapshot's reader or of a connection of the application's own type, the Read of a body behind a handler that hides its deadlines, and the Close of a snapshot given to SendSnapshot after Stop was called.", []string{"stop", "silence", "goroutines"}, ""},
 	{"So Stop must not be called from inside a callback, and Process must return soon after its context is cancelled.", nil, "it is what callers have to do"},
+	{"All methods of a Transport are safe for concurrent use, also from inside Process and under locks that callbacks take; only Stop must not be called there.", []string{"send"}, ""},
+	{"Callbacks (of Raft, of the Observer, and the log) are invoked from several goroutines at once, under no lock, and never from a goroutine that is inside a method of the Transport.", []string{"send"}, ""},
+	{"Reports, log lines, and hooks about states, drops and snapshots are delivered in order, one at a time per member, whether it is a peer, was one, or will be one.", []string{"in turn"}, ""},
+	{"A slow callback delays only the member that it is about.", []string{"healthy link", "reported"}, ""},
+	{"A peer costs two goroutines, one per stream that is read, and two more for connections that the peer reads; queues have goroutines only while they are in use, callbacks while there is something to deliver, and POSTs for as long as their connections are kept.", []string{"goroutines"}, ""},
+}
+
+// elsewhere are parts of other comments that promise something, by file.
+var elsewhere = []struct {
+	file string
+	guarantee
+}{
+	{"doc.go", guarantee{"open connections are revalidated against them: see TLSRecheck", []string{"revoked"}, ""}},
+	{"transport.go", guarantee{"revoked, or refused by VerifyPeer, is cut at once", []string{"revoked", "refused"}, ""}},
+	{"transport.go", guarantee{"ErrorC gets ErrMemberRemoved when a peer says that the local member was removed", []string{"removed"}, ""}},
+	{"doc.go", guarantee{"it is never called with messages for other members", []string{"addressee"}, ""}},
+	{"doc.go", guarantee{"the short form of the msgapp stream only if that form carries", []string{"invented"}, ""}},
+	{"doc.go", guarantee{"Everything that waits is bounded", []string{"bounds"}, ""}},
+	{"doc.go", guarantee{"log lines (each message has a limit per peer", []string{"log lines"}, ""}},
+	{"observer.go", guarantee{"PeerState is called when a peer became active, or inactive with its cause: in order", []string{"in turn"}, ""}},
 }

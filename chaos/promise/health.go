@@ -16,9 +16,12 @@ type health struct {
 	crowd  time.Duration // until then, more is sent than there is room for
 	deaf   time.Duration // when the receiver cut the sender; 0: it has not
 	barred time.Duration // when the certificate of the sender was on the revocation list; 0: it is not
-	flaps  time.Duration // until then, streams may end
-	ends   uint64        // streams that the receiver has begun to read, in this life
-	moving int           // snapshots that have not ended: if one fails, raft is told of the peer as well
+	// refused is since when VerifyPeer of the sender refuses the receiver, and that of the receiver the sender; 0: it does not.
+	refused [2]time.Duration
+	flaps   time.Duration // until then, streams may end
+	ends    uint64        // streams that the receiver has begun to read, in this life
+	moving  int           // snapshots that have not ended: if one fails, raft is told of the peer as well
+	linger  int           // connections whose dialler has given up, which the receiver does not know
 
 	checked   time.Duration // when its heartbeats were looked at last
 	delivered bool          // the way has delivered since wellAt

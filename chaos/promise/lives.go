@@ -143,6 +143,7 @@ func (s *simulation) part(m *member, w *way) {
 	w.isPeer = false
 	w.epoch++
 	s.book.mu.Unlock()
+	s.changed(w)
 	s.deafen(w.to, w.from, 0)
 	if m != nil {
 		m.RemovePeer(types.ID(w.to))

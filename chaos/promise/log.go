@@ -94,6 +94,10 @@ func (c *lineCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 // Write implements zapcore.Core.
 func (c *lineCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	defer c.m.enter("the log")()
+	if c.about != "" && !strings.HasPrefix(e.Message, "refused a request of a member") { // who it is of may be no more than what it says
+		defer c.m.inTurn("lines of the log", c.about, e.Message)()
+		c.m.lookAtLine(c.about, e.Message, e.Time)
+	}
 	c.count(e.Message, e.Time)
 	text := zapcore.NewMapObjectEncoder()
 	for _, f := range fields {

@@ -129,7 +129,9 @@ type member struct {
 	settled atomic.Bool   // its snapshots were counted
 	calls   atomic.Int64  // callbacks under way
 	open    atomic.Int64  // connections
+	often   atomic.Int64  // callbacks that come with messages
 	lines   lines
+	turns   turns
 }
 
 func startMember(s *simulation, id uint64, o Options) (*member, error) {
@@ -149,7 +151,7 @@ func startMember(s *simulation, id uint64, o Options) (*member, error) {
 	}
 	if s.trust != nil {
 		m.TLSInfo, m.TLSRecheck = s.trust.info(id), s.plan.Recheck
-		if s.plan.Verify && id%2 == 1 {
+		if s.verifies(id) {
 			m.VerifyPeer = m.verify
 		}
 	}

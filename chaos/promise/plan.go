@@ -17,7 +17,8 @@ type Plan struct {
 	Star    bool          // only the first has the others as peers
 	TLS     bool
 	Verify  bool          // with TLS: members with an odd id have VerifyPeer
-	Recheck time.Duration // with TLS: members have a revocation list, and this TLSRecheck; 0: no list
+	Recheck time.Duration // with TLS: members have this TLSRecheck; 0: the default
+	Revokes bool          // with TLS: members have a revocation list
 	Sockets Buffers       // of sockets; zero: connections are simple
 	Points  bool          // fault points strike; needs the build tag faultpoints
 	Delay   time.Duration // of each link

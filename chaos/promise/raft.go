@@ -70,6 +70,7 @@ func (m *member) acknowledge(w *way, app *raftpb.Message) {
 	back.ackAt = now
 	_, x := b.write(back, raftpb.MsgAppResp, 0, now, m.life)
 	x.acks, x.rejects, x.rejected, x.term = w.match, rejected, app.GetIndex(), app.GetTerm()
+	back.given(x, back.streaming)
 	ack := b.message(back, x, uint64(len(back.msgs[control])-1))
 	b.mu.Unlock()
 	m.send(ack)
@@ -78,6 +79,7 @@ func (m *member) acknowledge(w *way, app *raftpb.Message) {
 // answered takes in the answer to an append, as raft does. It is called with the book's mutex held.
 func (w *way) answered(x *sent) {
 	w.acked = max(w.acked, x.acks)
+	w.probing = false
 	if x.rejects {
 		w.next = max(w.acked+1, 1)
 	}
@@ -97,6 +99,15 @@ const lateReport = 2*readTime + 2*time.Second
 // ReportUnreachable implements rafthttp.Raft.
 func (m *member) ReportUnreachable(id uint64) {
 	defer m.enter("ReportUnreachable")()
+	defer m.inTurn("reports", host(id), "unreachable")()
+	m.noteReport(id)
+	if !m.opt.Resends { // else raft learns of each loss so late that a queue is full for a minute
+		time.Sleep(m.opt.SlowHooks)
+	}
+}
+
+// noteReport notes that raft is told of a loss.
+func (m *member) noteReport(id uint64) {
 	b := m.s.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,9 +119,11 @@ func (m *member) ReportUnreachable(id uint64) {
 	b.seq++
 	w.reported = b.seq
 	m.s.note("member %d is told that %d is unreachable", m.id, id)
-	w.reports++
+	if w.losses.reports++; m.s.sabotaged("coalesced") {
+		w.losses.reports += 1000
+	}
 	if m.opt.Resends {
-		w.next = max(w.acked+1, 1)
+		w.next, w.probing = max(w.acked+1, 1), true
 	} else {
 		w.term++ // appends go on as those of another term, so that the window of those before does not hold them up
 	}
@@ -126,6 +139,7 @@ func (m *member) ReportUnreachable(id uint64) {
 // ReportSnapshot implements rafthttp.Raft.
 func (m *member) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
 	defer m.enter("ReportSnapshot")()
+	defer m.inTurn("reports", host(id), "snapshot")()
 	b := m.s.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -162,23 +176,25 @@ func (m *member) verify(id types.ID, state *tls.ConnectionState) error {
 
 // observer returns the hooks of the member.
 func (m *member) observer() *rafthttp.Observer {
-	slow := func(what string) func() {
-		leave := m.enter(what)
+	slow := func(what string, about types.ID) func() {
+		leave, next := m.enter(what), m.inTurn("hooks", host(uint64(about)), what)
 		return func() {
 			_ = m.hook.pass(context.Background())
 			time.Sleep(m.opt.SlowHooks)
+			next()
 			leave()
 		}
 	}
 	return &rafthttp.Observer{
-		PeerState: func(types.ID, bool, error) {
-			defer slow("PeerState")()
+		PeerState: func(id types.ID, active bool, _ error) {
+			defer slow("PeerState", id)()
+			m.lookAtState(uint64(id), active)
 			if m.s.sabotaged("stop") && m.ending.Load() {
 				time.Sleep(time.Hour)
 			}
 		},
 		Dropped: func(id types.ID, lane string, n int, cause error) {
-			defer slow("Dropped")()
+			defer slow("Dropped", id)()
 			m.dropped(uint64(id), lane, n, cause)
 		},
 		Received: func(_ types.ID, lane string, _ int, _ int64) {
@@ -187,17 +203,17 @@ func (m *member) observer() *rafthttp.Observer {
 				m.s.count("posts")
 			}
 		},
-		SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, _ error) {
-			defer slow("SnapshotSent")()
+		SnapshotSent: func(id types.ID, index uint64, _ int64, _ time.Duration, _ error) {
+			defer slow("SnapshotSent", id)()
 			m.s.observed(index)
 		},
-		SnapshotReceived: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) {
-			defer slow("SnapshotReceived")()
+		SnapshotReceived: func(id types.ID, _ uint64, _ int64, _ time.Duration, err error) {
+			defer slow("SnapshotReceived", id)()
 			if err == nil {
 				m.s.count("snapshots received")
 			}
 		},
-		SnapshotProgress: func(rafthttp.SnapshotStatus) { defer slow("SnapshotProgress")() },
+		SnapshotProgress: func(st rafthttp.SnapshotStatus) { defer slow("SnapshotProgress", st.Peer)() },
 		Probed:           func(types.ID, time.Duration, time.Duration, error) { defer m.enter("Probed")() },
 	}
 }
@@ -223,6 +239,9 @@ func (m *member) dropped(from uint64, lane string, n int, cause error) {
 // lookAtDrop looks whether a message is dropped for which there was room. It is called with the book's mutex held.
 func (m *member) lookAtDrop(w *way, k kind, cause error) {
 	now := m.s.now()
+	if !m.s.inTime() { // a fault point refuses memory that there is
+		return
+	}
 	if m.opt.SlowHooks > 0 || time.Since(m.hook.opens()) < lateReport { // it is told late, and all may be well again
 		return
 	}

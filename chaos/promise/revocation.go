@@ -1,6 +1,7 @@
 package promise
 
 import (
+	"cmp"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -122,8 +123,13 @@ func (a *authority) lift(b *bar) {
 	}
 }
 
-// barTime is how long a revocation may take until nothing of the member is processed any more.
-func (s *simulation) barTime() time.Duration { return s.plan.Recheck + time.Second }
+// barTime is how long a revocation, or a refusal by VerifyPeer, may take until nothing of the member is processed any more.
+func (s *simulation) barTime() time.Duration {
+	return cmp.Or(s.plan.Recheck, defaultRecheck) + time.Second
+}
+
+// defaultRecheck is the TLSRecheck of a Transport that says nothing else.
+const defaultRecheck = 10 * time.Second
 
 // setBarred notes when what comes from a member was revoked; 0: it was not.
 func (s *simulation) setBarred(w *way, from uint64, at time.Duration) {
@@ -134,21 +140,35 @@ func (s *simulation) setBarred(w *way, from uint64, at time.Duration) {
 	}
 }
 
-// lookAtRevoked looks whether a message comes from a member whose certificate was revoked. One that came before may have waited
-// for Process.
+// lookAtRevoked looks whether a message comes from a member whose certificate was revoked, or from or to one that VerifyPeer
+// refuses.
 func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
 	w := s.book.way(msg.GetFrom(), m.id)
 	if w == nil {
 		return
 	}
 	s.book.mu.Lock()
-	barred := w.barred
+	barred, refused := w.barred, w.refused
 	s.book.mu.Unlock()
-	latest := barred + s.barTime()
+	if s.tooLong(m, barred) || s.sabotaged("revoked") {
+		s.violate("revoked", "member %d processes a message of %d, whose certificate was revoked %v ago: %v", m.id, w.from, s.now()-barred, msg)
+	}
+	for _, at := range refused {
+		if at > 0 {
+			s.checked("refused")
+		}
+		if s.tooLong(m, at) || s.sabotaged("refused") {
+			s.violate("refused", "member %d processes a message of %d, of which VerifyPeer of one refuses the other since %v: %v", m.id, w.from, s.now()-at, msg)
+		}
+	}
+}
+
+// tooLong reports whether something has held since a time, which is not 0, for so long that a member may not process any more what
+// came before. That may have waited for Process.
+func (s *simulation) tooLong(m *member, since time.Duration) bool {
+	latest := since + s.barTime()
 	for k := range m.machine.process {
 		latest = max(latest, m.machine.process[k].opens().Sub(s.start)+time.Second)
 	}
-	if barred > 0 && s.inTime() && s.now() > latest || s.sabotaged("revoked") {
-		s.violate("revoked", "member %d processes a message of %d, whose certificate was revoked %v ago: %v", m.id, w.from, s.now()-barred, msg)
-	}
+	return since > 0 && s.inTime() && s.now() > latest
 }

@@ -128,6 +128,7 @@ type actor struct {
 	*rafthttp.Transport
 	process func(*raftpb.Message) error // nil: takes everything
 	removed uint64                      // a member that is none any more
+	busy    func()                      // called by ReportUnreachable; nil: nothing
 
 	mu          sync.Mutex
 	got         []*raftpb.Message
@@ -190,8 +191,18 @@ func (a *actor) IsIDRemoved(id uint64) bool { return id != 0 && id == a.removed 
 // ReportUnreachable implements rafthttp.Raft.
 func (a *actor) ReportUnreachable(id uint64) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.unreachable[id]++
+	a.mu.Unlock()
+	if a.busy != nil {
+		a.busy()
+	}
+}
+
+// told returns how often raft was told of losses.
+func (a *actor) told(id uint64) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.unreachable[id]
 }
 
 // ReportSnapshot implements rafthttp.Raft.

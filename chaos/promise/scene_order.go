@@ -12,8 +12,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-func proposalOf(from, to uint64, data []byte) *raftpb.Message {
-	return &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(from), To: new(to), Entries: []*raftpb.Entry{{Data: data}}}
+func proposalOf(to uint64, data []byte) *raftpb.Message {
+	return &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(uint64(1)), To: new(to), Entries: []*raftpb.Entry{{Data: data}}}
 }
 
 // playPostedVotes: somebody takes posts only, and holds those of proposals, as there is no leader.
@@ -37,7 +37,7 @@ func playPostedVotes(st *stage) {
 	a := st.actor(1, "a", nil)
 	a.AddPeer(other, []string{st.urlOf("other")})
 	for range 4 + st.IntN(40) {
-		a.Send([]*raftpb.Message{proposalOf(1, other, []byte("x"))})
+		a.Send([]*raftpb.Message{proposalOf(other, []byte("x"))})
 	}
 	time.Sleep(100 * time.Millisecond)
 	a.Send([]*raftpb.Message{heartbeatFrom(1, other)})
@@ -56,7 +56,7 @@ func playControlFirst(st *stage) {
 	time.Sleep(time.Second)
 	st.net.Link(st.host("a"), st.host("b")).SetBandwidth(rate)
 	for i := range uint64(n) {
-		a.Send([]*raftpb.Message{proposalOf(1, 2, st.book.content(i, size))})
+		a.Send([]*raftpb.Message{proposalOf(2, st.book.content(i, size))})
 	}
 	time.Sleep(time.Duration(st.IntN(1000)) * time.Millisecond)
 	a.Send([]*raftpb.Message{heartbeatFrom(1, 2)})

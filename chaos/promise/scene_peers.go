@@ -124,6 +124,13 @@ func playShortStreams(st *stage) {
 	if n := dials.Load(); n > 60 {
 		st.wrong("a peer that ends its streams at once was dialled %d times in 20 s", n)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for message, n := range a.lines {
+		if n > 3*memberLines/2 { // in a third of a minute
+			st.wrong("of a peer that ends its streams at once %q is logged %d times in 20 s", message, n)
+		}
+	}
 }
 
 // playLastState: a peer is active by a post, and removed.

@@ -9,7 +9,7 @@ func scenes() []scene {
 		{"places", "a snapshot that has ended makes room for the next", playPlaces},
 		{"cut", "CutPeer drops everything, what is queued included, until MendPeer", playCut},
 		{"silent stream", "a peer is active from its first frame, not from the answer to a dial", playSilentStream},
-		{"short streams", "a peer that ends its streams at once is dialled less and less often", playShortStreams},
+		{"short streams", "a peer that ends its streams at once is dialled less and less often, and not logged each time", playShortStreams},
 		{"last state", "the last PeerState of a member that was removed says inactive", playLastState},
 		{"nobody", "a snapshot for no peer is one failure, and who sends it does not wait for its reader", playNobody},
 		{"config", "a field that cannot work is a ConfigError", playConfig},
@@ -48,6 +48,10 @@ func scenes() []scene {
 		{"every field", "a message arrives with all that it was sent with", playEveryField},
 		{"distrusted", "nothing comes of, nor goes to, a member that VerifyPeer refuses", playDistrusted},
 		{"full lane", "a full append lane slows its stream down, and drops nothing", playFullLane},
+		{"burst", "messages that come at once are all processed, in their order", playBurst},
+		{"half open", "what was written to a stream that the peer replaces is lost with a report", playHalfOpen},
+		{"posted once", "a proposal that was posted is not posted again, whatever became of its connection", playPostedOnce},
+		{"one report", "losses of which raft is not told yet are told at once", playOneReport},
 		{"other bytes", "a database is not made of two", playOtherBytes},
 	}
 }

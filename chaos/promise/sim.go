@@ -218,6 +218,7 @@ func (s *simulation) live(id uint64, o Options) {
 		case w.from == id:
 			s.book.mu.Lock()
 			w.lead()
+			w.losses = losses{life: m.life}
 			w.closed = s.noDial(id, w.to) != nil && (m.noStreams() || s.noDial(w.to, id) != nil)
 			s.book.mu.Unlock()
 			s.join(m, w)

@@ -45,6 +45,7 @@ func (m *member) sendSnapshot(w *way, size int, source string) {
 	s.mu.Unlock()
 	t.due = s.dueOf(t)
 	s.fill(w, size)
+	s.changed(w)
 	s.book.mu.Lock()
 	w.snapshots.given++
 	w.moving++
@@ -74,6 +75,7 @@ func (m *member) post(w *way) {
 	s.nextIndex(last, term)
 	index := s.index
 	s.mu.Unlock()
+	s.changed(w)
 	s.book.mu.Lock()
 	w.snapshots.posted++
 	s.book.mu.Unlock()

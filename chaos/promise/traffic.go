@@ -73,7 +73,11 @@ func (m *member) load(w *way, now time.Duration) (all []*sentTo) {
 func (m *member) owed(w *way) int {
 	m.s.book.mu.Lock()
 	defer m.s.book.mu.Unlock()
-	return min(len(w.msgs[appends])-int(w.next), maxAgain)
+	most := maxAgain
+	if w.probing {
+		most = 1
+	}
+	return min(len(w.msgs[appends])-int(w.next), most)
 }
 
 // maxAgain is how many appends are sent again at a tick.
@@ -129,6 +133,8 @@ func (m *member) noteLanes(all []*sentTo, before, after map[uint64]lanes) {
 				y.lane = x.w.epoch<<48 | l.state
 			}
 		}
+		x.w.given(&x.w.msgs[x.k][x.n], up && l == after[x.w.to])
+		x.w.streaming = l.message
 	}
 }
 

@@ -114,7 +114,7 @@ func (a *authority) info(id uint64) transport.TLSInfo {
 	info := transport.TLSInfo{
 		CertFile: a.file(host(id) + ".crt"), KeyFile: a.file(host(id) + ".key"), TrustedCAFile: a.file("ca.pem"), ClientCertAuth: true,
 	}
-	if a.s.plan.Recheck > 0 {
+	if a.s.plan.Revokes {
 		info.CRLFile = a.file(listFile)
 	}
 	return info
