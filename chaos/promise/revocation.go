@@ -149,15 +149,23 @@ func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
 	}
 	s.book.mu.Lock()
 	barred, refused := w.barred, w.refused
+	sent, k, n := time.Duration(0), kindOf(msg.GetType()), numberOf(msg)
+	if msg.GetType() != raftpb.MsgSnap && n < uint64(len(w.msgs[k])) {
+		sent = w.msgs[k][n].at
+	}
 	s.book.mu.Unlock()
 	if s.tooLong(m, barred) || s.sabotaged("revoked") {
 		s.violate("revoked", "member %d processes a message of %d, whose certificate was revoked %v ago: %v", m.id, w.from, s.now()-barred, msg)
 	}
-	for _, at := range refused {
+	for by, at := range refused {
 		if at > 0 {
 			s.checked("refused")
 		}
-		if s.tooLong(m, at) || s.sabotaged("refused") {
+		late := s.tooLong(m, at)
+		if by == 0 { // what the sender has written before it cut the receiver may arrive later
+			late = late && sent > at+s.barTime()
+		}
+		if late || s.sabotaged("refused") {
 			s.violate("refused", "member %d processes a message of %d, of which VerifyPeer of one refuses the other since %v: %v", m.id, w.from, s.now()-at, msg)
 		}
 	}
