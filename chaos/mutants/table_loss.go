@@ -112,21 +112,21 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "reported-twenty-times", wrong: "each loss is reported twenty times", breaks: "one report for any number of messages",
-		edits: []edit{{"reports.go", "r.raft.ReportUnreachable(r.id)", "for range 20 {\n\t\t\t\tr.raft.ReportUnreachable(r.id)\n\t\t\t}"}},
+		edits: []edit{{"internal/callback/reports.go", "r.raft.ReportUnreachable(r.id)", "for range 20 {\n\t\t\t\tr.raft.ReportUnreachable(r.id)\n\t\t\t}"}},
 	},
 	{
 		name: "losses-not-coalesced", wrong: "each loss is reported by itself, also those of which raft is not told yet", breaks: "one report for any number of messages",
 		edits: []edit{
-			{"reports.go", "\tunreachable bool ", "\tlosses int\n\tunreachable bool "},
-			{"reports.go", "\tr.unreachable = true\n", "\tr.unreachable = true\n\tr.losses++\n"},
-			{"reports.go", "\tr.unreachable, r.snapshots = false, nil\n", "\tlosses := r.losses\n\tr.losses, r.unreachable, r.snapshots = 0, false, nil\n"},
-			{"reports.go", "r.raft.ReportUnreachable(r.id)", "for range losses {\n\t\t\t\tr.raft.ReportUnreachable(r.id)\n\t\t\t}"},
+			{"internal/callback/reports.go", "\tunreachable bool ", "\tlosses int\n\tunreachable bool "},
+			{"internal/callback/reports.go", "\tr.unreachable = true\n", "\tr.unreachable = true\n\tr.losses++\n"},
+			{"internal/callback/reports.go", "\tr.unreachable, r.snapshots = false, nil\n", "\tlosses := r.losses\n\tr.losses, r.unreachable, r.snapshots = 0, false, nil\n"},
+			{"internal/callback/reports.go", "r.raft.ReportUnreachable(r.id)", "for range losses {\n\t\t\t\tr.raft.ReportUnreachable(r.id)\n\t\t\t}"},
 		},
 	},
 	{
 		name: "report-for-nothing", wrong: "one in 500 of what a peer's streams bring at once makes raft believe that it is unreachable", breaks: "a healthy link loses nothing",
 		edits: []edit{
-			{"peer.go", "return p.receivers.receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.reports.lost()\n\t}\n\treturn p.receivers.receive(ctx, items, wait)"},
+			{"peer.go", "return p.receivers.receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.reports.Unreachable()\n\t}\n\treturn p.receivers.receive(ctx, items, wait)"},
 			{"peer.go", "func newPeer(", "var brought atomic.Uint64\n\nfunc newPeer("},
 			{"peer.go", "import (\n", "import (\n\t\"sync/atomic\"\n"},
 		},
@@ -141,11 +141,11 @@ var lossMutants = []mutant{
 var deliveryMutants = []mutant{
 	{
 		name: "callbacks-at-once", wrong: "reports, hooks and lines of the log of one member come at once", breaks: "one callback after another for each member",
-		edits: []edit{{"notifier.go", "\t\ttell()\n", "\t\tn.wg.Go(tell)\n"}},
+		edits: []edit{{"internal/callback/notifier.go", "\t\tcall()\n", "\t\tn.wg.Go(call)\n"}},
 	},
 	{
 		name: "state-told-twice", wrong: "PeerState is called twice for each change", breaks: "states are told in order",
-		edits: []edit{{"events.go", "\te.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})", "\tfor range 2 {\n\t\te.add(&event{of: ofState{}, tell: func() { f(e.id, active, cause) }})\n\t}"}},
+		edits: []edit{{"internal/callback/events.go", "\te.add(&event{about: stateChange{}, call: func() { f(e.id, active, cause) }})", "\tfor range 2 {\n\t\te.add(&event{about: stateChange{}, call: func() { f(e.id, active, cause) }})\n\t}"}},
 	},
 	{
 		name: "process-after-stop", wrong: "Stop and RemovePeer do not wait for the workers of lanes", breaks: "Stop, then silence",
