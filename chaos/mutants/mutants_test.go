@@ -44,8 +44,8 @@ func TestTableHasNoTypeErrors(t *testing.T) {
 		edit edit
 		want string
 	}{
-		"no such name":    {edit{"notifier.go", "\t\ttell()\n", "\t\ttold()\n"}, "undefined: told"},
-		"no such import":  {edit{"notifier.go", `import "sync"`, ""}, "undefined: sync"},
+		"no such name":    {edit{"internal/callback/notifier.go", "\t\tcall()\n", "\t\ttold()\n"}, "undefined: told"},
+		"no such import":  {edit{"internal/callback/notifier.go", "\t\"sync\"\n", ""}, "undefined: sync"},
 		"another package": {edit{"internal/queue/budget.go", "func NewBudget(", "func NewBudgets("}, "undefined: queue.NewBudget"},
 		"no package":      {edit{"go.mod", "go 1.26", "go 1.27"}, "changes no package"},
 	} {
