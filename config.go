@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -42,37 +43,35 @@ const (
 
 	pipelineMessages    = 64       // queue of a pipeline, for each kind of messages
 	pipelineWorkers     = 4        // posts of one kind of one pipeline at once
-	maxAnswerBytes      = 64 << 10 // body of an answer
 	maxRequestHeadBytes = 64 << 10 // of a request, behind NewServer
 	maxRedialInterval   = time.Second
 	minRedialSeconds    = 1e-3 // for a DialRetryFrequency that is infinite
 	maxRedialSeconds    = 3600 // for one that is next to zero
 	maxRemotes          = 128
-	maxPeerURLs         = 32      // that one member states
-	maxPeerURLsBytes    = 8 << 10 // of their header
 	remoteLifetime      = 10 * time.Minute
 )
 
 // settings are a Transport's fields as Start found them, with defaults filled
 // in. Nothing changes them afterwards, but for what they point to.
 type settings struct {
-	id, clusterID types.ID
-	urls          *atomic.Pointer[string] // as X-PeerURLs states them; changed by SetURLs
-	raft          Raft
-	snapshotter   Snapshotter
-	errorC        chan<- error
-	log           *zap.Logger // asynchronous, of what is about no member
-	asyncLog      *callback.AsyncLog
-	notifiers     *callback.Registry
-	directLog     *zap.Logger // the application's: it may block whoever uses it
-	guard         callback.Guard
-	observer      callback.Hooks[SnapshotStatus]
-	verifyPeer    func(types.ID, *tls.ConnectionState) error
-	allRefused    *identityCounters
-	clientTLS     *tls.Config // but for the authorities, which are those of files
-	files         *conn.Files
-	tlsRecheck    time.Duration
-	dial          conn.DialFunc
+	id          types.ID
+	self        *protocol.Member
+	urls        *atomic.Pointer[string] // as X-PeerURLs states them; changed by SetURLs
+	raft        Raft
+	snapshotter Snapshotter
+	errorC      chan<- error
+	log         *zap.Logger // asynchronous, of what is about no member
+	asyncLog    *callback.AsyncLog
+	notifiers   *callback.Registry
+	directLog   *zap.Logger // the application's: it may block whoever uses it
+	guard       callback.Guard
+	observer    callback.Hooks[SnapshotStatus]
+	verifyPeer  func(types.ID, *tls.ConnectionState) error
+	allRefused  *identityCounters
+	clientTLS   *tls.Config // but for the authorities, which are those of files
+	files       *conn.Files
+	tlsRecheck  time.Duration
+	dial        conn.DialFunc
 
 	dialTimeout, readTimeout, writeTimeout time.Duration
 	redialInterval                         time.Duration
@@ -85,9 +84,6 @@ type settings struct {
 	snapshotRate          rate.Limit
 	maxSnapshots          int
 	snapshotAnswerTimeout time.Duration
-
-	serverVersion, minClusterVersion         protocol.Version
-	serverVersionText, minClusterVersionText string
 }
 
 // postTimeout bounds one pipeline post.
@@ -108,7 +104,7 @@ func (t *Transport) settings() (*settings, error) {
 		log = zap.NewNop()
 	}
 	s := &settings{
-		id: t.ID, clusterID: t.ClusterID, urls: &t.urls,
+		id: t.ID, urls: &t.urls,
 		snapshotter: t.Snapshotter, errorC: t.ErrorC,
 		directLog:  log.With(zap.String("local-member-id", t.ID.String())),
 		allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
@@ -120,8 +116,6 @@ func (t *Transport) settings() (*settings, error) {
 		snapshotRate:          rateLimit(t.SnapshotRateLimit),
 		maxSnapshots:          orDefault(t.MaxSnapshots, defaultMaxSnapshots),
 		snapshotAnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),
-		serverVersionText:     orDefault(t.ServerVersion, defaultServerVersion),
-		minClusterVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
 	}
 	s.guard = callback.Guard{Log: s.directLog, Calls: new(callback.Calls)}
 	s.asyncLog = callback.NewAsyncLog(s.guard, callback.TransportLines)
@@ -149,15 +143,8 @@ func (t *Transport) settings() (*settings, error) {
 	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, snapshot.MaxHeadBytes)}
 
 	var err error
-	if s.serverVersion, err = protocol.ParseVersion(s.serverVersionText); err != nil {
-		return nil, &ConfigError{"ServerVersion", t.ServerVersion, `a semantic version such as "3.7.0"`}
-	}
-	if s.minClusterVersion, err = protocol.ParseVersion(s.minClusterVersionText); err != nil {
-		return nil, &ConfigError{"MinClusterVersion", t.MinClusterVersion, `a semantic version such as "3.0.0"`}
-	}
-	if s.serverVersion.Less(s.minClusterVersion) {
-		return nil, &ConfigError{"MinClusterVersion", s.minClusterVersionText,
-			"at most ServerVersion, which is " + s.serverVersionText}
+	if s.self, err = t.self(); err != nil {
+		return nil, err
 	}
 	s.notifiers = callback.NewRegistry(s.guard, s.raft, s.eventHooks(), s.directLog)
 	if s.files, err = conn.NewFiles(&t.TLSInfo, s.log); err == nil {
@@ -171,6 +158,32 @@ func (t *Transport) settings() (*settings, error) {
 	}
 	return s, nil
 }
+
+// self returns the local member as requests and answers state it.
+func (t *Transport) self() (m *protocol.Member, err error) {
+	m = &protocol.Member{
+		ID: t.ID, ClusterID: t.ClusterID,
+		VersionText:    orDefault(t.ServerVersion, defaultServerVersion),
+		MinVersionText: orDefault(t.MinClusterVersion, defaultMinClusterVersion),
+	}
+	if m.Version, err = protocol.ParseVersion(m.VersionText); err != nil {
+		return nil, &ConfigError{"ServerVersion", t.ServerVersion, `a semantic version such as "3.7.0"`}
+	}
+	if m.MinVersion, err = protocol.ParseVersion(m.MinVersionText); err != nil {
+		return nil, &ConfigError{"MinClusterVersion", t.MinClusterVersion, `a semantic version such as "3.0.0"`}
+	}
+	if m.Version.Less(m.MinVersion) {
+		return nil, &ConfigError{"MinClusterVersion", m.MinVersionText, "at most ServerVersion, which is " + m.VersionText}
+	}
+	if t.Snapshotter != nil {
+		_, resumes := t.Snapshotter.(ResumingSnapshotter)
+		m.Extensions = protocol.Extensions(resumes)
+	}
+	return m, nil
+}
+
+// requestHeader returns the headers that every request to a peer carries.
+func (s *settings) requestHeader() http.Header { return s.self.RequestHeader(*s.urls.Load()) }
 
 // dialFunc returns what makes the plain connections.
 func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
@@ -220,9 +233,9 @@ func isNil(v any) bool {
 // validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state, or that
 // other members refuse.
 func validateURLs(urls types.URLs) error {
-	if n := len(urls.String()); len(urls) > maxPeerURLs || n > maxPeerURLsBytes {
+	if n := len(urls.String()); len(urls) > protocol.MaxPeerURLs || n > protocol.MaxPeerURLsBytes {
 		return &ConfigError{"URLs", fmt.Sprintf("%d URLs of %d bytes", len(urls), n),
-			fmt.Sprintf("at most %d URLs of %d bytes together, commas between them included", maxPeerURLs, maxPeerURLsBytes)}
+			fmt.Sprintf("at most %d URLs of %d bytes together, commas between them included", protocol.MaxPeerURLs, protocol.MaxPeerURLsBytes)}
 	}
 	for _, u := range urls {
 		if _, err := types.NewURLs([]string{u.String()}); err != nil || strings.Contains(u.String(), ",") {

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
@@ -48,7 +49,7 @@ func newHTTPTransport(d *conn.Dialer, readTimeout time.Duration) *http.Transport
 	t := d.NewHTTPTransport()
 	t.IdleConnTimeout = readTimeout / 2
 	t.MaxIdleConnsPerHost = int(queue.Kinds) * pipelineWorkers
-	t.MaxResponseHeaderBytes = maxAnswerBytes
+	t.MaxResponseHeaderBytes = protocol.MaxAnswerBytes
 	return t
 }
 

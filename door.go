@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -54,7 +53,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, protocol.ErrNotStarted, h.at)
 		return
 	}
-	e.cfg.introduce(w.Header(), h.at)
+	e.cfg.self.StateIn(w.Header(), h.at)
 	if !e.enter() {
 		refuse(w, ErrStopped, h.at)
 		return
@@ -78,21 +77,6 @@ func (q *request) leave() {
 	}
 }
 
-// introduce states what answers of an endpoint say of the local member
-// (PROTOCOL.md, section 2; extensions). A stream's dialler believes no answer, not
-// even that it was removed, without a version.
-func (s *settings) introduce(h http.Header, at protocol.Endpoint) {
-	if at != protocol.EndpointProbe {
-		h.Set(headerClusterID, s.clusterID.String())
-	}
-	if at&(protocol.EndpointStreams|protocol.EndpointOffset) != 0 {
-		h.Set(headerVersion, s.serverVersionText)
-	}
-	if at&protocol.EndpointMessages == 0 {
-		s.stateExtensions(h)
-	}
-}
-
 // refuse answers a request before anything of it was looked at.
 func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	// The server may want the body before it sends the answer.
@@ -105,7 +89,7 @@ func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 // A probe says nothing of its sender.
 func (q *request) check() error {
 	if q.at != protocol.EndpointProbe {
-		if err := q.engine.cfg.checkRequest(q.r.Header); err != nil {
+		if err := q.engine.cfg.self.CheckRequest(q.r.Header); err != nil {
 			return err
 		}
 		if err := q.identify(); err != nil {
@@ -118,16 +102,11 @@ func (q *request) check() error {
 // identify finds out who the request says it is of, and has VerifyPeer decide
 // whether it is.
 func (q *request) identify() (err error) {
-	switch {
-	case q.r.Header.Get(headerFrom) != "":
-		if q.from, err = idHeader(q.r.Header, headerFrom); err != nil {
-			return err
-		}
-		if q.from == 0 {
-			return protocol.BadRequest("header %s: no member has the id 0", headerFrom)
-		}
-	case q.at&protocol.EndpointStreams != 0:
-		id, err := types.IDFromString(path.Base(q.r.URL.Path))
+	if q.from, err = protocol.SenderIn(q.r.Header); err != nil {
+		return err
+	}
+	if q.from == 0 && q.at&protocol.EndpointStreams != 0 {
+		id, err := protocol.StreamClient(q.r.URL.Path)
 		if served := err == nil; !served {
 			return nil
 		}

@@ -117,8 +117,5 @@ func (e *StatusError) Unwrap() error { return e.cause }
 
 // Error implements error.
 func (e *StatusError) Error() string {
-	if e.Body == "" {
-		return fmt.Sprintf("unexpected http status %d", e.Code)
-	}
-	return fmt.Sprintf("unexpected http status %d: %s", e.Code, e.Body)
+	return (&protocol.UnexpectedAnswer{Code: e.Code, Body: e.Body}).Error()
 }

@@ -2,28 +2,11 @@ package rafthttp
 
 import (
 	"net"
-	"net/http"
 	"net/url"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
-
-	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
-
-// Endpoint is one of those that the meaning of a status belongs to.
-type Endpoint = protocol.Endpoint
-
-// Endpoints are all of them, by name.
-var Endpoints = map[string]Endpoint{
-	"post": protocol.EndpointPost, "message": protocol.EndpointMessage, "msgapp": protocol.EndpointMsgApp,
-	"snapshot": protocol.EndpointSnapshot, "offset": protocol.EndpointOffset, "probing": protocol.EndpointProbe,
-}
-
-// AnswerError is what the status and the body of an answer say.
-func AnswerError(resp *http.Response, at Endpoint, ofOurCluster bool) error {
-	return answerError(resp, at, ofOurCluster)
-}
 
 // URLPicker is the picker of a peer's URLs.
 type URLPicker struct{ p *urlPicker }

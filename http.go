@@ -6,27 +6,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path"
-	"strings"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
 // Paths that Handler serves.
 const (
-	RaftPrefix         = "/raft"
-	ProbingPrefix      = RaftPrefix + "/probing"
-	RaftStreamPrefix   = RaftPrefix + "/stream"
-	RaftSnapshotPrefix = RaftPrefix + "/snapshot"
+	RaftPrefix         = protocol.RaftPath
+	ProbingPrefix      = protocol.ProbingPath
+	RaftStreamPrefix   = protocol.StreamPath
+	RaftSnapshotPrefix = protocol.SnapshotPath
 )
 
 // Handler returns what serves the other members: mount it on RaftPrefix and
@@ -41,7 +37,7 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftPrefix, &handler{t, protocol.EndpointPost, http.MethodPost, (*request).servePost})
 	mux.Handle(RaftStreamPrefix+"/", &handler{t, protocol.EndpointStreams, http.MethodGet, (*request).serveStream})
 	mux.Handle(RaftSnapshotPrefix, &handler{t, protocol.EndpointSnapshot, http.MethodPost, (*request).serveSnapshot})
-	mux.Handle(snapshot.OffsetPath, &handler{t, protocol.EndpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
+	mux.Handle(protocol.OffsetPath, &handler{t, protocol.EndpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
 	mux.Handle(ProbingPrefix, &handler{t, protocol.EndpointProbe, "", (*request).serveProbe})
 	return &ownHandler{mux, t}
 }
@@ -83,7 +79,7 @@ func (q *request) answer(err error) {
 func (q *request) logFailure(err error, code int) {
 	from := q.from
 	if from == 0 { // refused before it was looked at
-		from, _ = idHeader(q.r.Header, headerFrom)
+		from, _ = protocol.SenderIn(q.r.Header)
 	}
 	logged := &q.engine.refusals
 	if p := q.engine.peerOf(q.from); p != nil {
@@ -116,9 +112,9 @@ func (q *request) passedOn(m *raftpb.Message) bool {
 // a peer (PROTOCOL.md, sections 3.4 and 3.5). One that was removed will not be a
 // peer again.
 func (q *request) learn() error {
-	list := q.r.Header.Get(headerPeerURLs)
-	if len(list) > maxPeerURLsBytes || strings.Count(list, ",") >= maxPeerURLs {
-		return protocol.BadRequest("header %s: over %d bytes or %d URLs", headerPeerURLs, maxPeerURLsBytes, maxPeerURLs)
+	list, err := protocol.PeerURLsIn(q.r.Header)
+	if err != nil {
+		return err
 	}
 	peers := q.engine.peers.Load()
 	if list == "" || q.from == 0 || q.from == q.engine.cfg.id || (*peers)[q.from] != nil {
@@ -127,9 +123,9 @@ func (q *request) learn() error {
 	if removed, err := q.isRemoved(q.from); err != nil || removed {
 		return err
 	}
-	urls, err := types.NewURLs(strings.Split(list, ","))
+	urls, err := protocol.ParsePeerURLs(list)
 	if err != nil {
-		return protocol.BadRequest("header %s: %.256s", headerPeerURLs, err)
+		return err
 	}
 	q.engine.addRemote(q.from, urls, true, peers) // or the next time
 	return nil
@@ -227,17 +223,14 @@ func readPost(body io.Reader, length int64, lim wire.Limits) (*raftpb.Message, e
 // serveStream gives the requester a stream to read (PROTOCOL.md, sections 1 and
 // 3.5).
 func (q *request) serveStream() error {
-	kind, err := streamOf(q.r.URL.Path)
+	at, from, err := protocol.StreamOf(q.r.URL.Path)
 	if err != nil {
 		return err
 	}
-	from, err := types.IDFromString(path.Base(q.r.URL.Path))
-	if err != nil {
-		return &protocol.RequestError{Code: http.StatusNotFound, Text: "invalid from"}
-	}
 	if q.from != from {
-		return protocol.BadRequest("header %s differs from the path", headerFrom)
+		return protocol.BadRequest("header %s differs from the path", protocol.HeaderFrom)
 	}
+	kind := streamKindAt(at)
 	if err := q.unlessRemoved(from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
@@ -248,7 +241,7 @@ func (q *request) serveStream() error {
 		}
 		return ErrMemberUnknown
 	}
-	if err := q.engine.cfg.checkTo(q.r.Header); err != nil {
+	if err := q.engine.cfg.self.CheckTo(q.r.Header); err != nil {
 		return err
 	}
 	p.member.sawVersion(q.r.Header)
@@ -256,13 +249,4 @@ func (q *request) serveStream() error {
 		return err
 	}
 	return q.serveResponse(p, kind)
-}
-
-func streamOf(p string) (streamKind, error) {
-	for kind := range streamKinds {
-		if path.Dir(p) == RaftStreamPrefix+"/"+kind.String() {
-			return kind, nil
-		}
-	}
-	return 0, &protocol.RequestError{Code: http.StatusNotFound, Text: "invalid path"}
 }

@@ -88,7 +88,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // here goes to a Transport that runs: it refuses all but probes.
 func (m *Mux) route(h http.Header) http.Handler {
 	all := m.all()
-	if cluster, err := idHeader(h, headerClusterID); err == nil {
+	if cluster, err := protocol.ClusterIn(h); err == nil {
 		if i := slices.IndexFunc(all, func(r route) bool { return r.cluster == cluster }); i >= 0 {
 			return all[i].handler
 		}

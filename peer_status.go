@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // status returns the peer's part of Transport.Status.
@@ -132,7 +134,7 @@ func (r *streamReader) closed() {
 // sawVersion keeps what a message of the peer states as its version, which was
 // parsed before.
 func (l *member) sawVersion(h http.Header) {
-	v := h.Get(headerVersion)
+	v := h.Get(protocol.HeaderVersion)
 	if old := l.version.Load(); v != "" && (old == nil || *old != v) {
 		v = strings.Clone(v) // not the whole head
 		l.version.Store(&v)

@@ -169,7 +169,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	resp, err := p.member.posts.RoundTrip(req)
 	if err == nil {
 		err = p.member.cfg.conclude(resp, protocol.EndpointPost)
-		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
+		_, _ = io.CopyN(io.Discard, resp.Body, protocol.MaxAnswerBytes)
 		resp.Body.Close()
 	}
 	if err != nil {

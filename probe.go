@@ -171,7 +171,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	if err := req.Write(c); err != nil {
 		return 0, 0, err
 	}
-	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: c, N: maxAnswerBytes}, 1<<10), req)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: c, N: protocol.MaxAnswerBytes}, 1<<10), req)
 	if err != nil {
 		p.member.urls.unreachable(u)
 		return 0, 0, err
@@ -180,7 +180,7 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 		return 0, 0, err
 	}
 	var answer probeAnswer
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswerBytes)).Decode(&answer); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, protocol.MaxAnswerBytes)).Decode(&answer); err != nil {
 		return 0, 0, fmt.Errorf("probing answer: %w", err)
 	}
 	if !answer.OK || answer.Now.IsZero() {

@@ -1,9 +1,6 @@
 package rafthttp
 
 import (
-	"errors"
-	"net/http"
-
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
@@ -58,14 +55,3 @@ var (
 	// sent.
 	ErrSnapshotChecksum = protocol.ErrSnapshotChecksum
 )
-
-// concludeSnapshot is conclude for the answer to a snapshot, or to the question
-// about it: it says what the receiver's reason was.
-func (s *settings) concludeSnapshot(resp *http.Response, at protocol.Endpoint) error {
-	err := s.conclude(resp, at)
-	var status *StatusError
-	if errors.As(err, &status) {
-		status.cause = protocol.SnapshotMeaning(status.Code, status.Body)
-	}
-	return err
-}

@@ -27,13 +27,6 @@ func (s *settings) snapshotConfig() snapshot.Config {
 	return snapshot.Config{ID: s.id, ReadTimeout: s.readTimeout, WriteTimeout: s.writeTimeout, AnswerTimeout: s.snapshotAnswerTimeout}
 }
 
-// stateExtensions states what the local member can do.
-func (s *settings) stateExtensions(h http.Header) {
-	if s.snapshotter != nil {
-		snapshot.State(h, s.resuming() != nil)
-	}
-}
-
 func (s *settings) resuming() ResumingSnapshotter {
 	store, _ := s.snapshotter.(ResumingSnapshotter)
 	return store
@@ -76,7 +69,7 @@ func (q *request) serveSnapshotOffset() error {
 	if err := q.mayResume(); err != nil {
 		return err
 	}
-	question, err := snapshot.QuestionIn(q.r.Header, q.from)
+	question, err := protocol.SnapshotQuestionIn(q.r.Header, q.from)
 	if err != nil {
 		return err
 	}
@@ -87,7 +80,7 @@ func (q *request) serveSnapshotOffset() error {
 	if err != nil {
 		return err
 	}
-	snapshot.StateOffset(q.w.Header(), offset, sum)
+	protocol.SnapshotOffset{Offset: offset, Sum: sum}.StateIn(q.w.Header())
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -104,9 +97,9 @@ func (q *request) mayResume() error {
 		return protocol.ErrNotResuming
 	}
 	if q.from == 0 {
-		return protocol.BadRequest("no %s", headerFrom)
+		return protocol.BadRequest("no %s", protocol.HeaderFrom)
 	}
-	return q.engine.cfg.checkTo(q.r.Header)
+	return q.engine.cfg.self.CheckTo(q.r.Header)
 }
 
 // incomingSnapshot is a request that brings a snapshot. It implements

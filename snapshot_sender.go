@@ -73,13 +73,10 @@ func (s *snapshotSender) Header() http.Header { return s.member.cfg.requestHeade
 // Conclude implements snapshot.Peer.
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	if question {
-		return s.member.cfg.concludeSnapshot(resp, protocol.EndpointOffset)
+		return s.member.cfg.conclude(resp, protocol.EndpointOffset)
 	}
-	return s.member.cfg.concludeSnapshot(resp, protocol.EndpointSnapshot)
+	return s.member.cfg.conclude(resp, protocol.EndpointSnapshot)
 }
-
-// IsVerdict implements snapshot.Peer.
-func (s *snapshotSender) IsVerdict(err error) bool { return protocol.IsVerdict(err) }
 
 // Busy implements snapshot.Peer.
 func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }

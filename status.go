@@ -205,7 +205,7 @@ func (t *Transport) Status() Status {
 		return Status{}
 	}
 	st := Status{
-		ID: e.cfg.id, ClusterID: e.cfg.clusterID, Version: e.cfg.serverVersionText, Time: time.Now(), Started: e.started,
+		ID: e.cfg.id, ClusterID: e.cfg.self.ClusterID, Version: e.cfg.self.VersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.cfg.queued.Used(), MaxQueuedBytes: e.cfg.queued.Max(),
 		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.cfg.allRefused.status(), Drops: e.local.dropped(),
 	}

@@ -39,6 +39,14 @@ func (k streamKind) endpoint() protocol.Endpoint {
 	return [streamKinds]protocol.Endpoint{protocol.EndpointMessage, protocol.EndpointMsgApp}[k]
 }
 
+// streamKindAt is the stream of an endpoint.
+func streamKindAt(at protocol.Endpoint) streamKind {
+	if at == protocol.EndpointMsgApp {
+		return streamMsgAppV2
+	}
+	return streamMessage
+}
+
 func (k streamKind) encoder() wire.Encoder {
 	if k == streamMsgAppV2 {
 		return wire.NewMsgAppV2Encoder()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // incoming is a stream of the peer, to be read.
@@ -56,22 +57,21 @@ func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader,
 	if err := c.SetDeadline(time.Now().Add(r.member.cfg.readTimeout)); err != nil {
 		return nil, err
 	}
-	target, err := conn.RequestURL(u, RaftStreamPrefix+"/"+r.kind.String()+"/"+r.member.cfg.id.String())
+	target, err := conn.RequestURL(u, protocol.StreamPathOf(r.kind.endpoint(), r.member.cfg.id))
 	if err != nil {
 		return nil, err
 	}
-	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: r.member.cfg.requestHeader()}
-	req.Header.Set(headerRaftTo, r.member.remoteID.String())
-	r.member.cfg.stateExtensions(req.Header)
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host}
+	req.Header = r.member.cfg.self.StreamHeader(*r.member.cfg.urls.Load(), r.member.remoteID)
 	if err := req.Write(c); err != nil {
 		return nil, err
 	}
-	head := &io.LimitedReader{R: c, N: maxAnswerBytes}
+	head := &io.LimitedReader{R: c, N: protocol.MaxAnswerBytes}
 	br := bufio.NewReader(head)
 	resp, err := http.ReadResponse(br, req)
 	if err != nil {
 		if head.N <= 0 {
-			return nil, fmt.Errorf("head of the answer is over %d bytes", maxAnswerBytes)
+			return nil, fmt.Errorf("head of the answer is over %d bytes", protocol.MaxAnswerBytes)
 		}
 		if conn.IsTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, fmt.Errorf("no answer to the request for a stream: %w", err)

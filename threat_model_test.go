@@ -48,8 +48,8 @@ func TestThreatModel(t *testing.T) {
 		{"maxHandshakesPerAddress", "32", "32 an address"},
 		{"maxHandshakes", "256", "256 in all, 10 s"},
 		{"maxRequestHeadBytes", "64 << 10", "64 KiB in size"},
-		{"maxPeerURLsBytes", "8 << 10", "8 KiB, 32 URLs"},
-		{"maxPeerURLs", "32", "8 KiB, 32 URLs"},
+		{"MaxPeerURLsBytes", "8 << 10", "8 KiB, 32 URLs"},
+		{"MaxPeerURLs", "32", "8 KiB, 32 URLs"},
 		{"maxPostsPerMember", "16", "16 a member"},
 		{"maxPosts", "256", "256 in all that are read, and 256 of each kind"},
 		{"minPostRate", "16 << 10", "16 KiB a second"},
@@ -60,14 +60,14 @@ func TestThreatModel(t *testing.T) {
 		{"maxRemotes", "128", "| 128, 10 minutes"},
 		{"remoteLifetime", "10 * time.Minute", "| 128, 10 minutes"},
 		{"MaxHeadBytes", "64 << 20", "a head of 64 MiB"},
-		{"maxAnswerBytes", "64 << 10", "64 KiB of head"},
+		{"MaxAnswerBytes", "64 << 10", "64 KiB of head"},
 		{"maxRefusals", "64", "64 refusals a minute"},
 		{"MemberLines", "10", "10 times a minute"},
 	} {
 		require.Contains(t, string(text), "`"+n.constant+"`")
 		require.Contains(t, string(text), n.said, n.constant)
 		declared := regexp.MustCompile(`(?m)^\s*(?:const )?` + n.constant + `\s+= (.*?)(?:\s+//.*)?$`)
-		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/wire/sizes.go", "internal/snapshot/*.go", "internal/conn/*.go", "internal/queue/*.go", "internal/callback/*.go"))
+		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/wire/sizes.go", "internal/snapshot/*.go", "internal/conn/*.go", "internal/protocol/*.go", "internal/queue/*.go", "internal/callback/*.go"))
 		require.NotNil(t, found, n.constant)
 		require.Equal(t, n.value, found[1], n.constant)
 	}

@@ -269,7 +269,7 @@ func (t *Transport) Start() error {
 	if !t.engine.CompareAndSwap(nil, e) {
 		return errors.New("rafthttp: Transport.Start was called before")
 	}
-	if s.clusterID == 0 {
+	if s.self.ClusterID == 0 {
 		s.log.Warn("ClusterID is 0, as it is in all clusters that set none: members of those are not refused")
 	}
 	e.spawn(e.keep)

@@ -49,7 +49,7 @@ var snapshotMutants = []mutant{
 	{
 		name: "resumed-byte-corrupted", wrong: "the first byte behind the offset of a resumed transfer is another", breaks: "the bytes are equal",
 		edits: []edit{
-			{"internal/snapshot/write.go", "sum: p.resumable}", "sum: p.resumable, flips: p.offset > 0}"},
+			{"internal/snapshot/write.go", "sum: p.Resumable}", "sum: p.Resumable, flips: p.Offset > 0}"},
 			{"internal/snapshot/write.go", "\tsum     bool              // keep t.sums", "\tsum     bool\n\tflips   bool"},
 			{"internal/snapshot/write.go", "whole := t.db.file != nil && w.files != nil", "whole := t.db.file != nil && w.files != nil && !w.flips"},
 			{"internal/snapshot/write.go", "\tif n > 0 {\n\t\tif w.sum {", "\tif n > 0 {\n\t\tif w.flips {\n\t\t\tp[0], w.flips = p[0]^1, false\n\t\t}\n\t\tif w.sum {"},
@@ -59,7 +59,7 @@ var snapshotMutants = []mutant{
 		name: "checksum-unchecked", wrong: "no checksum of a database is compared, neither that of a part nor the last", breaks: "the bytes are equal",
 		edits: []edit{
 			{"internal/snapshot/settle.go", "return t.sums.sum == sum, nil", "return t.sums.sum == sum || ctx != nil, nil"},
-			{"internal/snapshot/settle.go", "t.sums.at == p.offset && t.sums.sum == p.sum)", "t.sums.at == p.offset)"},
+			{"internal/snapshot/settle.go", "t.sums.at == p.Offset && t.sums.sum == p.Sum)", "t.sums.at == p.Offset)"},
 			{"internal/snapshot/verified.go", "if err == nil && sum != v.sums.sum {", "if err == nil && sum != v.sums.sum && v.db == nil {"},
 			{"snap/partial.go", "if want != p.sum {", "if want != p.sum && p.dbFile == nil {"},
 		},
@@ -85,7 +85,7 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "never-resumed", wrong: "a transfer that broke begins at its first byte again", breaks: "resumed where both can",
-		edits: []edit{{"internal/snapshot/settle.go", "if has.offset > 0 && has != t.rejected", "if has.offset < 0 && has != t.rejected"}},
+		edits: []edit{{"internal/snapshot/settle.go", "if has.Offset > 0 && has != t.rejected", "if has.Offset < 0 && has != t.rejected"}},
 	},
 	{
 		name: "gives-up-at-once", wrong: "a transfer that broke fails", breaks: "resumed where both can",

@@ -5,15 +5,15 @@ var wholeMutants = []mutant{
 	{
 		name: "head-and-tail", wrong: "a plain attempt goes on where the reader stands, after the peer has stopped resuming", breaks: "the bytes are equal", found: "snapshot 1",
 		edits: []edit{
-			{"internal/snapshot/settle.go", "func (t *transfer) stands(p plan) bool {\n", "func (t *transfer) stands(p plan) bool {\n\tif !p.resumable {\n\t\treturn true\n\t}\n"},
-			{"internal/snapshot/protocol.go", "\trest := size - p.offset\n", "\trest := remaining\n"},
+			{"internal/snapshot/settle.go", "func (t *transfer) stands(p protocol.SnapshotPlan) bool {\n", "func (t *transfer) stands(p protocol.SnapshotPlan) bool {\n\tif !p.Resumable {\n\t\treturn true\n\t}\n"},
+			{"internal/protocol/snapshot_headers.go", "\trest := size - p.Offset\n", "\trest := remaining\n"},
 		},
 	},
 	{
 		name: "summed-on-the-connection", wrong: "what the receiver has is read again, from the first byte, between its answer and the body", breaks: "bytes on a healthy link arrive", found: "snapshot 2",
 		edits: []edit{
-			{"internal/snapshot/settle.go", "\t\tif p.resumable && stands {\n", "\t\tif p.resumable && !stands {\n\t\t\tif err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {\n\t\t\t\tconn.Close()\n\t\t\t\treturn nil, plan{}, err\n\t\t\t}\n\t\t\tstands = t.stands(p)\n\t\t}\n\t\tif p.resumable && stands {\n"},
-			{"internal/snapshot/settle.go", "func (t *transfer) settle(u url.URL) (*peerConn, plan, error) {\n", "func (t *transfer) settle(u url.URL) (*peerConn, plan, error) {\n\tif t.sums = (checksums{}); t.attempts.Load() > 1 {\n\t\t_ = t.db.goTo(0)\n\t}\n"},
+			{"internal/snapshot/settle.go", "\t\tif p.Resumable && stands {\n", "\t\tif p.Resumable && !stands {\n\t\t\tif err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {\n\t\t\t\tconn.Close()\n\t\t\t\treturn nil, plan{}, err\n\t\t\t}\n\t\t\tstands = t.stands(p)\n\t\t}\n\t\tif p.Resumable && stands {\n"},
+			{"internal/snapshot/settle.go", "func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {\n", "func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {\n\tif t.sums = (checksums{}); t.attempts.Load() > 1 {\n\t\t_ = t.db.goTo(0)\n\t}\n"},
 			{"internal/snapshot/transfer.go", "if t.ackedOffset > acked || t.maxSummed > summed {", "if t.ackedOffset > acked || t.maxSummed < summed {"},
 		},
 	},
@@ -24,7 +24,7 @@ var wholeMutants = []mutant{
 	{
 		name: "keep-alive-needed", wrong: "a receiver that keeps no connection gets no snapshot", breaks: "bytes on a healthy link arrive", found: "snapshot 4",
 		edits: []edit{
-			{"internal/snapshot/settle.go", "if resp.Close || !states(resp.Header, extensionResuming) {", "if !states(resp.Header, extensionResuming) {"},
+			{"internal/snapshot/settle.go", "if resp.Close || !protocol.HasExtension(resp.Header, protocol.ExtensionResuming) {", "if !protocol.HasExtension(resp.Header, protocol.ExtensionResuming) {"},
 			{"internal/snapshot/settle.go", "// the same\n\t\treturn p, fmt.Errorf(\"%w: %w\", errNoWord, err)", "\n\t\treturn p, fmt.Errorf(\"%w: %w\", protocol.ErrSnapshotCut, err)"},
 		},
 	},

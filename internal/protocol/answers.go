@@ -1,8 +1,10 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -76,10 +78,27 @@ func AnswerOf(err error, at Endpoint) (code int, body string) {
 	return http.StatusInternalServerError, err.Error()
 }
 
-// Meaning returns what an answer of an endpoint means that is not its success, or nil
+// answerError returns what the status and the body of an answer say.
+func answerError(resp *http.Response, at Endpoint, ofOurCluster bool) error {
+	if resp.StatusCode == at.Success() {
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxAnswerBytes))
+	text := string(bytes.TrimSpace(body))
+	if err := meaning(at, resp.StatusCode, text, ofOurCluster); err != nil {
+		return err
+	}
+	unexpected := &UnexpectedAnswer{Code: resp.StatusCode, Body: FirstLine(text)}
+	if at&(EndpointSnapshot|EndpointOffset) != 0 {
+		unexpected.Cause = snapshotMeaning(unexpected.Code, unexpected.Body)
+	}
+	return unexpected
+}
+
+// meaning returns what an answer of an endpoint means that is not its success, or nil
 // for one that means nothing there (PROTOCOL.md, section 4). Text is its body without
 // space around. That the local member was removed is for members of our cluster to say.
-func Meaning(at Endpoint, code int, text string, ofOurCluster bool) error {
+func meaning(at Endpoint, code int, text string, ofOurCluster bool) error {
 	for _, a := range answers {
 		if a.code != code || at&a.means == 0 || (errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster) {
 			continue

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,7 +86,7 @@ func TestAnswersBothWays(t *testing.T) {
 			}
 			for at, endpoint := range endpoints {
 				for _, ours := range []bool{false, true} {
-					err := Meaning(endpoint, tc.code, tc.body, ours)
+					err := meaning(endpoint, tc.code, tc.body, ours)
 					if slices.Contains(tc.means, at) && (ours || !errors.Is(tc.meant, removed)) {
 						require.ErrorIs(t, err, tc.meant, at)
 					} else {
@@ -97,3 +99,45 @@ func TestAnswersBothWays(t *testing.T) {
 	require.Empty(t, rows, "rows that no case has")
 	require.ErrorIs(t, ErrMemberGone, ErrMemberRemoved)
 }
+
+// TestAnswersOfOthers: an answer that the protocol does not know, or that is no member's, is an error with its first line.
+func TestAnswersOfOthers(t *testing.T) {
+	tests := []struct {
+		name string
+		code int
+		body string
+		err  string
+	}{
+		{"412 of another kind", 412, "something else", "unexpected http status 412: something else"},
+		{"412 with spaces around", 412, " \n cluster ID mismatch\r\n", "cluster ID mismatch"},
+		{"wrong success", 202, "", "unexpected http status 202"},
+		{"success of a stream", 200, "", "unexpected http status 200"},
+		{"many lines", 500, "one\ntwo", "unexpected http status 500: one"},
+		{"long", 500, strings.Repeat("x", 10_000), "unexpected http status 500: " + strings.Repeat("x", 256)},
+		{"no text", 500, "\xff\xfe", "unexpected http status 500: ?"},
+	}
+	for _, tc := range tests {
+		resp := &http.Response{StatusCode: tc.code, Body: io.NopCloser(strings.NewReader(tc.body))}
+		require.EqualError(t, answerError(resp, EndpointPost, true), tc.err, tc.name)
+	}
+	for body, want := range map[string]string{
+		"error sender not found\n": "member not found",
+		"":                         "member not found",
+		"404 page not found\n":     "member not found: 404 page not found", // of a server without our handler
+		"invalid path":             "member not found: invalid path",
+	} {
+		err := answerError(&http.Response{StatusCode: 404, Body: io.NopCloser(strings.NewReader(body))}, EndpointMessage, false)
+		require.ErrorIs(t, err, ErrMemberUnknown)
+		require.EqualError(t, err, want)
+	}
+	long := &http.Response{StatusCode: 412, Body: io.NopCloser(endless{})}
+	require.Error(t, answerError(long, EndpointMessage, true))
+	for name, want := range map[string]int{"post": 204, "message": 200, "msgapp": 200, "snapshot": 204, "offset": 204, "probing": 200} {
+		require.NoError(t, answerError(&http.Response{StatusCode: want}, endpoints[name], false))
+	}
+}
+
+// endless is a reader without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

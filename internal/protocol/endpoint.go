@@ -1,6 +1,20 @@
 package protocol
 
-import "net/http"
+import (
+	"net/http"
+	"path"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// Paths of the endpoints (PROTOCOL.md, section 1; extensions: the question).
+const (
+	RaftPath     = "/raft"
+	ProbingPath  = RaftPath + "/probing"
+	StreamPath   = RaftPath + "/stream" // followed by the name of the stream and the id of the client
+	SnapshotPath = RaftPath + "/snapshot"
+	OffsetPath   = SnapshotPath + "/offset"
+)
 
 // Endpoint is one of those that members serve, or a set of them (PROTOCOL.md,
 // section 1; extensions: the question). It decides what a status means: 403 tells
@@ -26,6 +40,33 @@ const (
 	EndpointAll      = EndpointMembers | EndpointProbe
 	EndpointNone     = Endpoint(0)
 )
+
+// MaxAnswerBytes bounds the head of an answer, and its body.
+const MaxAnswerBytes = 64 << 10
+
+// streamNames are the names of the streams in their paths.
+var streamNames = map[Endpoint]string{EndpointMessage: "message", EndpointMsgApp: "msgapp"}
+
+// StreamPathOf returns the path by which a member asks for a stream.
+func StreamPathOf(at Endpoint, client types.ID) string {
+	return StreamPath + "/" + streamNames[at] + "/" + client.String()
+}
+
+// StreamOf returns which stream a path asks for, and for which member.
+func StreamOf(p string) (at Endpoint, client types.ID, err error) {
+	for at, name := range streamNames {
+		if path.Dir(p) == StreamPath+"/"+name {
+			if client, err = StreamClient(p); err != nil {
+				return 0, 0, &RequestError{Code: http.StatusNotFound, Text: "invalid from"}
+			}
+			return at, client, nil
+		}
+	}
+	return 0, 0, &RequestError{Code: http.StatusNotFound, Text: "invalid path"}
+}
+
+// StreamClient returns the member that asks for a stream by a path.
+func StreamClient(p string) (types.ID, error) { return types.IDFromString(path.Base(p)) }
 
 // Success is the status of a request that was served.
 func (at Endpoint) Success() int {

@@ -49,3 +49,21 @@ func (e *RequestError) Error() string { return e.Text }
 func BadRequest(format string, args ...any) error {
 	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
+
+// UnexpectedAnswer is an answer that the protocol gives no meaning to. Package rafthttp has it as StatusError.
+type UnexpectedAnswer struct {
+	Code  int    // HTTP status
+	Body  string // first line of the body, at most 256 bytes
+	Cause error  // what the answer says of a snapshot, or nil
+}
+
+// Error implements error.
+func (e *UnexpectedAnswer) Error() string {
+	if e.Body == "" {
+		return fmt.Sprintf("unexpected http status %d", e.Code)
+	}
+	return fmt.Sprintf("unexpected http status %d: %s", e.Code, e.Body)
+}
+
+// Unwrap returns Cause.
+func (e *UnexpectedAnswer) Unwrap() error { return e.Cause }

@@ -69,9 +69,9 @@ var snapshotRefusals = []struct {
 // ErrSnapshotUnavailable says that the receiver is being restarted, or behind with Process, or that a proxy does not reach it.
 var ErrSnapshotUnavailable = fmt.Errorf("%w: unavailable", ErrSnapshotRefused)
 
-// SnapshotMeaning returns what the answer to a snapshot, or to the question, means that has no other meaning (PROTOCOL.md,
+// snapshotMeaning returns what the answer to a snapshot, or to the question, means that has no other meaning (PROTOCOL.md,
 // section 4). Body is its first line.
-func SnapshotMeaning(code int, body string) error {
+func snapshotMeaning(code int, body string) error {
 	for _, r := range snapshotRefusals {
 		if code == r.code && body == r.err.Error() {
 			return r.means

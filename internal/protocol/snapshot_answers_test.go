@@ -18,7 +18,7 @@ import (
 // TestRefusalsBothWays: a sender takes each refusal, and each reason, for what it is.
 func TestRefusalsBothWays(t *testing.T) {
 	for _, r := range snapshotRefusals {
-		require.ErrorIs(t, SnapshotMeaning(r.code, r.err.Error()), r.means)
+		require.ErrorIs(t, snapshotMeaning(r.code, r.err.Error()), r.means)
 	}
 	for err, want := range map[error]error{
 		syscall.ENOSPC: ErrSnapshotDiskFull, syscall.EDQUOT: ErrSnapshotDiskFull,
@@ -29,11 +29,11 @@ func TestRefusalsBothWays(t *testing.T) {
 		saved := SnapshotNotSaved(fmt.Errorf("snap: %w\nand more", err))
 		require.ErrorIs(t, saved, want)
 		require.ErrorIs(t, saved, err)
-		require.Equal(t, want, SnapshotMeaning(http.StatusInternalServerError, saved.Error()))
+		require.Equal(t, want, snapshotMeaning(http.StatusInternalServerError, saved.Error()))
 		require.NotContains(t, saved.Error(), "\n")
 	}
 	require.Len(t, SnapshotNotSaved(errors.New(strings.Repeat("x", 1000))).Error(), maxReason)
-	require.Equal(t, ErrSnapshotRefused, SnapshotMeaning(http.StatusInternalServerError, "failed to process raft message: no"))
-	require.ErrorIs(t, SnapshotMeaning(http.StatusServiceUnavailable, "transport stopped"), ErrSnapshotRefused)
-	require.Equal(t, ErrSnapshotOffset, SnapshotMeaning(http.StatusConflict, "of another version"))
+	require.Equal(t, ErrSnapshotRefused, snapshotMeaning(http.StatusInternalServerError, "failed to process raft message: no"))
+	require.ErrorIs(t, snapshotMeaning(http.StatusServiceUnavailable, "transport stopped"), ErrSnapshotRefused)
+	require.Equal(t, ErrSnapshotOffset, snapshotMeaning(http.StatusConflict, "of another version"))
 }

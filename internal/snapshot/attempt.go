@@ -69,7 +69,7 @@ func (t *transfer) prepare(f func(ctx context.Context) error) error {
 }
 
 // follow sends the body by a plan and waits for the answer. It returns as prepare does.
-func (t *transfer) follow(conn *peerConn, p plan) error {
+func (t *transfer) follow(conn *peerConn, p protocol.SnapshotPlan) error {
 	ctx, cancel := context.WithCancelCause(t.Ctx)
 	defer cancel(nil)
 	answers, worked := make(chan error, 1), make(chan error, 1)

@@ -74,7 +74,7 @@ func (t *transfer) connect(u url.URL) (*peerConn, error) {
 }
 
 // maxAnswers bounds all answers on one connection.
-const maxAnswers = 4 * maxAnswer
+const maxAnswers = 4 * protocol.MaxAnswerBytes
 
 // readAnswer reads the final answer to a request. It calls interim for each before it.
 func (c *peerConn) readAnswer(req *http.Request, interim func(*http.Response)) (*http.Response, error) {
@@ -134,11 +134,11 @@ func (t *transfer) exchange(conn *peerConn, path string, more http.Header) (*htt
 		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, protocol.MaxAnswerBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", protocol.ErrSnapshotCut, err)
 	}
-	if len(text) > maxAnswer {
+	if len(text) > protocol.MaxAnswerBytes {
 		return nil, errors.New("the answer is too long")
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(text))

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -37,10 +38,10 @@ func (d *database) Len() int64 { return d.remaining }
 
 // Read implements io.Reader.
 func (d *database) Read(p []byte) (int, error) {
-	if d.plan.resumable && d.remaining == 0 {
+	if d.plan.Resumable && d.remaining == 0 {
 		return 0, io.EOF
 	}
-	if d.plan.resumable { // a trailer follows
+	if d.plan.Resumable { // a trailer follows
 		p = p[:min(int64(len(p)), d.remaining)]
 	}
 	d.waits.begin(d.ReadTimeout + d.workInterval())
@@ -194,7 +195,7 @@ var networkErrors = []error{
 
 // trailer reads the checksum behind the database.
 func (d *database) trailer() (uint32, error) {
-	var b [trailerBytes]byte
+	var b [protocol.SnapshotTrailerBytes]byte
 	d.waits.begin(d.ReadTimeout + d.workInterval())
 	defer d.waits.end()
 	if _, err := io.ReadFull(d.src, b[:]); err != nil {
@@ -208,7 +209,7 @@ func (d *database) trailer() (uint32, error) {
 // takeOver takes the connection over from the server, where that saves copying, or where the sender is to be told that we are
 // at work. The caller stops what it returns, which may be nil.
 func (d *database) takeOver(ctx context.Context) *workReporter {
-	asked := d.plan.tellsWork && d.remaining >= 0
+	asked := d.plan.TellsWork && d.remaining >= 0
 	splices := d.remaining >= takeOverBytes && d.tls == nil && !d.noSplice.Load()
 	if !asked && !splices {
 		return nil

@@ -22,7 +22,7 @@ const (
 // installed is a transfer whose database was saved and whose message was processed. Its sender may not know: the connection
 // broke before the answer. Another attempt at it is answered from here, and takes no place.
 type installed struct {
-	id  transferID // not 0
+	id  protocol.TransferID // not 0
 	key snap.Transfer
 	sum uint32 // of the database
 	at  time.Time
@@ -47,7 +47,7 @@ func (l *installedList) add(t *installed) {
 }
 
 // find returns the transfer with this number of a member, or nil. It is called with mu held.
-func (l *installedList) find(from types.ID, id transferID) *installed {
+func (l *installedList) find(from types.ID, id protocol.TransferID) *installed {
 	for _, t := range l.all {
 		if id != 0 && t.id == id && t.key.From == uint64(from) && time.Since(t.at) < installedFor {
 			return t
@@ -57,10 +57,10 @@ func (l *installedList) find(from types.ID, id transferID) *installed {
 }
 
 // offset answers a question about a transfer that was installed: all of it is there.
-func (l *installedList) offset(q Question) (offset int64, sum uint32, ok bool) {
+func (l *installedList) offset(q protocol.SnapshotQuestion) (offset int64, sum uint32, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t := l.find(types.ID(q.about.From), q.id); t != nil && t.key == q.about {
+	if t := l.find(types.ID(q.About.From), q.ID); t != nil && t.key == q.About {
 		return t.key.Size, t.sum, true
 	}
 	return 0, 0, false
@@ -68,11 +68,11 @@ func (l *installedList) offset(q Question) (offset int64, sum uint32, ok bool) {
 
 // begin returns the transfer of which the attempt with this body brings nothing but what is known, or nil. It ends an older
 // such attempt. The caller ends the new one.
-func (l *installedList) begin(from types.ID, id transferID, p plan, b *body) *installed {
+func (l *installedList) begin(from types.ID, id protocol.TransferID, p protocol.SnapshotPlan, b *body) *installed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.find(from, id)
-	if t == nil || !p.resumable || p.offset != t.key.Size {
+	if t == nil || !p.Resumable || p.Offset != t.key.Size {
 		return nil
 	}
 	if t.again != nil {
@@ -93,7 +93,7 @@ func (l *installedList) end(t *installed, b *body) {
 // readAgain reads the body of another attempt at a transfer that was installed: the message, and the checksum. That the
 // databases are equal, its sender has seen from the answer to its question.
 func (r *Receiver) readAgain(in Incoming, b *body) error {
-	const most = frameLength + MaxHeadBytes + trailerBytes
+	const most = frameLength + MaxHeadBytes + protocol.SnapshotTrailerBytes
 	if b.length < 0 || b.length > most {
 		in.CloseAfter()
 		return protocol.BadRequest("a resumed snapshot without a length that fits")

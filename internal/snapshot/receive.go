@@ -63,7 +63,7 @@ type reception struct {
 	*Receiver
 	*incoming
 	in   Incoming
-	plan plan
+	plan protocol.SnapshotPlan
 	m    *raftpb.Message
 	db   *database
 	sum  *uint32 // of the database, once the sender has said it
@@ -74,18 +74,18 @@ type reception struct {
 // whether the message was taken, so that the transfer counts as one; st is how it ended then. It observes progress by
 // observe, which may be nil.
 func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progress) func(Status)) (st Status, began bool, err error) {
-	plan, err := planOf(in.Header())
+	plan, err := protocol.SnapshotPlanIn(in.Header())
 	if err != nil {
 		return st, false, err
 	}
-	if plan.resumable {
+	if plan.Resumable {
 		if err := in.Resumes(); err != nil {
 			return st, false, err
 		}
 	}
 	body := newBody(ctx, in, r.ReadTimeout)
 	defer body.release()
-	t := &incoming{tls: in.TLS(), id: transferIn(in.Header()), done: make(chan struct{}), interrupt: body.cut, waits: networkWaits{base: time.Now()}}
+	t := &incoming{tls: in.TLS(), id: protocol.TransferIn(in.Header()), done: make(chan struct{}), interrupt: body.cut, waits: networkWaits{base: time.Now()}}
 	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.ReadTimeout/stallTicks
 	if observe != nil {
 		t.observe = observe(&t.Progress)
@@ -137,21 +137,21 @@ func (c *reception) readHead(b *body) error {
 		// What was read and not used is the database's. The length of the message is no guide: its encoding may be another's.
 		c.db.remaining = max(0, b.length-b.read+int64(src.Buffered()))
 	}
-	if c.plan.resumable {
-		remaining := c.db.remaining - trailerBytes
-		if remaining < 0 || remaining > math.MaxInt64-c.plan.offset {
+	if c.plan.Resumable {
+		remaining := c.db.remaining - protocol.SnapshotTrailerBytes
+		if remaining < 0 || remaining > math.MaxInt64-c.plan.Offset {
 			return protocol.BadRequest("a resumed snapshot without a length that fits")
 		}
-		key := snap.Transfer{From: uint64(c.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.offset + remaining}
+		key := snap.Transfer{From: uint64(c.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.Offset + remaining}
 		if !c.name(c.incoming, key) {
 			return protocol.ErrStillWriting
 		}
 		c.db.remaining = remaining
-		c.jump(c.plan.offset)
+		c.jump(c.plan.Offset)
 	}
 	c.index.Store(meta.GetIndex())
 	if c.db.remaining >= 0 {
-		c.total.Store(c.plan.offset + c.db.remaining)
+		c.total.Store(c.plan.Offset + c.db.remaining)
 	}
 	c.log, c.peerBytes = c.in.Began(meta.GetIndex())
 	return nil
@@ -191,11 +191,11 @@ func (c *reception) saveDatabase() (n int64, err error) {
 	if err != nil {
 		return 0, protocol.SnapshotNotSaved(err)
 	}
-	if !c.plan.resumable {
+	if !c.plan.Resumable {
 		n, err = saver.SaveDBFrom(c.db, c.index.Load())
 	} else if store, ok := saver.(Resumer); ok {
-		n, err = store.ResumeDBFrom(c.db, c.key, c.plan.offset, c.db.trailer)
-		n += c.plan.offset
+		n, err = store.ResumeDBFrom(c.db, c.key, c.plan.Offset, c.db.trailer)
+		n += c.plan.Offset
 	} else {
 		n, err = c.saveVerified(saver)
 	}

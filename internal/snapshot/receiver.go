@@ -65,9 +65,9 @@ type incoming struct {
 	checking atomic.Bool // by Cut
 	waits    networkWaits
 
-	interrupt func()        // ends it as if its connection broke; does not change
-	id        transferID    // does not change
-	key       snap.Transfer // guarded by Receiver.mu; the zero Transfer where it cannot be resumed
+	interrupt func()              // ends it as if its connection broke; does not change
+	id        protocol.TransferID // does not change
+	key       snap.Transfer       // guarded by Receiver.mu; the zero Transfer where it cannot be resumed
 }
 
 // Status returns the state of all transfers under way, and of the one that ended last.
@@ -126,13 +126,13 @@ func (r *Receiver) name(t *incoming, key snap.Transfer) bool {
 }
 
 // find returns an attempt at the transfer that a question is about, or one that brings the same, or nil.
-func (r *Receiver) find(q Question) *incoming {
+func (r *Receiver) find(q protocol.SnapshotQuestion) *incoming {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	asking := &incoming{id: q.id}
-	asking.peer = types.ID(q.about.From)
+	asking := &incoming{id: q.ID}
+	asking.peer = types.ID(q.About.From)
 	for t := range r.all {
-		if t.key == q.about || asking.isAttemptOf(t) {
+		if t.key == q.About || asking.isAttemptOf(t) {
 			return t
 		}
 	}
@@ -146,9 +146,9 @@ func (r *Receiver) busy(from types.ID) bool {
 }
 
 // Offset answers the question how much of a database is there, which partial knows.
-func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
+func (r *Receiver) Offset(ctx context.Context, q protocol.SnapshotQuestion, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
 	if older := r.find(q); older != nil {
-		if err := r.endOlder(ctx, older, q.id); err != nil {
+		if err := r.endOlder(ctx, older, q.ID); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -156,10 +156,10 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 		return offset, sum, nil
 	}
 	faultpoint.Hit(faultpoint.SnapshotQuestion)
-	if r.busy(types.ID(q.about.From)) {
+	if r.busy(types.ID(q.About.From)) {
 		return 0, 0, protocol.ErrTooManySnapshots
 	}
-	offset, sum = partial(q.about)
+	offset, sum = partial(q.About)
 	return offset, sum, nil
 }
 
@@ -167,7 +167,7 @@ func (r *Receiver) Offset(ctx context.Context, q Question, partial func(snap.Tra
 // the attempt is not of the same transfer, but of a twin of the sender, or of the process before, it is ended only if it has
 // not moved for some time, and that is not our own doing. One whose database is saved is never ended: it needs no connection.
 // ErrStillWriting says that it has not ended. The answer does not take long: how long its sender waits is not known.
-func (r *Receiver) endOlder(ctx context.Context, older *incoming, id transferID) error {
+func (r *Receiver) endOlder(ctx context.Context, older *incoming, id protocol.TransferID) error {
 	if !older.saved.Load() {
 		if older.id != id && (older.still() < olderStill || older.waits.overdue()) {
 			return protocol.ErrStillWriting

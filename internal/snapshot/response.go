@@ -8,15 +8,12 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-const (
-	// lingering is how long a connection that was taken over is kept for the sender to read why the rest of its snapshot is
-	// not wanted.
-	lingering = 500 * time.Millisecond
-	// maxAnswer bounds the body of an answer, at both ends.
-	maxAnswer = 64 << 10
-)
+// lingering is how long a connection that was taken over is kept for the sender to read why the rest of its snapshot is
+// not wanted.
+const lingering = 500 * time.Millisecond
 
 // Response is the response to a request whose connection was taken over from the server. It is sent by Finish.
 type Response struct {
@@ -43,10 +40,10 @@ func (w *Response) WriteHeader(code int) {
 	}
 }
 
-// Write implements http.ResponseWriter. The other side reads no more than maxAnswer.
+// Write implements http.ResponseWriter. The other side reads no more than protocol.MaxAnswerBytes.
 func (w *Response) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
-	if w.text.Len()+len(p) > maxAnswer {
+	if w.text.Len()+len(p) > protocol.MaxAnswerBytes {
 		return 0, io.ErrShortWrite
 	}
 	return w.text.Write(p)

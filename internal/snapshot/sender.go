@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -30,7 +31,7 @@ const (
 type Peer interface {
 	// URL returns where to try next.
 	URL() url.URL
-	// Dial connects to u, for a snapshot, and returns the URL of a request for Path there, as HTTP has it. What it returns is a
+	// Dial connects to u, for a snapshot, and returns the URL of a request for protocol.SnapshotPath there, as HTTP has it. What it returns is a
 	// *net.TCPConn or a *net.UnixConn, or over what wrap returns for the connection to the network.
 	Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error)
 	// BePatient has the system not give a connection up that was dialled whose other end does not read, for d or for what is
@@ -38,11 +39,9 @@ type Peer interface {
 	BePatient(conn net.Conn, d time.Duration)
 	// Header returns what every request to the member states.
 	Header() http.Header
-	// Conclude returns what the answer to a snapshot means, or that to a question: nil for success. It draws the conclusions
-	// that the answer alone allows, and says what protocol.SnapshotMeaning does.
+	// Conclude returns what the answer to a snapshot means, or that to a question: nil for success. The
+	// error of an answer that has no other meaning wraps what it says of the snapshot, such as protocol.ErrSnapshotBusy.
 	Conclude(resp *http.Response, question bool) error
-	// IsVerdict reports whether an error of Conclude will not change soon.
-	IsVerdict(err error) bool
 	// Busy reports whether messages for the member wait.
 	Busy() bool
 }
@@ -95,7 +94,7 @@ func NewSender(c SenderConfig) *Sender {
 // alone, if the peer is gone.
 func (s *Sender) Send(m *snap.Message, refused error) bool {
 	meta := m.GetSnapshot().GetMetadata()
-	t := &transfer{Sender: s, m: m, size: m.DatabaseSize(), id: 1 + transferID(rand.Uint64N(math.MaxUint64))}
+	t := &transfer{Sender: s, m: m, size: m.DatabaseSize(), id: 1 + protocol.TransferID(rand.Uint64N(math.MaxUint64))}
 	t.db = newSource(readerOf(m), t.size)
 	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
 	t.peer, t.peerBytes, t.every, t.observe = s.To, s.Bytes, s.ReadTimeout/stallTicks, s.Events.Observe(&t.Progress)

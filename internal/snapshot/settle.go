@@ -47,44 +47,44 @@ const (
 //
 // A plain body has a connection of its own, as that of a stock member: there are servers
 // and proxies that take one request from each.
-func (t *transfer) settle(u url.URL) (*peerConn, plan, error) {
+func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 	for range maxQuestions {
 		conn, p, err := t.askAt(u)
 		if err != nil {
-			return nil, plan{}, err
+			return nil, protocol.SnapshotPlan{}, err
 		}
 		stands := t.stands(p)
-		if p.resumable && stands {
+		if p.Resumable && stands {
 			return conn, p, nil
 		}
 		conn.Close()
 		if !stands {
 			if err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {
-				return nil, plan{}, err
+				return nil, protocol.SnapshotPlan{}, err
 			}
 		}
-		if !p.resumable {
+		if !p.Resumable {
 			conn, err := t.connect(u)
 			return conn, p, err
 		}
 	}
-	return nil, plan{}, errUnsettled
+	return nil, protocol.SnapshotPlan{}, errUnsettled
 }
 
 // askAt returns a connection with u and what the receiver says there. One that is still
 // writing an earlier part is asked again until it is not. One that says nothing is asked
 // once more, later if it has said before that it resumes: it may come back.
-func (t *transfer) askAt(u url.URL) (*peerConn, plan, error) {
+func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 	noWord := 0
 	for start := time.Now(); ; {
 		conn, err := t.connect(u)
 		if err != nil {
-			return nil, plan{}, err
+			return nil, protocol.SnapshotPlan{}, err
 		}
 		p, err := t.askOn(conn)
 		if errors.Is(err, errNoWord) {
 			if noWord++; noWord == maxNoWord {
-				p, err, t.receiverResumes = plan{}, nil, false
+				p, err, t.receiverResumes = protocol.SnapshotPlan{}, nil, false
 			}
 		}
 		if err == nil {
@@ -97,21 +97,21 @@ func (t *transfer) askAt(u url.URL) (*peerConn, plan, error) {
 				wait = writingWait
 			}
 			if !sleep(t.Ctx, wait+rand.N(wait/4)) {
-				return nil, plan{}, context.Cause(t.Ctx)
+				return nil, protocol.SnapshotPlan{}, context.Cause(t.Ctx)
 			}
 			continue
 		}
 		t.gaveUpWaiting = time.Since(start) > maxWriting
 		if !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {
-			return nil, plan{}, err
+			return nil, protocol.SnapshotPlan{}, err
 		}
 		t.failed(err)
 		t.release() // others may go on meanwhile
 		if !sleep(t.Ctx, writingWait+rand.N(writingWait/4)) {
-			return nil, plan{}, context.Cause(t.Ctx)
+			return nil, protocol.SnapshotPlan{}, context.Cause(t.Ctx)
 		}
 		if err := t.acquire(); err != nil {
-			return nil, plan{}, err
+			return nil, protocol.SnapshotPlan{}, err
 		}
 	}
 }
@@ -150,44 +150,44 @@ func inTime(took time.Duration, done, all int64) bool {
 }
 
 // stands reports whether the body of a plan can be sent at once.
-func (t *transfer) stands(p plan) bool {
-	return t.db.at() == p.offset && (!p.resumable || t.sums.at == p.offset && t.sums.sum == p.sum)
+func (t *transfer) stands(p protocol.SnapshotPlan) bool {
+	return t.db.at() == p.Offset && (!p.Resumable || t.sums.at == p.Offset && t.sums.sum == p.Sum)
 }
 
 // reach has the reader stand where a plan begins. Where the receiver has something else
 // than we, that is the first byte, from then on.
-func (t *transfer) reach(ctx context.Context, p plan) error {
-	if p.offset > 0 {
-		same, err := t.sumTo(ctx, p.offset, p.sum)
+func (t *transfer) reach(ctx context.Context, p protocol.SnapshotPlan) error {
+	if p.Offset > 0 {
+		same, err := t.sumTo(ctx, p.Offset, p.Sum)
 		t.maxSummed = max(t.maxSummed, t.sums.at)
 		if err != nil || same {
 			return err
 		}
-		t.rejected = acked{p.offset, p.sum}
+		t.rejected = protocol.SnapshotOffset{Offset: p.Offset, Sum: p.Sum}
 	}
 	t.sums = checksums{}
 	return t.db.goTo(0)
 }
 
 // askOn has the receiver say on conn whether it resumes snapshots, and how far it is.
-func (t *transfer) askOn(conn *peerConn) (plan, error) {
+func (t *transfer) askOn(conn *peerConn) (protocol.SnapshotPlan, error) {
 	defer context.AfterFunc(t.Ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 	if err := conn.SetDeadline(time.Now().Add(t.ReadTimeout)); err != nil {
-		return plan{}, err
+		return protocol.SnapshotPlan{}, err
 	}
 	p, err := t.ask(conn)
 	if err != nil {
-		return plan{}, causeOrCut(t.Ctx, err)
+		return protocol.SnapshotPlan{}, causeOrCut(t.Ctx, err)
 	}
 	return p, conn.SetDeadline(time.Time{})
 }
 
 // ask returns a plain plan for a receiver that does not resume, or not on connections
 // such as this one.
-func (t *transfer) ask(conn *peerConn) (p plan, err error) {
+func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
 	// A probe is what stock members send each other all the time.
-	resp, err := t.exchange(conn, ProbePath, nil)           //nolint:bodyclose // exchange has read and closed it
-	if err != nil && !isAnswer(err) && !t.receiverResumes { // it was closed without a word
+	resp, err := t.exchange(conn, protocol.ProbingPath, nil) //nolint:bodyclose // exchange has read and closed it
+	if err != nil && !isAnswer(err) && !t.receiverResumes {  // it was closed without a word
 		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
@@ -196,19 +196,19 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 	if err := t.notOfReceiver(resp); err != nil {
 		return p, err
 	}
-	p.tellsWork = states(resp.Header, extensionWorking)
-	if resp.Close || !states(resp.Header, extensionResuming) {
+	p.TellsWork = protocol.HasExtension(resp.Header, protocol.ExtensionWorking)
+	if resp.Close || !protocol.HasExtension(resp.Header, protocol.ExtensionResuming) {
 		t.receiverResumes = false
 		return p, nil
 	}
-	resp, err = t.exchange(conn, OffsetPath, question(t.key, t.id, t.To)) //nolint:bodyclose // the same
-	if err != nil && !isAnswer(err) {                                     // the same
+	resp, err = t.exchange(conn, protocol.OffsetPath, protocol.SnapshotQuestion{About: t.key, ID: t.id}.Header(t.To)) //nolint:bodyclose // the same
+	if err != nil && !isAnswer(err) {                                                                                 // the same
 		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
 		return p, err
 	}
-	p.tellsWork = states(resp.Header, extensionWorking)
+	p.TellsWork = protocol.HasExtension(resp.Header, protocol.ExtensionWorking)
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
 		t.receiverResumes = false // it is no longer the member it was
 		return p, nil
@@ -216,20 +216,20 @@ func (t *transfer) ask(conn *peerConn) (p plan, err error) {
 	if err := t.Peer.Conclude(resp, true); err != nil {
 		return p, err
 	}
-	has, err := ackedIn(resp.Header, t.size)
+	has, err := protocol.SnapshotOffsetIn(resp.Header, t.size)
 	if err != nil {
 		return p, err
 	}
 	if t.receiverResumes = !resp.Close; resp.Close {
 		return p, nil
 	}
-	p.resumable = true
-	if has.offset < t.ackedOffset {
+	p.Resumable = true
+	if has.Offset < t.ackedOffset {
 		t.losses++
 	}
-	t.ackedOffset = has.offset
-	if has.offset > 0 && has != t.rejected && t.db.canSeek() {
-		p.offset, p.sum = has.offset, has.sum
+	t.ackedOffset = has.Offset
+	if has.Offset > 0 && has != t.rejected && t.db.canSeek() {
+		p.Offset, p.Sum = has.Offset, has.Sum
 	}
 	return p, nil
 }

@@ -40,7 +40,7 @@ type transfer struct {
 	queued <-chan struct{} // closed when what waits is dropped; nil once it had its turn
 	m      *snap.Message
 	key    snap.Transfer
-	id     transferID
+	id     protocol.TransferID
 	size   int64  // of the database
 	frame  []byte // head of the body: length and message (PROTOCOL.md, section 5); nil while it waits
 	head   digest // of frame; the zero value before it had its turn
@@ -57,13 +57,13 @@ type transfer struct {
 	moved atomic.Int64 // counts progress of any kind
 	told  atomic.Int64 // how often the receiver said that it works without reading
 
-	readerClosed    bool  // or stuck: there is no other attempt
-	receiverResumes bool  // as it said on the last connection on which it answered
-	ackedOffset     int64 // how far it was when it was asked last
-	losses          int   // how often that was less than before
-	maxSummed       int64 // how much was summed up at most before an attempt
-	rejected        acked // what it has is not what we have
-	gaveUpWaiting   bool  // it has been writing an earlier part for maxWriting
+	readerClosed    bool                    // or stuck: there is no other attempt
+	receiverResumes bool                    // as it said on the last connection on which it answered
+	ackedOffset     int64                   // how far it was when it was asked last
+	losses          int                     // how often that was less than before
+	maxSummed       int64                   // how much was summed up at most before an attempt
+	rejected        protocol.SnapshotOffset // what it has is not what we have
+	gaveUpWaiting   bool                    // it has been writing an earlier part for maxWriting
 }
 
 func (t *transfer) run() {
@@ -209,7 +209,7 @@ func (t *transfer) attemptAt(u url.URL) error {
 	if faultpoint.Fails(faultpoint.SnapshotPlanned) {
 		return protocol.ErrSnapshotCut
 	}
-	if p.tellsWork { // it may have good reasons not to read; whether it lives is for us to find out
+	if p.TellsWork { // it may have good reasons not to read; whether it lives is for us to find out
 		t.Peer.BePatient(conn.Conn, max(maxWriting, maxInstalling, t.AnswerTimeout))
 		conn.onClose = func() { t.Peer.BePatient(conn.Conn, 0) } // what is unsent then is the system's
 	}
@@ -231,7 +231,7 @@ func (t *transfer) isRetryable(err error) bool {
 		return !t.gaveUpWaiting
 	case errors.Is(err, protocol.ErrSnapshotBusy):
 		return t.attempts.Load() > 1 // perhaps with what we have given up
-	case errors.Is(err, protocol.ErrSnapshotRefused), errors.Is(err, protocol.ErrSnapshotNotSaved), t.Peer.IsVerdict(err):
+	case errors.Is(err, protocol.ErrSnapshotRefused), errors.Is(err, protocol.ErrSnapshotNotSaved), protocol.IsVerdict(err):
 		return false
 	}
 	return true // it could not be reached

@@ -49,7 +49,7 @@ func (v *verified) verify() error {
 
 // saveVerified has the database saved by a Saver that cannot resume, from its first byte.
 func (c *reception) saveVerified(saver snap.Saver) (int64, error) {
-	if c.plan.offset > 0 {
+	if c.plan.Offset > 0 {
 		return 0, snap.ErrOffset
 	}
 	v := &verified{db: c.db}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // networkWaits tells whether a transfer waits for its sender: what it does otherwise is
@@ -75,7 +77,7 @@ func (r *workReporter) run(ctx context.Context) {
 		if r.conn.SetWriteDeadline(time.Now().Add(maxReporting)) != nil {
 			return
 		}
-		if _, err := io.WriteString(r.conn, working); err != nil {
+		if _, err := io.WriteString(r.conn, protocol.WorkingAnswer); err != nil {
 			return
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -61,32 +62,32 @@ func readerOf(m *snap.Message) io.Reader {
 
 // write sends the request (PROTOCOL.md, sections 1 and 5; extensions: the
 // snapshot).
-func (t *transfer) write(ctx context.Context, pc *peerConn, p plan) error {
-	w := &bodyWriter{t: t, conn: pc, sum: p.resumable}
+func (t *transfer) write(ctx context.Context, pc *peerConn, p protocol.SnapshotPlan) error {
+	w := &bodyWriter{t: t, conn: pc, sum: p.Resumable}
 	if w.partial = conn.PartialWrites(pc.Conn); w.partial {
 		w.files = socket.Files(pc.Conn)
 	}
-	length, err := p.contentLength(len(t.frame), t.size, t.db.remaining)
+	length, err := p.ContentLength(len(t.frame), t.size, t.db.remaining)
 	if err != nil {
 		return err
 	}
 	h := t.Peer.Header()
 	h.Set("Host", pc.target.Host)
 	h.Set("Content-Type", "application/octet-stream")
-	p.state(h, t.To)
-	if p.resumable {
-		t.id.state(h)
+	p.StateIn(h, t.To)
+	if p.Resumable {
+		t.id.StateIn(h)
 	}
 	h.Set("Content-Length", strconv.FormatInt(length, 10))
 	h.Set("Connection", "close")
 	if err := w.head(h); err != nil {
 		return err
 	}
-	t.jump(p.offset)
+	t.jump(p.Offset)
 	if err := w.database(ctx); err != nil {
 		return err
 	}
-	if !p.resumable {
+	if !p.Resumable {
 		return nil
 	}
 	return w.write(binary.BigEndian.AppendUint32(nil, t.sums.sum))
