@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -61,16 +62,11 @@ func (b *progressReader) extend(d time.Duration) (at time.Time, bounded bool, er
 	}
 	at = time.Now().Add(d)
 	if !b.started.IsZero() {
-		if end := b.started.Add(b.q.engine.cfg.postTimeout() + timeForBody(b.bytes)); end.Before(at) {
+		if end := b.started.Add(b.q.engine.cfg.postTimeout() + conn.TimeForBody(b.bytes)); end.Before(at) {
 			at = end
 		}
 	}
 	return at, !snapshot.IsBoundless(b.setDeadline(at)), nil
-}
-
-// timeForBody is how long so many bytes may take at the minimum rate.
-func timeForBody(bytes uint64) time.Duration {
-	return time.Duration(bytes) * (time.Second / minPostRate) // in this order it does not overflow
 }
 
 // Read implements io.Reader.

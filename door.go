@@ -77,6 +77,12 @@ func (q *request) leave() {
 	}
 }
 
+// refusal is a kind of answer to a member, for the log.
+type refusal struct {
+	from types.ID
+	code int
+}
+
 // refuse answers a request before anything of it was looked at.
 func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	// The server may want the body before it sends the answer.
@@ -119,6 +125,16 @@ func (q *request) identify() (err error) {
 		return q.refuseIdentity(err)
 	}
 	return nil
+}
+
+// refuseIdentity returns the refusal of a request. Its status is a matter of the
+// endpoint.
+func (q *request) refuseIdentity(cause error) error {
+	q.engine.cfg.allRefused.requests.Add(1)
+	if p := q.engine.peerOf(q.from); p != nil {
+		p.member.refused.requests.Add(1)
+	}
+	return &protocol.IdentityRefusal{Text: "certificate does not fit the member id", Cause: cause}
 }
 
 // stands returns why a request is no longer one of its member: its certificate was
@@ -222,7 +238,7 @@ func (q *request) admitted(m *raftpb.Message) error {
 		p.countRefused(m, err)
 	}
 	if errors.Is(err, ErrIdentity) {
-		return &identityRefusal{"message is not of the member that sends it", err}
+		return &protocol.IdentityRefusal{Text: "message is not of the member that sends it", Cause: err}
 	}
 	return err
 }

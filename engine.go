@@ -12,6 +12,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
@@ -30,9 +32,9 @@ type engine struct {
 	receiving     *snapshot.Receiver
 	snapshotLines *rate.Limiter // of the log, snapshots of those who are no peers
 	local         *localDrops
-	posts         *incomingPosts
+	postLimit     *postlimit.Limiter
 	receiveLanes  *receiveLanes
-	refusals      refusals[refusal]
+	refusals      loglimit.Recent[refusal]
 	added         chan struct{} // has a value when the keeper should look at new peers
 	beating       atomic.Bool   // a goroutine writes heartbeats
 	checking      atomic.Bool   // a recheck is under way

@@ -106,7 +106,7 @@ func (t *Transport) QueuePosts(peer types.ID, msgs []*raftpb.Message) {
 }
 
 // TimeForBody is how long the body of a post may take beyond what any may.
-func TimeForBody(bytes uint64) time.Duration { return timeForBody(bytes) }
+func TimeForBody(bytes uint64) time.Duration { return conn.TimeForBody(bytes) }
 
 // Loggers returns what all lines about one peer, and what all others are logged by.
 func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {

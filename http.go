@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,9 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -44,8 +45,7 @@ func (t *Transport) Handler() http.Handler {
 
 // serveProbe tells the time (PROTOCOL.md, section 1).
 func (q *request) serveProbe() error {
-	q.w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(q.w).Encode(probeAnswer{OK: true, Now: time.Now()})
+	protocol.WriteProbeAnswer(q.w, time.Now())
 	return nil
 }
 
@@ -85,11 +85,11 @@ func (q *request) logFailure(err error, code int) {
 	if p := q.engine.peerOf(q.from); p != nil {
 		logged = &p.member.refusals // which strangers cannot use up
 	}
-	if q.left || !logged.first(refusal{from, code}) {
+	if q.left || !logged.First(refusal{from, code}) {
 		return
 	}
-	if refusal := (*identityRefusal)(nil); errors.As(err, &refusal) {
-		err = fmt.Errorf("%w: %w", refusal, refusal.cause)
+	if refusal := (*protocol.IdentityRefusal)(nil); errors.As(err, &refusal) {
+		err = fmt.Errorf("%w: %w", refusal, refusal.Cause)
 	}
 	log := q.engine.cfg.log.With(zap.String("remote-peer-id", from.String()))
 	if q.from != 0 {
@@ -137,16 +137,16 @@ func (q *request) servePost() error {
 		return err
 	}
 	p := q.engine.peerOf(q.from)
-	post := q.engine.posts.begin(q.from, p != nil)
+	post := q.engine.postLimit.Begin(q.from, p != nil)
 	if post == nil {
 		p.dropUnread()
 		return protocol.ErrBusyPosts
 	}
-	defer post.end()
+	defer post.End()
 	body := q.postBody(post)
 	defer body.release()
 	limits := q.engine.cfg.messageLimits
-	limits.Reserve = post.reserve
+	limits.Reserve = post.Reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
 	if errors.Is(err, protocol.ErrBusyPosts) {
 		p.dropUnread()
@@ -164,7 +164,7 @@ func (q *request) servePost() error {
 	if err := q.admitted(m); err != nil {
 		return err
 	}
-	if !post.wasRead(m) {
+	if !post.WasRead(queue.KindOf(m.GetType())) {
 		p.dropPost(m, ErrQueueFull)
 		return protocol.ErrBusyPosts
 	}
@@ -181,7 +181,7 @@ func (q *request) servePost() error {
 		f(q.from, lanePost, 1, int64(body.bytes))
 		q.engine.cfg.guard.End(c)
 	}
-	if err := q.deliver(m, lanePost, q.engine.cfg.postTimeout(), post.queued); err != nil {
+	if err := q.deliver(m, lanePost, q.engine.cfg.postTimeout(), post.Queued); err != nil {
 		return err
 	}
 	faultpoint.Hit(faultpoint.PostProcessed)
@@ -190,6 +190,30 @@ func (q *request) servePost() error {
 	}
 	q.succeed()
 	return nil
+}
+
+// postBody is the body of a post: it has a minimum rate, and counts against the memory
+// that all posts may have.
+type postBody struct {
+	*progressReader
+	post *postlimit.Post
+}
+
+func (q *request) postBody(post *postlimit.Post) *postBody {
+	b := &postBody{q.body(), post}
+	b.started = time.Now()
+	return b
+}
+
+// Read implements io.Reader.
+func (b *postBody) Read(p []byte) (int, error) {
+	n, err := b.progressReader.Read(p)
+	if n > 0 {
+		if busy := b.post.Reserve(uint64(n)); busy != nil {
+			return 0, busy
+		}
+	}
+	return n, err
 }
 
 // succeed answers a request whose message was processed, and takes it for a sign of
@@ -249,4 +273,21 @@ func (q *request) serveStream() error {
 		return err
 	}
 	return q.serveResponse(p, kind)
+}
+
+// conclude returns what an answer of the endpoint means, nil for success, and
+// tells the application if the local member was removed from the
+// cluster. It reads the body to a bound and leaves it to the caller to close it.
+func (s *settings) conclude(resp *http.Response, at protocol.Endpoint) error {
+	err := s.self.AnswerError(resp, at)
+	if errors.Is(err, ErrMemberRemoved) && s.errorC != nil {
+		select {
+		case s.errorC <- ErrMemberRemoved:
+		default:
+		}
+	}
+	if u := (*protocol.UnexpectedAnswer)(nil); errors.As(err, &u) {
+		return &StatusError{Code: u.Code, Body: u.Body, cause: u.Cause}
+	}
+	return err
 }

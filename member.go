@@ -2,7 +2,9 @@ package rafthttp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -32,20 +34,20 @@ type member struct {
 	wg       *sync.WaitGroup // joins all goroutines of the member
 	spawning sync.Mutex      // makes spawn and end exclude each other
 
-	urls      *urlPicker
-	dialer    *conn.Dialer
-	posts     *http.Transport // connections for posts and probes
-	activity  *activity
-	reports   *callback.Reports
-	events    *callback.Events
-	notifiers *callback.Notifiers // reports, events and log belong to them
-	counters  memberCounters
-	checking  atomic.Bool            // a recheck is under way
-	version   atomic.Pointer[string] // as the peer states it; nil: not known
+	urls       *urlPicker
+	dialer     *conn.Dialer
+	postClient *http.Transport
+	activity   *activity
+	reports    *callback.Reports
+	events     *callback.Events
+	notifiers  *callback.Notifiers // reports, events and log belong to them
+	counters   memberCounters
+	checking   atomic.Bool            // a recheck is under way
+	version    atomic.Pointer[string] // as the peer states it; nil: not known
 
 	refused    identityCounters
 	refusedLog loglimit.Limiter // of messages
-	refusals   refusals[refusal]
+	refusals   loglimit.Recent[refusal]
 	paused     atomic.Bool // by Pause or CutPeer
 }
 
@@ -60,9 +62,9 @@ func newMember(s *settings, id types.ID, urls types.URLs) *member {
 		l.dialer.Verify = l.verifyDialed
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	l.posts = newHTTPTransport(l.dialer, s.readTimeout)
-	l.posts.DialContext = l.joined(l.posts.DialContext)
-	l.posts.DialTLSContext = l.joined(l.posts.DialTLSContext)
+	l.postClient = newHTTPTransport(l.dialer, s.readTimeout)
+	l.postClient.DialContext = l.joined(l.postClient.DialContext)
+	l.postClient.DialTLSContext = l.joined(l.postClient.DialTLSContext)
 	l.activity = newActivity(l.log, s.readTimeout)
 	return l
 }
@@ -123,7 +125,7 @@ func (l *member) joined(dial conn.DialFunc) conn.DialFunc {
 func (l *member) join() {
 	l.wg.Wait()
 	l.cfg.notifiers.Release(l.remoteID, l.notifiers)
-	l.posts.CloseIdleConnections()
+	l.postClient.CloseIdleConnections()
 }
 
 // lose accounts for messages of a lane that will not be sent: counted, reported,
@@ -164,4 +166,30 @@ func (l *member) drop(ln *lane, n int, cause error) {
 			zap.String("lane", ln.name), zap.Uint64("dropped-in-all", total), zap.Error(cause))
 	}
 	l.events.Dropped(ln.name, n, cause)
+}
+
+// identityCounters count what was refused because it is not of the member that
+// it says it is of: those of the settings everything, those of a member what was
+// said to be of its member.
+type identityCounters struct {
+	dials, requests, messages atomic.Uint64
+}
+
+func (c *identityCounters) status() IdentityStatus {
+	return IdentityStatus{Dials: c.dials.Load(), Requests: c.requests.Load(), Messages: c.messages.Load()}
+}
+
+// verifyDialed asks VerifyPeer about a connection that was dialled.
+func (l *member) verifyDialed(addr string, state *tls.ConnectionState) error {
+	if err := l.cfg.verifyPeer(l.remoteID, state); err != nil {
+		return l.refusedDial(addr, err)
+	}
+	return nil
+}
+
+// refusedDial counts a connection that VerifyPeer refused, and says so.
+func (l *member) refusedDial(addr string, cause error) error {
+	l.cfg.allRefused.dials.Add(1)
+	l.refused.dials.Add(1)
+	return fmt.Errorf("%w, or the peer URL leads to another member: %s: %w", ErrIdentity, addr, cause)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -55,7 +56,7 @@ type peer struct {
 	snapshots     *snapshotSender
 	receivers     receivers
 	receiveLanes  *receiveLanes // which have those of before it was a peer
-	probe         probe
+	probe         probe.Estimate
 	snapshotLines *rate.Limiter // of the log, transfers from the peer
 }
 
@@ -212,7 +213,7 @@ func (p *peer) update(urls types.URLs) {
 	for _, r := range p.readers {
 		r.update()
 	}
-	p.member.posts.CloseIdleConnections()
+	p.member.postClient.CloseIdleConnections()
 }
 
 func (p *peer) attachOutgoingConn(c *outgoingConn) bool {

@@ -14,7 +14,8 @@ func (p *peer) status() PeerStatus {
 	st := PeerStatus{ID: p.member.remoteID, URLs: p.member.urls.list(), Refused: p.member.refused.status()}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
 	p.member.activity.status(&st)
-	p.probe.status(&st)
+	m := p.probe.Measurement()
+	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
 	if v := p.member.version.Load(); v != nil {
 		st.Version = *v
 	}

@@ -1,8 +1,6 @@
 package rafthttp
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -145,19 +143,19 @@ func (p *pipeline) tookAppend(size int64) {
 
 // post sends one body to the peer's current URL (PROTOCOL.md, section 1).
 func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
-	ctx, pace := p.member.pacePost(len(body))
-	defer pace.stop()
+	ctx, pace, stop := conn.NewBodyPace(p.member.ctx, body, p.member.cfg.postTimeout(), ErrStalled)
+	defer stop()
 	u := p.member.urls.pick()
 	target, err := conn.RequestURL(u, RaftPrefix)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), pace.body(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), pace.Body())
 	if err != nil {
 		return err
 	}
 	req.ContentLength = int64(len(body))
-	req.GetBody = func() (io.ReadCloser, error) { return pace.body(body), nil }
+	req.GetBody = func() (io.ReadCloser, error) { return pace.Body(), nil }
 	req.Header = p.member.cfg.requestHeader()
 	req.Header.Set("Content-Type", "application/protobuf")
 	if t != raftpb.MsgProp {
@@ -166,7 +164,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 		// met a connection the peer was closing.
 		req.Header["Idempotency-Key"] = nil
 	}
-	resp, err := p.member.posts.RoundTrip(req)
+	resp, err := p.member.postClient.RoundTrip(req)
 	if err == nil {
 		err = p.member.cfg.conclude(resp, protocol.EndpointPost)
 		_, _ = io.CopyN(io.Discard, resp.Body, protocol.MaxAnswerBytes)
@@ -177,49 +175,4 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 		return fmt.Errorf("post to %s at %s: %w", p.member.remoteID, u.String(), causeOf(ctx, err))
 	}
 	return nil
-}
-
-// postPace gives up a post by the rule that its receiver has for the body: it may not
-// stand still for long, and has a second for each minPostRate bytes beside.
-type postPace struct {
-	stall time.Duration
-	end   time.Time // of the whole
-	timer *time.Timer
-	stop  func()
-}
-
-// pacePost returns the context of a post whose body has so many bytes.
-func (l *member) pacePost(size int) (context.Context, *postPace) {
-	ctx, cancel := context.WithCancelCause(l.ctx)
-	p := &postPace{stall: l.cfg.postTimeout()}
-	p.end = time.Now().Add(p.stall + timeForBody(uint64(size)))
-	p.timer = time.AfterFunc(p.stall, func() { cancel(ErrStalled) })
-	p.stop = func() {
-		p.timer.Stop()
-		cancel(nil)
-	}
-	return ctx, p
-}
-
-// body returns the body of the post, or of its repetition.
-func (p *postPace) body(b []byte) io.ReadCloser {
-	return io.NopCloser(&pacedBody{pace: p, rest: bytes.NewReader(b)})
-}
-
-// pacedBody is a body whose Reads say that it moves. It has no WriteTo, which would
-// be one call for all of it.
-type pacedBody struct {
-	pace *postPace
-	rest *bytes.Reader
-}
-
-// Read implements io.Reader.
-func (b *pacedBody) Read(p []byte) (int, error) {
-	n, err := b.rest.Read(p)
-	left := time.Until(b.pace.end)
-	if b.rest.Len() > 0 { // what was sent last may still be in the system's buffers
-		left = min(left, b.pace.stall)
-	}
-	b.pace.timer.Reset(left)
-	return n, err
 }

@@ -89,7 +89,7 @@ func (l *member) recheckConns() {
 		return l.refusedDial(c.RemoteAddr().String(), cause)
 	}
 	if l.dialer.Revalidate(validate, cut) {
-		l.posts.CloseIdleConnections()
+		l.postClient.CloseIdleConnections()
 	}
 }
 

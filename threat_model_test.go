@@ -67,7 +67,7 @@ func TestThreatModel(t *testing.T) {
 		require.Contains(t, string(text), "`"+n.constant+"`")
 		require.Contains(t, string(text), n.said, n.constant)
 		declared := regexp.MustCompile(`(?m)^\s*(?:const )?` + n.constant + `\s+= (.*?)(?:\s+//.*)?$`)
-		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/wire/sizes.go", "internal/snapshot/*.go", "internal/conn/*.go", "internal/protocol/*.go", "internal/queue/*.go", "internal/callback/*.go"))
+		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/loglimit/*.go", "internal/postlimit/*.go", "internal/wire/sizes.go", "internal/snapshot/*.go", "internal/conn/*.go", "internal/protocol/*.go", "internal/queue/*.go", "internal/callback/*.go"))
 		require.NotNil(t, found, n.constant)
 		require.Equal(t, n.value, found[1], n.constant)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -252,10 +253,9 @@ func (t *Transport) Start() error {
 	}
 	e := &engine{
 		cfg: s, started: time.Now(), done: make(chan struct{}),
-		remotes:       &remotes{s: s, byID: map[types.ID]*remote{}},
-		posts:         newIncomingPosts(s.queued.Max()),
-		added:         make(chan struct{}, 1),
-		ending:        map[*peer]struct{}{},
+		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
+		postLimit: postlimit.New(s.queued.Max()),
+		added:     make(chan struct{}, 1), ending: map[*peer]struct{}{},
 		receiveLanes:  newReceiveLanes(),
 		local:         &localDrops{events: callback.NewEvents(s.id, s.eventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
@@ -272,7 +272,7 @@ func (t *Transport) Start() error {
 	if s.self.ClusterID == 0 {
 		s.log.Warn("ClusterID is 0, as it is in all clusters that set none: members of those are not refused")
 	}
-	e.spawn(e.keep)
+	e.spawn(e.housekeeping)
 	return nil
 }
 

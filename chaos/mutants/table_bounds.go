@@ -33,8 +33,8 @@ var boundMutants = []mutant{
 	{
 		name: "posts-unlimited", wrong: "any number of posts is taken at once", breaks: "bounds of posts",
 		edits: []edit{
-			{"posts.go", "if of.reading >= maxPostsPerMember || p.all.reading >= maxPosts || !isPeer && p.others.reading >= maxPostsOfOthers {", "if of.reading < 0 {"},
-			{"posts.go", "if c.waiting[k] >= limits[i] {", "if c.waiting[k] >= 1000*limits[i] {"},
+			{"internal/postlimit/postlimit.go", "if of.reading >= maxPostsPerMember || l.all.reading >= maxPosts || !isPeer && l.others.reading >= maxPostsOfOthers {", "if of.reading < 0 {"},
+			{"internal/postlimit/postlimit.go", "if c.waiting[k] >= limits[i] {", "if c.waiting[k] >= 1000*limits[i] {"},
 		},
 	},
 	{

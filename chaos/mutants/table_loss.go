@@ -173,7 +173,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "errorc-never", wrong: "a member that was removed is not told", breaks: "ErrorC after removal",
-		edits: []edit{{"answers.go", "errors.Is(err, ErrMemberRemoved) && s.errorC != nil {", "errors.Is(err, ErrMemberRemoved) && s.errorC == nil {"}},
+		edits: []edit{{"http.go", "errors.Is(err, ErrMemberRemoved) && s.errorC != nil {", "errors.Is(err, ErrMemberRemoved) && s.errorC == nil {"}},
 	},
 	{
 		name: "heartbeat-behind-appends", wrong: "heartbeats go over the stream of appends", breaks: "a control message waits for no append",
@@ -193,7 +193,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "link-heartbeats-off", wrong: "no link heartbeats", breaks: "an idle link stays up",
-		edits: []edit{{"probe.go", "\tif len(peers) == 0 {", "\tif len(peers) >= 0 {"}},
+		edits: []edit{{"housekeeping.go", "\tif len(peers) == 0 {", "\tif len(peers) >= 0 {"}},
 	},
 	{
 		name: "read-timeout-ignored", wrong: "a stream may be silent a thousand times as long", breaks: "a dead link is noticed",

@@ -63,7 +63,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "refused-is-dialled", wrong: "a member that VerifyPeer refuses is dialled all the same", breaks: "VerifyPeer binds certificates to members",
-		edits: []edit{{"identity.go", "\t\treturn l.refusedDial(addr, err)\n", "\t\treturn nil\n"}},
+		edits: []edit{{"member.go", "\t\treturn l.refusedDial(addr, err)\n", "\t\treturn nil\n"}},
 	},
 	{
 		name: "author-unchecked", wrong: "with VerifyPeer, a member may send messages in the name of another one", breaks: "VerifyPeer binds certificates to members",
@@ -106,7 +106,7 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "moving-post-cut", wrong: "one timeout covers all of a post", breaks: "a link that moves stays up", found: "path 13",
-		edits: []edit{{"pipeline.go", "\tb.pace.timer.Reset(left)", "\t_ = left"}},
+		edits: []edit{{"internal/conn/paced_body.go", "\tb.pace.timer.Reset(left)", "\t_ = left"}},
 	},
 	{
 		name: "unbounded-response", wrong: "a stream is served on a response whose writes have no deadline", breaks: "Stop within its bound", found: "path 14",
@@ -149,8 +149,8 @@ var otherPathMutants = []mutant{
 	{
 		name: "clock-warning", wrong: "a probe that was answered late warns of the clock", breaks: "the clock offset is known to half a round trip", found: "path 20",
 		edits: []edit{
-			{"probe.go", "bad := p.offset.Abs()-p.within > maxClockOffset", "bad := p.offset.Abs() > maxClockOffset"},
-			{"probe.go", "if within <= p.within || apart > certain/2 {", "if within <= p.within || apart > certain/2 || apart >= 0 {"},
+			{"internal/probe/probe.go", "bad := e.offset.Abs()-e.within > maxClockOffset", "bad := e.offset.Abs() > maxClockOffset"},
+			{"internal/probe/probe.go", "if within <= e.within || apart > certain/2 {", "if within <= e.within || apart > certain/2 || apart >= 0 {"},
 		},
 	},
 	{

@@ -36,6 +36,18 @@ var (
 	ErrNotStarted = errors.New("rafthttp: transport is not started")
 )
 
+// IdentityRefusal refuses a request or a message that is not of the member that it states. It is an ErrIdentity.
+type IdentityRefusal struct {
+	Text  string // body of the answer
+	Cause error  // for the log
+}
+
+// Error is the body of the answer.
+func (e *IdentityRefusal) Error() string { return e.Text }
+
+// Unwrap returns ErrIdentity and Cause.
+func (e *IdentityRefusal) Unwrap() []error { return []error{ErrIdentity, e.Cause} }
+
 // RequestError is a fault of the requester: it is answered with its status and its text, and costs it the request.
 type RequestError struct {
 	Code int    // HTTP status

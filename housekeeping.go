@@ -1,0 +1,151 @@
+package rafthttp
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+)
+
+// This file has what a Transport does at intervals.
+
+// probeInterval is the time after which a probe that failed is made again, and
+// the least time between two: 4 s by default (PROTOCOL.md, section 9).
+func (s *settings) probeInterval() time.Duration { return s.readTimeout * 4 / 5 }
+
+// beatTogether and probeTogether are about how many peers have a link heartbeat
+// written, or are probed, at once. A probe dials, and may cost a TLS handshake.
+const (
+	beatTogether  = 16
+	probeTogether = 4
+)
+
+// heartbeat has link heartbeats written to peers. One goroutine does it for all of
+// them, as a write to an idle connection does not block; should one of them do,
+// those that are due meanwhile get theirs from workers of their own.
+func (e *engine) heartbeat(peers []*peer) {
+	if len(peers) == 0 {
+		return
+	}
+	now := e.beating.CompareAndSwap(false, true)
+	all := func() {
+		for _, p := range peers {
+			p.heartbeat(now)
+		}
+	}
+	if !now {
+		all()
+		return
+	}
+	if !e.spawn(func() { defer e.beating.Store(false); all() }) {
+		e.beating.Store(false)
+	}
+}
+
+// serveDue writes the heartbeats and starts the probes that are due.
+func (e *engine) serveDue(beats, probes []*peer) {
+	for _, p := range beats {
+		p.tick()
+	}
+	e.heartbeat(beats)
+	for _, p := range probes {
+		if p.probe.Begin() && !p.member.spawn(p.probePeer) {
+			p.probe.End()
+		}
+	}
+}
+
+// housekeeping is the one goroutine of a Transport that does what is due regularly:
+// link heartbeats, giving back idle memory, probes, dropping unused remotes, and
+// checking certificates again. What is due for each peer is spread over its
+// interval.
+func (e *engine) housekeeping() {
+	beats, probes := newRota(e.cfg.heartbeatInterval(), beatTogether), newRota(e.cfg.probeInterval(), probeTogether)
+	var known map[types.ID]*peer
+	next := time.NewTimer(0)
+	defer next.Stop()
+	remotes := time.NewTicker(e.cfg.heartbeatInterval())
+	defer remotes.Stop()
+	var check <-chan time.Time
+	if e.rechecks() {
+		ticker := time.NewTicker(e.cfg.tlsRecheck)
+		defer ticker.Stop()
+		check = ticker.C
+	}
+	for {
+		select {
+		case <-e.added:
+			next.Reset(0)
+		case <-next.C:
+			peers := e.peerMap()
+			e.serveDue(beats.due(peers, known), probes.due(peers, known))
+			known = peers
+			next.Reset(min(beats.wait(known), probes.wait(known)))
+		case <-remotes.C:
+			for _, r := range e.remotes.tick(time.Now()) {
+				e.wg.Go(r.member.join)
+			}
+		case <-check:
+			e.startRecheck()
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+// probePeer probes p once. Housekeeping starts it on a goroutine of the peer.
+func (p *peer) probePeer() {
+	defer p.probe.End()
+	rtt, offset, err := p.measure()
+	if err == nil {
+		p.probe.Measured(rtt, offset, p.member.log)
+	} else {
+		p.probe.Failed()
+	}
+	if f := p.member.cfg.observer.Probed; f != nil {
+		f(p.member.remoteID, rtt, offset, err)
+	}
+}
+
+func (p *peer) measure() (rtt, offset time.Duration, err error) {
+	u := p.member.urls.pick()
+	target, err := conn.RequestURL(u, ProbingPrefix)
+	if err != nil {
+		return 0, 0, err
+	}
+	c, err := p.member.dialer.Connect(p.member.ctx, u)
+	if err != nil {
+		p.member.urls.unreachable(u)
+		return 0, 0, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(p.member.ctx, func() { c.Close() })()
+	start := time.Now()
+	if err := c.SetDeadline(start.Add(p.member.cfg.readTimeout)); err != nil {
+		return 0, 0, err
+	}
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true}
+	if err := req.Write(c); err != nil {
+		return 0, 0, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: c, N: protocol.MaxAnswerBytes}, 1<<10), req)
+	if err != nil {
+		p.member.urls.unreachable(u)
+		return 0, 0, err
+	}
+	if err := p.member.cfg.conclude(resp, protocol.EndpointProbe); err != nil {
+		return 0, 0, err
+	}
+	now, err := protocol.ReadProbeAnswer(resp.Body)
+	if err != nil {
+		return 0, 0, err
+	}
+	rtt = time.Since(start)
+	return rtt, now.Sub(start.Add(rtt / 2)), nil
+}

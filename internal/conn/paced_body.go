@@ -1,0 +1,59 @@
+package conn
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"time"
+)
+
+// minPostRate is how fast the body of a request must move, in bytes a second, beyond the time that any request may take.
+const minPostRate = 16 << 10
+
+// TimeForBody is how long so many bytes may take at the minimum rate.
+func TimeForBody(bytes uint64) time.Duration {
+	return time.Duration(bytes) * (time.Second / minPostRate) // in this order it does not overflow
+}
+
+// BodyPace gives up a request by the rule that its receiver has for the body: it may not make no progress for the stall
+// timeout, nor take longer than that and TimeForBody together.
+type BodyPace struct {
+	body  []byte
+	stall time.Duration
+	end   time.Time // of the whole
+	timer *time.Timer
+}
+
+// NewBodyPace returns the pace of a request with a body, and its context. Stop releases both; stalled is the context's cause
+// where the request was given up.
+func NewBodyPace(parent context.Context, body []byte, stall time.Duration, stalled error) (ctx context.Context, p *BodyPace, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	p = &BodyPace{body: body, stall: stall, end: time.Now().Add(stall + TimeForBody(uint64(len(body))))}
+	p.timer = time.AfterFunc(stall, func() { cancel(stalled) })
+	return ctx, p, func() {
+		p.timer.Stop()
+		cancel(nil)
+	}
+}
+
+// Body returns the body of the request, or of its repetition.
+func (p *BodyPace) Body() io.ReadCloser {
+	return io.NopCloser(&pacedBody{pace: p, rest: bytes.NewReader(p.body)})
+}
+
+// pacedBody is a body whose Reads say that it moves. It has no WriteTo, which would be one call for all of it.
+type pacedBody struct {
+	pace *BodyPace
+	rest *bytes.Reader
+}
+
+// Read implements io.Reader.
+func (b *pacedBody) Read(p []byte) (int, error) {
+	n, err := b.rest.Read(p)
+	left := time.Until(b.pace.end)
+	if b.rest.Len() > 0 { // what was sent last may still be in the system's buffers
+		left = min(left, b.pace.stall)
+	}
+	b.pace.timer.Reset(left)
+	return n, err
+}
