@@ -3,16 +3,12 @@ package rafthttp
 import (
 	"cmp"
 	"crypto/tls"
-	"io"
-	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
@@ -57,105 +53,16 @@ func (k streamKind) encoder() wire.Encoder {
 // outgoingConn is a stream that a peer dialled, to be written by us. Its writer
 // owns it from attach on.
 type outgoingConn struct {
-	kind  streamKind
-	enc   wire.Encoder // of this connection: msgapp v2 keeps state
-	paced *conn.ProgressWriter
-	out   io.Writer    // paced, or what adds writev to it
-	flush func() error // after each write; nil: nothing to flush
-	end   func()       // closes the connection; does not block
+	kind   streamKind
+	enc    wire.Encoder // of this connection: msgapp v2 keeps state
+	stream *conn.Stream
 
 	state    *tls.ConnectionState // nil: not encrypted; does not change
 	outdated bool                 // the client is expected to come anew; owned by recheck
-
-	once  sync.Once
-	gone  chan struct{} // closed by close
-	using chan struct{} // has a value while a write is under way; nil: nobody asks. Not a mutex, which stops time in a synctest bubble
 }
 
-// newHijackedConn returns the stream on a hijacked connection, which is a
-// *tls.Conn or what release returned. Its closing is a part of the member, of which
-// whoever closes it is one.
-func (l *member) newHijackedConn(kind streamKind, c net.Conn) *outgoingConn {
-	o := &outgoingConn{
-		kind: kind, enc: kind.encoder(), gone: make(chan struct{}),
-		end: func() { closeconn.Close(c) },
-	}
-	o.paced = conn.NewProgressWriter(c, o.untilGone(c.SetWriteDeadline), pieceBytes)
-	o.out = o.paced.Vectors(c)
-	if !closeconn.IsQuick(c) {
-		o.end = func() { l.wg.Go(func() { closeconn.Close(c) }) }
-	}
-	return o
-}
-
-// newResponseConn returns the stream on a response that could not be hijacked.
-// The handler must return once gone is closed.
-func newResponseConn(kind streamKind, w http.ResponseWriter) *outgoingConn {
-	rc := http.NewResponseController(w)
-	o := &outgoingConn{
-		kind: kind, enc: kind.encoder(), gone: make(chan struct{}), using: make(chan struct{}, 1),
-		flush: rc.Flush, end: func() {},
-	}
-	o.paced = conn.NewProgressWriter(w, o.untilGone(rc.SetWriteDeadline), pieceBytes)
-	o.out = o.paced
-	return o
-}
-
-// untilGone returns set, but once the connection is closed the deadline of that holds.
-func (c *outgoingConn) untilGone(set func(time.Time) error) func(time.Time) error {
-	return func(t time.Time) error {
-		if err := set(t); err != nil || !c.isGone() {
-			return err
-		}
-		_ = set(time.Now()) // it may be gone since before
-		return net.ErrClosed
-	}
-}
-
-func (c *outgoingConn) isGone() bool {
-	select {
-	case <-c.gone:
-		return true
-	default:
-		return false
-	}
-}
-
-// close ends the stream. It may be called at any time, by anyone, repeatedly.
-func (c *outgoingConn) close() {
-	c.once.Do(func() {
-		close(c.gone)
-		// A write under way ends now: the other end may have stopped reading.
-		_ = c.paced.Limit(time.Now())
-		c.end()
-	})
-}
-
-// write writes what is encoded in b, with the write timeout for each piece of
-// it: a slow connection lives as long as it moves.
-func (c *outgoingConn) write(b *wire.Batch, timeout time.Duration) error {
-	if c.using != nil {
-		c.using <- struct{}{}
-		defer func() { <-c.using }()
-	}
-	if c.isGone() {
-		return net.ErrClosed
-	}
-	c.paced.Begin(timeout)
-	if _, err := b.WriteTo(c.out); err != nil {
-		return err
-	}
-	if c.flush != nil {
-		return c.flush()
-	}
-	return nil
-}
-
-// quiesce waits for the end of a write under way to a response. After close no other
-// begins.
-func (c *outgoingConn) quiesce() {
-	c.using <- struct{}{}
-	defer func() { <-c.using }()
+func newOutgoingConn(kind streamKind, s *conn.Stream, state *tls.ConnectionState) *outgoingConn {
+	return &outgoingConn{kind: kind, enc: kind.encoder(), stream: s, state: state}
 }
 
 // streamWriter sends the messages of one lane over the stream that the peer
@@ -196,7 +103,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.mu.Lock()
 	if w.member.ctx.Err() != nil || failed {
 		w.mu.Unlock()
-		c.close()
+		c.stream.Close()
 		return false
 	}
 	old := w.conn
@@ -235,7 +142,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 		lost = w.lane.shut()
 	}
 	w.mu.Unlock()
-	c.close()
+	c.stream.Close()
 	if !current {
 		return
 	}
@@ -253,7 +160,7 @@ func (w *streamWriter) close() {
 	lost := w.lane.close()
 	w.mu.Unlock()
 	if c != nil {
-		c.close()
+		c.stream.Close()
 	}
 	faultpoint.Hit(faultpoint.StreamClosed)
 	w.member.lose(w.lane, lost, w.member.cause())
@@ -304,7 +211,7 @@ func (w *streamWriter) work() {
 func (w *streamWriter) round(items []item) {
 	c := w.current()
 	if w.last != c && w.last != nil {
-		w.last.close() // it was replaced, and has had its last batch
+		w.last.stream.Close() // it was replaced, and has had its last batch
 	}
 	w.last = c
 	if c == nil {
@@ -365,7 +272,7 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 // flush writes the batch, which holds n messages.
 func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	size := uint64(w.batch.Len())
-	err := c.write(&w.batch, w.member.cfg.writeTimeout)
+	err := c.stream.Write(&w.batch, w.member.cfg.writeTimeout)
 	w.batch.Reset()
 	if err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
@@ -101,4 +103,62 @@ func streamBody(resp *http.Response, br *bufio.Reader, in *conn.ProgressReader) 
 	default:
 		return in, nil
 	}
+}
+
+// renewal is a connection that will continue a stream: the peer ends the one
+// that it wrote before between two messages, when it is asked for another.
+type renewal struct {
+	done chan struct{} // closed when s is set
+	s    *incoming     // nil: it failed
+}
+
+// isOutdated reports whether the connection that is read should be another one.
+func (r *streamReader) isOutdated() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.conn.(*conn.Dialed)
+	return ok && c.Outdated()
+}
+
+// renew has the stream continued on a new connection: nothing is lost, and the
+// order is kept. If that fails the old one goes on.
+func (r *streamReader) renew() {
+	ctx := r.untilMoved()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil || r.renewal != nil {
+		return
+	}
+	n := &renewal{done: make(chan struct{})}
+	open := func() {
+		s, err := r.open(ctx, r.member.urls.pick())
+		if err != nil && r.member.ctx.Err() == nil {
+			r.member.log.Warn("failed to renew a stream of the peer; reading on as it is", zap.Stringer("stream", r.kind), zap.Error(err))
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n.s = s; s == nil {
+			r.renewal = nil
+		}
+		close(n.done)
+	}
+	if r.member.spawn(open) {
+		r.renewal = n
+	}
+}
+
+// continuation returns the connection that continues the stream that has ended,
+// or nil.
+func (r *streamReader) continuation() *incoming {
+	r.mu.Lock()
+	n := r.renewal
+	r.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	<-n.done // no later than the peer's context ends
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.renewal = nil
+	return n.s
 }

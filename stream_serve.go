@@ -1,12 +1,15 @@
 package rafthttp
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
@@ -51,9 +54,9 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 		closeconn.Close(raw)
 		return nil, nil, err
 	}
-	c := p.member.newHijackedConn(kind, raw)
-	c.state = q.r.TLS
-	return c, raw, nil
+	// To close the connection is a part of the member, as is the caller of Close.
+	s := conn.NewHijackedStream(raw, pieceBytes, p.member.wg.Go)
+	return newOutgoingConn(kind, s, q.r.TLS), raw, nil
 }
 
 // serveHijacked takes the connection over and lends it to the writer.
@@ -73,7 +76,7 @@ func (q *request) serveHijacked(p *peer, kind streamKind) error {
 		return http.ErrAbortHandler
 	}
 	if p.attachOutgoingConn(c) && !p.member.spawn(func() { p.watch(c, raw) }) {
-		c.close()
+		c.stream.Close()
 	}
 	return nil
 }
@@ -101,31 +104,16 @@ func (q *request) writeStreamHead(c net.Conn) error {
 	if err := c.SetWriteDeadline(time.Now().Add(q.engine.cfg.writeTimeout)); err != nil {
 		return err
 	}
-	h := q.w.Header().Clone()
-	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	h.Set("Connection", "close")
-	head := []byte("HTTP/1.1 200 OK\r\n")
-	w := writerFunc(func(p []byte) (int, error) {
-		head = append(head, p...)
-		return len(p), nil
-	})
-	if err := h.Write(w); err != nil {
-		return err
-	}
-	_, err := c.Write(append(head, "\r\n"...))
+	_, err := c.Write(protocol.StreamHead(q.w.Header(), time.Now()))
 	return err
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // watch ends a hijacked stream when its client goes, or says anything.
 func (p *peer) watch(c *outgoingConn, raw net.Conn) {
 	var one [1]byte
 	for {
 		n, err := raw.Read(one[:])
-		if c.isGone() {
+		if c.stream.IsGone() {
 			return // which has interrupted the Read, perhaps
 		}
 		var timeout net.Error
@@ -141,21 +129,6 @@ func (p *peer) watch(c *outgoingConn, raw net.Conn) {
 		}
 		p.writers[c.kind].detach(c, err)
 		return
-	}
-}
-
-// canFlush reports whether a response can be flushed, without doing it, as
-// http.ResponseController finds out.
-func canFlush(w http.ResponseWriter) bool {
-	for {
-		switch t := w.(type) {
-		case interface{ FlushError() error }, http.Flusher:
-			return true
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = t.Unwrap()
-		default:
-			return false
-		}
 	}
 }
 
@@ -178,7 +151,7 @@ func (q *request) flushHead() error {
 // listener with read deadlines the request's context ends on a healthy stream;
 // only a failed write then tells that the client is gone.
 func (q *request) serveResponse(p *peer, kind streamKind) error {
-	if !canFlush(q.w) {
+	if !conn.CanFlush(q.w) {
 		return fmt.Errorf("%w: it cannot flush", protocol.ErrNoStream)
 	}
 	if err := q.rc.SetWriteDeadline(time.Now().Add(q.engine.cfg.writeTimeout)); err != nil {
@@ -187,16 +160,15 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 	if err := q.flushHead(); err != nil {
 		return err
 	}
-	c := newResponseConn(kind, q.w)
-	c.state = q.r.TLS
+	c := newOutgoingConn(kind, conn.NewResponseStream(q.w, pieceBytes), q.r.TLS)
 	w := p.writers[kind]
 	p.attachOutgoingConn(c)
 	defer func() {
-		c.close() // or waits for one under way: both use the response
-		c.quiesce()
+		c.stream.Close() // or waits for one under way: both use the response
+		c.stream.Quiesce()
 	}()
 	select {
-	case <-c.gone:
+	case <-c.stream.Gone():
 		return nil
 	case <-q.engine.ctx.Done():
 		w.detach(c, ErrStopped)
@@ -208,12 +180,51 @@ func (q *request) serveResponse(p *peer, kind streamKind) error {
 	for {
 		w.heartbeat()
 		select {
-		case <-c.gone:
+		case <-c.stream.Gone():
 			return nil
 		case <-q.engine.ctx.Done():
 			w.detach(c, ErrStopped)
 			return nil
 		case <-beat.C:
 		}
+	}
+}
+
+// renews reports whether the client has dialled c with another certificate than
+// the older connection, or with another chain.
+func (c *outgoingConn) renews(old *outgoingConn) bool {
+	now, before := shownOn(c.state), shownOn(old.state)
+	return len(now) > 0 && len(before) > 0 && !slices.EqualFunc(now, before, (*x509.Certificate).Equal)
+}
+
+// shownOn returns the certificates that the other end showed.
+func shownOn(state *tls.ConnectionState) []*x509.Certificate {
+	if state == nil {
+		return nil
+	}
+	return state.PeerCertificates
+}
+
+// handoverGrace is how long a connection that a newer one replaced has to end
+// the batch that is being written to it.
+const handoverGrace = 500 * time.Millisecond
+
+// retire has a connection that was replaced closed between two batches: a peer
+// that is alive reads it to its end, and goes on with the newer one. One that is
+// stuck is closed after a moment.
+func (w *streamWriter) retire(old *outgoingConn) {
+	grace := time.NewTimer(handoverGrace)
+	wait := func() {
+		defer grace.Stop()
+		select {
+		case <-old.stream.Gone():
+		case <-grace.C:
+		case <-w.member.ctx.Done():
+		}
+		old.stream.Close()
+	}
+	if !w.member.spawn(wait) {
+		grace.Stop()
+		old.stream.Close()
 	}
 }

@@ -1,9 +1,11 @@
 package protocol
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
@@ -103,4 +105,15 @@ func ParsePeerURLs(list string) (types.URLs, error) {
 		return nil, BadRequest("header %s: %.256s", HeaderPeerURLs, err)
 	}
 	return urls, nil
+}
+
+// StreamHead returns the head of the answer on a hijacked connection, whose body ends with it.
+func StreamHead(h http.Header, now time.Time) []byte {
+	h = h.Clone()
+	h.Set("Date", now.UTC().Format(http.TimeFormat))
+	h.Set("Connection", "close")
+	head := bytes.NewBufferString("HTTP/1.1 200 OK\r\n")
+	_ = h.Write(head) // a buffer takes everything
+	head.WriteString("\r\n")
+	return head.Bytes()
 }

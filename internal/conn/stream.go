@@ -1,0 +1,120 @@
+package conn
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+)
+
+// Stream is a connection that a client has made to read from: one that was hijacked, or a response that is flushed. It is
+// closed once, and written by one goroutine at a time.
+type Stream struct {
+	paced *ProgressWriter
+	out   io.Writer    // paced, or what adds writev to it
+	flush func() error // after each write; nil: nothing to flush
+	end   func()       // closes the connection; does not block
+
+	once  sync.Once
+	gone  chan struct{} // closed by Close
+	using chan struct{} // has a value while a write is under way; nil: nobody asks. Not a mutex, which stops time in a synctest bubble
+}
+
+// NewHijackedStream returns the stream on a hijacked connection, which is a *tls.Conn or the result of Release. Writes whose
+// progress is not known have a deadline for each piece of so many bytes. A Close that may block is run by spawn.
+func NewHijackedStream(c net.Conn, pieceBytes int, spawn func(func())) *Stream {
+	s := &Stream{gone: make(chan struct{}), end: func() { closeconn.Close(c) }}
+	s.paced = NewProgressWriter(c, s.untilGone(c.SetWriteDeadline), pieceBytes)
+	s.out = s.paced.Vectors(c)
+	if !closeconn.IsQuick(c) {
+		s.end = func() { spawn(func() { closeconn.Close(c) }) }
+	}
+	return s
+}
+
+// NewResponseStream returns the stream on a response that could not be hijacked. The handler must close the stream and call
+// Quiesce before it returns.
+func NewResponseStream(w http.ResponseWriter, pieceBytes int) *Stream {
+	rc := http.NewResponseController(w)
+	s := &Stream{gone: make(chan struct{}), using: make(chan struct{}, 1), flush: rc.Flush, end: func() {}}
+	s.paced = NewProgressWriter(w, s.untilGone(rc.SetWriteDeadline), pieceBytes)
+	s.out = s.paced
+	return s
+}
+
+// untilGone returns set, except that the deadline of Close stays once the stream is closed.
+func (s *Stream) untilGone(set func(time.Time) error) func(time.Time) error {
+	return func(t time.Time) error {
+		if err := set(t); err != nil || !s.IsGone() {
+			return err
+		}
+		_ = set(time.Now()) // it may be gone since before
+		return net.ErrClosed
+	}
+}
+
+// Gone is closed by Close.
+func (s *Stream) Gone() <-chan struct{} { return s.gone }
+
+// IsGone reports whether the stream was closed.
+func (s *Stream) IsGone() bool {
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close ends the stream, and a write under way. It does not block. It may be called at any time, by anyone, repeatedly.
+func (s *Stream) Close() {
+	s.once.Do(func() {
+		close(s.gone)
+		// A write under way ends now: the other end may have stopped reading.
+		_ = s.paced.Limit(time.Now())
+		s.end()
+	})
+}
+
+// Write writes b, with the timeout for each piece of it: a slow connection lives as long as it moves.
+func (s *Stream) Write(b io.WriterTo, timeout time.Duration) error {
+	if s.using != nil {
+		s.using <- struct{}{}
+		defer func() { <-s.using }()
+	}
+	if s.IsGone() {
+		return net.ErrClosed
+	}
+	s.paced.Begin(timeout)
+	if _, err := b.WriteTo(s.out); err != nil {
+		return err
+	}
+	if s.flush != nil {
+		return s.flush()
+	}
+	return nil
+}
+
+// Quiesce waits for the end of a write under way to a response. After Close no other begins.
+func (s *Stream) Quiesce() {
+	s.using <- struct{}{}
+	defer func() { <-s.using }()
+}
+
+// CanFlush reports whether a response can be flushed, without doing it, as
+// http.ResponseController finds out.
+func CanFlush(w http.ResponseWriter) bool {
+	for {
+		switch t := w.(type) {
+		case interface{ FlushError() error }, http.Flusher:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return false
+		}
+	}
+}
