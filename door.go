@@ -17,8 +17,9 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
-// This file is the door: whatever another member sends comes in by it, whichever
-// way it takes. ServeHTTP checks requests, admit checks messages.
+// This file is the door in. The walk of a message from another member is: socket → wire →
+// door → queue → Process. ServeHTTP parses, authenticates and checks requests; a message of a
+// request passes authorize, one of a stream authorizeMessage; deliver gives it to its queue.
 
 // handler serves an endpoint, and maps what serve returns to an answer.
 type handler struct {
@@ -61,12 +62,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{engine: e, at: h.at, w: w, r: r, rc: http.NewResponseController(w)}
 	defer q.leave()
 	defer q.finish()
-	err := q.check()
-	if err == nil {
-		err = h.serve(q)
-	}
-	if err != nil {
-		q.answer(err)
+	for _, step := range [...]func(*request) error{
+		(*request).parseHeaders, (*request).authenticate, (*request).checkNotRevoked, h.serve,
+	} {
+		if err := step(q); err != nil {
+			q.answer(err)
+			return
+		}
 	}
 }
 
@@ -91,34 +93,30 @@ func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	http.Error(w, body, code)
 }
 
-// check does what all requests have in common (PROTOCOL.md, section 3).
-// A probe says nothing of its sender.
-func (q *request) check() error {
-	if q.at != protocol.EndpointProbe {
-		if err := q.engine.cfg.self.CheckRequest(q.r.Header); err != nil {
-			return err
-		}
-		if err := q.identify(); err != nil {
-			return err
-		}
+// parseHeaders checks version and cluster of a request, and finds out which member it is
+// from, in the order of PROTOCOL.md, section 3. A probe says nothing of its sender.
+func (q *request) parseHeaders() (err error) {
+	if q.at == protocol.EndpointProbe {
+		return nil
 	}
-	return q.stands()
-}
-
-// identify finds out who the request says it is of, and has VerifyPeer decide
-// whether it is.
-func (q *request) identify() (err error) {
+	if err := q.engine.cfg.self.CheckRequest(q.r.Header); err != nil {
+		return err
+	}
 	if q.from, err = protocol.SenderIn(q.r.Header); err != nil {
 		return err
 	}
 	if q.from == 0 && q.at&protocol.EndpointStreams != 0 {
-		id, err := protocol.StreamClient(q.r.URL.Path)
-		if served := err == nil; !served {
-			return nil
+		// Of a path that is not served the sender is not known, and not needed.
+		if id, err := protocol.StreamClient(q.r.URL.Path); err == nil {
+			q.from = id
 		}
-		q.from = id
 	}
-	if q.engine.cfg.verifyPeer == nil {
+	return nil
+}
+
+// authenticate has VerifyPeer decide whether the request is from the member that it states.
+func (q *request) authenticate() error {
+	if q.at == protocol.EndpointProbe || q.engine.cfg.verifyPeer == nil {
 		return nil
 	}
 	if err := q.engine.cfg.verifyPeer(q.from, q.r.TLS); err != nil {
@@ -137,10 +135,10 @@ func (q *request) refuseIdentity(cause error) error {
 	return &protocol.IdentityRefusal{Text: "certificate does not fit the member id", Cause: cause}
 }
 
-// stands returns why a request is no longer one of its member: its certificate was
-// revoked, or has ended, since the connection was made.
-func (q *request) stands() error {
-	if st, err := q.engine.cfg.files.Validate(q.r.TLS, 0); st >= conn.Outdated {
+// checkNotRevoked returns an error if the certificate of the request was revoked, or has
+// expired, since the connection was made.
+func (q *request) checkNotRevoked() error {
+	if validity, err := q.engine.cfg.files.Validate(q.r.TLS, 0); validity >= conn.Outdated {
 		q.w.Header().Set("Connection", "close")
 		return q.refuseIdentity(err)
 	}
@@ -164,7 +162,7 @@ func (q *request) isRemoved(id types.ID) (bool, error) {
 	return removed, nil
 }
 
-// What is wrong with a message, without the message: a peer that sends many must
+// Why a message is refused, without the message: a peer that sends many must
 // not make us build as many texts.
 var (
 	errLocalThread = fmt.Errorf("%w: message of a local thread of raft", ErrIdentity)
@@ -176,11 +174,11 @@ var (
 	errOfRemoved = errors.New("message of a removed member, or passed on by one")
 )
 
-// admit returns what is wrong with a message that came over the network from a
-// member.
+// authorizeMessage returns why a message that came over the network from a member is
+// refused, or nil.
 //
-// One that is for another member, since somebody has a wrong address, is not for
-// our raft: it would take the other's entries and commit index for its own.
+// A message for another member, due to a wrong address, must not reach our raft, which
+// would take the other's entries and commit index for its own.
 //
 // Raft takes a message whose From is one of its local threads for the word of
 // its own storage: that entries are durable, or applied. No member has such an id
@@ -189,7 +187,7 @@ var (
 // and which raft does not count among its local types. Everything else is held to
 // the member only with VerifyPeer, since without it the member is not known in the
 // first place: raft itself ignores types that are local where From is not.
-func (s *settings) admit(m *raftpb.Message, from types.ID) error {
+func (s *settings) authorizeMessage(m *raftpb.Message, from types.ID) error {
 	to := m.GetTo()
 	switch {
 	case to != 0 && to != uint64(s.id):
@@ -221,13 +219,13 @@ func speaksForOthers(t raftpb.MessageType) bool {
 	return t == raftpb.MsgProp || t == raftpb.MsgTransferLeader
 }
 
-// admitted checks a message of a request, once it was read: that may have taken a
+// authorize checks a message of a request once it was read, which may have taken a
 // while.
-func (q *request) admitted(m *raftpb.Message) error {
-	if err := q.stands(); err != nil {
+func (q *request) authorize(m *raftpb.Message) error {
+	if err := q.checkNotRevoked(); err != nil {
 		return err
 	}
-	err := q.checkMessage(m)
+	err := q.authorizeMessage(m)
 	if err == nil {
 		return nil
 	}
@@ -252,16 +250,16 @@ func (q *request) sender(m *raftpb.Message) types.ID {
 	return types.ID(m.GetFrom())
 }
 
-// checkMessage is admit for a request, whose sender may have been removed. VerifyPeer
-// is asked again about one that states no id, and that it let through.
-func (q *request) checkMessage(m *raftpb.Message) error {
+// authorizeMessage is settings.authorizeMessage for a request, whose sender may have been
+// removed. VerifyPeer is asked again about a request that states no id.
+func (q *request) authorizeMessage(m *raftpb.Message) error {
 	sender, author := q.sender(m), types.ID(m.GetFrom())
 	if q.from == 0 && q.engine.cfg.verifyPeer != nil {
 		if err := q.engine.cfg.verifyPeer(sender, q.r.TLS); err != nil {
 			return fmt.Errorf("%w: %w", ErrIdentity, err)
 		}
 	}
-	if err := q.engine.cfg.admit(m, sender); err != nil {
+	if err := q.engine.cfg.authorizeMessage(m, sender); err != nil {
 		return err
 	}
 	if sender == author {
@@ -285,8 +283,8 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 	return err
 }
 
-// deliver has Process take a message that was admitted, in the receive lane of its
-// kind, and returns what that returned, or why it was not called.
+// deliver gives a message that was authorized to the receive lane of its kind, and returns
+// the error of Process, or why it was not called.
 //
 // That does not depend on the request's context: behind a listener with read deadlines
 // it ends on a client that waits patiently, and a database that is saved is of use even

@@ -35,7 +35,7 @@ type engine struct {
 	postLimit     *postlimit.Limiter
 	receiveLanes  *receiveLanes
 	refusals      loglimit.Recent[refusal]
-	added         chan struct{} // has a value when the keeper should look at new peers
+	added         chan struct{} // has a value when housekeeping should look at new peers
 	beating       atomic.Bool   // a goroutine writes heartbeats
 	checking      atomic.Bool   // a recheck is under way
 
@@ -43,7 +43,7 @@ type engine struct {
 	stopped bool
 	ending  map[*peer]struct{} // that were removed, and have not ended yet
 	asking  sync.WaitGroup     // calls of IsIDRemoved that wg does not have
-	wg      sync.WaitGroup     // keeper, ends of peers, refused snapshots, requests; added to under mu until stopped
+	wg      sync.WaitGroup     // housekeeping, ends of peers, refused snapshots, requests; added to under mu until stopped
 }
 
 // removedGrace is how long Stop waits for calls of IsIDRemoved.

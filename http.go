@@ -74,8 +74,8 @@ func (q *request) answer(err error) {
 	http.Error(q.w, body, code)
 }
 
-// logFailure logs what an operator may have to act on, once for a row of the
-// same status from the same member.
+// logFailure logs failures that an operator may have to act on, once a minute for each
+// status and member.
 func (q *request) logFailure(err error, code int) {
 	from := q.from
 	if from == 0 { // refused before it was looked at
@@ -108,10 +108,9 @@ func (q *request) passedOn(m *raftpb.Message) bool {
 	return q.from != 0 && m.GetFrom() != uint64(q.from)
 }
 
-// learn adds the requester as a remote, so that it can be answered before it is
-// a peer (PROTOCOL.md, sections 3.4 and 3.5). One that was removed will not be a
-// peer again.
-func (q *request) learn() error {
+// rememberRemote adds the requester as a remote, so that it can be answered before it
+// is a peer (PROTOCOL.md, sections 3.4 and 3.5). A removed member is not added.
+func (q *request) rememberRemote() error {
 	list, err := protocol.PeerURLsIn(q.r.Header)
 	if err != nil {
 		return err
@@ -133,7 +132,7 @@ func (q *request) learn() error {
 
 // servePost takes one message (PROTOCOL.md, sections 1 and 3.6).
 func (q *request) servePost() error {
-	if err := q.learn(); err != nil {
+	if err := q.rememberRemote(); err != nil {
 		return err
 	}
 	p := q.engine.peerOf(q.from)
@@ -161,7 +160,7 @@ func (q *request) servePost() error {
 		p.dropUnread()
 		return q.badBody("failed to read raft message", err)
 	}
-	if err := q.admitted(m); err != nil {
+	if err := q.authorize(m); err != nil {
 		return err
 	}
 	if !post.WasRead(queue.KindOf(m.GetType())) {
@@ -260,7 +259,7 @@ func (q *request) serveStream() error {
 	}
 	p := q.engine.peerOf(from)
 	if p == nil {
-		if err := q.learn(); err != nil {
+		if err := q.rememberRemote(); err != nil {
 			return err
 		}
 		return ErrMemberUnknown

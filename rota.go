@@ -17,7 +17,7 @@ const (
 // are many: to wake up for each would cost more than to serve some together. Each
 // peer has a slot of the interval, by its id, so that it costs no memory; the slots
 // of one member are not those of another, so that not all turn to the same peer
-// together. It is the keeper's alone.
+// together. It is for housekeeping alone.
 type rota struct {
 	together int           // about how many peers may share a slot
 	step     time.Duration // length of a slot

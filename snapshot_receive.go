@@ -35,7 +35,7 @@ func (s *settings) resuming() ResumingSnapshotter {
 // serveSnapshot saves a database and hands over the message at its head
 // (PROTOCOL.md, sections 1 and 3.7).
 func (q *request) serveSnapshot() error {
-	if err := q.learn(); err != nil {
+	if err := q.rememberRemote(); err != nil {
 		return err
 	}
 	if q.engine.cfg.snapshotter == nil {
@@ -147,7 +147,7 @@ func (in *incomingSnapshot) Respond(w *snapshot.Response) {
 
 // Authorize implements snapshot.Incoming.
 func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
-	if err := in.request.admitted(m); err != nil {
+	if err := in.request.authorize(m); err != nil {
 		return err
 	}
 	if in.request.isPaused() {
@@ -190,7 +190,7 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 
 // Process implements snapshot.Incoming.
 func (in *incomingSnapshot) Process(m *raftpb.Message) error {
-	if err := in.request.admitted(m); err != nil { // once more: it took a while
+	if err := in.request.authorize(m); err != nil { // once more: it took a while
 		return err
 	}
 	return in.request.deliver(m, laneSnapshot, in.request.engine.cfg.snapshotAnswerTimeout, func() {})

@@ -33,7 +33,7 @@ type ResumingSnapshotter interface {
 type PreparingSnapshotter interface {
 	Snapshotter
 	// PrepareDB is called once for each attempt to send a database, after its message
-	// was read and admitted, and before any of the database is. A transfer that breaks
+	// was read and authorized, and before any of the database is. A transfer that breaks
 	// and is resumed is another attempt. Members that were removed, and messages for
 	// others, do not get that far.
 	//

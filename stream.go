@@ -81,9 +81,9 @@ type streamWriter struct {
 	since    time.Time // when conn was attached; guarded by mu, as is connects
 	connects uint64
 
-	last  *outgoingConn // what was written to last; owned by the one worker of the lane
-	batch wire.Batch    // the same
-	begun time.Time     // when it began to encode batch; owned by the worker
+	lastWritten *outgoingConn // owned by the one worker of the lane
+	batch       wire.Batch    // the same
+	encodeStart time.Time     // of batch; owned by the worker
 }
 
 func newStreamWriter(l *member, kind streamKind) *streamWriter {
@@ -96,8 +96,8 @@ func newStreamWriter(l *member, kind streamKind) *streamWriter {
 	return w
 }
 
-// attach takes over c: a newer connection replaces the older one. What the lane
-// holds goes on over c. It reports false, and closes c, if the peer is gone.
+// attach takes over c: a newer connection replaces the older one. The messages of the
+// lane go on over c. It reports false, and closes c, if the peer is gone.
 func (w *streamWriter) attach(c *outgoingConn) bool {
 	failed := faultpoint.Fails(faultpoint.StreamAttach)
 	w.mu.Lock()
@@ -109,7 +109,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	old := w.conn
 	w.conn, w.since = c, time.Now()
 	w.connects++
-	// So that the peer knows at once that the stream delivers; before all else.
+	// The peer learns at once that the stream delivers; before all else.
 	w.beat.Store(true)
 	w.lane.reopen()
 	w.mu.Unlock()
@@ -121,17 +121,17 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 		} else {
 			w.member.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		}
-		w.retire(old)
-		w.member.reports.Unreachable() // what the peer did not read of it
+		w.closeAfterDrain(old)
+		w.member.reports.Unreachable() // messages on it that the peer has not read
 	} else {
 		w.member.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}
 	return true
 }
 
-// detach ends c, if it still is the connection of the writer: what the lane
-// holds is lost, and reported. What was written and not read by the peer may be
-// lost as well, so the peer is reported in any case.
+// detach ends c, if it still is the connection of the writer: the messages of the lane
+// are lost, and reported. Messages that were written may be lost as well, unread by the
+// peer, so the peer is reported in any case.
 func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	faultpoint.Hit(faultpoint.StreamDetach)
 	w.mu.Lock()
@@ -152,7 +152,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	w.member.reports.Unreachable()
 }
 
-// close ends the writer for good. The peer's context has ended.
+// close ends the writer. The peer's context has ended.
 func (w *streamWriter) close() {
 	w.mu.Lock()
 	c := w.conn
@@ -186,7 +186,7 @@ func (w *streamWriter) heartbeat() {
 func (w *streamWriter) heartbeatNow() {
 	w.beat.Store(true)
 	if w.lane.enlist() {
-		w.round([]item{})
+		w.writeBatch([]item{})
 		w.lane.discharge()
 	} else if w.lane.isOpen() {
 		w.lane.kick()
@@ -201,19 +201,19 @@ func (w *streamWriter) work() {
 		if items, ok = w.lane.take(items, takeMessages); !ok {
 			return
 		}
-		w.round(items)
+		w.writeBatch(items)
 		clear(items)
 	}
 }
 
-// round writes what was taken, and the heartbeat that is due. Only the lane's
+// writeBatch writes the taken messages, and the heartbeat that is due. Only the lane's
 // worker calls it.
-func (w *streamWriter) round(items []item) {
+func (w *streamWriter) writeBatch(items []item) {
 	c := w.current()
-	if w.last != c && w.last != nil {
-		w.last.stream.Close() // it was replaced, and has had its last batch
+	if w.lastWritten != c && w.lastWritten != nil {
+		w.lastWritten.stream.Close() // it was replaced, and has had its last batch
 	}
-	w.last = c
+	w.lastWritten = c
 	if c == nil {
 		w.member.lose(w.lane, items, cmp.Or(w.member.cause(), errPeerGone))
 	} else {
@@ -229,7 +229,7 @@ func (w *streamWriter) round(items []item) {
 // is written. It returns how many; the others are lost.
 func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error) {
 	w.batch.Reset()
-	w.begun = time.Now()
+	w.encodeStart = time.Now()
 	if w.beat.Swap(false) {
 		c.enc.AppendLinkHeartbeat(&w.batch)
 	}
@@ -278,8 +278,8 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 		return err
 	}
 	now := time.Now()
-	took := now.Sub(w.begun)
-	w.begun = now
+	took := now.Sub(w.encodeStart)
+	w.encodeStart = now
 	w.lane.done(n, size, took)
 	if f := w.member.cfg.observer.Sent; f != nil {
 		w.lane.told.Add(1)
@@ -289,7 +289,7 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	return nil
 }
 
-// tidy gives back the buffers of an idle writer. Only the transport's keeper
+// tidy gives back the buffers of an idle writer. Only the goroutine of housekeeping
 // calls it.
 func (w *streamWriter) tidy() {
 	w.lane.whileIdle(w.batch.Shrink)

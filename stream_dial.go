@@ -105,9 +105,9 @@ func streamBody(resp *http.Response, br *bufio.Reader, in *conn.ProgressReader) 
 	}
 }
 
-// renewal is a connection that will continue a stream: the peer ends the one
-// that it wrote before between two messages, when it is asked for another.
-type renewal struct {
+// replacement is a connection that will continue a stream: when the peer is asked for
+// another connection, it ends the one before between two messages.
+type replacement struct {
 	done chan struct{} // closed when s is set
 	s    *incoming     // nil: it failed
 }
@@ -126,10 +126,10 @@ func (r *streamReader) renew() {
 	ctx := r.untilMoved()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.conn == nil || r.renewal != nil {
+	if r.conn == nil || r.replacement != nil {
 		return
 	}
-	n := &renewal{done: make(chan struct{})}
+	n := &replacement{done: make(chan struct{})}
 	open := func() {
 		s, err := r.open(ctx, r.member.urls.pick())
 		if err != nil && r.member.ctx.Err() == nil {
@@ -138,20 +138,20 @@ func (r *streamReader) renew() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if n.s = s; s == nil {
-			r.renewal = nil
+			r.replacement = nil
 		}
 		close(n.done)
 	}
 	if r.member.spawn(open) {
-		r.renewal = n
+		r.replacement = n
 	}
 }
 
-// continuation returns the connection that continues the stream that has ended,
+// takeReplacement returns the connection that continues the stream that has ended,
 // or nil.
-func (r *streamReader) continuation() *incoming {
+func (r *streamReader) takeReplacement() *incoming {
 	r.mu.Lock()
-	n := r.renewal
+	n := r.replacement
 	r.mu.Unlock()
 	if n == nil {
 		return nil
@@ -159,6 +159,6 @@ func (r *streamReader) continuation() *incoming {
 	<-n.done // no later than the peer's context ends
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.renewal = nil
+	r.replacement = nil
 	return n.s
 }

@@ -35,11 +35,11 @@ type streamReader struct {
 	refuse  func(m *raftpb.Message, cause error)
 	redial  chan struct{} // has a value when the URLs changed
 
-	mu      sync.Mutex
-	target  context.Context         // ends when the URLs change
-	cancel  context.CancelCauseFunc // of target
-	conn    net.Conn                // that is read; nil while down
-	renewal *renewal                // what will continue the stream; nil: nothing
+	mu          sync.Mutex
+	target      context.Context         // ends when the URLs change
+	cancel      context.CancelCauseFunc // of target
+	conn        net.Conn                // that is read; nil while down
+	replacement *replacement            // continues the stream; nil: there is none
 
 	since                  time.Time // when the stream began; zero while down; guarded by mu, as is the next
 	connects, dialFailures uint64
@@ -64,7 +64,7 @@ func (r *streamReader) run() {
 	for r.member.ctx.Err() == nil {
 		began := time.Now()
 		r.delivers = time.Time{}
-		err := r.attempt(r.untilMoved())
+		err := r.dialOnce(r.untilMoved())
 		// The time of an attempt that hung counts: after a link came back the next
 		// one must not be far.
 		spent := time.Since(began)
@@ -129,8 +129,8 @@ func (r *streamReader) update() {
 	}
 }
 
-// attempt dials and reads one stream to its end, with those that continue it.
-func (r *streamReader) attempt(ctx context.Context) error {
+// dialOnce dials and reads one stream to its end, with those that continue it.
+func (r *streamReader) dialOnce(ctx context.Context) error {
 	u := r.member.urls.pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
@@ -143,8 +143,8 @@ func (r *streamReader) attempt(ctx context.Context) error {
 	}
 	clear(r.failures)
 	for {
-		err = r.follow(ctx, s)
-		if next := r.continuation(); next != nil {
+		err = r.readConn(ctx, s)
+		if next := r.takeReplacement(); next != nil {
 			s = next
 			continue
 		}
@@ -173,8 +173,8 @@ func (r *streamReader) delivering() {
 	}
 }
 
-// follow reads one connection to its end.
-func (r *streamReader) follow(ctx context.Context, s *incoming) error {
+// readConn reads one connection to its end.
+func (r *streamReader) readConn(ctx context.Context, s *incoming) error {
 	r.member.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
 	r.opened(s.conn)
 	if faultpoint.Fails(faultpoint.StreamOpened) {
@@ -194,8 +194,8 @@ func (r *streamReader) about(u url.URL, err error) error {
 	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.member.remoteID, u.String(), err)
 }
 
-// failed notes a dial of a URL that failed, with one line for the first of a row and
-// for each that has another reason than the last of this URL.
+// failed notes a dial of a URL that failed, with one line for the first of consecutive failures and
+// for each with another reason than the last of this URL.
 func (r *streamReader) failed(u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
@@ -323,7 +323,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
-		if err := d.reader.member.cfg.admit(m, d.reader.member.remoteID); err != nil {
+		if err := d.reader.member.cfg.authorizeMessage(m, d.reader.member.remoteID); err != nil {
 			d.reader.refuse(m, err)
 			continue
 		}

@@ -209,10 +209,10 @@ func shownOn(state *tls.ConnectionState) []*x509.Certificate {
 // the batch that is being written to it.
 const handoverGrace = 500 * time.Millisecond
 
-// retire has a connection that was replaced closed between two batches: a peer
-// that is alive reads it to its end, and goes on with the newer one. One that is
-// stuck is closed after a moment.
-func (w *streamWriter) retire(old *outgoingConn) {
+// closeAfterDrain closes a connection that was replaced between two batches: a peer
+// that is alive reads it to its end, and goes on with the newer one. A stuck
+// connection is closed after handoverGrace.
+func (w *streamWriter) closeAfterDrain(old *outgoingConn) {
 	grace := time.NewTimer(handoverGrace)
 	wait := func() {
 		defer grace.Stop()

@@ -58,7 +58,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\t\tw.member.reports.Unreachable() // what the peer did not read of it", ""}},
+		edits: []edit{{"stream.go", "\t\tw.member.reports.Unreachable() // messages on it that the peer has not read", ""}},
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",

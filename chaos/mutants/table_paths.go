@@ -47,7 +47,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "question-of-revoked", wrong: "a question about a snapshot is answered on a connection whose certificate was revoked", breaks: "a revoked member is cut", found: "path 7",
-		edits: []edit{{"door.go", "\treturn q.stands()", "\tif q.at == protocol.EndpointOffset {\n\t\treturn nil\n\t}\n\treturn q.stands()"}},
+		edits: []edit{{"door.go", "validity >= conn.Outdated {", "validity >= conn.Outdated && q.at != protocol.EndpointOffset {"}},
 	},
 	{
 		name: "revoked-stays", wrong: "connections that are up are not held to the revocation list", breaks: "a revoked member is cut",

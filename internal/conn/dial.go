@@ -90,7 +90,7 @@ func (d *Dialer) plain(ctx context.Context, network, addr string, wrap func(net.
 	} else if closesQuickly(conn) {
 		return conn, nil
 	}
-	return d.keep(wrap(conn), nil, 0), nil
+	return d.track(wrap(conn), nil, 0), nil
 }
 
 // closesQuickly reports whether the Close of a connection waits for nothing. One of
@@ -128,7 +128,7 @@ func (d *Dialer) secure(ctx context.Context, network, addr string, wrap func(net
 			return nil, err
 		}
 	}
-	return d.keep(tc, &state, generation), nil
+	return d.track(tc, &state, generation), nil
 }
 
 // tlsHandshake is HandshakeContext, which would wait for Close of the connection below.

@@ -25,8 +25,8 @@ type Dialed struct {
 	closed   chan struct{}         // closed once the connection below is, or is left to itself
 }
 
-// keep has a connection validated again, until it is closed.
-func (d *Dialer) keep(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
+// track has a connection validated again, until it is closed.
+func (d *Dialer) track(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
 	dc := &Dialed{Conn: c, state: state, generation: generation, dialer: d, closed: make(chan struct{})}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -186,8 +186,8 @@ func (r *Receiver) endOlder(ctx context.Context, older *incoming, id protocol.Tr
 	}
 }
 
-// Cut interrupts the transfers that are unwanted, as if their connections broke. Each is judged on a goroutine that spawn
-// starts, or reports false; not while it is judged already.
+// Cut interrupts the transfers that are unwanted, as if their connections broke. Each is checked on a goroutine that spawn
+// starts, or reports false; not while it is being checked already.
 func (r *Receiver) Cut(spawn func(func()) bool, unwanted func(sender types.ID, over *tls.ConnectionState) bool) {
 	r.mu.Lock()
 	all := make([]*incoming, 0, len(r.all))
@@ -199,13 +199,13 @@ func (r *Receiver) Cut(spawn func(func()) bool, unwanted func(sender types.ID, o
 		if !t.checking.CompareAndSwap(false, true) {
 			continue
 		}
-		judge := func() {
+		check := func() {
 			defer t.checking.Store(false)
 			if unwanted(t.peer, t.tls) {
 				t.interrupt()
 			}
 		}
-		if !spawn(judge) {
+		if !spawn(check) {
 			t.checking.Store(false)
 		}
 	}

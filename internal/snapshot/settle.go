@@ -53,12 +53,12 @@ func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 		if err != nil {
 			return nil, protocol.SnapshotPlan{}, err
 		}
-		stands := t.stands(p)
-		if p.Resumable && stands {
+		ready := t.isReady(p)
+		if p.Resumable && ready {
 			return conn, p, nil
 		}
 		conn.Close()
-		if !stands {
+		if !ready {
 			if err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {
 				return nil, protocol.SnapshotPlan{}, err
 			}
@@ -149,8 +149,8 @@ func inTime(took time.Duration, done, all int64) bool {
 	return took.Seconds()*float64(all) <= maxSumming.Seconds()*float64(done)
 }
 
-// stands reports whether the body of a plan can be sent at once.
-func (t *transfer) stands(p protocol.SnapshotPlan) bool {
+// isReady reports whether the body of a plan can be sent at once.
+func (t *transfer) isReady(p protocol.SnapshotPlan) bool {
 	return t.db.at() == p.Offset && (!p.Resumable || t.sums.at == p.Offset && t.sums.sum == p.Sum)
 }
 
