@@ -5,7 +5,11 @@ import (
 	"io"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -85,3 +89,36 @@ var (
 	_ PreparingSnapshotter  = (*snap.Store)(nil)
 	_ DiscardingSnapshotter = (*snap.Store)(nil)
 )
+
+// SetSnapshotRateLimit changes SnapshotRateLimit, in bytes a second, for transfers
+// under way as well: it takes effect at once. 0 means unlimited. The error is a
+// *ConfigError for a limit below 0, or says that the transport was not started. It
+// does not block. After Stop it does nothing.
+func (t *Transport) SetSnapshotRateLimit(limit rate.Limit) error {
+	if !(limit >= 0) {
+		return &ConfigError{"SnapshotRateLimit", limit, "0 for unlimited, or a positive value"}
+	}
+	e := t.engine.Load()
+	if e == nil {
+		return protocol.ErrNotStarted
+	}
+	e.pace.SetLimit(rateLimit(limit))
+	return nil
+}
+
+// observeProgress returns a function that has SnapshotProgress called for a transfer:
+// asynchronously, and only with the last state. It is nil if the hook is.
+func (s *settings) observeProgress(to *callback.Events, of *snapshot.Progress) func(snapshot.Status) {
+	f := s.observer.SnapshotProgress
+	if f == nil {
+		return nil
+	}
+	return func(st snapshot.Status) { to.Progress(of, func() { f(SnapshotStatus(st)) }) }
+}
+
+// snapshotEnded has hook called for the end of a transfer, asynchronously. The hook may be nil.
+func snapshotEnded(to *callback.Events, hook callback.SnapshotHook, st snapshot.Status, err error) {
+	if hook != nil {
+		to.TransferEnded(func() { hook(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err) })
+	}
+}

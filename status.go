@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // Status is what a Transport knows of itself and its peers at one moment: a
@@ -228,4 +230,45 @@ func (a *activity) status(st *PeerStatus) {
 	if a.last != nil {
 		st.LastError, st.LastErrorAt = a.last.Error(), a.lastAt
 	}
+}
+
+// SnapshotStatus is the state of one transfer of a database.
+type SnapshotStatus struct {
+	// Peer is the other member.
+	Peer types.ID `json:"peer"`
+	// Incoming says that the peer is the sender.
+	Incoming bool   `json:"incoming"`
+	Index    uint64 `json:"index"` // of the snapshot
+	// Bytes of the database that were transferred, of Total; -1 if that is not
+	// known. Both count what an earlier attempt has brought.
+	Bytes int64 `json:"bytes"`
+	Total int64 `json:"total"`
+	// Rate is how fast it was in the last one or two seconds, in bytes a second.
+	Rate float64 `json:"rate"`
+	// ETA is how long it takes at that rate, in nanoseconds; 0 if that is not
+	// known.
+	ETA     time.Duration `json:"eta_ns,omitempty"`
+	Started time.Time     `json:"started"`
+	// Attempts counts those of an outgoing transfer; it waits while that is 0.
+	Attempts int `json:"attempts,omitempty"`
+	// Error is how the last attempt failed, and Ended when the transfer did: the
+	// zero time while it goes on.
+	Error string    `json:"error,omitempty"`
+	Ended time.Time `json:"ended,omitzero"`
+}
+
+func (s SnapshotStatus) peer() types.ID { return s.Peer }
+
+// snapshotStatuses returns what Status and Observer tell of transfers under way and of
+// the one that ended last, which may be nil.
+func snapshotStatuses(all []snapshot.Status, last *snapshot.Status) ([]SnapshotStatus, *SnapshotStatus) {
+	var told []SnapshotStatus
+	for _, st := range all {
+		told = append(told, SnapshotStatus(st))
+	}
+	if last == nil {
+		return told, nil
+	}
+	copied := SnapshotStatus(*last)
+	return told, &copied
 }
