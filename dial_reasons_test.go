@@ -18,7 +18,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
-const dialFailedLine = "failed to dial a stream of the peer; trying on"
+const dialFailedLine = "failed to dial a stream of the peer; retrying"
 
 // TestReasonOfDialsIsLogged: why dials fail is logged once for each stream and URL, again when the reason of a URL changes,
 // and again after UpdatePeer. A port that differs is no other reason.

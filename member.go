@@ -163,7 +163,7 @@ func (l *member) drop(ln *lane, n int, cause error) {
 	total := ln.drop(n, cause)
 	if now := time.Now(); ln.droppedLog.Due(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
-			zap.String("lane", ln.name), zap.Uint64("dropped-in-all", total), zap.Error(cause))
+			zap.String("lane", ln.name), zap.Uint64("dropped-total", total), zap.Error(cause))
 	}
 	l.events.Dropped(ln.name, n, cause)
 }

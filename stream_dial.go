@@ -133,7 +133,7 @@ func (r *streamReader) renew() {
 	open := func() {
 		s, err := r.open(ctx, r.member.urls.pick())
 		if err != nil && r.member.ctx.Err() == nil {
-			r.member.log.Warn("failed to renew a stream of the peer; reading on as it is", zap.Stringer("stream", r.kind), zap.Error(err))
+			r.member.log.Warn("failed to renew a stream of the peer; continuing on the old connection", zap.Stringer("stream", r.kind), zap.Error(err))
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()

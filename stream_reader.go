@@ -204,7 +204,7 @@ func (r *streamReader) failed(u url.URL, err error) {
 	why := reasonOf(err)
 	if r.failures[u.String()] != why && r.member.ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why
-		r.member.log.Warn("failed to dial a stream of the peer; trying on", zap.Stringer("stream", r.kind), zap.Error(err))
+		r.member.log.Warn("failed to dial a stream of the peer; retrying", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 }
 
