@@ -253,10 +253,9 @@ func (t *Transport) Start() error {
 	}
 	e := &engine{
 		cfg: s, started: time.Now(), done: make(chan struct{}),
-		remotes:   &remotes{s: s, byID: map[types.ID]*remote{}},
-		postLimit: postlimit.New(s.queued.Max()),
-		added:     make(chan struct{}, 1), ending: map[*peer]struct{}{},
-		receiveLanes:  newReceiveLanes(),
+		remotes: &remotes{s: s, byID: map[types.ID]*remote{}},
+		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
+		postLimit: postlimit.New(s.queued.Max()), receiveLanes: newReceiveLanes(),
 		local:         &localDrops{events: callback.NewEvents(s.id, s.eventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
