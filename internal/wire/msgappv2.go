@@ -137,8 +137,8 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	defer d.end()
 	// The count is of entries that have not arrived: nothing is allocated for all of
 	// them, but that many empty ones must fit.
-	if count > d.left/entryMemory {
-		return nil, d.exceeded(saturatedMul(count, entryMemory))
+	if count > d.dec.left/entryMemory {
+		return nil, d.dec.exceeded(saturatedMul(count, entryMemory))
 	}
 	m, err := d.head(count)
 	if err != nil {
@@ -153,8 +153,8 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 			return nil, &SizeError{What: "message", Size: saturated(size, n), Limit: d.limit}
 		}
 		size += n
-		d.moreEntries = int(min(left, chunkEntries))
-		d.moreData = n + (min(left, chunkEntries)-1)*min(n, ownData)
+		d.dec.moreEntries = int(min(left, chunkEntries))
+		d.dec.moreData = n + (min(left, chunkEntries)-1)*min(n, ownData)
 		if err := d.entryOf(m, n); err != nil {
 			return nil, err
 		}
@@ -193,7 +193,7 @@ func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.entry(m, b[head:head+n], maxNesting); err != nil {
+	if err := d.dec.entry(m, b[head:head+n], maxNesting); err != nil {
 		return nil, err
 	}
 	m.commit = binary.BigEndian.Uint64(b[head+n:])
@@ -219,19 +219,19 @@ func (d *msgAppV2Decoder) entryOf(m *messageBlock, n uint64) error {
 	if err != nil {
 		return err
 	}
-	d.src.kept, d.owned = true, true
-	err = d.entry(m, b, maxNesting)
-	d.owned = false
+	d.src.kept, d.dec.owned = true, true
+	err = d.dec.entry(m, b, maxNesting)
+	d.dec.owned = false
 	return err
 }
 
 // head returns the block of the MsgApp that continues at the position reached, with
 // room for count entries, or for the first of them.
 func (d *msgAppV2Decoder) head(count uint64) (*messageBlock, error) {
-	if err := d.charge(messageMemory); err != nil {
+	if err := d.dec.charge(messageMemory); err != nil {
 		return nil, err
 	}
-	m := d.newMessage(int(min(count, chunkEntries)))
+	m := d.dec.newMessage(int(min(count, chunkEntries)))
 	m.typ, m.to, m.from = raftpb.MessageType_MsgApp, d.local, d.remote
 	m.term, m.logTerm, m.index = d.pos.term, d.pos.term, d.pos.index
 	// Side by side, so that they share the garbage collector's barrier.

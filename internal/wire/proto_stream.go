@@ -14,7 +14,7 @@ const (
 // means that there were fewer; other errors of the source are returned as they are.
 func ReadMessage(r *Reader, n uint64, lim Limits) (*raftpb.Message, error) {
 	s := newStream(r, lim)
-	s.reserve = lim.Reserve
+	s.dec.reserve = lim.Reserve
 	return s.message(n)
 }
 
@@ -25,7 +25,7 @@ func ReadMessage(r *Reader, n uint64, lim Limits) (*raftpb.Message, error) {
 // straight to where it stays. A field of unusual form ends that: the rest of
 // what contains it is collected, and decoded from contiguous bytes.
 type stream struct {
-	decode
+	dec   decode
 	src   *Reader
 	limit uint64 // for the encoded message, and for its memory
 	large uint64 // bytes from which something is taken apart
@@ -46,17 +46,17 @@ func (s *stream) message(n uint64) (*raftpb.Message, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.decode.message(b, maxNesting)
+		return s.dec.message(b, maxNesting)
 	}
 	return s.largeMessage(n)
 }
 
 // largeMessage reads a message field by field.
 func (s *stream) largeMessage(n uint64) (*raftpb.Message, error) {
-	if err := s.chargeStructs(messageMemory); err != nil {
+	if err := s.dec.chargeStructs(messageMemory); err != nil {
 		return nil, err
 	}
-	m := s.newMessage(1)
+	m := s.dec.newMessage(1)
 	if err := s.fields(m, n); err != nil {
 		return nil, err
 	}
@@ -71,20 +71,20 @@ func (s *stream) begin(n uint64) error {
 	if n > s.limit {
 		return &SizeError{What: "message", Size: n, Limit: s.limit}
 	}
-	s.left, s.budget.limit = s.limit, s.limit
+	s.dec.left, s.dec.budget.limit = s.limit, s.limit
 	if s.src.Buffered() >= burstBytes {
-		s.burst = true
-	} else if s.burst {
-		s.calm()
+		s.dec.burst = true
+	} else if s.dec.burst {
+		s.dec.calm()
 	}
 	return nil
 }
 
 // Memory implements Decoder.
-func (s *stream) Memory() int64 { return int64(s.budget.limit - s.left) }
+func (s *stream) Memory() int64 { return int64(s.dec.budget.limit - s.dec.left) }
 
 // end lets go of the memory that the message did not use.
-func (s *stream) end() { s.reset() }
+func (s *stream) end() { s.dec.reset() }
 
 // block is a part of a message that can be decoded field by field.
 type block interface {
@@ -122,7 +122,7 @@ func (s *stream) fields(b block, n uint64) error {
 			if err != nil {
 				return err
 			}
-			return b.decodeFields(&s.decode, rest)
+			return b.decodeFields(&s.dec, rest)
 		}
 		n -= used
 	}
@@ -180,9 +180,9 @@ func (s *stream) readField(n uint64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.data(b)
+		return s.dec.data(b)
 	}
-	if err := s.charge(n); err != nil {
+	if err := s.dec.charge(n); err != nil {
 		return nil, err
 	}
 	return readData(s.src, n)
@@ -195,24 +195,24 @@ func (s *stream) readEntry(m *messageBlock, n uint64) error {
 		if err != nil {
 			return err
 		}
-		return s.entry(m, b, maxNesting)
+		return s.dec.entry(m, b, maxNesting)
 	}
-	if err := s.chargeStructs(entryMemory); err != nil {
+	if err := s.dec.chargeStructs(entryMemory); err != nil {
 		return err
 	}
-	return s.fields(s.addEntry(m), n)
+	return s.fields(s.dec.addEntry(m), n)
 }
 
 func (m *messageBlock) readBytes(s *stream, num, n, after uint64) (bool, error) {
 	var err error
 	switch num {
 	case 7:
-		s.moreEntries = int(min(after/(n+2)+1, chunkEntries))
-		s.moreData = n + after
+		s.dec.moreEntries = int(min(after/(n+2)+1, chunkEntries))
+		s.dec.moreData = n + after
 		err = s.readEntry(m, n)
 	case 9:
 		var snapshot *snapshotBlock
-		if snapshot, err = s.newSnapshot(m); err == nil {
+		if snapshot, err = s.dec.newSnapshot(m); err == nil {
 			err = s.fields(snapshot, n)
 		}
 	case 12:
@@ -220,7 +220,7 @@ func (m *messageBlock) readBytes(s *stream, num, n, after uint64) (bool, error) 
 	case 14:
 		var b []byte
 		if b, err = s.collect(n); err == nil {
-			err = s.response(m, b, maxNesting-1)
+			err = s.dec.response(m, b, maxNesting-1)
 		}
 	default:
 		return false, nil
