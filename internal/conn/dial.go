@@ -176,9 +176,9 @@ func (d *Dialer) NewHTTPTransport() *http.Transport {
 	}
 }
 
-// pooledConn is a connection of a pool of net/http, which holds a lock while it closes
-// one: its Close does not block.
-type pooledConn struct{ *Dialed }
+// pooledConn is a Dialed in a pool of net/http, which holds a lock while it closes a
+// connection: its Close does not block.
+type pooledConn struct{ net.Conn }
 
 func pooled(c net.Conn, err error) (net.Conn, error) {
 	if dc, ok := c.(*Dialed); ok && !closeconn.IsQuick(dc.Conn) {
@@ -189,6 +189,6 @@ func pooled(c net.Conn, err error) (net.Conn, error) {
 
 // Close implements net.Conn.
 func (c pooledConn) Close() error {
-	go c.Dialed.Close() // which takes a second at most
+	go c.Conn.Close() // which takes a second at most
 	return nil
 }
