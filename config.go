@@ -41,9 +41,10 @@ const (
 	defaultServerVersion         = "3.7.0"
 	defaultMinClusterVersion     = "3.0.0"
 
-	pipelineMessages    = 64       // queue of a pipeline, for each kind of messages
-	pipelineWorkers     = 4        // posts of one kind of one pipeline at once
-	maxRequestHeadBytes = 64 << 10 // of a request, behind NewServer
+	pipelineMessages    = 64                                 // queue of a pipeline, for each kind of messages
+	pipelineWorkers     = 4                                  // posts of one kind of one pipeline at once
+	maxIdlePosts        = int(queue.Kinds) * pipelineWorkers // idle connections of a pipeline
+	maxRequestHeadBytes = 64 << 10                           // of a request, behind NewServer
 	maxRedialInterval   = time.Second
 	minRedialSeconds    = 1e-3 // for a DialRetryFrequency that is infinite
 	maxRedialSeconds    = 3600 // for one that is next to zero
@@ -190,7 +191,7 @@ func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
 	if t.DialContext != nil {
 		return callback.GuardDial(s.guard, t.DialContext), nil
 	}
-	d, err := newNetDialer(t.TLSInfo.LocalAddr, s.dialTimeout, s.tcpTimeout())
+	d, err := conn.NewNetDialer(t.TLSInfo.LocalAddr, s.dialTimeout, s.tcpTimeout())
 	if err != nil {
 		return nil, err
 	}

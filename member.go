@@ -18,6 +18,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // member is what everything that talks to one member shares. Its fields do not
@@ -62,7 +63,7 @@ func newMember(s *settings, id types.ID, urls types.URLs) *member {
 		l.dialer.Verify = l.verifyDialed
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	l.postClient = newHTTPTransport(l.dialer, s.readTimeout)
+	l.postClient = l.dialer.NewHTTPTransport(s.readTimeout, maxIdlePosts, protocol.MaxAnswerBytes)
 	l.postClient.DialContext = l.joined(l.postClient.DialContext)
 	l.postClient.DialTLSContext = l.joined(l.postClient.DialTLSContext)
 	l.activity = newActivity(l.log, s.readTimeout)

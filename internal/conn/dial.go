@@ -22,6 +22,20 @@ type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 // Dialer.Timeout.
 var ErrDialTimeout = errors.New("rafthttp: no connection within the dial timeout")
 
+// NewNetDialer returns a dialer with a timeout for dialling, from localAddr, an IP address,
+// unless that is empty. The system gives its connections up when they are dead for idle.
+func NewNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, error) {
+	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: KeepAlive(idle), Control: Control(idle)}
+	if localAddr != "" {
+		addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(localAddr, "0"))
+		if err != nil {
+			return nil, err
+		}
+		d.LocalAddr = addr
+	}
+	return d, nil
+}
+
 // Dialer makes connections to one member: dialled, encrypted where the scheme of the URL
 // says so, and verified. Its fields do not change once it is used, and it is safe for
 // concurrent use.
@@ -160,9 +174,12 @@ func dialError(err error) error {
 	return err
 }
 
-// NewHTTPTransport returns a pool of HTTP/1.1 connections to the member. It bounds neither how
-// long they are idle nor how many are: that, and closing them, is the caller's.
-func (d *Dialer) NewHTTPTransport() *http.Transport {
+// NewHTTPTransport returns a pool of HTTP/1.1 connections to the member, in which at most
+// maxIdle are idle, for half of the read timeout: behind a stock listener an idle connection is
+// closed after its read timeout, and ours is closed before that, so that no request meets a
+// connection that is half closed. The head of a response may have maxHead bytes. The caller
+// closes idle connections.
+func (d *Dialer) NewHTTPTransport(readTimeout time.Duration, maxIdle int, maxHead int64) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			network, addr := dialTarget(addr)
@@ -172,7 +189,10 @@ func (d *Dialer) NewHTTPTransport() *http.Transport {
 			network, addr := dialTarget(addr)
 			return pooled(d.secure(ctx, network, addr, unwrapped))
 		},
-		DisableCompression: true,
+		DisableCompression:     true,
+		IdleConnTimeout:        readTimeout / 2,
+		MaxIdleConnsPerHost:    maxIdle,
+		MaxResponseHeaderBytes: maxHead,
 	}
 }
 

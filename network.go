@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // NewListener listens on a peer URL: http, https, unix or unixs. For https and
@@ -121,6 +123,36 @@ func (t *Transport) logger() *zap.Logger {
 		return e.cfg.log
 	}
 	return nil
+}
+
+// NewRoundTripper returns the round tripper that a Transport with the same
+// TLSInfo and DialTimeout uses for its posts, without a binding to a member:
+// it knows the schemes http, https, unix and unixs, takes no proxy from the
+// environment, and keeps idle connections for half of DefaultConnReadTimeout.
+// A dialTimeout of zero means 5 s; a *ConfigError says that one cannot work, as
+// for Transport.DialTimeout.
+//
+// Close its idle connections with (*http.Client).CloseIdleConnections when it
+// is no longer used.
+func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http.RoundTripper, error) {
+	if err := checkTimeout("DialTimeout", dialTimeout, 1); err != nil {
+		return nil, err
+	}
+	files, err := conn.NewFiles(&tlsInfo, tlsInfo.Logger)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := files.Client(tlsInfo)
+	if err != nil {
+		return nil, err
+	}
+	timeout := orDefault(dialTimeout, defaultDialTimeout)
+	d, err := conn.NewNetDialer(tlsInfo.LocalAddr, timeout, DefaultConnReadTimeout)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &conn.Dialer{Dial: d.DialContext, TLS: cfg, Files: files, Timeout: timeout}
+	return conn.Schemes{Transport: dialer.NewHTTPTransport(DefaultConnReadTimeout, maxIdlePosts, protocol.MaxAnswerBytes)}, nil
 }
 
 // maxFailedHandshakes bounds the failed handshakes that wait for HandshakeFailure.
