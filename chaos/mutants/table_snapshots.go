@@ -93,7 +93,7 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "sending-place-kept", wrong: "a transfer keeps its place after its end", breaks: "bytes on a healthy link arrive",
-		edits: []edit{{"internal/snapshot/transfer.go", "\t\tt.acquired = false\n\t\tt.Pace.turns.release(t.To)", "\t\tt.acquired = false"}},
+		edits: []edit{{"internal/snapshot/transfer.go", "\t\tt.acquired = false\n\t\tt.sender.cfg.Pace.turns.release(t.sender.cfg.To)", "\t\tt.acquired = false"}},
 	},
 	{
 		name: "receiving-place-kept", wrong: "a transfer that failed keeps its place at the receiver", breaks: "bytes on a healthy link arrive",
@@ -103,7 +103,7 @@ var snapshotMutants = []mutant{
 		name: "stalled-for-ever", wrong: "a transfer that stands still is not given up", breaks: "a stalled snapshot ends",
 		edits: []edit{
 			{"internal/snapshot/attempt.go", "\tif a.still < stallTicks {", "\tif a.still < 1000*stallTicks {"},
-			{"internal/snapshot/receive.go", "newBody(ctx, in, r.ReadTimeout)", "newBody(ctx, in, 1000*r.ReadTimeout)"},
+			{"internal/snapshot/receive.go", "newBody(ctx, in, r.cfg.ReadTimeout)", "newBody(ctx, in, 1000*r.cfg.ReadTimeout)"},
 		},
 	},
 	{

@@ -39,7 +39,7 @@ var wholeMutants = []mutant{
 		name: "hanging-disk-given-up", wrong: "a sender is not patient with a receiver that says that it is at work", breaks: "bytes on a healthy link arrive", found: "snapshot 6",
 		edits: []edit{
 			{"internal/snapshot/attempt.go", "if now := a.t.told.Load(); now != a.told {", "if now := a.t.told.Load(); now < 0 {"},
-			{"internal/snapshot/settle.go", "if !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {", "if t.Sender != nil {"},
+			{"internal/snapshot/settle.go", "if !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {", "if t.sender != nil {"},
 			{"internal/snapshot/transfer.go", "return !t.gaveUpWaiting", "return false"},
 		},
 	},

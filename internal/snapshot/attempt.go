@@ -60,7 +60,7 @@ type attempt struct {
 // prepare runs f, which calls the reader. When it returns, nothing reads the database,
 // unless a Read goes on for longer than readerGrace after the reader was closed.
 func (t *transfer) prepare(f func(ctx context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(t.Ctx)
+	ctx, cancel := context.WithCancelCause(t.sender.cfg.Ctx)
 	defer cancel(nil)
 	worked := make(chan error, 1)
 	go func() { worked <- f(ctx) }() // joined by run, within a bound
@@ -70,7 +70,7 @@ func (t *transfer) prepare(f func(ctx context.Context) error) error {
 
 // follow sends the body by a plan and waits for the answer. It returns as prepare does.
 func (t *transfer) follow(conn *peerConn, p protocol.SnapshotPlan) error {
-	ctx, cancel := context.WithCancelCause(t.Ctx)
+	ctx, cancel := context.WithCancelCause(t.sender.cfg.Ctx)
 	defer cancel(nil)
 	answers, worked := make(chan error, 1), make(chan error, 1)
 	var answering sync.WaitGroup
@@ -84,12 +84,12 @@ func (t *transfer) follow(conn *peerConn, p protocol.SnapshotPlan) error {
 
 func (a *attempt) run() error {
 	a.moved, a.told, a.since = a.t.moved.Load(), a.t.told.Load(), time.Now()
-	tick := time.NewTicker(a.t.ReadTimeout / stallTicks)
+	tick := time.NewTicker(a.t.sender.cfg.Config.ReadTimeout / stallTicks)
 	defer tick.Stop()
 	a.limit = time.NewTimer(0)
 	a.limit.Stop()
 	defer a.limit.Stop()
-	over := a.t.Ctx.Done()
+	over := a.t.sender.cfg.Ctx.Done()
 	for a.state != ended {
 		select {
 		case err := <-a.worked:
@@ -102,7 +102,7 @@ func (a *attempt) run() error {
 			a.onLimit()
 		case <-over:
 			if over = nil; a.state != closing {
-				a.abort(context.Cause(a.t.Ctx))
+				a.abort(context.Cause(a.t.sender.cfg.Ctx))
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func (a *attempt) onWorked(err error) {
 		a.enter(awaiting, refusalGrace) // for the answer that may say why
 	default:
 		a.err, a.complete = errNoAnswer, true
-		a.enter(awaiting, a.t.AnswerTimeout)
+		a.enter(awaiting, a.t.sender.cfg.Config.AnswerTimeout)
 	}
 }
 
@@ -178,14 +178,14 @@ func (a *attempt) onAnswer(err error) {
 		a.err = errors.New("the receiver answered before the end of the snapshot")
 		a.enter(answered, readerGrace)
 	case a.state == sending:
-		a.abort(causeOrCut(a.t.Ctx, err))
+		a.abort(causeOrCut(a.t.sender.cfg.Ctx, err))
 	case a.state == awaiting && a.complete:
-		a.end(causeOrCut(a.t.Ctx, err))
+		a.end(causeOrCut(a.t.sender.cfg.Ctx, err))
 	case a.state == awaiting: // the body broke off
 		if err == nil || errors.Is(err, protocol.ErrSnapshotCut) {
 			err = a.err
 		}
-		a.end(causeOrCut(a.t.Ctx, err))
+		a.end(causeOrCut(a.t.sender.cfg.Ctx, err))
 	}
 }
 
@@ -218,7 +218,7 @@ func (a *attempt) wait(still time.Duration) {
 	case a.state == sending && still < maxWriting:
 		a.still = 0
 	case a.state == awaiting && a.complete && still < maxInstalling:
-		a.limit.Reset(a.t.AnswerTimeout)
+		a.limit.Reset(a.t.sender.cfg.Config.AnswerTimeout)
 		a.t.release() // nothing more is sent
 	}
 }
@@ -234,6 +234,6 @@ func (a *attempt) onLimit() {
 		a.t.log.Warn("the reader of a database snapshot does not return from Read after Close")
 		a.end(a.err)
 	case awaiting:
-		a.end(causeOrCut(a.t.Ctx, a.err))
+		a.end(causeOrCut(a.t.sender.cfg.Ctx, a.err))
 	}
 }

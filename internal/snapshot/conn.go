@@ -65,7 +65,7 @@ func (c *peerConn) Close() error {
 
 // connect dials u for an attempt.
 func (t *transfer) connect(u url.URL) (*peerConn, error) {
-	c, target, err := t.Peer.Dial(t.Ctx, u, func(c net.Conn) net.Conn { return conn.NewMetered(c, &t.moved, t.ReadTimeout) })
+	c, target, err := t.sender.cfg.Peer.Dial(t.sender.cfg.Ctx, u, func(c net.Conn) net.Conn { return conn.NewMetered(c, &t.moved, t.sender.cfg.Config.ReadTimeout) })
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (t *transfer) answer(conn *peerConn) error {
 	if err != nil {
 		return err
 	}
-	return t.Peer.Conclude(resp, false)
+	return t.sender.cfg.Peer.Conclude(resp, false)
 }
 
 // exchange sends a GET on the connection and reads its answer, whose body is in
@@ -122,7 +122,7 @@ func (t *transfer) answer(conn *peerConn) error {
 func (t *transfer) exchange(conn *peerConn, path string, more http.Header) (*http.Response, error) {
 	target := *conn.target
 	target.Path = path
-	req := &http.Request{Method: http.MethodGet, URL: &target, Host: target.Host, Header: t.Peer.Header()}
+	req := &http.Request{Method: http.MethodGet, URL: &target, Host: target.Host, Header: t.sender.cfg.Peer.Header()}
 	for name, values := range more {
 		req.Header[name] = values
 	}

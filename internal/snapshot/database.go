@@ -24,7 +24,7 @@ const takeOverBytes = 256 << 10
 // database is the database of an incoming snapshot as the Snapshotter gets it. It knows its length where the sender declared
 // it.
 type database struct {
-	*reception
+	rec       *reception
 	src       *wire.Reader // the body, behind what was read with the head
 	body      *body
 	remaining int64    // still to come; -1: not known
@@ -38,19 +38,19 @@ func (d *database) Len() int64 { return d.remaining }
 
 // Read implements io.Reader.
 func (d *database) Read(p []byte) (int, error) {
-	if d.plan.Resumable && d.remaining == 0 {
+	if d.rec.plan.Resumable && d.remaining == 0 {
 		return 0, io.EOF
 	}
-	if d.plan.Resumable { // a trailer follows
+	if d.rec.plan.Resumable { // a trailer follows
 		p = p[:min(int64(len(p)), d.remaining)]
 	}
-	d.waits.begin(d.ReadTimeout + d.workInterval())
+	d.rec.transfer.waits.begin(d.rec.receiver.cfg.ReadTimeout + d.rec.receiver.cfg.workInterval())
 	n, err := d.src.Read(p)
-	d.waits.end()
+	d.rec.transfer.waits.end()
 	if d.remaining >= 0 {
 		d.remaining -= int64(n)
 	}
-	d.add(int64(n))
+	d.rec.transfer.add(int64(n))
 	switch {
 	case err == nil, errors.Is(err, io.EOF) && d.remaining <= 0:
 		return n, err
@@ -143,22 +143,22 @@ func (d *database) splicer(w io.Writer) io.ReaderFrom {
 
 // splice has the kernel move the rest of the database. It looks every workInterval whether any of it has come.
 func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
-	for patience := d.ReadTimeout; d.remaining > 0; {
-		step := min(patience, d.workInterval())
+	for patience := d.rec.receiver.cfg.ReadTimeout; d.remaining > 0; {
+		step := min(patience, d.rec.receiver.cfg.workInterval())
 		if _, err := d.body.extend(step); err != nil {
 			return total, d.fail(err)
 		}
-		d.waits.begin(step + d.workInterval())
+		d.rec.transfer.waits.begin(step + d.rec.receiver.cfg.workInterval())
 		n, err := w.ReadFrom(&io.LimitedReader{R: d.source, N: min(d.remaining, sliceBytes)})
-		d.waits.end()
+		d.rec.transfer.waits.end()
 		total += n
 		d.remaining -= n
 		d.rest.remaining -= n
-		d.add(n)
+		d.rec.transfer.add(n)
 		late := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
 		case n > 0 && (err == nil || late):
-			patience = d.ReadTimeout
+			patience = d.rec.receiver.cfg.ReadTimeout
 		case late:
 			if patience -= step; patience <= 0 {
 				return total, d.fail(errs.ErrStalled)
@@ -166,7 +166,7 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 		case err == nil:
 			return total, d.fail(io.ErrUnexpectedEOF)
 		case errors.Is(err, syscall.EINVAL): // what was on its way is lost
-			d.noSplice.Store(true)
+			d.rec.receiver.noSplice.Store(true)
 			return total, d.fail(err)
 		case isNetworkError(err):
 			return total, d.fail(err)
@@ -196,26 +196,26 @@ var networkErrors = []error{
 // trailer reads the checksum behind the database.
 func (d *database) trailer() (uint32, error) {
 	var b [protocol.SnapshotTrailerBytes]byte
-	d.waits.begin(d.ReadTimeout + d.workInterval())
-	defer d.waits.end()
+	d.rec.transfer.waits.begin(d.rec.receiver.cfg.ReadTimeout + d.rec.receiver.cfg.workInterval())
+	defer d.rec.transfer.waits.end()
 	if _, err := io.ReadFull(d.src, b[:]); err != nil {
 		return 0, d.fail(err)
 	}
 	sum := binary.BigEndian.Uint32(b[:])
-	d.sum = &sum
+	d.rec.sum = &sum
 	return sum, nil
 }
 
 // takeOver takes the connection over from the server, where that saves copying, or where the sender is to be told that we are
 // at work. The caller stops what it returns, which may be nil.
 func (d *database) takeOver(ctx context.Context) *workReporter {
-	asked := d.plan.TellsWork && d.remaining >= 0
-	splices := d.remaining >= takeOverBytes && d.tls == nil && !d.noSplice.Load()
+	asked := d.rec.plan.TellsWork && d.remaining >= 0
+	splices := d.remaining >= takeOverBytes && d.rec.transfer.tls == nil && !d.rec.receiver.noSplice.Load()
 	if !asked && !splices {
 		return nil
 	}
 	remaining := d.body.length - d.body.read
-	conn, prefetched, err := d.in.Hijack(remaining == 0)
+	conn, prefetched, err := d.rec.in.Hijack(remaining == 0)
 	if err != nil {
 		return nil
 	}
@@ -224,9 +224,9 @@ func (d *database) takeOver(ctx context.Context) *workReporter {
 		d.source = conn
 	}
 	d.body.replace(d.rest, conn.SetReadDeadline)
-	d.in.Respond(&Response{conn: conn, body: d.rest})
+	d.rec.in.Respond(&Response{conn: conn, body: d.rest})
 	if !asked {
 		return nil
 	}
-	return reportWork(ctx, conn, d.workInterval(), &d.waits)
+	return reportWork(ctx, conn, d.rec.receiver.cfg.workInterval(), &d.rec.transfer.waits)
 }

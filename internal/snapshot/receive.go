@@ -60,14 +60,14 @@ type Resumer interface {
 
 // reception is the work on one request.
 type reception struct {
-	*Receiver
-	*incoming
-	in   Incoming
-	plan protocol.SnapshotPlan
-	m    *raftpb.Message
-	db   *database
-	sum  *uint32 // of the database, once the sender has said it
-	log  *zap.Logger
+	receiver *Receiver
+	transfer *incoming
+	in       Incoming
+	plan     protocol.SnapshotPlan
+	m        *raftpb.Message
+	db       *database
+	sum      *uint32 // of the database, once the sender has said it
+	log      *zap.Logger
 }
 
 // Receive has a database saved, and after that the message at its head processed. Its error is the answer. Began says
@@ -83,10 +83,10 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 			return st, false, err
 		}
 	}
-	body := newBody(ctx, in, r.ReadTimeout)
+	body := newBody(ctx, in, r.cfg.ReadTimeout)
 	defer body.release()
 	t := &incoming{tls: in.TLS(), id: protocol.TransferIn(in.Header()), done: make(chan struct{}), interrupt: body.cut, waits: networkWaits{base: time.Now()}}
-	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.ReadTimeout/stallTicks
+	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.cfg.ReadTimeout/stallTicks
 	if observe != nil {
 		t.observe = observe(&t.Progress)
 	}
@@ -99,7 +99,7 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 		return st, false, err
 	}
 	defer r.end(t)
-	c := &reception{Receiver: r, incoming: t, in: in, plan: plan}
+	c := &reception{receiver: r, transfer: t, in: in, plan: plan}
 	if err := c.readHead(body); err != nil {
 		return st, false, err
 	}
@@ -114,7 +114,7 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 // readHead reads the message at the head of the body, and what it says of the database behind it.
 func (c *reception) readHead(b *body) error {
 	src := wire.NewReader(b)
-	m, err := wire.NewMessageDecoder(src, c.head).Decode()
+	m, err := wire.NewMessageDecoder(src, c.receiver.head).Decode()
 	if err != nil {
 		c.in.CloseAfter() // where the next request begins is not known
 		if b.err != nil && !errors.Is(b.err, io.EOF) {
@@ -132,7 +132,7 @@ func (c *reception) readHead(b *body) error {
 		return err
 	}
 	meta := m.GetSnapshot().GetMetadata()
-	c.m, c.db = m, &database{reception: c, src: src, body: b, remaining: -1}
+	c.m, c.db = m, &database{rec: c, src: src, body: b, remaining: -1}
 	if b.length >= 0 {
 		// What was read and not used is the database's. The length of the message is no guide: its encoding may be another's.
 		c.db.remaining = max(0, b.length-b.read+int64(src.Buffered()))
@@ -142,38 +142,38 @@ func (c *reception) readHead(b *body) error {
 		if remaining < 0 || remaining > math.MaxInt64-c.plan.Offset {
 			return protocol.BadRequest("a resumed snapshot without a length that fits")
 		}
-		key := snap.Transfer{From: uint64(c.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.Offset + remaining}
-		if !c.name(c.incoming, key) {
+		key := snap.Transfer{From: uint64(c.transfer.peer), Term: meta.GetTerm(), Index: meta.GetIndex(), Size: c.plan.Offset + remaining}
+		if !c.receiver.name(c.transfer, key) {
 			return protocol.ErrStillWriting
 		}
 		c.db.remaining = remaining
-		c.jump(c.plan.Offset)
+		c.transfer.jump(c.plan.Offset)
 	}
-	c.index.Store(meta.GetIndex())
+	c.transfer.index.Store(meta.GetIndex())
 	if c.db.remaining >= 0 {
-		c.total.Store(c.plan.Offset + c.db.remaining)
+		c.transfer.total.Store(c.plan.Offset + c.db.remaining)
 	}
-	c.log, c.peerBytes = c.in.Began(meta.GetIndex())
+	c.log, c.transfer.peerBytes = c.in.Began(meta.GetIndex())
 	return nil
 }
 
 // save has the database saved, and after that the message processed.
 func (c *reception) save() error {
-	c.log.Info("receiving database snapshot", zap.Int64("bytes", c.total.Load()), zap.Int64("resumed-at", c.bytes.Load()))
-	WarnUnlessNamed(c.log, uint64(c.ID), c.m.GetSnapshot())
+	c.log.Info("receiving database snapshot", zap.Int64("bytes", c.transfer.total.Load()), zap.Int64("resumed-at", c.transfer.bytes.Load()))
+	WarnUnlessNamed(c.log, uint64(c.receiver.cfg.ID), c.m.GetSnapshot())
 	n, err := c.saveDatabase()
 	if err != nil {
-		c.log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", c.bytes.Load()), zap.Error(err))
+		c.log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", c.transfer.bytes.Load()), zap.Error(err))
 		return err
 	}
-	c.incoming.saved.Store(true)
-	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.started)))
+	c.transfer.saved.Store(true)
+	c.log.Info("received and saved database snapshot", zap.Int64("bytes", n), zap.Duration("took", time.Since(c.transfer.started)))
 	if err := c.process(); err != nil {
-		c.in.Discard(c.index.Load(), err)
+		c.in.Discard(c.transfer.index.Load(), err)
 		return err
 	}
-	if c.id != 0 && c.sum != nil {
-		c.installed.add(&installed{id: c.id, key: c.key, sum: *c.sum})
+	if c.transfer.id != 0 && c.sum != nil {
+		c.receiver.installed.add(&installed{id: c.transfer.id, key: c.transfer.key, sum: *c.sum})
 	}
 	return nil
 }
@@ -187,14 +187,14 @@ func (c *reception) process() error {
 
 // saveDatabase returns the size of the database. Its errors say why it was not saved.
 func (c *reception) saveDatabase() (n int64, err error) {
-	saver, err := c.in.Saver(c.m, c.total.Load())
+	saver, err := c.in.Saver(c.m, c.transfer.total.Load())
 	if err != nil {
 		return 0, protocol.SnapshotNotSaved(err)
 	}
 	if !c.plan.Resumable {
-		n, err = saver.SaveDBFrom(c.db, c.index.Load())
+		n, err = saver.SaveDBFrom(c.db, c.transfer.index.Load())
 	} else if store, ok := saver.(Resumer); ok {
-		n, err = store.ResumeDBFrom(c.db, c.key, c.plan.Offset, c.db.trailer)
+		n, err = store.ResumeDBFrom(c.db, c.transfer.key, c.plan.Offset, c.db.trailer)
 		n += c.plan.Offset
 	} else {
 		n, err = c.saveVerified(saver)
@@ -203,7 +203,7 @@ func (c *reception) saveDatabase() (n int64, err error) {
 		if err = c.db.incomplete(); err == nil {
 			return n, nil
 		}
-		c.in.Discard(c.index.Load(), err)
+		c.in.Discard(c.transfer.index.Load(), err)
 	}
 	switch {
 	case errors.Is(err, snap.ErrOffset):

@@ -37,7 +37,7 @@ func (c Config) workInterval() time.Duration { return min(c.ReadTimeout/stallTic
 
 // Receiver takes the snapshots of other members, so many at once. It is safe for concurrent use.
 type Receiver struct {
-	Config
+	cfg      Config
 	head     wire.Limits // of the message at the head of a body
 	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the files of the Snapshotter
 
@@ -52,7 +52,7 @@ type Receiver struct {
 // NewReceiver returns a receiver of at most max snapshots at once, with these limits for the message of each. It shares the
 // places among the members that peers returns, which must not block.
 func NewReceiver(c Config, max int, head wire.Limits, peers func() []types.ID) *Receiver {
-	return &Receiver{Config: c, head: head, places: newPlaces(max, peers), all: map[*incoming]struct{}{}}
+	return &Receiver{cfg: c, head: head, places: newPlaces(max, peers), all: map[*incoming]struct{}{}}
 }
 
 // incoming is one transfer to us.
@@ -174,7 +174,7 @@ func (r *Receiver) endOlder(ctx context.Context, older *incoming, id protocol.Tr
 		}
 		older.interrupt()
 	}
-	patience := time.NewTimer(r.workInterval())
+	patience := time.NewTimer(r.cfg.workInterval())
 	defer patience.Stop()
 	select {
 	case <-older.done:

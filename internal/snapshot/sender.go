@@ -60,7 +60,7 @@ type Events interface {
 
 // Sender transfers snapshots to one peer, each on connections of its own. It is safe for concurrent use.
 type Sender struct {
-	SenderConfig
+	cfg       SenderConfig
 	mu        sync.Mutex
 	transfers map[*transfer]struct{} // nil once closed
 	queue     chan struct{}          // closed by the next Drop
@@ -70,7 +70,7 @@ type Sender struct {
 
 // SenderConfig is what a Sender is made of. It does not change.
 type SenderConfig struct {
-	Config
+	Config Config
 	To     types.ID
 	Bytes  *atomic.Uint64 // counts those of databases
 	Peer   Peer
@@ -87,20 +87,20 @@ type SenderConfig struct {
 
 // NewSender returns a sender.
 func NewSender(c SenderConfig) *Sender {
-	return &Sender{SenderConfig: c, transfers: map[*transfer]struct{}{}, queue: make(chan struct{})}
+	return &Sender{cfg: c, transfers: map[*transfer]struct{}{}, queue: make(chan struct{})}
 }
 
 // Send begins a transfer in the background; one that is refused with an error ends at once. It reports false, and leaves m
 // alone, if the peer is gone.
 func (s *Sender) Send(m *snap.Message, refused error) bool {
 	meta := m.GetSnapshot().GetMetadata()
-	t := &transfer{Sender: s, m: m, size: m.DatabaseSize(), id: 1 + protocol.TransferID(rand.Uint64N(math.MaxUint64))}
+	t := &transfer{sender: s, m: m, size: m.DatabaseSize(), id: 1 + protocol.TransferID(rand.Uint64N(math.MaxUint64))}
 	t.db = newSource(readerOf(m), t.size)
 	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
-	t.peer, t.peerBytes, t.every, t.observe = s.To, s.Bytes, s.ReadTimeout/stallTicks, s.Events.Observe(&t.Progress)
+	t.peer, t.peerBytes, t.every, t.observe = s.cfg.To, s.cfg.Bytes, s.cfg.Config.ReadTimeout/stallTicks, s.cfg.Events.Observe(&t.Progress)
 	t.begin(time.Now(), t.size)
 	t.index.Store(meta.GetIndex())
-	t.log = TransferLog(s.Lines, s.Log.With(zap.Uint64("snapshot-index", meta.GetIndex())))
+	t.log = TransferLog(s.cfg.Lines, s.cfg.Log.With(zap.Uint64("snapshot-index", meta.GetIndex())))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.transfers == nil {
@@ -113,11 +113,11 @@ func (s *Sender) Send(m *snap.Message, refused error) bool {
 	case refused != nil:
 		run = func() { t.finish(refused) }
 	case len(s.transfers) >= maxTransfers:
-		run = func() { t.finish(s.Full) }
+		run = func() { t.finish(s.cfg.Full) }
 	default:
 		s.transfers[t] = struct{}{}
 	}
-	return s.Spawn(run)
+	return s.cfg.Spawn(run)
 }
 
 // sameAs returns the transfer that began last of those under way that bring what t does, or nil. It is called with mu held.

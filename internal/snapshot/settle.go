@@ -96,8 +96,8 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 			if t.receiverResumes {
 				wait = writingWait
 			}
-			if !sleep(t.Ctx, wait+rand.N(wait/4)) {
-				return nil, protocol.SnapshotPlan{}, context.Cause(t.Ctx)
+			if !sleep(t.sender.cfg.Ctx, wait+rand.N(wait/4)) {
+				return nil, protocol.SnapshotPlan{}, context.Cause(t.sender.cfg.Ctx)
 			}
 			continue
 		}
@@ -107,8 +107,8 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 		}
 		t.failed(err)
 		t.release() // others may go on meanwhile
-		if !sleep(t.Ctx, writingWait+rand.N(writingWait/4)) {
-			return nil, protocol.SnapshotPlan{}, context.Cause(t.Ctx)
+		if !sleep(t.sender.cfg.Ctx, writingWait+rand.N(writingWait/4)) {
+			return nil, protocol.SnapshotPlan{}, context.Cause(t.sender.cfg.Ctx)
 		}
 		if err := t.acquire(); err != nil {
 			return nil, protocol.SnapshotPlan{}, err
@@ -171,13 +171,13 @@ func (t *transfer) reach(ctx context.Context, p protocol.SnapshotPlan) error {
 
 // askOn has the receiver say on conn whether it resumes snapshots, and how far it is.
 func (t *transfer) askOn(conn *peerConn) (protocol.SnapshotPlan, error) {
-	defer context.AfterFunc(t.Ctx, func() { _ = conn.SetDeadline(time.Now()) })()
-	if err := conn.SetDeadline(time.Now().Add(t.ReadTimeout)); err != nil {
+	defer context.AfterFunc(t.sender.cfg.Ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	if err := conn.SetDeadline(time.Now().Add(t.sender.cfg.Config.ReadTimeout)); err != nil {
 		return protocol.SnapshotPlan{}, err
 	}
 	p, err := t.ask(conn)
 	if err != nil {
-		return protocol.SnapshotPlan{}, causeOrCut(t.Ctx, err)
+		return protocol.SnapshotPlan{}, causeOrCut(t.sender.cfg.Ctx, err)
 	}
 	return p, conn.SetDeadline(time.Time{})
 }
@@ -201,8 +201,8 @@ func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
 		t.receiverResumes = false
 		return p, nil
 	}
-	resp, err = t.exchange(conn, protocol.OffsetPath, protocol.SnapshotQuestion{About: t.key, ID: t.id}.Header(t.To)) //nolint:bodyclose // the same
-	if err != nil && !isAnswer(err) {                                                                                 // the same
+	resp, err = t.exchange(conn, protocol.OffsetPath, protocol.SnapshotQuestion{About: t.key, ID: t.id}.Header(t.sender.cfg.To)) //nolint:bodyclose // the same
+	if err != nil && !isAnswer(err) {                                                                                            // the same
 		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
@@ -213,7 +213,7 @@ func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
 		t.receiverResumes = false // it is no longer the member it was
 		return p, nil
 	}
-	if err := t.Peer.Conclude(resp, true); err != nil {
+	if err := t.sender.cfg.Peer.Conclude(resp, true); err != nil {
 		return p, err
 	}
 	has, err := protocol.SnapshotOffsetIn(resp.Header, t.size)

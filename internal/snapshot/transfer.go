@@ -34,7 +34,7 @@ const (
 
 // transfer is one to the peer, in one or more attempts.
 type transfer struct {
-	*Sender
+	sender *Sender
 	Progress
 	log    *zap.Logger     // names the snapshot; silent where there are too many
 	queued <-chan struct{} // closed when what waits is dropped; nil once it had its turn
@@ -84,9 +84,9 @@ func (t *transfer) deliver() error {
 		select {
 		case <-older.done:
 		case <-t.queued:
-			return t.Dropped
-		case <-t.Ctx.Done():
-			return context.Cause(t.Ctx)
+			return t.sender.cfg.Dropped
+		case <-t.sender.cfg.Ctx.Done():
+			return context.Cause(t.sender.cfg.Ctx)
 		}
 		if !isReaderFailure(older.result) && older.head.isOf(t.m.Message) {
 			t.head = older.head
@@ -109,23 +109,23 @@ func (t *transfer) acquire() error {
 		return nil
 	}
 	if t.queued == nil {
-		t.queued = t.Sender.nextDrop()
+		t.queued = t.sender.nextDrop()
 	}
-	t.acquired = t.Pace.turns.acquire(t.Ctx, t.To, t.queued)
+	t.acquired = t.sender.cfg.Pace.turns.acquire(t.sender.cfg.Ctx, t.sender.cfg.To, t.queued)
 	switch {
 	case t.acquired:
 		t.queued = nil
 		return nil
-	case t.Ctx.Err() != nil:
-		return context.Cause(t.Ctx)
+	case t.sender.cfg.Ctx.Err() != nil:
+		return context.Cause(t.sender.cfg.Ctx)
 	}
-	return t.Dropped
+	return t.sender.cfg.Dropped
 }
 
 func (t *transfer) release() {
 	if t.acquired {
 		t.acquired = false
-		t.Pace.turns.release(t.To)
+		t.sender.cfg.Pace.turns.release(t.sender.cfg.To)
 	}
 }
 
@@ -143,7 +143,7 @@ func (t *transfer) tryOn() error {
 		acked, summed := t.ackedOffset, t.maxSummed
 		err := t.attempt()
 		if err == nil {
-			t.Events.Succeeded()
+			t.sender.cfg.Events.Succeeded()
 			return nil
 		}
 		if !t.isRetryable(err) { // then a worker that is stuck may still use what follows
@@ -158,8 +158,8 @@ func (t *transfer) tryOn() error {
 		t.failed(err)
 		t.log.Info("the transfer of a database snapshot broke off and is resumed",
 			zap.Int64("bytes", t.bytes.Load()), zap.Error(err))
-		if !sleep(t.Ctx, wait+rand.N(wait/4)) {
-			return context.Cause(t.Ctx)
+		if !sleep(t.sender.cfg.Ctx, wait+rand.N(wait/4)) {
+			return context.Cause(t.sender.cfg.Ctx)
 		}
 		wait = min(2*wait, maxRetryWait)
 	}
@@ -168,10 +168,10 @@ func (t *transfer) tryOn() error {
 // attempt makes one.
 func (t *transfer) attempt() error {
 	t.attempts.Add(1)
-	u := t.Peer.URL()
+	u := t.sender.cfg.Peer.URL()
 	if t.attempts.Load() == 1 {
 		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
-		WarnUnlessNamed(t.log, uint64(t.To), t.m.GetSnapshot())
+		WarnUnlessNamed(t.log, uint64(t.sender.cfg.To), t.m.GetSnapshot())
 	}
 	err := t.unchanged()
 	if err == nil {
@@ -185,10 +185,10 @@ func (t *transfer) attempt() error {
 			err = changed // which is why, whatever came of it
 		}
 	}
-	if !isReaderFailure(err) && !errors.Is(err, t.Dropped) { // which are not the peer's
-		t.Events.Failed(u, err)
+	if !isReaderFailure(err) && !errors.Is(err, t.sender.cfg.Dropped) { // which are not the peer's
+		t.sender.cfg.Events.Failed(u, err)
 	}
-	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.To, u.String(), err)
+	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.sender.cfg.To, u.String(), err)
 }
 
 // unchanged returns an error if the reader is a file that has changed.
@@ -210,8 +210,8 @@ func (t *transfer) attemptAt(u url.URL) error {
 		return protocol.ErrSnapshotCut
 	}
 	if p.TellsWork { // it may have good reasons not to read; whether it lives is for us to find out
-		t.Peer.BePatient(conn.Conn, max(maxWriting, maxInstalling, t.AnswerTimeout))
-		conn.onClose = func() { t.Peer.BePatient(conn.Conn, 0) } // what is unsent then is the system's
+		t.sender.cfg.Peer.BePatient(conn.Conn, max(maxWriting, maxInstalling, t.sender.cfg.Config.AnswerTimeout))
+		conn.onClose = func() { t.sender.cfg.Peer.BePatient(conn.Conn, 0) } // what is unsent then is the system's
 	}
 	return t.follow(conn, p)
 }
@@ -219,11 +219,11 @@ func (t *transfer) attemptAt(u url.URL) error {
 // isRetryable reports whether to try again after err.
 func (t *transfer) isRetryable(err error) bool {
 	// Before the receiver has said something, the worker may still find out whether the reader can seek.
-	if t.Ctx.Err() != nil || t.readerClosed || !t.receiverResumes || !t.db.canSeek() || isReaderFailure(err) {
+	if t.sender.cfg.Ctx.Err() != nil || t.readerClosed || !t.receiverResumes || !t.db.canSeek() || isReaderFailure(err) {
 		return false
 	}
 	switch {
-	case errors.Is(err, errNoAnswer), errors.Is(err, t.Dropped):
+	case errors.Is(err, errNoAnswer), errors.Is(err, t.sender.cfg.Dropped):
 		return false
 	case errors.Is(err, protocol.ErrSnapshotCut), errors.Is(err, errs.ErrStalled), errors.Is(err, protocol.ErrSnapshotOffset), errors.Is(err, protocol.ErrSnapshotUnavailable):
 		return true
@@ -275,7 +275,7 @@ func Close(m *snap.Message, err error, log *zap.Logger) {
 func (t *transfer) finish(err error) {
 	t.Progress.ended(err)
 	st := t.state()
-	t.Sender.ended(t, st)
+	t.sender.ended(t, st)
 	if err != nil {
 		t.log.Warn("failed to send database snapshot", zap.Int64("bytes-sent", st.Bytes),
 			zap.Int("attempts", st.Attempts), zap.Error(err))
@@ -284,5 +284,5 @@ func (t *transfer) finish(err error) {
 			zap.Int("attempts", st.Attempts), zap.Duration("took", st.Ended.Sub(st.Started)))
 	}
 	t.closeReader(err)
-	t.Events.Done(t.m.Message, st, err)
+	t.sender.cfg.Events.Done(t.m.Message, st, err)
 }

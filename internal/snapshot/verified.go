@@ -53,7 +53,7 @@ func (c *reception) saveVerified(saver snap.Saver) (int64, error) {
 		return 0, snap.ErrOffset
 	}
 	v := &verified{db: c.db}
-	n, err := saver.SaveDBFrom(v, c.index.Load())
+	n, err := saver.SaveDBFrom(v, c.transfer.index.Load())
 	if err == nil && c.db.remaining == 0 {
 		_ = v.verify() // one that is empty need not be read; it is in db.err
 	}

@@ -71,10 +71,10 @@ func (t *transfer) write(ctx context.Context, pc *peerConn, p protocol.SnapshotP
 	if err != nil {
 		return err
 	}
-	h := t.Peer.Header()
+	h := t.sender.cfg.Peer.Header()
 	h.Set("Host", pc.target.Host)
 	h.Set("Content-Type", "application/octet-stream")
-	p.StateIn(h, t.To)
+	p.StateIn(h, t.sender.cfg.To)
 	if p.Resumable {
 		t.id.StateIn(h)
 	}
@@ -137,7 +137,7 @@ func (w *bodyWriter) database(ctx context.Context) error {
 		if whole {
 			want = int(min(sliceBytes, t.db.remaining-lastBytes))
 		}
-		n, err := t.Pace.grant(ctx, giveWay(ctx, t.Peer.Busy, want))
+		n, err := t.sender.cfg.Pace.grant(ctx, giveWay(ctx, t.sender.cfg.Peer.Busy, want))
 		if err != nil {
 			return err
 		}
@@ -193,7 +193,7 @@ func (w *bodyWriter) sendfile(n int64, buf []byte) error {
 func (w *bodyWriter) move(n int64) error {
 	t := w.t
 	for end := t.db.remaining - n; t.db.remaining > end; {
-		if err := w.conn.SetWriteDeadline(time.Now().Add(conn.WriteTime(t.ReadTimeout))); err != nil {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(conn.WriteTime(t.sender.cfg.Config.ReadTimeout))); err != nil {
 			return err
 		}
 		sent, err := w.files.SendFile(t.db.file, t.db.remaining-end)
@@ -225,7 +225,7 @@ func (w *bodyWriter) write(p []byte) error {
 	for len(p) > 0 {
 		chunk, begun := p, time.Now()
 		if w.partial {
-			if err := w.conn.SetWriteDeadline(begun.Add(conn.WriteTime(w.t.ReadTimeout))); err != nil {
+			if err := w.conn.SetWriteDeadline(begun.Add(conn.WriteTime(w.t.sender.cfg.Config.ReadTimeout))); err != nil {
 				return err
 			}
 		} else {
@@ -234,7 +234,7 @@ func (w *bodyWriter) write(p []byte) error {
 		n, err := w.conn.Write(chunk)
 		p = p[n:]
 		if !w.partial {
-			w.pieces.Took(n, time.Since(begun), min(w.t.ReadTimeout, DefaultTimeout))
+			w.pieces.Took(n, time.Since(begun), min(w.t.sender.cfg.Config.ReadTimeout, DefaultTimeout))
 		}
 		if n > 0 {
 			w.t.moved.Add(1)

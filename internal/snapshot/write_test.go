@@ -31,7 +31,7 @@ func TestSendfileAfterItsDeadline(t *testing.T) {
 	require.NoError(t, err)
 	time.AfterFunc(100*time.Millisecond, func() { c.Close() }) // as an attempt does that sees that nothing moves
 
-	tr := &transfer{Sender: &Sender{SenderConfig: SenderConfig{Config: Config{ReadTimeout: 1}}}} // deadlines are over before it begins
+	tr := &transfer{sender: &Sender{cfg: SenderConfig{Config: Config{ReadTimeout: 1}}}} // deadlines are over before it begins
 	tr.db = newSource(f, size)
 	require.NoError(t, tr.db.begin())
 	w := &bodyWriter{t: tr, conn: &peerConn{Conn: c}, files: socket.Files(c), partial: true}
