@@ -21,30 +21,30 @@ import (
 )
 
 // NewListener listens on a peer URL: http, https, unix or unixs. For https and
-// unixs tlsInfo must name a certificate, and a client is held to it as etcd
+// unixs tlsInfo must name a certificate, and clients are validated by it as etcd
 // does: certificate authority, revocation list, allowed names, and unless
-// SkipClientSANVerify is set, a certificate with addresses or names must fit
+// SkipClientSANVerify is set, a certificate with addresses or names must match
 // the client's address. The files are read again for every handshake, as those of
 // Transport.TLSInfo are.
 //
 // A connection on which one read or one write takes longer than 5 s
-// (DefaultConnReadTimeout, DefaultConnWriteTimeout) is cut, so that a silent or
-// slow client cannot hold it. The streams of a Transport set their own deadlines
+// (DefaultConnReadTimeout, DefaultConnWriteTimeout) is closed, so that a silent or
+// slow client cannot occupy it. The streams of a Transport set their own deadlines
 // by the Transport's fields. TCP gives up a connection whose other end is gone:
 // after 5 s with data under way (TCP_USER_TIMEOUT, on Linux), after 10 s without
 // (keep-alive).
 //
-// What strangers can hold is bounded: 32 TLS handshakes from one address (for
-// IPv6, one /64) and 256 in all, and 256 connections from one address and 2048 in
-// all that are not streams. Over that, new ones are closed at once. Serve it with
-// NewServer, which bounds what comes before a request's body.
+// Unauthenticated clients are limited to 32 TLS handshakes from one address (for
+// IPv6, one /64) and 256 in total, and to 256 connections from one address and 2048 in
+// total that are not streams. Over these limits, new ones are closed at once. Serve it
+// with NewServer, which limits the head of requests.
 //
 // A TLS handshake that fails is logged by tlsInfo.Logger or, if that is nil, by the
-// Logger of the Transport whose Handler NewServer serves with the listener: whom
-// and why, once a minute for each address and reason. A client that only connects,
-// as checks of health do, is not. HandshakeFailure is called in any case, for one
-// handshake after another: it holds up neither handshakes nor their closing, and is left
-// out while 64 wait for it. Close waits for it. A panic in it ends the process.
+// Logger of the Transport whose Handler NewServer serves with the listener: with the
+// address and the reason, once a minute for each pair of them. A client that only
+// connects, as health checks do, is not logged. HandshakeFailure is called in any case, for
+// one handshake after another: it delays neither handshakes nor their closing, and is
+// skipped while 64 calls wait. Close waits for it. A panic in it ends the process.
 //
 // The file of a Unix socket is removed before listening and on Close.
 func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
@@ -158,7 +158,7 @@ func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http
 // maxFailedHandshakes bounds the failed handshakes that wait for HandshakeFailure.
 const maxFailedHandshakes = 64
 
-// tlsListener is the listener of NewListener for TLS, with what it logs and whom it tells.
+// tlsListener is the listener of NewListener for TLS, with its log and its callback.
 type tlsListener struct {
 	*conn.TLSListener
 	hook     *callback.Queue           // of failures, for failed

@@ -12,11 +12,10 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
-// recheck reads the files of TLSInfo again and holds all that is connected to
-// them and to VerifyPeer. Whoever is revoked is cut at once. A connection that
-// only could not be made again as it is, since we or the other end have another
-// certificate now, is replaced by a new one, and cut if it is still there at the
-// next time. VerifyPeer, which may be slow, holds up nothing but its own member.
+// recheck reads the files of TLSInfo again and revalidates all connections against them and
+// VerifyPeer. A revoked connection is closed at once. A connection that is only outdated, since
+// one end has another certificate now, is replaced by a new one, and closed if it is still
+// there at the next recheck. VerifyPeer, which may be slow, delays only its own member.
 func (e *engine) recheck() {
 	e.cfg.files.Reload()
 	for _, p := range e.peerMap() {
@@ -31,7 +30,7 @@ func (e *engine) recheck() {
 	})
 }
 
-// recheck checks all connections with the peer but those of its snapshots to us.
+// recheck checks all connections with the peer except those of its snapshots to us.
 func (p *peer) recheck() {
 	p.member.recheckConns()
 	for _, r := range p.readers {
@@ -44,7 +43,7 @@ func (p *peer) recheck() {
 	}
 }
 
-// startRecheck runs recheck on a goroutine of the member, unless one is at it.
+// startRecheck runs recheck on a goroutine of the member, unless one is running.
 func (l *member) startRecheck(recheck func()) {
 	if l.checking.CompareAndSwap(false, true) {
 		l.spawn(func() {

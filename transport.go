@@ -116,10 +116,9 @@ type Transporter interface {
 // messages or bytes may be anything: math.MaxInt64 means that there is none. All
 // methods are safe for concurrent use.
 type Transport struct {
-	// Logger takes the log; nil means none. Events that repeat are logged once
-	// for each change of state, and no message more often than docs/operating.md says.
-	// Lines are written by goroutines of their own, in order for each member: where
-	// they go may be slow.
+	// Logger takes the log; nil means none. Repeated events are logged once for each
+	// change of state, and no message more often than docs/operating.md says. Lines are
+	// written asynchronously, in order for each member, so that a log may be slow.
 	Logger *zap.Logger
 
 	// ID is the local member, and ClusterID its cluster: members of another
@@ -152,12 +151,12 @@ type Transport struct {
 	// for every handshake. While one cannot be used, the last good one is, but for
 	// the revocation list, without which there is no handshake.
 	TLSInfo transport.TLSInfo
-	// TLSRecheck is how often connections that are up are held to the files of
-	// TLSInfo, and to VerifyPeer, as these are then; 0 means 10 s. Whoever is
-	// revoked, or refused by VerifyPeer, is cut at once. After a change of our own
-	// certificate, and before the end of another member's, streams are continued on
-	// new connections without a loss. Whoever has not come with another certificate
-	// one interval after its authority went, or its certificate ended, is cut.
+	// TLSRecheck is how often existing connections are revalidated against the files
+	// of TLSInfo and VerifyPeer; 0 means 10 s. A member that is revoked, or refused by
+	// VerifyPeer, is disconnected at once; one whose authority was removed, or whose
+	// certificate has expired, unless it reconnects with another one within one interval.
+	// After a change of our own certificate, and before another member's expires,
+	// streams continue on new connections without loss.
 	TLSRecheck time.Duration
 	// VerifyPeer, if not nil, decides whether a connection belongs to the member
 	// with this id: when dialling it, and for each of its requests. The state is

@@ -16,7 +16,7 @@ const maxLingering = 64
 // Notifiers are the asynchronous callbacks about one member. Everything that concerns the member
 // shares them: the peer, a removed one with the same id that has not ended, a remote, a snapshot
 // of a member that is neither. So the callbacks about a member come in order, one after another,
-// whatever the member is meanwhile.
+// also when the member becomes a peer or is removed.
 type Notifiers struct {
 	Reports *Reports
 	Events  *Events

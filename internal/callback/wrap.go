@@ -18,14 +18,14 @@ type Raft interface {
 	ReportSnapshot(id uint64, status raft.SnapshotStatus)
 }
 
-// guardedRaft guards the methods of a Raft, but for Process, whose callers know more of the
+// guardedRaft guards the methods of a Raft except Process, whose callers know more about the
 // message.
 type guardedRaft struct {
 	Raft
 	guard Guard
 }
 
-// GuardRaft returns r with its methods guarded, but for Process, which its callers guard.
+// GuardRaft returns r with its methods guarded, except Process, which its callers guard.
 func GuardRaft(g Guard, r Raft) Raft { return guardedRaft{r, g} }
 
 // IsIDRemoved implements Raft.

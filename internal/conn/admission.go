@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// maxHandshakes bounds the TLS handshakes that one listener has under way, and
-	// maxHandshakesPerAddress those from one address, so that none locks others out.
+	// maxHandshakes bounds the TLS handshakes in progress on one listener, and
+	// maxHandshakesPerAddress those from one address, so that none locks out others.
 	maxHandshakes           = 256
 	maxHandshakesPerAddress = 32
 	// maxConns bounds the connections of one listener that have not become streams,
@@ -17,8 +17,8 @@ const (
 	maxConnsPerAddress = 256
 )
 
-// admission bounds what is under way for strangers, in all and for each address
-// that it comes from. It is safe for concurrent use.
+// admission bounds the handshakes or connections of unauthenticated clients, in total and for
+// each address. It is safe for concurrent use.
 type admission struct {
 	most, each int
 
@@ -31,8 +31,8 @@ func newAdmission(most, each int) *admission {
 	return &admission{most: most, each: each, byAddr: map[string]int{}}
 }
 
-// enter reports whether there is room for one more from an address. What it let
-// in must leave.
+// enter reports whether there is room for one more from an address. If so, the caller must
+// call leave.
 func (a *admission) enter(from net.Addr) bool {
 	key := addressOf(from)
 	a.mu.Lock()
@@ -68,9 +68,9 @@ func addressOf(a net.Addr) string {
 	return HostOfAddress(a.String())
 }
 
-// HostOfAddress returns what one client cannot have many of, from the text of a net.Addr: an
-// IPv4 address, or the /64 network of an IPv6 address. A name is returned without the port,
-// and a text without a port as it is.
+// HostOfAddress returns, from the text of a net.Addr, the part of which one client cannot have
+// many: an IPv4 address, or the /64 network of an IPv6 address. A name is returned without the
+// port, and a text without a port unchanged.
 func HostOfAddress(a string) string {
 	host, _, err := net.SplitHostPort(a)
 	if err != nil {

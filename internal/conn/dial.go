@@ -43,7 +43,7 @@ type Dialer struct {
 	Dial    DialFunc
 	TLS     *tls.Config   // from Files.Client; nil: for plain connections only
 	Files   *Files        // those of TLS
-	Timeout time.Duration // for dialling and the TLS handshake together; 0 is no time at all
+	Timeout time.Duration // for dialling and the TLS handshake together; 0 is no time
 	// Verify is called for each new connection, with a nil state if it has no TLS. Its error
 	// is that of the connection, which is closed. It may block: Timeout does not end it. It
 	// may be nil.

@@ -102,17 +102,17 @@ func (c *Dialed) because(err error) error {
 func (c *Dialed) Outdated() bool { return c.outdated.Load() }
 
 // Cut closes the connection, which takes a second at most. Reads, writes and deadlines fail
-// with this error from then on, those under way too; of several calls, with that of the first.
+// with this error from then on, including those in progress; the first of several calls wins.
 // The Dialer forgets the connection when its owner closes it.
 func (c *Dialed) Cut(cause error) {
 	c.cause.CompareAndSwap(nil, &cause)
 	c.close()
 }
 
-// Revalidate validates all connections that are up. One that is revoked, or was outdated the
-// last time already, ends with the error that cut returns for it. It reports whether others
-// are to be replaced: idle connections are of no use then. Both functions are called one
-// connection after another, without a lock, and may block.
+// Revalidate validates all connections that are up. A connection that is revoked, or that was
+// already outdated the last time, ends with the error that cut returns for it. Revalidate
+// reports whether others must be replaced: then idle connections are useless. Both functions
+// are called for one connection after another, without a lock, and may block.
 func (d *Dialer) Revalidate(validate func(*tls.ConnectionState) (Validity, error), cut func(c net.Conn, cause error) error) (replace bool) {
 	d.mu.Lock()
 	all := slices.Collect(maps.Keys(d.conns))

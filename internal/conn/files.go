@@ -95,8 +95,8 @@ func (f *Files) Server(info transport.TLSInfo) (*tls.Config, error) {
 	}
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown() }
 	cfg.VerifyConnection = f.unlessRevoked(cfg.VerifyConnection)
-	// Nobody resumes what was agreed on with an authority that is gone. Connections
-	// between members are few and long.
+	// A session must not be resumed after its authority was removed. Connections between
+	// members are few and long.
 	cfg.SessionTicketsDisabled = true
 	return cfg, nil
 }
@@ -111,14 +111,14 @@ func (f *Files) certificate(pair *keyPair) (func() (*tls.Certificate, error), er
 	return func() (*tls.Certificate, error) {
 		c, err := pair.readOrLast()
 		if err != nil {
-			f.keepsLast(warning, err)
+			f.logFallback(warning, err)
 		}
 		return c, nil
 	}, nil
 }
 
-// keepsLast says that a file cannot be used, and what is done.
-func (f *Files) keepsLast(warning *loglimit.Limiter, err error) {
+// logFallback logs that a file cannot be used, and that the last good one is.
+func (f *Files) logFallback(warning *loglimit.Limiter, err error) {
 	if warning.Due(time.Now()) {
 		f.log.Warn("cannot use a changed file of TLSInfo; going on with the last good one", zap.Error(err))
 	}
@@ -131,7 +131,7 @@ func (f *Files) Authorities() *x509.CertPool {
 		return nil
 	}
 	if err := f.readAuthorities(readAgain); err != nil {
-		f.keepsLast(&f.caWarning, err)
+		f.logFallback(&f.caWarning, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -231,7 +231,7 @@ func (f *Files) onList(certs []*x509.Certificate) error {
 func (f *Files) Reload() {
 	f.Authorities()
 	if err := f.readRevoked(readAgain); err != nil && f.crlWarning.Due(time.Now()) {
-		// What is connected is held to the last list that could be read.
+		// Connections that exist are validated by the last list that could be read.
 		f.log.Warn("cannot use the revocation list of TLSInfo; refusing new connections until it can be read", zap.Error(err))
 	}
 	if f.shown == nil {
@@ -282,7 +282,7 @@ func (f *Files) Validate(state *tls.ConnectionState, expiresWithin time.Duration
 	now := time.Now()
 	valid := func(at time.Time) func([]*x509.Certificate) bool {
 		return func(chain []*x509.Certificate) bool {
-			// An authority that never was one of ours is for whoever let it in.
+			// An authority that was never one of ours is the concern of the VerifyConnection that accepted it.
 			if trusted, known := f.anchors[anchorOf(chain[len(chain)-1])]; known && !trusted {
 				return false
 			}

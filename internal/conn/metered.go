@@ -29,8 +29,8 @@ const DefaultTimeout = 5 * time.Second
 // WriteTime is how long one write may take, so that progress within a timeout is seen several times.
 func WriteTime(timeout time.Duration) time.Duration { return timeout / 8 }
 
-// Pieces fits what is written at once to a connection to what the connection takes in a small part of a timeout, so that one
-// that is slow, but moves, is not taken for dead. The zero value begins with the smallest. It is not safe for concurrent use.
+// Pieces fits the size of a write to what the connection takes in a small part of a timeout, so that a slow connection that
+// makes progress is not considered dead. The zero value begins with the smallest. It is not safe for concurrent use.
 type Pieces struct {
 	size  int
 	quick int // full pieces in a row
@@ -59,7 +59,7 @@ func (p *Pieces) Took(n int, d, timeout time.Duration) {
 func PartialWrites(c net.Conn) bool { return runtime.GOOS != "windows" && socket.Is(c) }
 
 // Metered is a connection that counts what it takes while it takes it, also below TLS, where a write cannot be divided. It is for
-// one Write at a time; all else may be called meanwhile.
+// one Write at a time; all other methods may be called at the same time.
 type Metered struct {
 	net.Conn
 	moved   *atomic.Int64 // how often it took something
@@ -71,7 +71,7 @@ type Metered struct {
 	deadline time.Time // of writes, as it was set; zero: none
 }
 
-// NewMetered returns a connection over c that counts in moved. Progress is to be seen several times in each timeout.
+// NewMetered returns a connection over c that counts in moved. It counts several times in each timeout while there is progress.
 func NewMetered(c net.Conn, moved *atomic.Int64, timeout time.Duration) *Metered {
 	return &Metered{Conn: c, moved: moved, timeout: timeout, partial: PartialWrites(c)}
 }
@@ -144,7 +144,7 @@ func (m *Metered) extend(step time.Duration) (over bool, err error) {
 	return over, m.Conn.SetWriteDeadline(at)
 }
 
-// expired reports whether the deadline that was set is over: it may have been set meanwhile.
+// expired reports whether the deadline that was set has passed: it may have been changed during a write.
 func (m *Metered) expired() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -58,7 +58,7 @@ func pemBlocks(file []byte, text bool) (blocks []*pem.Block, err error) {
 var pemBegin = []byte("-----BEGIN ")
 
 // isText reports whether a line outside of blocks has nothing of a block in it, and
-// is not what a file system leaves in place of what was not written.
+// is not filler that a file system leaves in place of unwritten data.
 func isText(line []byte) bool {
 	control := func(r rune) bool { return r < ' ' && r != '\t' }
 	return !bytes.Contains(line, pemBegin[:5]) && !bytes.ContainsFunc(line, control)
@@ -131,8 +131,8 @@ func (k *keyPair) readOrLast() (*tls.Certificate, error) {
 	return k.last, err
 }
 
-// checkChain says what is wrong with a file of certificates: package tls looks at
-// the first of them only.
+// checkChain returns an error for a file with an invalid certificate: package tls parses
+// only the first.
 func checkChain(text []byte) error {
 	blocks, err := pemBlocks(text, true)
 	if err != nil {

@@ -75,8 +75,7 @@ func (r *ProgressReader) Conn() net.Conn { return r.conn }
 // Begin has the reader return head first, which was read from the connection before.
 func (r *ProgressReader) Begin(head []byte) { r.head = head }
 
-// Moved says that a whole message, or a link heartbeat, was decoded of what was read: that
-// is progress, too.
+// Moved notes that a whole message, or a link heartbeat, was decoded: that is progress, too.
 func (r *ProgressReader) Moved() { r.moved = true }
 
 // Read implements io.Reader. It fails once there was no progress for the timeout.

@@ -39,8 +39,8 @@ func SetTimeouts(c net.Conn, timeout time.Duration) {
 	GiveUpAfter(c, timeout)
 }
 
-// GiveUpAfter changes when the system gives a connection up whose other end does not
-// acknowledge, or read, what is sent. It finds TCP connections as SetTimeouts does, and
+// GiveUpAfter changes when the system gives up a connection whose other end does not
+// acknowledge, or read, the data sent. It finds TCP connections as SetTimeouts does, and
 // leaves others as they are.
 func GiveUpAfter(c net.Conn, timeout time.Duration) {
 	if s, ok := below(c).(socket.UserTimeouter); ok {

@@ -36,56 +36,55 @@ func Control(timeout time.Duration) func(network, address string, c syscall.RawC
 	}
 }
 
-// sendBuffer is how large the send buffer of a connection is, for good, if its round
-// trip is short when it begins. Between members that are close together the kernel
-// needs little room to keep a connection busy. What it has beyond that is lost
-// without a word with the connection, has left the caches when it is sent, and lets
-// one write, and then one read, keep a processor for as long as there is any. The
-// kernel doubles a size, for what a buffer costs besides: a full one moves up to
-// size * 1.4 bytes in a round trip, which over an idle network is more than one
-// stream, or 10 GbE for a snapshot, can use. Farther away the kernel chooses.
+// sendBuffer is the size of the send buffer of a connection to a low-latency peer, fixed when
+// the connection begins. There the kernel needs little room to keep a connection busy. Data in
+// a larger buffer is lost unnoticed with the connection, has left the caches when it is sent,
+// and lets one write, and then one read, occupy a processor for long. The kernel doubles the
+// size for the overhead of buffers: a full one moves up to size * 1.4 bytes in a round trip,
+// which over an idle network is more than one stream, or 10 GbE for a snapshot, can use. For
+// other peers the kernel chooses.
 type sendBuffer struct {
 	size   int // bytes
 	within time.Duration
 }
 
-// A snapshot's is the smallest that keeps it fast, since it gives way to streams: with
-// less than two of loopback's segments, which have 64 KiB, it would wait for
-// acknowledgements that are put off.
+// The buffer of a snapshot is the smallest that keeps it fast, since streams have precedence:
+// with less than two of loopback's segments, of 64 KiB, it would wait for delayed
+// acknowledgements.
 func streamBuffer() sendBuffer   { return sendBuffer{512 << 10, 250 * time.Microsecond} }
 func snapshotBuffer() sendBuffer { return sendBuffer{96 << 10, 60 * time.Microsecond} }
 
-// LimitStreamBuffer bounds the send buffer of a stream's connection, if its other end is near.
+// LimitStreamBuffer bounds the send buffer of a stream's connection to a low-latency peer.
 func LimitStreamBuffer(c net.Conn) { streamBuffer().apply(c) }
 
-// apply gives the connection the buffer, if its other end is near. The system may
-// allow less: net.core.wmem_max is 208 KiB by default, with which streams are no
+// apply gives the connection the buffer if its peer has a low latency. The system may allow
+// less: net.core.wmem_max is 208 KiB by default, with which streams are no
 // faster than the kernel would make them, and heartbeats wait even less.
 func (b sendBuffer) apply(c net.Conn) {
 	control(c, func(fd int) {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil && b.fits(info.Rtt, info.Min_rtt) {
+		if err == nil && b.isFor(info.Rtt, info.Min_rtt) {
 			_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, b.size)
 		}
 	})
 }
 
-// fits judges by the smoothed round trip of a connection and the least one, in
-// microseconds. Before anything is measured they are 0 and the largest number; an
-// old system knows no least, and says 0.
-func (b sendBuffer) fits(smoothed, least uint32) bool {
+// isFor reports whether a connection with this smoothed and this minimum round trip, in
+// microseconds, gets the buffer. Before the first measurement they are 0 and the largest number;
+// old systems report a minimum of 0.
+func (b sendBuffer) isFor(smoothed, least uint32) bool {
 	if least != 0 {
 		smoothed = min(smoothed, least)
 	}
 	return smoothed != 0 && time.Duration(smoothed)*time.Microsecond <= b.within
 }
 
-// DelayAcks returns a function that has the kernel put off acknowledging what a
-// connection brings, or nil if that cannot be had. A stream brings small messages
-// and nothing goes back on it, so that each would be acknowledged by a packet of its
-// own: a fifth of what a heartbeat and its answer take. The kernel forgets it when the
-// connection is quiet for a moment, so the caller calls it again after every few reads. The
-// round trip that the sender smooths has that wait in it then, the least has not.
+// DelayAcks returns a function that makes the kernel delay acknowledgements on a connection, or
+// nil if the system does not support that. A stream brings small messages, and nothing is sent
+// back on it, so that each message would be acknowledged by a separate packet: a fifth of the
+// cost of a heartbeat and its response. The kernel resets the option when the connection is
+// quiet for a moment, so the caller calls the function again after every few reads. The smoothed
+// round trip of the sender then includes the delay, the minimum does not.
 func DelayAcks(c net.Conn) func() {
 	raw := rawTCP(c)
 	if raw == nil {
@@ -112,11 +111,10 @@ const (
 	priorityBulk = 2 // TC_PRIO_BULK of tc-prio(8)
 )
 
-// GiveWay has the kernel prefer everything else to a snapshot's connection.
-// What waits in it to be sent is bounded, so that less is lost with the connection,
-// and what gives way gives way at once; what is under way is not, but to a near
-// receiver, which needs little.
-// And the queue of the network device, if it has bands, puts it last.
+// GiveWay makes the kernel prefer all other connections to that of a snapshot. The unsent data
+// in its buffer is bounded, so that less is lost with the connection and the preference takes
+// effect at once; data in flight is bounded only for a low-latency receiver, which needs little.
+// The queue of the network device, if it has bands, puts the connection last.
 func GiveWay(conn net.Conn) {
 	control(conn, func(fd int) {
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)

@@ -24,6 +24,6 @@ func TestFarConnectionsKeepTheirSendBuffers(t *testing.T) {
 		"far, the least is not known":  {10_000, unknown, false},
 		"far, on an old system":        {10_000, 0, false},
 	} {
-		t.Run(name, func(t *testing.T) { require.Equal(t, tc.near, streamBuffer().fits(tc.smoothed, tc.least)) })
+		t.Run(name, func(t *testing.T) { require.Equal(t, tc.near, streamBuffer().isFor(tc.smoothed, tc.least)) })
 	}
 }

@@ -38,9 +38,9 @@ type TLSListener struct {
 	wg     sync.WaitGroup
 }
 
-// ListenerHooks are told what a TLSListener meets. None may be nil. They are called from
-// several goroutines, and hold up the connection that they are told of, or accepting, and
-// Close, after which none is called.
+// ListenerHooks are called for the failures of a TLSListener. None may be nil. They are called
+// from several goroutines, and delay the connection that they are about, or accepting, and Close,
+// after which none is called.
 type ListenerHooks struct {
 	// Refused is called for a handshake that failed, before its connection is closed.
 	Refused func(c *tls.Conn, err error)
@@ -51,8 +51,8 @@ type ListenerHooks struct {
 	AcceptFailed func(err error)
 }
 
-// NewTLSListener returns a listener over l, which it closes. The log, which may be nil, is
-// told of files that cannot be used.
+// NewTLSListener returns a listener over l, which it closes. The log, which may be nil, gets
+// lines about files that cannot be used.
 func NewTLSListener(l net.Listener, info *transport.TLSInfo, log *zap.Logger, hooks ListenerHooks) (*TLSListener, error) {
 	if info == nil || info.Empty() {
 		return nil, errors.New("TLSInfo must name CertFile and KeyFile")
@@ -97,7 +97,7 @@ func (l *TLSListener) acceptLoop() {
 			return
 		}
 		if !handshakes.enter(c.RemoteAddr()) {
-			c.Close() // more strangers than one member has peers
+			c.Close() // more clients than one member has peers
 			l.wg.Go(func() { l.handshakeFailed(c, ErrTooManyHandshakes, true) })
 			continue
 		}
@@ -155,8 +155,8 @@ func (l *TLSListener) handshake(c *tls.Conn) (heard bool, err error) {
 	return true, nil
 }
 
-// answerPlain tells a client that speaks HTTP without TLS what is wrong, in the words
-// of net/http. err is why its handshake failed.
+// answerPlain responds to a client that speaks HTTP without TLS, in the words of net/http. err is
+// the error of its handshake.
 func answerPlain(c net.Conn, err error) {
 	bad, ok := errors.AsType[tls.RecordHeaderError](err)
 	if !ok || bad.Conn == nil {
@@ -178,7 +178,7 @@ func (l *TLSListener) Accept() (net.Conn, error) {
 	}
 }
 
-// handshakeFailed tells of a handshake that failed.
+// handshakeFailed calls the hook for a handshake that failed.
 func (l *TLSListener) handshakeFailed(c net.Conn, err error, heard bool) {
 	if l.ctx.Err() == nil && (heard || !onlyConnected(err)) {
 		l.hooks.HandshakeFailed(c.RemoteAddr(), err)
