@@ -38,7 +38,7 @@ func TestLogMessagesAreExplained(t *testing.T) {
 		}
 		return true
 	}
-	for folder, name := range map[string]string{"..": "rafthttp", "../internal/conn": "conn", "../internal/probe": "probe", "../internal/queue": "queue", "../internal/snapshot": "snapshot"} {
+	for folder, name := range map[string]string{"..": "rafthttp", "../internal/callback": "callback", "../internal/conn": "conn", "../internal/probe": "probe", "../internal/queue": "queue", "../internal/snapshot": "snapshot"} {
 		packages, err := parser.ParseDir(token.NewFileSet(), folder, production, 0) //nolint:staticcheck // one folder, all build tags
 		require.NoError(t, err)
 		ast.Inspect(packages[name], inspect)
