@@ -42,7 +42,8 @@ func kindOf(t raftpb.MessageType) kind {
 
 // sent is a message that was given to Send.
 type sent struct {
-	at    time.Duration // of the run
+	at    time.Duration // of the run; when it was sent last
+	first time.Duration // when it was sent first
 	seq   uint64        // of the run: what happens later has a higher one
 	lane  uint64        // the state of the sender's streams when it took it; 0: not known, or a post
 	life  int           // of the sender
@@ -179,7 +180,7 @@ func (b *book) write(w *way, typ raftpb.MessageType, size int, now time.Duration
 		x.at, x.seq, x.life, x.lane, x.again = now, b.seq, life, 0, true
 		w.settled[k] = min(w.settled[k], int(n))
 	} else {
-		w.msgs[k] = append(w.msgs[k], sent{at: now, seq: b.seq, life: life, size: size, typ: typ})
+		w.msgs[k] = append(w.msgs[k], sent{at: now, first: now, seq: b.seq, life: life, size: size, typ: typ})
 	}
 	if k == appends {
 		w.next = n + 1

@@ -151,7 +151,7 @@ func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
 	barred, refused := w.barred, w.refused
 	sent, k, n := time.Duration(0), kindOf(msg.GetType()), numberOf(msg)
 	if msg.GetType() != raftpb.MsgSnap && n < uint64(len(w.msgs[k])) {
-		sent = w.msgs[k][n].at
+		sent = w.msgs[k][n].first // an early copy may arrive
 	}
 	s.book.mu.Unlock()
 	if s.tooLong(m, barred) || s.sabotaged("revoked") {
