@@ -171,7 +171,11 @@ func (s *simulation) block(e Event) {
 		}
 	}
 	s.excuse(e.A)
+	m := s.member(e.A)
 	for _, w := range s.book.all {
+		if w.from == e.A && m != nil && m.opt.MaxQueuedBytes > 0 { // what waits for Process takes it from what the member sends
+			s.crowded(w, e.For+3*readTime)
+		}
 		if w.to != e.A {
 			continue
 		}
