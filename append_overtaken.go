@@ -38,7 +38,7 @@ func (l *lane) snapshotTaken(m *raftpb.Message) {
 	}
 	l.mu.Lock()
 	removed := l.appends().remove(o.contains)
-	l.duplicates.Add(uint64(removed.messages))
+	l.Duplicate(removed.messages)
 	l.queued -= removed.messages
 	l.held -= removed.messages
 	l.heldBytes -= removed.bytes
@@ -64,7 +64,7 @@ func (l *lane) skipOvertaken(items []item) (n int) {
 	for n < len(items) && o.contains(items[n]) {
 		n++
 	}
-	l.duplicates.Add(uint64(n))
+	l.Duplicate(n)
 	l.release(items[:n], items[n:])
 	return n
 }

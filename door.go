@@ -330,6 +330,6 @@ func (p *peer) countRefused(m *raftpb.Message, cause error) {
 		p.member.refused.messages.Add(1)
 	}
 	ln := p.receivers.of(m.GetType()).lane
-	ln.drop(1, cause)
+	ln.Drop(1, dropReason(cause))
 	p.member.events.Dropped(ln.name, 1, cause)
 }

@@ -92,7 +92,7 @@ type lane struct {
 
 	told atomic.Int32 // how many hooks of the Observer are being told of a batch
 
-	laneCounters
+	queue.Counters
 
 	mu          sync.Mutex
 	open        bool              // offers are accepted

@@ -93,7 +93,7 @@ func (l *lane) admit(it item) verdict {
 		var v verdict
 		if it, v = l.window.checkItem(it, l.clock); v != accepted {
 			if v == duplicate {
-				l.duplicates.Add(1)
+				l.Duplicate(1)
 			}
 			return v
 		}

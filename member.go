@@ -160,8 +160,8 @@ func (l *member) drop(ln *lane, n int, cause error) {
 	if n == 0 {
 		return
 	}
-	total := ln.drop(n, cause)
-	if now := time.Now(); ln.droppedLog.Due(now) && l.ctx.Err() == nil {
+	total := ln.Drop(n, dropReason(cause))
+	if now := time.Now(); ln.DropLogDue(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
 			zap.String("lane", ln.name), zap.Uint64("dropped-total", total), zap.Error(cause))
 	}

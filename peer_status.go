@@ -53,9 +53,9 @@ func (st *PeerStatus) addSent(l LaneStatus) {
 func (l *lane) status() LaneStatus {
 	st := LaneStatus{
 		Name: l.name, Capacity: l.limits.messages, CapacityBytes: l.limits.bytes,
-		Messages: l.messages.Load(), Bytes: l.bytes.Load(), Batches: l.batches.Load(),
-		BusyTime: time.Duration(l.busy.Load()), Duplicates: l.duplicates.Load(), Drops: l.dropped(),
+		Bytes: l.Bytes(), Duplicates: l.Duplicates(), Drops: dropsOf(l.Dropped()),
 	}
+	st.Messages, st.Batches, st.BusyTime = l.Processed()
 	st.Dropped = st.Drops.Total()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,7 +101,7 @@ func (st *LaneStatus) add(l LaneStatus) {
 
 // status returns the stream's part of Transport.Status.
 func (w *streamWriter) status() StreamStatus {
-	st := StreamStatus{Name: w.lane.name, Direction: StreamOut, Bytes: w.lane.bytes.Load()}
+	st := StreamStatus{Name: w.lane.name, Direction: StreamOut, Bytes: w.lane.Bytes()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st.Up, st.Since, st.Connects = w.conn != nil, w.since, w.connects

@@ -115,7 +115,7 @@ func (p *pipeline) deliver(ln *lane, it item) {
 		p.tookAppend(it.size)
 	}
 	took := time.Since(start)
-	ln.done(1, uint64(len(body)), took)
+	ln.Done(1, uint64(len(body)), took)
 	if f := p.member.cfg.observer.Sent; f != nil {
 		ln.told.Add(1)
 		f(p.member.remoteID, ln.name, 1, int64(len(body)), took)

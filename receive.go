@@ -78,7 +78,7 @@ func (r *receiver) processSome(items []item) (n int) {
 		}
 		if r.lane.wasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
 			r.discard(items[n:], cmp.Or(r.member.cause(), ErrPaused))
-			r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
+			r.lane.Done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
 			return len(items)
 		}
 		under = items[n].m
@@ -89,7 +89,7 @@ func (r *receiver) processSome(items []item) (n int) {
 		bytes += items[n].size
 		n++
 	}
-	r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
+	r.lane.Done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
 	return n
 }
 

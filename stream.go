@@ -280,7 +280,7 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	now := time.Now()
 	took := now.Sub(w.encodeStart)
 	w.encodeStart = now
-	w.lane.done(n, size, took)
+	w.lane.Done(n, size, took)
 	if f := w.member.cfg.observer.Sent; f != nil {
 		w.lane.told.Add(1)
 		f(w.member.remoteID, w.lane.name, n, int64(size), took)
