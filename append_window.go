@@ -100,7 +100,7 @@ func (w *appendWindow) checkItem(it item, now time.Duration) (item, verdict) {
 		}
 		return it, accepted
 	}
-	if it.pending = windowTracks; w.continuedBy(it.m) {
+	if it.ticket = windowTracks; w.continuedBy(it.m) {
 		return it, accepted
 	}
 	m, v := w.check(it.m, now)

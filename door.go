@@ -294,11 +294,11 @@ func (q *request) deliver(m *raftpb.Message, source string, within time.Duration
 	r, leave := q.engine.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))
 	defer leave()
 	o := r.deliver(m, source, within, queued)
-	if o.processed && o.err != nil {
+	if o.Processed && o.Err != nil {
 		// What is wrong with the message of a post may be wrong with its connection.
-		return &protocol.ProcessError{Err: o.err, Drop: source == lanePost, PassedOn: passedOn}
+		return &protocol.ProcessError{Err: o.Err, Drop: source == lanePost, PassedOn: passedOn}
 	}
-	return o.err
+	return o.Err
 }
 
 // isPaused reports whether the sender is cut.

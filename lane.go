@@ -18,15 +18,29 @@ type item struct {
 	size int64
 	at   time.Duration // the lane's clock when it was accepted
 
-	pending *pending // who waits for the result; nil: nobody; or windowTracks
+	ticket *queue.Ticket // of a sender that waits for the result; nil: none; or windowTracks
 }
 
-// windowTracks stands in an item for that the append window of its lane tracks it: nobody
+// windowTracks marks an item that the append window of its lane tracks: nobody
 // waits for the result then. A fifth field would keep items out of registers, which costs
 // each message more than all that the window does.
-var windowTracks = new(pending)
+var windowTracks = new(queue.Ticket)
 
-func (it item) tracked() bool { return it.pending == windowTracks }
+func (it item) tracked() bool { return it.ticket == windowTracks }
+
+// withTicket returns the item with the ticket of its sender.
+func (it item) withTicket(t *queue.Ticket) item {
+	it.ticket = t
+	return it
+}
+
+// ticketOf returns the ticket of the item; nil if nobody waits for the result.
+func (it item) ticketOf() *queue.Ticket {
+	if it.tracked() {
+		return nil
+	}
+	return it.ticket
+}
 
 func newItem(m *raftpb.Message) item { return item{m: m, size: wire.MemorySize(m)} }
 

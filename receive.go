@@ -96,8 +96,8 @@ func (r *receiver) processSome(items []item) (n int) {
 // processOne is called under guard. It reports false if the message was that of a request
 // that has given up.
 func (r *receiver) processOne(it item) bool {
-	if it.pending != nil {
-		return r.processPending(it)
+	if t := it.ticketOf(); t != nil {
+		return r.processTicket(t, it.m)
 	}
 	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.lane.name, it.m)
 	if err != nil && !r.failing && r.member.ctx.Err() == nil {

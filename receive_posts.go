@@ -3,7 +3,6 @@ package rafthttp
 import (
 	"cmp"
 	"context"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -11,53 +10,34 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// pending is a message in a receive lane whose request waits for what Process
-// returns. Either the lane's worker claims it, and sends a result, or the request
-// does, which so gives up: the message is not processed then.
-type pending struct {
-	ctx     context.Context // of Process; the request gives up at its end
-	source  string          // for the observer: lanePost or laneSnapshot
-	claimed atomic.Bool
-	result  chan outcome // has room for the one that there is
-}
-
-// outcome is what became of a pending message.
-type outcome struct {
-	processed bool  // err is what Process returned
-	err       error // nil: processed
-}
-
-func (p *pending) claim() bool { return p.claimed.CompareAndSwap(false, true) }
-
 // deliver queues the message of a request behind others of its kind, waits until
 // Process has returned, and returns what that did, or why it was not called: the lane
 // is full, its owner has ended, or there was no turn within that time. Process has
 // what is left of it. It calls queued once the lane accounts for the message.
-func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) outcome {
+func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) queue.Outcome {
 	ctx, cancel := context.WithTimeoutCause(r.member.ctx, within, ErrStalled)
 	defer cancel()
-	it := newItem(m)
-	it.pending = &pending{ctx: ctx, source: source, result: make(chan outcome, 1)}
-	if err := r.queue(ctx, it); err != nil {
+	ticket := queue.NewTicket(ctx, source)
+	if err := r.enqueue(ctx, newItem(m).withTicket(ticket)); err != nil {
 		r.dropPosts(1, err)
-		return outcome{err: err}
+		return queue.Outcome{Err: err}
 	}
 	queued()
 	select {
-	case o := <-it.pending.result:
+	case o := <-ticket.Outcome():
 		return o
 	case <-ctx.Done():
 	}
-	if !it.pending.claim() {
-		return <-it.pending.result // Process returns soon
+	if !ticket.Claim() {
+		return <-ticket.Outcome() // Process returns soon
 	}
 	r.dropPosts(1, context.Cause(ctx))
-	return outcome{err: context.Cause(ctx)}
+	return queue.Outcome{Err: context.Cause(ctx)}
 }
 
-// queue gives the message of a request to the lane. Only an append waits for room, as
+// enqueue gives the message of a request to the lane. Only an append waits for room, as
 // one of a stream does.
-func (r *receiver) queue(ctx context.Context, it item) error {
+func (r *receiver) enqueue(ctx context.Context, it item) error {
 	items, v := []item{it}, accepted
 	var err error
 	if queue.KindOf(it.m.GetType()) == queue.Append {
@@ -71,14 +51,13 @@ func (r *receiver) queue(ctx context.Context, it item) error {
 	return cmp.Or(r.member.cause(), err, v.refusal(), ErrQueueFull)
 }
 
-// processPending has Process take the message of a request that still waits for it. It
+// processTicket has Process take the message of a request that still waits for it. It
 // reports false if the request has given up.
-func (r *receiver) processPending(it item) bool {
-	p := it.pending
-	if p.ctx.Err() != nil || !p.claim() {
+func (r *receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
+	if t.Ctx.Err() != nil || !t.Claim() {
 		return false
 	}
-	p.result <- outcome{true, r.member.cfg.process(p.ctx, r.member.remoteID, p.source, it.m)}
+	t.Finish(queue.Outcome{Processed: true, Err: r.member.cfg.process(t.Ctx, r.member.remoteID, t.Source, m)})
 	return true
 }
 
@@ -86,12 +65,11 @@ func (r *receiver) processPending(it item) bool {
 func (r *receiver) discard(items []item, cause error) {
 	streamed, posted := 0, 0
 	for _, it := range items {
-		switch {
-		case it.pending == nil:
+		if t := it.ticketOf(); t == nil {
 			streamed++
-		case it.pending.claim():
+		} else if t.Claim() {
 			posted++
-			it.pending.result <- outcome{err: cause}
+			t.Finish(queue.Outcome{Err: cause})
 		}
 	}
 	if streamed > 0 {

@@ -20,7 +20,7 @@ var lossMutants = []mutant{
 		name: "message-invented", wrong: "one received message in 40 has another index", breaks: "none invented",
 		edits: []edit{
 			{"receive.go", "func (r *receiver) processOne(it item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) bool {"},
-			{"receive.go", "if it.pending != nil {\n\t\treturn r.processPending(it)", "if processed.Add(1)%40 == 0 {\n\t\tit.m.Index = new(it.m.GetIndex() + 1)\n\t}\n\tif it.pending != nil {\n\t\treturn r.processPending(it)"},
+			{"receive.go", "if t := it.ticketOf(); t != nil {\n\t\treturn r.processTicket(t, it.m)", "if processed.Add(1)%40 == 0 {\n\t\tit.m.Index = new(it.m.GetIndex() + 1)\n\t}\n\tif t := it.ticketOf(); t != nil {\n\t\treturn r.processTicket(t, it.m)"},
 			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
 		},
 	},
@@ -28,7 +28,7 @@ var lossMutants = []mutant{
 		name: "term-changed", wrong: "one received heartbeat in 40 is of the next term", breaks: "none invented",
 		edits: []edit{
 			{"receive.go", "func (r *receiver) processOne(it item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) bool {"},
-			{"receive.go", "if it.pending != nil {\n\t\treturn r.processPending(it)", "if processed.Add(1)%40 == 0 && it.m.GetType() == raftpb.MsgHeartbeat {\n\t\tit.m.Term = new(it.m.GetTerm() + 1)\n\t}\n\tif it.pending != nil {\n\t\treturn r.processPending(it)"},
+			{"receive.go", "if t := it.ticketOf(); t != nil {\n\t\treturn r.processTicket(t, it.m)", "if processed.Add(1)%40 == 0 && it.m.GetType() == raftpb.MsgHeartbeat {\n\t\tit.m.Term = new(it.m.GetTerm() + 1)\n\t}\n\tif t := it.ticketOf(); t != nil {\n\t\treturn r.processTicket(t, it.m)"},
 			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
 		},
 	},
