@@ -331,5 +331,5 @@ func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	}
 	ln := p.receivers.of(m.GetType()).lane
 	ln.Drop(1, dropReason(cause))
-	p.member.events.Dropped(ln.name, 1, cause)
+	p.member.events.Dropped(ln.name(), 1, cause)
 }

@@ -124,29 +124,32 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 				continue // of a guest, which has lanes of some kinds only
 			}
 			if r.lane.holds() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
-				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.lane.name, Peer: r.member.remoteID}.String())
+				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.lane.name(), Peer: r.member.remoteID}.String())
 			}
-			if r.lane.told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.lane.name, Peer: r.member.remoteID}.String())
+			if r.told.Load() > 0 {
+				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.lane.name(), Peer: r.member.remoteID}.String())
 			}
 		}
 	}
-	sending := func(id types.ID, lanes ...*lane) {
-		for _, ln := range lanes {
-			if ln.told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Sent", Lane: ln.name, Peer: id}.String())
-			}
+	sending := func(id types.ID, lane string, told *atomic.Int32) {
+		if told.Load() > 0 {
+			all = append(all, callback.Call{Name: "Observer.Sent", Lane: lane, Peer: id}.String())
+		}
+	}
+	posting := func(p *pipeline) {
+		for k := range p.told {
+			sending(p.member.remoteID, p.lanes[k].name(), &p.told[k])
 		}
 	}
 	for _, p := range append(e.endingPeers(), peers...) {
 		receiving(p.receivers)
-		sending(p.member.remoteID, p.pipeline.lanes[:]...)
-		for _, s := range p.writers {
-			sending(p.member.remoteID, s.lane)
+		posting(p.pipeline)
+		for _, w := range p.writers {
+			sending(p.member.remoteID, w.lane.name(), &w.told)
 		}
 	}
 	for _, r := range remotes {
-		sending(r.member.remoteID, r.pipeline.lanes[:]...)
+		posting(r.pipeline)
 	}
 	for _, rs := range e.receiveLanes.ofGuests() {
 		receiving(rs)

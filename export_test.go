@@ -53,14 +53,14 @@ type Lane struct{ *lane }
 // NewLane returns an open lane, with one worker that does nothing with what it takes.
 func NewLane() Lane {
 	var l Lane
-	l.lane = newLane("test", laneLimits{messages: 10, bytes: 1 << 20}, 1, new(sync.WaitGroup), func() {
+	l.lane = newLane(laneConfig{name: "test", limits: laneLimits{messages: 10, bytes: 1 << 20}, workers: 1, wg: new(sync.WaitGroup), work: func() {
 		var items []item
 		for ok := true; ok; {
 			items, ok = l.take(items, 10)
 			l.release(items, nil)
 			clear(items)
 		}
-	})
+	}})
 	l.reopen()
 	return l
 }
@@ -72,7 +72,7 @@ func (l Lane) Offer() bool { return l.offer(newItem(&raftpb.Message{})) == accep
 // those that were withheld.
 func (l Lane) OfferAppend(index uint64, told func()) (isWithheld bool) {
 	if l.window == nil {
-		l.window, l.onDrained = newAppendWindow(time.Hour), told
+		l.trackAppends(time.Hour, told)
 	}
 	m := &raftpb.Message{
 		Type: raftpb.MsgApp.Enum(), From: new(uint64(1)), Term: new(uint64(1)), Index: new(index),

@@ -80,6 +80,23 @@ type laneLimits struct {
 	message  int64         // of memory for one message; 0: no limit
 }
 
+// laneConfig is what a lane is made of.
+type laneConfig struct {
+	name    string
+	limits  laneLimits
+	workers int             // how many there are at most
+	work    func()          // a worker: takes until take returns nothing, then returns
+	wg      *sync.WaitGroup // joins the workers
+
+	// byKind gives each kind of messages a queue of its own, with the bounds of the lane. Control
+	// messages are taken first, the other two in turn, about bulkBytes of them at once, so that
+	// what comes meanwhile and goes first need not wait for long.
+	byKind    bool
+	bulkBytes int64
+
+	ended chan<- struct{} // closed once the lane is closed and has no worker; nil: nobody wants to know
+}
+
 // lane is a queue of messages, or one for each kind of them, bounded in messages and in bytes, with workers
 // that exist only while the lane is in use: they wait for more until whileIdle
 // finds nothing used, so that traffic does not pay for a new goroutine and its
@@ -88,12 +105,8 @@ type laneLimits struct {
 //
 // All methods are safe for concurrent use and none blocks but offerWait.
 type lane struct {
-	name       string
-	limits     laneLimits
-	maxWorkers int
-	work       func()          // takes until take returns nothing, then returns
-	wg         *sync.WaitGroup // joins the workers
-	born       time.Time       // zero of the lane's clock
+	cfg  laneConfig
+	born time.Time // zero of the lane's clock
 
 	window    *appendWindow // nil: appends are nothing special here; guarded by mu
 	withholds error         // the bound that the window's overflow met last; guarded by mu
@@ -103,8 +116,6 @@ type lane struct {
 
 	emptied atomic.Uint64 // how often empty was called
 	taken   uint64        // emptied when the worker took what it holds; owned by the worker of a lane that has one
-
-	told atomic.Int32 // how many hooks of the Observer are being told of a batch
 
 	queue.Counters
 
@@ -126,7 +137,7 @@ type lane struct {
 	releases    uint64            // how often something was released
 	crowded     atomic.Int32      // offers that wait for room
 	used        bool              // since the last tidy
-	ended       chan struct{}     // closed once the lane is closed and has no worker; nil: then, or nobody wants to know
+	ended       chan<- struct{}   // closed once the lane is closed and has no worker; nil: then, or nobody wants to know
 
 	// clock is read whenever a worker is set to work, at each take that did not wait, and
 	// for each offerAll, not for each message: what is accepted meanwhile counts as accepted
@@ -135,18 +146,24 @@ type lane struct {
 	hands []time.Duration // the oldest of each batch in a worker's hands, in order
 }
 
-// newLane returns a lane with one queue for all messages. It is shut.
-func newLane(name string, limits laneLimits, maxWorkers int, wg *sync.WaitGroup, work func()) *lane {
+// newLane returns a lane that is shut.
+func newLane(c laneConfig) *lane {
+	queues := 1
+	if c.byKind {
+		queues = int(queue.Kinds)
+	}
 	return &lane{
-		queues: make([]fifo, 1),
-		name:   name, limits: limits, maxWorkers: maxWorkers, wg: wg, work: work, born: time.Now(),
-		more: make(chan struct{}, maxWorkers), reservation: queue.NewReservation(limits.shared),
+		cfg: c, born: time.Now(), queues: make([]fifo, queues), turn: queue.Proposal,
+		more: make(chan struct{}, c.workers), reservation: queue.NewReservation(c.limits.shared), ended: c.ended,
 	}
 }
 
-// sortByKind gives each kind a queue of its own, with the bounds of the lane. Control
-// messages are taken first, the other two in turn. It is called before the lane is used.
-func (l *lane) sortByKind() { l.queues, l.turn = make([]fifo, queue.Kinds), queue.Proposal }
+// trackAppends keeps copies of appends out of the lane: see appendWindow. Raft is to be told by
+// onDrained, which may be called by whoever calls the lane, that appends were withheld, and is when nothing
+// is acknowledged for timeout. It is called before the lane is used.
+func (l *lane) trackAppends(timeout time.Duration, onDrained func()) {
+	l.window, l.onDrained = newAppendWindow(timeout), onDrained
+}
 
 // queueOf is called with mu held.
 func (l *lane) queueOf(m *raftpb.Message) *fifo {
@@ -169,8 +186,11 @@ func (l *lane) next() (q *fifo, bytes int64) {
 	if l.queues[other].len() > 0 {
 		l.turn = other
 	}
-	return &l.queues[l.turn], flushBytes
+	return &l.queues[l.turn], l.cfg.bulkBytes
 }
+
+// name is how the log and Status call the lane.
+func (l *lane) name() string { return l.cfg.name }
 
 // reopen accepts offers, unless the lane is closed. A new lane is shut.
 func (l *lane) reopen() {

@@ -2,7 +2,6 @@ package rafthttp
 
 import (
 	"math/rand/v2"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,7 +26,7 @@ func TestOfferAllIsOfferEach(t *testing.T) {
 			require.True(t, others.Reserve(&raftpb.Message{}, limit+1, 0)) // all of it
 			others.Release(other, true)
 			require.Equal(t, other, limits.shared.Used())
-			l := newLane("", limits, 0, new(sync.WaitGroup), nil)
+			l := newLane(laneConfig{limits: limits})
 			l.reopen()
 			return l
 		}
@@ -51,7 +50,7 @@ func TestOfferAllIsOfferEach(t *testing.T) {
 			require.Equal(t, each.queues[0].held, all.queues[0].held)
 			require.Equal(t, each.heldBytes, all.heldBytes)
 			require.LessOrEqual(t, min(all.heldBytes, limit-limit/8), all.reservation.Reserved(), "seed %d", seed)
-			require.Equal(t, all.reservation.Reserved(), all.limits.shared.Used()-other, "seed %d", seed)
+			require.Equal(t, all.reservation.Reserved(), all.cfg.limits.shared.Used()-other, "seed %d", seed)
 			if all.held > 0 { // a worker takes some
 				all.workers, each.workers = 1, 1
 				take := 1 + rng.IntN(all.held)

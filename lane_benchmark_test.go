@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +15,7 @@ func BenchmarkLane(b *testing.B) {
 	for name, window := range map[string]*appendWindow{"appends": newAppendWindow(time.Hour), "no_window": nil} {
 		b.Run(name, func(b *testing.B) {
 			const run = 64
-			l := newLane(name, laneLimits{messages: 4096, bytes: 64 << 20, shared: queue.NewBudget(512<<20, budgetChunk)}, 1, new(sync.WaitGroup), nil)
+			l := newLane(laneConfig{name: name, limits: laneLimits{messages: 4096, bytes: 64 << 20, shared: queue.NewBudget(512<<20, budgetChunk)}, workers: 1})
 			l.workers, l.window = 1, window
 			l.reopen()
 			msgs := make([]*raftpb.Message, run)

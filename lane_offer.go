@@ -64,12 +64,12 @@ func (l *lane) offerAll(items []item) ([]item, verdict) {
 // admitAll is called with mu held: it accepts items, if that is sure without a look at each,
 // as it is for a receive lane that has room.
 func (l *lane) admitAll(items []item) bool {
-	if !l.open || l.window != nil || l.limits.message > 0 || len(l.queues) > 1 || len(items) == 0 {
+	if !l.open || l.window != nil || l.cfg.limits.message > 0 || len(l.queues) > 1 || len(items) == 0 {
 		return false
 	}
 	all, _ := measure(items)
 	q := &l.queues[0]
-	if q.held+all.messages > l.limits.messages || q.heldBytes+all.bytes > l.limits.bytes ||
+	if q.held+all.messages > l.cfg.limits.messages || q.heldBytes+all.bytes > l.cfg.limits.bytes ||
 		!l.reservation.ReserveRun(items[0].m, all.bytes, l.heldBytes) {
 		return false
 	}
@@ -86,7 +86,7 @@ func (l *lane) admit(it item) verdict {
 	if !l.open {
 		return down
 	}
-	if l.limits.message > 0 && it.size > l.limits.message {
+	if l.cfg.limits.message > 0 && it.size > l.cfg.limits.message {
 		return tooLarge
 	}
 	if l.window != nil && isAppend(it.m) {
@@ -100,7 +100,7 @@ func (l *lane) admit(it item) verdict {
 	}
 	q := l.queueOf(it.m)
 	refusal := accepted
-	if !q.fits(it.size, &l.limits) {
+	if !q.fits(it.size, &l.cfg.limits) {
 		refusal = full
 	} else if !l.reservation.Reserve(it.m, it.size, l.heldBytes) {
 		refusal = outOfMemory

@@ -43,6 +43,9 @@ func (l *lane) offerWait(ctx context.Context, items []item, d time.Duration) ([]
 	return rest, nil
 }
 
+// isCrowded reports whether an offer waits for room.
+func (l *lane) isCrowded() bool { return l.crowded.Load() > 0 }
+
 // roomFor returns a channel that is closed when it is worth offering it again, which was
 // refused with v, and how often items were released until now.
 func (l *lane) roomFor(it item, v verdict) (room <-chan struct{}, released uint64) {
@@ -51,7 +54,7 @@ func (l *lane) roomFor(it item, v verdict) (room <-chan struct{}, released uint6
 	if l.room == nil {
 		l.room = make(chan struct{})
 	}
-	if !l.open || l.queueOf(it.m).fits(it.size, &l.limits) {
+	if !l.open || l.queueOf(it.m).fits(it.size, &l.cfg.limits) {
 		l.wake()
 		c := make(chan struct{})
 		if v == outOfMemory { // others have the room

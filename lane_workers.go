@@ -20,9 +20,9 @@ func (l *lane) start() {
 	case l.waiting > 0:
 		l.waiting--
 		l.more <- struct{}{}
-	case l.workers < l.maxWorkers:
+	case l.workers < l.cfg.workers:
 		l.workers++
-		l.wg.Go(l.work)
+		l.cfg.wg.Go(l.cfg.work)
 	}
 }
 
@@ -82,7 +82,7 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 		l.mu.Unlock()
 		<-l.more
 		l.mu.Lock()
-		current = l.maxWorkers == 1
+		current = l.cfg.workers == 1
 	}
 	l.kicked = false
 	if !current {
@@ -94,7 +94,7 @@ func (l *lane) take(buf []item, n int) (_ []item, ok bool) {
 	if l.overtaken.Load() != nil {
 		l.overtaken.Store(nil) // what is taken now was accepted after the snapshot, or is still of use
 	}
-	if l.maxWorkers == 1 {
+	if l.cfg.workers == 1 {
 		l.taken = l.emptied.Load()
 	}
 	q, bytes := l.next()

@@ -163,9 +163,9 @@ func (l *member) drop(ln *lane, n int, cause error) {
 	total := ln.Drop(n, dropReason(cause))
 	if now := time.Now(); ln.DropLogDue(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
-			zap.String("lane", ln.name), zap.Uint64("dropped-total", total), zap.Error(cause))
+			zap.String("lane", ln.name()), zap.Uint64("dropped-total", total), zap.Error(cause))
 	}
-	l.events.Dropped(ln.name, n, cause)
+	l.events.Dropped(ln.name(), n, cause)
 }
 
 // identityCounters count what was refused because it is not of the member that

@@ -72,8 +72,7 @@ func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID,
 	p := &peer{
 		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
-	posts := p.pipeline.lanes[queue.Append]
-	posts.window, posts.onDrained = newAppendWindow(l.cfg.readTimeout), l.reports.Unreachable // a pipeline is short by design
+	p.pipeline.lanes[queue.Append].trackAppends(l.cfg.readTimeout, l.reports.Unreachable) // a pipeline is short by design
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)

@@ -22,7 +22,7 @@ func (p *peer) status() PeerStatus {
 	st.CertificateExpires = p.member.dialer.CertificateExpires()
 	for _, w := range p.writers {
 		st.Streams = append(st.Streams, w.status())
-		st.addSent(w.lane.status())
+		st.addSent(laneStatus(w.lane))
 	}
 	for _, r := range p.readers {
 		s := r.status()
@@ -31,7 +31,7 @@ func (p *peer) status() PeerStatus {
 	}
 	st.addSent(p.pipeline.status())
 	for _, r := range p.receivers {
-		l := r.lane.status()
+		l := laneStatus(r.lane)
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
 	}
@@ -49,33 +49,15 @@ func (st *PeerStatus) addSent(l LaneStatus) {
 	st.SendFailures += l.Dropped
 }
 
-// status returns the lane's part of Transport.Status.
-func (l *lane) status() LaneStatus {
-	st := LaneStatus{
-		Name: l.name, Capacity: l.limits.messages, CapacityBytes: l.limits.bytes,
-		Bytes: l.Bytes(), Duplicates: l.Duplicates(), Drops: dropsOf(l.Dropped()),
+// laneStatus returns a queue's part of Transport.Status.
+func laneStatus(l *lane) LaneStatus {
+	st := l.status()
+	return LaneStatus{
+		Name: st.Name, Up: st.Open,
+		Queued: st.Queued, QueuedBytes: st.QueuedBytes, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge,
+		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,
+		Duplicates: st.Duplicates, Dropped: st.Dropped.Total(), Drops: dropsOf(st.Dropped),
 	}
-	st.Messages, st.Batches, st.BusyTime = l.Processed()
-	st.Dropped = st.Drops.Total()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	st.Up = l.open
-	fullest := &l.queues[0]
-	now := time.Since(l.born)
-	for i := range l.queues {
-		q := &l.queues[i]
-		if q.fill(l.limits) > fullest.fill(l.limits) {
-			fullest = q
-		}
-		if q.len() > 0 {
-			st.OldestAge = max(st.OldestAge, now-q.oldest())
-		}
-	}
-	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
-	if len(l.hands) > 0 {
-		st.OldestAge = max(st.OldestAge, now-l.hands[0])
-	}
-	return st
 }
 
 // fill is how full the lane is, from 0 to 1.
@@ -101,7 +83,7 @@ func (st *LaneStatus) add(l LaneStatus) {
 
 // status returns the stream's part of Transport.Status.
 func (w *streamWriter) status() StreamStatus {
-	st := StreamStatus{Name: w.lane.name, Direction: StreamOut, Bytes: w.lane.Bytes()}
+	st := StreamStatus{Name: w.lane.name(), Direction: StreamOut, Bytes: w.lane.Bytes()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st.Up, st.Since, st.Connects = w.conn != nil, w.since, w.connects

@@ -29,8 +29,9 @@ import (
 type pipeline struct {
 	member *member
 	lanes  [queue.Kinds]*lane
-	lines  *rate.Limiter // of the log, snapshots
-	taken  atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
+	told   [queue.Kinds]atomic.Int32 // calls of Observer.Sent under way
+	lines  *rate.Limiter             // of the log, snapshots
+	taken  atomic.Int64              // size of the largest append that the peer has taken since it last dialled the msgapp stream
 
 	snapshotTaken func(m *raftpb.Message) // called when the member has; nil: a remote, which has no windows
 }
@@ -38,8 +39,8 @@ type pipeline struct {
 func newPipeline(l *member) *pipeline {
 	p := &pipeline{member: l, lines: loglimit.PerMinute(callback.MemberLines)}
 	for k := range queue.Kinds {
-		work := func() { p.work(p.lanes[k]) }
-		p.lanes[k] = newLane("pipeline", l.cfg.pipelineLimits, pipelineWorkers, l.wg, work)
+		work := func() { p.work(k) }
+		p.lanes[k] = newLane(laneConfig{name: "pipeline", limits: l.cfg.pipelineLimits, workers: pipelineWorkers, work: work, wg: l.wg})
 		p.lanes[k].reopen()
 	}
 	return p
@@ -58,7 +59,7 @@ func (p *pipeline) tidy() {
 // status is that of all lanes together.
 func (p *pipeline) status() (st LaneStatus) {
 	for _, ln := range p.lanes {
-		st.add(ln.status())
+		st.add(laneStatus(ln))
 	}
 	return st
 }
@@ -78,7 +79,8 @@ func (p *pipeline) dropQueued() {
 	}
 }
 
-func (p *pipeline) work(ln *lane) {
+func (p *pipeline) work(k queue.Kind) {
+	ln := p.lanes[k]
 	var items []item
 	for {
 		var ok bool
@@ -86,7 +88,7 @@ func (p *pipeline) work(ln *lane) {
 			return
 		}
 		for _, it := range items {
-			p.deliver(ln, it)
+			p.deliver(k, it)
 		}
 		ln.release(items, nil)
 		clear(items)
@@ -94,7 +96,8 @@ func (p *pipeline) work(ln *lane) {
 }
 
 // deliver posts one message and tells everyone concerned how it went.
-func (p *pipeline) deliver(ln *lane, it item) {
+func (p *pipeline) deliver(k queue.Kind, it item) {
+	ln := p.lanes[k]
 	if p.member.paused.Load() {
 		ln.forget()
 		p.member.lose(ln, []item{it}, ErrPaused)
@@ -117,9 +120,9 @@ func (p *pipeline) deliver(ln *lane, it item) {
 	took := time.Since(start)
 	ln.Done(1, uint64(len(body)), took)
 	if f := p.member.cfg.observer.Sent; f != nil {
-		ln.told.Add(1)
-		f(p.member.remoteID, ln.name, 1, int64(len(body)), took)
-		ln.told.Add(-1)
+		p.told[k].Add(1)
+		f(p.member.remoteID, ln.name(), 1, int64(len(body)), took)
+		p.told[k].Add(-1)
 	}
 	if it.m.GetType() == raftpb.MsgSnap {
 		log := p.member.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -19,15 +20,17 @@ type receiver struct {
 	lane    *lane
 	failing bool // Process returned an error last; owned by the one worker
 
+	told atomic.Int32 // calls of Observer.Received under way
+
 	ended <-chan struct{}   // closed once Process will have nothing of the lane any more
 	after []<-chan struct{} // those of the lanes before this one; set before it is used
 }
 
 func newReceiver(l *member, k queue.Kind) *receiver {
 	r := &receiver{member: l}
-	r.lane = newLane(k.String(), l.cfg.receiveLimits, 1, l.wg, r.work)
 	ended := make(chan struct{})
-	r.lane.ended, r.ended = ended, ended
+	r.ended = ended
+	r.lane = newLane(laneConfig{name: k.String(), limits: l.cfg.receiveLimits, workers: 1, work: r.work, wg: l.wg, ended: ended})
 	r.lane.reopen()
 	return r
 }
@@ -69,27 +72,27 @@ const releaseAfter = 10 * time.Millisecond
 func (r *receiver) processSome(items []item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.lane.name}, &under)
+	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.lane.name()}, &under)
 	var bytes int64
-	var others load // that were not processed
+	others, otherBytes := 0, int64(0) // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
-		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
+		if n > 0 && r.lane.isCrowded() && time.Since(start) > releaseAfter {
 			break
 		}
 		if r.lane.wasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
 			r.discard(items[n:], cmp.Or(r.member.cause(), ErrPaused))
-			r.lane.Done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
+			r.lane.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 			return len(items)
 		}
 		under = items[n].m
 		if !r.processOne(items[n]) {
-			others.messages++
-			others.bytes += items[n].size
+			others++
+			otherBytes += items[n].size
 		}
 		bytes += items[n].size
 		n++
 	}
-	r.lane.Done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
+	r.lane.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 	return n
 }
 
@@ -99,10 +102,10 @@ func (r *receiver) processOne(it item) bool {
 	if t := it.ticketOf(); t != nil {
 		return r.processTicket(t, it.m)
 	}
-	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.lane.name, it.m)
+	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.lane.name(), it.m)
 	if err != nil && !r.failing && r.member.ctx.Err() == nil {
 		r.member.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
-			zap.String("lane", r.lane.name), zap.Error(err))
+			zap.String("lane", r.lane.name()), zap.Error(err))
 	}
 	r.failing = err != nil
 	return true
@@ -117,9 +120,9 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 		for _, it := range items {
 			bytes += it.size
 		}
-		r.lane.told.Add(1)
-		f(r.member.remoteID, r.lane.name, len(items), bytes)
-		r.lane.told.Add(-1)
+		r.told.Add(1)
+		f(r.member.remoteID, r.lane.name(), len(items), bytes)
+		r.told.Add(-1)
 	}
 	rest, v := items, accepted
 	var err error

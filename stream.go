@@ -75,6 +75,8 @@ type streamWriter struct {
 	beat  atomic.Bool // a link heartbeat is due
 	given atomic.Bool // a connection was given a message
 
+	told atomic.Int32 // calls of Observer.Sent under way
+
 	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
 	conn *outgoingConn // nil while down
 
@@ -88,11 +90,11 @@ type streamWriter struct {
 
 func newStreamWriter(l *member, kind streamKind) *streamWriter {
 	w := &streamWriter{member: l, kind: kind}
-	w.lane = newLane(kind.String(), l.cfg.sendLimits, 1, l.wg, w.work)
-	w.lane.window, w.lane.onDrained = newAppendWindow(l.cfg.readTimeout), l.appendsDrained
-	if kind == streamMessage {
-		w.lane.sortByKind()
-	}
+	w.lane = newLane(laneConfig{
+		name: kind.String(), limits: l.cfg.sendLimits, workers: 1, work: w.work, wg: l.wg,
+		byKind: kind == streamMessage, bulkBytes: flushBytes,
+	})
+	w.lane.trackAppends(l.cfg.readTimeout, l.appendsDrained)
 	return w
 }
 
@@ -282,9 +284,9 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	w.encodeStart = now
 	w.lane.Done(n, size, took)
 	if f := w.member.cfg.observer.Sent; f != nil {
-		w.lane.told.Add(1)
-		f(w.member.remoteID, w.lane.name, n, int64(size), took)
-		w.lane.told.Add(-1)
+		w.told.Add(1)
+		f(w.member.remoteID, w.lane.name(), n, int64(size), took)
+		w.told.Add(-1)
 	}
 	return nil
 }

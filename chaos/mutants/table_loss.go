@@ -106,7 +106,7 @@ var lossMutants = []mutant{
 		name: "dropped-with-room", wrong: "the receiver drops one batch of proposals in 10, and says that their lane was full", breaks: "a lane drops if it is full",
 		edits: []edit{
 			{"receive.go", "func (r *receiver) offer(ctx", "var offered atomic.Uint64\n\nfunc (r *receiver) offer(ctx"},
-			{"receive.go", "\trest, v := items, accepted\n", "\tif r.lane.name == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.drop(r.lane, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, accepted\n"},
+			{"receive.go", "\trest, v := items, accepted\n", "\tif r.lane.name() == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.drop(r.lane, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, accepted\n"},
 			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
 		},
 	},
@@ -149,7 +149,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "process-after-stop", wrong: "Stop and RemovePeer do not wait for the workers of lanes", breaks: "Stop, then silence",
-		edits: []edit{{"lane_workers.go", "l.wg.Go(l.work)", "go l.work()"}},
+		edits: []edit{{"lane_workers.go", "l.cfg.wg.Go(l.cfg.work)", "go l.cfg.work()"}},
 	},
 	{
 		name: "report-after-stop", wrong: "Stop does not wait for reports, hooks and log lines", breaks: "Stop, then silence",

@@ -13,7 +13,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
-		edits: []edit{{"stream.go", "\tif kind == streamMessage {\n\t\tw.lane.sortByKind()\n\t}", ""}},
+		edits: []edit{{"stream.go", "byKind: kind == streamMessage,", "byKind: false,"}},
 	},
 	{
 		name: "too-large-on-both-streams", wrong: "an append that the receiver takes for too large cuts the message stream as well", breaks: "a healthy link loses no control message", found: "path 3",
@@ -21,7 +21,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "too-large-is-sent", wrong: "Send takes messages over MaxMessageBytes", breaks: "a message over MaxMessageBytes is dropped", found: "path 3",
-		edits: []edit{{"lane_offer.go", "if l.limits.message > 0 && it.size > l.limits.message {", "if l.limits.message < 0 {"}},
+		edits: []edit{{"lane_offer.go", "if l.cfg.limits.message > 0 && it.size > l.cfg.limits.message {", "if l.cfg.limits.message < 0 {"}},
 	},
 	{
 		name: "message-for-another", wrong: "a message for another member is processed", breaks: "Process only what is for us", found: "path 4",
