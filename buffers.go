@@ -26,8 +26,4 @@ const (
 	// before it makes room for others.
 	releaseMessages = 64
 	releaseBytes    = 256 << 10
-	// budgetChunk is what a lane takes of the budget at once, at most, so that it
-	// does so once for many small messages. A lane has up to two of them more than it
-	// holds.
-	budgetChunk = 16 << 10
 )

@@ -329,7 +329,7 @@ func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
 		p.member.refused.messages.Add(1)
 	}
-	ln := p.receivers.of(m.GetType()).lane
+	ln := p.receivers.of(m.GetType()).queue
 	ln.Drop(1, dropReason(cause))
-	p.member.events.Dropped(ln.name(), 1, cause)
+	p.member.events.Dropped(ln.Name(), 1, cause)
 }

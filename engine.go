@@ -123,11 +123,11 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 			if r == nil {
 				continue // of a guest, which has lanes of some kinds only
 			}
-			if r.lane.holds() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
-				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.lane.name(), Peer: r.member.remoteID}.String())
+			if r.queue.HasMessages() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
+				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.queue.Name(), Peer: r.member.remoteID}.String())
 			}
 			if r.told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.lane.name(), Peer: r.member.remoteID}.String())
+				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.queue.Name(), Peer: r.member.remoteID}.String())
 			}
 		}
 	}
@@ -138,14 +138,14 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 	}
 	posting := func(p *pipeline) {
 		for k := range p.told {
-			sending(p.member.remoteID, p.lanes[k].name(), &p.told[k])
+			sending(p.member.remoteID, p.queues[k].Name(), &p.told[k])
 		}
 	}
 	for _, p := range append(e.endingPeers(), peers...) {
 		receiving(p.receivers)
 		posting(p.pipeline)
 		for _, w := range p.writers {
-			sending(p.member.remoteID, w.lane.name(), &w.told)
+			sending(p.member.remoteID, w.queue.Name(), &w.told)
 		}
 	}
 	for _, r := range remotes {

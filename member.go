@@ -18,6 +18,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // member is what everything that talks to one member shares. Its fields do not
@@ -130,10 +131,10 @@ func (l *member) join() {
 
 // lose accounts for messages of a lane that will not be sent: counted, reported,
 // and logged for the first of a row.
-func (l *member) lose(ln *lane, items []item, cause error) {
+func (l *member) lose(ln *queue.Queue, items []queue.Item, cause error) {
 	snapshots := 0
 	for _, it := range items {
-		if it.m.GetType() == raftpb.MsgSnap {
+		if it.Msg.GetType() == raftpb.MsgSnap {
 			snapshots++
 		}
 	}
@@ -141,7 +142,7 @@ func (l *member) lose(ln *lane, items []item, cause error) {
 }
 
 // loseCounted is lose for n messages, some of which are a MsgSnap.
-func (l *member) loseCounted(ln *lane, n, snapshots int, cause error) {
+func (l *member) loseCounted(ln *queue.Queue, n, snapshots int, cause error) {
 	if n == 0 {
 		return
 	}
@@ -156,16 +157,16 @@ func (l *member) loseCounted(ln *lane, n, snapshots int, cause error) {
 }
 
 // drop counts n messages that a lane does not deliver.
-func (l *member) drop(ln *lane, n int, cause error) {
+func (l *member) drop(ln *queue.Queue, n int, cause error) {
 	if n == 0 {
 		return
 	}
 	total := ln.Drop(n, dropReason(cause))
 	if now := time.Now(); ln.DropLogDue(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
-			zap.String("lane", ln.name()), zap.Uint64("dropped-total", total), zap.Error(cause))
+			zap.String("lane", ln.Name()), zap.Uint64("dropped-total", total), zap.Error(cause))
 	}
-	l.events.Dropped(ln.name(), n, cause)
+	l.events.Dropped(ln.Name(), n, cause)
 }
 
 // identityCounters count what was refused because it is not of the member that

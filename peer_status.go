@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // status returns the peer's part of Transport.Status.
@@ -22,7 +23,7 @@ func (p *peer) status() PeerStatus {
 	st.CertificateExpires = p.member.dialer.CertificateExpires()
 	for _, w := range p.writers {
 		st.Streams = append(st.Streams, w.status())
-		st.addSent(laneStatus(w.lane))
+		st.addSent(laneStatus(w.queue))
 	}
 	for _, r := range p.readers {
 		s := r.status()
@@ -31,7 +32,7 @@ func (p *peer) status() PeerStatus {
 	}
 	st.addSent(p.pipeline.status())
 	for _, r := range p.receivers {
-		l := laneStatus(r.lane)
+		l := laneStatus(r.queue)
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
 	}
@@ -50,8 +51,8 @@ func (st *PeerStatus) addSent(l LaneStatus) {
 }
 
 // laneStatus returns a queue's part of Transport.Status.
-func laneStatus(l *lane) LaneStatus {
-	st := l.status()
+func laneStatus(l *queue.Queue) LaneStatus {
+	st := l.Status()
 	return LaneStatus{
 		Name: st.Name, Up: st.Open,
 		Queued: st.Queued, QueuedBytes: st.QueuedBytes, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge,
@@ -83,7 +84,7 @@ func (st *LaneStatus) add(l LaneStatus) {
 
 // status returns the stream's part of Transport.Status.
 func (w *streamWriter) status() StreamStatus {
-	st := StreamStatus{Name: w.lane.name(), Direction: StreamOut, Bytes: w.lane.Bytes()}
+	st := StreamStatus{Name: w.queue.Name(), Direction: StreamOut, Bytes: w.queue.Bytes()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st.Up, st.Since, st.Connects = w.conn != nil, w.since, w.connects

@@ -28,7 +28,7 @@ import (
 // bring one.
 type pipeline struct {
 	member *member
-	lanes  [queue.Kinds]*lane
+	queues [queue.Kinds]*queue.Queue
 	told   [queue.Kinds]atomic.Int32 // calls of Observer.Sent under way
 	lines  *rate.Limiter             // of the log, snapshots
 	taken  atomic.Int64              // size of the largest append that the peer has taken since it last dialled the msgapp stream
@@ -40,25 +40,25 @@ func newPipeline(l *member) *pipeline {
 	p := &pipeline{member: l, lines: loglimit.PerMinute(callback.MemberLines)}
 	for k := range queue.Kinds {
 		work := func() { p.work(k) }
-		p.lanes[k] = newLane(laneConfig{name: "pipeline", limits: l.cfg.pipelineLimits, workers: pipelineWorkers, work: work, wg: l.wg})
-		p.lanes[k].reopen()
+		p.queues[k] = queue.New(queue.Config{Name: "pipeline", Limits: l.cfg.pipelineLimits, Workers: pipelineWorkers, Work: work, Wait: l.wg})
+		p.queues[k].Open()
 	}
 	return p
 }
 
 // laneOf returns the lane of a type of messages.
-func (p *pipeline) laneOf(t raftpb.MessageType) *lane { return p.lanes[queue.KindOf(t)] }
+func (p *pipeline) queueOf(t raftpb.MessageType) *queue.Queue { return p.queues[queue.KindOf(t)] }
 
 // tidy has lanes that are idle give back goroutines and memory.
 func (p *pipeline) tidy() {
-	for _, ln := range p.lanes {
-		ln.whileIdle(nil)
+	for _, ln := range p.queues {
+		ln.TrimIfIdle(nil)
 	}
 }
 
 // status is that of all lanes together.
 func (p *pipeline) status() (st LaneStatus) {
-	for _, ln := range p.lanes {
+	for _, ln := range p.queues {
 		st.add(laneStatus(ln))
 	}
 	return st
@@ -67,68 +67,68 @@ func (p *pipeline) status() (st LaneStatus) {
 // close ends the pipeline for good. The member's context has ended, so posts under
 // way fail.
 func (p *pipeline) close() {
-	for _, ln := range p.lanes {
-		p.member.lose(ln, ln.close(), p.member.cause())
+	for _, ln := range p.queues {
+		p.member.lose(ln, ln.Close(), p.member.cause())
 	}
 }
 
 // dropQueued drops what is queued.
 func (p *pipeline) dropQueued() {
-	for _, ln := range p.lanes {
-		p.member.lose(ln, ln.empty(), ErrPaused)
+	for _, ln := range p.queues {
+		p.member.lose(ln, ln.Empty(), ErrPaused)
 	}
 }
 
 func (p *pipeline) work(k queue.Kind) {
-	ln := p.lanes[k]
-	var items []item
+	ln := p.queues[k]
+	var items []queue.Item
 	for {
 		var ok bool
-		if items, ok = ln.take(items, 1); !ok {
+		if items, ok = ln.Take(items, 1); !ok {
 			return
 		}
 		for _, it := range items {
 			p.deliver(k, it)
 		}
-		ln.release(items, nil)
+		ln.Release(items, nil)
 		clear(items)
 	}
 }
 
 // deliver posts one message and tells everyone concerned how it went.
-func (p *pipeline) deliver(k queue.Kind, it item) {
-	ln := p.lanes[k]
+func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
+	ln := p.queues[k]
 	if p.member.paused.Load() {
-		ln.forget()
-		p.member.lose(ln, []item{it}, ErrPaused)
+		ln.ForgetAppends()
+		p.member.lose(ln, []queue.Item{it}, ErrPaused)
 		return
 	}
 	start := time.Now()
-	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
-	err := p.post(body, it.m.GetType())
+	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.Msg)), it.Msg)
+	err := p.post(body, it.Msg.GetType())
 	faultpoint.Hit(faultpoint.PostAnswered)
 	if err != nil {
 		p.member.activity.failed(err, true)
-		ln.forget()
-		p.member.lose(ln, []item{it}, err)
+		ln.ForgetAppends()
+		p.member.lose(ln, []queue.Item{it}, err)
 		return
 	}
 	p.member.activity.postOK()
-	if isAppend(it.m) {
-		p.tookAppend(it.size)
+	if queue.IsAppend(it.Msg) {
+		p.tookAppend(it.Size)
 	}
 	took := time.Since(start)
 	ln.Done(1, uint64(len(body)), took)
 	if f := p.member.cfg.observer.Sent; f != nil {
 		p.told[k].Add(1)
-		f(p.member.remoteID, ln.name(), 1, int64(len(body)), took)
+		f(p.member.remoteID, ln.Name(), 1, int64(len(body)), took)
 		p.told[k].Add(-1)
 	}
-	if it.m.GetType() == raftpb.MsgSnap {
-		log := p.member.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
-		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.remoteID), it.m.GetSnapshot())
+	if it.Msg.GetType() == raftpb.MsgSnap {
+		log := p.member.log.With(zap.Uint64("snapshot-index", it.Msg.GetSnapshot().GetMetadata().GetIndex()))
+		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.remoteID), it.Msg.GetSnapshot())
 		if p.snapshotTaken != nil {
-			p.snapshotTaken(it.m)
+			p.snapshotTaken(it.Msg)
 		}
 		p.member.reports.Snapshot(nil)
 	}

@@ -17,7 +17,7 @@ import (
 // receiver hands the messages of one receive lane to Process, in order.
 type receiver struct {
 	member  *member
-	lane    *lane
+	queue   *queue.Queue
 	failing bool // Process returned an error last; owned by the one worker
 
 	told atomic.Int32 // calls of Observer.Received under way
@@ -30,8 +30,8 @@ func newReceiver(l *member, k queue.Kind) *receiver {
 	r := &receiver{member: l}
 	ended := make(chan struct{})
 	r.ended = ended
-	r.lane = newLane(laneConfig{name: k.String(), limits: l.cfg.receiveLimits, workers: 1, work: r.work, wg: l.wg, ended: ended})
-	r.lane.reopen()
+	r.queue = queue.New(queue.Config{Name: k.String(), Limits: l.cfg.receiveLimits, Workers: 1, Work: r.work, Wait: l.wg, Ended: ended})
+	r.queue.Open()
 	return r
 }
 
@@ -49,15 +49,15 @@ func (r *receiver) awaitEarlier() {
 
 func (r *receiver) work() {
 	r.awaitEarlier()
-	var items []item
+	var items []queue.Item
 	for {
 		var ok bool
-		if items, ok = r.lane.take(items, processMessages); !ok {
+		if items, ok = r.queue.Take(items, processMessages); !ok {
 			return
 		}
 		for rest := items; len(rest) > 0; {
 			n := r.processSome(rest)
-			r.lane.release(rest[:n], rest[n:])
+			r.queue.Release(rest[:n], rest[n:])
 			rest = rest[n:]
 		}
 		clear(items)
@@ -69,43 +69,43 @@ func (r *receiver) work() {
 const releaseAfter = 10 * time.Millisecond
 
 // processSome processes the first items, and returns how many.
-func (r *receiver) processSome(items []item) (n int) {
+func (r *receiver) processSome(items []queue.Item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.lane.name()}, &under)
+	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.queue.Name()}, &under)
 	var bytes int64
 	others, otherBytes := 0, int64(0) // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
-		if n > 0 && r.lane.isCrowded() && time.Since(start) > releaseAfter {
+		if n > 0 && r.queue.HasWaitingOffers() && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.lane.wasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
+		if r.queue.WasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
 			r.discard(items[n:], cmp.Or(r.member.cause(), ErrPaused))
-			r.lane.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
+			r.queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 			return len(items)
 		}
-		under = items[n].m
+		under = items[n].Msg
 		if !r.processOne(items[n]) {
 			others++
-			otherBytes += items[n].size
+			otherBytes += items[n].Size
 		}
-		bytes += items[n].size
+		bytes += items[n].Size
 		n++
 	}
-	r.lane.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
+	r.queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 	return n
 }
 
 // processOne is called under guard. It reports false if the message was that of a request
 // that has given up.
-func (r *receiver) processOne(it item) bool {
-	if t := it.ticketOf(); t != nil {
-		return r.processTicket(t, it.m)
+func (r *receiver) processOne(it queue.Item) bool {
+	if t := it.Ticket(); t != nil {
+		return r.processTicket(t, it.Msg)
 	}
-	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.lane.name(), it.m)
+	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.queue.Name(), it.Msg)
 	if err != nil && !r.failing && r.member.ctx.Err() == nil {
 		r.member.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
-			zap.String("lane", r.lane.name()), zap.Error(err))
+			zap.String("lane", r.queue.Name()), zap.Error(err))
 	}
 	r.failing = err != nil
 	return true
@@ -114,39 +114,39 @@ func (r *receiver) processOne(it item) bool {
 // offer gives items to the lane, and drops what finds no room. If wait is not 0 it waits
 // for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
 // if Process took none for that long.
-func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) error {
+func (r *receiver) offer(ctx context.Context, items []queue.Item, wait time.Duration) error {
 	if f := r.member.cfg.observer.Received; f != nil {
 		var bytes int64
 		for _, it := range items {
-			bytes += it.size
+			bytes += it.Size
 		}
 		r.told.Add(1)
-		f(r.member.remoteID, r.lane.name(), len(items), bytes)
+		f(r.member.remoteID, r.queue.Name(), len(items), bytes)
 		r.told.Add(-1)
 	}
-	rest, v := items, accepted
+	rest, v := items, queue.Accepted
 	var err error
 	if wait > 0 {
-		rest, err = r.lane.offerWait(ctx, rest, wait)
+		rest, err = r.queue.OfferWait(ctx, rest, wait)
 	} else {
-		rest, v = r.lane.offerAll(rest)
+		rest, v = r.queue.OfferAll(rest)
 	}
 	dropped, noMemory := 0, 0
 	for len(rest) > 0 {
-		if v == outOfMemory {
+		if v == queue.OutOfMemory {
 			noMemory++
 		} else {
 			dropped++
 		}
 		if rest = rest[1:]; err == nil { // a smaller one may find room where this one did not
-			rest, v = r.lane.offerAll(rest)
+			rest, v = r.queue.OfferAll(rest)
 		}
 	}
 	if dropped > 0 {
-		r.member.drop(r.lane, dropped, cmp.Or(r.member.cause(), err, ErrQueueFull))
+		r.member.drop(r.queue, dropped, cmp.Or(r.member.cause(), err, ErrQueueFull))
 	}
 	if noMemory > 0 {
-		r.member.drop(r.lane, noMemory, cmp.Or(r.member.cause(), ErrMemoryLimit))
+		r.member.drop(r.queue, noMemory, cmp.Or(r.member.cause(), ErrMemoryLimit))
 	}
 	if errors.Is(err, ErrPaused) { // the stream is not to blame
 		return nil
@@ -155,7 +155,7 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 }
 
 func (r *receiver) close() {
-	r.discard(r.lane.close(), r.member.cause())
+	r.discard(r.queue.Close(), r.member.cause())
 }
 
 // receivers are the receive lanes of a peer, by kind.
@@ -172,11 +172,11 @@ func (r *receivers) of(t raftpb.MessageType) *receiver { return r[queue.KindOf(t
 
 // receive sorts items into the lanes. Appends wait for room, if wait is not 0; the
 // error is why that was in vain.
-func (r *receivers) receive(ctx context.Context, items []item, wait time.Duration) (err error) {
+func (r *receivers) receive(ctx context.Context, items []queue.Item, wait time.Duration) (err error) {
 	for len(items) > 0 {
-		to := r.of(items[0].m.GetType())
+		to := r.of(items[0].Msg.GetType())
 		n := 1
-		for n < len(items) && r.of(items[n].m.GetType()) == to {
+		for n < len(items) && r.of(items[n].Msg.GetType()) == to {
 			n++
 		}
 		patience := time.Duration(0)

@@ -102,7 +102,7 @@ func (rl *receiveLanes) pause(id types.ID, on bool) {
 			continue
 		}
 		if one.receiver.member.paused.Store(on); on {
-			one.receiver.discard(one.receiver.lane.empty(), ErrPaused)
+			one.receiver.discard(one.receiver.queue.Empty(), ErrPaused)
 		}
 	}
 }

@@ -18,7 +18,7 @@ func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duratio
 	ctx, cancel := context.WithTimeoutCause(r.member.ctx, within, ErrStalled)
 	defer cancel()
 	ticket := queue.NewTicket(ctx, source)
-	if err := r.enqueue(ctx, newItem(m).withTicket(ticket)); err != nil {
+	if err := r.enqueue(ctx, queue.NewItem(m).WithTicket(ticket)); err != nil {
 		r.dropPosts(1, err)
 		return queue.Outcome{Err: err}
 	}
@@ -37,18 +37,18 @@ func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duratio
 
 // enqueue gives the message of a request to the lane. Only an append waits for room, as
 // one of a stream does.
-func (r *receiver) enqueue(ctx context.Context, it item) error {
-	items, v := []item{it}, accepted
+func (r *receiver) enqueue(ctx context.Context, it queue.Item) error {
+	items, v := []queue.Item{it}, queue.Accepted
 	var err error
-	if queue.KindOf(it.m.GetType()) == queue.Append {
-		items, err = r.lane.offerWait(ctx, items, r.member.cfg.readTimeout)
+	if queue.KindOf(it.Msg.GetType()) == queue.Append {
+		items, err = r.queue.OfferWait(ctx, items, r.member.cfg.readTimeout)
 	} else {
-		items, v = r.lane.offerAll(items)
+		items, v = r.queue.OfferAll(items)
 	}
 	if len(items) == 0 {
 		return nil
 	}
-	return cmp.Or(r.member.cause(), err, v.refusal(), ErrQueueFull)
+	return cmp.Or(r.member.cause(), err, v.Err(), ErrQueueFull)
 }
 
 // processTicket has Process take the message of a request that still waits for it. It
@@ -62,10 +62,10 @@ func (r *receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
 }
 
 // discard drops messages that the lane has taken and Process does not get.
-func (r *receiver) discard(items []item, cause error) {
+func (r *receiver) discard(items []queue.Item, cause error) {
 	streamed, posted := 0, 0
 	for _, it := range items {
-		if t := it.ticketOf(); t == nil {
+		if t := it.Ticket(); t == nil {
 			streamed++
 		} else if t.Claim() {
 			posted++
@@ -73,7 +73,7 @@ func (r *receiver) discard(items []item, cause error) {
 		}
 	}
 	if streamed > 0 {
-		r.member.drop(r.lane, streamed, cause)
+		r.member.drop(r.queue, streamed, cause)
 	}
 	r.dropPosts(posted, cause)
 }
@@ -82,6 +82,6 @@ func (r *receiver) discard(items []item, cause error) {
 // are no peers are told to their senders only.
 func (r *receiver) dropPosts(n int, cause error) {
 	if n > 0 && !r.member.guest {
-		r.member.drop(r.lane, n, cause)
+		r.member.drop(r.queue, n, cause)
 	}
 }

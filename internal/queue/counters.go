@@ -42,7 +42,7 @@ type Counters struct {
 	batches    atomic.Uint64 // what they were written or handed over in
 	busy       atomic.Int64  // nanoseconds spent on that
 	drops      [DropReasons]atomic.Uint64
-	duplicates atomic.Uint64
+	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are under way or were in a snapshot
 	dropLog    loglimit.Limiter
 }
 
@@ -73,21 +73,8 @@ func (c *Counters) Dropped() (d Drops) {
 	return d
 }
 
-// Duplicate counts n appends that were not queued, or not sent, since their entries are under way
-// or were in a snapshot.
-func (c *Counters) Duplicate(n int) { c.duplicates.Add(uint64(n)) }
-
-// Duplicates returns how many appends Duplicate has counted.
-func (c *Counters) Duplicates() uint64 { return c.duplicates.Load() }
-
 // Bytes returns how many bytes the messages had that were written or processed.
 func (c *Counters) Bytes() uint64 { return c.bytes.Load() }
-
-// Processed returns how many messages were written or processed, in how many batches, and how long
-// that took.
-func (c *Counters) Processed() (messages, batches uint64, took time.Duration) {
-	return c.messages.Load(), c.batches.Load(), time.Duration(c.busy.Load())
-}
 
 // DropLogDue reports whether dropped messages are to be logged now, at most once a minute. It must
 // be asked after each drop only.

@@ -24,3 +24,31 @@ type Status struct {
 	Duplicates uint64
 	Dropped    Drops
 }
+
+// Status returns the state of the queue. It takes its lock for a moment.
+func (q *Queue) Status() Status {
+	st := Status{
+		Name: q.cfg.Name, Capacity: q.cfg.Limits.Messages, CapacityBytes: q.cfg.Limits.Bytes,
+		Messages: q.messages.Load(), Bytes: q.bytes.Load(), Batches: q.batches.Load(),
+		BusyTime: time.Duration(q.busy.Load()), Duplicates: q.duplicates.Load(), Dropped: q.Dropped(),
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	st.Open = q.accepting
+	fullest := &q.fifos[0]
+	now := time.Since(q.born)
+	for i := range q.fifos {
+		f := &q.fifos[i]
+		if f.fill(q.cfg.Limits) > fullest.fill(q.cfg.Limits) {
+			fullest = f
+		}
+		if f.len() > 0 {
+			st.OldestAge = max(st.OldestAge, now-f.oldest())
+		}
+	}
+	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
+	if len(q.hands) > 0 {
+		st.OldestAge = max(st.OldestAge, now-q.hands[0])
+	}
+	return st
+}
