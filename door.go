@@ -291,7 +291,7 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 // if its sender has gone meanwhile.
 func (q *request) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
-	r, leave := q.engine.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))
+	r, leave := q.engine.receiveQueues.enter(q.engine, sender, queue.KindOf(m.GetType()))
 	defer leave()
 	o := r.deliver(m, source, within, queued)
 	if o.Processed && o.Err != nil {

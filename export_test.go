@@ -62,7 +62,7 @@ func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
 // LanesRemembered returns how many receive lanes there are of members that are no peers,
 // and of which kinds of which members there are earlier ones to wait for.
 func (t *Transport) LanesRemembered() (guests, earlier int) {
-	rl := t.engine.Load().receiveLanes
+	rl := t.engine.Load().receiveQueues
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	return len(rl.inUse), len(rl.earlier)

@@ -21,7 +21,7 @@ import (
 // Peer is a member that a Transport sends to and receives from, as
 // Transport.Get returns it. It also is Pausable.
 type Peer interface {
-	// send gives m to a lane, or reports it lost. It never blocks.
+	// send gives m to a queue, or reports it lost. It never blocks.
 	send(m *raftpb.Message)
 	// sendSnap transfers m in the background. It reports false, and leaves m
 	// alone, if the peer is gone.
@@ -47,7 +47,7 @@ type Pausable interface {
 }
 
 // peer owns all that talks to one member: writers and readers of its streams, a
-// pipeline, a snapshot sender, and receive lanes.
+// pipeline, a snapshot sender, and receive queues.
 type peer struct {
 	member        *member
 	writers       [streamKinds]*streamWriter
@@ -55,7 +55,7 @@ type peer struct {
 	pipeline      *pipeline
 	snapshots     *snapshotSender
 	receivers     receivers
-	receiveLanes  *receiveLanes // which have those of before it was a peer
+	receiveQueues *receiveQueues // which have those of before it was a peer
 	probe         probe.Estimate
 	snapshotLines *rate.Limiter // of the log, transfers from the peer
 }
@@ -66,11 +66,11 @@ var (
 )
 
 // newPeer returns a peer that does nothing yet but queue: start runs it.
-func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID, urls types.URLs) *peer {
+func newPeer(s *settings, pace *snapshot.Pace, queues *receiveQueues, id types.ID, urls types.URLs) *peer {
 	l := newMember(s, id, urls)
 	l.activity.changed = l.events.StateChanged
 	p := &peer{
-		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: loglimit.PerMinute(callback.MemberLines),
+		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveQueues: queues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	p.pipeline.queues[queue.Append].TrackAppends(l.cfg.readTimeout, l.reports.Unreachable) // a pipeline is short by design
 	for kind := range streamKinds {
@@ -106,14 +106,14 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 		return n, true
 	}
 	rest := msgs[:n]
-	for _, ln := range [...]*queue.Queue{first, p.writers[streamMessage].queue, posts} {
-		if ln != first && ln != posts && p.mayBreakStreams(rest) {
+	for _, q := range [...]*queue.Queue{first, p.writers[streamMessage].queue, posts} {
+		if q != first && q != posts && p.mayBreakStreams(rest) {
 			continue
 		}
-		if rest = p.offerRun(ln, rest); len(rest) == 0 {
+		if rest = p.offerRun(q, rest); len(rest) == 0 {
 			return n, true
 		}
-		// The next lane; the pipeline is down only when the peer is gone.
+		// The next queue; the pipeline is down only when the peer is gone.
 	}
 	return n - len(rest), false
 }
@@ -130,23 +130,23 @@ func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 	return slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) > taken })
 }
 
-// offerRun offers msgs to a lane, loses those that it has no room for, and
-// returns what is left when the lane is down.
-func (p *peer) offerRun(ln *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.Message) {
+// offerRun offers msgs to a queue, loses those that it has no room for, and
+// returns what is left when the queue is down.
+func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.Message) {
 	refused, snapshots, last := 0, 0, queue.Accepted
 	lose := func() {
 		if refused > 0 {
-			p.member.loseCounted(ln, refused, snapshots, last.Err())
+			p.member.loseCounted(q, refused, snapshots, last.Err())
 			p.member.wg.Done()
 		}
 		refused, snapshots = 0, 0
 	}
 	for rest = msgs; len(rest) > 0; {
-		n, lost, v, why := ln.OfferRun(rest)
-		p.member.drop(ln, lost, why) // which raft is told of once the lane has drained
+		n, lost, v, why := q.OfferRun(rest)
+		p.member.drop(q, lost, why) // which raft is told of once the queue has drained
 		rest = rest[n:]
 		if v.Err() == nil {
-			break // all are dealt with, or the lane is down
+			break // all are dealt with, or the queue is down
 		}
 		if v != last {
 			lose()
@@ -161,7 +161,7 @@ func (p *peer) offerRun(ln *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb
 	return rest
 }
 
-// laneFor returns the lane that m should take (PROTOCOL.md, section 10).
+// queueFor returns the queue that m should take (PROTOCOL.md, section 10).
 func (p *peer) queueFor(m *raftpb.Message) *queue.Queue {
 	switch m.GetType() {
 	case raftpb.MsgSnap:
@@ -224,7 +224,7 @@ func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
 
 func (p *peer) activeSince() time.Time { return p.member.activity.activeSince() }
 
-// receive sorts what a stream brought into the receive lanes. Appends wait up to wait
+// receive sorts what a stream brought into the receive queues. Appends wait up to wait
 // for Process to make room, or until ctx ends; an error ends the stream.
 func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Duration) error {
 	if p.member.paused.Load() {
@@ -243,7 +243,7 @@ func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Durati
 	return p.receivers.receive(ctx, items, wait)
 }
 
-// dropPost counts a message of a post or a snapshot that did not get to its receive lane. p
+// dropPost counts a message of a post or a snapshot that did not get to its receive queue. p
 // may be nil, for a member that is no peer.
 func (p *peer) dropPost(m *raftpb.Message, cause error) {
 	if p != nil {
@@ -295,7 +295,7 @@ func (p *peer) Resume() { p.pause(false) }
 func (p *peer) pause(on bool) {
 	p.member.paused.Store(on)
 	if p.member.ctx.Err() == nil { // the member is what this peer is
-		p.receiveLanes.pause(p.member.remoteID, on)
+		p.receiveQueues.pause(p.member.remoteID, on)
 	}
 	if !on {
 		return

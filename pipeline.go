@@ -46,20 +46,20 @@ func newPipeline(l *member) *pipeline {
 	return p
 }
 
-// laneOf returns the lane of a type of messages.
+// queueOf returns the queue of a type of messages.
 func (p *pipeline) queueOf(t raftpb.MessageType) *queue.Queue { return p.queues[queue.KindOf(t)] }
 
-// tidy has lanes that are idle give back goroutines and memory.
+// tidy has queues that are idle give back goroutines and memory.
 func (p *pipeline) tidy() {
-	for _, ln := range p.queues {
-		ln.TrimIfIdle(nil)
+	for _, q := range p.queues {
+		q.TrimIfIdle(nil)
 	}
 }
 
-// status is that of all lanes together.
+// status is that of all queues together.
 func (p *pipeline) status() (st LaneStatus) {
-	for _, ln := range p.queues {
-		st.add(laneStatus(ln))
+	for _, q := range p.queues {
+		st.add(laneStatus(q))
 	}
 	return st
 }
@@ -67,40 +67,40 @@ func (p *pipeline) status() (st LaneStatus) {
 // close ends the pipeline for good. The member's context has ended, so posts under
 // way fail.
 func (p *pipeline) close() {
-	for _, ln := range p.queues {
-		p.member.lose(ln, ln.Close(), p.member.cause())
+	for _, q := range p.queues {
+		p.member.lose(q, q.Close(), p.member.cause())
 	}
 }
 
 // dropQueued drops what is queued.
 func (p *pipeline) dropQueued() {
-	for _, ln := range p.queues {
-		p.member.lose(ln, ln.Empty(), ErrPaused)
+	for _, q := range p.queues {
+		p.member.lose(q, q.Empty(), ErrPaused)
 	}
 }
 
 func (p *pipeline) work(k queue.Kind) {
-	ln := p.queues[k]
+	q := p.queues[k]
 	var items []queue.Item
 	for {
 		var ok bool
-		if items, ok = ln.Take(items, 1); !ok {
+		if items, ok = q.Take(items, 1); !ok {
 			return
 		}
 		for _, it := range items {
 			p.deliver(k, it)
 		}
-		ln.Release(items, nil)
+		q.Release(items, nil)
 		clear(items)
 	}
 }
 
 // deliver posts one message and tells everyone concerned how it went.
 func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
-	ln := p.queues[k]
+	q := p.queues[k]
 	if p.member.paused.Load() {
-		ln.ForgetAppends()
-		p.member.lose(ln, []queue.Item{it}, ErrPaused)
+		q.ForgetAppends()
+		p.member.lose(q, []queue.Item{it}, ErrPaused)
 		return
 	}
 	start := time.Now()
@@ -109,8 +109,8 @@ func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 	faultpoint.Hit(faultpoint.PostAnswered)
 	if err != nil {
 		p.member.activity.failed(err, true)
-		ln.ForgetAppends()
-		p.member.lose(ln, []queue.Item{it}, err)
+		q.ForgetAppends()
+		p.member.lose(q, []queue.Item{it}, err)
 		return
 	}
 	p.member.activity.postOK()
@@ -118,10 +118,10 @@ func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 		p.tookAppend(it.Size)
 	}
 	took := time.Since(start)
-	ln.Done(1, uint64(len(body)), took)
+	q.Done(1, uint64(len(body)), took)
 	if f := p.member.cfg.observer.Sent; f != nil {
 		p.told[k].Add(1)
-		f(p.member.remoteID, ln.Name(), 1, int64(len(body)), took)
+		f(p.member.remoteID, q.Name(), 1, int64(len(body)), took)
 		p.told[k].Add(-1)
 	}
 	if it.Msg.GetType() == raftpb.MsgSnap {

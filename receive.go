@@ -14,7 +14,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// receiver hands the messages of one receive lane to Process, in order.
+// receiver hands the messages of one receive queue to Process, in order.
 type receiver struct {
 	member  *member
 	queue   *queue.Queue
@@ -22,8 +22,8 @@ type receiver struct {
 
 	told atomic.Int32 // calls of Observer.Received under way
 
-	ended <-chan struct{}   // closed once Process will have nothing of the lane any more
-	after []<-chan struct{} // those of the lanes before this one; set before it is used
+	ended <-chan struct{}   // closed once Process will have nothing of the queue any more
+	after []<-chan struct{} // those of the queues before this one; set before it is used
 }
 
 func newReceiver(l *member, k queue.Kind) *receiver {
@@ -35,7 +35,7 @@ func newReceiver(l *member, k queue.Kind) *receiver {
 	return r
 }
 
-// awaitEarlier waits until Process has nothing any more of the lanes before this one,
+// awaitEarlier waits until Process has nothing any more of the queues before this one,
 // unless that is for others to find out, since this one has ended itself.
 func (r *receiver) awaitEarlier() {
 	for _, ended := range r.after {
@@ -64,7 +64,7 @@ func (r *receiver) work() {
 	}
 }
 
-// releaseAfter is for how long a lane's worker processes before it makes room, if a
+// releaseAfter is for how long a queue's worker processes before it makes room, if a
 // stream waits for that: Process may be slow.
 const releaseAfter = 10 * time.Millisecond
 
@@ -111,7 +111,7 @@ func (r *receiver) processOne(it queue.Item) bool {
 	return true
 }
 
-// offer gives items to the lane, and drops what finds no room. If wait is not 0 it waits
+// offer gives items to the queue, and drops what finds no room. If wait is not 0 it waits
 // for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
 // if Process took none for that long.
 func (r *receiver) offer(ctx context.Context, items []queue.Item, wait time.Duration) error {
@@ -158,7 +158,7 @@ func (r *receiver) close() {
 	r.discard(r.queue.Close(), r.member.cause())
 }
 
-// receivers are the receive lanes of a peer, by kind.
+// receivers are the receive queues of a peer, by kind.
 type receivers [queue.Kinds]*receiver
 
 func newReceivers(l *member) (all receivers) {
@@ -170,7 +170,7 @@ func newReceivers(l *member) (all receivers) {
 
 func (r *receivers) of(t raftpb.MessageType) *receiver { return r[queue.KindOf(t)] }
 
-// receive sorts items into the lanes. Appends wait for room, if wait is not 0; the
+// receive sorts items into the queues. Appends wait for room, if wait is not 0; the
 // error is why that was in vain.
 func (r *receivers) receive(ctx context.Context, items []queue.Item, wait time.Duration) (err error) {
 	for len(items) > 0 {

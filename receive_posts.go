@@ -11,9 +11,9 @@ import (
 )
 
 // deliver queues the message of a request behind others of its kind, waits until
-// Process has returned, and returns what that did, or why it was not called: the lane
+// Process has returned, and returns what that did, or why it was not called: the queue
 // is full, its owner has ended, or there was no turn within that time. Process has
-// what is left of it. It calls queued once the lane accounts for the message.
+// what is left of it. It calls queued once the queue accounts for the message.
 func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) queue.Outcome {
 	ctx, cancel := context.WithTimeoutCause(r.member.ctx, within, ErrStalled)
 	defer cancel()
@@ -35,7 +35,7 @@ func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duratio
 	return queue.Outcome{Err: context.Cause(ctx)}
 }
 
-// enqueue gives the message of a request to the lane. Only an append waits for room, as
+// enqueue gives the message of a request to the queue. Only an append waits for room, as
 // one of a stream does.
 func (r *receiver) enqueue(ctx context.Context, it queue.Item) error {
 	items, v := []queue.Item{it}, queue.Accepted
@@ -61,7 +61,7 @@ func (r *receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
 	return true
 }
 
-// discard drops messages that the lane has taken and Process does not get.
+// discard drops messages that the queue has taken and Process does not get.
 func (r *receiver) discard(items []queue.Item, cause error) {
 	streamed, posted := 0, 0
 	for _, it := range items {

@@ -99,13 +99,13 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 		rs.mu.Unlock()
 		return false
 	}
-	// Until mu is free r does not end: its lane is not down, and enter succeeds.
+	// Until mu is free r does not end: its queue is not down, and enter succeeds.
 	r.used = time.Now()
 	var cause error
-	ln := r.pipeline.queueOf(m.GetType())
+	q := r.pipeline.queueOf(m.GetType())
 	if r.member.paused.Load() {
 		cause = ErrPaused
-	} else if cause = ln.Offer(it).Err(); cause == nil {
+	} else if cause = q.Offer(it).Err(); cause == nil {
 		rs.mu.Unlock()
 		return true
 	}
@@ -113,7 +113,7 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	rs.mu.Unlock()
 	if entered {
 		defer r.member.wg.Done()
-		r.member.lose(ln, []queue.Item{it}, cause)
+		r.member.lose(q, []queue.Item{it}, cause)
 	}
 	return true
 }
@@ -152,7 +152,7 @@ func (rs *remotes) remove(id types.ID, cause error) *remote {
 	return r
 }
 
-// tick is called every heartbeat interval: idle lanes give back goroutines and
+// tick is called every heartbeat interval: idle queues give back goroutines and
 // memory. What was not used for remoteLifetime is taken out, and returned to be
 // joined.
 func (rs *remotes) tick(now time.Time) (expired []*remote) {

@@ -66,8 +66,8 @@ func newOutgoingConn(kind streamKind, s *conn.Stream, state *tls.ConnectionState
 	return &outgoingConn{kind: kind, enc: kind.encoder(), stream: s, state: state}
 }
 
-// streamWriter sends the messages of one lane over the stream that the peer
-// dialled last. While there is none its lane is down.
+// streamWriter sends the messages of one queue over the stream that the peer
+// dialled last. While there is none its queue is down.
 type streamWriter struct {
 	member *member
 	queue  *queue.Queue
@@ -78,13 +78,13 @@ type streamWriter struct {
 
 	told atomic.Int32 // calls of Observer.Sent under way
 
-	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
+	mu   sync.Mutex    // guards conn; held while the queue changes between up and down
 	conn *outgoingConn // nil while down
 
 	since    time.Time // when conn was attached; guarded by mu, as is connects
 	connects uint64
 
-	lastWritten *outgoingConn // owned by the one worker of the lane
+	lastWritten *outgoingConn // owned by the one worker of the queue
 	batch       wire.Batch    // the same
 	encodeStart time.Time     // of batch; owned by the worker
 }
@@ -100,7 +100,7 @@ func newStreamWriter(l *member, kind streamKind) *streamWriter {
 }
 
 // attach takes over c: a newer connection replaces the older one. The messages of the
-// lane go on over c. It reports false, and closes c, if the peer is gone.
+// queue go on over c. It reports false, and closes c, if the peer is gone.
 func (w *streamWriter) attach(c *outgoingConn) bool {
 	failed := faultpoint.Fails(faultpoint.StreamAttach)
 	w.mu.Lock()
@@ -132,7 +132,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	return true
 }
 
-// detach ends c, if it still is the connection of the writer: the messages of the lane
+// detach ends c, if it still is the connection of the writer: the messages of the queue
 // are lost, and reported. Messages that were written may be lost as well, unread by the
 // peer, so the peer is reported in any case.
 func (w *streamWriter) detach(c *outgoingConn, cause error) {
@@ -196,7 +196,7 @@ func (w *streamWriter) heartbeatNow() {
 	}
 }
 
-// work is the lane's worker: it encodes what is queued and writes it.
+// work is the queue's worker: it encodes what is queued and writes it.
 func (w *streamWriter) work() {
 	var items []queue.Item
 	for {
@@ -209,7 +209,7 @@ func (w *streamWriter) work() {
 	}
 }
 
-// writeBatch writes the taken messages, and the heartbeat that is due. Only the lane's
+// writeBatch writes the taken messages, and the heartbeat that is due. Only the queue's
 // worker calls it.
 func (w *streamWriter) writeBatch(items []queue.Item) {
 	c := w.current()
@@ -228,7 +228,7 @@ func (w *streamWriter) writeBatch(items []queue.Item) {
 	w.queue.Release(items, nil)
 }
 
-// send writes the taken items to c, and makes room in the lane for each batch that
+// send writes the taken items to c, and makes room in the queue for each batch that
 // is written. It returns how many; the others are lost.
 func (w *streamWriter) send(c *outgoingConn, items []queue.Item) (sent int, err error) {
 	w.batch.Reset()

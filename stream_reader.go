@@ -237,7 +237,7 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	}
 	var dec wire.Decoder
 	if r.kind == streamMsgAppV2 {
-		// A full append lane pushes back on the stream that brings nothing else.
+		// A full append queue pushes back on the stream that brings nothing else.
 		d.wait = r.member.cfg.readTimeout
 		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.cfg.id), uint64(r.member.remoteID), r.member.cfg.messageLimits)
 	} else {
@@ -265,7 +265,7 @@ type delivery struct {
 	reader *streamReader
 	ctx    context.Context
 	s      *incoming
-	wait   time.Duration // how long Process may stand still while the append lane is full; 0: it is not waited for
+	wait   time.Duration // how long Process may stand still while the append queue is full; 0: it is not waited for
 	items  []queue.Item
 
 	delayAcks func() // nil: no

@@ -60,7 +60,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
-		edits: []edit{{"pipeline.go", "\t\tln.ForgetAppends()\n\t\tp.member.lose(ln, []queue.Item{it}, err)", "\t\tln.ForgetAppends()\n\t\tp.member.drop(ln, 1, err)"}},
+		edits: []edit{{"pipeline.go", "\t\tq.ForgetAppends()\n\t\tp.member.lose(q, []queue.Item{it}, err)", "\t\tq.ForgetAppends()\n\t\tp.member.drop(q, 1, err)"}},
 	},
 	{
 		name: "withheld-unreported", wrong: "appends that a full queue withholds are not reported once it has drained", breaks: "taken or reported",
@@ -186,7 +186,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",
-		edits: []edit{{"peer.go", "\t\tn, lost, v, why := ln.OfferRun(rest)\n", "\t\tn, lost, v, why := ln.OfferRun(rest)\n\t\tfor i := 0; v == queue.Full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = ln.OfferRun(rest)\n\t\t}\n"}},
+		edits: []edit{{"peer.go", "\t\tn, lost, v, why := q.OfferRun(rest)\n", "\t\tn, lost, v, why := q.OfferRun(rest)\n\t\tfor i := 0; v == queue.Full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = q.OfferRun(rest)\n\t\t}\n"}},
 	},
 	{
 		name: "link-heartbeats-off", wrong: "no link heartbeats", breaks: "an idle link stays up",

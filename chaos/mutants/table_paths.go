@@ -9,7 +9,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
-		edits: []edit{{"door.go", "q.engine.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.engine.receiveLanes.enter(q.engine, sender, queue.Proposal)"}},
+		edits: []edit{{"door.go", "q.engine.receiveQueues.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.engine.receiveQueues.enter(q.engine, sender, queue.Proposal)"}},
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
@@ -166,7 +166,7 @@ var otherPathMutants = []mutant{
 		edits: []edit{
 			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.lose(w.queue, w.queue.Empty(), ErrPaused)\n\t}\n\tp.member.reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
 			{"stream.go", "if i == sent && (w.member.paused.Load() || w.queue.WasEmptied()) {", "if i == sent && i < 0 {"},
-			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tln.ForgetAppends()", "\tif p.member.paused.Load() && it.Msg == nil {\n\t\tln.ForgetAppends()"},
+			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
 		},
 	},
 	{
