@@ -6,25 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
-
-// TestWithheldIsReportedWhenEmptied: a lane that is emptied while appends are withheld has
-// raft told of these, whoever empties it, and whether anything was queued.
-func TestWithheldIsReportedWhenEmptied(t *testing.T) {
-	l, told := rafthttp.NewLane(), 0
-	l.Enlist() // nothing is taken
-	for i := range uint64(11) {
-		require.Equal(t, i == 10, l.OfferAppend(i, func() { told++ }))
-	}
-	require.Zero(t, told)
-	l.Empty()
-	require.Equal(t, 1, told)
-	require.False(t, l.OfferAppend(0, nil), "the window begins anew")
-	l.Close()
-	require.Equal(t, 1, told)
-}
 
 // TestAppendWindowSkipsProbes: raft sends the same append with each heartbeat while it
 // probes a follower. However long that takes on its way, it is queued once, unless it

@@ -7,7 +7,7 @@ package rafthttp
 const (
 	// flushBytes is how much a writer encodes before it writes.
 	flushBytes = 256 << 10
-	// takeMessages is how many messages a writer takes from its lane at once.
+	// takeMessages is how many messages a writer takes from its queue at once.
 	takeMessages = 512
 	// pieceBytes is the most that one deadline is set for, where a write that
 	// times out cannot be continued: a record of TLS.
@@ -17,17 +17,13 @@ const (
 	chunkBuffer = 32 << 10
 	// deliverMessages is how many messages are handed over at once, at most.
 	deliverMessages = 128
-	// runMessages is how many messages a lane is offered at once, at most: meanwhile
+	// runMessages is how many messages a queue is offered at once, at most: meanwhile
 	// its worker waits.
 	runMessages = 64
-	// processMessages is how many messages a receive lane's worker takes at once.
+	// processMessages is how many messages a receive queue's worker takes at once.
 	processMessages = 512
 	// releaseMessages is how many of them, and releaseBytes how much, it processes
 	// before it makes room for others.
 	releaseMessages = 64
 	releaseBytes    = 256 << 10
-	// budgetChunk is what a lane takes of the budget at once, at most, so that it
-	// does so once for many small messages. A lane has up to two of them more than it
-	// holds.
-	budgetChunk = 16 << 10
 )

@@ -13,5 +13,4 @@ const (
 	processMessages = 3
 	releaseMessages = 1
 	releaseBytes    = 1
-	budgetChunk     = 1
 )

@@ -77,7 +77,7 @@ type settings struct {
 	dialTimeout, readTimeout, writeTimeout time.Duration
 	redialInterval                         time.Duration
 
-	sendLimits, pipelineLimits, receiveLimits laneLimits
+	sendLimits, pipelineLimits, receiveLimits queue.Limits
 	inflightAdvice                            *atomic.Bool // it was logged that raft's window is larger than sendLimits
 	queued                                    *queue.Budget
 	messageLimits, snapshotHeadLimits         wire.Limits
@@ -130,14 +130,16 @@ func (t *Transport) settings() (*settings, error) {
 	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 
 	sendBytes := sizeLimit(t.SendQueueBytes, defaultQueueBytes)
-	s.queued = queue.NewBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes), budgetChunk)
+	s.queued = queue.NewBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes))
 	maxMessage := sizeLimit(t.MaxMessageBytes, defaultMaxMessageBytes)
-	s.sendLimits = laneLimits{orDefault(t.SendQueueMessages, defaultQueueMessages), sendBytes, s.queued, maxMessage}
-	s.pipelineLimits = laneLimits{pipelineMessages, sendBytes, s.queued, maxMessage}
-	s.receiveLimits = laneLimits{
-		messages: orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
-		bytes:    sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),
-		shared:   s.queued,
+	s.sendLimits = queue.Limits{
+		Messages: orDefault(t.SendQueueMessages, defaultQueueMessages), Bytes: sendBytes, Shared: s.queued, MessageBytes: maxMessage,
+	}
+	s.pipelineLimits = queue.Limits{Messages: pipelineMessages, Bytes: sendBytes, Shared: s.queued, MessageBytes: maxMessage}
+	s.receiveLimits = queue.Limits{
+		Messages: orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
+		Bytes:    sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),
+		Shared:   s.queued,
 	}
 	maxBytes := uint64(maxMessage)
 	s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}

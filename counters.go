@@ -3,9 +3,8 @@ package rafthttp
 import (
 	"errors"
 	"sync/atomic"
-	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // DropReason says why a message was not delivered. There are few, so that it
@@ -36,32 +35,35 @@ const (
 	DropLocal DropReason = "local"
 )
 
-// dropReasons are all of them, in the order of laneCounters.drops.
-var dropReasons = [...]DropReason{DropQueueFull, DropDisconnected, DropRefused, DropPaused, DropEnded, DropMemoryLimit, DropTooLarge, DropLocal}
+// dropReasons are all of them.
+var dropReasons = [queue.DropReasons]DropReason{
+	queue.DropQueueFull: DropQueueFull, queue.DropDisconnected: DropDisconnected, queue.DropRefused: DropRefused, queue.DropPaused: DropPaused,
+	queue.DropEnded: DropEnded, queue.DropMemoryLimit: DropMemoryLimit, queue.DropTooLarge: DropTooLarge, queue.DropLocal: DropLocal,
+}
 
 // DropReasonOf sorts the cause that Observer.Dropped is given.
-func DropReasonOf(cause error) DropReason { return dropReasons[dropIndex(cause)] }
+func DropReasonOf(cause error) DropReason { return dropReasons[dropReason(cause)] }
 
-func dropIndex(cause error) int {
+func dropReason(cause error) queue.DropReason {
 	switch {
 	case errors.Is(cause, ErrMemoryLimit):
-		return 5
+		return queue.DropMemoryLimit
 	case errors.Is(cause, ErrExceedSizeLimit):
-		return 6
+		return queue.DropTooLarge
 	case errors.Is(cause, ErrLocalMessage):
-		return 7
+		return queue.DropLocal
 	case errors.Is(cause, ErrQueueFull):
-		return 0
+		return queue.DropQueueFull
 	case errors.Is(cause, ErrPaused):
-		return 3
+		return queue.DropPaused
 	case errors.Is(cause, ErrPeerRemoved), errors.Is(cause, ErrStopped):
-		return 4
+		return queue.DropEnded
 	case isStatus(cause), errors.Is(cause, ErrMemberRemoved), errors.Is(cause, ErrMemberUnknown),
 		errors.Is(cause, ErrClusterIDMismatch), errors.Is(cause, ErrIncompatibleVersion), errors.Is(cause, ErrToMismatch),
 		errors.Is(cause, ErrIdentity), errors.Is(cause, errOfRemoved):
-		return 2
+		return queue.DropRefused
 	default:
-		return 1
+		return queue.DropDisconnected
 	}
 }
 
@@ -70,39 +72,11 @@ func isStatus(err error) bool {
 	return ok
 }
 
-// laneCounters are a lane's totals since it was made.
-type laneCounters struct {
-	messages   atomic.Uint64 // written to the network, or handed to Process
-	bytes      atomic.Uint64 // the same in bytes: on the wire for senders, in memory for receivers
-	batches    atomic.Uint64 // what they were written or handed over in
-	busy       atomic.Int64  // nanoseconds spent on that
-	drops      [len(dropReasons)]atomic.Uint64
-	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are under way or were in a snapshot
-	droppedLog loglimit.Limiter
-}
-
-// done counts a batch that was written, or processed.
-func (c *laneCounters) done(messages int, bytes uint64, took time.Duration) {
-	c.messages.Add(uint64(messages))
-	c.bytes.Add(bytes)
-	if messages > 0 { // not a link heartbeat alone
-		c.batches.Add(1)
-	}
-	c.busy.Add(int64(took))
-}
-
-// drop counts n messages that were not delivered, and returns how many those are
-// in all.
-func (c *laneCounters) drop(n int, cause error) (total uint64) {
-	c.drops[dropIndex(cause)].Add(uint64(n))
-	return c.dropped().Total()
-}
-
-func (c *laneCounters) dropped() Drops {
+// dropsOf returns what a queue has dropped.
+func dropsOf(d queue.Drops) Drops {
 	return Drops{
-		QueueFull: c.drops[0].Load(), Disconnected: c.drops[1].Load(), Refused: c.drops[2].Load(),
-		Paused: c.drops[3].Load(), Ended: c.drops[4].Load(), MemoryLimit: c.drops[5].Load(), TooLarge: c.drops[6].Load(),
-		Local: c.drops[7].Load(),
+		QueueFull: d[queue.DropQueueFull], Disconnected: d[queue.DropDisconnected], Refused: d[queue.DropRefused], Paused: d[queue.DropPaused],
+		Ended: d[queue.DropEnded], MemoryLimit: d[queue.DropMemoryLimit], TooLarge: d[queue.DropTooLarge], Local: d[queue.DropLocal],
 	}
 }
 

@@ -291,14 +291,14 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 // if its sender has gone meanwhile.
 func (q *request) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
-	r, leave := q.engine.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))
+	r, leave := q.engine.receiveQueues.enter(q.engine, sender, queue.KindOf(m.GetType()))
 	defer leave()
 	o := r.deliver(m, source, within, queued)
-	if o.processed && o.err != nil {
+	if o.Processed && o.Err != nil {
 		// What is wrong with the message of a post may be wrong with its connection.
-		return &protocol.ProcessError{Err: o.err, Drop: source == lanePost, PassedOn: passedOn}
+		return &protocol.ProcessError{Err: o.Err, Drop: source == lanePost, PassedOn: passedOn}
 	}
-	return o.err
+	return o.Err
 }
 
 // isPaused reports whether the sender is cut.
@@ -329,7 +329,7 @@ func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
 		p.member.refused.messages.Add(1)
 	}
-	ln := p.receivers.of(m.GetType()).lane
-	ln.drop(1, cause)
-	p.member.events.Dropped(ln.name, 1, cause)
+	ln := p.receivers.of(m.GetType()).queue
+	ln.Drop(1, dropReason(cause))
+	p.member.events.Dropped(ln.Name(), 1, cause)
 }

@@ -33,7 +33,7 @@ type engine struct {
 	snapshotLines *rate.Limiter // of the log, snapshots of those who are no peers
 	local         *localDrops
 	postLimit     *postlimit.Limiter
-	receiveLanes  *receiveLanes
+	receiveQueues *receiveQueues
 	refusals      loglimit.Recent[refusal]
 	added         chan struct{} // has a value when housekeeping should look at new peers
 	beating       atomic.Bool   // a goroutine writes heartbeats
@@ -107,7 +107,7 @@ func (e *engine) spawn(f func()) bool {
 }
 
 // runningCallbacks names the callbacks that have not returned, of these members and of those
-// that are ending. Lanes are closed: what they hold is in the hands of a worker.
+// that are ending. Queues are closed: what they hold is in the hands of a worker.
 func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []string) {
 	named := e.cfg.guard.Calls.List()
 	for _, c := range named {
@@ -121,34 +121,37 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 	receiving := func(rs receivers) {
 		for k, r := range rs {
 			if r == nil {
-				continue // of a guest, which has lanes of some kinds only
+				continue // of a guest, which has queues of some kinds only
 			}
-			if r.lane.holds() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
-				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.lane.name, Peer: r.member.remoteID}.String())
+			if r.queue.HasMessages() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
+				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.queue.Name(), Peer: r.member.remoteID}.String())
 			}
-			if r.lane.told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.lane.name, Peer: r.member.remoteID}.String())
+			if r.told.Load() > 0 {
+				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.queue.Name(), Peer: r.member.remoteID}.String())
 			}
 		}
 	}
-	sending := func(id types.ID, lanes ...*lane) {
-		for _, ln := range lanes {
-			if ln.told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Sent", Lane: ln.name, Peer: id}.String())
-			}
+	sending := func(id types.ID, lane string, told *atomic.Int32) {
+		if told.Load() > 0 {
+			all = append(all, callback.Call{Name: "Observer.Sent", Lane: lane, Peer: id}.String())
+		}
+	}
+	posting := func(p *pipeline) {
+		for k := range p.told {
+			sending(p.member.remoteID, p.queues[k].Name(), &p.told[k])
 		}
 	}
 	for _, p := range append(e.endingPeers(), peers...) {
 		receiving(p.receivers)
-		sending(p.member.remoteID, p.pipeline.lanes[:]...)
-		for _, s := range p.writers {
-			sending(p.member.remoteID, s.lane)
+		posting(p.pipeline)
+		for _, w := range p.writers {
+			sending(p.member.remoteID, w.queue.Name(), &w.told)
 		}
 	}
 	for _, r := range remotes {
-		sending(r.member.remoteID, r.pipeline.lanes[:]...)
+		posting(r.pipeline)
 	}
-	for _, rs := range e.receiveLanes.ofGuests() {
+	for _, rs := range e.receiveQueues.ofGuests() {
 		receiving(rs)
 	}
 	slices.Sort(all)

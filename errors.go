@@ -70,12 +70,12 @@ var (
 
 	// ErrMemoryLimit says that a message was dropped because all queues together
 	// hold MaxQueuedBytes. It is an ErrQueueFull.
-	ErrMemoryLimit = fmt.Errorf("%w: all queues together hold MaxQueuedBytes", ErrQueueFull)
+	ErrMemoryLimit = errs.ErrMemoryLimit
 
 	// ErrProcessStalled says that a stream of appends was closed since the
 	// receive queue was full and Process took none for ReadTimeout. It is an
 	// ErrQueueFull.
-	ErrProcessStalled = fmt.Errorf("%w: Process took no append within the read timeout", ErrQueueFull)
+	ErrProcessStalled = errs.ErrProcessStalled
 
 	// ErrStalled says that nothing moved on a connection or a snapshot
 	// transfer for ReadTimeout.
@@ -83,7 +83,7 @@ var (
 
 	// ErrPaused says that a message or snapshot was dropped because of Pause or
 	// CutPeer.
-	ErrPaused = errors.New("rafthttp: peer is paused")
+	ErrPaused = errs.ErrPaused
 )
 
 // What becomes of a snapshot that fails, as the log, Status and the observer of

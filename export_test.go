@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/url"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -46,63 +45,10 @@ func Kept(c net.Conn) (kept net.Conn, cut func(cause error)) {
 	return kept, kept.(*conn.Dialed).Cut
 }
 
-// Lane is a lane by itself, for states that last too short to be met through a
-// Transport.
-type Lane struct{ *lane }
-
-// NewLane returns an open lane, with one worker that does nothing with what it takes.
-func NewLane() Lane {
-	var l Lane
-	l.lane = newLane("test", laneLimits{messages: 10, bytes: 1 << 20}, 1, new(sync.WaitGroup), func() {
-		var items []item
-		for ok := true; ok; {
-			items, ok = l.take(items, 10)
-			l.release(items, nil)
-			clear(items)
-		}
-	})
-	l.reopen()
-	return l
-}
-
-// Offer offers an empty message.
-func (l Lane) Offer() bool { return l.offer(newItem(&raftpb.Message{})) == accepted }
-
-// OfferAppend offers an append of one entry. told is called when raft is to be told of
-// those that were withheld.
-func (l Lane) OfferAppend(index uint64, told func()) (isWithheld bool) {
-	if l.window == nil {
-		l.window, l.onDrained = newAppendWindow(time.Hour), told
-	}
-	m := &raftpb.Message{
-		Type: raftpb.MsgApp.Enum(), From: new(uint64(1)), Term: new(uint64(1)), Index: new(index),
-		Entries: []*raftpb.Entry{{Index: new(index + 1), Term: new(uint64(1))}},
-	}
-	return l.offer(newItem(m)) == withheld
-}
-
-// Empty drops what is queued.
-func (l Lane) Empty() { l.empty() }
-
-// Kick has a worker look.
-func (l Lane) Kick() { l.kick() }
-
-// Enlist makes the caller the worker.
-func (l Lane) Enlist() { l.enlist() }
-
-// Tidy is what the keeper calls at each heartbeat.
-func (l Lane) Tidy() { l.whileIdle(nil) }
-
-// OldestAge is that of LaneStatus.
-func (l Lane) OldestAge() time.Duration { return l.status().OldestAge }
-
-// Close ends the lane.
-func (l Lane) Close() { l.close() }
-
 // QueuePosts gives messages to the pipeline of a peer, as a Send does that was under way when the peer was cut.
 func (t *Transport) QueuePosts(peer types.ID, msgs []*raftpb.Message) {
 	p := t.peer(peer)
-	p.offerRun(p.pipeline.laneOf(msgs[0].GetType()), msgs)
+	p.offerRun(p.pipeline.queueOf(msgs[0].GetType()), msgs)
 }
 
 // TimeForBody is how long the body of a post may take beyond what any may.
@@ -116,7 +62,7 @@ func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
 // LanesRemembered returns how many receive lanes there are of members that are no peers,
 // and of which kinds of which members there are earlier ones to wait for.
 func (t *Transport) LanesRemembered() (guests, earlier int) {
-	rl := t.engine.Load().receiveLanes
+	rl := t.engine.Load().receiveQueues
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	return len(rl.inUse), len(rl.earlier)

@@ -56,8 +56,8 @@ func (l *member) appendsDrained() {
 	}
 	l.spawn(func() {
 		l.log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
-			zap.Uint64("max-inflight-bytes", inflightBytes(l.cfg.sendLimits.bytes, l.cfg.queued.Max())),
-			zap.Int64("send-queue-bytes", l.cfg.sendLimits.bytes), zap.Int("send-queue-messages", l.cfg.sendLimits.messages),
+			zap.Uint64("max-inflight-bytes", inflightBytes(l.cfg.sendLimits.Bytes, l.cfg.queued.Max())),
+			zap.Int64("send-queue-bytes", l.cfg.sendLimits.Bytes), zap.Int("send-queue-messages", l.cfg.sendLimits.Messages),
 			zap.Int64("max-queued-bytes", l.cfg.queued.Max()))
 	})
 }

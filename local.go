@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // laneLocal is what drops of messages for the local member are told of as, which come
@@ -19,7 +20,7 @@ const laneLocal = "local"
 // raft's local threads. They are reported to nobody's raft: it would take the local
 // member for unreachable.
 type localDrops struct {
-	laneCounters
+	queue.Counters
 	events *callback.Events // of the local member
 }
 
@@ -36,8 +37,8 @@ func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
 	if e.ctx.Err() != nil { // after Stop
 		return n
 	}
-	total := e.local.drop(n, ErrLocalMessage)
-	if e.local.droppedLog.Due(time.Now()) {
+	total := e.local.Drop(n, queue.DropLocal)
+	if e.local.DropLogDue(time.Now()) {
 		e.cfg.log.Warn("Send was given messages for raft's local threads or the local member, see SplitMessages; further ones are only counted for a while",
 			zap.Stringer("type", msgs[0].GetType()), zap.String("to", types.ID(msgs[0].GetTo()).String()),
 			zap.Uint64("dropped-total", total), zap.Error(ErrLocalMessage))

@@ -19,6 +19,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // member is what everything that talks to one member shares. Its fields do not
@@ -122,31 +123,31 @@ func (l *member) joined(dial conn.DialFunc) conn.DialFunc {
 
 // join waits until nothing of the member runs. What it has to tell is told all the same,
 // before what comes after it of the same member. The member's context has ended and its
-// lanes are closed.
+// queues are closed.
 func (l *member) join() {
 	l.wg.Wait()
 	l.cfg.notifiers.Release(l.remoteID, l.notifiers)
 	l.postClient.CloseIdleConnections()
 }
 
-// lose accounts for messages of a lane that will not be sent: counted, reported,
+// lose accounts for messages of a queue that will not be sent: counted, reported,
 // and logged for the first of a row.
-func (l *member) lose(ln *lane, items []item, cause error) {
+func (l *member) lose(q *queue.Queue, items []queue.Item, cause error) {
 	snapshots := 0
 	for _, it := range items {
-		if it.m.GetType() == raftpb.MsgSnap {
+		if it.Msg.GetType() == raftpb.MsgSnap {
 			snapshots++
 		}
 	}
-	l.loseCounted(ln, len(items), snapshots, cause)
+	l.loseCounted(q, len(items), snapshots, cause)
 }
 
 // loseCounted is lose for n messages, some of which are a MsgSnap.
-func (l *member) loseCounted(ln *lane, n, snapshots int, cause error) {
+func (l *member) loseCounted(q *queue.Queue, n, snapshots int, cause error) {
 	if n == 0 {
 		return
 	}
-	l.drop(ln, n, cause)
+	l.drop(q, n, cause)
 	if errors.Is(cause, ErrExceedSizeLimit) { // raft will send it again and again
 		l.activity.failed(cause, false)
 	}
@@ -156,17 +157,17 @@ func (l *member) loseCounted(ln *lane, n, snapshots int, cause error) {
 	}
 }
 
-// drop counts n messages that a lane does not deliver.
-func (l *member) drop(ln *lane, n int, cause error) {
+// drop counts n messages that a queue does not deliver.
+func (l *member) drop(q *queue.Queue, n int, cause error) {
 	if n == 0 {
 		return
 	}
-	total := ln.drop(n, cause)
-	if now := time.Now(); ln.droppedLog.Due(now) && l.ctx.Err() == nil {
+	total := q.Drop(n, dropReason(cause))
+	if now := time.Now(); q.DropLogDue(now) && l.ctx.Err() == nil {
 		l.log.Warn("dropping messages; further ones are only counted for a while",
-			zap.String("lane", ln.name), zap.Uint64("dropped-total", total), zap.Error(cause))
+			zap.String("lane", q.Name()), zap.Uint64("dropped-total", total), zap.Error(cause))
 	}
-	l.events.Dropped(ln.name, n, cause)
+	l.events.Dropped(q.Name(), n, cause)
 }
 
 // identityCounters count what was refused because it is not of the member that

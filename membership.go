@@ -74,11 +74,11 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	if e.peerOf(id) != nil {
 		return nil
 	}
-	p := newPeer(e.cfg, e.pace, e.receiveLanes, id, urls)
+	p := newPeer(e.cfg, e.pace, e.receiveQueues, id, urls)
 	p.member.paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
-	e.receiveLanes.replace([]*peer{p}, nil, func() { e.peers.Store(&peers) })
+	e.receiveQueues.replace([]*peer{p}, nil, func() { e.peers.Store(&peers) })
 	select {
 	case e.added <- struct{}{}:
 	default:
@@ -111,7 +111,7 @@ func (t *Transport) remove(which func(types.ID) bool) {
 			defer e.leave()
 			faultpoint.Hit(faultpoint.PeerRemoved)
 			p.stop()
-			e.receiveLanes.ended(p)
+			e.receiveQueues.ended(p)
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			delete(e.ending, p)
@@ -137,7 +137,7 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 			p.member.activity.end(ErrPeerRemoved) // it is told before what the next peer with the id does
 		}
 	}
-	e.receiveLanes.replace(nil, removed, func() { e.peers.Store(&peers) })
+	e.receiveQueues.replace(nil, removed, func() { e.peers.Store(&peers) })
 	return removed
 }
 
@@ -237,7 +237,7 @@ func (t *Transport) pause(id types.ID, paused bool) {
 	e.mu.Lock() // so that no remote becomes a peer meanwhile
 	defer e.mu.Unlock()
 	if e.remotes.pause(id, paused) {
-		e.receiveLanes.pause(id, paused)
+		e.receiveQueues.pause(id, paused)
 	}
 	if p := e.peerOf(id); p != nil {
 		p.pause(paused)
@@ -263,7 +263,7 @@ func (t *Transport) Resume() {
 	defer e.mu.Unlock()
 	for _, id := range e.remotes.ids() {
 		e.remotes.pause(id, false)
-		e.receiveLanes.pause(id, false)
+		e.receiveQueues.pause(id, false)
 	}
 	for _, p := range e.peerMap() {
 		p.Resume()

@@ -92,7 +92,7 @@ const (
 
 // eventHooks returns the hooks that are called asynchronously, but for those of transfers.
 func (s *settings) eventHooks() callback.EventHooks {
-	return callback.EventHooks{PeerState: s.observer.PeerState, Dropped: s.observer.Dropped, ReasonOf: dropIndex}
+	return callback.EventHooks{PeerState: s.observer.PeerState, Dropped: s.observer.Dropped, ReasonOf: func(cause error) int { return int(dropReason(cause)) }}
 }
 
 // process calls Process, under guard, and tells the observer if it was slow.

@@ -21,7 +21,7 @@ import (
 // Peer is a member that a Transport sends to and receives from, as
 // Transport.Get returns it. It also is Pausable.
 type Peer interface {
-	// send gives m to a lane, or reports it lost. It never blocks.
+	// send gives m to a queue, or reports it lost. It never blocks.
 	send(m *raftpb.Message)
 	// sendSnap transfers m in the background. It reports false, and leaves m
 	// alone, if the peer is gone.
@@ -47,7 +47,7 @@ type Pausable interface {
 }
 
 // peer owns all that talks to one member: writers and readers of its streams, a
-// pipeline, a snapshot sender, and receive lanes.
+// pipeline, a snapshot sender, and receive queues.
 type peer struct {
 	member        *member
 	writers       [streamKinds]*streamWriter
@@ -55,7 +55,7 @@ type peer struct {
 	pipeline      *pipeline
 	snapshots     *snapshotSender
 	receivers     receivers
-	receiveLanes  *receiveLanes // which have those of before it was a peer
+	receiveQueues *receiveQueues // which have those of before it was a peer
 	probe         probe.Estimate
 	snapshotLines *rate.Limiter // of the log, transfers from the peer
 }
@@ -66,14 +66,13 @@ var (
 )
 
 // newPeer returns a peer that does nothing yet but queue: start runs it.
-func newPeer(s *settings, pace *snapshot.Pace, lanes *receiveLanes, id types.ID, urls types.URLs) *peer {
+func newPeer(s *settings, pace *snapshot.Pace, queues *receiveQueues, id types.ID, urls types.URLs) *peer {
 	l := newMember(s, id, urls)
 	l.activity.changed = l.events.StateChanged
 	p := &peer{
-		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveLanes: lanes, snapshotLines: loglimit.PerMinute(callback.MemberLines),
+		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveQueues: queues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
-	posts := p.pipeline.lanes[queue.Append]
-	posts.window, posts.onDrained = newAppendWindow(l.cfg.readTimeout), l.reports.Unreachable // a pipeline is short by design
+	p.pipeline.queues[queue.Append].TrackAppends(l.cfg.readTimeout, l.reports.Unreachable) // a pipeline is short by design
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
@@ -96,7 +95,7 @@ func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 // the same way, so that they cost one lock. It returns how many, and false if the
 // peer is gone: then those after them were neither taken nor reported.
 func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
-	first, posts := p.laneFor(msgs[0]), p.pipeline.laneOf(msgs[0].GetType())
+	first, posts := p.queueFor(msgs[0]), p.pipeline.queueOf(msgs[0].GetType())
 	n = p.sameWay(msgs)
 	if p.member.paused.Load() {
 		if !p.member.enter() {
@@ -107,14 +106,14 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 		return n, true
 	}
 	rest := msgs[:n]
-	for _, ln := range [...]*lane{first, p.writers[streamMessage].lane, posts} {
-		if ln != first && ln != posts && p.mayBreakStreams(rest) {
+	for _, q := range [...]*queue.Queue{first, p.writers[streamMessage].queue, posts} {
+		if q != first && q != posts && p.mayBreakStreams(rest) {
 			continue
 		}
-		if rest = p.offerRun(ln, rest); len(rest) == 0 {
+		if rest = p.offerRun(q, rest); len(rest) == 0 {
 			return n, true
 		}
-		// The next lane; the pipeline is down only when the peer is gone.
+		// The next queue; the pipeline is down only when the peer is gone.
 	}
 	return n - len(rest), false
 }
@@ -131,23 +130,23 @@ func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 	return slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) > taken })
 }
 
-// offerRun offers msgs to a lane, loses those that it has no room for, and
-// returns what is left when the lane is down.
-func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Message) {
-	refused, snapshots, last := 0, 0, accepted
+// offerRun offers msgs to a queue, loses those that it has no room for, and
+// returns what is left when the queue is down.
+func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.Message) {
+	refused, snapshots, last := 0, 0, queue.Accepted
 	lose := func() {
 		if refused > 0 {
-			p.member.loseCounted(ln, refused, snapshots, last.refusal())
+			p.member.loseCounted(q, refused, snapshots, last.Err())
 			p.member.wg.Done()
 		}
 		refused, snapshots = 0, 0
 	}
 	for rest = msgs; len(rest) > 0; {
-		n, lost, v, why := ln.offerRun(rest)
-		p.member.drop(ln, lost, why) // which raft is told of once the lane has drained
+		n, lost, v, why := q.OfferRun(rest)
+		p.member.drop(q, lost, why) // which raft is told of once the queue has drained
 		rest = rest[n:]
-		if v.refusal() == nil {
-			break // all are dealt with, or the lane is down
+		if v.Err() == nil {
+			break // all are dealt with, or the queue is down
 		}
 		if v != last {
 			lose()
@@ -162,15 +161,15 @@ func (p *peer) offerRun(ln *lane, msgs []*raftpb.Message) (rest []*raftpb.Messag
 	return rest
 }
 
-// laneFor returns the lane that m should take (PROTOCOL.md, section 10).
-func (p *peer) laneFor(m *raftpb.Message) *lane {
+// queueFor returns the queue that m should take (PROTOCOL.md, section 10).
+func (p *peer) queueFor(m *raftpb.Message) *queue.Queue {
 	switch m.GetType() {
 	case raftpb.MsgSnap:
-		return p.pipeline.lanes[queue.Append]
+		return p.pipeline.queues[queue.Append]
 	case raftpb.MsgApp:
-		return p.writers[streamMsgAppV2].lane
+		return p.writers[streamMsgAppV2].queue
 	default:
-		return p.writers[streamMessage].lane
+		return p.writers[streamMessage].queue
 	}
 }
 
@@ -186,7 +185,7 @@ func countSnapshots(msgs []*raftpb.Message) (n int) {
 // streamsBusy reports whether messages wait for a stream, or are being written.
 func (p *peer) streamsBusy() bool {
 	for _, w := range p.writers {
-		if w.lane.holds() {
+		if w.queue.HasMessages() {
 			return true
 		}
 	}
@@ -199,7 +198,7 @@ func (p *peer) sameWay(msgs []*raftpb.Message) int {
 	to, kind := msgs[0].GetTo(), msgs[0].GetType()
 	for n, m := range msgs[:min(len(msgs), runMessages)] {
 		t := m.GetType()
-		if m.GetTo() != to || t != kind && (p.laneFor(m) != p.laneFor(msgs[0]) || p.pipeline.laneOf(t) != p.pipeline.laneOf(kind)) {
+		if m.GetTo() != to || t != kind && (p.queueFor(m) != p.queueFor(msgs[0]) || p.pipeline.queueOf(t) != p.pipeline.queueOf(kind)) {
 			return n
 		}
 	}
@@ -225,26 +224,26 @@ func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
 
 func (p *peer) activeSince() time.Time { return p.member.activity.activeSince() }
 
-// receive sorts what a stream brought into the receive lanes. Appends wait up to wait
+// receive sorts what a stream brought into the receive queues. Appends wait up to wait
 // for Process to make room, or until ctx ends; an error ends the stream.
-func (p *peer) receive(ctx context.Context, items []item, wait time.Duration) error {
+func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Duration) error {
 	if p.member.paused.Load() {
 		var n [queue.Kinds]int
 		for _, it := range items {
-			n[queue.KindOf(it.m.GetType())]++
+			n[queue.KindOf(it.Msg.GetType())]++
 		}
 		for k, r := range p.receivers {
-			p.member.drop(r.lane, n[k], ErrPaused)
+			p.member.drop(r.queue, n[k], ErrPaused)
 		}
 		return nil
 	}
 	for _, it := range items {
-		p.answered(it.m)
+		p.answered(it.Msg)
 	}
 	return p.receivers.receive(ctx, items, wait)
 }
 
-// dropPost counts a message of a post or a snapshot that did not get to its receive lane. p
+// dropPost counts a message of a post or a snapshot that did not get to its receive queue. p
 // may be nil, for a member that is no peer.
 func (p *peer) dropPost(m *raftpb.Message, cause error) {
 	if p != nil {
@@ -272,17 +271,17 @@ func (p *peer) appendsAnswered(m *raftpb.Message) {
 		return
 	}
 	for _, w := range p.writers {
-		w.lane.answered(m)
+		w.queue.AppendAnswered(m)
 	}
-	p.pipeline.lanes[queue.Append].answered(m)
+	p.pipeline.queues[queue.Append].AppendAnswered(m)
 }
 
 // snapshotTaken takes in that the peer has taken the snapshot of m. Raft is told afterwards.
 func (p *peer) snapshotTaken(m *raftpb.Message) {
 	for _, w := range p.writers {
-		w.lane.snapshotTaken(m)
+		w.queue.SnapshotTaken(m)
 	}
-	p.pipeline.lanes[queue.Append].snapshotTaken(m)
+	p.pipeline.queues[queue.Append].SnapshotTaken(m)
 }
 
 // Pause implements Pausable.
@@ -296,19 +295,19 @@ func (p *peer) Resume() { p.pause(false) }
 func (p *peer) pause(on bool) {
 	p.member.paused.Store(on)
 	if p.member.ctx.Err() == nil { // the member is what this peer is
-		p.receiveLanes.pause(p.member.remoteID, on)
+		p.receiveQueues.pause(p.member.remoteID, on)
 	}
 	if !on {
 		return
 	}
 	for _, w := range p.writers {
-		p.member.lose(w.lane, w.lane.empty(), ErrPaused)
+		p.member.lose(w.queue, w.queue.Empty(), ErrPaused)
 	}
 	p.member.reports.Unreachable() // also what was withheld
 	p.pipeline.dropQueued()
 	p.snapshots.sender.Drop()
 	for _, r := range p.receivers {
-		r.discard(r.lane.empty(), ErrPaused)
+		r.discard(r.queue.Empty(), ErrPaused)
 	}
 }
 
@@ -352,12 +351,12 @@ func (p *peer) heartbeat(now bool) {
 func (p *peer) tick() {
 	for _, w := range p.writers {
 		w.tidy()
-		w.lane.expireWindow()
+		w.queue.ExpireAppends()
 	}
 	for _, r := range p.receivers {
-		r.lane.whileIdle(nil)
+		r.queue.TrimIfIdle(nil)
 	}
 	p.pipeline.tidy()
-	p.pipeline.lanes[queue.Append].expireWindow()
+	p.pipeline.queues[queue.Append].ExpireAppends()
 	p.member.activity.tick()
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // status returns the peer's part of Transport.Status.
@@ -22,7 +23,7 @@ func (p *peer) status() PeerStatus {
 	st.CertificateExpires = p.member.dialer.CertificateExpires()
 	for _, w := range p.writers {
 		st.Streams = append(st.Streams, w.status())
-		st.addSent(w.lane.status())
+		st.addSent(laneStatus(w.queue))
 	}
 	for _, r := range p.readers {
 		s := r.status()
@@ -31,7 +32,7 @@ func (p *peer) status() PeerStatus {
 	}
 	st.addSent(p.pipeline.status())
 	for _, r := range p.receivers {
-		l := r.lane.status()
+		l := laneStatus(r.queue)
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
 	}
@@ -49,33 +50,15 @@ func (st *PeerStatus) addSent(l LaneStatus) {
 	st.SendFailures += l.Dropped
 }
 
-// status returns the lane's part of Transport.Status.
-func (l *lane) status() LaneStatus {
-	st := LaneStatus{
-		Name: l.name, Capacity: l.limits.messages, CapacityBytes: l.limits.bytes,
-		Messages: l.messages.Load(), Bytes: l.bytes.Load(), Batches: l.batches.Load(),
-		BusyTime: time.Duration(l.busy.Load()), Duplicates: l.duplicates.Load(), Drops: l.dropped(),
+// laneStatus returns a queue's part of Transport.Status.
+func laneStatus(l *queue.Queue) LaneStatus {
+	st := l.Status()
+	return LaneStatus{
+		Name: st.Name, Up: st.Open,
+		Queued: st.Queued, QueuedBytes: st.QueuedBytes, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge,
+		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,
+		Duplicates: st.Duplicates, Dropped: st.Dropped.Total(), Drops: dropsOf(st.Dropped),
 	}
-	st.Dropped = st.Drops.Total()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	st.Up = l.open
-	fullest := &l.queues[0]
-	now := time.Since(l.born)
-	for i := range l.queues {
-		q := &l.queues[i]
-		if q.fill(l.limits) > fullest.fill(l.limits) {
-			fullest = q
-		}
-		if q.len() > 0 {
-			st.OldestAge = max(st.OldestAge, now-q.oldest())
-		}
-	}
-	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
-	if len(l.hands) > 0 {
-		st.OldestAge = max(st.OldestAge, now-l.hands[0])
-	}
-	return st
 }
 
 // fill is how full the lane is, from 0 to 1.
@@ -101,7 +84,7 @@ func (st *LaneStatus) add(l LaneStatus) {
 
 // status returns the stream's part of Transport.Status.
 func (w *streamWriter) status() StreamStatus {
-	st := StreamStatus{Name: w.lane.name, Direction: StreamOut, Bytes: w.lane.bytes.Load()}
+	st := StreamStatus{Name: w.queue.Name(), Direction: StreamOut, Bytes: w.queue.Bytes()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st.Up, st.Since, st.Connects = w.conn != nil, w.since, w.connects

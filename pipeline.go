@@ -28,9 +28,10 @@ import (
 // bring one.
 type pipeline struct {
 	member *member
-	lanes  [queue.Kinds]*lane
-	lines  *rate.Limiter // of the log, snapshots
-	taken  atomic.Int64  // size of the largest append that the peer has taken since it last dialled the msgapp stream
+	queues [queue.Kinds]*queue.Queue
+	told   [queue.Kinds]atomic.Int32 // calls of Observer.Sent under way
+	lines  *rate.Limiter             // of the log, snapshots
+	taken  atomic.Int64              // size of the largest append that the peer has taken since it last dialled the msgapp stream
 
 	snapshotTaken func(m *raftpb.Message) // called when the member has; nil: a remote, which has no windows
 }
@@ -38,27 +39,27 @@ type pipeline struct {
 func newPipeline(l *member) *pipeline {
 	p := &pipeline{member: l, lines: loglimit.PerMinute(callback.MemberLines)}
 	for k := range queue.Kinds {
-		work := func() { p.work(p.lanes[k]) }
-		p.lanes[k] = newLane("pipeline", l.cfg.pipelineLimits, pipelineWorkers, l.wg, work)
-		p.lanes[k].reopen()
+		work := func() { p.work(k) }
+		p.queues[k] = queue.New(queue.Config{Name: "pipeline", Limits: l.cfg.pipelineLimits, Workers: pipelineWorkers, Work: work, Wait: l.wg})
+		p.queues[k].Open()
 	}
 	return p
 }
 
-// laneOf returns the lane of a type of messages.
-func (p *pipeline) laneOf(t raftpb.MessageType) *lane { return p.lanes[queue.KindOf(t)] }
+// queueOf returns the queue of a type of messages.
+func (p *pipeline) queueOf(t raftpb.MessageType) *queue.Queue { return p.queues[queue.KindOf(t)] }
 
-// tidy has lanes that are idle give back goroutines and memory.
+// tidy has queues that are idle give back goroutines and memory.
 func (p *pipeline) tidy() {
-	for _, ln := range p.lanes {
-		ln.whileIdle(nil)
+	for _, q := range p.queues {
+		q.TrimIfIdle(nil)
 	}
 }
 
-// status is that of all lanes together.
+// status is that of all queues together.
 func (p *pipeline) status() (st LaneStatus) {
-	for _, ln := range p.lanes {
-		st.add(ln.status())
+	for _, q := range p.queues {
+		st.add(laneStatus(q))
 	}
 	return st
 }
@@ -66,66 +67,68 @@ func (p *pipeline) status() (st LaneStatus) {
 // close ends the pipeline for good. The member's context has ended, so posts under
 // way fail.
 func (p *pipeline) close() {
-	for _, ln := range p.lanes {
-		p.member.lose(ln, ln.close(), p.member.cause())
+	for _, q := range p.queues {
+		p.member.lose(q, q.Close(), p.member.cause())
 	}
 }
 
 // dropQueued drops what is queued.
 func (p *pipeline) dropQueued() {
-	for _, ln := range p.lanes {
-		p.member.lose(ln, ln.empty(), ErrPaused)
+	for _, q := range p.queues {
+		p.member.lose(q, q.Empty(), ErrPaused)
 	}
 }
 
-func (p *pipeline) work(ln *lane) {
-	var items []item
+func (p *pipeline) work(k queue.Kind) {
+	q := p.queues[k]
+	var items []queue.Item
 	for {
 		var ok bool
-		if items, ok = ln.take(items, 1); !ok {
+		if items, ok = q.Take(items, 1); !ok {
 			return
 		}
 		for _, it := range items {
-			p.deliver(ln, it)
+			p.deliver(k, it)
 		}
-		ln.release(items, nil)
+		q.Release(items, nil)
 		clear(items)
 	}
 }
 
 // deliver posts one message and tells everyone concerned how it went.
-func (p *pipeline) deliver(ln *lane, it item) {
+func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
+	q := p.queues[k]
 	if p.member.paused.Load() {
-		ln.forget()
-		p.member.lose(ln, []item{it}, ErrPaused)
+		q.ForgetAppends()
+		p.member.lose(q, []queue.Item{it}, ErrPaused)
 		return
 	}
 	start := time.Now()
-	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.m)), it.m)
-	err := p.post(body, it.m.GetType())
+	body := wire.AppendMessage(make([]byte, 0, wire.MessageSize(it.Msg)), it.Msg)
+	err := p.post(body, it.Msg.GetType())
 	faultpoint.Hit(faultpoint.PostAnswered)
 	if err != nil {
 		p.member.activity.failed(err, true)
-		ln.forget()
-		p.member.lose(ln, []item{it}, err)
+		q.ForgetAppends()
+		p.member.lose(q, []queue.Item{it}, err)
 		return
 	}
 	p.member.activity.postOK()
-	if isAppend(it.m) {
-		p.tookAppend(it.size)
+	if queue.IsAppend(it.Msg) {
+		p.tookAppend(it.Size)
 	}
 	took := time.Since(start)
-	ln.done(1, uint64(len(body)), took)
+	q.Done(1, uint64(len(body)), took)
 	if f := p.member.cfg.observer.Sent; f != nil {
-		ln.told.Add(1)
-		f(p.member.remoteID, ln.name, 1, int64(len(body)), took)
-		ln.told.Add(-1)
+		p.told[k].Add(1)
+		f(p.member.remoteID, q.Name(), 1, int64(len(body)), took)
+		p.told[k].Add(-1)
 	}
-	if it.m.GetType() == raftpb.MsgSnap {
-		log := p.member.log.With(zap.Uint64("snapshot-index", it.m.GetSnapshot().GetMetadata().GetIndex()))
-		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.remoteID), it.m.GetSnapshot())
+	if it.Msg.GetType() == raftpb.MsgSnap {
+		log := p.member.log.With(zap.Uint64("snapshot-index", it.Msg.GetSnapshot().GetMetadata().GetIndex()))
+		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.remoteID), it.Msg.GetSnapshot())
 		if p.snapshotTaken != nil {
-			p.snapshotTaken(it.m)
+			p.snapshotTaken(it.Msg)
 		}
 		p.member.reports.Snapshot(nil)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -13,26 +14,28 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// receiver hands the messages of one receive lane to Process, in order.
+// receiver hands the messages of one receive queue to Process, in order.
 type receiver struct {
 	member  *member
-	lane    *lane
+	queue   *queue.Queue
 	failing bool // Process returned an error last; owned by the one worker
 
-	ended <-chan struct{}   // closed once Process will have nothing of the lane any more
-	after []<-chan struct{} // those of the lanes before this one; set before it is used
+	told atomic.Int32 // calls of Observer.Received under way
+
+	ended <-chan struct{}   // closed once Process will have nothing of the queue any more
+	after []<-chan struct{} // those of the queues before this one; set before it is used
 }
 
 func newReceiver(l *member, k queue.Kind) *receiver {
 	r := &receiver{member: l}
-	r.lane = newLane(k.String(), l.cfg.receiveLimits, 1, l.wg, r.work)
 	ended := make(chan struct{})
-	r.lane.ended, r.ended = ended, ended
-	r.lane.reopen()
+	r.ended = ended
+	r.queue = queue.New(queue.Config{Name: k.String(), Limits: l.cfg.receiveLimits, Workers: 1, Work: r.work, Wait: l.wg, Ended: ended})
+	r.queue.Open()
 	return r
 }
 
-// awaitEarlier waits until Process has nothing any more of the lanes before this one,
+// awaitEarlier waits until Process has nothing any more of the queues before this one,
 // unless that is for others to find out, since this one has ended itself.
 func (r *receiver) awaitEarlier() {
 	for _, ended := range r.after {
@@ -46,104 +49,104 @@ func (r *receiver) awaitEarlier() {
 
 func (r *receiver) work() {
 	r.awaitEarlier()
-	var items []item
+	var items []queue.Item
 	for {
 		var ok bool
-		if items, ok = r.lane.take(items, processMessages); !ok {
+		if items, ok = r.queue.Take(items, processMessages); !ok {
 			return
 		}
 		for rest := items; len(rest) > 0; {
 			n := r.processSome(rest)
-			r.lane.release(rest[:n], rest[n:])
+			r.queue.Release(rest[:n], rest[n:])
 			rest = rest[n:]
 		}
 		clear(items)
 	}
 }
 
-// releaseAfter is for how long a lane's worker processes before it makes room, if a
+// releaseAfter is for how long a queue's worker processes before it makes room, if a
 // stream waits for that: Process may be slow.
 const releaseAfter = 10 * time.Millisecond
 
 // processSome processes the first items, and returns how many.
-func (r *receiver) processSome(items []item) (n int) {
+func (r *receiver) processSome(items []queue.Item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.lane.name}, &under)
+	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.queue.Name()}, &under)
 	var bytes int64
-	var others load // that were not processed
+	others, otherBytes := 0, int64(0) // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
-		if n > 0 && r.lane.crowded.Load() > 0 && time.Since(start) > releaseAfter {
+		if n > 0 && r.queue.HasWaitingOffers() && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.lane.wasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
+		if r.queue.WasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
 			r.discard(items[n:], cmp.Or(r.member.cause(), ErrPaused))
-			r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
+			r.queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 			return len(items)
 		}
-		under = items[n].m
+		under = items[n].Msg
 		if !r.processOne(items[n]) {
-			others.messages++
-			others.bytes += items[n].size
+			others++
+			otherBytes += items[n].Size
 		}
-		bytes += items[n].size
+		bytes += items[n].Size
 		n++
 	}
-	r.lane.done(n-others.messages, uint64(bytes-others.bytes), time.Since(start))
+	r.queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 	return n
 }
 
 // processOne is called under guard. It reports false if the message was that of a request
 // that has given up.
-func (r *receiver) processOne(it item) bool {
-	if it.pending != nil {
-		return r.processPending(it)
+func (r *receiver) processOne(it queue.Item) bool {
+	if t := it.Ticket(); t != nil {
+		return r.processTicket(t, it.Msg)
 	}
-	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.lane.name, it.m)
+	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.queue.Name(), it.Msg)
 	if err != nil && !r.failing && r.member.ctx.Err() == nil {
 		r.member.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
-			zap.String("lane", r.lane.name), zap.Error(err))
+			zap.String("lane", r.queue.Name()), zap.Error(err))
 	}
 	r.failing = err != nil
 	return true
 }
 
-// offer gives items to the lane, and drops what finds no room. If wait is not 0 it waits
+// offer gives items to the queue, and drops what finds no room. If wait is not 0 it waits
 // for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
 // if Process took none for that long.
-func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) error {
+func (r *receiver) offer(ctx context.Context, items []queue.Item, wait time.Duration) error {
 	if f := r.member.cfg.observer.Received; f != nil {
 		var bytes int64
 		for _, it := range items {
-			bytes += it.size
+			bytes += it.Size
 		}
-		r.lane.told.Add(1)
-		f(r.member.remoteID, r.lane.name, len(items), bytes)
-		r.lane.told.Add(-1)
+		r.told.Add(1)
+		f(r.member.remoteID, r.queue.Name(), len(items), bytes)
+		r.told.Add(-1)
 	}
-	rest, v := items, accepted
+	rest, v := items, queue.Accepted
 	var err error
 	if wait > 0 {
-		rest, err = r.lane.offerWait(ctx, rest, wait)
+		rest, err = r.queue.OfferWait(ctx, rest, wait)
 	} else {
-		rest, v = r.lane.offerAll(rest)
+		rest, v = r.queue.OfferAll(rest)
 	}
 	dropped, noMemory := 0, 0
 	for len(rest) > 0 {
-		if v == outOfMemory {
+		if v == queue.OutOfMemory {
 			noMemory++
 		} else {
 			dropped++
 		}
 		if rest = rest[1:]; err == nil { // a smaller one may find room where this one did not
-			rest, v = r.lane.offerAll(rest)
+			rest, v = r.queue.OfferAll(rest)
 		}
 	}
 	if dropped > 0 {
-		r.member.drop(r.lane, dropped, cmp.Or(r.member.cause(), err, ErrQueueFull))
+		r.member.drop(r.queue, dropped, cmp.Or(r.member.cause(), err, ErrQueueFull))
 	}
 	if noMemory > 0 {
-		r.member.drop(r.lane, noMemory, cmp.Or(r.member.cause(), ErrMemoryLimit))
+		r.member.drop(r.queue, noMemory, cmp.Or(r.member.cause(), ErrMemoryLimit))
 	}
 	if errors.Is(err, ErrPaused) { // the stream is not to blame
 		return nil
@@ -152,10 +155,10 @@ func (r *receiver) offer(ctx context.Context, items []item, wait time.Duration) 
 }
 
 func (r *receiver) close() {
-	r.discard(r.lane.close(), r.member.cause())
+	r.discard(r.queue.Close(), r.member.cause())
 }
 
-// receivers are the receive lanes of a peer, by kind.
+// receivers are the receive queues of a peer, by kind.
 type receivers [queue.Kinds]*receiver
 
 func newReceivers(l *member) (all receivers) {
@@ -167,13 +170,13 @@ func newReceivers(l *member) (all receivers) {
 
 func (r *receivers) of(t raftpb.MessageType) *receiver { return r[queue.KindOf(t)] }
 
-// receive sorts items into the lanes. Appends wait for room, if wait is not 0; the
+// receive sorts items into the queues. Appends wait for room, if wait is not 0; the
 // error is why that was in vain.
-func (r *receivers) receive(ctx context.Context, items []item, wait time.Duration) (err error) {
+func (r *receivers) receive(ctx context.Context, items []queue.Item, wait time.Duration) (err error) {
 	for len(items) > 0 {
-		to := r.of(items[0].m.GetType())
+		to := r.of(items[0].Msg.GetType())
 		n := 1
-		for n < len(items) && r.of(items[n].m.GetType()) == to {
+		for n < len(items) && r.of(items[n].Msg.GetType()) == to {
 			n++
 		}
 		patience := time.Duration(0)

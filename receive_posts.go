@@ -3,7 +3,6 @@ package rafthttp
 import (
 	"cmp"
 	"context"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -11,91 +10,70 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// pending is a message in a receive lane whose request waits for what Process
-// returns. Either the lane's worker claims it, and sends a result, or the request
-// does, which so gives up: the message is not processed then.
-type pending struct {
-	ctx     context.Context // of Process; the request gives up at its end
-	source  string          // for the observer: lanePost or laneSnapshot
-	claimed atomic.Bool
-	result  chan outcome // has room for the one that there is
-}
-
-// outcome is what became of a pending message.
-type outcome struct {
-	processed bool  // err is what Process returned
-	err       error // nil: processed
-}
-
-func (p *pending) claim() bool { return p.claimed.CompareAndSwap(false, true) }
-
 // deliver queues the message of a request behind others of its kind, waits until
-// Process has returned, and returns what that did, or why it was not called: the lane
+// Process has returned, and returns what that did, or why it was not called: the queue
 // is full, its owner has ended, or there was no turn within that time. Process has
-// what is left of it. It calls queued once the lane accounts for the message.
-func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) outcome {
+// what is left of it. It calls queued once the queue accounts for the message.
+func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) queue.Outcome {
 	ctx, cancel := context.WithTimeoutCause(r.member.ctx, within, ErrStalled)
 	defer cancel()
-	it := newItem(m)
-	it.pending = &pending{ctx: ctx, source: source, result: make(chan outcome, 1)}
-	if err := r.queue(ctx, it); err != nil {
+	ticket := queue.NewTicket(ctx, source)
+	if err := r.enqueue(ctx, queue.NewItem(m).WithTicket(ticket)); err != nil {
 		r.dropPosts(1, err)
-		return outcome{err: err}
+		return queue.Outcome{Err: err}
 	}
 	queued()
 	select {
-	case o := <-it.pending.result:
+	case o := <-ticket.Outcome():
 		return o
 	case <-ctx.Done():
 	}
-	if !it.pending.claim() {
-		return <-it.pending.result // Process returns soon
+	if !ticket.Claim() {
+		return <-ticket.Outcome() // Process returns soon
 	}
 	r.dropPosts(1, context.Cause(ctx))
-	return outcome{err: context.Cause(ctx)}
+	return queue.Outcome{Err: context.Cause(ctx)}
 }
 
-// queue gives the message of a request to the lane. Only an append waits for room, as
+// enqueue gives the message of a request to the queue. Only an append waits for room, as
 // one of a stream does.
-func (r *receiver) queue(ctx context.Context, it item) error {
-	items, v := []item{it}, accepted
+func (r *receiver) enqueue(ctx context.Context, it queue.Item) error {
+	items, v := []queue.Item{it}, queue.Accepted
 	var err error
-	if queue.KindOf(it.m.GetType()) == queue.Append {
-		items, err = r.lane.offerWait(ctx, items, r.member.cfg.readTimeout)
+	if queue.KindOf(it.Msg.GetType()) == queue.Append {
+		items, err = r.queue.OfferWait(ctx, items, r.member.cfg.readTimeout)
 	} else {
-		items, v = r.lane.offerAll(items)
+		items, v = r.queue.OfferAll(items)
 	}
 	if len(items) == 0 {
 		return nil
 	}
-	return cmp.Or(r.member.cause(), err, v.refusal(), ErrQueueFull)
+	return cmp.Or(r.member.cause(), err, v.Err(), ErrQueueFull)
 }
 
-// processPending has Process take the message of a request that still waits for it. It
+// processTicket has Process take the message of a request that still waits for it. It
 // reports false if the request has given up.
-func (r *receiver) processPending(it item) bool {
-	p := it.pending
-	if p.ctx.Err() != nil || !p.claim() {
+func (r *receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
+	if t.Ctx.Err() != nil || !t.Claim() {
 		return false
 	}
-	p.result <- outcome{true, r.member.cfg.process(p.ctx, r.member.remoteID, p.source, it.m)}
+	t.Finish(queue.Outcome{Processed: true, Err: r.member.cfg.process(t.Ctx, r.member.remoteID, t.Source, m)})
 	return true
 }
 
-// discard drops messages that the lane has taken and Process does not get.
-func (r *receiver) discard(items []item, cause error) {
+// discard drops messages that the queue has taken and Process does not get.
+func (r *receiver) discard(items []queue.Item, cause error) {
 	streamed, posted := 0, 0
 	for _, it := range items {
-		switch {
-		case it.pending == nil:
+		if t := it.Ticket(); t == nil {
 			streamed++
-		case it.pending.claim():
+		} else if t.Claim() {
 			posted++
-			it.pending.result <- outcome{err: cause}
+			t.Finish(queue.Outcome{Err: cause})
 		}
 	}
 	if streamed > 0 {
-		r.member.drop(r.lane, streamed, cause)
+		r.member.drop(r.queue, streamed, cause)
 	}
 	r.dropPosts(posted, cause)
 }
@@ -104,6 +82,6 @@ func (r *receiver) discard(items []item, cause error) {
 // are no peers are told to their senders only.
 func (r *receiver) dropPosts(n int, cause error) {
 	if n > 0 && !r.member.guest {
-		r.member.drop(r.lane, n, cause)
+		r.member.drop(r.queue, n, cause)
 	}
 }

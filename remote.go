@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // remote stands in for a member that is known only by its URLs, so that it can
@@ -90,20 +92,20 @@ func (rs *remotes) oldest(learnedOnly bool) *remote {
 
 // send gives m to the pipeline of a remote, and reports whether there is one.
 func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
-	it := newItem(m)
+	it := queue.NewItem(m)
 	rs.mu.Lock()
 	r := rs.byID[id]
 	if r == nil {
 		rs.mu.Unlock()
 		return false
 	}
-	// Until mu is free r does not end: its lane is not down, and enter succeeds.
+	// Until mu is free r does not end: its queue is not down, and enter succeeds.
 	r.used = time.Now()
 	var cause error
-	ln := r.pipeline.laneOf(m.GetType())
+	q := r.pipeline.queueOf(m.GetType())
 	if r.member.paused.Load() {
 		cause = ErrPaused
-	} else if cause = ln.offer(it).refusal(); cause == nil {
+	} else if cause = q.Offer(it).Err(); cause == nil {
 		rs.mu.Unlock()
 		return true
 	}
@@ -111,7 +113,7 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	rs.mu.Unlock()
 	if entered {
 		defer r.member.wg.Done()
-		r.member.lose(ln, []item{it}, cause)
+		r.member.lose(q, []queue.Item{it}, cause)
 	}
 	return true
 }
@@ -150,7 +152,7 @@ func (rs *remotes) remove(id types.ID, cause error) *remote {
 	return r
 }
 
-// tick is called every heartbeat interval: idle lanes give back goroutines and
+// tick is called every heartbeat interval: idle queues give back goroutines and
 // memory. What was not used for remoteLifetime is taken out, and returned to be
 // joined.
 func (rs *remotes) tick(now time.Time) (expired []*remote) {

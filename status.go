@@ -209,7 +209,7 @@ func (t *Transport) Status() Status {
 	st := Status{
 		ID: e.cfg.id, ClusterID: e.cfg.self.ClusterID, Version: e.cfg.self.VersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.cfg.queued.Used(), MaxQueuedBytes: e.cfg.queued.Max(),
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.cfg.allRefused.status(), Drops: e.local.dropped(),
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.cfg.allRefused.status(), Drops: dropsOf(e.local.Dropped()),
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
 	if urls := *e.cfg.urls.Load(); urls != "" {

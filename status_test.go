@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
-	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +14,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
-	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -123,36 +120,6 @@ func TestAgeOfWhatWaitsToBeWritten(t *testing.T) {
 		require.Equal(t, 2, l.Queued)
 		require.Equal(t, time.Since(start), l.OldestAge)
 	})
-}
-
-// TestAgeAfterIdleness: what comes while a worker was set to work, and has not taken
-// yet, is not as old as what that worker did last.
-func TestAgeAfterIdleness(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the worker does not run at once
-	tests := map[string]func(rafthttp.Lane){
-		"nothing":                func(rafthttp.Lane) {},
-		"a kick":                 rafthttp.Lane.Kick,
-		"the caller is enlisted": rafthttp.Lane.Enlist,
-		"the worker is dismissed": func(l rafthttp.Lane) {
-			require.True(t, l.Offer())
-			synctest.Wait() // there is a worker that waits for more
-			l.Tidy()
-			time.Sleep(time.Hour)
-			l.Tidy()
-		},
-	}
-	for name, set := range tests {
-		t.Run(name, func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) {
-				l := rafthttp.NewLane()
-				defer l.Close()
-				time.Sleep(time.Hour)
-				set(l)
-				require.True(t, l.Offer())
-				require.Zero(t, l.OldestAge())
-			})
-		})
-	}
 }
 
 func TestStatusOfDrops(t *testing.T) {

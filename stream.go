@@ -12,6 +12,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -65,39 +66,41 @@ func newOutgoingConn(kind streamKind, s *conn.Stream, state *tls.ConnectionState
 	return &outgoingConn{kind: kind, enc: kind.encoder(), stream: s, state: state}
 }
 
-// streamWriter sends the messages of one lane over the stream that the peer
-// dialled last. While there is none its lane is down.
+// streamWriter sends the messages of one queue over the stream that the peer
+// dialled last. While there is none its queue is down.
 type streamWriter struct {
 	member *member
-	lane   *lane
+	queue  *queue.Queue
 	kind   streamKind
 
 	beat  atomic.Bool // a link heartbeat is due
 	given atomic.Bool // a connection was given a message
 
-	mu   sync.Mutex    // guards conn; held while the lane changes between up and down
+	told atomic.Int32 // calls of Observer.Sent under way
+
+	mu   sync.Mutex    // guards conn; held while the queue changes between up and down
 	conn *outgoingConn // nil while down
 
 	since    time.Time // when conn was attached; guarded by mu, as is connects
 	connects uint64
 
-	lastWritten *outgoingConn // owned by the one worker of the lane
+	lastWritten *outgoingConn // owned by the one worker of the queue
 	batch       wire.Batch    // the same
 	encodeStart time.Time     // of batch; owned by the worker
 }
 
 func newStreamWriter(l *member, kind streamKind) *streamWriter {
 	w := &streamWriter{member: l, kind: kind}
-	w.lane = newLane(kind.String(), l.cfg.sendLimits, 1, l.wg, w.work)
-	w.lane.window, w.lane.onDrained = newAppendWindow(l.cfg.readTimeout), l.appendsDrained
-	if kind == streamMessage {
-		w.lane.sortByKind()
-	}
+	w.queue = queue.New(queue.Config{
+		Name: kind.String(), Limits: l.cfg.sendLimits, Workers: 1, Work: w.work, Wait: l.wg,
+		ByKind: kind == streamMessage, BulkBytes: flushBytes,
+	})
+	w.queue.TrackAppends(l.cfg.readTimeout, l.appendsDrained)
 	return w
 }
 
 // attach takes over c: a newer connection replaces the older one. The messages of the
-// lane go on over c. It reports false, and closes c, if the peer is gone.
+// queue go on over c. It reports false, and closes c, if the peer is gone.
 func (w *streamWriter) attach(c *outgoingConn) bool {
 	failed := faultpoint.Fails(faultpoint.StreamAttach)
 	w.mu.Lock()
@@ -111,7 +114,7 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.connects++
 	// The peer learns at once that the stream delivers; before all else.
 	w.beat.Store(true)
-	w.lane.reopen()
+	w.queue.Open()
 	w.mu.Unlock()
 	faultpoint.Hit(faultpoint.StreamAttached)
 	w.heartbeat()
@@ -129,17 +132,17 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	return true
 }
 
-// detach ends c, if it still is the connection of the writer: the messages of the lane
+// detach ends c, if it still is the connection of the writer: the messages of the queue
 // are lost, and reported. Messages that were written may be lost as well, unread by the
 // peer, so the peer is reported in any case.
 func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	faultpoint.Hit(faultpoint.StreamDetach)
 	w.mu.Lock()
 	current := w.conn == c
-	var lost []item
+	var lost []queue.Item
 	if current {
 		w.conn, w.since = nil, time.Time{}
-		lost = w.lane.shut()
+		lost = w.queue.Shut()
 	}
 	w.mu.Unlock()
 	c.stream.Close()
@@ -148,7 +151,7 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 	}
 	faultpoint.Hit(faultpoint.StreamShut)
 	w.member.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
-	w.member.lose(w.lane, lost, cause)
+	w.member.lose(w.queue, lost, cause)
 	w.member.reports.Unreachable()
 }
 
@@ -157,13 +160,13 @@ func (w *streamWriter) close() {
 	w.mu.Lock()
 	c := w.conn
 	w.conn, w.since = nil, time.Time{}
-	lost := w.lane.close()
+	lost := w.queue.Close()
 	w.mu.Unlock()
 	if c != nil {
 		c.stream.Close()
 	}
 	faultpoint.Hit(faultpoint.StreamClosed)
-	w.member.lose(w.lane, lost, w.member.cause())
+	w.member.lose(w.queue, lost, w.member.cause())
 }
 
 func (w *streamWriter) current() *outgoingConn {
@@ -175,9 +178,9 @@ func (w *streamWriter) current() *outgoingConn {
 // heartbeat has a link heartbeat written, if the stream is up (PROTOCOL.md,
 // section 7).
 func (w *streamWriter) heartbeat() {
-	if w.lane.isOpen() {
+	if w.queue.IsOpen() {
 		w.beat.Store(true)
-		w.lane.kick()
+		w.queue.Wake()
 	}
 }
 
@@ -185,20 +188,20 @@ func (w *streamWriter) heartbeat() {
 // is idle. It may block for the write timeout.
 func (w *streamWriter) heartbeatNow() {
 	w.beat.Store(true)
-	if w.lane.enlist() {
-		w.writeBatch([]item{})
-		w.lane.discharge()
-	} else if w.lane.isOpen() {
-		w.lane.kick()
+	if w.queue.AcquireWorker() {
+		w.writeBatch([]queue.Item{})
+		w.queue.ReleaseWorker()
+	} else if w.queue.IsOpen() {
+		w.queue.Wake()
 	}
 }
 
-// work is the lane's worker: it encodes what is queued and writes it.
+// work is the queue's worker: it encodes what is queued and writes it.
 func (w *streamWriter) work() {
-	var items []item
+	var items []queue.Item
 	for {
 		var ok bool
-		if items, ok = w.lane.take(items, takeMessages); !ok {
+		if items, ok = w.queue.Take(items, takeMessages); !ok {
 			return
 		}
 		w.writeBatch(items)
@@ -206,28 +209,28 @@ func (w *streamWriter) work() {
 	}
 }
 
-// writeBatch writes the taken messages, and the heartbeat that is due. Only the lane's
+// writeBatch writes the taken messages, and the heartbeat that is due. Only the queue's
 // worker calls it.
-func (w *streamWriter) writeBatch(items []item) {
+func (w *streamWriter) writeBatch(items []queue.Item) {
 	c := w.current()
 	if w.lastWritten != c && w.lastWritten != nil {
 		w.lastWritten.stream.Close() // it was replaced, and has had its last batch
 	}
 	w.lastWritten = c
 	if c == nil {
-		w.member.lose(w.lane, items, cmp.Or(w.member.cause(), errPeerGone))
+		w.member.lose(w.queue, items, cmp.Or(w.member.cause(), errPeerGone))
 	} else {
 		sent, err := w.send(c, items)
 		if items = items[sent:]; err != nil {
 			w.detach(c, err)
 		}
 	}
-	w.lane.release(items, nil)
+	w.queue.Release(items, nil)
 }
 
-// send writes the taken items to c, and makes room in the lane for each batch that
+// send writes the taken items to c, and makes room in the queue for each batch that
 // is written. It returns how many; the others are lost.
-func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error) {
+func (w *streamWriter) send(c *outgoingConn, items []queue.Item) (sent int, err error) {
 	w.batch.Reset()
 	w.encodeStart = time.Now()
 	if w.beat.Swap(false) {
@@ -237,30 +240,30 @@ func (w *streamWriter) send(c *outgoingConn, items []item) (sent int, err error)
 		w.given.Store(true)
 	}
 	for i, it := range items {
-		if i == sent && (w.member.paused.Load() || w.lane.wasEmptied()) { // before it is encoded
-			w.member.lose(w.lane, items[sent:], cmp.Or(w.member.cause(), ErrPaused))
-			w.lane.release(items[sent:], nil)
+		if i == sent && (w.member.paused.Load() || w.queue.WasEmptied()) { // before it is encoded
+			w.member.lose(w.queue, items[sent:], cmp.Or(w.member.cause(), ErrPaused))
+			w.queue.Release(items[sent:], nil)
 			if w.member.paused.Load() {
-				w.member.lose(w.lane, w.lane.empty(), ErrPaused)
+				w.member.lose(w.queue, w.queue.Empty(), ErrPaused)
 			}
 			sent = len(items)
 			break
 		}
 		if i == sent {
-			sent += w.lane.skipOvertaken(items[sent:])
+			sent += w.queue.SkipOvertaken(items[sent:])
 		}
 		if i < sent {
 			continue
 		}
-		c.enc.Append(&w.batch, it.m)
+		c.enc.Append(&w.batch, it.Msg)
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue
 		}
 		if err := w.flush(c, i+1-sent); err != nil {
-			w.member.lose(w.lane, items[sent:], cmp.Or(w.member.cause(), err))
+			w.member.lose(w.queue, items[sent:], cmp.Or(w.member.cause(), err))
 			return sent, err
 		}
-		w.lane.release(items[sent:i+1], items[i+1:])
+		w.queue.Release(items[sent:i+1], items[i+1:])
 		sent = i + 1
 	}
 	if w.batch.Len() > 0 { // a heartbeat alone
@@ -280,11 +283,11 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	now := time.Now()
 	took := now.Sub(w.encodeStart)
 	w.encodeStart = now
-	w.lane.done(n, size, took)
+	w.queue.Done(n, size, took)
 	if f := w.member.cfg.observer.Sent; f != nil {
-		w.lane.told.Add(1)
-		f(w.member.remoteID, w.lane.name, n, int64(size), took)
-		w.lane.told.Add(-1)
+		w.told.Add(1)
+		f(w.member.remoteID, w.queue.Name(), n, int64(size), took)
+		w.told.Add(-1)
 	}
 	return nil
 }
@@ -292,5 +295,5 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 // tidy gives back the buffers of an idle writer. Only the goroutine of housekeeping
 // calls it.
 func (w *streamWriter) tidy() {
-	w.lane.whileIdle(w.batch.Shrink)
+	w.queue.TrimIfIdle(w.batch.Shrink)
 }

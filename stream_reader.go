@@ -23,6 +23,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -31,7 +32,7 @@ import (
 type streamReader struct {
 	member  *member
 	kind    streamKind
-	receive func(ctx context.Context, items []item, wait time.Duration) error
+	receive func(ctx context.Context, items []queue.Item, wait time.Duration) error
 	refuse  func(m *raftpb.Message, cause error)
 	redial  chan struct{} // has a value when the URLs changed
 
@@ -236,7 +237,7 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	}
 	var dec wire.Decoder
 	if r.kind == streamMsgAppV2 {
-		// A full append lane pushes back on the stream that brings nothing else.
+		// A full append queue pushes back on the stream that brings nothing else.
 		d.wait = r.member.cfg.readTimeout
 		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.cfg.id), uint64(r.member.remoteID), r.member.cfg.messageLimits)
 	} else {
@@ -264,8 +265,8 @@ type delivery struct {
 	reader *streamReader
 	ctx    context.Context
 	s      *incoming
-	wait   time.Duration // how long Process may stand still while the append lane is full; 0: it is not waited for
-	items  []item
+	wait   time.Duration // how long Process may stand still while the append queue is full; 0: it is not waited for
+	items  []queue.Item
 
 	delayAcks func() // nil: no
 	reads     int    // since it was looked whether to delay
@@ -327,7 +328,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 			d.reader.refuse(m, err)
 			continue
 		}
-		if d.items = append(d.items, item{m: m, size: dec.Memory()}); len(d.items) == deliverMessages {
+		if d.items = append(d.items, queue.Item{Msg: m, Size: dec.Memory()}); len(d.items) == deliverMessages {
 			if err := d.flush(); err != nil {
 				return err
 			}

@@ -254,7 +254,7 @@ func (t *Transport) Start() error {
 		cfg: s, started: time.Now(), done: make(chan struct{}),
 		remotes: &remotes{s: s, byID: map[types.ID]*remote{}},
 		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
-		postLimit: postlimit.New(s.queued.Max()), receiveLanes: newReceiveLanes(),
+		postLimit: postlimit.New(s.queued.Max()), receiveQueues: newReceiveQueues(),
 		local:         &localDrops{events: callback.NewEvents(s.id, s.eventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
@@ -374,7 +374,7 @@ func (t *Transport) Stop() {
 	}
 	e.stopped = true
 	peers := slices.Collect(maps.Values(e.peerMap()))
-	e.receiveLanes.replace(nil, peers, func() { e.peers.Store(&map[types.ID]*peer{}) })
+	e.receiveQueues.replace(nil, peers, func() { e.peers.Store(&map[types.ID]*peer{}) })
 	e.mu.Unlock()
 
 	e.cancel(ErrStopped)

@@ -4,7 +4,7 @@ package main
 var boundMutants = []mutant{
 	{
 		name: "lane-bound-ignored", wrong: "queues have no bound", breaks: "bounds of lanes",
-		edits: []edit{{"lane_queue.go", "return q.held == 0 || (q.held < limits.messages && q.heldBytes+size <= limits.bytes)", "return true"}},
+		edits: []edit{{"internal/queue/fifo.go", "return f.held == 0 || (f.held < limits.Messages && f.heldBytes+size <= limits.Bytes)", "return true"}},
 	},
 	{
 		name: "budget-ignored", wrong: "MaxQueuedBytes has no effect", breaks: "bounds of the budget",

@@ -6,30 +6,28 @@ var lossMutants = []mutant{
 		name: "message-lost", wrong: "a stream leaves out one message in 40", breaks: "taken or reported",
 		edits: []edit{
 			{"stream.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
-			{"stream.go", "c.enc.Append(&w.batch, it.m)", "if written.Add(1)%40 != 0 {\n\t\t\tc.enc.Append(&w.batch, it.m)\n\t\t}"},
+			{"stream.go", "c.enc.Append(&w.batch, it.Msg)", "if written.Add(1)%40 != 0 {\n\t\t\tc.enc.Append(&w.batch, it.Msg)\n\t\t}"},
 		},
 	},
 	{
 		name: "message-doubled", wrong: "a stream carries one message in 40 twice", breaks: "none twice",
 		edits: []edit{
 			{"stream.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
-			{"stream.go", "c.enc.Append(&w.batch, it.m)", "c.enc.Append(&w.batch, it.m)\n\t\tif written.Add(1)%40 == 0 {\n\t\t\tc.enc.Append(&w.batch, it.m)\n\t\t}"},
+			{"stream.go", "c.enc.Append(&w.batch, it.Msg)", "c.enc.Append(&w.batch, it.Msg)\n\t\tif written.Add(1)%40 == 0 {\n\t\t\tc.enc.Append(&w.batch, it.Msg)\n\t\t}"},
 		},
 	},
 	{
 		name: "message-invented", wrong: "one received message in 40 has another index", breaks: "none invented",
 		edits: []edit{
-			{"receive.go", "func (r *receiver) processOne(it item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) bool {"},
-			{"receive.go", "if it.pending != nil {\n\t\treturn r.processPending(it)", "if processed.Add(1)%40 == 0 {\n\t\tit.m.Index = new(it.m.GetIndex() + 1)\n\t}\n\tif it.pending != nil {\n\t\treturn r.processPending(it)"},
-			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
+			{"receive.go", "func (r *receiver) processOne(it queue.Item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it queue.Item) bool {"},
+			{"receive.go", "if t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)", "if processed.Add(1)%40 == 0 {\n\t\tit.Msg.Index = new(it.Msg.GetIndex() + 1)\n\t}\n\tif t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)"},
 		},
 	},
 	{
 		name: "term-changed", wrong: "one received heartbeat in 40 is of the next term", breaks: "none invented",
 		edits: []edit{
-			{"receive.go", "func (r *receiver) processOne(it item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it item) bool {"},
-			{"receive.go", "if it.pending != nil {\n\t\treturn r.processPending(it)", "if processed.Add(1)%40 == 0 && it.m.GetType() == raftpb.MsgHeartbeat {\n\t\tit.m.Term = new(it.m.GetTerm() + 1)\n\t}\n\tif it.pending != nil {\n\t\treturn r.processPending(it)"},
-			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
+			{"receive.go", "func (r *receiver) processOne(it queue.Item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it queue.Item) bool {"},
+			{"receive.go", "if t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)", "if processed.Add(1)%40 == 0 && it.Msg.GetType() == raftpb.MsgHeartbeat {\n\t\tit.Msg.Term = new(it.Msg.GetTerm() + 1)\n\t}\n\tif t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)"},
 		},
 	},
 	{
@@ -50,11 +48,11 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
-		edits: []edit{{"member.go", "\tl.reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.lane, lost, cause)"}},
+		edits: []edit{{"member.go", "\tl.reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.queue, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.queue, lost, cause)"}},
 	},
 	{
 		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\tw.member.lose(w.lane, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.lane, lost, cause)"}},
+		edits: []edit{{"stream.go", "\tw.member.lose(w.queue, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.queue, lost, cause)"}},
 	},
 	{
 		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
@@ -62,36 +60,36 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
-		edits: []edit{{"pipeline.go", "\t\tln.forget()\n\t\tp.member.lose(ln, []item{it}, err)", "\t\tln.forget()\n\t\tp.member.drop(ln, 1, err)"}},
+		edits: []edit{{"pipeline.go", "\t\tq.ForgetAppends()\n\t\tp.member.lose(q, []queue.Item{it}, err)", "\t\tq.ForgetAppends()\n\t\tp.member.drop(q, 1, err)"}},
 	},
 	{
 		name: "withheld-unreported", wrong: "appends that a full queue withholds are not reported once it has drained", breaks: "taken or reported",
 		edits: []edit{
-			{"lane.go", "l.window.released(q, time.Since(l.born))", "(l.window.released(q, time.Since(l.born)) && l.onDrained == nil)"},
-			{"append_window.go", "func (w *appendWindow) settle() bool {\n\towed := w.owed", "func (w *appendWindow) settle() bool {\n\towed := false"},
+			{"internal/queue/queue.go", "q.window.released(f, time.Since(q.born))", "(q.window.released(f, time.Since(q.born)) && q.onDrained == nil)"},
+			{"internal/queue/append_window.go", "func (w *appendWindow) settle() bool {\n\towed := w.owed", "func (w *appendWindow) settle() bool {\n\towed := false"},
 		},
 	},
 	{
 		name: "window-stays-closed", wrong: "after a report of withheld appends those behind what was acknowledged are withheld as well", breaks: "taken or reported",
-		edits: []edit{{"append_window.go", "if w.acked.Load() >= w.last { // raft may go on behind it", "if w.acked.Load() > w.last+1<<40 { // raft may go on behind it"}},
+		edits: []edit{{"internal/queue/append_window.go", "if w.acked.Load() >= w.last { // raft may go on behind it", "if w.acked.Load() > w.last+1<<40 { // raft may go on behind it"}},
 	},
 	{
 		name: "overtaken-too-many", wrong: "a snapshot that was taken drops all appends that wait, also those behind it", breaks: "taken or reported",
-		edits: []edit{{"append_overtaken.go", "n > 0 && it.m.GetIndex()+n <= o.index &&", "n > 0 &&"}},
+		edits: []edit{{"internal/queue/append_overtaken.go", "n > 0 && it.Msg.GetIndex()+n <= o.index &&", "n > 0 &&"}},
 	},
 	{
 		name: "others-withheld-unreported", wrong: "withheld appends with a Context are not reported", breaks: "taken or reported",
 		edits: []edit{
-			{"append_window.go", "due := w.others && q.held == q.tracked.messages", "due := false"},
-			{"append_window.go", "return w.reset() || others", "return w.reset() || (others && false)"},
+			{"internal/queue/append_window.go", "due := w.others && f.held == f.tracked.messages", "due := false"},
+			{"internal/queue/append_window.go", "return w.reset() || others", "return w.reset() || (others && false)"},
 		},
 	},
 	{
 		name: "copies-skipped-after-loss", wrong: "an append that was lost with its stream is taken for a copy when raft sends it again", breaks: "taken or reported",
 		edits: []edit{
-			{"lane.go", "\t\tl.window.reset() // a stream that was replaced is reported", "\t\t_ = l.window"},
-			{"lane.go", "\t\towed = l.window.empty()", "\t\towed = l.window.settle()"},
-			{"append_window.go", "return acked < w.last && w.active.Load() || next == w.end && acked < next", "return acked < w.last"},
+			{"internal/queue/queue.go", "\t\tq.window.reset() // a stream that was replaced is reported", "\t\t_ = q.window"},
+			{"internal/queue/queue.go", "\t\towed = q.window.empty()", "\t\towed = q.window.settle()"},
+			{"internal/queue/append_window.go", "return acked < w.last && w.active.Load() || next == w.end && acked < next", "return acked < w.last"},
 		},
 	},
 	{
@@ -106,8 +104,7 @@ var lossMutants = []mutant{
 		name: "dropped-with-room", wrong: "the receiver drops one batch of proposals in 10, and says that their lane was full", breaks: "a lane drops if it is full",
 		edits: []edit{
 			{"receive.go", "func (r *receiver) offer(ctx", "var offered atomic.Uint64\n\nfunc (r *receiver) offer(ctx"},
-			{"receive.go", "\trest, v := items, accepted\n", "\tif r.lane.name == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.drop(r.lane, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, accepted\n"},
-			{"receive.go", "\t\"context\"\n", "\t\"context\"\n\t\"sync/atomic\"\n"},
+			{"receive.go", "\trest, v := items, queue.Accepted\n", "\tif r.queue.Name() == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.drop(r.queue, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, queue.Accepted\n"},
 		},
 	},
 	{
@@ -149,7 +146,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "process-after-stop", wrong: "Stop and RemovePeer do not wait for the workers of lanes", breaks: "Stop, then silence",
-		edits: []edit{{"lane_workers.go", "l.wg.Go(l.work)", "go l.work()"}},
+		edits: []edit{{"internal/queue/workers.go", "q.cfg.Wait.Go(q.cfg.Work)", "go q.cfg.Work()"}},
 	},
 	{
 		name: "report-after-stop", wrong: "Stop does not wait for reports, hooks and log lines", breaks: "Stop, then silence",
@@ -177,7 +174,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "heartbeat-behind-appends", wrong: "heartbeats go over the stream of appends", breaks: "a control message waits for no append",
-		edits: []edit{{"peer.go", "\tcase raftpb.MsgApp:\n\t\treturn p.writers[streamMsgAppV2].lane", "\tcase raftpb.MsgApp, raftpb.MsgHeartbeat:\n\t\treturn p.writers[streamMsgAppV2].lane"}},
+		edits: []edit{{"peer.go", "\tcase raftpb.MsgApp:\n\t\treturn p.writers[streamMsgAppV2].queue", "\tcase raftpb.MsgApp, raftpb.MsgHeartbeat:\n\t\treturn p.writers[streamMsgAppV2].queue"}},
 	},
 	{
 		name: "one-receive-lane", wrong: "what a peer sends waits for Process in one lane", breaks: "Process may block on one kind",
@@ -189,7 +186,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",
-		edits: []edit{{"peer.go", "\t\tn, lost, v, why := ln.offerRun(rest)\n", "\t\tn, lost, v, why := ln.offerRun(rest)\n\t\tfor i := 0; v == full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = ln.offerRun(rest)\n\t\t}\n"}},
+		edits: []edit{{"peer.go", "\t\tn, lost, v, why := q.OfferRun(rest)\n", "\t\tn, lost, v, why := q.OfferRun(rest)\n\t\tfor i := 0; v == queue.Full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = q.OfferRun(rest)\n\t\t}\n"}},
 	},
 	{
 		name: "link-heartbeats-off", wrong: "no link heartbeats", breaks: "an idle link stays up",

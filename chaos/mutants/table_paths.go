@@ -5,15 +5,15 @@ package main
 var sendingPathMutants = []mutant{
 	{
 		name: "posts-in-one-queue", wrong: "posts of all kinds wait for the same four workers", breaks: "a control message waits for no proposal", found: "path 1",
-		edits: []edit{{"pipeline.go", "{ return p.lanes[queue.KindOf(t)] }", "{ return p.lanes[queue.Append] }"}},
+		edits: []edit{{"pipeline.go", "{ return p.queues[queue.KindOf(t)] }", "{ return p.queues[queue.Append] }"}},
 	},
 	{
 		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
-		edits: []edit{{"door.go", "q.engine.receiveLanes.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.engine.receiveLanes.enter(q.engine, sender, queue.Proposal)"}},
+		edits: []edit{{"door.go", "q.engine.receiveQueues.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.engine.receiveQueues.enter(q.engine, sender, queue.Proposal)"}},
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
-		edits: []edit{{"stream.go", "\tif kind == streamMessage {\n\t\tw.lane.sortByKind()\n\t}", ""}},
+		edits: []edit{{"stream.go", "ByKind: kind == streamMessage,", "ByKind: false,"}},
 	},
 	{
 		name: "too-large-on-both-streams", wrong: "an append that the receiver takes for too large cuts the message stream as well", breaks: "a healthy link loses no control message", found: "path 3",
@@ -21,7 +21,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "too-large-is-sent", wrong: "Send takes messages over MaxMessageBytes", breaks: "a message over MaxMessageBytes is dropped", found: "path 3",
-		edits: []edit{{"lane_offer.go", "if l.limits.message > 0 && it.size > l.limits.message {", "if l.limits.message < 0 {"}},
+		edits: []edit{{"internal/queue/offer.go", "if q.cfg.Limits.MessageBytes > 0 && it.Size > q.cfg.Limits.MessageBytes {", "if q.cfg.Limits.MessageBytes < 0 {"}},
 	},
 	{
 		name: "message-for-another", wrong: "a message for another member is processed", breaks: "Process only what is for us", found: "path 4",
@@ -80,9 +80,9 @@ var sendingPathMutants = []mutant{
 	{
 		name: "reserved-ahead", wrong: "lanes reserve 256 KiB ahead, and keep it while they are idle", breaks: "the bound counts what is held", found: "path 10",
 		edits: []edit{
-			{"internal/queue/budget.go", "chunk: max(1, min(chunk, limit/(16<<10)))", "chunk: 16 * chunk"},
+			{"internal/queue/budget.go", "chunk: max(1, min(budgetChunk, limit/(16<<10)))", "chunk: 16 * budgetChunk"},
 			{"internal/queue/budget.go", "[...]int64{max(need, r.budget.chunk), need}", "[...]int64{max(need, r.budget.chunk)}"},
-			{"lane.go", "l.reservation.Release(l.heldBytes, l.closed || l.held == 0)", "l.reservation.Release(l.heldBytes, l.closed)"},
+			{"internal/queue/queue.go", "q.reservation.Release(q.heldBytes, q.closed || q.held == 0)", "q.reservation.Release(q.heldBytes, q.closed)"},
 		},
 	},
 	{
@@ -164,9 +164,9 @@ var otherPathMutants = []mutant{
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
-			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.lose(w.lane, w.lane.empty(), ErrPaused)\n\t}\n\tp.member.reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
-			{"stream.go", "if i == sent && (w.member.paused.Load() || w.lane.wasEmptied()) {", "if i == sent && i < 0 {"},
-			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tln.forget()", "\tif p.member.paused.Load() && it.m == nil {\n\t\tln.forget()"},
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.lose(w.queue, w.queue.Empty(), ErrPaused)\n\t}\n\tp.member.reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
+			{"stream.go", "if i == sent && (w.member.paused.Load() || w.queue.WasEmptied()) {", "if i == sent && i < 0 {"},
+			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
 		},
 	},
 	{

@@ -2,7 +2,10 @@
 // users know.
 package errs
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrStopped is rafthttp.ErrStopped.
@@ -10,6 +13,15 @@ var (
 
 	// ErrQueueFull is rafthttp.ErrQueueFull.
 	ErrQueueFull = errors.New("rafthttp: queue is full")
+
+	// ErrMemoryLimit is rafthttp.ErrMemoryLimit, an ErrQueueFull.
+	ErrMemoryLimit = fmt.Errorf("%w: all queues together hold MaxQueuedBytes", ErrQueueFull)
+
+	// ErrProcessStalled is rafthttp.ErrProcessStalled, an ErrQueueFull.
+	ErrProcessStalled = fmt.Errorf("%w: Process took no append within the read timeout", ErrQueueFull)
+
+	// ErrPaused is rafthttp.ErrPaused.
+	ErrPaused = errors.New("rafthttp: peer is paused")
 
 	// ErrStalled is rafthttp.ErrStalled.
 	ErrStalled = errors.New("rafthttp: no progress within the read timeout")

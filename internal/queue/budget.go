@@ -9,7 +9,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
-// PollInterval is how often a lane looks again while the budget is used up.
+// PollInterval is how often a queue looks again while the budget is used up.
 const PollInterval = 5 * time.Millisecond
 
 // Budget is the memory that the queues of all peers and remotes share
@@ -25,10 +25,9 @@ type Budget struct {
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of so many bytes. A lane takes about chunk of it at once, at most, so
-// that it does so once for many small messages; it has up to two of them more than it holds.
-func NewBudget(limit, chunk int64) *Budget {
-	return &Budget{max: limit, bulk: limit - limit/8, chunk: max(1, min(chunk, limit/(16<<10)))}
+// NewBudget returns a budget of so many bytes.
+func NewBudget(limit int64) *Budget {
+	return &Budget{max: limit, bulk: limit - limit/8, chunk: max(1, min(budgetChunk, limit/(16<<10)))}
 }
 
 // take reserves n bytes, unless that is more than limit.
@@ -57,8 +56,8 @@ func isBulk(t raftpb.MessageType) bool {
 	return KindOf(t) != Control
 }
 
-// Reservation is what one lane has of a budget: at least what it holds, unless that is a
-// message that never fits. The zero value has no bound. It is guarded by the lane's lock.
+// Reservation is what one queue has of a budget: at least what it holds, unless that is a
+// message that never fits. The zero value has no bound. It is guarded by the queue's lock.
 type Reservation struct {
 	budget   *Budget // nil: no bound
 	reserved int64
@@ -70,7 +69,7 @@ func NewReservation(b *Budget) Reservation { return Reservation{budget: b} }
 // Reserved is how much there is of it now.
 func (r *Reservation) Reserved() int64 { return r.reserved }
 
-// Reserve makes room for m, of this size, in a lane that holds some bytes.
+// Reserve makes room for m, of this size, in a queue that holds some bytes.
 func (r *Reservation) Reserve(m *raftpb.Message, size, held int64) bool {
 	return r.budget == nil || held+size <= r.reserved || r.reserveMore(m, size, held)
 }
@@ -118,8 +117,8 @@ func (b *Budget) limit(m *raftpb.Message) int64 {
 	return b.max
 }
 
-// Release gives back what a lane that holds some bytes has too much of; all of it
-// if the lane will not need it soon.
+// Release gives back what a queue that holds some bytes has too much of; all of it
+// if the queue will not need it soon.
 func (r *Reservation) Release(held int64, all bool) {
 	if r.budget == nil {
 		return

@@ -14,7 +14,7 @@ const (
 	Kinds                // how many there are
 )
 
-// String returns the name of the receive lane of the kind.
+// String returns the name of the receive queue of the kind.
 func (k Kind) String() string { return [Kinds]string{"control", "append", "proposal"}[k] }
 
 // KindOf returns the kind of messages of type t.

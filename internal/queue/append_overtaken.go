@@ -1,4 +1,4 @@
-package rafthttp
+package queue
 
 import "go.etcd.io/raft/v3/raftpb"
 
@@ -23,68 +23,68 @@ func overtakenBy(m *raftpb.Message) *overtaken {
 
 // contains reports whether it is of them. An append without entries is not: raft may
 // probe with it at the very end of the snapshot.
-func (o *overtaken) contains(it item) bool {
-	n := uint64(len(it.m.Entries))
-	return it.tracked() && n > 0 && it.m.GetIndex()+n <= o.index &&
-		it.m.GetTerm() <= o.term && it.m.GetFrom() == o.from
+func (o *overtaken) contains(it Item) bool {
+	n := uint64(len(it.Msg.Entries))
+	return it.tracked() && n > 0 && it.Msg.GetIndex()+n <= o.index &&
+		it.Msg.GetTerm() <= o.term && it.Msg.GetFrom() == o.from
 }
 
-// snapshotTaken drops the appends that the snapshot m, which the peer has taken, has
-// overtaken, and has the lane's window begin anew. One of another group says nothing of them.
-func (l *lane) snapshotTaken(m *raftpb.Message) {
+// SnapshotTaken drops the appends that the snapshot m, which the peer has taken, has
+// overtaken, and has the window begin anew. A snapshot of another group says nothing of them.
+func (q *Queue) SnapshotTaken(m *raftpb.Message) {
 	o := overtakenBy(m)
-	if l.window == nil || o == nil {
+	if q.window == nil || o == nil {
 		return
 	}
-	l.mu.Lock()
-	removed := l.appends().remove(o.contains)
-	l.duplicates.Add(uint64(removed.messages))
-	l.queued -= removed.messages
-	l.held -= removed.messages
-	l.heldBytes -= removed.bytes
-	l.reservation.Release(l.heldBytes, l.closed || l.held == 0)
-	if len(l.hands) > 0 {
-		l.overtaken.Store(o)
+	q.mu.Lock()
+	removed := q.appends().remove(o.contains)
+	q.duplicates.Add(uint64(removed.messages))
+	q.queued -= removed.messages
+	q.held -= removed.messages
+	q.heldBytes -= removed.bytes
+	q.reservation.Release(q.heldBytes, q.closed || q.held == 0)
+	if len(q.hands) > 0 {
+		q.overtaken.Store(o)
 	}
-	l.wake()
-	due := l.window.snapshotTaken()
-	l.mu.Unlock()
+	q.signalRoom()
+	due := q.window.snapshotTaken()
+	q.mu.Unlock()
 	if due {
-		l.onDrained()
+		q.onDrained()
 	}
 }
 
-// skipOvertaken releases those at the head of what a worker has taken that a snapshot has
+// SkipOvertaken releases those at the head of what a worker has taken that a snapshot has
 // overtaken since, and returns how many.
-func (l *lane) skipOvertaken(items []item) (n int) {
-	o := l.overtaken.Load()
+func (q *Queue) SkipOvertaken(items []Item) (n int) {
+	o := q.overtaken.Load()
 	if o == nil {
 		return 0
 	}
 	for n < len(items) && o.contains(items[n]) {
 		n++
 	}
-	l.duplicates.Add(uint64(n))
-	l.release(items[:n], items[n:])
+	q.duplicates.Add(uint64(n))
+	q.Release(items[:n], items[n:])
 	return n
 }
 
 // remove takes out what waits and is gone by this verdict, and returns its load.
-func (q *fifo) remove(gone func(item) bool) load {
-	kept := q.items[:q.head]
-	var removed []item
-	for _, it := range q.items[q.head:] {
+func (f *fifo) remove(gone func(Item) bool) load {
+	kept := f.items[:f.head]
+	var removed []Item
+	for _, it := range f.items[f.head:] {
 		if gone(it) {
 			removed = append(removed, it)
 		} else {
 			kept = append(kept, it)
 		}
 	}
-	clear(q.items[len(kept):])
-	if q.items = kept; q.len() == 0 {
-		q.items, q.head = q.items[:0], 0
+	clear(f.items[len(kept):])
+	if f.items = kept; f.len() == 0 {
+		f.items, f.head = f.items[:0], 0
 	}
 	all, tracked := measure(removed)
-	q.release(all, tracked)
+	f.release(all, tracked)
 	return all
 }

@@ -1,13 +1,10 @@
-package rafthttp
+package queue
 
 import (
-	"sync"
 	"testing"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // BenchmarkLane is what a send queue costs for each message, beside the message itself: it
@@ -16,9 +13,9 @@ func BenchmarkLane(b *testing.B) {
 	for name, window := range map[string]*appendWindow{"appends": newAppendWindow(time.Hour), "no_window": nil} {
 		b.Run(name, func(b *testing.B) {
 			const run = 64
-			l := newLane(name, laneLimits{messages: 4096, bytes: 64 << 20, shared: queue.NewBudget(512<<20, budgetChunk)}, 1, new(sync.WaitGroup), nil)
+			l := New(Config{Name: name, Limits: Limits{Messages: 4096, Bytes: 64 << 20, Shared: NewBudget(512 << 20)}, Workers: 1})
 			l.workers, l.window = 1, window
-			l.reopen()
+			l.Open()
 			msgs := make([]*raftpb.Message, run)
 			for i := range msgs {
 				msgs[i] = &raftpb.Message{
@@ -26,17 +23,17 @@ func BenchmarkLane(b *testing.B) {
 					Index: new(uint64(i)), Commit: new(uint64(i)), Entries: []*raftpb.Entry{{Term: new(uint64(1)), Index: new(uint64(i)), Data: make([]byte, 64)}},
 				}
 			}
-			var items []item
+			var items []Item
 			b.ReportAllocs()
 			for i := 0; i < b.N; i += run {
 				for _, m := range msgs {
 					*m.Index += run
 				}
-				if n, _, v, _ := l.offerRun(msgs); n != run {
+				if n, _, v, _ := l.OfferRun(msgs); n != run {
 					b.Fatal(n, v)
 				}
-				items, _ = l.take(items, run)
-				l.release(items, nil)
+				items, _ = l.Take(items, run)
+				l.Release(items, nil)
 				clear(items)
 			}
 		})

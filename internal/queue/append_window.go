@@ -1,4 +1,4 @@
-package rafthttp
+package queue
 
 import (
 	"sync/atomic"
@@ -9,9 +9,9 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// appendWindow keeps copies of appends out of a send queue.
+// appendWindow keeps copies of appends out of a send
 //
-// Raft's window of appends in flight may be larger than the queue. What finds no
+// Raft's window of appends in flight may be larger than the  What finds no
 // room is dropped, and raft, told that the peer is unreachable, goes back to the
 // entry behind the last that the follower acknowledged. Most of what it sends
 // then is still queued, or on the line. Were that queued again, each acknowledgement
@@ -48,7 +48,7 @@ import (
 // behind the acknowledgement of the entries. The leader counts acknowledgements, so
 // no commit waits for that.
 //
-// A group whose messages carry a Context may share the queue. The window does not track
+// A group whose messages carry a Context may share the  The window does not track
 // its appends, since indexes of several groups may be mixed in them, so their copies
 // cannot be told. If one finds no room all are withheld until none is queued any more: when
 // raft is told by then, only what is on the line is sent twice.
@@ -57,7 +57,7 @@ import (
 // appends, and what it has queued is no reason to wait, for expiry or for half of the
 // queue to drain. Otherwise it could hold up the tracked group without end.
 //
-// It is guarded by the lock of its lane; term, acked and active are read without it, so
+// It is guarded by the lock of its queue; term, acked and active are read without it, so
 // that an acknowledgement takes no lock while nothing depends on it.
 type appendWindow struct {
 	term        atomic.Uint64 // of the leader; 0: the window is empty
@@ -72,7 +72,7 @@ type appendWindow struct {
 
 	others bool // raft has not been told of other appends that were withheld
 
-	progress time.Duration // the lane's clock at the last write of tracked appends, or acknowledgement
+	progress time.Duration // the clock of the queue at the last write of tracked appends, or acknowledgement
 	timeout  time.Duration // how long to wait for the next
 
 	acked  atomic.Uint64 // highest index that the peer acknowledged
@@ -83,29 +83,30 @@ func newAppendWindow(timeout time.Duration) *appendWindow {
 	return &appendWindow{timeout: timeout}
 }
 
-func isAppend(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgApp }
+// IsAppend reports whether m is a MsgApp.
+func IsAppend(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgApp }
 
 // tracks reports whether m is an append of raft as its leader makes it: nothing in it
 // says that it could belong to another log than the one before it.
 func tracks(m *raftpb.Message) bool {
-	return isAppend(m) && m.Context == nil && m.Snapshot == nil && len(m.Responses) == 0 &&
+	return IsAppend(m) && m.Context == nil && m.Snapshot == nil && len(m.Responses) == 0 &&
 		m.Vote == nil && m.Reject == nil && m.RejectHint == nil && !wire.HasUnknownFields(m)
 }
 
 // checkItem is check for the item of an append, tracked or not.
-func (w *appendWindow) checkItem(it item, now time.Duration) (item, verdict) {
-	if !tracks(it.m) {
+func (w *appendWindow) checkItem(it Item, now time.Duration) (Item, Verdict) {
+	if !tracks(it.Msg) {
 		if w.others {
-			return it, withheld
+			return it, Withheld
 		}
-		return it, accepted
+		return it, Accepted
 	}
-	if it.pending = windowTracks; w.continuedBy(it.m) {
-		return it, accepted
+	if it.ticket = windowTracks; w.continuedBy(it.Msg) {
+		return it, Accepted
 	}
-	m, v := w.check(it.m, now)
-	if m != it.m {
-		it.m, it.size = m, wire.MemorySize(m)
+	m, v := w.check(it.Msg, now)
+	if m != it.Msg {
+		it.Msg, it.Size = m, wire.MemorySize(m)
 	}
 	return it, v
 }
@@ -122,24 +123,24 @@ func (w *appendWindow) continuedBy(m *raftpb.Message) bool {
 
 // check says whether the tracked append m may be queued: accepted, withheld or duplicate.
 // What it returns is to be queued in place of m.
-func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Message, verdict) {
+func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Message, Verdict) {
 	prev := m.GetIndex()
 	if m.GetTerm() != w.term.Load() || m.GetFrom() != w.from || prev < w.start {
 		w.restart(m)
-		return m, accepted
+		return m, Accepted
 	}
 	next := prev + uint64(len(m.Entries))
 	switch {
 	case prev < next && next <= w.last && w.isCopy(next):
 		w.skip(next, now)
-		return m, duplicate
+		return m, Duplicate
 	case w.closed && (w.owed || prev > w.last):
-		return m, withheld
+		return m, Withheld
 	case prev < w.last && w.last < next && w.last > w.acked.Load():
 		w.skip(w.last, now)
-		return behind(m, int(w.last-prev)), accepted
+		return behind(m, int(w.last-prev)), Accepted
 	default:
-		return m, accepted
+		return m, Accepted
 	}
 }
 
@@ -229,29 +230,29 @@ func (w *appendWindow) open() {
 // overflow notes that the queue had no room for it. It reports false if this is no append,
 // or if the queue holds none of its kind, tracked or other, whose writing could be waited
 // for: then raft is to be told at once.
-func (w *appendWindow) overflow(it item, q *fifo) bool {
+func (w *appendWindow) overflow(it Item, f *fifo) bool {
 	if !it.tracked() {
-		late := isAppend(it.m) && q.held > q.tracked.messages
+		late := IsAppend(it.Msg) && f.held > f.tracked.messages
 		w.others = w.others || late
 		return late
 	}
-	if q.tracked.messages == 0 {
+	if f.tracked.messages == 0 {
 		return false
 	}
-	if prev := it.m.GetIndex(); prev > w.last {
+	if prev := it.Msg.GetIndex(); prev > w.last {
 		w.jump(prev)
 	}
 	w.closed, w.owed = true, true
-	w.drainTo = load{q.tracked.messages / 2, q.tracked.bytes / 2}
+	w.drainTo = load{f.tracked.messages / 2, f.tracked.bytes / 2}
 	w.update()
 	return true
 }
 
 // released notes what the queue holds after tracked appends were written, and reports
 // whether raft must be told now. It is called while the window is active.
-func (w *appendWindow) released(q *fifo, now time.Duration) bool {
+func (w *appendWindow) released(f *fifo, now time.Duration) bool {
 	w.progress = now
-	if !w.owed || q.tracked.bytes > w.drainTo.bytes || q.tracked.messages > w.drainTo.messages {
+	if !w.owed || f.tracked.bytes > w.drainTo.bytes || f.tracked.messages > w.drainTo.messages {
 		return false
 	}
 	w.owed = false
@@ -262,10 +263,10 @@ func (w *appendWindow) released(q *fifo, now time.Duration) bool {
 	return true
 }
 
-// releasedOthers reports whether raft must be told now of other appends, since q, which
+// releasedOthers reports whether raft must be told now of other appends, since f, which
 // appends wait in, holds none of them any more.
-func (w *appendWindow) releasedOthers(q *fifo) bool {
-	due := w.others && q.held == q.tracked.messages
+func (w *appendWindow) releasedOthers(f *fifo) bool {
+	due := w.others && f.held == f.tracked.messages
 	w.others = w.others && !due
 	return due
 }
@@ -319,8 +320,8 @@ func (w *appendWindow) advance() bool {
 
 // expired reports whether raft must be told now, since no tracked append is queued and
 // nothing was acknowledged for too long.
-func (w *appendWindow) expired(q *fifo, now time.Duration) bool {
-	if q.tracked.messages > 0 || now-w.progress < w.timeout || !w.active.Load() {
+func (w *appendWindow) expired(f *fifo, now time.Duration) bool {
+	if f.tracked.messages > 0 || now-w.progress < w.timeout || !w.active.Load() {
 		return false
 	}
 	if due := w.advance(); due || !w.active.Load() {
@@ -345,44 +346,44 @@ func (w *appendWindow) settle() bool {
 	return owed
 }
 
-// answered has the lane's window take in a MsgAppResp of the peer. It takes no lock while
+// AppendAnswered takes in a MsgAppResp of the peer. It takes no lock while
 // nothing is withheld or skipped, unless an append was rejected.
-func (l *lane) answered(m *raftpb.Message) {
-	w := l.window
+func (q *Queue) AppendAnswered(m *raftpb.Message) {
+	w := q.window
 	if w == nil || m.GetTerm() != w.term.Load() {
 		return
 	}
 	if !m.GetReject() && (!w.acknowledge(m.GetIndex()) || !w.active.Load()) {
 		return
 	}
-	l.mu.Lock()
-	due := w.answer(m, time.Since(l.born))
-	l.mu.Unlock()
+	q.mu.Lock()
+	due := w.answer(m, time.Since(q.born))
+	q.mu.Unlock()
 	if due {
-		l.onDrained()
+		q.onDrained()
 	}
 }
 
-// forget empties the lane's window: something that it took is lost, which the caller
+// ForgetAppends has the window begin anew: an append that was taken is lost, which the caller
 // reports, and with it what was withheld.
-func (l *lane) forget() {
-	if l.window == nil {
+func (q *Queue) ForgetAppends() {
+	if q.window == nil {
 		return
 	}
-	l.mu.Lock()
-	l.window.reset()
-	l.mu.Unlock()
+	q.mu.Lock()
+	q.window.reset()
+	q.mu.Unlock()
 }
 
-// expireWindow is called regularly.
-func (l *lane) expireWindow() {
-	if l.window == nil || !l.window.active.Load() {
+// ExpireAppends has raft told if nothing was acknowledged for too long. It is called regularly.
+func (q *Queue) ExpireAppends() {
+	if q.window == nil || !q.window.active.Load() {
 		return
 	}
-	l.mu.Lock()
-	due := l.window.expired(l.appends(), time.Since(l.born))
-	l.mu.Unlock()
+	q.mu.Lock()
+	due := q.window.expired(q.appends(), time.Since(q.born))
+	q.mu.Unlock()
 	if due {
-		l.onDrained()
+		q.onDrained()
 	}
 }

@@ -10,47 +10,47 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// receiveLanes decides which receive lane the message of a request goes to, where several serve a member
+// receiveQueues decides which receive queue the message of a request goes to, where several serve a member
 // one after another: those of the peer; before and after it is one, those of a guest,
 // as it is called then; and those of the next peer with the same id. Process has the
-// messages of one kind one after another all the same: a lane begins once it has
+// messages of one kind one after another all the same: a queue begins once it has
 // nothing any more of those before. It is safe for concurrent use.
 //
-// A guest has a lane while it has requests under way whose messages were read, of
+// A guest has a queue while it has requests under way whose messages were read, of
 // which there are at most maxPosts of each kind and MaxSnapshots.
-type receiveLanes struct {
+type receiveQueues struct {
 	mu     sync.Mutex
-	guests map[laneKey]*guest
+	guests map[queueKey]*guest
 	inUse  map[*guest]struct{} // also those that a peer has followed
-	// earlier has what is closed at the end of each lane that got a successor, or may
+	// earlier has what is closed at the end of each queue that got a successor, or may
 	// get one: its own is none of them.
-	earlier map[laneKey][]<-chan struct{}
+	earlier map[queueKey][]<-chan struct{}
 }
 
-// laneKey stands for the receive lanes of one kind of one member.
-type laneKey struct {
+// queueKey stands for the receive queues of one kind of one member.
+type queueKey struct {
 	id   types.ID
 	kind queue.Kind
 }
 
 type guest struct {
 	receiver *receiver
-	key      laneKey
+	key      queueKey
 	requests int
 }
 
-func newReceiveLanes() *receiveLanes {
-	return &receiveLanes{guests: map[laneKey]*guest{}, inUse: map[*guest]struct{}{}, earlier: map[laneKey][]<-chan struct{}{}}
+func newReceiveQueues() *receiveQueues {
+	return &receiveQueues{guests: map[queueKey]*guest{}, inUse: map[*guest]struct{}{}, earlier: map[queueKey][]<-chan struct{}{}}
 }
 
-// enter returns the lane of a member for one request, which must leave.
-func (rl *receiveLanes) enter(e *engine, id types.ID, k queue.Kind) (r *receiver, leave func()) {
+// enter returns the queue of a member for one request, which must leave.
+func (rl *receiveQueues) enter(e *engine, id types.ID, k queue.Kind) (r *receiver, leave func()) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	if p := e.peerOf(id); p != nil {
 		return p.receivers[k], func() {}
 	}
-	key := laneKey{id, k}
+	key := queueKey{id, k}
 	one := rl.guests[key]
 	if one == nil {
 		l := &member{cfg: e.cfg, remoteID: id, log: e.cfg.log, wg: &e.wg, guest: true}
@@ -64,8 +64,8 @@ func (rl *receiveLanes) enter(e *engine, id types.ID, k queue.Kind) (r *receiver
 	return one.receiver, func() { rl.leave(one) }
 }
 
-// leave ends the lane of a guest with its last request.
-func (rl *receiveLanes) leave(one *guest) {
+// leave ends the queue of a guest with its last request.
+func (rl *receiveQueues) leave(one *guest) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	if one.requests--; one.requests > 0 {
@@ -80,8 +80,8 @@ func (rl *receiveLanes) leave(one *guest) {
 	rl.forget(one.key, one.receiver)
 }
 
-// ofGuests returns the lanes of members that are no peers, by kind.
-func (rl *receiveLanes) ofGuests() (all []receivers) {
+// ofGuests returns the queues of members that are no peers, by kind.
+func (rl *receiveQueues) ofGuests() (all []receivers) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for one := range rl.inUse {
@@ -92,9 +92,9 @@ func (rl *receiveLanes) ofGuests() (all []receivers) {
 	return all
 }
 
-// pause cuts the lanes of a member as a guest, what waits in them included, or ends that.
+// pause cuts the queues of a member as a guest, what waits in them included, or ends that.
 // The caller has cut the remote or the peer before.
-func (rl *receiveLanes) pause(id types.ID, on bool) {
+func (rl *receiveQueues) pause(id types.ID, on bool) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for one := range rl.inUse {
@@ -102,26 +102,26 @@ func (rl *receiveLanes) pause(id types.ID, on bool) {
 			continue
 		}
 		if one.receiver.member.paused.Store(on); on {
-			one.receiver.discard(one.receiver.lane.empty(), ErrPaused)
+			one.receiver.discard(one.receiver.queue.Empty(), ErrPaused)
 		}
 	}
 }
 
 // replace has publish change who is a peer. What comes for those that were added, and
-// are not used yet, waits for the lanes before theirs; what comes for those that were
+// are not used yet, waits for the queues before theirs; what comes for those that were
 // removed, later on, waits for theirs.
-func (rl *receiveLanes) replace(added, removed []*peer, publish func()) {
+func (rl *receiveQueues) replace(added, removed []*peer, publish func()) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for _, p := range removed {
 		for k, r := range p.receivers {
-			key := laneKey{p.member.remoteID, queue.Kind(k)}
+			key := queueKey{p.member.remoteID, queue.Kind(k)}
 			rl.earlier[key] = append(rl.before(key), r.ended)
 		}
 	}
 	for _, p := range added {
 		for k, r := range p.receivers {
-			key := laneKey{p.member.remoteID, queue.Kind(k)}
+			key := queueKey{p.member.remoteID, queue.Kind(k)}
 			if one := rl.guests[key]; one != nil {
 				delete(rl.guests, key)
 				rl.earlier[key] = append(rl.before(key), one.receiver.ended)
@@ -132,24 +132,24 @@ func (rl *receiveLanes) replace(added, removed []*peer, publish func()) {
 	publish()
 }
 
-// ended forgets the lanes of a peer that was removed, of which Process has nothing any
+// ended forgets the queues of a peer that was removed, of which Process has nothing any
 // more.
-func (rl *receiveLanes) ended(p *peer) {
+func (rl *receiveQueues) ended(p *peer) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for k, r := range p.receivers {
-		rl.forget(laneKey{p.member.remoteID, queue.Kind(k)}, r)
+		rl.forget(queueKey{p.member.remoteID, queue.Kind(k)}, r)
 	}
 }
 
-// before is called with mu held: it returns what the next lane has to wait for.
-func (rl *receiveLanes) before(key laneKey) []<-chan struct{} {
+// before is called with mu held: it returns what the next queue has to wait for.
+func (rl *receiveQueues) before(key queueKey) []<-chan struct{} {
 	rl.forget(key, nil)
 	return slices.Clone(rl.earlier[key])
 }
 
-// forget is called with mu held: it forgets lanes that have ended, r among them.
-func (rl *receiveLanes) forget(key laneKey, r *receiver) {
+// forget is called with mu held: it forgets queues that have ended, r among them.
+func (rl *receiveQueues) forget(key queueKey, r *receiver) {
 	left := slices.DeleteFunc(rl.earlier[key], func(ended <-chan struct{}) bool {
 		select {
 		case <-ended:

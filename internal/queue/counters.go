@@ -1,0 +1,81 @@
+package queue
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+)
+
+// DropReason says why a message was dropped. The owner of a queue sorts causes into reasons.
+type DropReason int
+
+// The reasons, and how many there are.
+const (
+	DropQueueFull    DropReason = iota // a bound of the queue
+	DropDisconnected                   // no connection, or a broken one
+	DropRefused                        // by the receiver
+	DropPaused                         // by the application
+	DropEnded                          // the owner of the queue has ended
+	DropMemoryLimit                    // the limit of all queues together
+	DropTooLarge                       // the message is larger than any may be
+	DropLocal                          // the message is not for another member
+	DropReasons                        // how many there are
+)
+
+// Drops counts dropped messages by reason.
+type Drops [DropReasons]uint64
+
+// Total returns the sum.
+func (d *Drops) Total() (total uint64) {
+	for _, n := range d {
+		total += n
+	}
+	return total
+}
+
+// Counters are the totals of a queue since it was made. They are safe for concurrent use; the
+// zero value is ready.
+type Counters struct {
+	messages   atomic.Uint64 // written to the network, or handed to Process
+	bytes      atomic.Uint64 // the same in bytes: on the wire for senders, in memory for receivers
+	batches    atomic.Uint64 // what they were written or handed over in
+	busy       atomic.Int64  // nanoseconds spent on that
+	drops      [DropReasons]atomic.Uint64
+	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are under way or were in a snapshot
+	dropLog    loglimit.Limiter
+}
+
+// Done counts a batch of messages that was written, or processed, and how long that took. A batch
+// without messages has link heartbeats only: its bytes and time count.
+func (c *Counters) Done(messages int, bytes uint64, took time.Duration) {
+	c.messages.Add(uint64(messages))
+	c.bytes.Add(bytes)
+	if messages > 0 {
+		c.batches.Add(1)
+	}
+	c.busy.Add(int64(took))
+}
+
+// Drop counts n messages that were not delivered, and returns how many were dropped until now for
+// all reasons.
+func (c *Counters) Drop(n int, why DropReason) (total uint64) {
+	c.drops[why].Add(uint64(n))
+	d := c.Dropped()
+	return d.Total()
+}
+
+// Dropped returns how many messages were dropped, by reason.
+func (c *Counters) Dropped() (d Drops) {
+	for why := range d {
+		d[why] = c.drops[why].Load()
+	}
+	return d
+}
+
+// Bytes returns how many bytes the messages had that were written or processed.
+func (c *Counters) Bytes() uint64 { return c.bytes.Load() }
+
+// DropLogDue reports whether dropped messages are to be logged now, at most once a minute. It must
+// be asked after each drop only.
+func (c *Counters) DropLogDue(now time.Time) bool { return c.dropLog.Due(now) }

@@ -1,0 +1,74 @@
+package queue
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// Item is a message in a queue, or on its way to one.
+type Item struct {
+	Msg  *raftpb.Message
+	Size int64 // bytes of memory that the message occupies
+
+	at     time.Duration // the clock of the queue when the message was accepted
+	ticket *Ticket       // of a sender that waits for the result; nil: none; or windowTracks
+}
+
+// windowTracks marks an item that the append window of its queue tracks: nobody
+// waits for the result then. A fifth field would keep items out of registers, which costs
+// each message more than all that the window does.
+var windowTracks = new(Ticket)
+
+func (it Item) tracked() bool { return it.ticket == windowTracks }
+
+// NewItem returns the item of m, with its size.
+func NewItem(m *raftpb.Message) Item { return Item{Msg: m, Size: wire.MemorySize(m)} }
+
+// WithTicket returns the item with the ticket of its sender. A queue that tracks appends takes no
+// tickets with these.
+func (it Item) WithTicket(t *Ticket) Item {
+	it.ticket = t
+	return it
+}
+
+// Ticket returns the ticket of the item; nil if nobody waits for the result.
+func (it Item) Ticket() *Ticket {
+	if it.tracked() {
+		return nil
+	}
+	return it.ticket
+}
+
+// Verdict is the answer of a queue to an offer.
+type Verdict int
+
+// The verdicts.
+const (
+	Accepted    Verdict = iota // the queue has the message now
+	Full                       // a bound of the queue is reached
+	OutOfMemory                // the bound of all queues together is reached
+	TooLarge                   // the message is larger than any may be
+	Down                       // the queue is shut, or closed
+	Withheld                   // a bound was reached before; raft is told once the queue has drained
+	Duplicate                  // the queue has had the entries, and they are under way
+)
+
+// Err returns why a message with this verdict is lost: ErrQueueFull, ErrMemoryLimit or
+// ErrExceedSizeLimit. It returns nil if the message is not lost, if the queue is down, or if raft
+// will be told.
+func (v Verdict) Err() error {
+	switch v {
+	case Full:
+		return errs.ErrQueueFull
+	case OutOfMemory:
+		return errs.ErrMemoryLimit
+	case TooLarge:
+		return wire.ErrExceedSizeLimit
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,54 @@
+package queue
+
+import "time"
+
+// Status is the state of a queue at one moment.
+type Status struct {
+	Name string
+	Open bool // it accepts messages
+	// Queued counts messages that wait or are in a worker's hands, QueuedBytes their memory;
+	// Capacity and CapacityBytes are their bounds. Of a queue with room for each kind it is the
+	// fullest of the three.
+	Queued        int
+	QueuedBytes   int64
+	Capacity      int
+	CapacityBytes int64
+	// OldestAge is how long the oldest of them has been in the queue, too high by at most the time
+	// that the batch before it took.
+	OldestAge time.Duration
+	// Messages, Bytes, Batches and BusyTime are what Counters.Done was told in all.
+	Messages, Bytes, Batches uint64
+	BusyTime                 time.Duration
+	// Duplicates counts appends that were not queued, or not sent, since their entries were under
+	// way, or in a snapshot.
+	Duplicates uint64
+	Dropped    Drops
+}
+
+// Status returns the state of the queue. It takes its lock for a moment.
+func (q *Queue) Status() Status {
+	st := Status{
+		Name: q.cfg.Name, Capacity: q.cfg.Limits.Messages, CapacityBytes: q.cfg.Limits.Bytes,
+		Messages: q.messages.Load(), Bytes: q.bytes.Load(), Batches: q.batches.Load(),
+		BusyTime: time.Duration(q.busy.Load()), Duplicates: q.duplicates.Load(), Dropped: q.Dropped(),
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	st.Open = q.accepting
+	fullest := &q.fifos[0]
+	now := time.Since(q.born)
+	for i := range q.fifos {
+		f := &q.fifos[i]
+		if f.fill(q.cfg.Limits) > fullest.fill(q.cfg.Limits) {
+			fullest = f
+		}
+		if f.len() > 0 {
+			st.OldestAge = max(st.OldestAge, now-f.oldest())
+		}
+	}
+	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
+	if len(q.hands) > 0 {
+		st.OldestAge = max(st.OldestAge, now-q.hands[0])
+	}
+	return st
+}
