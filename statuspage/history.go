@@ -17,8 +17,9 @@ const (
 	// window is the time that a sparkline shows.
 	window = 2 * time.Minute
 	// rateOver is the time that a rate is taken over, at least, where there are
-	// looks that far apart.
-	rateOver = 5 * time.Second
+	// looks that far apart, and oldSample the most.
+	rateOver  = 5 * time.Second
+	oldSample = 10 * time.Second
 )
 
 // laneKey names a lane. The name "" stands for all of a peer.
@@ -74,8 +75,8 @@ func (h *history) look(st rafthttp.Status) []look {
 // rate is how fast the counters of a lane grow.
 type rate struct{ a, b float64 } // a second
 
-// rateAt returns the rates of a lane at looks[i], taken over that time or more,
-// or else over what there is.
+// rateAt returns the rates of a lane at looks[i], over that time or more, or else
+// over the time that there is; never over more than oldSample.
 func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
 	now, ok := looks[i].lanes[k]
 	if !ok {
@@ -85,10 +86,11 @@ func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
 	var d time.Duration
 	for j := i - 1; j >= 0 && (d == 0 || d < over); j-- {
 		before, there := looks[j].lanes[k]
-		if !there || before.a > now.a || before.b > now.b { // removed, and added again
+		age := looks[i].at.Sub(looks[j].at)
+		if !there || age > oldSample || before.a > now.a || before.b > now.b { // removed, and added again
 			break
 		}
-		from, d = before, looks[i].at.Sub(looks[j].at)
+		from, d = before, age
 	}
 	if d <= 0 {
 		return rate{}, false
@@ -98,18 +100,22 @@ func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
 
 // point is a rate at one time.
 type point struct {
-	age time.Duration
+	age   time.Duration
+	first bool // nothing is known of the time before
 	rate
 }
 
 // points are the rates of a lane in the window, in order of time.
 func points(looks []look, k laneKey) (all []point) {
 	end := looks[len(looks)-1].at
+	first := true
 	for i := 1; i < len(looks); i++ {
 		if age := end.Sub(looks[i].at); age <= window {
-			if r, ok := rateAt(looks, i, k, lookEvery); ok {
-				all = append(all, point{age, r})
+			r, ok := rateAt(looks, i, k, lookEvery)
+			if ok {
+				all = append(all, point{age, first, r})
 			}
+			first = !ok
 		}
 	}
 	return all

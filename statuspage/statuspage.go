@@ -41,9 +41,10 @@ type Options struct {
 // (html, json, text), or else by the Accept header, where text is for those who
 // do not ask for a page, such as curl.
 //
-// Rates need two looks at the transport. The handler keeps the last minutes of
-// them, taken when it is asked and at most one a second, about 100 bytes for each
-// lane and look: the first answer has no rates.
+// A rate needs two samples that are at most 10 s apart. The handler takes a sample
+// when it is requested, at most one per second, and keeps those of the last three
+// minutes, about 200 bytes for each lane and sample. The first response has no
+// rates, nor has one after a longer silence.
 func Handler(t *rafthttp.Transport, o *Options) http.Handler {
 	if o == nil {
 		o = &Options{}

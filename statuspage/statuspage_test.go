@@ -257,11 +257,11 @@ func TestJSON(t *testing.T) {
 		require.Equal(t, []string{}, d.Peers[0].Problems, "not null")
 		require.Len(t, d.Peers, 2)
 		require.Len(t, d.Peers[0].Lanes, 6)
-		require.Nil(t, d.Peers[0].Sent, "there was one look only")
+		require.Nil(t, d.Peers[0].Sent, "there is one sample only")
 	})
 }
 
-// TestRates: they are those of the last five seconds, or of what there is.
+// TestRates: rates are averages of the last five seconds, or of the samples that there are.
 func TestRates(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		all := cluster(t, 1, 2)
