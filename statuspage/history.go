@@ -22,14 +22,19 @@ const (
 	oldSample = 10 * time.Second
 )
 
-// laneKey names a lane. The name "" stands for all of a peer.
+// laneKey names a lane. The name "" stands for all of a peer, and those of
+// streamKey for streams.
 type laneKey struct {
 	peer types.ID
 	lane string
 }
 
-// totals are counters at one time. In all of a peer, out and in are bytes that
-// were sent and received; in a lane, messages and bytes.
+func streamKey(peer types.ID, s rafthttp.StreamStatus) laneKey {
+	return laneKey{peer, s.Direction + " " + s.Name}
+}
+
+// totals are counters at one time. In all of a peer, a and b are bytes that were
+// sent and received; in a lane, messages and bytes; in a stream, a is connections.
 type totals struct{ a, b uint64 }
 
 // look is the counters of all lanes at one time.
@@ -53,6 +58,9 @@ func (h *history) look(st rafthttp.Status) []look {
 		now.lanes[laneKey{p.ID, ""}] = totals{p.SentBytes, p.ReceivedBytes}
 		for _, l := range p.Lanes {
 			now.lanes[laneKey{p.ID, l.Name}] = totals{l.Messages, l.Bytes}
+		}
+		for _, s := range p.Streams {
+			now.lanes[streamKey(p.ID, s)] = totals{a: s.Connects}
 		}
 	}
 	h.mu.Lock()

@@ -23,16 +23,41 @@ type laneView struct {
 	Spark                   spark
 }
 
-// ways says which way a lane goes, and what is on it.
-var ways = map[string]string{
-	"message": "to it: all but appends", "msgapp": "to it: appends", "pipeline": "to it: what streams cannot carry",
-	"control": "from it: heartbeats, votes, responses", "append": "from it: appends", "proposal": "from it: proposals",
+// laneTexts says what each lane carries. The first three lead to the peer.
+var laneTexts = map[string]struct {
+	in       bool
+	contents string
+}{
+	"message":  {false, "all except appends"},
+	"msgapp":   {false, "appends"},
+	"pipeline": {false, "fallback POSTs"},
+	"control":  {true, "heartbeats, votes and responses"},
+	"append":   {true, "appends"},
+	"proposal": {true, "proposals"},
+}
+
+// directionOf says where a stream leads.
+func directionOf(s rafthttp.StreamStatus) string {
+	if s.Direction == rafthttp.StreamOut {
+		return "to it"
+	}
+	return "from it"
+}
+
+// title names a lane in a sentence.
+func (lr laneReport) title() string {
+	text := laneTexts[lr.Name]
+	direction := "to it"
+	if text.in {
+		direction = "from it"
+	}
+	return fmt.Sprintf("%s (%s %s)", lr.Name, text.contents, direction)
 }
 
 func newLaneView(lr laneReport) laneView {
 	l := lr.l
 	v := laneView{
-		Name: l.Name, Way: ways[l.Name], State: map[bool]string{true: "up", false: "down"}[l.Up], Up: l.Up, Health: lr.Health,
+		Name: l.Name, Way: laneTexts[l.Name].contents, State: map[bool]string{true: "up", false: "down"}[l.Up], Up: l.Up, Health: lr.Health,
 		Fill: percent(lr.Fill), FillWidth: 100 * math.Min(1, lr.Fill),
 		FillTitle: fmt.Sprintf("%d of %d messages, %s of %s", l.Queued, l.Capacity, bytesOf(float64(l.QueuedBytes)), bytesOf(float64(l.CapacityBytes))),
 		Queued:    count(float64(l.Queued)), Oldest: none, Idle: l.Queued == 0 && l.Messages == 0,
@@ -72,11 +97,11 @@ type streamView struct {
 
 func newStreamView(now time.Time, s rafthttp.StreamStatus) streamView {
 	v := streamView{
-		Name: s.Name, Way: "from it", State: "down", For: none, Since: machine(s.Since), Health: warn,
+		Name: s.Name, Way: directionOf(s), State: "down", For: none, Since: machine(s.Since), Health: warn,
 		Connects: count(float64(s.Connects)), Failures: count(float64(s.DialFailures)), Bytes: bytesOf(float64(s.Bytes)),
 	}
 	if s.Direction == rafthttp.StreamOut {
-		v.Way, v.Failures = "to it", none
+		v.Failures = none
 	}
 	if s.Up {
 		v.State, v.Health, v.For = "up", good, duration(max(0, now.Sub(s.Since)))

@@ -66,7 +66,7 @@ func newPicture(r *report) picture {
 		if at.inner {
 			aim -= math.Copysign(nodeWidth/2, at.x)
 		}
-		p.Nodes = append(p.Nodes, newNode(p, peers[i], x, y, aim))
+		p.Nodes = append(p.Nodes, newNode(r.Status.Time, p, peers[i], x, y, aim))
 	}
 	p.Text = pictureText(r)
 	return p
@@ -140,14 +140,22 @@ func pictureText(r *report) string {
 	for _, p := range r.Peers {
 		text := fmt.Sprintf("peer %s: %s", p.label(), p.Health)
 		if len(p.Problems) > 0 {
-			text += " (" + strings.Join(p.Problems, ", ") + ")"
+			text += " (" + texts(p.Problems) + ")"
 		}
 		parts = append(parts, text)
 	}
 	return strings.Join(parts, "; ")
 }
 
-func newNode(p picture, peer peerReport, x, y, aim float64) node {
+func texts(problems []problem) string {
+	var all []string
+	for _, p := range problems {
+		all = append(all, p.Text)
+	}
+	return strings.Join(all, ", ")
+}
+
+func newNode(now time.Time, p picture, peer peerReport, x, y, aim float64) node {
 	n := node{
 		ID: peer.Member, Label: short(nameOf(peer.memberName), 9), Title: "peer " + peer.label(), Health: peer.Health,
 		Mark: [...]string{"✓", "!", "✕"}[peer.Health],
@@ -155,11 +163,11 @@ func newNode(p picture, peer peerReport, x, y, aim float64) node {
 		TextX: round(x), Text1: round(y - 4), Text2: round(y + 14), Line: "inactive",
 	}
 	if len(peer.Problems) > 0 {
-		n.Title += ": " + strings.Join(peer.Problems, ", ")
+		n.Title += ": " + texts(peer.Problems)
 	}
 	if peer.p.Active {
 		n.Line = "active"
-		if !peer.p.ProbedAt.IsZero() {
+		if !peer.staleProbe(now) {
 			n.Line = "RTT " + duration(peer.p.RTT.Round(10*time.Microsecond))
 		}
 	}

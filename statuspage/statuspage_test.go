@@ -94,12 +94,13 @@ func ask(h http.Handler, method, target string, header ...string) *httptest.Resp
 
 // document is what docs/status.md says of the JSON.
 type document struct {
-	Schema int
-	Health string
-	Local  struct{ Member, Name string }
-	Peers  []struct {
+	Schema   int
+	Health   string
+	Problems []string
+	Local    struct{ Member, Name string }
+	Peers    []struct {
 		Member, Name, Health string
-		Problems             []string
+		Problems, Stale      []string
 		Sent                 *float64 `json:"sent_bytes_per_second"`
 		Received             *float64 `json:"received_bytes_per_second"`
 		Lanes                []struct {

@@ -19,7 +19,7 @@ func writeText(w io.Writer, r *report) error {
 		return err
 	}
 	fmt.Fprintf(&b, "member %s of cluster %s, version %s, up %s\n", plain(r.Local.label()), st.ClusterID, st.Version, duration(st.Time.Sub(st.Started)))
-	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, r.summary())
+	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, plain(r.summary()))
 	textPeers(&b, r)
 	for _, p := range r.Peers {
 		textPeer(&b, st, p)
@@ -54,7 +54,7 @@ func textPeers(b *bytes.Buffer, r *report) {
 func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 	fmt.Fprintf(b, "\npeer %s: %s\n", plain(p.label()), plain(strings.Join(p.p.URLs, " ")))
 	for _, problem := range p.Problems {
-		fmt.Fprintf(b, "  ! %s\n", problem)
+		fmt.Fprintf(b, "  ! %s\n", plain(problem.Text))
 	}
 	if p.p.LastError != "" {
 		fmt.Fprintf(b, "  last error, %s: %s\n", ago(st.Time, p.p.LastErrorAt), plain(p.p.LastError))

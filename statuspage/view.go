@@ -14,6 +14,7 @@ type pageView struct {
 	Title, Member, Cluster, Version, Up, URLs string
 	Started                                   bool
 	Health                                    level
+	Problems                                  []problem
 	Summary, Taken                            string
 	TakenAt                                   string // for machines
 	Icon                                      template.URL
@@ -36,7 +37,7 @@ func newPage(title string, r *report) *pageView {
 	st := r.Status
 	v := &pageView{
 		Title: title, Member: r.Local.label(), Cluster: st.ClusterID.String(), Version: st.Version, Started: st.ID != 0,
-		Health: r.Health, Summary: r.summary(), Taken: st.Time.UTC().Format("15:04:05 UTC"), TakenAt: machine(st.Time),
+		Health: r.Health, Problems: r.Problems, Summary: r.summary(), Taken: st.Time.UTC().Format("15:04:05 UTC"), TakenAt: machine(st.Time),
 		Icon: icons[r.Health], Picture: newPicture(r),
 	}
 	for _, p := range r.Peers {
@@ -85,25 +86,6 @@ func (m memberName) label() string {
 	return m.Name + " (" + m.Member + ")"
 }
 
-func (r *report) summary() string {
-	switch n := len(r.Peers); {
-	case r.Status.ID == 0:
-		return "The transport is not started."
-	case n == 0:
-		return "There are no peers."
-	case r.Health == good && n == 1:
-		return "The one peer is well."
-	case r.Health == good:
-		return fmt.Sprintf("All %d peers are well.", n)
-	case r.Health == bad:
-		return fmt.Sprintf("%d of %d peers active: no majority.", r.active(), n)
-	case r.active() < n:
-		return fmt.Sprintf("%d of %d peers active.", r.active(), n)
-	default:
-		return fmt.Sprintf("All %d peers active, not all well.", n)
-	}
-}
-
 // peerView is one card.
 type peerView struct {
 	ID, Label, State, For, ForTitle   string
@@ -112,7 +94,8 @@ type peerView struct {
 	LastError, LastErrorAgo, ErrorsAt string
 	LastSnapshot                      string
 	Health                            level
-	Problems, URLs                    []string
+	Problems                          []problem
+	URLs                              []string
 	Facts                             []fact
 	Lanes                             []laneView
 	Streams                           []streamView
@@ -134,8 +117,11 @@ func newPeerView(r *report, pr peerReport) peerView {
 	if p.Active {
 		v.For, v.ForTitle = duration(now.Sub(p.ActiveSince)), exact(p.ActiveSince)
 	}
-	if !p.ProbedAt.IsZero() {
+	if !pr.staleProbe(now) {
 		v.RTT, v.Clock = duration(p.RTT), offset(p.ClockOffset)
+	}
+	if !p.Active && p.Version != "" {
+		v.Version += " (stale)"
 	}
 	if at := p.CertificateExpires; !at.IsZero() {
 		v.Certificate = "expired"
@@ -174,7 +160,7 @@ func (v *peerView) facts(now time.Time, p rafthttp.PeerStatus) {
 		since.Health = bad
 	}
 	clock := fact{Name: "Clock", Value: v.Clock}
-	if p.ClockOffset.Abs() > clockApart {
+	if v.Clock != none && p.ClockOffset.Abs() > clockApart {
 		clock.Health = warn
 	}
 	cert := fact{Name: "Certificate ends in", Value: v.Certificate, Time: machine(p.CertificateExpires), Title: exact(p.CertificateExpires)}
@@ -184,7 +170,7 @@ func (v *peerView) facts(now time.Time, p rafthttp.PeerStatus) {
 	drops := fact{Name: "Dropped messages", Value: v.Dropped, Title: dropTitle(p.Lanes)}
 	v.Facts = []fact{
 		since,
-		{Name: "Round trip", Value: v.RTT, Title: fmt.Sprintf("%d probes, %d failed", p.Probes, p.ProbeFailures)},
+		{Name: "Round trip", Value: v.RTT, Title: probeTitle(now, p)},
 		clock,
 		{Name: "Version", Value: v.Version},
 		cert,
@@ -193,6 +179,15 @@ func (v *peerView) facts(now time.Time, p rafthttp.PeerStatus) {
 		{Name: "Sent in all", Value: bytesOf(float64(p.SentBytes))},
 		{Name: "Received in all", Value: bytesOf(float64(p.ReceivedBytes))},
 	}
+}
+
+// probeTitle says when round-trip time and clock were measured.
+func probeTitle(now time.Time, p rafthttp.PeerStatus) string {
+	text := fmt.Sprintf("%d probes, %d failed", p.Probes, p.ProbeFailures)
+	if p.ProbedAt.IsZero() {
+		return text
+	}
+	return fmt.Sprintf("last measured %s: %s; %s", ago(now, p.ProbedAt), duration(p.RTT), text)
 }
 
 // dropTitle says why messages were dropped, over all lanes.
