@@ -30,12 +30,14 @@ const schemaVersion = 1
 
 // report is what all formats show. As JSON it is described in docs/status.md.
 type report struct {
-	Schema   int             `json:"schema"`
-	Health   level           `json:"health"`
-	Problems []problem       `json:"problems"` // of the local member
-	Local    memberName      `json:"local"`
-	Peers    []peerReport    `json:"peers"`
-	Status   rafthttp.Status `json:"status"`
+	Schema int   `json:"schema"`
+	Health level `json:"health"`
+	// Application is nil if Options.Facts is.
+	Application *application    `json:"application,omitempty"`
+	Problems    []problem       `json:"problems"` // of the local member
+	Local       memberName      `json:"local"`
+	Peers       []peerReport    `json:"peers"`
+	Status      rafthttp.Status `json:"status"`
 }
 
 // memberName is who a member is.

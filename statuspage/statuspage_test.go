@@ -94,8 +94,12 @@ func ask(h http.Handler, method, target string, header ...string) *httptest.Resp
 
 // document is what docs/status.md says of the JSON.
 type document struct {
-	Schema   int
-	Health   string
+	Schema      int
+	Health      string
+	Application struct {
+		Facts []statuspage.Fact
+		Error string
+	}
 	Problems []string
 	Local    struct{ Member, Name string }
 	Peers    []struct {

@@ -15,11 +15,14 @@ func writeText(w io.Writer, r *report) error {
 	st := r.Status
 	var b bytes.Buffer
 	if st.ID == 0 {
-		_, err := io.WriteString(w, "The transport is not started.\n")
+		b.WriteString("The transport is not started.\n\n")
+		textApplication(&b, r.Application)
+		_, err := w.Write(append(bytes.TrimRight(b.Bytes(), "\n"), '\n'))
 		return err
 	}
 	fmt.Fprintf(&b, "member %s of cluster %s, version %s, up %s\n", plain(r.Local.label()), st.ClusterID, st.Version, duration(st.Time.Sub(st.Started)))
 	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, plain(r.summary()))
+	textApplication(&b, r.Application)
 	textPeers(&b, r)
 	for _, p := range r.Peers {
 		textPeer(&b, st, p)
@@ -35,6 +38,21 @@ func writeText(w io.Writer, r *report) error {
 	}
 	_, err := b.WriteTo(w)
 	return err
+}
+
+func textApplication(b *bytes.Buffer, a *application) {
+	if a == nil || a.Error == "" && len(a.Facts) == 0 {
+		return
+	}
+	if a.Error != "" {
+		fmt.Fprintf(b, "application: %s\n", plain(a.Error))
+	}
+	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, f := range a.Facts {
+		fmt.Fprintf(tw, "%s\t%s\n", plain(f.Name), plain(f.Value))
+	}
+	_ = tw.Flush()
+	b.WriteByte('\n')
 }
 
 func textPeers(b *bytes.Buffer, r *report) {

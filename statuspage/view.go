@@ -24,6 +24,7 @@ type pageView struct {
 	LastReceived                              string
 	Remotes                                   []string
 	Facts                                     []fact
+	Application                               *application
 }
 
 // fact is a name with a value, and a time for machines if it is one.
@@ -37,7 +38,7 @@ func newPage(title string, r *report) *pageView {
 	st := r.Status
 	v := &pageView{
 		Title: title, Member: r.Local.label(), Cluster: st.ClusterID.String(), Version: st.Version, Started: st.ID != 0,
-		Health: r.Health, Problems: r.Problems, Summary: r.summary(), Taken: st.Time.UTC().Format("15:04:05 UTC"), TakenAt: machine(st.Time),
+		Health: r.Health, Problems: r.Problems, Application: r.Application, Summary: r.summary(), Taken: st.Time.UTC().Format("15:04:05 UTC"), TakenAt: machine(st.Time),
 		Icon: icons[r.Health], Picture: newPicture(r),
 	}
 	for _, p := range r.Peers {
