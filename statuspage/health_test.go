@@ -79,7 +79,7 @@ func TestHealth(t *testing.T) {
 				}
 				if tt.problem != "" {
 					require.Contains(t, d.Peers[0].Problems[0], tt.problem)
-					require.Regexp(t, `<li><a [^>]*>`+tt.problem, page)
+					require.Regexp(t, `<li class="\w+"><a [^>]*>`+tt.problem, page)
 					require.Contains(t, text, "! "+tt.problem)
 				}
 				var links []string
@@ -111,17 +111,17 @@ func TestStuckLane(t *testing.T) {
 		heartbeat := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(1)), From: new(uint64(2))}
 		b.Send([]*raftpb.Message{heartbeat})
 		time.Sleep(3 * time.Second)
-		require.Equal(t, []string{"queue control (heartbeats, votes and responses from it) has not moved for 3.0 s"}, decode(t, get(h, "/?format=json")).Peers[0].Problems)
+		require.Equal(t, []string{"queue control (heartbeats, votes, responses from it) has not moved for 3.0 s"}, decode(t, get(h, "/?format=json")).Peers[0].Problems)
 		page := get(h, "/?format=html").Body.String()
-		require.Regexp(t, `(?s)<tr class="warning">\s*<th scope="row"[^>]*>control.*width="25.0".*<td data-label="Oldest" class="n">3.0 s</td>`, page)
+		require.Regexp(t, `(?s)<tr class="warning">\s*<th scope="row">[^<]*<code>control</code>.*width="25.0".*<td data-label="Oldest" class="n">3.0 s</td>`, page)
 		b.Send([]*raftpb.Message{heartbeat, heartbeat, heartbeat, heartbeat})
 		time.Sleep(time.Second)
 		d := decode(t, get(h, "/?format=json"))
 		require.Equal(t, "bad", d.Peers[0].Health)
-		require.Equal(t, []string{"queue control (heartbeats, votes and responses from it) is 100 % full"}, d.Peers[0].Problems)
+		require.Equal(t, []string{"queue control (heartbeats, votes, responses from it) is 100 % full", "drops 1.0/s: queue full"}, d.Peers[0].Problems)
 		require.InDelta(t, 1, d.Peers[0].Lanes[3].Fill, 0)
-		require.Regexp(t, `control +up +4/4 .* 100 % +4.0 s .* 1\n`, get(h, "/").Body.String())
-		require.Contains(t, get(h, "/?format=html").Body.String(), `title="queue full 1">1</td>`)
+		require.Regexp(t, `control +up +4/4 .* 100 % +4.0 s .* 1 \(1.0/s: queue full\)\n`, get(h, "/").Body.String())
+		require.Contains(t, get(h, "/?format=html").Body.String(), `title="queue full 1">1.0/s: queue full</td>`)
 	})
 }
 

@@ -12,15 +12,15 @@ import (
 
 // laneView is one row of a peer's lanes.
 type laneView struct {
-	Name, Way, State        string
-	Health                  level
-	Fill, FillTitle         string
-	FillWidth               float64 // of 100
-	Queued, Oldest          string
-	Messages, Rate, Batch   string
-	Dropped, DroppedTitle   string
-	Up, Idle, DropsMessages bool
-	Spark                   spark
+	Name, Text, State     string
+	Health                level
+	Fill, FillTitle       string
+	FillWidth             float64 // of 100
+	Queued, Oldest        string
+	Messages, Rate, Batch string
+	Dropped, DroppedTitle string
+	Up, Idle, Dropping    bool
+	Spark                 spark
 }
 
 // laneTexts says what each lane carries. The first three lead to the peer.
@@ -31,7 +31,7 @@ var laneTexts = map[string]struct {
 	"message":  {false, "all except appends"},
 	"msgapp":   {false, "appends"},
 	"pipeline": {false, "fallback POSTs"},
-	"control":  {true, "heartbeats, votes and responses"},
+	"control":  {true, "heartbeats, votes, responses"},
 	"append":   {true, "appends"},
 	"proposal": {true, "proposals"},
 }
@@ -57,14 +57,14 @@ func (lr laneReport) title() string {
 func newLaneView(lr laneReport) laneView {
 	l := lr.l
 	v := laneView{
-		Name: l.Name, Way: laneTexts[l.Name].contents, State: map[bool]string{true: "up", false: "down"}[l.Up], Up: l.Up, Health: lr.Health,
+		Name: l.Name, Text: sentence(laneTexts[l.Name].contents), State: map[bool]string{true: "up", false: "down"}[l.Up], Up: l.Up, Health: lr.Health,
 		Fill: percent(lr.Fill), FillWidth: 100 * math.Min(1, lr.Fill),
 		FillTitle: fmt.Sprintf("%d of %d messages, %s of %s", l.Queued, l.Capacity, bytesOf(float64(l.QueuedBytes)), bytesOf(float64(l.CapacityBytes))),
-		Queued:    count(float64(l.Queued)), Oldest: none, Idle: l.Queued == 0 && l.Messages == 0,
+		Queued:    count(float64(l.Queued)), Oldest: none, Idle: l.Queued == 0 && l.Messages == 0 && l.Dropped == 0,
 		Messages: count(float64(l.Messages)), Rate: messageRate(lr.MessageRate), Batch: none,
-		Dropped: count(float64(l.Dropped)), DropsMessages: l.Dropped > 0, DroppedTitle: dropTitle([]rafthttp.LaneStatus{l}),
-		Spark: newSpark(lr.points, false),
+		DroppedTitle: dropTitle([]rafthttp.LaneStatus{l}), Spark: newSpark(lr.points, false),
 	}
+	v.Dropped, v.Dropping = droppedText(lr.DropRate, lr.DropReasons, l.Dropped)
 	if v.FillWidth > 0 {
 		v.FillWidth = math.Max(v.FillWidth, 1.5) // to be seen
 	}
@@ -75,6 +75,14 @@ func newLaneView(lr laneReport) laneView {
 		v.Batch = fmt.Sprintf("%.1f", float64(l.Messages)/float64(l.Batches))
 	}
 	return v
+}
+
+// sentence begins with a capital letter.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 func percent(f float64) string {
@@ -90,14 +98,15 @@ func percent(f float64) string {
 
 // streamView is one row of a peer's streams.
 type streamView struct {
-	Name, Way, State, For, Since string
-	Connects, Failures, Bytes    string
-	Health                       level
+	Name, Direction, State    string
+	For, Since                string
+	Connects, Failures, Bytes string
+	Health                    level
 }
 
 func newStreamView(now time.Time, s rafthttp.StreamStatus) streamView {
 	v := streamView{
-		Name: s.Name, Way: directionOf(s), State: "down", For: none, Since: machine(s.Since), Health: warn,
+		Name: s.Name, Direction: directionOf(s), State: "down", For: none, Since: machine(s.Since), Health: warn,
 		Connects: count(float64(s.Connects)), Failures: count(float64(s.DialFailures)), Bytes: bytesOf(float64(s.Bytes)),
 	}
 	if s.Direction == rafthttp.StreamOut {
@@ -127,7 +136,7 @@ func progressOf(now time.Time, s rafthttp.SnapshotStatus) progress {
 		done = fmt.Sprintf("%.0f %%, %s of %s", p.Percent, done, bytesOf(float64(s.Total)))
 	}
 	if !s.Incoming && s.Attempts == 0 {
-		parts = append(parts, "waits for its turn")
+		parts = append(parts, "waiting for a place")
 	} else {
 		parts = append(parts, done)
 	}

@@ -1,8 +1,10 @@
 package statuspage
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +32,9 @@ type picture struct {
 	Text                   string // what there is to see, for those who do not
 }
 
+// marks show a level without colours.
+var marks = [...]string{good: "✓", warn: "!", bad: "✕"}
+
 // node is a peer in the picture.
 type node struct {
 	ID, Label, Title, Line, Mark string
@@ -52,7 +57,8 @@ func newPicture(r *report) picture {
 	p := picture{Width: pictureWidth, R: localRadius, Local: short(nameOf(r.Local), 7), LocalTitle: "this member, " + r.Local.label()}
 	if len(peers) > maxPictured {
 		p.More = len(peers) - maxPictured
-		peers = peers[:maxPictured]
+		peers = r.sickFirst()[:maxPictured]
+		slices.SortFunc(peers, func(a, b peerReport) int { return cmp.Compare(a.p.ID, b.p.ID) })
 	}
 	all, ry := places(len(peers))
 	p.Height = 2*ry + nodeHeight + 8
@@ -158,7 +164,7 @@ func texts(problems []problem) string {
 func newNode(now time.Time, p picture, peer peerReport, x, y, aim float64) node {
 	n := node{
 		ID: peer.Member, Label: short(nameOf(peer.memberName), 9), Title: "peer " + peer.label(), Health: peer.Health,
-		Mark: [...]string{"✓", "!", "✕"}[peer.Health],
+		Mark: marks[peer.Health],
 		X:    round(x - nodeWidth/2), Y: round(y - nodeHeight/2), W: nodeWidth, H: nodeHeight,
 		TextX: round(x), Text1: round(y - 4), Text2: round(y + 14), Line: "inactive",
 	}

@@ -70,6 +70,9 @@ func (pr *peerReport) judge(st rafthttp.Status, looks []look) {
 			pr.problem(l.Health, anchorSlow, "queue %s has not moved for %s", l.title(), duration(l.l.OldestAge))
 		}
 	}
+	if rate, reasons := pr.drops(); rate != nil && pr.p.Active {
+		pr.problem(warn, anchorDrops, "drops %s", dropsText(rate, reasons))
+	}
 	if last := pr.p.LastSnapshot; snapshotFailed(st.Time, last, len(pr.p.Snapshots)) {
 		pr.problem(warn, anchorSnapshots, "the last snapshot to it failed: %s", shortCause(last.Error))
 	}

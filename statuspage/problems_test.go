@@ -43,7 +43,7 @@ func requireProblem(t *testing.T, h http.Handler, want string) {
 	require.Contains(t, strings.Join(d.Peers[0].Problems, "\n"), want)
 	page, text := get(h, "/?format=html").Body.String(), get(h, "/").Body.String()
 	require.Regexp(t, `<p id="summary"[^>]*>[^<]*`+regexp.QuoteMeta(want), page)
-	require.Regexp(t, `<li><a [^>]*>`+regexp.QuoteMeta(want), page)
+	require.Regexp(t, `<li class="\w+"><a [^>]*>`+regexp.QuoteMeta(want), page)
 	require.Regexp(t, `(?m)^(warning|bad): .*`+regexp.QuoteMeta(want), text)
 	require.Contains(t, text, "  ! "+want)
 }

@@ -1,9 +1,11 @@
 package statuspage
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
@@ -71,6 +73,8 @@ type laneReport struct {
 	Fill        float64  `json:"fill"`
 	MessageRate *float64 `json:"messages_per_second,omitempty"`
 	ByteRate    *float64 `json:"bytes_per_second,omitempty"`
+	DropRate    *float64 `json:"dropped_per_second,omitempty"`
+	DropReasons []string `json:"drop_reasons,omitempty"` // of these drops
 
 	l      rafthttp.LaneStatus
 	points []point
@@ -132,6 +136,9 @@ func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneRepor
 	if now, ok := rateAt(looks, len(looks)-1, k, rateOver); ok {
 		lr.MessageRate, lr.ByteRate = &now.a, &now.b
 	}
+	if drops, reasons, ok := recentDrops(looks, k); ok {
+		lr.DropRate, lr.DropReasons = &drops, reasons
+	}
 	switch {
 	case lr.Fill >= 1:
 		lr.Health = bad
@@ -139,6 +146,31 @@ func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneRepor
 		lr.Health = warn
 	}
 	return lr
+}
+
+// drops sums up what the lanes of the peer drop now: nil if nothing.
+func (pr *peerReport) drops() (rate *float64, reasons []string) {
+	var sum float64
+	for _, l := range pr.Lanes {
+		if l.DropRate != nil && *l.DropRate > 0 {
+			sum += *l.DropRate
+			rate = &sum
+			reasons = append(reasons, l.DropReasons...)
+		}
+	}
+	slices.Sort(reasons)
+	return rate, slices.Compact(reasons)
+}
+
+// sickFirst are the peers, the worst first, and those that are inactive before others.
+func (r *report) sickFirst() []peerReport {
+	rank := func(p peerReport) int {
+		if !p.p.Active {
+			return int(p.Health) + 1
+		}
+		return int(p.Health)
+	}
+	return slices.SortedStableFunc(slices.Values(r.Peers), func(a, b peerReport) int { return cmp.Compare(rank(b), rank(a)) })
 }
 
 // fill is how full a lane is, by the bound that is nearer.

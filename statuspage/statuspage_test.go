@@ -112,6 +112,8 @@ type document struct {
 			Fill         float64
 			Messages     *float64 `json:"messages_per_second"`
 			Bytes        *float64 `json:"bytes_per_second"`
+			Dropped      *float64 `json:"dropped_per_second"`
+			Reasons      []string `json:"drop_reasons"`
 		}
 	}
 	Status rafthttp.Status
@@ -193,7 +195,7 @@ func TestPolicy(t *testing.T) {
 		for _, link := range regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(page, -1) {
 			require.Regexp(t, `^($|#|\?format=|data:image/svg)`, link[1])
 		}
-		for _, tag := range []string{"main", "section", "table", "svg", "div", "details", "header", "dl", "ul"} {
+		for _, tag := range []string{"main", "section", "table", "svg", "summary", "tbody", "div", "details", "header", "dl", "ul"} {
 			require.Len(t, regexp.MustCompile(`<`+tag+`[ >]`).FindAllString(page, -1), strings.Count(page, "</"+tag+">"), tag)
 		}
 	})

@@ -24,7 +24,7 @@ func writeText(w io.Writer, r *report) error {
 	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, plain(r.summary()))
 	textApplication(&b, r.Application)
 	textPeers(&b, r)
-	for _, p := range r.Peers {
+	for _, p := range r.sickFirst() {
 		textPeer(&b, st, p)
 	}
 	for _, s := range st.Receiving {
@@ -61,7 +61,7 @@ func textPeers(b *bytes.Buffer, r *report) {
 	}
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "PEER\tSTATE\tFOR\tVERSION\tRTT\tCLOCK\tSENT\tRECEIVED\tDROPPED\tCERTIFICATE")
-	for _, p := range r.Peers {
+	for _, p := range r.sickFirst() {
 		v := newPeerView(r, p)
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(p.label()), v.State, v.For, plain(v.Version),
 			v.RTT, v.Clock, byteRate(p.SentRate), byteRate(p.ReceivedRate), v.Dropped, v.Certificate)
@@ -78,12 +78,8 @@ func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 		fmt.Fprintf(b, "  last error, %s: %s\n", ago(st.Time, p.p.LastErrorAt), plain(p.p.LastError))
 	}
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "  LANE\tUP\tQUEUED\tBYTES\tFILL\tOLDEST\tMESSAGES\tRATE\tBATCH\tDROPPED")
-	for _, l := range p.Lanes {
-		v := newLaneView(l)
-		fmt.Fprintf(tw, "  %s\t%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, v.State, l.l.Queued, l.l.Capacity,
-			bytesOf(float64(l.l.QueuedBytes)), v.Fill, v.Oldest, v.Messages, v.Rate, v.Batch, v.Dropped)
-	}
+	textLanes(tw, p, "  TO THE PEER", false)
+	textLanes(tw, p, "  FROM THE PEER", true)
 	_ = tw.Flush()
 	tw = tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "  STREAM\tDIRECTION\tSTATE\tFOR\tCONNECTS\tFAILED DIALS\tBYTES")
@@ -97,5 +93,22 @@ func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 	}
 	if last := ending(st.Time, p.p.LastSnapshot); last != "" {
 		fmt.Fprintf(b, "  last snapshot %s\n", plain(last))
+	}
+}
+
+// textLanes writes the lanes in one direction.
+func textLanes(w io.Writer, p peerReport, head string, in bool) {
+	fmt.Fprintln(w, head+"\tUP\tQUEUED\tBYTES\tFILL\tOLDEST\tMESSAGES\tRATE\tBATCH\tDROPPED")
+	for _, l := range p.Lanes {
+		if laneTexts[l.Name].in != in {
+			continue
+		}
+		v := newLaneView(l)
+		dropped := count(float64(l.l.Dropped))
+		if v.Dropping {
+			dropped += " (" + v.Dropped + ")"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, v.State, l.l.Queued, l.l.Capacity,
+			bytesOf(float64(l.l.QueuedBytes)), v.Fill, v.Oldest, v.Messages, v.Rate, v.Batch, dropped)
 	}
 }
