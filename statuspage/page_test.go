@@ -64,7 +64,7 @@ func TestDrops(t *testing.T) {
 		require.InDelta(t, 10, *control.Dropped, 0.001)
 		require.Equal(t, []string{"queue full"}, control.Reasons)
 		require.Contains(t, strings.Join(d.Peers[0].Problems, "\n"), "drops 10/s: queue full")
-		require.Regexp(t, `control .* 20 \(10/s: queue full\)\n`, get(h, "/").Body.String())
+		require.Regexp(t, `(?s)active .* 20 \(10/s: queue full\) .*control .* 20 \(10/s: queue full\)\n`, get(h, "/").Body.String())
 		page := get(h, "/?format=html").Body.String()
 		require.Contains(t, page, `class="n dropped" title="queue full 20">10/s: queue full</td>`)
 		require.Equal(t, 1, strings.Count(page, `class="n dropped"`))

@@ -64,7 +64,7 @@ func textPeers(b *bytes.Buffer, r *report) {
 	for _, p := range r.sickFirst() {
 		v := newPeerView(r, p)
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(p.label()), v.State, v.For, plain(v.Version),
-			v.RTT, v.Clock, byteRate(p.SentRate), byteRate(p.ReceivedRate), v.Dropped, v.Certificate)
+			v.RTT, v.Clock, byteRate(p.SentRate), byteRate(p.ReceivedRate), textDropped(v.DroppedTotal, v.Dropped, v.Dropping), v.Certificate)
 	}
 	_ = tw.Flush() // to a buffer
 }
@@ -104,11 +104,15 @@ func textLanes(w io.Writer, p peerReport, head string, in bool) {
 			continue
 		}
 		v := newLaneView(l)
-		dropped := count(float64(l.l.Dropped))
-		if v.Dropping {
-			dropped += " (" + v.Dropped + ")"
-		}
 		fmt.Fprintf(w, "  %s\t%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, v.State, l.l.Queued, l.l.Capacity,
-			bytesOf(float64(l.l.QueuedBytes)), v.Fill, v.Oldest, v.Messages, v.Rate, v.Batch, dropped)
+			bytesOf(float64(l.l.QueuedBytes)), v.Fill, v.Oldest, v.Messages, v.Rate, v.Batch, textDropped(l.l.Dropped, v.Dropped, v.Dropping))
 	}
+}
+
+// textDropped is the total, with what is dropped now.
+func textDropped(total uint64, text string, now bool) string {
+	if !now {
+		return text
+	}
+	return count(float64(total)) + " (" + text + ")"
 }

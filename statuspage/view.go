@@ -101,6 +101,7 @@ type peerView struct {
 	LastSnapshot                      string
 	Health                            level
 	Open, Dropping                    bool
+	DroppedTotal                      uint64
 	Problems                          []problem
 	URLs                              []string
 	Facts                             []fact
@@ -151,9 +152,8 @@ func newPeerView(r *report, pr peerReport) peerView {
 }
 
 func (v *peerView) lanes(pr peerReport) {
-	var dropped uint64
 	for _, l := range pr.Lanes {
-		dropped += l.l.Dropped
+		v.DroppedTotal += l.l.Dropped
 		if laneTexts[l.Name].in {
 			v.In = append(v.In, newLaneView(l))
 		} else {
@@ -161,7 +161,7 @@ func (v *peerView) lanes(pr peerReport) {
 		}
 	}
 	rate, reasons := pr.drops()
-	v.Dropped, v.Dropping = droppedText(rate, reasons, dropped)
+	v.Dropped, v.Dropping = droppedText(rate, reasons, v.DroppedTotal)
 }
 
 func (v *peerView) streams(now time.Time, p rafthttp.PeerStatus) {

@@ -93,6 +93,7 @@ func TestPage(t *testing.T) {
 	run(ctx, t, chromedp.Navigate(s.url))
 	require.Equal(t, "All 2 peers are healthy.", text(ctx, t, "#summary"))
 	require.Equal(t, "member 1 – rafthttp", eval[string](ctx, t, "document.title"))
+	require.Equal(t, "Leader", text(ctx, t, "#main dt"), "the facts of the application are first")
 	require.InDelta(t, 4, eval[float64](ctx, t, `document.querySelectorAll(".picture .link.ok").length`), 0)
 	require.Equal(t, "0", lane(ctx, t, "2", "msgapp")["Messages"])
 
