@@ -1,6 +1,7 @@
 "use strict";
-// Asks for the page again every two seconds, and changes what is different: what
-// has the focus, is selected or was opened stays so.
+// Requests the page again every two seconds, and changes what differs: the focus,
+// the selection, and what the reader opened or closed stay as they are. A part that
+// the server opens or closes anew, such as a peer that becomes sick, follows.
 (() => {
   const every = 2000, patience = 10000;
   const find = (id) => document.getElementById(id);
@@ -17,6 +18,7 @@
     for (const { name } of [...from.attributes]) {
       if (!to.hasAttribute(name) && !(from.nodeName === "DETAILS" && name === "open")) from.removeAttribute(name);
     }
+    if (from.nodeName === "DETAILS" && from.dataset.open !== to.dataset.open) from.open = to.open;
     for (const { name, value } of to.attributes) {
       if (from.nodeName === "DETAILS" && name === "open") continue;
       if (from.getAttribute(name) !== value) from.setAttribute(name, value);
@@ -41,10 +43,12 @@
   }
 
   function show(text) {
+    const focused = document.activeElement;
     const page = new DOMParser().parseFromString(text, "text/html");
     for (const part of ["icon", "main"]) morph(find(part), page.getElementById(part));
     for (const query of ["h1", "#summary", "header time"]) morph(document.querySelector(query), page.querySelector(query));
     document.title = page.title;
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true }); // it was moved
   }
 
   async function refresh() {
@@ -61,7 +65,7 @@
       lost.hidden = true;
     } catch {
       since ??= new Date();
-      const message = "No answer since " + since.toLocaleTimeString() + ": what is shown is old. Trying on.";
+      const message = "No response since " + since.toLocaleTimeString() + ": the data shown is old. Retrying.";
       if (lost.textContent !== message) lost.textContent = message;
       lost.hidden = false;
     } finally {
@@ -74,11 +78,15 @@
 
   pause.addEventListener("click", () => {
     paused = !paused;
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Resume" : "Pause";
     live.textContent = paused ? "Paused at" : "Live, as of";
     refresh();
   });
   document.addEventListener("visibilitychange", refresh);
+  find("main").addEventListener("click", (event) => { // the picture leads to an open card
+    const link = event.target.closest('a[href^="#peer-"]');
+    if (link) find(link.getAttribute("href").slice(1)).open = true;
+  });
   pause.hidden = false;
   find("reload").hidden = true;
   live.textContent = "Live, as of";

@@ -12,7 +12,7 @@ import (
 
 // sections are the headings of docs/status.md below which the fields of a type are.
 var sections = map[string]string{
-	"report": "## JSON", "peerReport": "### `peers[]`", "laneReport": "### `peers[]`",
+	"report": "## JSON", "application": "### `application`", "Fact": "### `application`", "peerReport": "### `peers[]`", "laneReport": "### `peers[]`",
 	"Status": "### `status`", "PeerStatus": "### `status.peers[]`", "LaneStatus": "### `status.peers[].lanes[]`",
 	"SnapshotStatus": "### A snapshot in `status`",
 }

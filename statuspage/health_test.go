@@ -33,20 +33,22 @@ func TestHealth(t *testing.T) {
 		summary        string
 		links2, links3 []string
 	}{
-		{"all well", func(*memnet.Network, []*rafthttp.Transport) {}, "ok", "ok", "", "All 2 peers are well.", []string{"ok", "ok"}, []string{"ok", "ok"}},
+		{"all healthy", func(*memnet.Network, []*rafthttp.Transport) {}, "ok", "ok", "", "All 2 peers are healthy.", []string{"ok", "ok"}, []string{"ok", "ok"}},
 		{
 			"one gone", func(_ *memnet.Network, all []*rafthttp.Transport) { all[1].Stop() }, "warning", "bad",
-			"no stream of it delivers", "1 of 2 peers active.", []string{"bad", "bad"}, []string{"ok", "ok"},
+			"down: unexpected http status 503", "1 of 2 peers active: 2 is down: unexpected http status 503: rafthttp: transport stopped", []string{"bad", "bad"}, []string{"ok", "ok"},
 		},
 		{
 			"no majority", func(_ *memnet.Network, all []*rafthttp.Transport) {
 				all[1].Stop()
 				all[2].Stop()
-			}, "bad", "bad", "no stream of it delivers", "0 of 2 peers active: no majority.", []string{"bad", "bad"}, []string{"bad", "bad"},
+			}, "bad", "bad", "down: unexpected http status 503",
+			"0 of 2 peers active, no majority: 2 is down: unexpected http status 503: rafthttp: transport stopped; " +
+				"3 is down: unexpected http status 503: rafthttp: transport stopped", []string{"bad", "bad"}, []string{"bad", "bad"},
 		},
 		{
 			"it does not dial", func(_ *memnet.Network, all []*rafthttp.Transport) { all[1].RemovePeer(1) }, "bad", "bad",
-			"", "", []string{"bad", "bad"}, []string{"ok", "ok"},
+			"down: ", "", []string{"bad", "bad"}, []string{"ok", "ok"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -77,7 +79,7 @@ func TestHealth(t *testing.T) {
 				}
 				if tt.problem != "" {
 					require.Contains(t, d.Peers[0].Problems[0], tt.problem)
-					require.Contains(t, page, "<li>"+tt.problem)
+					require.Regexp(t, `<li class="\w+"><a [^>]*>`+tt.problem, page)
 					require.Contains(t, text, "! "+tt.problem)
 				}
 				var links []string
@@ -109,17 +111,17 @@ func TestStuckLane(t *testing.T) {
 		heartbeat := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(1)), From: new(uint64(2))}
 		b.Send([]*raftpb.Message{heartbeat})
 		time.Sleep(3 * time.Second)
-		require.Equal(t, []string{"lane control has not moved for 3.0 s"}, decode(t, get(h, "/?format=json")).Peers[0].Problems)
+		require.Equal(t, []string{"queue control (heartbeats, votes, responses from it) has not moved for 3.0 s"}, decode(t, get(h, "/?format=json")).Peers[0].Problems)
 		page := get(h, "/?format=html").Body.String()
-		require.Regexp(t, `(?s)<tr class="warning">\s*<th scope="row"[^>]*>control.*width="25.0".*<td data-label="Oldest" class="n">3.0 s</td>`, page)
+		require.Regexp(t, `(?s)<tr class="warning">\s*<th scope="row">[^<]*<code>control</code>.*width="25.0".*<td data-label="Oldest" class="n">3.0 s</td>`, page)
 		b.Send([]*raftpb.Message{heartbeat, heartbeat, heartbeat, heartbeat})
 		time.Sleep(time.Second)
 		d := decode(t, get(h, "/?format=json"))
 		require.Equal(t, "bad", d.Peers[0].Health)
-		require.Equal(t, []string{"lane control is 100 % full"}, d.Peers[0].Problems)
+		require.Equal(t, []string{"queue control (heartbeats, votes, responses from it) is 100 % full", "drops 1.0/s: queue full"}, d.Peers[0].Problems)
 		require.InDelta(t, 1, d.Peers[0].Lanes[3].Fill, 0)
-		require.Regexp(t, `control +up +4/4 .* 100 % +4.0 s .* 1\n`, get(h, "/").Body.String())
-		require.Contains(t, get(h, "/?format=html").Body.String(), `title="queue full 1">1</td>`)
+		require.Regexp(t, `control +up +4/4 .* 100 % +4.0 s .* 1 \(1.0/s: queue full\)\n`, get(h, "/").Body.String())
+		require.Contains(t, get(h, "/?format=html").Body.String(), `title="queue full 1">1.0/s: queue full</td>`)
 	})
 }
 

@@ -17,19 +17,33 @@ const (
 	// window is the time that a sparkline shows.
 	window = 2 * time.Minute
 	// rateOver is the time that a rate is taken over, at least, where there are
-	// looks that far apart.
-	rateOver = 5 * time.Second
+	// looks that far apart, and oldSample the most.
+	rateOver  = 5 * time.Second
+	oldSample = 10 * time.Second
 )
 
-// laneKey names a lane. The name "" stands for all of a peer.
+// laneKey names a lane. The name "" stands for all of a peer, and those of
+// streamKey for streams.
 type laneKey struct {
 	peer types.ID
 	lane string
 }
 
-// totals are counters at one time. In all of a peer, out and in are bytes that
-// were sent and received; in a lane, messages and bytes.
-type totals struct{ a, b uint64 }
+func streamKey(peer types.ID, s rafthttp.StreamStatus) laneKey {
+	return laneKey{peer, s.Direction + " " + s.Name}
+}
+
+// totals are counters at one time. In all of a peer, a and b are bytes that were
+// sent and received; in a lane, messages and bytes; in a stream, a is connections.
+type totals struct {
+	a, b  uint64
+	drops rafthttp.Drops // of a lane
+}
+
+// restarted says whether the counters began anew: the peer was removed, and added again.
+func (t totals) restarted(before totals) bool {
+	return before.a > t.a || before.b > t.b || before.drops.Total() > t.drops.Total()
+}
 
 // look is the counters of all lanes at one time.
 type look struct {
@@ -49,9 +63,12 @@ type history struct {
 func (h *history) look(st rafthttp.Status) []look {
 	now := look{st.Time, map[laneKey]totals{}}
 	for _, p := range st.Peers {
-		now.lanes[laneKey{p.ID, ""}] = totals{p.SentBytes, p.ReceivedBytes}
+		now.lanes[laneKey{p.ID, ""}] = totals{a: p.SentBytes, b: p.ReceivedBytes}
 		for _, l := range p.Lanes {
-			now.lanes[laneKey{p.ID, l.Name}] = totals{l.Messages, l.Bytes}
+			now.lanes[laneKey{p.ID, l.Name}] = totals{l.Messages, l.Bytes, l.Drops}
+		}
+		for _, s := range p.Streams {
+			now.lanes[streamKey(p.ID, s)] = totals{a: s.Connects}
 		}
 	}
 	h.mu.Lock()
@@ -74,42 +91,70 @@ func (h *history) look(st rafthttp.Status) []look {
 // rate is how fast the counters of a lane grow.
 type rate struct{ a, b float64 } // a second
 
-// rateAt returns the rates of a lane at looks[i], taken over that time or more,
-// or else over what there is.
-func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
+// sampleAt returns the counters of a lane at looks[i] and before, with the time
+// between: over, or more, or else what there is; never more than oldSample. It is 0
+// if there is no such sample.
+func sampleAt(looks []look, i int, k laneKey, over time.Duration) (now, from totals, d time.Duration) {
 	now, ok := looks[i].lanes[k]
 	if !ok {
-		return rate{}, false
+		return now, from, 0
 	}
-	var from totals
-	var d time.Duration
-	for j := i - 1; j >= 0 && (d == 0 || d < over); j-- {
+	for j := i - 1; j >= 0 && d < over; j-- {
 		before, there := looks[j].lanes[k]
-		if !there || before.a > now.a || before.b > now.b { // removed, and added again
+		age := looks[i].at.Sub(looks[j].at)
+		if !there || age > oldSample || now.restarted(before) {
 			break
 		}
-		from, d = before, looks[i].at.Sub(looks[j].at)
+		from, d = before, age
 	}
+	return now, from, d
+}
+
+// rateAt returns the rates of a lane at looks[i], over that time as sampleAt has it.
+func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
+	now, from, d := sampleAt(looks, i, k, over)
 	if d <= 0 {
 		return rate{}, false
 	}
 	return rate{float64(now.a-from.a) / d.Seconds(), float64(now.b-from.b) / d.Seconds()}, true
 }
 
+// recentDrops returns how many messages of a lane are dropped each second, and why.
+func recentDrops(looks []look, k laneKey) (rate float64, reasons []string, ok bool) {
+	now, from, d := sampleAt(looks, len(looks)-1, k, rateOver)
+	if d <= 0 {
+		return 0, nil, false
+	}
+	before := map[rafthttp.DropReason]uint64{}
+	for reason, n := range from.drops.All() {
+		before[reason] = n
+	}
+	for reason, n := range now.drops.All() {
+		if n > before[reason] {
+			reasons = append(reasons, reasonText(reason))
+		}
+	}
+	return float64(now.drops.Total()-from.drops.Total()) / d.Seconds(), reasons, true
+}
+
 // point is a rate at one time.
 type point struct {
-	age time.Duration
+	age   time.Duration
+	first bool // nothing is known of the time before
 	rate
 }
 
 // points are the rates of a lane in the window, in order of time.
 func points(looks []look, k laneKey) (all []point) {
 	end := looks[len(looks)-1].at
+	first := true
 	for i := 1; i < len(looks); i++ {
 		if age := end.Sub(looks[i].at); age <= window {
-			if r, ok := rateAt(looks, i, k, lookEvery); ok {
-				all = append(all, point{age, r})
+			r, ok := rateAt(looks, i, k, lookEvery)
+			if ok {
+				all = append(all, point{age, first, r})
 			}
+			first = !ok
 		}
 	}
 	return all

@@ -12,34 +12,59 @@ import (
 
 // laneView is one row of a peer's lanes.
 type laneView struct {
-	Name, Way, State        string
-	Health                  level
-	Fill, FillTitle         string
-	FillWidth               float64 // of 100
-	Queued, Oldest          string
-	Messages, Rate, Batch   string
-	Dropped, DroppedTitle   string
-	Up, Idle, DropsMessages bool
-	Spark                   spark
+	Name, Text, State     string
+	Health                level
+	Fill, FillTitle       string
+	FillWidth             float64 // of 100
+	Queued, Oldest        string
+	Messages, Rate, Batch string
+	Dropped, DroppedTitle string
+	Up, Idle, Dropping    bool
+	Spark                 spark
 }
 
-// ways says which way a lane goes, and what is on it.
-var ways = map[string]string{
-	"message": "to it: all but appends", "msgapp": "to it: appends", "pipeline": "to it: what streams cannot carry",
-	"control": "from it: heartbeats, votes, responses", "append": "from it: appends", "proposal": "from it: proposals",
+// laneTexts says what each lane carries. The first three lead to the peer.
+var laneTexts = map[string]struct {
+	in       bool
+	contents string
+}{
+	"message":  {false, "all except appends"},
+	"msgapp":   {false, "appends"},
+	"pipeline": {false, "fallback POSTs"},
+	"control":  {true, "heartbeats, votes, responses"},
+	"append":   {true, "appends"},
+	"proposal": {true, "proposals"},
+}
+
+// directionOf says where a stream leads.
+func directionOf(s rafthttp.StreamStatus) string {
+	if s.Direction == rafthttp.StreamOut {
+		return "to it"
+	}
+	return "from it"
+}
+
+// title names a lane in a sentence.
+func (lr laneReport) title() string {
+	text := laneTexts[lr.Name]
+	direction := "to it"
+	if text.in {
+		direction = "from it"
+	}
+	return fmt.Sprintf("%s (%s %s)", lr.Name, text.contents, direction)
 }
 
 func newLaneView(lr laneReport) laneView {
 	l := lr.l
 	v := laneView{
-		Name: l.Name, Way: ways[l.Name], State: map[bool]string{true: "up", false: "down"}[l.Up], Up: l.Up, Health: lr.Health,
+		Name: l.Name, Text: sentence(laneTexts[l.Name].contents), State: map[bool]string{true: "up", false: "down"}[l.Up], Up: l.Up, Health: lr.Health,
 		Fill: percent(lr.Fill), FillWidth: 100 * math.Min(1, lr.Fill),
 		FillTitle: fmt.Sprintf("%d of %d messages, %s of %s", l.Queued, l.Capacity, bytesOf(float64(l.QueuedBytes)), bytesOf(float64(l.CapacityBytes))),
-		Queued:    count(float64(l.Queued)), Oldest: none, Idle: l.Queued == 0 && l.Messages == 0,
+		Queued:    count(float64(l.Queued)), Oldest: none, Idle: l.Queued == 0 && l.Messages == 0 && l.Dropped == 0,
 		Messages: count(float64(l.Messages)), Rate: messageRate(lr.MessageRate), Batch: none,
-		Dropped: count(float64(l.Dropped)), DropsMessages: l.Dropped > 0, DroppedTitle: dropTitle([]rafthttp.LaneStatus{l}),
-		Spark: newSpark(lr.points, false),
+		DroppedTitle: dropTitle([]rafthttp.LaneStatus{l}), Spark: newSpark(lr.points, false),
 	}
+	v.Dropped, v.Dropping = droppedText(lr.DropRate, lr.DropReasons, l.Dropped)
 	if v.FillWidth > 0 {
 		v.FillWidth = math.Max(v.FillWidth, 1.5) // to be seen
 	}
@@ -50,6 +75,14 @@ func newLaneView(lr laneReport) laneView {
 		v.Batch = fmt.Sprintf("%.1f", float64(l.Messages)/float64(l.Batches))
 	}
 	return v
+}
+
+// sentence begins with a capital letter.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 func percent(f float64) string {
@@ -65,18 +98,19 @@ func percent(f float64) string {
 
 // streamView is one row of a peer's streams.
 type streamView struct {
-	Name, Way, State, For, Since string
-	Connects, Failures, Bytes    string
-	Health                       level
+	Name, Direction, State    string
+	For, Since                string
+	Connects, Failures, Bytes string
+	Health                    level
 }
 
 func newStreamView(now time.Time, s rafthttp.StreamStatus) streamView {
 	v := streamView{
-		Name: s.Name, Way: "from it", State: "down", For: none, Since: machine(s.Since), Health: warn,
+		Name: s.Name, Direction: directionOf(s), State: "down", For: none, Since: machine(s.Since), Health: warn,
 		Connects: count(float64(s.Connects)), Failures: count(float64(s.DialFailures)), Bytes: bytesOf(float64(s.Bytes)),
 	}
 	if s.Direction == rafthttp.StreamOut {
-		v.Way, v.Failures = "to it", none
+		v.Failures = none
 	}
 	if s.Up {
 		v.State, v.Health, v.For = "up", good, duration(max(0, now.Sub(s.Since)))
@@ -102,7 +136,7 @@ func progressOf(now time.Time, s rafthttp.SnapshotStatus) progress {
 		done = fmt.Sprintf("%.0f %%, %s of %s", p.Percent, done, bytesOf(float64(s.Total)))
 	}
 	if !s.Incoming && s.Attempts == 0 {
-		parts = append(parts, "waits for its turn")
+		parts = append(parts, "waiting for a place")
 	} else {
 		parts = append(parts, done)
 	}

@@ -1,8 +1,10 @@
 package statuspage
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +32,9 @@ type picture struct {
 	Text                   string // what there is to see, for those who do not
 }
 
+// marks show a level without colours.
+var marks = [...]string{good: "✓", warn: "!", bad: "✕"}
+
 // node is a peer in the picture.
 type node struct {
 	ID, Label, Title, Line, Mark string
@@ -52,7 +57,8 @@ func newPicture(r *report) picture {
 	p := picture{Width: pictureWidth, R: localRadius, Local: short(nameOf(r.Local), 7), LocalTitle: "this member, " + r.Local.label()}
 	if len(peers) > maxPictured {
 		p.More = len(peers) - maxPictured
-		peers = peers[:maxPictured]
+		peers = r.sickFirst()[:maxPictured]
+		slices.SortFunc(peers, func(a, b peerReport) int { return cmp.Compare(a.p.ID, b.p.ID) })
 	}
 	all, ry := places(len(peers))
 	p.Height = 2*ry + nodeHeight + 8
@@ -66,7 +72,7 @@ func newPicture(r *report) picture {
 		if at.inner {
 			aim -= math.Copysign(nodeWidth/2, at.x)
 		}
-		p.Nodes = append(p.Nodes, newNode(p, peers[i], x, y, aim))
+		p.Nodes = append(p.Nodes, newNode(r.Status.Time, p, peers[i], x, y, aim))
 	}
 	p.Text = pictureText(r)
 	return p
@@ -140,26 +146,34 @@ func pictureText(r *report) string {
 	for _, p := range r.Peers {
 		text := fmt.Sprintf("peer %s: %s", p.label(), p.Health)
 		if len(p.Problems) > 0 {
-			text += " (" + strings.Join(p.Problems, ", ") + ")"
+			text += " (" + texts(p.Problems) + ")"
 		}
 		parts = append(parts, text)
 	}
 	return strings.Join(parts, "; ")
 }
 
-func newNode(p picture, peer peerReport, x, y, aim float64) node {
+func texts(problems []problem) string {
+	var all []string
+	for _, p := range problems {
+		all = append(all, p.Text)
+	}
+	return strings.Join(all, ", ")
+}
+
+func newNode(now time.Time, p picture, peer peerReport, x, y, aim float64) node {
 	n := node{
 		ID: peer.Member, Label: short(nameOf(peer.memberName), 9), Title: "peer " + peer.label(), Health: peer.Health,
-		Mark: [...]string{"✓", "!", "✕"}[peer.Health],
+		Mark: marks[peer.Health],
 		X:    round(x - nodeWidth/2), Y: round(y - nodeHeight/2), W: nodeWidth, H: nodeHeight,
 		TextX: round(x), Text1: round(y - 4), Text2: round(y + 14), Line: "inactive",
 	}
 	if len(peer.Problems) > 0 {
-		n.Title += ": " + strings.Join(peer.Problems, ", ")
+		n.Title += ": " + texts(peer.Problems)
 	}
 	if peer.p.Active {
 		n.Line = "active"
-		if !peer.p.ProbedAt.IsZero() {
+		if !peer.staleProbe(now) {
 			n.Line = "RTT " + duration(peer.p.RTT.Round(10*time.Microsecond))
 		}
 	}
@@ -225,54 +239,3 @@ func enter(x, y, dx, dy float64) float64 {
 }
 
 func round(v float64) float64 { return math.Round(v*10) / 10 }
-
-// The size of sparklines, in their own units.
-const (
-	sparkWidth  = 120.0
-	sparkHeight = 24.0
-)
-
-// spark is the rates of the last minutes as one line, or two.
-type spark struct {
-	A, B  string // points; "" if there are too few
-	Title string
-}
-
-// newSpark draws messages of a lane, or bytes of a peer in both directions.
-func newSpark(all []point, both bool) spark {
-	var s spark
-	peak := 0.0
-	for _, p := range all {
-		peak = math.Max(peak, p.a)
-		if both {
-			peak = math.Max(peak, p.b)
-		}
-	}
-	if len(all) < 2 {
-		return s
-	}
-	// A short history fills at least a quarter.
-	shown := max(window/4, all[0].age)
-	var a, b strings.Builder
-	for i, p := range all {
-		if i > 0 {
-			a.WriteByte(' ')
-			b.WriteByte(' ')
-		}
-		x := round(sparkWidth * (1 - p.age.Seconds()/shown.Seconds()))
-		fmt.Fprintf(&a, "%g,%g", x, sparkY(p.a, peak))
-		fmt.Fprintf(&b, "%g,%g", x, sparkY(p.b, peak))
-	}
-	s.A, s.Title = a.String(), fmt.Sprintf("last %s, peak %s", duration(shown.Round(time.Second)), messageRate(&peak))
-	if both {
-		s.B, s.Title = b.String(), fmt.Sprintf("last %s, peak %s", duration(shown.Round(time.Second)), byteRate(&peak))
-	}
-	return s
-}
-
-func sparkY(v, peak float64) float64 {
-	if peak == 0 {
-		return sparkHeight - 1.5
-	}
-	return round(1.5 + (sparkHeight-3)*(1-v/peak))
-}

@@ -1,10 +1,11 @@
 package statuspage
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
+	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
@@ -26,24 +27,19 @@ func (l level) String() string { return [...]string{"ok", "warning", "bad"}[l] }
 // MarshalText implements encoding.TextMarshaler.
 func (l level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// When something is worth a warning.
-const (
-	oldMessage  = 2 * time.Second
-	fullLane    = 0.8
-	clockApart  = time.Second
-	certificate = 14 * 24 * time.Hour
-)
-
 // schemaVersion changes when a field of the JSON changes its meaning or goes.
 const schemaVersion = 1
 
 // report is what all formats show. As JSON it is described in docs/status.md.
 type report struct {
-	Schema int             `json:"schema"`
-	Health level           `json:"health"`
-	Local  memberName      `json:"local"`
-	Peers  []peerReport    `json:"peers"`
-	Status rafthttp.Status `json:"status"`
+	Schema int   `json:"schema"`
+	Health level `json:"health"`
+	// Application is nil if Options.Facts is.
+	Application *application    `json:"application,omitempty"`
+	Problems    []problem       `json:"problems"` // of the local member
+	Local       memberName      `json:"local"`
+	Peers       []peerReport    `json:"peers"`
+	Status      rafthttp.Status `json:"status"`
 }
 
 // memberName is who a member is.
@@ -55,8 +51,10 @@ type memberName struct {
 // peerReport is what was made of a PeerStatus.
 type peerReport struct {
 	memberName
-	Health   level    `json:"health"`
-	Problems []string `json:"problems"`
+	Health   level     `json:"health"`
+	Problems []problem `json:"problems"`
+	// Stale names fields of the PeerStatus that are not current.
+	Stale []string `json:"stale"`
 	// Rates in bytes a second; nil: not known yet.
 	SentRate     *float64     `json:"sent_bytes_per_second,omitempty"`
 	ReceivedRate *float64     `json:"received_bytes_per_second,omitempty"`
@@ -75,13 +73,22 @@ type laneReport struct {
 	Fill        float64  `json:"fill"`
 	MessageRate *float64 `json:"messages_per_second,omitempty"`
 	ByteRate    *float64 `json:"bytes_per_second,omitempty"`
+	DropRate    *float64 `json:"dropped_per_second,omitempty"`
+	DropReasons []string `json:"drop_reasons,omitempty"` // of these drops
 
 	l      rafthttp.LaneStatus
 	points []point
 }
 
 func newReport(st rafthttp.Status, looks []look, name func(uint64) string) *report {
-	r := &report{Schema: schemaVersion, Status: st, Local: memberName{st.ID.String(), name(uint64(st.ID))}, Peers: []peerReport{}}
+	r := &report{
+		Schema: schemaVersion, Status: st, Local: memberName{st.ID.String(), name(uint64(st.ID))},
+		Peers: []peerReport{}, Problems: []problem{},
+	}
+	if last := st.LastReceived; snapshotFailed(st.Time, last, len(st.Receiving)) {
+		r.Health = warn
+		r.Problems = append(r.Problems, problem{warn, fmt.Sprintf("the last snapshot from %s failed: %s", last.Peer, shortCause(last.Error)), anchorSnapshots})
+	}
 	for _, p := range st.Peers {
 		pr := newPeerReport(st, p, looks)
 		pr.memberName = memberName{p.ID.String(), name(uint64(p.ID))}
@@ -109,7 +116,7 @@ func (r *report) active() (n int) {
 }
 
 func newPeerReport(st rafthttp.Status, p rafthttp.PeerStatus, looks []look) peerReport {
-	pr := peerReport{p: p, Problems: []string{}, Lanes: []laneReport{}}
+	pr := peerReport{p: p, Problems: []problem{}, Lanes: []laneReport{}}
 	k := laneKey{p.ID, ""}
 	pr.points = points(looks, k)
 	if now, ok := rateAt(looks, len(looks)-1, k, rateOver); ok {
@@ -118,7 +125,8 @@ func newPeerReport(st rafthttp.Status, p rafthttp.PeerStatus, looks []look) peer
 	for _, l := range p.Lanes {
 		pr.Lanes = append(pr.Lanes, newLaneReport(p.ID, l, looks))
 	}
-	pr.judge(st.Time)
+	pr.judge(st, looks)
+	pr.Stale = pr.stale(st.Time)
 	return pr
 }
 
@@ -128,6 +136,9 @@ func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneRepor
 	if now, ok := rateAt(looks, len(looks)-1, k, rateOver); ok {
 		lr.MessageRate, lr.ByteRate = &now.a, &now.b
 	}
+	if drops, reasons, ok := recentDrops(looks, k); ok {
+		lr.DropRate, lr.DropReasons = &drops, reasons
+	}
 	switch {
 	case lr.Fill >= 1:
 		lr.Health = bad
@@ -135,6 +146,31 @@ func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneRepor
 		lr.Health = warn
 	}
 	return lr
+}
+
+// drops sums up what the lanes of the peer drop now: nil if nothing.
+func (pr *peerReport) drops() (rate *float64, reasons []string) {
+	var sum float64
+	for _, l := range pr.Lanes {
+		if l.DropRate != nil && *l.DropRate > 0 {
+			sum += *l.DropRate
+			rate = &sum
+			reasons = append(reasons, l.DropReasons...)
+		}
+	}
+	slices.Sort(reasons)
+	return rate, slices.Compact(reasons)
+}
+
+// sickFirst are the peers, the worst first, and those that are inactive before others.
+func (r *report) sickFirst() []peerReport {
+	rank := func(p peerReport) int {
+		if !p.p.Active {
+			return int(p.Health) + 1
+		}
+		return int(p.Health)
+	}
+	return slices.SortedStableFunc(slices.Values(r.Peers), func(a, b peerReport) int { return cmp.Compare(rank(b), rank(a)) })
 }
 
 // fill is how full a lane is, by the bound that is nearer.
@@ -147,42 +183,6 @@ func fill(l rafthttp.LaneStatus) float64 {
 		f = max(f, float64(l.QueuedBytes)/float64(l.CapacityBytes))
 	}
 	return f
-}
-
-// judge finds out what is wrong.
-func (pr *peerReport) judge(now time.Time) {
-	problem := func(l level, format string, args ...any) {
-		pr.Health = max(pr.Health, l)
-		pr.Problems = append(pr.Problems, fmt.Sprintf(format, args...))
-	}
-	pr.out, pr.in = directions(pr.p)
-	if !pr.p.Active {
-		problem(bad, "no stream of it delivers, and no post succeeds")
-	} else if pr.out > good {
-		problem(warn, "a stream to it is down")
-	}
-	if pr.p.Active && pr.in > good {
-		problem(warn, "a stream from it is down")
-	}
-	for _, l := range pr.Lanes {
-		switch {
-		case l.Health == good:
-		case l.Fill >= fullLane:
-			problem(l.Health, "lane %s is %.0f %% full", l.Name, 100*l.Fill)
-		default:
-			problem(l.Health, "lane %s has not moved for %s", l.Name, duration(l.l.OldestAge))
-		}
-	}
-	if !pr.p.ProbedAt.IsZero() && pr.p.ClockOffset.Abs() > clockApart {
-		problem(warn, "its clock is %s", offset(pr.p.ClockOffset))
-	}
-	if at := pr.p.CertificateExpires; !at.IsZero() {
-		if left := at.Sub(now); left <= 0 {
-			problem(bad, "its certificate has expired")
-		} else if left < certificate {
-			problem(warn, "its certificate expires in %s", duration(left))
-		}
-	}
 }
 
 // directions says how well the streams to a peer and from it are.

@@ -5,15 +5,16 @@
 //
 // The page is one document without external parts. It works without JavaScript,
 // and refreshes by itself with it. The handler only reads: it takes GET and HEAD,
-// changes nothing, and has no goroutine.
+// changes nothing, and has no goroutine except for a call of Options.Facts.
 //
-// It tells addresses and the state of a cluster to whoever can reach it: mount it
-// where only operators can, not on the peer URL.
+// It shows addresses and the state of a cluster to every client that can reach it:
+// mount it where only operators can, not on the peer URL.
 package statuspage
 
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
@@ -32,8 +33,17 @@ type Options struct {
 	Title string
 	// Name returns what to call a member beside its id, such as its host; nil,
 	// and empty results, mean the id alone. It is called for each member at each
-	// request.
+	// request, which waits for it: it must not block. A panic means the id alone.
 	Name func(id uint64) string
+	// Facts returns facts about the application, such as the leader, the term or
+	// the applied index, which are shown first and in this order; nil means none.
+	//
+	// A request calls it in a goroutine and waits for at most a second; then its
+	// context ends. If it returns later, or panics, the response says so instead of
+	// showing facts, and is complete otherwise; a panic goes no further. Facts is not
+	// called again before it has returned, and requests at the same time share a call.
+	// The handler copies the slice. The status of the transport is taken after the call.
+	Facts func(ctx context.Context) []Fact
 }
 
 // Handler returns a handler that shows t, which may not be started yet. It serves
@@ -41,25 +51,32 @@ type Options struct {
 // (html, json, text), or else by the Accept header, where text is for those who
 // do not ask for a page, such as curl.
 //
-// Rates need two looks at the transport. The handler keeps the last minutes of
-// them, taken when it is asked and at most one a second, about 100 bytes for each
-// lane and look: the first answer has no rates.
+// A rate needs two samples that are at most 10 s apart. The handler takes a sample
+// when it is requested, at most one per second, and keeps those of the last three
+// minutes, about 200 bytes for each lane and sample. The first response has no
+// rates, nor has one after a longer silence.
 func Handler(t *rafthttp.Transport, o *Options) http.Handler {
 	if o == nil {
 		o = &Options{}
 	}
-	h := &handler{t: t, title: cmp.Or(o.Title, "rafthttp"), name: o.Name}
-	if h.name == nil {
-		h.name = func(uint64) string { return "" }
-	}
-	return h
+	return &handler{t: t, title: cmp.Or(o.Title, "rafthttp"), namer: o.Name, facts: factsCaller{call: o.Facts}}
 }
 
 type handler struct {
 	t       *rafthttp.Transport
 	title   string
-	name    func(uint64) string
+	namer   func(uint64) string
+	facts   factsCaller
 	history history
+}
+
+// name returns the name of a member.
+func (h *handler) name(id uint64) (name string) {
+	if h.namer == nil {
+		return ""
+	}
+	defer func() { _ = recover() }() // as Options.Name says
+	return h.namer(id)
 }
 
 // ServeHTTP implements http.Handler.
@@ -80,8 +97,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "format: want html, json or text", http.StatusBadRequest)
 		return
 	}
+	facts := h.facts.get()
 	st := h.t.Status()
 	report := newReport(st, h.history.look(st), h.name)
+	report.Application = facts
 	var body bytes.Buffer
 	var err error
 	switch format {

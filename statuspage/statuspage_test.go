@@ -94,12 +94,17 @@ func ask(h http.Handler, method, target string, header ...string) *httptest.Resp
 
 // document is what docs/status.md says of the JSON.
 type document struct {
-	Schema int
-	Health string
-	Local  struct{ Member, Name string }
-	Peers  []struct {
+	Schema      int
+	Health      string
+	Application struct {
+		Facts []statuspage.Fact
+		Error string
+	}
+	Problems []string
+	Local    struct{ Member, Name string }
+	Peers    []struct {
 		Member, Name, Health string
-		Problems             []string
+		Problems, Stale      []string
 		Sent                 *float64 `json:"sent_bytes_per_second"`
 		Received             *float64 `json:"received_bytes_per_second"`
 		Lanes                []struct {
@@ -107,6 +112,8 @@ type document struct {
 			Fill         float64
 			Messages     *float64 `json:"messages_per_second"`
 			Bytes        *float64 `json:"bytes_per_second"`
+			Dropped      *float64 `json:"dropped_per_second"`
+			Reasons      []string `json:"drop_reasons"`
 		}
 	}
 	Status rafthttp.Status
@@ -188,7 +195,7 @@ func TestPolicy(t *testing.T) {
 		for _, link := range regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(page, -1) {
 			require.Regexp(t, `^($|#|\?format=|data:image/svg)`, link[1])
 		}
-		for _, tag := range []string{"main", "section", "table", "svg", "div", "details", "header", "dl", "ul"} {
+		for _, tag := range []string{"main", "section", "table", "svg", "summary", "tbody", "div", "details", "header", "dl", "ul"} {
 			require.Len(t, regexp.MustCompile(`<`+tag+`[ >]`).FindAllString(page, -1), strings.Count(page, "</"+tag+">"), tag)
 		}
 	})
@@ -257,11 +264,11 @@ func TestJSON(t *testing.T) {
 		require.Equal(t, []string{}, d.Peers[0].Problems, "not null")
 		require.Len(t, d.Peers, 2)
 		require.Len(t, d.Peers[0].Lanes, 6)
-		require.Nil(t, d.Peers[0].Sent, "there was one look only")
+		require.Nil(t, d.Peers[0].Sent, "there is one sample only")
 	})
 }
 
-// TestRates: they are those of the last five seconds, or of what there is.
+// TestRates: rates are averages of the last five seconds, or of the samples that there are.
 func TestRates(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		all := cluster(t, 1, 2)

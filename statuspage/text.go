@@ -15,13 +15,16 @@ func writeText(w io.Writer, r *report) error {
 	st := r.Status
 	var b bytes.Buffer
 	if st.ID == 0 {
-		_, err := io.WriteString(w, "The transport is not started.\n")
+		b.WriteString("The transport is not started.\n\n")
+		textApplication(&b, r.Application)
+		_, err := w.Write(append(bytes.TrimRight(b.Bytes(), "\n"), '\n'))
 		return err
 	}
 	fmt.Fprintf(&b, "member %s of cluster %s, version %s, up %s\n", plain(r.Local.label()), st.ClusterID, st.Version, duration(st.Time.Sub(st.Started)))
-	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, r.summary())
+	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, plain(r.summary()))
+	textApplication(&b, r.Application)
 	textPeers(&b, r)
-	for _, p := range r.Peers {
+	for _, p := range r.sickFirst() {
 		textPeer(&b, st, p)
 	}
 	for _, s := range st.Receiving {
@@ -37,16 +40,31 @@ func writeText(w io.Writer, r *report) error {
 	return err
 }
 
+func textApplication(b *bytes.Buffer, a *application) {
+	if a == nil || a.Error == "" && len(a.Facts) == 0 {
+		return
+	}
+	if a.Error != "" {
+		fmt.Fprintf(b, "application: %s\n", plain(a.Error))
+	}
+	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, f := range a.Facts {
+		fmt.Fprintf(tw, "%s\t%s\n", plain(f.Name), plain(f.Value))
+	}
+	_ = tw.Flush()
+	b.WriteByte('\n')
+}
+
 func textPeers(b *bytes.Buffer, r *report) {
 	if len(r.Peers) == 0 {
 		return
 	}
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "PEER\tSTATE\tFOR\tVERSION\tRTT\tCLOCK\tSENT\tRECEIVED\tDROPPED\tCERTIFICATE")
-	for _, p := range r.Peers {
+	for _, p := range r.sickFirst() {
 		v := newPeerView(r, p)
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(p.label()), v.State, v.For, plain(v.Version),
-			v.RTT, v.Clock, byteRate(p.SentRate), byteRate(p.ReceivedRate), v.Dropped, v.Certificate)
+			v.RTT, v.Clock, byteRate(p.SentRate), byteRate(p.ReceivedRate), textDropped(v.DroppedTotal, v.Dropped, v.Dropping), v.Certificate)
 	}
 	_ = tw.Flush() // to a buffer
 }
@@ -54,18 +72,14 @@ func textPeers(b *bytes.Buffer, r *report) {
 func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 	fmt.Fprintf(b, "\npeer %s: %s\n", plain(p.label()), plain(strings.Join(p.p.URLs, " ")))
 	for _, problem := range p.Problems {
-		fmt.Fprintf(b, "  ! %s\n", problem)
+		fmt.Fprintf(b, "  ! %s\n", plain(problem.Text))
 	}
 	if p.p.LastError != "" {
 		fmt.Fprintf(b, "  last error, %s: %s\n", ago(st.Time, p.p.LastErrorAt), plain(p.p.LastError))
 	}
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "  LANE\tUP\tQUEUED\tBYTES\tFILL\tOLDEST\tMESSAGES\tRATE\tBATCH\tDROPPED")
-	for _, l := range p.Lanes {
-		v := newLaneView(l)
-		fmt.Fprintf(tw, "  %s\t%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, v.State, l.l.Queued, l.l.Capacity,
-			bytesOf(float64(l.l.QueuedBytes)), v.Fill, v.Oldest, v.Messages, v.Rate, v.Batch, v.Dropped)
-	}
+	textLanes(tw, p, "  TO THE PEER", false)
+	textLanes(tw, p, "  FROM THE PEER", true)
 	_ = tw.Flush()
 	tw = tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "  STREAM\tDIRECTION\tSTATE\tFOR\tCONNECTS\tFAILED DIALS\tBYTES")
@@ -80,4 +94,25 @@ func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 	if last := ending(st.Time, p.p.LastSnapshot); last != "" {
 		fmt.Fprintf(b, "  last snapshot %s\n", plain(last))
 	}
+}
+
+// textLanes writes the lanes in one direction.
+func textLanes(w io.Writer, p peerReport, head string, in bool) {
+	fmt.Fprintln(w, head+"\tUP\tQUEUED\tBYTES\tFILL\tOLDEST\tMESSAGES\tRATE\tBATCH\tDROPPED")
+	for _, l := range p.Lanes {
+		if laneTexts[l.Name].in != in {
+			continue
+		}
+		v := newLaneView(l)
+		fmt.Fprintf(w, "  %s\t%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, v.State, l.l.Queued, l.l.Capacity,
+			bytesOf(float64(l.l.QueuedBytes)), v.Fill, v.Oldest, v.Messages, v.Rate, v.Batch, textDropped(l.l.Dropped, v.Dropped, v.Dropping))
+	}
+}
+
+// textDropped is the total, with what is dropped now.
+func textDropped(total uint64, text string, now bool) string {
+	if !now {
+		return text
+	}
+	return count(float64(total)) + " (" + text + ")"
 }

@@ -3,7 +3,6 @@ package statuspage
 import (
 	"fmt"
 	"html/template"
-	"strings"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -11,18 +10,20 @@ import (
 
 // pageView is what the template is filled with: text, ready to be escaped.
 type pageView struct {
-	Title, Member, Cluster, Version, Up, URLs string
-	Started                                   bool
-	Health                                    level
-	Summary, Taken                            string
-	TakenAt                                   string // for machines
-	Icon                                      template.URL
-	Picture                                   picture
-	Peers                                     []peerView
-	Receiving                                 []snapshotView
-	LastReceived                              string
-	Remotes                                   []string
-	Facts                                     []fact
+	Title, Member  string
+	Started        bool
+	Health         level
+	Problems       []problem
+	Summary, Taken string
+	TakenAt        string // for machines
+	Icon           template.URL
+	Picture        picture
+	Peers          []peerView
+	Receiving      []snapshotView
+	LastReceived   string
+	URLs, Remotes  []string
+	Facts          []fact
+	Application    *application
 }
 
 // fact is a name with a value, and a time for machines if it is one.
@@ -35,11 +36,11 @@ type fact struct {
 func newPage(title string, r *report) *pageView {
 	st := r.Status
 	v := &pageView{
-		Title: title, Member: r.Local.label(), Cluster: st.ClusterID.String(), Version: st.Version, Started: st.ID != 0,
-		Health: r.Health, Summary: r.summary(), Taken: st.Time.UTC().Format("15:04:05 UTC"), TakenAt: machine(st.Time),
+		Title: title, Member: r.Local.label(), Started: st.ID != 0, URLs: st.URLs,
+		Health: r.Health, Problems: r.Problems, Application: r.Application, Summary: r.summary(), Taken: st.Time.UTC().Format("15:04:05 UTC"), TakenAt: machine(st.Time),
 		Icon: icons[r.Health], Picture: newPicture(r),
 	}
-	for _, p := range r.Peers {
+	for _, p := range r.sickFirst() {
 		v.Peers = append(v.Peers, newPeerView(r, p))
 	}
 	for _, s := range st.Receiving {
@@ -51,24 +52,28 @@ func newPage(title string, r *report) *pageView {
 	for _, id := range st.Remotes {
 		v.Remotes = append(v.Remotes, id.String())
 	}
+	sent, received := r.traffic()
 	v.Facts = []fact{
-		{Name: "Cluster", Value: v.Cluster},
+		{Name: "Cluster", Value: st.ClusterID.String()},
 		{Name: "Version", Value: st.Version},
 		{Name: "Running for", Value: duration(st.Time.Sub(st.Started)), Time: machine(st.Started), Title: "since " + exact(st.Started)},
-		{Name: "Told to others", Value: orNone(strings.Join(st.URLs, ", "))},
-		{Name: "In all queues", Value: bytesOf(float64(st.QueuedBytes)), Title: "of " + bytesOf(float64(st.MaxQueuedBytes))},
-	}
-	var sent, received float64
-	var known bool
-	for _, p := range r.Peers {
-		if p.SentRate != nil {
-			sent, received, known = sent+*p.SentRate, received+*p.ReceivedRate, true
-		}
-	}
-	if known {
-		v.Facts = append(v.Facts, fact{Name: "Sent", Value: byteRate(&sent)}, fact{Name: "Received", Value: byteRate(&received)})
+		{Name: "Sent", Value: byteRate(sent)},
+		{Name: "Received", Value: byteRate(received)},
+		{Name: "Queued bytes", Value: bytesOf(float64(st.QueuedBytes)), Title: "of " + bytesOf(float64(st.MaxQueuedBytes))},
 	}
 	return v
+}
+
+// traffic is the sum over all peers, as far as it is known; nil if it is not.
+func (r *report) traffic() (sent, received *float64) {
+	var out, in float64
+	for _, p := range r.Peers {
+		if p.SentRate != nil {
+			out, in = out+*p.SentRate, in+*p.ReceivedRate
+			sent, received = &out, &in
+		}
+	}
+	return sent, received
 }
 
 // icons are a dot in the colour of the health, for the browser's tab.
@@ -85,36 +90,22 @@ func (m memberName) label() string {
 	return m.Name + " (" + m.Member + ")"
 }
 
-func (r *report) summary() string {
-	switch n := len(r.Peers); {
-	case r.Status.ID == 0:
-		return "The transport is not started."
-	case n == 0:
-		return "There are no peers."
-	case r.Health == good && n == 1:
-		return "The one peer is well."
-	case r.Health == good:
-		return fmt.Sprintf("All %d peers are well.", n)
-	case r.Health == bad:
-		return fmt.Sprintf("%d of %d peers active: no majority.", r.active(), n)
-	case r.active() < n:
-		return fmt.Sprintf("%d of %d peers active.", r.active(), n)
-	default:
-		return fmt.Sprintf("All %d peers active, not all well.", n)
-	}
-}
-
 // peerView is one card.
 type peerView struct {
-	ID, Label, State, For, ForTitle   string
+	ID, Label, State, Mark, For       string
 	Version, RTT, Clock, Certificate  string
-	Dropped, Sent, Received           string
+	Dropped                           string
+	Sent, Received                    string // rates
+	SentTotal, ReceivedTotal          string
 	LastError, LastErrorAgo, ErrorsAt string
 	LastSnapshot                      string
 	Health                            level
-	Problems, URLs                    []string
+	Open, Dropping                    bool
+	DroppedTotal                      uint64
+	Problems                          []problem
+	URLs                              []string
 	Facts                             []fact
-	Lanes                             []laneView
+	Out, In                           []laneView
 	Streams                           []streamView
 	StreamsUp                         string
 	StreamsDown                       bool
@@ -125,17 +116,22 @@ type peerView struct {
 func newPeerView(r *report, pr peerReport) peerView {
 	now, p := r.Status.Time, pr.p
 	v := peerView{
-		ID: p.ID.String(), Label: pr.label(), Health: pr.Health, Problems: pr.Problems, URLs: p.URLs,
+		ID: p.ID.String(), Label: pr.label(), Health: pr.Health, Mark: marks[pr.Health], Open: pr.Health > good,
+		Problems: pr.Problems, URLs: p.URLs,
 		State: map[bool]string{true: "active", false: "inactive"}[p.Active], For: none,
 		Version: orNone(p.Version), RTT: none, Clock: none, Certificate: none,
-		Sent: byteRate(pr.SentRate), Received: byteRate(pr.ReceivedRate), LastError: p.LastError,
-		Traffic: newSpark(pr.points, true),
+		Sent: byteRate(pr.SentRate), SentTotal: bytesOf(float64(p.SentBytes)),
+		Received: byteRate(pr.ReceivedRate), ReceivedTotal: bytesOf(float64(p.ReceivedBytes)),
+		LastError: p.LastError, LastSnapshot: ending(now, p.LastSnapshot), Traffic: newSpark(pr.points, true),
 	}
 	if p.Active {
-		v.For, v.ForTitle = duration(now.Sub(p.ActiveSince)), exact(p.ActiveSince)
+		v.For = duration(now.Sub(p.ActiveSince))
 	}
-	if !p.ProbedAt.IsZero() {
+	if !pr.staleProbe(now) {
 		v.RTT, v.Clock = duration(p.RTT), offset(p.ClockOffset)
+	}
+	if !p.Active && p.Version != "" {
+		v.Version += " (stale)"
 	}
 	if at := p.CertificateExpires; !at.IsZero() {
 		v.Certificate = "expired"
@@ -146,12 +142,29 @@ func newPeerView(r *report, pr peerReport) peerView {
 	if p.LastError != "" {
 		v.LastErrorAgo, v.ErrorsAt = ago(now, p.LastErrorAt), machine(p.LastErrorAt)
 	}
-	var dropped uint64
-	for _, l := range pr.Lanes {
-		dropped += l.l.Dropped
-		v.Lanes = append(v.Lanes, newLaneView(l))
+	for _, s := range p.Snapshots {
+		v.Snapshots = append(v.Snapshots, newSnapshotView(now, s, "to the peer"))
 	}
-	v.Dropped = count(float64(dropped))
+	v.lanes(pr)
+	v.streams(now, p)
+	v.facts(now, p)
+	return v
+}
+
+func (v *peerView) lanes(pr peerReport) {
+	for _, l := range pr.Lanes {
+		v.DroppedTotal += l.l.Dropped
+		if laneTexts[l.Name].in {
+			v.In = append(v.In, newLaneView(l))
+		} else {
+			v.Out = append(v.Out, newLaneView(l))
+		}
+	}
+	rate, reasons := pr.drops()
+	v.Dropped, v.Dropping = droppedText(rate, reasons, v.DroppedTotal)
+}
+
+func (v *peerView) streams(now time.Time, p rafthttp.PeerStatus) {
 	up := 0
 	for _, s := range p.Streams {
 		v.Streams = append(v.Streams, newStreamView(now, s))
@@ -160,56 +173,45 @@ func newPeerView(r *report, pr peerReport) peerView {
 		}
 	}
 	v.StreamsUp, v.StreamsDown = fmt.Sprintf("%d of %d", up, len(p.Streams)), up < len(p.Streams)
-	for _, s := range p.Snapshots {
-		v.Snapshots = append(v.Snapshots, newSnapshotView(now, s, "to the peer"))
-	}
-	v.LastSnapshot = ending(now, p.LastSnapshot)
-	v.facts(now, p)
-	return v
 }
 
+// facts fills in a number of facts that fits into rows of four and of two.
 func (v *peerView) facts(now time.Time, p rafthttp.PeerStatus) {
-	since := fact{Name: "Active for", Value: v.For, Time: machine(p.ActiveSince), Title: v.ForTitle}
+	since := fact{Name: "Active for", Value: v.For, Time: machine(p.ActiveSince), Title: exact(p.ActiveSince)}
 	if !p.Active {
 		since.Health = bad
 	}
 	clock := fact{Name: "Clock", Value: v.Clock}
-	if p.ClockOffset.Abs() > clockApart {
+	if v.Clock != none && p.ClockOffset.Abs() > clockApart {
 		clock.Health = warn
 	}
-	cert := fact{Name: "Certificate ends in", Value: v.Certificate, Time: machine(p.CertificateExpires), Title: exact(p.CertificateExpires)}
+	cert := fact{Name: "Certificate expires in", Value: v.Certificate, Time: machine(p.CertificateExpires), Title: exact(p.CertificateExpires)}
 	if at := p.CertificateExpires; !at.IsZero() && at.Sub(now) < certificate {
 		cert.Health = warn
 	}
-	drops := fact{Name: "Dropped messages", Value: v.Dropped, Title: dropTitle(p.Lanes)}
+	drops := fact{Name: "Dropped", Value: v.Dropped, Title: dropTitle(p.Lanes)}
+	if v.Dropping {
+		drops.Health = bad
+	}
 	v.Facts = []fact{
 		since,
-		{Name: "Round trip", Value: v.RTT, Title: fmt.Sprintf("%d probes, %d failed", p.Probes, p.ProbeFailures)},
+		{Name: "Round trip", Value: v.RTT, Title: probeTitle(now, p)},
 		clock,
+		drops,
 		{Name: "Version", Value: v.Version},
 		cert,
-		drops,
 		{Name: "Disconnects", Value: count(float64(p.Disconnects))},
-		{Name: "Sent in all", Value: bytesOf(float64(p.SentBytes))},
-		{Name: "Received in all", Value: bytesOf(float64(p.ReceivedBytes))},
+		{Name: "Failed probes", Value: fmt.Sprintf("%s of %s", count(float64(p.ProbeFailures)), count(float64(p.Probes)))},
 	}
 }
 
-// dropTitle says why messages were dropped, over all lanes.
-func dropTitle(lanes []rafthttp.LaneStatus) string {
-	sums := map[rafthttp.DropReason]uint64{}
-	for _, l := range lanes {
-		for reason, n := range l.Drops.All() {
-			sums[reason] += n
-		}
+// probeTitle says when round-trip time and clock were measured.
+func probeTitle(now time.Time, p rafthttp.PeerStatus) string {
+	text := fmt.Sprintf("%d probes, %d failed", p.Probes, p.ProbeFailures)
+	if p.ProbedAt.IsZero() {
+		return text
 	}
-	var parts []string
-	for reason := range (rafthttp.Drops{}).All() {
-		if n := sums[reason]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%s %d", strings.ReplaceAll(string(reason), "_", " "), n))
-		}
-	}
-	return strings.Join(parts, ", ")
+	return fmt.Sprintf("last measured %s: %s; %s", ago(now, p.ProbedAt), duration(p.RTT), text)
 }
 
 // machine is a time for the attribute datetime; empty for the zero time.

@@ -54,7 +54,7 @@ func TestDemo(t *testing.T) {
 	require.NotContains(t, out.String(), "\r") // not a terminal
 	require.Regexp(t, `^Watch it, while it runs, at http://127.0.0.1:\d+/debug/rafthttp\n`, out.String())
 	urls := serving.FindStringSubmatch(out.String())
-	require.Contains(t, fetch(t, urls[1]), "All 2 peers are well.")
+	require.Contains(t, fetch(t, urls[1]), "All 2 peers are healthy.")
 	require.Regexp(t, `etcd_network_active_peers\{Local="\w+",Remote="\w+"\} 1\n`, fetch(t, urls[2]))
 	require.Regexp(t, `\ngo_goroutines \d+\n`, fetch(t, urls[2]))
 	cancel()

@@ -79,7 +79,7 @@ func fact(ctx context.Context, t *testing.T, peer, name string) string {
 func lane(ctx context.Context, t *testing.T, peer, name string) map[string]string {
 	t.Helper()
 	return eval[map[string]string](ctx, t, fmt.Sprintf(
-		`Object.fromEntries([...[...document.querySelectorAll("#peer-%s .lanes tbody tr")].find(r => r.querySelector("th").textContent.startsWith(%q)).querySelectorAll("td")].map(c => [c.dataset.label, c.textContent.trim()]))`, peer, name))
+		`Object.fromEntries([...[...document.querySelectorAll("#peer-%s .lanes tbody tr")].find(r => r.querySelector("th code")?.textContent === %q).querySelectorAll("td")].map(c => [c.dataset.label, c.textContent.trim()]))`, peer, name))
 }
 
 // TestPage: the page shows what Status says, refreshes by itself without
@@ -91,20 +91,21 @@ func TestPage(t *testing.T) {
 	ctx := newTab(t)
 	c := watchConsole(ctx)
 	run(ctx, t, chromedp.Navigate(s.url))
-	require.Equal(t, "All 2 peers are well.", text(ctx, t, "#summary"))
+	require.Equal(t, "All 2 peers are healthy.", text(ctx, t, "#summary"))
 	require.Equal(t, "member 1 – rafthttp", eval[string](ctx, t, "document.title"))
+	require.Equal(t, "Leader", text(ctx, t, "#main dt"), "the facts of the application are first")
 	require.InDelta(t, 4, eval[float64](ctx, t, `document.querySelectorAll(".picture .link.ok").length`), 0)
 	require.Equal(t, "0", lane(ctx, t, "2", "msgapp")["Messages"])
 
 	// What the reader does outlives a refresh.
-	run(ctx, t, chromedp.Click("#peer-3 summary"), chromedp.Evaluate(`document.querySelector('.picture a[href="#peer-2"]').focus()`, nil),
+	run(ctx, t, chromedp.Click("#peer-3 > summary"), chromedp.Evaluate(`document.querySelector('.picture a[href="#peer-2"]').focus()`, nil),
 		chromedp.Evaluate(`window.same = document.querySelector("#peer-2")`, nil))
 	for i := range uint64(7) {
 		s.members[0].Send([]*raftpb.Message{message(raftpb.MsgApp, 2, 1, i, []byte("x"))})
 	}
 	run(ctx, t, chromedp.Poll(`[...document.querySelectorAll("#peer-2 .lanes td")].some(c => c.dataset.label === "Messages" && c.textContent === "7")`, nil))
-	require.True(t, eval[bool](ctx, t, `document.querySelector("#peer-3 details").open`))
-	require.False(t, eval[bool](ctx, t, `document.querySelector("#peer-2 details").open`))
+	require.True(t, eval[bool](ctx, t, `document.querySelector("#peer-3").open`))
+	require.False(t, eval[bool](ctx, t, `document.querySelector("#peer-2").open`))
 	require.True(t, eval[bool](ctx, t, `document.activeElement === document.querySelector('.picture a[href="#peer-2"]')`), "the focus stays")
 	require.True(t, eval[bool](ctx, t, `window.same === document.querySelector("#peer-2")`), "elements are changed, not replaced")
 	require.Equal(t, "Live, as of", text(ctx, t, "#live"))
@@ -124,14 +125,14 @@ func requireStatus(ctx context.Context, t *testing.T, s *scene) {
 		require.Equal(t, "active", text(ctx, t, "#peer-"+id+" h2 .badge"))
 		require.Equal(t, p.URLs[0], text(ctx, t, "#peer-"+id+" .urls"))
 		require.Equal(t, p.Version, fact(ctx, t, id, "Version"))
-		require.Equal(t, "0", fact(ctx, t, id, "Dropped messages"))
+		require.Equal(t, "0", fact(ctx, t, id, "Dropped"))
 		since := eval[string](ctx, t, fmt.Sprintf(`document.querySelector("#peer-%s .facts time").dateTime`, id))
 		require.Equal(t, p.ActiveSince.UTC().Format(time.RFC3339), since)
 		for _, l := range p.Lanes {
 			row := lane(ctx, t, id, l.Name)
 			require.Equal(t, fmt.Sprint(l.Messages), row["Messages"], l.Name)
 			require.Equal(t, fmt.Sprint(l.Dropped), row["Dropped"], l.Name)
-			require.Equal(t, "0 0 %", strings.Join(strings.Fields(row["Queue"]), " "), l.Name)
+			require.Equal(t, "0 0 %", strings.Join(strings.Fields(row["Fill"]), " "), l.Name)
 		}
 		for i, stream := range p.Streams {
 			cells := eval[[]string](ctx, t, fmt.Sprintf(`[...document.querySelectorAll("#peer-%s .streams tbody tr")[%d].children].map(c => c.textContent)`, id, i))
@@ -151,10 +152,20 @@ func TestSickPage(t *testing.T) {
 	run(ctx, t, chromedp.Navigate(s.url))
 	s.sendSnapshot(t, s.members[0], s.members[1], 1<<30)
 	run(ctx, t, chromedp.Poll(`document.querySelector("#peer-2 progress")?.value < 50`, nil))
+	run(ctx, t, chromedp.Evaluate(`document.querySelector("#peer-3 > summary").focus()`, nil))
 	s.members[2].Stop()
 	_ = s.members[2].server.Close()
 	run(ctx, t, chromedp.Poll(`document.querySelector("#peer-3").classList.contains("bad")`, nil))
-	require.Equal(t, "1 of 2 peers active.", text(ctx, t, "#summary"))
+	require.Regexp(t, `^1 of 2 peers active: 3 is down: .+`, text(ctx, t, "#summary"))
+	require.True(t, eval[bool](ctx, t, `document.querySelector("#peer-3").open`), "a peer that becomes sick opens")
+	require.False(t, eval[bool](ctx, t, `document.querySelector("#peer-2").open`))
+	require.Equal(t, "peer-3", eval[string](ctx, t, `document.querySelector("#peers").firstElementChild.id`), "and comes first")
+	require.Equal(t, "#peer-3", eval[string](ctx, t, `document.activeElement.parentElement.id && "#" + document.activeElement.parentElement.id`), "the focus moves with it")
+	run(ctx, t, chromedp.Click("#peer-3 > summary"), chromedp.Evaluate(`window.taken = document.querySelector("header time").dateTime`, nil),
+		chromedp.Poll(`document.querySelector("header time").dateTime > window.taken`, nil))
+	require.False(t, eval[bool](ctx, t, `document.querySelector("#peer-3").open`), "what the reader closed stays closed")
+	run(ctx, t, chromedp.Click(`.picture a[href="#peer-3"]`))
+	require.True(t, eval[bool](ctx, t, `document.querySelector("#peer-3").open`), "the picture opens it")
 	require.Equal(t, "inactive", text(ctx, t, "#peer-3 h2 .badge"))
 	require.InDelta(t, 2, eval[float64](ctx, t, `document.querySelectorAll(".picture .link.bad").length`), 0)
 	require.Contains(t, text(ctx, t, "#peer-3 .error"), "refused")
@@ -167,7 +178,7 @@ func TestSickPage(t *testing.T) {
 	s.page.CloseClientConnections()
 	s.page.Close()
 	run(ctx, t, chromedp.Poll(`!document.querySelector("#lost").hidden`, nil))
-	require.Contains(t, text(ctx, t, "#lost"), "what is shown is old")
+	require.Contains(t, text(ctx, t, "#lost"), "the data shown is old")
 }
 
 // TestWithoutJavaScript: everything is there, and nothing that would not work.
@@ -181,7 +192,7 @@ func TestWithoutJavaScript(t *testing.T) {
 	var summary string
 	var pause, reload map[string]string
 	run(ctx, t, chromedp.Text("#summary", &summary), chromedp.Attributes("#pause", &pause), chromedp.Attributes("#reload", &reload))
-	require.Equal(t, "The one peer is well.", summary)
+	require.Equal(t, "The only peer is healthy.", summary)
 	require.Contains(t, pause, "hidden")
 	require.NotContains(t, reload, "hidden")
 	s.members[1].Stop()
@@ -200,8 +211,30 @@ func TestWidths(t *testing.T) {
 	for _, width := range []int64{320, 390, 600, 768, 1024, 1440} {
 		run(ctx, t, chromedp.EmulateViewport(width, 800), chromedp.Navigate(s.url))
 		require.LessOrEqual(t, eval[float64](ctx, t, "document.documentElement.scrollWidth"), float64(width))
+		run(ctx, t, chromedp.Evaluate(`document.querySelectorAll("details").forEach(d => { d.open = true; })`, nil))
+		require.LessOrEqual(t, eval[float64](ctx, t, "document.documentElement.scrollWidth"), float64(width), "with all cards open")
+		require.Empty(t, eval[[]string](ctx, t, holes), "at a width of %d", width)
 	}
 }
+
+// holes are the grids whose rows are not all full: columns are counted by where cells begin, and one that spans
+// several counts as so many.
+const holes = `(() => {
+  const bad = [];
+  for (const grid of document.querySelectorAll(".facts, .lanes tr, .streams tr")) {
+    const style = getComputedStyle(grid);
+    if (style.display !== "grid") continue;
+    const columns = style.gridTemplateColumns.split(" ").length, rows = {};
+    for (const cell of grid.children) {
+      if (!cell.getClientRects().length) continue;
+      const s = getComputedStyle(cell), span = s.gridColumnEnd === "-1" ? columns : +(s.gridColumnStart + s.gridColumnEnd).match(/span (\d+)/)?.[1] || 1;
+      const row = Math.round(cell.getBoundingClientRect().top / 4);
+      rows[row] = (rows[row] || 0) + span;
+    }
+    if (Object.values(rows).some(n => n !== columns)) bad.push(grid.className + " " + grid.textContent.trim().slice(0, 60) + " " + columns + " " + JSON.stringify(rows));
+  }
+  return bad;
+})()`
 
 // contrast returns the least contrast of text to what is behind it, and where
 // that is (WCAG 2.2, 1.4.3).

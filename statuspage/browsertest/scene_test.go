@@ -3,11 +3,13 @@ package browsertest
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +29,7 @@ type scene struct {
 	members []*member
 	url     string // of the page
 	page    *httptest.Server
+	index   atomic.Uint64 // of the last append that talk sent
 }
 
 type member struct {
@@ -68,10 +71,16 @@ func newScene(t *testing.T, n int, tune func(*rafthttp.Transport)) *scene {
 			}
 		}
 	}
-	s.page = httptest.NewServer(statuspage.Handler(s.members[0].Transport, nil))
+	s.page = httptest.NewServer(statuspage.Handler(s.members[0].Transport, &statuspage.Options{Facts: s.facts}))
 	t.Cleanup(s.page.Close)
 	s.url = s.page.URL
 	return s
+}
+
+// facts are those of a server with raft: the scene has none.
+func (s *scene) facts(context.Context) []statuspage.Fact {
+	index := fmt.Sprint(s.index.Load())
+	return []statuspage.Fact{{Name: "Leader", Value: "1"}, {Name: "Term", Value: "1"}, {Name: "Last index", Value: index}, {Name: "Applied index", Value: index}}
 }
 
 func startMember(t *testing.T, id types.ID, tune func(*rafthttp.Transport)) *member {
@@ -122,6 +131,7 @@ func (s *scene) talk(t *testing.T, size int, every time.Duration) {
 				return
 			case <-tick.C:
 			}
+			s.index.Store(index)
 			for _, m := range s.members[1:] {
 				leader.Send([]*raftpb.Message{message(raftpb.MsgApp, m.ID, 1, index, data[:size>>(m.ID%5)]), message(raftpb.MsgHeartbeat, m.ID, 1, index, nil)})
 			}
