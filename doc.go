@@ -93,13 +93,13 @@
 //
 // # Guarantees
 //
-// Send never blocks, does no I/O and never invokes callbacks. Each message is either
+// Send never blocks, does no I/O and never calls into Raft or the Observer. Each message is either
 // accepted by exactly one queue, which is bounded in messages and in bytes, or reported
 // as lost; an accepted message that cannot be written is reported as well. Raft is told
 // by ReportUnreachable, once for any number of messages, and sends again. A message over
 // MaxMessageBytes is dropped with ErrExceedSizeLimit. A message that was written to a
-// connection may still be lost with the connection, so a broken connection is always
-// reported, even with an empty queue. Order is kept within a queue, except on the
+// connection may still be lost with the connection, so the loss of a stream to the peer
+// is always reported, even with an empty queue. Order is kept within a queue, except on the
 // pipeline, which posts up to four messages of each kind at a time.
 //
 // Control messages (heartbeats, votes, responses), appends and proposals have separate
@@ -161,8 +161,8 @@
 // A panic of a callback (of Raft, Snapshotter, Observer, VerifyPeer, DialContext, or the
 // log) ends the process, however the message arrived: by stream, POST or snapshot. It is
 // logged with the type and the sender of the message, and then raised again on a
-// goroutine without recover, because net/http would recover it in a handler. Only a panic
-// of a snapshot's reader counts as a failure of the snapshot.
+// goroutine without recover, because net/http would recover it in a handler. A panic of a
+// snapshot's reader does not end the process: it fails the snapshot.
 //
 // Stop waits until no goroutine of the transport runs and no callback will be invoked,
 // with these exceptions: a blocked Close of a snapshot's reader or of a connection of the
@@ -178,7 +178,7 @@
 // memory, malformed headers are errors, and at most 64 KiB of an answer's body are read.
 // A misbehaving peer loses its own connection and nothing else. Everything that waits is
 // bounded: queues (a limit for each and one for all), POSTs, snapshots in flight, remotes,
-// connections and TLS handshakes of unauthenticated clients, and log lines (each message
+// connections and TLS handshakes from one address and in all, and log lines (each message
 // has a limit per peer, see docs/operating.md). docs/threat-model.md lists these limits
 // for each kind of attacker.
 //
@@ -210,7 +210,7 @@
 // Behavior matches etcd 3.7, with these exceptions. Sending:
 //
 //   - Losses are reported from a goroutine of the transport and coalesced, never from
-//     inside Send. When a stream to the peer breaks, the peer is reported unreachable even
+//     inside Send. When a stream to the peer ends, the peer is reported unreachable even
 //     if nothing was queued.
 //   - Queues are bounded in bytes as well as in messages, each and together.
 //   - Appends without room are reported once the queue has drained, and an append whose
@@ -269,8 +269,8 @@
 //   - A reader that is longer or shorter than declared is a failure.
 //   - At most MaxSnapshots are sent, and received, at a time. One member may use only so
 //     many that each other peer has a place, up to half of them. A snapshot to send waits
-//     for a place, and fails if 16 for the same peer wait; a snapshot to receive is answered
-//     503. One that is sent no longer counts while its receiver reports that it works.
+//     for a place, and fails if 16 to the same peer are waiting or under way; one to receive
+//     without a place is answered 503. One that is sent no longer counts while its receiver reports that it works.
 //   - Without a Snapshotter they are answered 501.
 //   - The body of an answer 500 says why a database was not saved, in words that a sender
 //     of this package understands.

@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
@@ -143,17 +144,21 @@ var (
 	errUnexpectedData = errors.New("rafthttp: the peer sent data on a stream it should only read")
 )
 
-// ConfigError says which field of a Transport cannot work, and what would.
-// Transport.Start returns it.
+// ConfigError says which field of a Transport, or of a ListenConfig, cannot work, and
+// what would. Transport.Start, Mux.Add and ListenConfig.Listen return it.
 type ConfigError struct {
-	Field string // name of the field of Transport, such as "ReadTimeout" or "Observer.SlowProcessAfter"
+	Field string // name of the field of Transport, such as "ReadTimeout" or "Observer.SlowProcessAfter", or "ListenConfig.MaxConns"
 	Value any    // what it was set to
 	Want  string // what would be right
 }
 
 // Error implements error.
 func (e *ConfigError) Error() string {
-	return fmt.Sprintf("rafthttp: Transport.%s is %v: want %s", e.Field, e.Value, e.Want)
+	name := e.Field
+	if !strings.HasPrefix(name, "ListenConfig.") {
+		name = "Transport." + name
+	}
+	return fmt.Sprintf("rafthttp: %s is %v: want %s", name, e.Value, e.Want)
 }
 
 // StatusError is an answer of a peer that the protocol gives no meaning to.

@@ -6,6 +6,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
 // URLPicker is the picker of a peer's URLs.
@@ -23,5 +25,5 @@ func (p URLPicker) List() []string           { return p.p.list() }
 
 // NewTLSListener is what NewListener puts over a plain listener.
 func NewTLSListener(l net.Listener, info *transport.TLSInfo) (net.Listener, error) {
-	return newTLSListener(l, info)
+	return newTLSListener(l, info, conn.DefaultListenLimits)
 }

@@ -17,7 +17,7 @@ import (
 // WithDeadlines is what NewListener does to a plain listener, with timeouts of
 // the test's choice.
 func WithDeadlines(l net.Listener, read, write time.Duration) net.Listener {
-	return conn.NewDeadlineListener(l, read, write)
+	return conn.NewDeadlineListener(l, read, write, conn.DefaultListenLimits)
 }
 
 // DialPlain dials as a Transport with these fields does, without DialContext.

@@ -130,7 +130,8 @@ func (p *peer) measure() (rtt, offset time.Duration, err error) {
 	if err := c.SetDeadline(start.Add(p.member.cfg.readTimeout)); err != nil {
 		return 0, 0, err
 	}
-	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true}
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true,
+		Header: http.Header{protocol.HeaderClusterID: {p.member.cfg.self.ClusterID.String()}}} // which a Mux goes by
 	if err := req.Write(c); err != nil {
 		return 0, 0, err
 	}

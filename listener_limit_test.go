@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -158,6 +160,63 @@ func TestNewServer(t *testing.T) {
 					require.Equal(t, tc.after, took)
 				}
 			})
+		})
+	}
+}
+
+// TestListenConfig: each limit holds, and is checked.
+func TestListenConfig(t *testing.T) {
+	u := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	for field, c := range map[string]rafthttp.ListenConfig{
+		"MaxConns": {MaxConns: -1}, "MaxConnsPerAddress": {MaxConnsPerAddress: -1},
+		"MaxHandshakes": {MaxHandshakes: -1}, "MaxHandshakesPerAddress": {MaxHandshakesPerAddress: -1},
+	} {
+		_, err := c.Listen(u, nil)
+		require.EqualError(t, err, "rafthttp: ListenConfig."+field+" is -1: want 0 for the default, or a positive value")
+	}
+	ca := newAuthority(t)
+	for name, tt := range map[string]struct {
+		c      rafthttp.ListenConfig
+		scheme string
+	}{
+		"connections":                {rafthttp.ListenConfig{MaxConns: 2}, "http"},
+		"connections of an address":  {rafthttp.ListenConfig{MaxConnsPerAddress: 2}, "http"},
+		"handshakes":                 {rafthttp.ListenConfig{MaxHandshakes: 2}, "https"},
+		"handshakes from an address": {rafthttp.ListenConfig{MaxHandshakesPerAddress: 2}, "https"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info := ca.member(t, 1)
+			u.Scheme = tt.scheme
+			ln, err := tt.c.Listen(u, &info)
+			require.NoError(t, err)
+			accepting := make(chan struct{})
+			go func() {
+				defer close(accepting)
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					defer c.Close()
+				}
+			}()
+			defer func() {
+				ln.Close()
+				<-accepting
+			}()
+			var conns [3]net.Conn
+			for i := range conns {
+				conns[i], err = net.Dial("tcp", ln.Addr().String())
+				require.NoError(t, err)
+				defer conns[i].Close()
+			}
+			_, err = conns[2].Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.EOF)
+			for _, c := range conns[:2] {
+				require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Millisecond)))
+				_, err = c.Read(make([]byte, 1))
+				require.ErrorIs(t, err, os.ErrDeadlineExceeded, "it is open")
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -13,10 +14,10 @@ import (
 // Mux serves several Transports, each of which is a member of another cluster, behind
 // one listener: one process can be a member of several raft groups and needs one peer
 // port. A request goes to the Transport whose ClusterID it states (PROTOCOL.md, section
-// 2); the members of the others, which may be stock members, notice nothing. Probes of
-// stock members state no cluster: any Transport that runs answers them. A request for a
-// cluster that no Transport has is refused with 412, as a single Transport refuses it,
-// and with 503 while there is none.
+// 2); the other members of each cluster, which may be stock members, notice nothing.
+// Probes of stock members state no cluster: any Transport that runs answers them. A
+// request for a cluster that no Transport has is refused with 412, as a single Transport
+// refuses it, and with 503 while none runs.
 //
 // Mount it as Transport.Handler is mounted: on RaftPrefix and RaftPrefix + "/". The zero
 // value is ready for use. All methods are safe for concurrent use, also while requests
@@ -36,18 +37,18 @@ type route struct {
 }
 
 // Add adds a Transport, before or after its Start; ClusterID must have its final value,
-// and nobody else may have it here. The error is a *ConfigError; the Transport of an
-// error is not added. Requests reach it when Add returns.
+// and no other Transport may have it here: the error is a *ConfigError then, and the
+// Transport is not added. Requests reach it when Add returns.
 func (m *Mux) Add(t *Transport) error {
 	if t == nil {
-		return &ConfigError{"Transport", nil, "a Transport"}
+		return errors.New("rafthttp: Mux.Add needs a Transport, not nil")
 	}
 	added := route{t.ClusterID, t, t.Handler()}
 	for {
 		old := m.routes.Load()
 		all := m.all()
 		if i := slices.IndexFunc(all, func(r route) bool { return r.cluster == added.cluster }); i >= 0 {
-			return &ConfigError{"ClusterID", added.cluster, "a number that no other Transport of the Mux has"}
+			return &ConfigError{"ClusterID", added.cluster, "a number that no Transport of the Mux has yet"}
 		}
 		if all = append(slices.Clip(all), added); m.routes.CompareAndSwap(old, &all) {
 			return nil
@@ -57,7 +58,7 @@ func (m *Mux) Add(t *Transport) error {
 
 // Remove removes a Transport; one that was not added is ignored. New requests of its
 // cluster are refused when Remove returns; those that it serves go on, and so do its
-// streams, until it is stopped.
+// streams, until it is stopped. Once the last one is removed, all are answered 503.
 func (m *Mux) Remove(t *Transport) {
 	for {
 		old := m.routes.Load()
@@ -77,26 +78,22 @@ func (m *Mux) all() []route {
 
 // ServeHTTP implements http.Handler.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h := m.route(r.Header); h != nil {
-		h.ServeHTTP(w, r)
-		return
-	}
-	refuse(w, protocol.ErrNotStarted, protocol.EndpointAll)
-}
-
-// route returns the handler for a request with a header. One for no cluster that is
-// here goes to a Transport that runs: it refuses all but probes.
-func (m *Mux) route(h http.Header) http.Handler {
 	all := m.all()
-	if cluster, err := protocol.ClusterIn(h); err == nil {
-		if i := slices.IndexFunc(all, func(r route) bool { return r.cluster == cluster }); i >= 0 {
-			return all[i].handler
+	stated := r.Header.Get(protocol.HeaderClusterID)
+	if id, err := types.IDFromString(stated); err == nil {
+		if i := slices.IndexFunc(all, func(r route) bool { return r.cluster == id }); i >= 0 {
+			all[i].handler.ServeHTTP(w, r)
+			return
 		}
 	}
-	if i := slices.IndexFunc(all, route.runs); i >= 0 {
-		return all[i].handler
+	switch i := slices.IndexFunc(all, route.runs); {
+	case i < 0:
+		refuse(w, protocol.ErrNotStarted, protocol.EndpointAll)
+	case stated != "" && r.URL.Path == ProbingPrefix: // which a Transport answers without a check
+		refuse(w, ErrClusterIDMismatch, protocol.EndpointAll)
+	default: // it refuses all but probes
+		all[i].handler.ServeHTTP(w, r)
 	}
-	return nil
 }
 
 // first returns the first Transport that runs, or nil.

@@ -2,7 +2,10 @@ package rafthttp_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -161,6 +166,7 @@ func TestMuxAnswers(t *testing.T) {
 	defer two.Stop()
 	requireCode(200, "GET", "/raft/probing", "")
 	requireCode(503, "GET", "/raft/probing", "1")
+	requireCode(412, "GET", "/raft/probing", "3")
 	require.NoError(t, one.Start())
 	defer one.Stop()
 	for _, path := range []string{"/raft/stream/message/2", "/raft/stream/msgapp/2"} {
@@ -190,11 +196,10 @@ func TestMuxAnswers(t *testing.T) {
 func TestMuxRefusesTransports(t *testing.T) {
 	var mux rafthttp.Mux
 	require.NoError(t, mux.Add(&rafthttp.Transport{ClusterID: 1}))
-	for field, tr := range map[string]*rafthttp.Transport{"ClusterID": {ClusterID: 1}, "Transport": nil} {
-		var wrong *rafthttp.ConfigError
-		require.ErrorAs(t, mux.Add(tr), &wrong)
-		require.Equal(t, field, wrong.Field)
-	}
+	var wrong *rafthttp.ConfigError
+	require.ErrorAs(t, mux.Add(&rafthttp.Transport{ClusterID: 1}), &wrong)
+	require.Equal(t, "ClusterID", wrong.Field)
+	require.Error(t, mux.Add(nil))
 	require.NoError(t, mux.Add(&rafthttp.Transport{}), "0 is a number like others")
 	mux.Remove(nil)
 }
@@ -227,4 +232,69 @@ func TestMuxWhileServing(t *testing.T) {
 		require.Equal(t, since, a.ActiveSince(2))
 		require.Zero(t, a.raft.unreachables(2))
 	})
+}
+
+// TestMuxProbes: our probes are for the member of their cluster, which is not well because another one is.
+func TestMuxProbes(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
+		two.join(t, 9)
+		a, b := one.join(t, 1), two.join(t, 1)
+		a.AddPeer(2, []string{b.url})
+		within(t, time.Minute, func() bool { return a.Status().Peers[0].Probes > 0 })
+		require.Zero(t, a.Status().Peers[0].ProbeFailures)
+		b.Stop()
+		within(t, time.Minute, func() bool { return a.Status().Peers[0].ProbeFailures > 0 })
+		failures := a.Status().Peers[0].ProbeFailures
+		two.mux.Remove(b.Transport)
+		within(t, time.Minute, func() bool { return a.Status().Peers[0].ProbeFailures > failures })
+	})
+}
+
+// TestMuxLogsHandshakes: who logs a TLS handshake that fails is a Transport that runs then, whichever ran when the server
+// began.
+func TestMuxLogsHandshakes(t *testing.T) {
+	for name, before := range map[string]func(*rafthttp.Mux, *rafthttp.Transport){
+		"none ran":         func(*rafthttp.Mux, *rafthttp.Transport) {},
+		"another one ran":  func(m *rafthttp.Mux, other *rafthttp.Transport) { m.Remove(other); other.Stop() },
+		"that one stopped": func(_ *rafthttp.Mux, other *rafthttp.Transport) { other.Stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ca := newAuthority(t)
+			ln := listens(t, ca.member(t, 1))
+			var mux rafthttp.Mux
+			other := &rafthttp.Transport{ID: 1, ClusterID: 2, Raft: &recorder{}}
+			if name != "none ran" {
+				require.NoError(t, other.Start())
+				defer other.Stop()
+				require.NoError(t, mux.Add(other))
+			}
+			server := rafthttp.NewServer(&mux)
+			base := server.BaseContext
+			begun := make(chan struct{})
+			server.BaseContext = func(l net.Listener) context.Context {
+				defer close(begun)
+				return base(l)
+			}
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				_ = server.Serve(ln)
+			}()
+			defer func() {
+				server.Close()
+				<-served
+			}()
+			<-begun
+			before(&mux, other)
+			logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+			one := &rafthttp.Transport{ID: 1, ClusterID: 1, Raft: &recorder{}}
+			logs(one)
+			require.NoError(t, one.Start())
+			defer one.Stop()
+			require.NoError(t, mux.Add(one))
+			shakes(t, ln.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is the client that is refused
+			eventually(t, func() bool { return lines.FilterMessage(handshakeFailed).Len() == 1 })
+		})
+	}
 }

@@ -34,10 +34,10 @@ import (
 // after 5 s with data under way (TCP_USER_TIMEOUT, on Linux), after 10 s without
 // (keep-alive).
 //
-// Unauthenticated clients are limited to 32 TLS handshakes from one address (for
-// IPv6, one /64) and 256 in total, and to 256 connections from one address and 2048 in
-// total that are not streams. Over these limits, new ones are closed at once. Serve it
-// with NewServer, which limits the head of requests.
+// There may be 32 TLS handshakes from one address (for IPv6, one /64) and 256 in total,
+// and 256 connections from one address and 2048 in total that are not streams, whoever the
+// client is. Over these limits, new ones are closed at once. [ListenConfig] has others.
+// Serve it with NewServer, which limits the head of requests.
 //
 // A TLS handshake that fails is logged by tlsInfo.Logger or, if that is nil, by the
 // Logger of the Transport whose Handler NewServer serves with the listener: with the
@@ -48,14 +48,38 @@ import (
 //
 // The file of a Unix socket is removed before listening and on Close.
 func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
-	l, err := conn.Listen(u)
+	return ListenConfig{}.Listen(u, tlsInfo)
+}
+
+// ListenConfig has the limits of a listener. 0 means the default.
+//
+// A member of one raft group does not need more. Set them for a Mux: members of many
+// groups at one address dial at once after a restart, and connections over a limit are
+// closed and dialled again later.
+type ListenConfig struct {
+	// MaxHandshakes (256) and MaxHandshakesPerAddress (32) are how many TLS handshakes
+	// are under way at once. One costs a signature and some 10 KiB.
+	MaxHandshakes, MaxHandshakesPerAddress int
+	// MaxConns (2048) and MaxConnsPerAddress (256) are how many connections there are
+	// that have not become streams: those of POSTs, probes and snapshots.
+	MaxConns, MaxConnsPerAddress int
+}
+
+// Listen is NewListener with the limits of c. The error is a *ConfigError for a limit
+// below 0.
+func (c ListenConfig) Listen(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
+	limits, err := c.limits()
+	if err != nil {
+		return nil, err
+	}
+	l, err := conn.Listen(u, limits)
 	if err != nil {
 		return nil, fmt.Errorf("rafthttp: listen on a peer URL: %w", err)
 	}
 	if u.Scheme == "http" || u.Scheme == "unix" {
 		return l, nil
 	}
-	tl, err := newTLSListener(l, tlsInfo)
+	tl, err := newTLSListener(l, tlsInfo, limits)
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("rafthttp: listen on %s: %w", u.String(), err)
@@ -63,11 +87,31 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 	return tl, nil
 }
 
+func (c ListenConfig) limits() (conn.ListenLimits, error) {
+	limits := conn.DefaultListenLimits
+	for _, f := range []struct {
+		name  string
+		value int
+		limit *int
+	}{
+		{"MaxHandshakes", c.MaxHandshakes, &limits.Handshakes},
+		{"MaxHandshakesPerAddress", c.MaxHandshakesPerAddress, &limits.HandshakesPerAddress},
+		{"MaxConns", c.MaxConns, &limits.Conns},
+		{"MaxConnsPerAddress", c.MaxConnsPerAddress, &limits.ConnsPerAddress},
+	} {
+		if f.value < 0 {
+			return limits, &ConfigError{"ListenConfig." + f.name, f.value, "0 for the default, or a positive value"}
+		}
+		*f.limit = orDefault(f.value, *f.limit)
+	}
+	return limits, nil
+}
+
 // NewServer returns a server for Transport.Handler that bounds what a request may
 // cost before the handler sees it: 64 KiB of head, in 5 s, and idle connections
 // are closed after 5 s. It logs nothing but TLS handshakes that fail, by the
-// Logger of the Transport, if h is its Handler or an http.ServeMux that has it for
-// RaftPrefix. ErrorLog and BaseContext are set for that.
+// Logger of the Transport, if h is its Handler, a Mux with it, or an http.ServeMux that has
+// one of these for RaftPrefix. ErrorLog and BaseContext are set for that.
 func NewServer(h http.Handler) *http.Server {
 	s := &http.Server{
 		Handler:           h,
@@ -78,7 +122,7 @@ func NewServer(h http.Handler) *http.Server {
 	}
 	s.BaseContext = func(l net.Listener) context.Context {
 		if tl, ok := l.(*tlsListener); ok {
-			tl.serves.Store(transportBehind(s.Handler))
+			tl.serves.Store(&s.Handler)
 		}
 		return context.Background()
 	}
@@ -161,16 +205,16 @@ const maxFailedHandshakes = 64
 // tlsListener is the listener of NewListener for TLS, with its log and its callback.
 type tlsListener struct {
 	*conn.TLSListener
-	hook     *callback.Queue           // of failures, for failed
-	failed   func(*tls.Conn, error)    // TLSInfo.HandshakeFailure; nil: none
-	own      callback.Guard            // with TLSInfo.Logger
-	asyncLog *callback.AsyncLog        // of the same
-	log      *zap.Logger               // asynchronous; nil: none
-	serves   atomic.Pointer[Transport] // that NewServer serves with it; nil: not known
-	failures conn.Failures             // until it is
+	hook     *callback.Queue              // of failures, for failed
+	failed   func(*tls.Conn, error)       // TLSInfo.HandshakeFailure; nil: none
+	own      callback.Guard               // with TLSInfo.Logger
+	asyncLog *callback.AsyncLog           // of the same
+	log      *zap.Logger                  // asynchronous; nil: none
+	serves   atomic.Pointer[http.Handler] // of NewServer; nil: not known
+	failures conn.Failures                // until it is
 }
 
-func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, error) {
+func newTLSListener(l net.Listener, info *transport.TLSInfo, limits conn.ListenLimits) (*tlsListener, error) {
 	if info == nil {
 		info = new(transport.TLSInfo)
 	}
@@ -181,7 +225,7 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 		tl.log = tl.asyncLog.Wrap(info.Logger)
 	}
 	var err error
-	tl.TLSListener, err = conn.NewTLSListener(l, info, tl.log, conn.ListenerHooks{
+	tl.TLSListener, err = conn.NewTLSListener(l, info, tl.log, limits, conn.ListenerHooks{
 		Refused: tl.refused,
 		HandshakeFailed: func(from net.Addr, err error) {
 			to, log := tl.failureLog()
@@ -195,9 +239,18 @@ func newTLSListener(l net.Listener, info *transport.TLSInfo) (*tlsListener, erro
 	return tl, err
 }
 
+// transport returns the Transport that NewServer serves with the listener now, or nil: the
+// Transports of a Mux are added and removed while it is served.
+func (l *tlsListener) transport() *Transport {
+	if h := l.serves.Load(); h != nil {
+		return transportBehind(*h)
+	}
+	return nil
+}
+
 // failureLog returns where failures are counted, and the log for them, which may be nil.
 func (l *tlsListener) failureLog() (*conn.Failures, *zap.Logger) {
-	t := l.serves.Load()
+	t := l.transport()
 	if t == nil {
 		return &l.failures, l.log
 	}
@@ -231,7 +284,7 @@ func (l *tlsListener) guard() callback.Guard {
 	if l.log != nil {
 		return l.own
 	}
-	if t := l.serves.Load(); t != nil {
+	if t := l.transport(); t != nil {
 		if e := t.engine.Load(); e != nil {
 			return e.cfg.guard
 		}

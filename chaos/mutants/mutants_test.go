@@ -35,6 +35,9 @@ func TestTableFitsTheCode(t *testing.T) {
 // TestTableHasNoTypeErrors: each mutant is a library that compiles; one that is no such is found out, also where it breaks another
 // package than it changes.
 func TestTableHasNoTypeErrors(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it has one goroutine, and takes minutes with the race detector; tools/test runs it without")
+	}
 	c, err := newChecker(t.Context(), root, "")
 	require.NoError(t, err)
 	for _, m := range mutants() {

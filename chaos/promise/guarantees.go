@@ -10,11 +10,11 @@ type guarantee struct {
 // guarantees are the sentences of the sections Guarantees and Concurrency of package rafthttp, each with judges, or with the
 // reason why nobody looks here.
 var guarantees = []guarantee{
-	{"Send never blocks, does no I/O and never invokes callbacks.", []string{"send"}, ""},
+	{"Send never blocks, does no I/O and never calls into Raft or the Observer.", []string{"send"}, ""},
 	{"Each message is either accepted by exactly one queue, which is bounded in messages and in bytes, or reported as lost; an accepted message that cannot be written is reported as well.", []string{"reported", "once", "bounds"}, ""},
 	{"Raft is told by ReportUnreachable, once for any number of messages, and sends again.", []string{"reported", "coalesced"}, ""},
 	{"A message over MaxMessageBytes is dropped with ErrExceedSizeLimit.", []string{"reported"}, ""},
-	{"A message that was written to a connection may still be lost with the connection, so a broken connection is always reported, even with an empty queue.", []string{"reported"}, ""},
+	{"A message that was written to a connection may still be lost with the connection, so the loss of a stream to the peer is always reported, even with an empty queue.", []string{"reported"}, ""},
 	{"Order is kept within a queue, except on the pipeline, which posts up to four messages of each kind at a time.", []string{"order"}, ""},
 	{"Control messages (heartbeats, votes, responses), appends and proposals have separate queues on the message stream, each with the bounds of its lane, and control messages are sent first.", []string{"healthy link", "bounds"}, ""},
 	{"MsgApp uses the msgapp stream, all other messages the message stream.", nil, "what a lane carries is seen from outside by its order only: tests of the root package read the streams"},
@@ -46,7 +46,7 @@ var guarantees = []guarantee{
 	{"A successful POST or snapshot from the peer keeps it active for ReadTimeout, also while its streams are down, and a successful one to it does so until the next failure: a peer that restarts within that time may stay active throughout.", []string{"noticed", "active"}, ""},
 	{"A panic of a callback (of Raft, Snapshotter, Observer, VerifyPeer, DialContext, or the log) ends the process, however the message arrived: by stream, POST or snapshot.", nil, "it would end the simulation: tests of the root package do it in processes of their own"},
 	{"It is logged with the type and the sender of the message, and then raised again on a goroutine without recover, because net/http would recover it in a handler.", nil, "as the sentence before"},
-	{"Only a panic of a snapshot's reader counts as a failure of the snapshot.", []string{"snapshot ends"}, ""},
+	{"A panic of a snapshot's reader does not end the process: it fails the snapshot.", []string{"snapshot ends"}, ""},
 	{"Stop waits until no goroutine of the transport runs and no callback will be invoked, with these exceptions: a blocked Close of a snapshot's reader or of a connection of the application's own type, the Read of a body behind a handler that hides its deadlines, and the Close of a snapshot given to SendSnapshot after Stop was called.", []string{"stop", "silence", "goroutines"}, ""},
 	{"So Stop must not be called from inside a callback, and Process must return soon after its context is cancelled.", nil, "it is what callers have to do"},
 	{"All methods of a Transport are safe for concurrent use, also from inside Process and under locks that callbacks take; only Stop must not be called there.", []string{"send"}, ""},
@@ -62,7 +62,7 @@ var elsewhere = []struct {
 	guarantee
 }{
 	{"doc.go", guarantee{"open connections are revalidated against them: see TLSRecheck", []string{"revoked"}, ""}},
-	{"transport.go", guarantee{"revoked, or refused by VerifyPeer, is cut at once", []string{"revoked", "refused"}, ""}},
+	{"transport.go", guarantee{"A member that is revoked, or refused by VerifyPeer, is disconnected", []string{"revoked", "refused"}, ""}},
 	{"transport.go", guarantee{"ErrorC gets ErrMemberRemoved when a peer says that the local member was removed", []string{"removed"}, ""}},
 	{"doc.go", guarantee{"it is never called with messages for other members", []string{"addressee"}, ""}},
 	{"doc.go", guarantee{"the short form of the msgapp stream only if that form carries", []string{"invented"}, ""}},

@@ -70,7 +70,9 @@ func TestMux(t *testing.T) {
 			transfer(t, from, to, 1000+p.stock.ID(), 1<<20) // the same indexes in each cluster
 			for _, other := range pairs {
 				for _, e := range []*end{other.ours, other.stock} {
-					e.Recorder.Look(func(s *member.Seen) { require.True(t, e == to || len(s.Messages) == 0, "%d of %s was told of it", e.ID(), e.kind) })
+					e.Recorder.Look(func(s *member.Seen) {
+						require.True(t, e == to || len(s.Messages) == 0, "%d of %s was told of it", e.ID(), e.kind)
+					})
 				}
 			}
 		})

@@ -7,15 +7,21 @@ import (
 )
 
 const (
-	// maxHandshakes bounds the TLS handshakes in progress on one listener, and
-	// maxHandshakesPerAddress those from one address, so that none locks out others.
 	maxHandshakes           = 256
 	maxHandshakesPerAddress = 32
-	// maxConns bounds the connections of one listener that have not become streams,
-	// and maxConnsPerAddress those from one address. A member has a handful.
-	maxConns           = 2048
-	maxConnsPerAddress = 256
+	maxConns                = 2048
+	maxConnsPerAddress      = 256
 )
+
+// ListenLimits bounds what clients of one listener have at once, whoever they are. Addresses have
+// limits of their own so that none locks others out; one address is a /64 of IPv6.
+type ListenLimits struct {
+	Handshakes, HandshakesPerAddress int // TLS handshakes under way
+	Conns, ConnsPerAddress           int // connections that are not streams
+}
+
+// DefaultListenLimits are enough for a member of one raft group.
+var DefaultListenLimits = ListenLimits{maxHandshakes, maxHandshakesPerAddress, maxConns, maxConnsPerAddress}
 
 // admission bounds the handshakes or connections of unauthenticated clients, in total and for
 // each address. It is safe for concurrent use.

@@ -16,7 +16,7 @@ import (
 // Listen listens on a peer URL (http, https, unix or unixs) without TLS. On its connections
 // one read or one write may take DefaultTimeout, and TCP gives them up when their other end
 // is gone. The file of a Unix socket is removed before.
-func Listen(u url.URL) (net.Listener, error) {
+func Listen(u url.URL, limits ListenLimits) (net.Listener, error) {
 	var l net.Listener
 	var err error
 	switch u.Scheme {
@@ -32,7 +32,7 @@ func Listen(u url.URL) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewDeadlineListener(l, DefaultTimeout, DefaultTimeout), nil
+	return NewDeadlineListener(l, DefaultTimeout, DefaultTimeout, limits), nil
 }
 
 // DeadlineListener gives each connection deadlines for single reads and writes,
@@ -46,8 +46,8 @@ type DeadlineListener struct {
 
 // NewDeadlineListener returns a listener over l whose connections fail when one read or one
 // write takes longer than these times.
-func NewDeadlineListener(l net.Listener, read, write time.Duration) *DeadlineListener {
-	return &DeadlineListener{l, read, write, newAdmission(maxConns, maxConnsPerAddress)}
+func NewDeadlineListener(l net.Listener, read, write time.Duration, limits ListenLimits) *DeadlineListener {
+	return &DeadlineListener{l, read, write, newAdmission(limits.Conns, limits.ConnsPerAddress)}
 }
 
 // Accept implements net.Listener.

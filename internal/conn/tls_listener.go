@@ -29,6 +29,7 @@ type TLSListener struct {
 	net.Listener // plain connections
 	config       *tls.Config
 	hooks        ListenerHooks
+	limits       ListenLimits
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -53,7 +54,7 @@ type ListenerHooks struct {
 
 // NewTLSListener returns a listener over l, which it closes. The log, which may be nil, gets
 // lines about files that cannot be used.
-func NewTLSListener(l net.Listener, info *transport.TLSInfo, log *zap.Logger, hooks ListenerHooks) (*TLSListener, error) {
+func NewTLSListener(l net.Listener, info *transport.TLSInfo, log *zap.Logger, limits ListenLimits, hooks ListenerHooks) (*TLSListener, error) {
 	if info == nil || info.Empty() {
 		return nil, errors.New("TLSInfo must name CertFile and KeyFile")
 	}
@@ -78,7 +79,7 @@ func NewTLSListener(l net.Listener, info *transport.TLSInfo, log *zap.Logger, ho
 		}
 		return now, nil
 	}
-	tl := &TLSListener{Listener: l, config: cfg, hooks: hooks, conns: make(chan net.Conn), failed: make(chan struct{})}
+	tl := &TLSListener{Listener: l, config: cfg, limits: limits, hooks: hooks, conns: make(chan net.Conn), failed: make(chan struct{})}
 	tl.ctx, tl.cancel = context.WithCancel(context.Background())
 	tl.wg.Go(tl.acceptLoop)
 	return tl, nil
@@ -86,7 +87,7 @@ func NewTLSListener(l net.Listener, info *transport.TLSInfo, log *zap.Logger, ho
 
 func (l *TLSListener) acceptLoop() {
 	defer close(l.failed)
-	handshakes := newAdmission(maxHandshakes, maxHandshakesPerAddress)
+	handshakes := newAdmission(l.limits.Handshakes, l.limits.HandshakesPerAddress)
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil && l.retryAfter(err) {
