@@ -293,7 +293,7 @@ func TestMuxLogsHandshakes(t *testing.T) {
 			require.NoError(t, one.Start())
 			defer one.Stop()
 			require.NoError(t, mux.Add(one))
-			shakes(t, ln.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is the client that is refused
+			shakes(t, ln.Addr().String(), &tls.Config{InsecureSkipVerify: true})
 			eventually(t, func() bool { return lines.FilterMessage(handshakeFailed).Len() == 1 })
 		})
 	}
