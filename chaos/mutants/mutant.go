@@ -30,7 +30,7 @@ type edit struct {
 
 // mutants returns all of them.
 func mutants() []mutant {
-	return slices.Concat(lossMutants, deliveryMutants, boundMutants, snapshotMutants, sendingPathMutants, otherPathMutants, wholeMutants)
+	return slices.Concat(lossMutants, deliveryMutants, callbackMutants, boundMutants, snapshotMutants, sendingPathMutants, otherPathMutants, wholeMutants)
 }
 
 // apply returns the files that differ from those of the library in root, by their paths. An error says which text is not found

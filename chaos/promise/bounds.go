@@ -21,6 +21,7 @@ func (s *simulation) lookAtStatus(m *member) {
 		s.lookAtActive(m, p, s.now())
 		s.lookAtStreams(m, p, s.now())
 		s.lookAtLosses(m, p)
+		s.lookAtTold(m, p)
 		for _, l := range p.Lanes {
 			if l.Queued > l.Capacity || (l.Queued > 1 && l.QueuedBytes > l.CapacityBytes) {
 				s.violate("bounds", "lane %s of member %d and %d has %d messages of %d, %d bytes of %d",
@@ -38,11 +39,16 @@ func (s *simulation) lookAtStatus(m *member) {
 func connections(others int) int { return 16 + 48*others }
 
 // linger notes that a line to a member is narrow for some time: it has connections whose dialler has given up, and has said so, until
-// that arrives.
-func (s *simulation) linger(w *way, d time.Duration) {
-	s.book.mu.Lock()
-	defer s.book.mu.Unlock()
-	w.linger += dialsAtOnce * (1 + int(d/dialTimeout))
+// that arrives. The returned function ends it.
+func (s *simulation) linger(w *way, d time.Duration) (end func()) {
+	n := dialsAtOnce * (1 + int(d/dialTimeout))
+	add := func(n int) {
+		s.book.mu.Lock()
+		defer s.book.mu.Unlock()
+		w.linger += n
+	}
+	add(n)
+	return func() { add(-n) }
 }
 
 // dialsAtOnce is how many connections one member dials at once to another: for two streams, posts, a probe, and a snapshot.

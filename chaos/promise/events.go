@@ -120,7 +120,7 @@ func (s *simulation) doToLink(e Event) {
 		})
 	case Narrow:
 		l.SetBandwidth(e.N)
-		s.linger(s.book.way(e.A, e.B), e.For)
+		gone := s.linger(s.book.way(e.A, e.B), e.For)
 		if e.N == 1 { // not even a link heartbeat comes through
 			s.silent(s.book.way(e.A, e.B), +1)
 		}
@@ -131,6 +131,7 @@ func (s *simulation) doToLink(e Event) {
 				s.silent(s.book.way(e.A, e.B), -1)
 			}
 			end(2 * readTime)
+			s.at(s.now()+2*readTime, "end of late dials", gone)
 		})
 	}
 }

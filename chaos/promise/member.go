@@ -123,13 +123,13 @@ type member struct {
 	store   *snap.Store // nil: it has none
 	server  *http.Server
 	served  chan struct{}
-	over    chan struct{} // closed at the end
-	ending  atomic.Bool   // the end has begun: nothing is sent any more
-	stopped atomic.Bool   // Stop has returned
-	settled atomic.Bool   // its snapshots were counted
-	calls   atomic.Int64  // callbacks under way
-	open    atomic.Int64  // connections
-	often   atomic.Int64  // callbacks that come with messages
+	over    chan struct{}   // closed at the end
+	ending  atomic.Bool     // the end has begun: nothing is sent any more
+	stopped atomic.Bool     // Stop has returned
+	settled atomic.Bool     // its snapshots were counted
+	calls   atomic.Int64    // callbacks under way
+	open    atomic.Int64    // connections
+	often   [2]atomic.Int64 // callbacks that come with messages
 	lines   lines
 	turns   turns
 }

@@ -87,6 +87,7 @@ func (w *way) answered(x *sent) {
 
 // IsIDRemoved implements rafthttp.Raft.
 func (m *member) IsIDRemoved(id uint64) bool {
+	m.lookAtCaller("IsIDRemoved")
 	if m.stopped.Load() {
 		m.s.violate("silence", "IsIDRemoved of member %d is called after Stop", m.id)
 	}

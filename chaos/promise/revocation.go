@@ -154,6 +154,12 @@ func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
 		sent = w.msgs[k][n].first // an early copy may arrive
 	}
 	s.book.mu.Unlock()
+	if msg.GetType() == raftpb.MsgSnap {
+		sent = s.begunAt(msg.GetSnapshot().GetMetadata().GetIndex())
+	}
+	if s.sabotaged("refused") {
+		refused = [2]time.Duration{1, 1}
+	}
 	if s.tooLong(m, barred) || s.sabotaged("revoked") {
 		s.violate("revoked", "member %d processes a message of %d, whose certificate was revoked %v ago: %v", m.id, w.from, s.now()-barred, msg)
 	}
@@ -165,10 +171,22 @@ func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
 		if by == 0 { // what the sender has written before it cut the receiver may arrive later
 			late = late && sent > at+s.barTime()
 		}
-		if late || s.sabotaged("refused") {
+		if late {
 			s.violate("refused", "member %d processes a message of %d, of which VerifyPeer of one refuses the other since %v: %v", m.id, w.from, s.now()-at, msg)
 		}
 	}
+}
+
+// begunAt returns when SendSnapshot last got the snapshot of an index; 0: never.
+func (s *simulation) begunAt(index uint64) (at time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.transfers {
+		if t.index == index {
+			at = max(at, t.given)
+		}
+	}
+	return at
 }
 
 // tooLong reports whether something has held since a time, which is not 0, for so long that a member may not process any more what

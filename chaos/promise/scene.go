@@ -128,7 +128,7 @@ type actor struct {
 	*rafthttp.Transport
 	process func(*raftpb.Message) error // nil: takes everything
 	removed uint64                      // a member that is none any more
-	busy    func()                      // called by ReportUnreachable; nil: nothing
+	busy    func(id uint64)             // called by ReportUnreachable; nil: nothing
 
 	mu          sync.Mutex
 	got         []*raftpb.Message
@@ -194,7 +194,7 @@ func (a *actor) ReportUnreachable(id uint64) {
 	a.unreachable[id]++
 	a.mu.Unlock()
 	if a.busy != nil {
-		a.busy()
+		a.busy(id)
 	}
 }
 

@@ -1,6 +1,7 @@
 package promise
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // anyMessage returns a message as raft may send it, with a number in Commit: of any type that is for others, with fields that it
@@ -135,6 +137,7 @@ func playDistrusted(st *stage) {
 	ask("POST", "/raft/snapshot", headOf(st.snapshot(2, 1, 5)), http.StatusUnauthorized, processed)
 	ask("GET", "/raft/stream/message/2", nil, http.StatusForbidden, processed)
 	a.Send([]*raftpb.Message{heartbeatFrom(1, 2)})
+	a.SendSnapshot(snap.NewMessage(st.snapshot(1, 2, 6), io.NopCloser(bytes.NewReader(make([]byte, 10))), 10))
 	time.Sleep(readTime)
 	if n := requests.Load(); n > 0 {
 		st.wrong("%d requests are made to a member that VerifyPeer refuses", n)

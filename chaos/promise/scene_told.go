@@ -1,13 +1,19 @@
 package promise
 
 import (
+	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // playPostedOnce: the connection of a post ends when its proposal was taken, before the answer.
@@ -53,7 +59,7 @@ func playPostedOnce(st *stage) {
 // playOneReport: raft is busy while it is told of a loss, and more is lost meanwhile.
 func playOneReport(st *stage) {
 	free := make(chan struct{})
-	a := st.actor(1, "a", func(a *actor) { a.busy = func() { <-free } })
+	a := st.actor(1, "a", func(a *actor) { a.busy = func(uint64) { <-free } })
 	a.AddPeer(2, []string{st.urlOf("nobody")})
 	a.Send([]*raftpb.Message{heartbeatFrom(1, 2)})
 	time.Sleep(time.Second)
@@ -68,6 +74,87 @@ func playOneReport(st *stage) {
 	time.Sleep(time.Second)
 	if after := a.told(2); during != 1 || after != 2 {
 		st.wrong("raft is told of %d losses at once, and %d times of %d that it was not told of meanwhile", during, after-during, more)
+	}
+}
+
+// playBusyWithAnother: ReportUnreachable about one member takes a minute.
+func playBusyWithAnother(st *stage) {
+	a := st.actor(1, "a", func(a *actor) {
+		a.busy = func(id uint64) {
+			if id == 2 {
+				time.Sleep(time.Minute)
+			}
+		}
+	})
+	for id := range uint64(2) {
+		a.AddPeer(types.ID(2+id), []string{st.urlOf("nobody")})
+	}
+	a.Send([]*raftpb.Message{heartbeatFrom(1, 2)})
+	time.Sleep(time.Second)
+	a.Send([]*raftpb.Message{heartbeatFrom(1, 3)})
+	time.Sleep(readTime)
+	if a.told(3) == 0 {
+		st.wrong("raft is not told of a loss while it is busy with that of another member")
+	}
+	// A slice, not a map: the order must not differ between two runs of a seed.
+	for _, method := range []struct {
+		name string
+		call func()
+	}{
+		{"Status", func() { a.Status() }},
+		{"UpdatePeer", func() { a.UpdatePeer(2, []string{st.urlOf("b")}) }},
+		{"CutPeer", func() { a.CutPeer(2) }},
+		{"MendPeer", func() { a.MendPeer(2) }},
+		{"RemovePeer", func() { a.RemovePeer(2) }},
+	} {
+		began := time.Now()
+		method.call()
+		if took := time.Since(began); took > 0 {
+			st.wrong("%s waits %v while a callback about the member runs", method.name, took)
+		}
+	}
+}
+
+// playHooksInOrder: PeerState takes a minute, during which a snapshot is sent.
+func playHooksInOrder(st *stage) {
+	var told []string
+	a := st.actor(1, "a", func(a *actor) {
+		tell := func(what string) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			told = append(told, what)
+		}
+		a.Observer = &rafthttp.Observer{
+			PeerState:        func(types.ID, bool, error) { time.Sleep(time.Minute) },
+			SnapshotProgress: func(rafthttp.SnapshotStatus) { tell("progress") },
+			SnapshotSent:     func(types.ID, uint64, int64, time.Duration, error) { tell("sent") },
+		}
+	})
+	b := st.actor(2, "b", func(b *actor) { b.Snapshotter = discarding{} })
+	a.AddPeer(2, []string{st.urlOf("b")})
+	b.AddPeer(1, []string{st.urlOf("a")})
+	time.Sleep(time.Second)
+	st.net.Link(st.host("a"), st.host("b")).SetBandwidth(100 << 10)
+	size := 1 << 20
+	a.SendSnapshot(snap.NewMessage(st.snapshot(1, 2, 5), io.NopCloser(bytes.NewReader(make([]byte, size))), int64(size)))
+	time.Sleep(2 * time.Minute)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Equal(told, []string{"progress", "sent"}) {
+		st.wrong("hooks about a snapshot come as %q", told)
+	}
+}
+
+// playIdle: two members are connected and send no messages.
+func playIdle(st *stage) {
+	a, b := st.actor(1, "a", nil), st.actor(2, "b", nil)
+	time.Sleep(time.Minute)
+	before := goroutines()
+	a.AddPeer(2, []string{st.urlOf("b")})
+	b.AddPeer(1, []string{st.urlOf("a")})
+	time.Sleep(40 * time.Second)
+	if n := goroutines() - before; n > 2*4 {
+		st.wrong("two idle members have %d goroutines more than before they were peers", n)
 	}
 }
 

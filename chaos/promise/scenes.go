@@ -52,6 +52,9 @@ func scenes() []scene {
 		{"half open", "what was written to a stream that the peer replaces is lost with a report", playHalfOpen},
 		{"posted once", "a proposal that was posted is not posted again, whatever became of its connection", playPostedOnce},
 		{"one report", "losses of which raft is not told yet are told at once", playOneReport},
+		{"busy with another", "a slow callback about a member delays nothing of another, and no method waits for it", playBusyWithAnother},
+		{"hooks in order", "hooks about snapshots come in order", playHooksInOrder},
+		{"idle", "an idle peer costs two goroutines, and two for what it reads", playIdle},
 		{"other bytes", "a database is not made of two", playOtherBytes},
 	}
 }

@@ -21,6 +21,7 @@ type transfer struct {
 	sender *member
 	size   int
 	source string
+	given  time.Duration // to SendSnapshot
 	began  time.Duration
 	due    time.Duration // when it has to have arrived; 0: it does not have to
 
@@ -40,7 +41,7 @@ func (m *member) sendSnapshot(w *way, size int, source string) {
 	if source != "twin" {
 		s.nextIndex(last, term)
 	}
-	t := &transfer{index: s.index, term: s.indexTerm, w: w, sender: m, size: size, source: source, began: s.now()}
+	t := &transfer{index: s.index, term: s.indexTerm, w: w, sender: m, size: size, source: source, given: s.now(), began: s.now()}
 	s.transfers = append(s.transfers, t)
 	s.mu.Unlock()
 	t.due = s.dueOf(t)

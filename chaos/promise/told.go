@@ -102,12 +102,15 @@ func (m *member) inTurn(kind, about, what string) func() {
 	}
 	m.s.checked("in turn")
 	t.busy[key] = append(t.busy[key], what)
-	if len(t.busy[key]) > 1 || m.s.sabotaged("in turn") {
+	if len(t.busy[key]) > 1 {
 		m.s.violate("in turn", "%s about %s come to member %d at once: %q", kind, about, m.id, t.busy[key])
 	}
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
+		if m.s.sabotaged("in turn") {
+			return // it has not ended when the next one comes
+		}
 		i := slices.Index(t.busy[key], what)
 		t.busy[key] = slices.Delete(t.busy[key], i, i+1)
 	}
@@ -122,6 +125,24 @@ func (m *member) lookAtLine(about, message string, at time.Time) {
 		m.s.violate("in turn", "member %d writes %q about %s behind a line that was logged %v later", m.id, message, about, t.logged[about].Sub(at))
 	}
 	t.logged[about] = at
+}
+
+// lookAtTold looks whether the last PeerState says what Status does, once both have had time.
+func (s *simulation) lookAtTold(m *member, p rafthttp.PeerStatus) {
+	now := s.now()
+	w := s.book.way(uint64(p.ID), m.id)
+	s.book.mu.Lock()
+	due := w != nil && w.well(now-lateReport) && now > w.flaps && now > w.crowd
+	s.book.mu.Unlock()
+	if !due || !s.inTime() || m.opt.SlowHooks > 0 || time.Since(m.hook.opens()) < lateReport || time.Since(m.born) < lateReport {
+		return
+	}
+	m.turns.mu.Lock()
+	active := m.turns.active[uint64(p.ID)]
+	m.turns.mu.Unlock()
+	if s.checked("in turn"); active != p.Active {
+		s.violate("in turn", "member %d was told last that %d is active: %v, and it is not so", m.id, uint64(p.ID), active)
+	}
 }
 
 // lookAtState looks whether a peer becomes active and inactive in turn.
