@@ -27,7 +27,7 @@ CHAOS     ?=
 MUTANT    ?=
 TAGS      ?=
 COVERAGE  := 85
-COVERED   := .,./internal/conn,./internal/protocol,./internal/queue,./internal/snapshot ./internal/wire ./snap
+COVERED   := .,./internal/callback,./internal/conn,./internal/postlimit,./internal/probe,./internal/protocol,./internal/queue,./internal/snapshot ./internal/wire ./snap
 # The modules that are released: in the others, and in tests, nilaway takes too much
 # for nil that is not.
 NILCHECKED := . metrics

@@ -38,6 +38,8 @@ type request struct {
 	rc     *http.ResponseController
 	from   types.ID // 0: not stated
 
+	notServed bool // the path is none of a stream
+
 	taken *snapshot.Response // w, where the connection was taken over to read a snapshot
 	left  bool               // the engine was stopped meanwhile, and does not wait for this request
 }
@@ -106,17 +108,15 @@ func (q *request) parseHeaders() (err error) {
 		return err
 	}
 	if q.from == 0 && q.at&protocol.EndpointStreams != 0 {
-		// Of a path that is not served the sender is not known, and not needed.
-		if id, err := protocol.StreamClient(q.r.URL.Path); err == nil {
-			q.from = id
-		}
+		q.from, err = protocol.StreamClient(q.r.URL.Path)
+		q.notServed = err != nil // such a path is answered 404, whoever the sender is
 	}
 	return nil
 }
 
 // authenticate has VerifyPeer decide whether the request is from the member that it states.
 func (q *request) authenticate() error {
-	if q.at == protocol.EndpointProbe || q.engine.cfg.verifyPeer == nil {
+	if q.at == protocol.EndpointProbe || q.notServed || q.engine.cfg.verifyPeer == nil {
 		return nil
 	}
 	if err := q.engine.cfg.verifyPeer(q.from, q.r.TLS); err != nil {

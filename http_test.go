@@ -2,12 +2,15 @@ package rafthttp_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,6 +214,25 @@ func TestHandlerStreamRefusals(t *testing.T) {
 		})
 	}
 	require.False(t, laneOf(a, 2, "message").Up)
+}
+
+// TestUnservedPathAsksNobody: VerifyPeer is not asked about a request that states no sender, for a path that is none of a stream.
+func TestUnservedPathAsksNobody(t *testing.T) {
+	var asked atomic.Int32
+	a := startMember(t, 1, func(tr *rafthttp.Transport) {
+		tr.VerifyPeer = func(types.ID, *tls.ConnectionState) error {
+			asked.Add(1)
+			return errors.New("no")
+		}
+	})
+	unstated := peerHeader(map[string]string{"X-Server-From": ""})
+	for _, path := range []string{"/raft/stream/message/xyz", "/raft/stream/message/", "/raft/stream/nothing/xyz"} {
+		require.Equal(t, 404, exchange(t, a.url, "GET", path, unstated, nil).StatusCode, path)
+	}
+	require.Zero(t, asked.Load())
+	require.Zero(t, a.Status().Refused.Requests)
+	require.Equal(t, 403, exchange(t, a.url, "GET", "/raft/stream/message/2", unstated, nil).StatusCode)
+	require.EqualValues(t, 1, asked.Load())
 }
 
 func TestHandlerStream(t *testing.T) {

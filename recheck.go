@@ -21,7 +21,7 @@ func (e *engine) recheck() {
 	for _, p := range e.peerMap() {
 		p.member.startRecheck(p.recheck)
 	}
-	for _, l := range e.remotes.links() {
+	for _, l := range e.remotes.members() {
 		l.startRecheck(l.recheckConns)
 	}
 	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {

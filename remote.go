@@ -182,8 +182,8 @@ func (rs *remotes) close(cause error) (all []*remote) {
 	return all
 }
 
-// links returns those of all remotes.
-func (rs *remotes) links() (all []*member) {
+// members returns those of all remotes.
+func (rs *remotes) members() (all []*member) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, r := range rs.byID {

@@ -9,9 +9,9 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// appendWindow keeps copies of appends out of a send
+// appendWindow keeps copies of appends out of a send queue.
 //
-// Raft's window of appends in flight may be larger than the  What finds no
+// Raft's window of appends in flight may be larger than the queue. What finds no
 // room is dropped, and raft, told that the peer is unreachable, goes back to the
 // entry behind the last that the follower acknowledged. Most of what it sends
 // then is still queued, or on the line. Were that queued again, each acknowledgement
@@ -48,7 +48,7 @@ import (
 // behind the acknowledgement of the entries. The leader counts acknowledgements, so
 // no commit waits for that.
 //
-// A group whose messages carry a Context may share the  The window does not track
+// A group whose messages carry a Context may share the queue. The window does not track
 // its appends, since indexes of several groups may be mixed in them, so their copies
 // cannot be told. If one finds no room all are withheld until none is queued any more: when
 // raft is told by then, only what is on the line is sent twice.
