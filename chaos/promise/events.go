@@ -158,7 +158,7 @@ func (s *simulation) mend(a, b uint64) {
 func (s *simulation) silent(w *way, n int) {
 	s.book.mu.Lock()
 	defer s.book.mu.Unlock()
-	if w.cuts == 0 {
+	if w.cuts == 0 || n < 0 { // what one of several has held back comes when it ends
 		w.cutAt = s.now()
 	}
 	w.cuts += n
