@@ -174,7 +174,9 @@ func (s *simulation) block(e Event) {
 	s.excuse(e.A)
 	m := s.member(e.A)
 	for _, w := range s.book.all {
-		if w.from == e.A && m != nil && m.opt.MaxQueuedBytes > 0 { // what waits for Process takes it from what the member sends
+		// What waits for Process takes MaxQueuedBytes from what the member sends; and while answers wait, it does not learn
+		// which appends have arrived, and tells raft later of those that had no room.
+		if w.from == e.A && (m != nil && m.opt.MaxQueuedBytes > 0 || e.How == kindNames[control]) {
 			s.crowded(w, e.For+3*readTime)
 		}
 		if w.to != e.A {
