@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,14 +96,18 @@ func TestWritesWhileLeadersCrash(t *testing.T) {
 	cl := c.client()
 	ctx, stop := context.WithCancel(t.Context())
 	written := make(chan []string)
+	var first sync.WaitGroup // the first write of each
 	for w := range 4 {
+		first.Add(1)
 		go func() {
 			var keys []string
 			mine := cl.StartingAt(w)
 			for i := 0; ctx.Err() == nil; i++ {
 				key := fmt.Sprintf("%d-%d", w, i)
 				if _, err := mine.Put(ctx, key, []byte(key)); err == nil {
-					keys = append(keys, key)
+					if keys = append(keys, key); len(keys) == 1 {
+						first.Done()
+					}
 				}
 			}
 			written <- keys
@@ -115,6 +120,7 @@ func TestWritesWhileLeadersCrash(t *testing.T) {
 		c.start(leader)
 	}
 	c.awaitLeader()
+	first.Wait() // three crashes may take less time than one write that waits for a leader
 	stop()
 	for range 4 {
 		keys := <-written
