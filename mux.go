@@ -73,7 +73,7 @@ func (m *Mux) all() []route {
 	if all := m.routes.Load(); all != nil {
 		return *all
 	}
-	return nil
+	return []route{}
 }
 
 // ServeHTTP implements http.Handler.
