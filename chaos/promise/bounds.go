@@ -79,6 +79,20 @@ func (s *simulation) others(m *member) (n int) {
 	return n
 }
 
+// dialingStrangers is how many members may dial a stranger, added up over the strangers.
+func (s *simulation) dialingStrangers() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range s.strangers {
+		for _, w := range s.book.all {
+			if w.to == id {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Goroutines that a member may have, and those beside for each of its peers: two for each of four streams, those that
 // serve a lane or a notifier while it is in use, posts that are made and served.
 const (
@@ -97,6 +111,7 @@ func (s *simulation) lookAtGoroutines() {
 			}
 		}
 	}
+	limit += ofPeer * s.dialingStrangers() // a server has a goroutine for each connection
 	if s.sabotaged("goroutines") {
 		go func() { <-s.over }()
 	}

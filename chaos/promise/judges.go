@@ -208,13 +208,16 @@ func (s *simulation) lookAtOrder(w *way, k kind, x *sent) {
 	x.ordered = true
 	s.checked("order")
 	s.checked("once")
-	last := w.order[k][x.lane]
-	if last.there == x.there && last.came > x.came {
+	first, second := w.order[k][x.lane], arrival{x.came, x.there, w.settled[k]}
+	if second.n < first.n { // it was looked at late: when its lane was not known yet, it had come already
+		first, second = second, first
+	}
+	if first.there == second.there && first.came > second.came {
 		s.violate("order", "%v message %d from %d to %d was processed before message %d, which the same lane took first: sent at %v and %v, lane %x",
-			k, w.settled[k], w.from, w.to, last.n, x.at, w.msgs[k][last.n].at, x.lane)
+			k, second.n, w.from, w.to, first.n, w.msgs[k][second.n].at, w.msgs[k][first.n].at, x.lane)
 		return
 	}
-	w.order[k][x.lane] = arrival{x.came, x.there, w.settled[k]}
+	w.order[k][x.lane] = second
 }
 
 const (
