@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
@@ -143,7 +144,7 @@ func (q *request) servePost() error {
 	}
 	defer post.End()
 	body := q.postBody(post)
-	defer body.release()
+	defer body.Release()
 	limits := q.engine.cfg.messageLimits
 	limits.Reserve = post.Reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
@@ -152,7 +153,7 @@ func (q *request) servePost() error {
 		q.w.Header().Set("Connection", "close")
 		return err
 	}
-	if errors.Is(body.err, ErrStopped) { // which says nothing of the message
+	if errors.Is(body.Err(), ErrStopped) { // which says nothing of the message
 		q.w.Header().Set("Connection", "close")
 		return ErrStopped
 	}
@@ -173,11 +174,11 @@ func (q *request) servePost() error {
 	}
 	if p != nil {
 		p.answered(m)
-		p.member.counters.posted.Add(body.bytes)
+		p.member.counters.posted.Add(uint64(body.BytesRead()))
 	}
 	if f := q.engine.cfg.observer.Received; f != nil {
 		c := q.engine.cfg.guard.Begin(callback.Call{Name: "Observer.Received", Peer: q.from})
-		f(q.from, lanePost, 1, int64(body.bytes))
+		f(q.from, lanePost, 1, body.BytesRead())
 		q.engine.cfg.guard.End(c)
 	}
 	if err := q.deliver(m, lanePost, q.engine.cfg.postTimeout(), post.Queued); err != nil {
@@ -194,19 +195,19 @@ func (q *request) servePost() error {
 // postBody is the body of a post: it has a minimum rate, and counts against the memory
 // that all posts may have.
 type postBody struct {
-	*progressReader
+	*conn.RequestBody
 	post *postlimit.Post
 }
 
 func (q *request) postBody(post *postlimit.Post) *postBody {
-	b := &postBody{q.body(), post}
-	b.started = time.Now()
-	return b
+	b := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.readTimeout, q.rc.SetReadDeadline)
+	b.RequireRate(q.engine.cfg.postTimeout())
+	return &postBody{b, post}
 }
 
 // Read implements io.Reader.
 func (b *postBody) Read(p []byte) (int, error) {
-	n, err := b.progressReader.Read(p)
+	n, err := b.RequestBody.Read(p)
 	if n > 0 {
 		if busy := b.post.Reserve(uint64(n)); busy != nil {
 			return 0, busy

@@ -159,9 +159,9 @@ var deliveryMutants = []mutant{
 	{
 		name: "stop-waits-for-body", wrong: "a request whose body stands still is not interrupted by Stop", breaks: "Stop within its bound",
 		edits: []edit{
-			{"body.go", "_ = b.setDeadline(time.Now())", "_ = b.setDeadline"},
-			{"body.go", "at, bounded, err := b.extend(b.q.engine.cfg.readTimeout)", "at, bounded, err := b.extend(1000 * b.q.engine.cfg.readTimeout)"},
-			{"body.go", "end.Before(at)", "end.Before(at) && false"},
+			{"internal/conn/request_body.go", "\t_ = b.setDeadline(time.Now())\n}", "\t_ = b.setDeadline\n}"},
+			{"internal/conn/request_body.go", "at, bounded, err := b.extend(b.timeout)", "at, bounded, err := b.extend(1000 * b.timeout)"},
+			{"internal/conn/request_body.go", "end.Before(at)", "end.Before(at) && false"},
 		},
 	},
 	{

@@ -103,7 +103,7 @@ var snapshotMutants = []mutant{
 		name: "stalled-for-ever", wrong: "a transfer that stands still is not given up", breaks: "a stalled snapshot ends",
 		edits: []edit{
 			{"internal/snapshot/attempt.go", "\tif a.still < stallTicks {", "\tif a.still < 1000*stallTicks {"},
-			{"internal/snapshot/receive.go", "newBody(ctx, in, r.cfg.ReadTimeout)", "newBody(ctx, in, 1000*r.cfg.ReadTimeout)"},
+			{"internal/snapshot/receive.go", "length, r.cfg.ReadTimeout, in.SetReadDeadline)", "length, 1000*r.cfg.ReadTimeout, in.SetReadDeadline)"},
 		},
 	},
 	{

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
@@ -26,7 +27,7 @@ const takeOverBytes = 256 << 10
 type database struct {
 	rec       *reception
 	src       *wire.Reader // the body, behind what was read with the head
-	body      *body
+	body      *conn.RequestBody
 	remaining int64    // still to come; -1: not known
 	source    net.Conn // that the kernel can move to a file; nil if there is none
 	rest      *rawBody // of a connection that was taken over
@@ -62,7 +63,7 @@ func (d *database) Read(p []byte) (int, error) {
 
 // fail notes what ended the body.
 func (d *database) fail(err error) error {
-	err = d.body.broke(err)
+	err = broke(d.body, err)
 	if d.err == nil {
 		d.err = err
 	}
@@ -76,7 +77,7 @@ func (d *database) incomplete() error {
 		return d.err
 	case d.remaining > 0:
 		return fmt.Errorf("the last %d bytes were not read", d.remaining)
-	case d.remaining < 0 && (d.src.Buffered() > 0 || d.body.err == nil):
+	case d.remaining < 0 && (d.src.Buffered() > 0 || d.body.Err() == nil):
 		return errors.New("it was not read to its end")
 	}
 	return nil
@@ -145,7 +146,7 @@ func (d *database) splicer(w io.Writer) io.ReaderFrom {
 func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 	for patience := d.rec.receiver.cfg.ReadTimeout; d.remaining > 0; {
 		step := min(patience, d.rec.receiver.cfg.workInterval())
-		if _, err := d.body.extend(step); err != nil {
+		if err := d.body.Extend(step); err != nil {
 			return total, d.fail(err)
 		}
 		d.rec.transfer.waits.begin(step + d.rec.receiver.cfg.workInterval())
@@ -214,19 +215,19 @@ func (d *database) takeOver(ctx context.Context) *workReporter {
 	if !asked && !splices {
 		return nil
 	}
-	remaining := d.body.length - d.body.read
-	conn, prefetched, err := d.rec.in.Hijack(remaining == 0)
+	remaining := d.body.Length() - d.body.BytesRead()
+	c, prefetched, err := d.rec.in.Hijack(remaining == 0)
 	if err != nil {
 		return nil
 	}
-	d.rest = &rawBody{conn: conn, prefetched: prefetched, remaining: remaining}
-	if splices && socket.Files(conn) != nil {
-		d.source = conn
+	d.rest = &rawBody{conn: c, prefetched: prefetched, remaining: remaining}
+	if splices && socket.Files(c) != nil {
+		d.source = c
 	}
-	d.body.replace(d.rest, conn.SetReadDeadline)
-	d.rec.in.Respond(&Response{conn: conn, body: d.rest})
+	d.body.Replace(d.rest, c.SetReadDeadline)
+	d.rec.in.Respond(&Response{conn: c, body: d.rest})
 	if !asked {
 		return nil
 	}
-	return reportWork(ctx, conn, d.rec.receiver.cfg.workInterval(), &d.rec.transfer.waits)
+	return reportWork(ctx, c, d.rec.receiver.cfg.workInterval(), &d.rec.transfer.waits)
 }

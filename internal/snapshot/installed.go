@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -27,7 +28,7 @@ type installed struct {
 	sum uint32 // of the database
 	at  time.Time
 
-	again *body // of another attempt, which is being read; may be nil
+	again *conn.RequestBody // of another attempt, which is being read; may be nil
 }
 
 // installedList has the transfers that were installed last. It is safe for concurrent use.
@@ -68,7 +69,7 @@ func (l *installedList) offset(q protocol.SnapshotQuestion) (offset int64, sum u
 
 // begin returns the transfer of which the attempt with this body brings nothing but what is known, or nil. It ends an older
 // such attempt. The caller ends the new one.
-func (l *installedList) begin(from types.ID, id protocol.TransferID, p protocol.SnapshotPlan, b *body) *installed {
+func (l *installedList) begin(from types.ID, id protocol.TransferID, p protocol.SnapshotPlan, b *conn.RequestBody) *installed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.find(from, id)
@@ -76,13 +77,13 @@ func (l *installedList) begin(from types.ID, id protocol.TransferID, p protocol.
 		return nil
 	}
 	if t.again != nil {
-		t.again.cut()
+		t.again.Cut(protocol.ErrSnapshotCut)
 	}
 	t.again = b
 	return t
 }
 
-func (l *installedList) end(t *installed, b *body) {
+func (l *installedList) end(t *installed, b *conn.RequestBody) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t.again == b {
@@ -92,15 +93,15 @@ func (l *installedList) end(t *installed, b *body) {
 
 // readAgain reads the body of another attempt at a transfer that was installed: the message, and the checksum. That the
 // databases are equal, its sender has seen from the answer to its question.
-func (r *Receiver) readAgain(in Incoming, b *body) error {
+func (r *Receiver) readAgain(in Incoming, b *conn.RequestBody) error {
 	const most = frameLength + MaxHeadBytes + protocol.SnapshotTrailerBytes
-	if b.length < 0 || b.length > most {
+	if b.Length() < 0 || b.Length() > most {
 		in.CloseAfter()
 		return protocol.BadRequest("a resumed snapshot without a length that fits")
 	}
-	if _, err := io.Copy(io.Discard, b); err != nil || b.read != b.length {
+	if _, err := io.Copy(io.Discard, b); err != nil || b.BytesRead() != b.Length() {
 		in.CloseAfter()
-		return protocol.SnapshotNotSaved(b.broke(errors.Join(err, b.err)))
+		return protocol.SnapshotNotSaved(broke(b, errors.Join(err, b.Err())))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -83,9 +84,11 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 			return st, false, err
 		}
 	}
-	body := newBody(ctx, in, r.cfg.ReadTimeout)
-	defer body.release()
-	t := &incoming{tls: in.TLS(), id: protocol.TransferIn(in.Header()), done: make(chan struct{}), interrupt: body.cut, waits: networkWaits{base: time.Now()}}
+	src, length := in.Body()
+	body := conn.NewRequestBody(ctx, src, length, r.cfg.ReadTimeout, in.SetReadDeadline)
+	defer body.Release()
+	cut := func() { body.Cut(protocol.ErrSnapshotCut) }
+	t := &incoming{tls: in.TLS(), id: protocol.TransferIn(in.Header()), done: make(chan struct{}), interrupt: cut, waits: networkWaits{base: time.Now()}}
 	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.cfg.ReadTimeout/stallTicks
 	if observe != nil {
 		t.observe = observe(&t.Progress)
@@ -112,13 +115,13 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 }
 
 // readHead reads the message at the head of the body, and what it says of the database behind it.
-func (c *reception) readHead(b *body) error {
+func (c *reception) readHead(b *conn.RequestBody) error {
 	src := wire.NewReader(b)
 	m, err := wire.NewMessageDecoder(src, c.receiver.head).Decode()
 	if err != nil {
 		c.in.CloseAfter() // where the next request begins is not known
-		if b.err != nil && !errors.Is(b.err, io.EOF) {
-			return protocol.SnapshotNotSaved(b.broke(b.err)) // which says nothing of the message
+		if err := b.Err(); err != nil && !errors.Is(err, io.EOF) {
+			return protocol.SnapshotNotSaved(broke(b, err)) // which says nothing of the message
 		}
 		return protocol.BadRequest("failed to read the message at the head of a snapshot: %s", err)
 	}
@@ -133,9 +136,9 @@ func (c *reception) readHead(b *body) error {
 	}
 	meta := m.GetSnapshot().GetMetadata()
 	c.m, c.db = m, &database{rec: c, src: src, body: b, remaining: -1}
-	if b.length >= 0 {
+	if b.Length() >= 0 {
 		// What was read and not used is the database's. The length of the message is no guide: its encoding may be another's.
-		c.db.remaining = max(0, b.length-b.read+int64(src.Buffered()))
+		c.db.remaining = max(0, b.Length()-b.BytesRead()+int64(src.Buffered()))
 	}
 	if c.plan.Resumable {
 		remaining := c.db.remaining - protocol.SnapshotTrailerBytes

@@ -1,0 +1,228 @@
+package conn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+)
+
+// RequestBody reads the body of a request that a server has accepted. A Read that takes longer than the timeout fails, as does
+// one after the context has ended, or after Cut. Cut may be called at any time, and is safe for concurrent use; all other
+// methods are for the goroutine of the handler, which must call Release before it returns.
+type RequestBody struct {
+	ctx         context.Context
+	timeout     time.Duration
+	stop        func() bool   // ends interrupting with ctx
+	interrupted chan struct{} // closed once ctx has interrupted the body
+
+	mu          sync.Mutex // makes Extend, interrupt and Replace exclude each other
+	setDeadline func(time.Time) error
+	cut         error                   // of Cut
+	endRead     context.CancelCauseFunc // of a Read without a deadline; nil: there is none
+
+	started time.Time     // when the minimum rate began; zero: there is none
+	slack   time.Duration // beyond that rate
+
+	src    io.Reader
+	length int64 // below 0: not declared
+	read   int64 // so far
+	err    error // what ended the body
+}
+
+// NewRequestBody returns a reader of a body of length bytes; below 0: not declared. The deadlines of its connection are set by
+// setReadDeadline, which may be called from another goroutine when ctx ends.
+func NewRequestBody(ctx context.Context, body io.Reader, length int64, timeout time.Duration, setReadDeadline func(time.Time) error) *RequestBody {
+	b := &RequestBody{ctx: ctx, timeout: timeout, interrupted: make(chan struct{}), setDeadline: setReadDeadline, src: body, length: length}
+	b.stop = context.AfterFunc(ctx, func() {
+		defer close(b.interrupted)
+		b.interrupt()
+	})
+	return b
+}
+
+// RequireRate gives the body a minimum rate from now on: it may not take longer than slack and TimeForBody together.
+func (b *RequestBody) RequireRate(slack time.Duration) { b.started, b.slack = time.Now(), slack }
+
+// Length returns the declared length; below 0: none was.
+func (b *RequestBody) Length() int64 { return b.length }
+
+// BytesRead returns how many bytes were read so far.
+func (b *RequestBody) BytesRead() int64 { return b.read }
+
+// Err returns what ended the body, or nil.
+func (b *RequestBody) Err() error { return b.err }
+
+// Stopped returns why the context has ended, or nil.
+func (b *RequestBody) Stopped() error { return context.Cause(b.ctx) }
+
+// Release waits until nothing of the request is in use. After it, the body must not be read.
+func (b *RequestBody) Release() {
+	b.mu.Lock()
+	if b.endRead != nil {
+		b.endRead(nil)
+	}
+	b.mu.Unlock()
+	// A body that was not read to its end keeps the deadline: the server reads on for a while, and sets its own for the
+	// next request.
+	if !b.stop() {
+		<-b.interrupted // the handler must not return while its response is in use
+	}
+	b.Replace(nil, func(time.Time) error { return nil })
+}
+
+// Replace has the rest of the body come from src.
+func (b *RequestBody) Replace(src io.Reader, setReadDeadline func(time.Time) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.src, b.setDeadline = src, setReadDeadline
+}
+
+func (b *RequestBody) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_ = b.setDeadline(time.Now())
+}
+
+// Cut ends the body with an error, as if its connection broke.
+func (b *RequestBody) Cut(cause error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cut = cause
+	_ = b.setDeadline(time.Now())
+	if b.endRead != nil {
+		b.endRead(cause)
+	}
+}
+
+func (b *RequestBody) wasCut() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cut
+}
+
+// Extend sets the deadline for bytes that come next without a Read. It fails if the body was ended.
+func (b *RequestBody) Extend(d time.Duration) error {
+	_, _, err := b.extend(d)
+	return err
+}
+
+// extend sets the deadline for what is read next, and returns it. It reports whether that was possible.
+func (b *RequestBody) extend(d time.Duration) (at time.Time, bounded bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ctx.Err() != nil {
+		return at, false, context.Cause(b.ctx)
+	}
+	if b.cut != nil {
+		return at, false, b.cut
+	}
+	at = time.Now().Add(d)
+	if !b.started.IsZero() {
+		if end := b.started.Add(b.slack + TimeForBody(uint64(b.read))); end.Before(at) {
+			at = end
+		}
+	}
+	// Something may wrap the response of the server, and hide its deadlines.
+	return at, !errors.Is(b.setDeadline(at), errors.ErrUnsupported), nil
+}
+
+// chunkedRead is the most that is read at once, with one deadline, of a body in chunks: net/http goes on to the next chunk
+// for as long as there is room for it, and waits for all of each.
+const chunkedRead = 16 << 10
+
+// Read implements io.Reader.
+func (b *RequestBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	at, bounded, err := b.extend(b.timeout)
+	if err != nil {
+		b.err = err
+		return 0, err
+	}
+	if b.length < 0 {
+		p = p[:min(len(p), chunkedRead)]
+	}
+	var n int
+	if bounded {
+		n, err = b.src.Read(p)
+	} else {
+		n, err = b.readUnbounded(p, time.Until(at))
+	}
+	b.read += int64(n)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended()
+	case err != nil:
+		err = b.causeOf(err)
+	}
+	b.err = err
+	return n, err
+}
+
+// causeOf returns why the body was ended, or that nothing moved, in place of an error that only says that a Read was ended. The
+// server ends the request's context for any error, so that says nothing.
+func (b *RequestBody) causeOf(err error) error {
+	if cut := b.wasCut(); cut != nil {
+		return cut
+	}
+	if cause := context.Cause(b.ctx); cause != nil {
+		return cause
+	}
+	if IsTimeout(err) {
+		return fmt.Errorf("%w: %w", errs.ErrStalled, err)
+	}
+	return err
+}
+
+// ended takes the deadline away. From the end of the body on, the server reads ahead to see the client go, and takes a
+// deadline for that.
+func (b *RequestBody) ended() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ctx.Err() == nil {
+		_ = b.setDeadline(time.Time{})
+	}
+}
+
+// maxUnboundedRead is how much is read at once without a deadline.
+const maxUnboundedRead = 32 << 10
+
+// readUnbounded is a Read that is given up after d, with the context, or by Cut, where no deadline can be set. Then the source
+// is not read again: the Read goes on, left to itself, until the connection ends.
+func (b *RequestBody) readUnbounded(p []byte, d time.Duration) (int, error) {
+	ctx, cancel := context.WithCancelCause(b.ctx)
+	defer cancel(nil)
+	b.mu.Lock()
+	b.endRead = cancel
+	if b.cut != nil {
+		cancel(b.cut)
+	}
+	src := b.src
+	b.mu.Unlock()
+	type result struct {
+		n   int
+		err error
+	}
+	buf, got := make([]byte, min(len(p), maxUnboundedRead)), make(chan result, 1)
+	go func() {
+		n, err := src.Read(buf)
+		got <- result{n, err}
+	}()
+	patience := time.NewTimer(d)
+	defer patience.Stop()
+	select {
+	case r := <-got:
+		return copy(p, buf[:max(r.n, 0)]), r.err
+	case <-patience.C:
+		return 0, os.ErrDeadlineExceeded
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
