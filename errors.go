@@ -138,11 +138,7 @@ var (
 	ErrSnapshotChecksum = protocol.ErrSnapshotChecksum
 )
 
-var (
-	errUpdated        = errors.New("rafthttp: the peer's URLs changed")
-	errPeerGone       = errors.New("rafthttp: the peer closed the stream")
-	errUnexpectedData = errors.New("rafthttp: the peer sent data on a stream it should only read")
-)
+var errUpdated = errors.New("rafthttp: the peer's URLs changed")
 
 // ConfigError says which field of a Transport, or of a ListenConfig, cannot work, and
 // what would. Transport.Start, Mux.Add and ListenConfig.Listen return it.

@@ -269,7 +269,7 @@ func (q *request) serveStream() error {
 		return err
 	}
 	p.member.sawVersion(q.r.Header)
-	if err := q.serveHijacked(p, kind); !errors.Is(err, errNotHijacked) {
+	if err := q.serveHijacked(p, kind); !errors.Is(err, conn.ErrNotHijacked) {
 		return err
 	}
 	return q.serveResponse(p, kind)

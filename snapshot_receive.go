@@ -128,15 +128,7 @@ func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, e
 	if !in.request.r.Close || in.request.r.ProtoMajor != 1 || in.request.r.ProtoMinor == 0 {
 		return nil, nil, http.ErrNotSupported
 	}
-	if ended {
-		in.request.pauseBeforeHijack()
-	}
-	hijacked, buf, err := in.request.rc.Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	prefetched, _ = buf.Reader.Peek(buf.Reader.Buffered())
-	return conn.Release(hijacked), prefetched, nil
+	return conn.Hijack(in.request.engine.ctx, in.request.rc, ended)
 }
 
 // Respond implements snapshot.Incoming.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -218,7 +219,7 @@ func (w *streamWriter) writeBatch(items []queue.Item) {
 	}
 	w.lastWritten = c
 	if c == nil {
-		w.member.lose(w.queue, items, cmp.Or(w.member.cause(), errPeerGone))
+		w.member.lose(w.queue, items, cmp.Or(w.member.cause(), errs.ErrPeerGone))
 	} else {
 		sent, err := w.send(c, items)
 		if items = items[sent:]; err != nil {

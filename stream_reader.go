@@ -21,6 +21,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -221,7 +222,7 @@ func causeOf(ctx context.Context, err error) error {
 		return cause
 	}
 	if errors.Is(err, io.EOF) {
-		return errPeerGone
+		return errs.ErrPeerGone
 	}
 	if conn.IsTimeout(err) && !errors.Is(err, conn.ErrDialTimeout) {
 		return fmt.Errorf("%w: %w", ErrStalled, err)

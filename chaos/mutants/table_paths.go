@@ -111,7 +111,7 @@ var otherPathMutants = []mutant{
 	{
 		name: "unbounded-response", wrong: "a stream is served on a response whose writes have no deadline", breaks: "Stop within its bound", found: "path 14",
 		edits: []edit{
-			{"stream_serve.go", "return fmt.Errorf(\"%w: it cannot set write deadlines: %w\", protocol.ErrNoStream, err)", "_ = err"},
+			{"internal/conn/hijack.go", "return fmt.Errorf(\"it cannot set write deadlines: %w\", err)", "_ = err"},
 			{"internal/conn/stream.go", "NewProgressWriter(w, s.untilGone(rc.SetWriteDeadline), pieceBytes)", "NewProgressWriter(w, func(t time.Time) error {\n\t\t_ = rc.SetWriteDeadline(t)\n\t\treturn nil\n\t}, pieceBytes)"},
 		},
 	},

@@ -104,9 +104,9 @@ func (s *Stream) Quiesce() {
 	defer func() { <-s.using }()
 }
 
-// CanFlush reports whether a response can be flushed, without doing it, as
+// canFlush reports whether a response can be flushed, without doing it, as
 // http.ResponseController finds out.
-func CanFlush(w http.ResponseWriter) bool {
+func canFlush(w http.ResponseWriter) bool {
 	for {
 		switch t := w.(type) {
 		case interface{ FlushError() error }, http.Flusher:

@@ -25,4 +25,10 @@ var (
 
 	// ErrStalled is rafthttp.ErrStalled.
 	ErrStalled = errors.New("rafthttp: no progress within the read timeout")
+
+	// ErrPeerGone says that the other end of a stream closed it.
+	ErrPeerGone = errors.New("rafthttp: the peer closed the stream")
+
+	// ErrUnexpectedData says that the client of a stream sent something on it.
+	ErrUnexpectedData = errors.New("rafthttp: the peer sent data on a stream it should only read")
 )

@@ -1,0 +1,137 @@
+package conn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+)
+
+var (
+	// ErrNotHijacked says that the server, or what wraps its response, does not hand the connection over. Nothing was written.
+	ErrNotHijacked = errors.New("the connection cannot be hijacked")
+	// ErrNoDeadlines says that a stream cannot be written with a deadline.
+	ErrNoDeadlines = errors.New("the hijacked connection cannot set deadlines")
+)
+
+// hijackPause is how long net/http has to begin a read that Hijack interrupts.
+const hijackPause = 2 * time.Millisecond
+
+// Hijack takes the connection of a request over from the server and from its listener, with what was read of it already. Ended
+// says that nothing of the request's body is still to come. ErrNotHijacked leaves everything as it is; http.ErrHijacked says
+// that somebody else has the connection.
+func Hijack(ctx context.Context, rc *http.ResponseController, ended bool) (c net.Conn, prefetched []byte, err error) {
+	if ended {
+		pauseBeforeHijack(ctx)
+	}
+	hijacked, buf, err := rc.Hijack()
+	if errors.Is(err, http.ErrHijacked) {
+		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, ErrNotHijacked
+	}
+	prefetched, _ = buf.Reader.Peek(buf.Reader.Buffered())
+	return Release(hijacked), prefetched, nil
+}
+
+// pauseBeforeHijack comes before the Hijack of a request whose body has ended: net/http
+// may only now begin to read ahead on the connection, and Hijack has to interrupt that
+// read by a deadline. A listener such as etcd's, whose connections set a deadline of
+// their own when a read begins, would undo it and hold Hijack up for seconds. The read is
+// let begin first.
+func pauseBeforeHijack(ctx context.Context) {
+	pause := time.NewTimer(hijackPause)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+	}
+}
+
+// HijackStream takes the connection of a request without a body over for a stream, and writes the head of an answer whose body
+// ends with the connection, within the write timeout. TCP gives the connection up when it is dead for idle. Its client must
+// have said nothing more: otherwise the error is errs.ErrUnexpectedData. After any error but ErrNotHijacked the connection is
+// closed, or somebody else's.
+func HijackStream(ctx context.Context, rc *http.ResponseController, head []byte, writeTimeout, idle time.Duration) (net.Conn, error) {
+	c, prefetched, err := Hijack(ctx, rc, true)
+	if err != nil {
+		return nil, err
+	}
+	if len(prefetched) > 0 { // a client of a stream has nothing to say
+		closeconn.Close(c)
+		return nil, errs.ErrUnexpectedData
+	}
+	SetTimeouts(c, idle) // the listener may be anybody's
+	LimitStreamBuffer(c)
+	if err := writeHead(c, head, writeTimeout); err != nil {
+		closeconn.Close(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+func writeHead(c net.Conn, head []byte, timeout time.Duration) error {
+	if err := c.SetDeadline(time.Time{}); errors.Is(err, os.ErrNoDeadline) || errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("%w: %w", ErrNoDeadlines, err)
+	} else if err != nil {
+		return err
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	_, err := c.Write(head)
+	return err
+}
+
+// Watch reads from the connection of a hijacked stream until the client goes, or says anything, and returns which: errs.ErrPeerGone,
+// errs.ErrUnexpectedData, or the error of the connection. It returns nil once the stream is closed.
+func (s *Stream) Watch(c net.Conn) error {
+	var one [1]byte
+	for {
+		n, err := c.Read(one[:])
+		if s.IsGone() {
+			return nil // which has interrupted the Read, perhaps
+		}
+		var timeout net.Error
+		switch {
+		case n > 0:
+			return errs.ErrUnexpectedData
+		case errors.As(err, &timeout) && timeout.Timeout():
+			continue // a wrapper of the connection sets deadlines of its own
+		case errors.Is(err, io.EOF):
+			return errs.ErrPeerGone
+		case err == nil:
+			continue
+		}
+		return err
+	}
+}
+
+// BeginResponse prepares a response to be written as a stream: it has a deadline for the first write, and its head is sent.
+// http.ErrAbortHandler says that the client, whose request has this context, is gone. After any other error nothing was sent.
+func BeginResponse(ctx context.Context, w http.ResponseWriter, timeout time.Duration) error {
+	if !canFlush(w) {
+		return errors.New("it cannot flush")
+	}
+	rc := http.NewResponseController(w)
+	if err := rc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return fmt.Errorf("it cannot set write deadlines: %w", err)
+	}
+	err := rc.Flush() // sends the head, since nothing was written before; a wrapper that fails has sent nothing
+	var network net.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &network) || ctx.Err() != nil:
+		return http.ErrAbortHandler
+	}
+	return fmt.Errorf("it cannot flush: %w", err)
+}
