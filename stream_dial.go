@@ -1,13 +1,11 @@
 package rafthttp
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -59,50 +57,26 @@ func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader,
 	if err := c.SetDeadline(time.Now().Add(r.member.cfg.readTimeout)); err != nil {
 		return nil, err
 	}
-	target, err := conn.RequestURL(u, protocol.StreamPathOf(r.kind.endpoint(), r.member.cfg.id))
+	header := r.member.cfg.self.StreamHeader(*r.member.cfg.urls.Load(), r.member.remoteID)
+	req, err := conn.NewGet(u, protocol.StreamPathOf(r.kind.endpoint(), r.member.cfg.id), header)
 	if err != nil {
 		return nil, err
 	}
-	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host}
-	req.Header = r.member.cfg.self.StreamHeader(*r.member.cfg.urls.Load(), r.member.remoteID)
 	if err := req.Write(c); err != nil {
 		return nil, err
 	}
-	head := &io.LimitedReader{R: c, N: protocol.MaxAnswerBytes}
-	br := bufio.NewReader(head)
-	resp, err := http.ReadResponse(br, req)
-	if err != nil {
-		if head.N <= 0 {
-			return nil, fmt.Errorf("head of the answer is over %d bytes", protocol.MaxAnswerBytes)
-		}
-		if conn.IsTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, fmt.Errorf("no answer to the request for a stream: %w", err)
-		}
-		return nil, err
+	answer, err := conn.ReadAnswer(c, req, protocol.MaxAnswerBytes)
+	if conn.IsTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("no answer to the request for a stream: %w", err)
 	}
-	if err := r.member.cfg.conclude(resp, r.kind.endpoint()); err != nil {
-		return nil, err
-	}
-	r.member.sawVersion(resp.Header)
-	return streamBody(resp, br, in)
-}
-
-// streamBody returns the body of the answer without net/http's buffer where it
-// is plain. What is in br already comes first.
-func streamBody(resp *http.Response, br *bufio.Reader, in *conn.ProgressReader) (io.Reader, error) {
-	head, err := br.Peek(br.Buffered())
 	if err != nil {
 		return nil, err
 	}
-	in.Begin(head)
-	switch {
-	case len(resp.TransferEncoding) > 0:
-		return conn.NewChunkedReader(bufio.NewReaderSize(in, chunkBuffer)), nil
-	case resp.ContentLength >= 0:
-		return io.LimitReader(in, resp.ContentLength), nil
-	default:
-		return in, nil
+	if err := r.member.cfg.conclude(answer.Response, r.kind.endpoint()); err != nil {
+		return nil, err
 	}
+	r.member.sawVersion(answer.Header)
+	return answer.Stream(in, chunkBuffer)
 }
 
 // replacement is a connection that will continue a stream: when the peer is asked for
