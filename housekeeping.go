@@ -1,16 +1,12 @@
 package rafthttp
 
 import (
-	"bufio"
-	"context"
-	"io"
-	"net/http"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
-	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/probe"
+	"github.com/seed-4d73690b/rafthttp/internal/rota"
 )
 
 // This file has what a Transport does at intervals.
@@ -66,7 +62,7 @@ func (e *engine) serveDue(beats, probes []*peer) {
 // checking certificates again. What is due for each peer is spread over its
 // interval.
 func (e *engine) housekeeping() {
-	beats, probes := newRota(e.cfg.heartbeatInterval(), beatTogether), newRota(e.cfg.probeInterval(), probeTogether)
+	beats, probes := rota.New[types.ID, *peer](e.cfg.heartbeatInterval(), beatTogether), rota.New[types.ID, *peer](e.cfg.probeInterval(), probeTogether)
 	var known map[types.ID]*peer
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -84,9 +80,9 @@ func (e *engine) housekeeping() {
 			next.Reset(0)
 		case <-next.C:
 			peers := e.peerMap()
-			e.serveDue(beats.due(peers, known), probes.due(peers, known))
+			e.serveDue(beats.Due(peers, known), probes.Due(peers, known))
 			known = peers
-			next.Reset(min(beats.wait(known), probes.wait(known)))
+			next.Reset(min(beats.Wait(known), probes.Wait(known)))
 		case <-remotes.C:
 			for _, r := range e.remotes.tick(time.Now()) {
 				e.wg.Go(r.member.join)
@@ -102,51 +98,15 @@ func (e *engine) housekeeping() {
 // probePeer probes p once. Housekeeping starts it on a goroutine of the peer.
 func (p *peer) probePeer() {
 	defer p.probe.End()
-	rtt, offset, err := p.measure()
+	m := p.member
+	target := probe.Target{Dialer: m.dialer, ClusterID: m.cfg.self.ClusterID, Timeout: m.cfg.readTimeout, Conclude: m.cfg.conclude, Unreachable: m.urls.unreachable}
+	rtt, offset, err := target.Measure(m.ctx, m.urls.pick())
 	if err == nil {
-		p.probe.Measured(rtt, offset, p.member.log)
+		p.probe.Measured(rtt, offset, m.log)
 	} else {
 		p.probe.Failed()
 	}
-	if f := p.member.cfg.observer.Probed; f != nil {
-		f(p.member.remoteID, rtt, offset, err)
+	if f := m.cfg.observer.Probed; f != nil {
+		f(m.remoteID, rtt, offset, err)
 	}
-}
-
-func (p *peer) measure() (rtt, offset time.Duration, err error) {
-	u := p.member.urls.pick()
-	target, err := conn.RequestURL(u, ProbingPrefix)
-	if err != nil {
-		return 0, 0, err
-	}
-	c, err := p.member.dialer.Connect(p.member.ctx, u)
-	if err != nil {
-		p.member.urls.unreachable(u)
-		return 0, 0, err
-	}
-	defer c.Close()
-	defer context.AfterFunc(p.member.ctx, func() { c.Close() })()
-	start := time.Now()
-	if err := c.SetDeadline(start.Add(p.member.cfg.readTimeout)); err != nil {
-		return 0, 0, err
-	}
-	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Close: true,
-		Header: http.Header{protocol.HeaderClusterID: {p.member.cfg.self.ClusterID.String()}}} // which a Mux goes by
-	if err := req.Write(c); err != nil {
-		return 0, 0, err
-	}
-	resp, err := http.ReadResponse(bufio.NewReaderSize(&io.LimitedReader{R: c, N: protocol.MaxAnswerBytes}, 1<<10), req)
-	if err != nil {
-		p.member.urls.unreachable(u)
-		return 0, 0, err
-	}
-	if err := p.member.cfg.conclude(resp, protocol.EndpointProbe); err != nil {
-		return 0, 0, err
-	}
-	now, err := protocol.ReadProbeAnswer(resp.Body)
-	if err != nil {
-		return 0, 0, err
-	}
-	rtt = time.Since(start)
-	return rtt, now.Sub(start.Add(rtt / 2)), nil
 }

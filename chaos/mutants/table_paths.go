@@ -171,6 +171,6 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "probes-together", wrong: "all peers are probed, and get their link heartbeats, at the same instant", breaks: "what is due is spread over its interval", found: "path 23",
-		edits: []edit{{"rota.go", "together: together,", "together: together << 20,"}},
+		edits: []edit{{"internal/rota/rota.go", "together: together,", "together: together << 20,"}},
 	},
 }

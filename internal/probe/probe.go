@@ -1,4 +1,4 @@
-// Package probe keeps what probes of a peer have measured: its round-trip time, and how far off its clock is.
+// Package probe makes probes of a peer, and keeps what they have measured: its round-trip time, and how far off its clock is.
 package probe
 
 import (
