@@ -2,8 +2,47 @@ package rafthttp
 
 import (
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/asyncwrites"
 )
+
+// This file has the functions for the application's own raft: for its messages, and for its configuration.
+
+// SplitMessages takes apart the messages of a Ready of a raft that has
+// Config.AsyncStorageWrites: peers are for other members, appends for
+// raft.LocalAppendThread (MsgStorageAppend), applies for raft.LocalApplyThread
+// (MsgStorageApply). Each keeps the order of msgs. Send takes the peers at once,
+// nothing has to be saved first. Each of the two threads of the application takes all
+// of its messages, in order, and calls DeliverResponses after each.
+//
+// A candidate's MsgVote becomes a response of the MsgStorageAppend beside it, which has
+// its term and vote: raft would have it sent at once, and a member that is elected,
+// crashes before that write is durable, and is elected again would lead one term twice,
+// with different entries.
+//
+// Without AsyncStorageWrites all messages are for peers. The results may share the
+// memory of msgs; neither that nor a message is changed: the MsgStorageAppend that gets
+// a MsgVote is a copy. Apart from elections, what raft makes costs no allocation. See docs/async-storage-writes.md.
+func SplitMessages(msgs []*raftpb.Message) (peers, appends, applies []*raftpb.Message) {
+	return asyncwrites.Split(msgs)
+}
+
+// DeliverResponses delivers the responses of m, a MsgStorageAppend or MsgStorageApply,
+// in their order: those to the member itself to step, the others to send, such as
+// Transport.Send. Call it once m is done: for a MsgStorageAppend when everything that
+// it carries is durable, since the responses promise that to other members; for a
+// MsgStorageApply when its entries are applied. Messages to one thread are done, and
+// their responses delivered, in the order in which raft gave them.
+//
+// step is RawNode.Step, or a function that calls Node.Step with a context. Its first
+// error ends the delivery and is returned: raft is stopped, or would wait for ever for
+// the rest. raft.ErrStepPeerNotFound is none, which RawNode returns for the own answers
+// of a member that was removed. DeliverResponses blocks while step does.
+func DeliverResponses(m *raftpb.Message, step func(*raftpb.Message) error, send func([]*raftpb.Message)) error {
+	return asyncwrites.Deliver(m, step, send)
+}
 
 // LimitInflight fits raft's window of appends in flight to the send queue of t. Call it
 // after the queue's fields are set and before c is used:
