@@ -112,6 +112,20 @@ func (a *activity) end(cause error) {
 	a.deactivate(cause)
 }
 
+// ActivityState is what is known of a peer at one moment.
+type ActivityState struct {
+	Since  time.Time // the zero time: it is not active
+	Ends   uint64    // how often it became inactive
+	Last   error     // the last failure, or nil
+	LastAt time.Time
+}
+
+func (a *activity) state() ActivityState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return ActivityState{Since: a.since, Ends: a.ends, Last: a.last, LastAt: a.lastAt}
+}
+
 func (a *activity) activeSince() time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()

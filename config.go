@@ -1,9 +1,7 @@
 package rafthttp
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net/http"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -52,47 +50,17 @@ const (
 	remoteLifetime      = 10 * time.Minute
 )
 
-// settings are a Transport's fields as Start found them, with defaults filled
-// in. Nothing changes them afterwards, but for what they point to.
-type settings struct {
-	id          types.ID
-	self        *protocol.Member
-	urls        *atomic.Pointer[string] // as X-PeerURLs states them; changed by SetURLs
-	raft        Raft
-	snapshotter Snapshotter
-	errorC      chan<- error
-	log         *zap.Logger // asynchronous, of what is about no member
-	asyncLog    *callback.AsyncLog
-	notifiers   *callback.Registry
-	directLog   *zap.Logger // the application's: it may block whoever uses it
-	guard       callback.Guard
-	observer    callback.Hooks[SnapshotStatus]
-	verifyPeer  func(types.ID, *tls.ConnectionState) error
-	allRefused  *identityCounters
-	clientTLS   *tls.Config // but for the authorities, which are those of files
-	files       *conn.Files
-	tlsRecheck  time.Duration
-	dial        conn.DialFunc
-
-	dialTimeout, readTimeout, writeTimeout time.Duration
-	redialInterval                         time.Duration
-
-	sendLimits, pipelineLimits, receiveLimits queue.Limits
-	inflightAdvice                            *atomic.Bool // it was logged that raft's window is larger than sendLimits
-	queued                                    *queue.Budget
-	messageLimits, snapshotHeadLimits         wire.Limits
-
-	snapshotRate          rate.Limit
-	maxSnapshots          int
-	snapshotAnswerTimeout time.Duration
+// snapshotSettings are the fields of a Transport that are about snapshots, with defaults
+// filled in.
+type snapshotSettings struct {
+	store          Snapshotter // nil: none are taken
+	headLimits     wire.Limits
+	rate           rate.Limit
+	most           int
+	transfer       snapshot.Config       // timeouts
+	sent, received callback.SnapshotHook // nil: there is none
+	progress       func(SnapshotStatus)  // the same
 }
-
-// postTimeout bounds one pipeline post.
-func (s *settings) postTimeout() time.Duration { return s.readTimeout + s.writeTimeout }
-
-// heartbeatInterval is how often the link heartbeat goes out (PROTOCOL.md,
-// section 7).
-func (s *settings) heartbeatInterval() time.Duration { return s.readTimeout / 3 }
 
 // settings validates the fields of t and fills in defaults. Its errors are
 // *ConfigError.
@@ -106,26 +74,24 @@ func (t *Transport) settings() (*settings, error) {
 	}
 	s := &settings{
 		id: t.ID, urls: &t.urls,
-		snapshotter: t.Snapshotter, errorC: t.ErrorC,
+		errorC: t.ErrorC, statusError: statusError,
 		directLog:  log.With(zap.String("local-member-id", t.ID.String())),
 		allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
 
-		dialTimeout:           orDefault(t.DialTimeout, defaultDialTimeout),
-		readTimeout:           orDefault(t.ReadTimeout, DefaultConnReadTimeout),
-		writeTimeout:          orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
-		tlsRecheck:            orDefault(t.TLSRecheck, defaultTLSRecheck),
-		snapshotRate:          rateLimit(t.SnapshotRateLimit),
-		maxSnapshots:          orDefault(t.MaxSnapshots, defaultMaxSnapshots),
-		snapshotAnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),
+		dialTimeout:  orDefault(t.DialTimeout, defaultDialTimeout),
+		readTimeout:  orDefault(t.ReadTimeout, DefaultConnReadTimeout),
+		writeTimeout: orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
+		tlsRecheck:   orDefault(t.TLSRecheck, defaultTLSRecheck),
 	}
 	s.guard = callback.Guard{Log: s.directLog, Calls: new(callback.Calls)}
 	s.asyncLog = callback.NewAsyncLog(s.guard, callback.TransportLines)
 	s.log = s.asyncLog.Wrap(s.directLog)
 	s.raft, s.verifyPeer = callback.GuardRaft(s.guard, t.Raft), callback.GuardVerify(s.guard, t.VerifyPeer)
-	if t.Observer != nil {
-		s.observer = callback.GuardHooks(s.guard, callback.Hooks[SnapshotStatus](*t.Observer), SnapshotStatus.peer)
+	o := t.hooks(s.guard)
+	s.observer = hooks{
+		PeerState: o.PeerState, Sent: o.Sent, Received: o.Received, Dropped: o.Dropped, Probed: o.Probed,
+		SlowProcess: o.SlowProcess, SlowProcessAfter: orDefault(o.SlowProcessAfter, DefaultSlowProcess),
 	}
-	s.observer.SlowProcessAfter = orDefault(s.observer.SlowProcessAfter, DefaultSlowProcess)
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
 	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 
@@ -141,9 +107,7 @@ func (t *Transport) settings() (*settings, error) {
 		Bytes:    sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),
 		Shared:   s.queued,
 	}
-	maxBytes := uint64(maxMessage)
-	s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}
-	s.snapshotHeadLimits = wire.Limits{MaxMessageBytes: min(maxBytes, snapshot.MaxHeadBytes)}
+	s.messageLimits = wire.Limits{MaxMessageBytes: uint64(maxMessage)}
 
 	var err error
 	if s.self, err = t.self(); err != nil {
@@ -160,6 +124,29 @@ func (t *Transport) settings() (*settings, error) {
 		return nil, &ConfigError{"TLSInfo.LocalAddr", t.TLSInfo.LocalAddr, "an IP address: " + err.Error()}
 	}
 	return s, nil
+}
+
+// hooks returns those of the Observer, guarded.
+func (t *Transport) hooks(g callback.Guard) callback.Hooks[SnapshotStatus] {
+	if t.Observer == nil {
+		return callback.Hooks[SnapshotStatus]{}
+	}
+	return callback.GuardHooks(g, callback.Hooks[SnapshotStatus](*t.Observer), SnapshotStatus.peer)
+}
+
+// snapshotSettings fills in defaults; s are the valid settings of t.
+func (t *Transport) snapshotSettings(s *settings) *snapshotSettings {
+	o := t.hooks(s.guard)
+	return &snapshotSettings{
+		store:      t.Snapshotter,
+		headLimits: wire.Limits{MaxMessageBytes: min(s.messageLimits.MaxMessageBytes, snapshot.MaxHeadBytes)},
+		rate:       rateLimit(t.SnapshotRateLimit), most: orDefault(t.MaxSnapshots, defaultMaxSnapshots),
+		sent: o.SnapshotSent, received: o.SnapshotReceived, progress: o.SnapshotProgress,
+		transfer: snapshot.Config{
+			ID: s.id, ReadTimeout: s.readTimeout, WriteTimeout: s.writeTimeout,
+			AnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),
+		},
+	}
 }
 
 // self returns the local member as requests and answers state it.
@@ -184,9 +171,6 @@ func (t *Transport) self() (m *protocol.Member, err error) {
 	}
 	return m, nil
 }
-
-// requestHeader returns the headers that every request to a peer carries.
-func (s *settings) requestHeader() http.Header { return s.self.RequestHeader(*s.urls.Load()) }
 
 // dialFunc returns what makes the plain connections.
 func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
@@ -322,12 +306,4 @@ func orDefault[T comparable](v, d T) T {
 		return d
 	}
 	return v
-}
-
-// tcpTimeout is how long data on a TCP connection of ours may stay unacknowledged,
-// or unsent because the other end does not read, before the system gives the
-// connection up (RFC 5482). It finds what no deadline of ours can: bytes that
-// were written, and never arrived.
-func (s *settings) tcpTimeout() time.Duration {
-	return max(s.readTimeout, s.writeTimeout, conn.MinTimeout)
 }

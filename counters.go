@@ -2,7 +2,6 @@ package rafthttp
 
 import (
 	"errors"
-	"sync/atomic"
 
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
@@ -42,34 +41,11 @@ var dropReasons = [queue.DropReasons]DropReason{
 }
 
 // DropReasonOf sorts the cause that Observer.Dropped is given.
-func DropReasonOf(cause error) DropReason { return dropReasons[dropReason(cause)] }
-
-func dropReason(cause error) queue.DropReason {
-	switch {
-	case errors.Is(cause, ErrMemoryLimit):
-		return queue.DropMemoryLimit
-	case errors.Is(cause, ErrExceedSizeLimit):
-		return queue.DropTooLarge
-	case errors.Is(cause, ErrLocalMessage):
-		return queue.DropLocal
-	case errors.Is(cause, ErrQueueFull):
-		return queue.DropQueueFull
-	case errors.Is(cause, ErrPaused):
-		return queue.DropPaused
-	case errors.Is(cause, ErrPeerRemoved), errors.Is(cause, ErrStopped):
-		return queue.DropEnded
-	case isStatus(cause), errors.Is(cause, ErrMemberRemoved), errors.Is(cause, ErrMemberUnknown),
-		errors.Is(cause, ErrClusterIDMismatch), errors.Is(cause, ErrIncompatibleVersion), errors.Is(cause, ErrToMismatch),
-		errors.Is(cause, ErrIdentity), errors.Is(cause, errOfRemoved):
-		return queue.DropRefused
-	default:
-		return queue.DropDisconnected
+func DropReasonOf(cause error) DropReason {
+	if _, ok := errors.AsType[*StatusError](cause); ok {
+		return DropRefused
 	}
-}
-
-func isStatus(err error) bool {
-	_, ok := errors.AsType[*StatusError](err)
-	return ok
+	return dropReasons[dropReason(cause)]
 }
 
 // dropsOf returns what a queue has dropped.
@@ -78,13 +54,4 @@ func dropsOf(d queue.Drops) Drops {
 		QueueFull: d[queue.DropQueueFull], Disconnected: d[queue.DropDisconnected], Refused: d[queue.DropRefused], Paused: d[queue.DropPaused],
 		Ended: d[queue.DropEnded], MemoryLimit: d[queue.DropMemoryLimit], TooLarge: d[queue.DropTooLarge], Local: d[queue.DropLocal],
 	}
-}
-
-// memberCounters are a member's totals beside those of its lanes and streams.
-type memberCounters struct {
-	posted          atomic.Uint64 // bytes of the peer's posts
-	badPosts        atomic.Uint64 // of the peer, that could not be read
-	sentSnapshots   atomic.Uint64 // bytes of databases
-	gotSnapshots    atomic.Uint64 // the same, from the peer
-	failedSnapshots atomic.Uint64 // to the peer
 }

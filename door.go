@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -168,10 +169,6 @@ var (
 	errLocalThread = fmt.Errorf("%w: message of a local thread of raft", ErrIdentity)
 	errLocalType   = fmt.Errorf("%w: message of a type that raft sends to itself only", ErrIdentity)
 	errOtherFrom   = fmt.Errorf("%w: message of another member", ErrIdentity)
-
-	// errOfRemoved refuses a message that a removed member passed on, or that another
-	// one passed on for it. Neither is to be told that it was removed.
-	errOfRemoved = errors.New("message of a removed member, or passed on by one")
 )
 
 // authorizeMessage returns why a message that came over the network from a member is
@@ -187,16 +184,16 @@ var (
 // and which raft does not count among its local types. Everything else is held to
 // the member only with VerifyPeer, since without it the member is not known in the
 // first place: raft itself ignores types that are local where From is not.
-func (s *settings) authorizeMessage(m *raftpb.Message, from types.ID) error {
+func (e *engine) authorizeMessage(m *raftpb.Message, from types.ID) error {
 	to := m.GetTo()
 	switch {
-	case to != 0 && to != uint64(s.id):
+	case to != 0 && to != uint64(e.cfg.id):
 		return ErrToMismatch
 	case raft.IsLocalMsgTarget(m.GetFrom()):
 		return errLocalThread
 	case m.GetType() == raftpb.MsgForgetLeader:
 		return errLocalType
-	case s.verifyPeer == nil:
+	case e.cfg.verifyPeer == nil:
 		return nil
 	case raft.IsLocalMsg(m.GetType()):
 		return errLocalType
@@ -250,7 +247,7 @@ func (q *request) sender(m *raftpb.Message) types.ID {
 	return types.ID(m.GetFrom())
 }
 
-// authorizeMessage is settings.authorizeMessage for a request, whose sender may have been
+// authorizeMessage is engine.authorizeMessage for a request, whose sender may have been
 // removed. VerifyPeer is asked again about a request that states no id.
 func (q *request) authorizeMessage(m *raftpb.Message) error {
 	sender, author := q.sender(m), types.ID(m.GetFrom())
@@ -259,16 +256,16 @@ func (q *request) authorizeMessage(m *raftpb.Message) error {
 			return fmt.Errorf("%w: %w", ErrIdentity, err)
 		}
 	}
-	if err := q.engine.cfg.authorizeMessage(m, sender); err != nil {
+	if err := q.engine.authorizeMessage(m, sender); err != nil {
 		return err
 	}
 	if sender == author {
 		return q.unlessRemoved(sender, protocol.ErrMemberGone)
 	}
-	if err := q.unlessRemoved(sender, errOfRemoved); err != nil {
+	if err := q.unlessRemoved(sender, errs.ErrOfRemoved); err != nil {
 		return err
 	}
-	return q.unlessRemoved(author, errOfRemoved)
+	return q.unlessRemoved(author, errs.ErrOfRemoved)
 }
 
 // unlessRemoved returns refusal if a member was removed.

@@ -20,11 +20,12 @@ import (
 
 // engine is a Transport that was started.
 type engine struct {
-	cfg     *settings
-	started time.Time
-	ctx     context.Context // ends with Stop
-	cancel  context.CancelCauseFunc
-	done    chan struct{} // closed when Stop is done
+	cfg       *settings
+	snapshots *snapshotSettings
+	started   time.Time
+	ctx       context.Context // ends with Stop
+	cancel    context.CancelCauseFunc
+	done      chan struct{} // closed when Stop is done
 
 	peers         atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
 	remotes       *remotes

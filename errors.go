@@ -50,7 +50,7 @@ var (
 	// one of raft's local threads (Config.AsyncStorageWrites), and dropped it: it is not
 	// for the network, and raft may wait for it. SplitMessages and DeliverResponses
 	// bring such messages where they belong.
-	ErrLocalMessage = errors.New("rafthttp: message for the local member or one of raft's local threads")
+	ErrLocalMessage = errs.ErrLocalMessage
 
 	// ErrIdentity says that a connection, a request or a message is not of the
 	// member that it is said to be of: Transport.VerifyPeer refused its
@@ -63,7 +63,7 @@ var (
 
 	// ErrPeerRemoved is the cause of everything that ends because of RemovePeer
 	// or RemoveAllPeers.
-	ErrPeerRemoved = errors.New("rafthttp: peer removed")
+	ErrPeerRemoved = errs.ErrPeerRemoved
 
 	// ErrQueueFull says that a message or snapshot was dropped because the
 	// queue for it was full.
@@ -162,11 +162,22 @@ type StatusError struct {
 	Code int    // HTTP status
 	Body string // first line of the body, at most 256 bytes
 
-	cause error // what the answer says of a snapshot, or nil
+	answer *protocol.UnexpectedAnswer
 }
 
-// Unwrap returns what became of a snapshot, such as ErrSnapshotDiskFull, or nil.
-func (e *StatusError) Unwrap() error { return e.cause }
+// statusError is what users know an answer as.
+func statusError(a *protocol.UnexpectedAnswer) error {
+	return &StatusError{Code: a.Code, Body: a.Body, answer: a}
+}
+
+// Unwrap returns the answer, which may wrap what became of a snapshot, such as
+// ErrSnapshotDiskFull.
+func (e *StatusError) Unwrap() error {
+	if e.answer == nil {
+		return nil
+	}
+	return e.answer
+}
 
 // Error implements error.
 func (e *StatusError) Error() string {

@@ -11,10 +11,6 @@ import (
 
 // This file has what a Transport does at intervals.
 
-// probeInterval is the time after which a probe that failed is made again, and
-// the least time between two: 4 s by default (PROTOCOL.md, section 9).
-func (s *settings) probeInterval() time.Duration { return s.readTimeout * 4 / 5 }
-
 // beatTogether and probeTogether are about how many peers have a link heartbeat
 // written, or are probed, at once. A probe dials, and may cost a TLS handshake.
 const (
@@ -99,8 +95,8 @@ func (e *engine) housekeeping() {
 func (p *peer) probePeer() {
 	defer p.probe.End()
 	m := p.member
-	target := probe.Target{Dialer: m.dialer, ClusterID: m.cfg.self.ClusterID, Timeout: m.cfg.readTimeout, Conclude: m.cfg.conclude, Unreachable: m.urls.unreachable}
-	rtt, offset, err := target.Measure(m.ctx, m.urls.pick())
+	target := probe.Target{Dialer: m.dialer, ClusterID: m.cfg.self.ClusterID, Timeout: m.cfg.readTimeout, Conclude: m.cfg.conclude, Unreachable: m.urls.Unreachable}
+	rtt, offset, err := target.Measure(m.ctx, m.urls.Pick())
 	if err == nil {
 		p.probe.Measured(rtt, offset, m.log)
 	} else {

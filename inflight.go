@@ -81,22 +81,3 @@ func (t *Transport) LimitInflight(c *raft.Config) {
 		c.MaxInflightMsgs = most
 	}
 }
-
-// inflightBytes is how much data may be in flight for a send queue with this bound,
-// where all queues together have the other.
-func inflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all/8), 1)) }
-
-// appendsDrained has raft told of appends that found no room in the queue of a stream,
-// now that there is some. The first time it says what helps.
-func (l *member) appendsDrained() {
-	l.reports.Unreachable()
-	if !l.cfg.inflightAdvice.CompareAndSwap(false, true) {
-		return
-	}
-	l.spawn(func() {
-		l.log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
-			zap.Uint64("max-inflight-bytes", inflightBytes(l.cfg.sendLimits.Bytes, l.cfg.queued.Max())),
-			zap.Int64("send-queue-bytes", l.cfg.sendLimits.Bytes), zap.Int("send-queue-messages", l.cfg.sendLimits.Messages),
-			zap.Int64("max-queued-bytes", l.cfg.queued.Max()))
-	})
-}

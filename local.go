@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
@@ -23,10 +22,6 @@ type localDrops struct {
 	queue.Counters
 	events *callback.Events // of the local member
 }
-
-// isLocal reports whether a message to this id is for the local member, or for one of
-// raft's local threads. Nobody else has such an id, whatever a request states.
-func (s *settings) isLocal(to types.ID) bool { return to == s.id || raft.IsLocalMsgTarget(uint64(to)) }
 
 // dropLocal drops the first of msgs, and those after it that are local, too. It returns
 // how many.

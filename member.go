@@ -2,11 +2,11 @@ package rafthttp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +36,7 @@ type member struct {
 	wg       *sync.WaitGroup // joins all goroutines of the member
 	spawning sync.Mutex      // makes spawn and end exclude each other
 
-	urls       *urlPicker
+	urls       URLs
 	dialer     *conn.Dialer
 	postClient *http.Transport
 	activity   *activity
@@ -53,10 +53,17 @@ type member struct {
 	paused     atomic.Bool // by Pause or CutPeer
 }
 
-func newMember(s *settings, id types.ID, urls types.URLs) *member {
+// URLs decide which URL of a member is used. Both methods are safe for concurrent use.
+type URLs interface {
+	Pick() url.URL
+	// Unreachable says that a URL failed.
+	Unreachable(u url.URL)
+}
+
+func newMember(s *settings, id types.ID, urls URLs) *member {
 	m := s.notifiers.Acquire(id)
 	l := &member{
-		cfg: s, remoteID: id, wg: new(sync.WaitGroup), urls: newURLPicker(urls),
+		cfg: s, remoteID: id, wg: new(sync.WaitGroup), urls: urls,
 		notifiers: m, reports: m.Reports, events: m.Events, log: m.Log,
 	}
 	l.dialer = &conn.Dialer{Dial: s.dial, TLS: s.clientTLS, Files: s.files, Timeout: s.dialTimeout}
@@ -68,6 +75,14 @@ func newMember(s *settings, id types.ID, urls types.URLs) *member {
 	l.postClient.DialContext = l.joined(l.postClient.DialContext)
 	l.postClient.DialTLSContext = l.joined(l.postClient.DialTLSContext)
 	l.activity = newActivity(l.log, s.readTimeout)
+	return l
+}
+
+// newGuest returns what the receive queues of a member that is no peer need. It ends with ctx,
+// or with cancel; wg joins its goroutines.
+func newGuest(ctx context.Context, s *settings, id types.ID, wg *sync.WaitGroup) *member {
+	l := &member{cfg: s, remoteID: id, log: s.log, wg: wg, guest: true}
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	return l
 }
 
@@ -170,28 +185,31 @@ func (l *member) drop(q *queue.Queue, n int, cause error) {
 	l.events.Dropped(q.Name(), n, cause)
 }
 
-// identityCounters count what was refused because it is not of the member that
-// it says it is of: those of the settings everything, those of a member what was
-// said to be of its member.
-type identityCounters struct {
-	dials, requests, messages atomic.Uint64
-}
-
-func (c *identityCounters) status() IdentityStatus {
-	return IdentityStatus{Dials: c.dials.Load(), Requests: c.requests.Load(), Messages: c.messages.Load()}
-}
-
-// verifyDialed asks VerifyPeer about a connection that was dialled.
-func (l *member) verifyDialed(addr string, state *tls.ConnectionState) error {
-	if err := l.cfg.verifyPeer(l.remoteID, state); err != nil {
-		return l.refusedDial(addr, err)
+// sawVersion keeps what a message of the peer states as its version, which was
+// parsed before.
+func (l *member) sawVersion(h http.Header) {
+	v := h.Get(protocol.HeaderVersion)
+	if old := l.version.Load(); v != "" && (old == nil || *old != v) {
+		v = strings.Clone(v) // not the whole head
+		l.version.Store(&v)
 	}
-	return nil
 }
 
-// refusedDial counts a connection that VerifyPeer refused, and says so.
-func (l *member) refusedDial(addr string, cause error) error {
-	l.cfg.allRefused.dials.Add(1)
-	l.refused.dials.Add(1)
-	return fmt.Errorf("%w, or the peer URL leads to another member: %s: %w", ErrIdentity, addr, cause)
+// inflightBytes is how much data may be in flight for a send queue with this bound,
+// where all queues together have the other.
+func inflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all/8), 1)) }
+
+// appendsDrained has raft told of appends that found no room in the queue of a stream,
+// now that there is some. The first time it says what helps.
+func (l *member) appendsDrained() {
+	l.reports.Unreachable()
+	if !l.cfg.inflightAdvice.CompareAndSwap(false, true) {
+		return
+	}
+	l.spawn(func() {
+		l.log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
+			zap.Uint64("max-inflight-bytes", inflightBytes(l.cfg.sendLimits.Bytes, l.cfg.queued.Max())),
+			zap.Int64("send-queue-bytes", l.cfg.sendLimits.Bytes), zap.Int("send-queue-messages", l.cfg.sendLimits.Messages),
+			zap.Int64("max-queued-bytes", l.cfg.queued.Max()))
+	})
 }

@@ -74,7 +74,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	if e.peerOf(id) != nil {
 		return nil
 	}
-	p := newPeer(e.cfg, e.pace, e.receiveQueues, id, urls)
+	p := newPeer(e, id, urls)
 	p.member.paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p

@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -89,31 +88,6 @@ const (
 	lanePost     = "post"
 	laneSnapshot = "snapshot"
 )
-
-// eventHooks returns the hooks that are called asynchronously, but for those of transfers.
-func (s *settings) eventHooks() callback.EventHooks {
-	return callback.EventHooks{PeerState: s.observer.PeerState, Dropped: s.observer.Dropped, ReasonOf: func(cause error) int { return int(dropReason(cause)) }}
-}
-
-// process calls Process, under guard, and tells the observer if it was slow.
-func (s *settings) process(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
-	defer s.guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})
-	return s.processGuarded(ctx, from, lane, m)
-}
-
-// processGuarded is process for a caller that has it under guard.
-func (s *settings) processGuarded(ctx context.Context, from types.ID, lane string, m *raftpb.Message) error {
-	f := s.observer.SlowProcess
-	if f == nil {
-		return s.raft.Process(ctx, m)
-	}
-	kind, start := m.GetType(), time.Now() // m is not ours afterwards
-	err := s.raft.Process(ctx, m)
-	if took := time.Since(start); took >= s.observer.SlowProcessAfter {
-		f(from, lane, kind, took)
-	}
-	return err
-}
 
 // writeAnswer has an error of Process write its answer.
 func (q *request) writeAnswer(err interface{ WriteTo(http.ResponseWriter) }) {

@@ -13,7 +13,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
-	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -50,6 +49,7 @@ type Pausable interface {
 // pipeline, a snapshot sender, and receive queues.
 type peer struct {
 	member        *member
+	urls          *urlPicker
 	writers       [streamKinds]*streamWriter
 	readers       [streamKinds]*streamReader
 	pipeline      *pipeline
@@ -57,6 +57,7 @@ type peer struct {
 	receivers     receivers
 	receiveQueues *receiveQueues // which have those of before it was a peer
 	probe         probe.Estimate
+	engine        *engine
 	snapshotLines *rate.Limiter // of the log, transfers from the peer
 }
 
@@ -66,11 +67,12 @@ var (
 )
 
 // newPeer returns a peer that does nothing yet but queue: start runs it.
-func newPeer(s *settings, pace *snapshot.Pace, queues *receiveQueues, id types.ID, urls types.URLs) *peer {
-	l := newMember(s, id, urls)
+func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
+	picker := newURLPicker(urls)
+	l := newMember(e.cfg, id, picker)
 	l.activity.changed = l.events.StateChanged
 	p := &peer{
-		member: l, pipeline: newPipeline(l), receivers: newReceivers(l), receiveQueues: queues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
+		member: l, engine: e, urls: picker, pipeline: newPipeline(l), receivers: newReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	p.pipeline.queues[queue.Append].TrackAppends(l.cfg.readTimeout, l.reports.Unreachable) // a pipeline is short by design
 	for kind := range streamKinds {
@@ -78,7 +80,7 @@ func newPeer(s *settings, pace *snapshot.Pace, queues *receiveQueues, id types.I
 		p.readers[kind] = newStreamReader(p, kind)
 	}
 	p.pipeline.snapshotTaken = p.snapshotTaken
-	p.snapshots = newSnapshotSender(l, pace, p)
+	p.snapshots = newSnapshotSender(l, e.snapshots, e.pace, p)
 	return p
 }
 
@@ -208,7 +210,7 @@ func (p *peer) sameWay(msgs []*raftpb.Message) int {
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
-	p.member.urls.update(urls)
+	p.urls.update(urls)
 	for _, r := range p.readers {
 		r.update()
 	}
@@ -241,6 +243,11 @@ func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Durati
 		p.answered(it.Msg)
 	}
 	return p.receivers.receive(ctx, items, wait)
+}
+
+// authorize returns why a message that a stream of the peer brought is refused, or nil.
+func (p *peer) authorize(m *raftpb.Message) error {
+	return p.engine.authorizeMessage(m, p.member.remoteID)
 }
 
 // dropPost counts a message of a post or a snapshot that did not get to its receive queue. p

@@ -2,19 +2,20 @@ package rafthttp
 
 import (
 	"net"
-	"net/http"
-	"strings"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
-	st := PeerStatus{ID: p.member.remoteID, URLs: p.member.urls.list(), Refused: p.member.refused.status()}
+	st := PeerStatus{ID: p.member.remoteID, URLs: p.urls.list(), Refused: identityStatus(&p.member.refused)}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
-	p.member.activity.status(&st)
+	a := p.member.activity.state()
+	st.Active, st.ActiveSince, st.Disconnects = !a.Since.IsZero(), a.Since, a.Ends
+	if a.Last != nil {
+		st.LastError, st.LastErrorAt = a.Last.Error(), a.LastAt
+	}
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
 	if v := p.member.version.Load(); v != nil {
@@ -113,14 +114,4 @@ func (r *streamReader) closed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.conn, r.since = nil, time.Time{}
-}
-
-// sawVersion keeps what a message of the peer states as its version, which was
-// parsed before.
-func (l *member) sawVersion(h http.Header) {
-	v := h.Get(protocol.HeaderVersion)
-	if old := l.version.Load(); v != "" && (old == nil || *old != v) {
-		v = strings.Clone(v) // not the whole head
-		l.version.Store(&v)
-	}
 }

@@ -148,7 +148,7 @@ func (p *pipeline) tookAppend(size int64) {
 func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	ctx, pace, stop := conn.NewBodyPace(p.member.ctx, body, p.member.cfg.postTimeout(), ErrStalled)
 	defer stop()
-	u := p.member.urls.pick()
+	u := p.member.urls.Pick()
 	target, err := conn.RequestURL(u, RaftPrefix)
 	if err != nil {
 		return err
@@ -174,7 +174,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 		resp.Body.Close()
 	}
 	if err != nil {
-		p.member.urls.unreachable(u)
+		p.member.urls.Unreachable(u)
 		return fmt.Errorf("post to %s at %s: %w", p.member.remoteID, u.String(), causeOf(ctx, err))
 	}
 	return nil

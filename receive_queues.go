@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"context"
 	"slices"
 	"sync"
 
@@ -53,9 +52,7 @@ func (rl *receiveQueues) enter(e *engine, id types.ID, k queue.Kind) (r *receive
 	key := queueKey{id, k}
 	one := rl.guests[key]
 	if one == nil {
-		l := &member{cfg: e.cfg, remoteID: id, log: e.cfg.log, wg: &e.wg, guest: true}
-		l.ctx, l.cancel = context.WithCancelCause(e.ctx)
-		one = &guest{receiver: newReceiver(l, k), key: key}
+		one = &guest{receiver: newReceiver(newGuest(e.ctx, e.cfg, id, &e.wg), k), key: key}
 		one.receiver.after = rl.before(key)
 		rl.guests[key], rl.inUse[one] = one, struct{}{}
 	}

@@ -3,11 +3,8 @@ package rafthttp
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
-	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
-	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
@@ -43,16 +40,6 @@ func (p *peer) recheck() {
 	}
 }
 
-// startRecheck runs recheck on a goroutine of the member, unless one is running.
-func (l *member) startRecheck(recheck func()) {
-	if l.checking.CompareAndSwap(false, true) {
-		l.spawn(func() {
-			defer l.checking.Store(false)
-			recheck()
-		})
-	}
-}
-
 // rechecks reports whether there is anything to check again: something is
 // encrypted or verified.
 func (e *engine) rechecks() bool {
@@ -66,35 +53,6 @@ func (e *engine) startRecheck() {
 	}
 	if !e.spawn(func() { defer e.checking.Store(false); e.recheck() }) {
 		e.checking.Store(false)
-	}
-}
-
-// validate checks a connection with a member by the files of TLSInfo and by VerifyPeer.
-func (s *settings) validate(id types.ID, state *tls.ConnectionState) (conn.Validity, error) {
-	st, err := s.files.Validate(state, 2*s.tlsRecheck)
-	if st < conn.Revoked && s.verifyPeer != nil {
-		if err := s.verifyPeer(id, state); err != nil {
-			return conn.Revoked, err
-		}
-	}
-	return st, err
-}
-
-// recheckConns validates the connections that were dialled to the member.
-func (l *member) recheckConns() {
-	validate := func(state *tls.ConnectionState) (conn.Validity, error) { return l.cfg.validate(l.remoteID, state) }
-	cut := func(c net.Conn, cause error) error {
-		l.cutting("to", cause)
-		return l.refusedDial(c.RemoteAddr().String(), cause)
-	}
-	if l.dialer.Revalidate(validate, cut) {
-		l.postClient.CloseIdleConnections()
-	}
-}
-
-func (l *member) cutting(direction string, cause error) {
-	if l.refusedLog.Due(time.Now()) {
-		l.log.Warn("cut a connection with the peer, which is no longer accepted", zap.String("direction", direction), zap.Error(cause))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 // no goroutine until something is sent.
 type remote struct {
 	member   *member
+	urls     *urlPicker
 	pipeline *pipeline
 	learned  bool      // from a header, not from the application
 	used     time.Time // guarded by remotes.mu
@@ -52,7 +53,7 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() 
 		return nil, false
 	}
 	if r := rs.byID[id]; r != nil {
-		if r.member.urls.same(urls) && (learned || !r.learned) {
+		if r.urls.same(urls) && (learned || !r.learned) {
 			return nil, true
 		}
 		if learned && !r.learned {
@@ -68,11 +69,12 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() 
 		delete(rs.byID, evicted.member.remoteID)
 		evicted.shut(ErrPeerRemoved)
 	}
-	l := newMember(rs.s, id, urls)
+	picker := newURLPicker(urls)
+	l := newMember(rs.s, id, picker)
 	if evicted != nil && evicted.member.remoteID == id {
 		l.paused.Store(evicted.member.paused.Load())
 	}
-	rs.byID[id] = &remote{member: l, pipeline: newPipeline(l), learned: learned, used: time.Now()}
+	rs.byID[id] = &remote{member: l, urls: picker, pipeline: newPipeline(l), learned: learned, used: time.Now()}
 	return evicted, true
 }
 

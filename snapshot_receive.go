@@ -22,13 +22,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// snapshotConfig is what transfers go by.
-func (s *settings) snapshotConfig() snapshot.Config {
-	return snapshot.Config{ID: s.id, ReadTimeout: s.readTimeout, WriteTimeout: s.writeTimeout, AnswerTimeout: s.snapshotAnswerTimeout}
-}
-
-func (s *settings) resuming() ResumingSnapshotter {
-	store, _ := s.snapshotter.(ResumingSnapshotter)
+func (s *snapshotSettings) resuming() ResumingSnapshotter {
+	store, _ := s.store.(ResumingSnapshotter)
 	return store
 }
 
@@ -38,7 +33,7 @@ func (q *request) serveSnapshot() error {
 	if err := q.rememberRemote(); err != nil {
 		return err
 	}
-	if q.engine.cfg.snapshotter == nil {
+	if q.engine.snapshots.store == nil {
 		return protocol.ErrNoSnapshotter
 	}
 	in := &incomingSnapshot{request: q, log: q.engine.cfg.log.With(zap.String("remote-peer-id", q.from.String()))}
@@ -48,12 +43,12 @@ func (q *request) serveSnapshot() error {
 		defer q.engine.cfg.notifiers.Release(q.from, member)
 		in.log = member.Log
 		observe = func(p *snapshot.Progress) func(snapshot.Status) {
-			return q.engine.cfg.observeProgress(member.Events, p)
+			return q.engine.snapshots.observeProgress(member.Events, p)
 		}
 	}
 	st, began, err := q.engine.receiving.Receive(q.engine.ctx, in, observe)
 	if began && member != nil {
-		snapshotEnded(member.Events, q.engine.cfg.observer.SnapshotReceived, st, err)
+		snapshotEnded(member.Events, q.engine.snapshots.received, st, err)
 	}
 	if err != nil {
 		return err
@@ -88,12 +83,12 @@ func (q *request) serveSnapshotOffset() error {
 // partialDB asks the Snapshotter how much it has of a database.
 func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
 	defer q.engine.cfg.guard.End(q.engine.cfg.guard.Begin(callback.Call{Name: "Snapshotter.PartialDB", Peer: q.from}))
-	return q.engine.cfg.resuming().PartialDB(t)
+	return q.engine.snapshots.resuming().PartialDB(t)
 }
 
 // mayResume returns why the sender of a request cannot go on with a database.
 func (q *request) mayResume() error {
-	if q.engine.cfg.resuming() == nil {
+	if q.engine.snapshots.resuming() == nil {
 		return protocol.ErrNotResuming
 	}
 	if q.from == 0 {
@@ -162,8 +157,8 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
 	c := callback.Call{Name: "Snapshotter.PrepareDB", Peer: in.request.from, Lane: laneSnapshot, Type: m.GetType(), From: m.GetFrom()}
 	defer in.request.engine.cfg.guard.End(in.request.engine.cfg.guard.Begin(c))
-	in.saver = in.request.engine.cfg.snapshotter
-	if s, ok := in.request.engine.cfg.snapshotter.(PreparingSnapshotter); ok {
+	in.saver = in.request.engine.snapshots.store
+	if s, ok := in.request.engine.snapshots.store.(PreparingSnapshotter); ok {
 		ctx, cancel := context.WithTimeoutCause(in.request.engine.ctx, in.request.engine.cfg.readTimeout, ErrStalled)
 		defer cancel()
 		saver, err := s.PrepareDB(ctx, m, size)
@@ -185,7 +180,7 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 	if err := in.request.authorize(m); err != nil { // once more: it took a while
 		return err
 	}
-	return in.request.deliver(m, laneSnapshot, in.request.engine.cfg.snapshotAnswerTimeout, func() {})
+	return in.request.deliver(m, laneSnapshot, in.request.engine.snapshots.transfer.AnswerTimeout, func() {})
 }
 
 // Discard implements snapshot.Incoming.

@@ -20,15 +20,16 @@ import (
 // snapshotSender transfers snapshots to one peer, and draws the conclusions: it
 // implements snapshot.Peer and snapshot.Events.
 type snapshotSender struct {
-	member *member
-	sender *snapshot.Sender
-	of     *peer
+	member   *member
+	sender   *snapshot.Sender
+	of       *peer
+	settings *snapshotSettings
 }
 
-func newSnapshotSender(l *member, pace *snapshot.Pace, of *peer) *snapshotSender {
-	s := &snapshotSender{member: l, of: of}
+func newSnapshotSender(l *member, settings *snapshotSettings, pace *snapshot.Pace, of *peer) *snapshotSender {
+	s := &snapshotSender{member: l, settings: settings, of: of}
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
-		Config: l.cfg.snapshotConfig(), To: l.remoteID, Bytes: &l.counters.sentSnapshots,
+		Config: settings.transfer, To: l.remoteID, Bytes: &l.counters.sentSnapshots,
 		Peer: s, Events: s, Pace: pace,
 		Ctx: l.ctx, Spawn: l.spawn, Log: l.log, Lines: loglimit.PerMinute(callback.MemberLines),
 		Full: ErrQueueFull, Dropped: ErrPaused,
@@ -46,7 +47,7 @@ func (s *snapshotSender) send(m *snap.Message) bool {
 }
 
 // URL implements snapshot.Peer.
-func (s *snapshotSender) URL() url.URL { return s.member.urls.pick() }
+func (s *snapshotSender) URL() url.URL { return s.member.urls.Pick() }
 
 // Dial implements snapshot.Peer.
 func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
@@ -83,7 +84,7 @@ func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }
 
 // Observe implements snapshot.Events.
 func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
-	return s.member.cfg.observeProgress(s.member.events, p)
+	return s.settings.observeProgress(s.member.events, p)
 }
 
 // Succeeded implements snapshot.Events.
@@ -91,7 +92,7 @@ func (s *snapshotSender) Succeeded() { s.member.activity.postOK() }
 
 // Failed implements snapshot.Events.
 func (s *snapshotSender) Failed(at url.URL, err error) {
-	s.member.urls.unreachable(at)
+	s.member.urls.Unreachable(at)
 	s.member.activity.failed(err, true)
 	s.member.reports.Unreachable()
 }
@@ -104,5 +105,5 @@ func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) 
 		s.of.snapshotTaken(m)
 	}
 	s.member.reports.Snapshot(err)
-	snapshotEnded(s.member.events, s.member.cfg.observer.SnapshotSent, st, err)
+	snapshotEnded(s.member.events, s.settings.sent, st, err)
 }

@@ -108,8 +108,8 @@ func (t *Transport) SetSnapshotRateLimit(limit rate.Limit) error {
 
 // observeProgress returns a function that has SnapshotProgress called for a transfer:
 // asynchronously, and only with the last state. It is nil if the hook is.
-func (s *settings) observeProgress(to *callback.Events, of *snapshot.Progress) func(snapshot.Status) {
-	f := s.observer.SnapshotProgress
+func (s *snapshotSettings) observeProgress(to *callback.Events, of *snapshot.Progress) func(snapshot.Status) {
+	f := s.progress
 	if f == nil {
 		return nil
 	}

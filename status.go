@@ -106,6 +106,10 @@ type IdentityStatus struct {
 	Messages uint64 `json:"messages"`
 }
 
+func identityStatus(c *identityCounters) IdentityStatus {
+	return IdentityStatus{Dials: c.dials.Load(), Requests: c.requests.Load(), Messages: c.messages.Load()}
+}
+
 // LaneStatus is the state of one bounded queue.
 type LaneStatus struct {
 	Name string `json:"name"`
@@ -209,7 +213,7 @@ func (t *Transport) Status() Status {
 	st := Status{
 		ID: e.cfg.id, ClusterID: e.cfg.self.ClusterID, Version: e.cfg.self.VersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.cfg.queued.Used(), MaxQueuedBytes: e.cfg.queued.Max(),
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: e.cfg.allRefused.status(), Drops: dropsOf(e.local.Dropped()),
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: identityStatus(e.cfg.allRefused), Drops: dropsOf(e.local.Dropped()),
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
 	if urls := *e.cfg.urls.Load(); urls != "" {
@@ -220,16 +224,6 @@ func (t *Transport) Status() Status {
 	}
 	slices.SortFunc(st.Peers, func(a, b PeerStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return st
-}
-
-// status fills in what activity knows.
-func (a *activity) status(st *PeerStatus) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	st.Active, st.ActiveSince, st.Disconnects = !a.since.IsZero(), a.since, a.ends
-	if a.last != nil {
-		st.LastError, st.LastErrorAt = a.last.Error(), a.lastAt
-	}
 }
 
 // SnapshotStatus is the state of one transfer of a database.

@@ -29,7 +29,7 @@ type incoming struct {
 func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
 	s, err := r.openAt(ctx, u)
 	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {
-		r.member.urls.unreachable(u)
+		r.member.urls.Unreachable(u)
 		err = r.about(u, causeOf(ctx, err))
 	}
 	return s, err
@@ -105,7 +105,7 @@ func (r *streamReader) renew() {
 	}
 	n := &replacement{done: make(chan struct{})}
 	open := func() {
-		s, err := r.open(ctx, r.member.urls.pick())
+		s, err := r.open(ctx, r.member.urls.Pick())
 		if err != nil && r.member.ctx.Err() == nil {
 			r.member.log.Warn("failed to renew a stream of the peer; continuing on the old connection", zap.Stringer("stream", r.kind), zap.Error(err))
 		}

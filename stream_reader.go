@@ -34,8 +34,10 @@ type streamReader struct {
 	member  *member
 	kind    streamKind
 	receive func(ctx context.Context, items []queue.Item, wait time.Duration) error
-	refuse  func(m *raftpb.Message, cause error)
-	redial  chan struct{} // has a value when the URLs changed
+	// authorize returns why a message is not taken, which refuse is told then.
+	authorize func(m *raftpb.Message) error
+	refuse    func(m *raftpb.Message, cause error)
+	redial    chan struct{} // has a value when the URLs changed
 
 	mu          sync.Mutex
 	target      context.Context         // ends when the URLs change
@@ -55,7 +57,7 @@ type streamReader struct {
 
 func newStreamReader(p *peer, kind streamKind) *streamReader {
 	return &streamReader{
-		member: p.member, kind: kind, receive: p.receive, refuse: p.refuse,
+		member: p.member, kind: kind, receive: p.receive, refuse: p.refuse, authorize: p.authorize,
 		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: loglimit.PerMinute(callback.MemberLines / int(streamKinds)),
 	}
 }
@@ -133,7 +135,7 @@ func (r *streamReader) update() {
 
 // dialOnce dials and reads one stream to its end, with those that continue it.
 func (r *streamReader) dialOnce(ctx context.Context) error {
-	u := r.member.urls.pick()
+	u := r.member.urls.Pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
@@ -151,7 +153,7 @@ func (r *streamReader) dialOnce(ctx context.Context) error {
 			continue
 		}
 		if !errors.Is(err, errUpdated) {
-			r.member.urls.unreachable(s.url)
+			r.member.urls.Unreachable(s.url)
 		}
 		break
 	}
@@ -325,7 +327,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
-		if err := d.reader.member.cfg.authorizeMessage(m, d.reader.member.remoteID); err != nil {
+		if err := d.reader.authorize(m); err != nil {
 			d.reader.refuse(m, err)
 			continue
 		}

@@ -251,15 +251,15 @@ func (t *Transport) Start() error {
 		return err
 	}
 	e := &engine{
-		cfg: s, started: time.Now(), done: make(chan struct{}),
+		cfg: s, snapshots: t.snapshotSettings(s), started: time.Now(), done: make(chan struct{}),
 		remotes: &remotes{s: s, byID: map[types.ID]*remote{}},
 		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
 		postLimit: postlimit.New(s.queued.Max()), receiveQueues: newReceiveQueues(),
 		local:         &localDrops{events: callback.NewEvents(s.id, s.eventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
-	e.pace = snapshot.NewPace(s.maxSnapshots, s.snapshotRate, s.readTimeout, e.peerIDs)
-	e.receiving = snapshot.NewReceiver(s.snapshotConfig(), s.maxSnapshots, s.snapshotHeadLimits, e.peerIDs)
+	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.readTimeout, e.peerIDs)
+	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)
 	e.peers.Store(&map[types.ID]*peer{})

@@ -20,17 +20,17 @@ func newURLPicker(urls types.URLs) *urlPicker {
 	return &urlPicker{urls: urls}
 }
 
-// pick returns the URL to use now: the same one until it is said to be
+// Pick returns the URL to use now: the same one until it is said to be
 // unreachable.
-func (p *urlPicker) pick() url.URL {
+func (p *urlPicker) Pick() url.URL {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.urls[p.picked]
 }
 
-// unreachable says that u failed. The picker moves on only if u is still its
+// Unreachable says that u failed. The picker moves on only if u is still its
 // choice, so that several lanes failing at once move it by one.
-func (p *urlPicker) unreachable(u url.URL) {
+func (p *urlPicker) Unreachable(u url.URL) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.urls[p.picked] == u {

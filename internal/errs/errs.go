@@ -11,6 +11,16 @@ var (
 	// ErrStopped is rafthttp.ErrStopped.
 	ErrStopped = errors.New("rafthttp: transport stopped")
 
+	// ErrPeerRemoved is rafthttp.ErrPeerRemoved.
+	ErrPeerRemoved = errors.New("rafthttp: peer removed")
+
+	// ErrLocalMessage is rafthttp.ErrLocalMessage.
+	ErrLocalMessage = errors.New("rafthttp: message for the local member or one of raft's local threads")
+
+	// ErrOfRemoved refuses a message that a removed member passed on, or that another one
+	// passed on for it. Neither is to be told that it was removed.
+	ErrOfRemoved = errors.New("message of a removed member, or passed on by one")
+
 	// ErrQueueFull is rafthttp.ErrQueueFull.
 	ErrQueueFull = errors.New("rafthttp: queue is full")
 
