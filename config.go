@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.uber.org/zap"
@@ -64,7 +66,7 @@ type snapshotSettings struct {
 
 // settings validates the fields of t and fills in defaults. Its errors are
 // *ConfigError.
-func (t *Transport) settings() (*settings, error) {
+func (t *Transport) settings() (*member.Config, error) {
 	if err := t.validate(); err != nil {
 		return nil, err
 	}
@@ -72,55 +74,55 @@ func (t *Transport) settings() (*settings, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	s := &settings{
-		id: t.ID, urls: &t.urls,
-		errorC: t.ErrorC, statusError: statusError,
-		directLog:  log.With(zap.String("local-member-id", t.ID.String())),
-		allRefused: new(identityCounters), inflightAdvice: new(atomic.Bool),
+	s := &member.Config{
+		ID: t.ID, URLs: &t.urls,
+		ErrorC: t.ErrorC, StatusError: statusError, IdlePosts: maxIdlePosts,
+		DirectLog:  log.With(zap.String("local-member-id", t.ID.String())),
+		AllRefused: new(member.IdentityCounters), InflightAdvice: new(atomic.Bool),
 
-		dialTimeout:  orDefault(t.DialTimeout, defaultDialTimeout),
-		readTimeout:  orDefault(t.ReadTimeout, DefaultConnReadTimeout),
-		writeTimeout: orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
-		tlsRecheck:   orDefault(t.TLSRecheck, defaultTLSRecheck),
+		DialTimeout:  orDefault(t.DialTimeout, defaultDialTimeout),
+		ReadTimeout:  orDefault(t.ReadTimeout, DefaultConnReadTimeout),
+		WriteTimeout: orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
+		TLSRecheck:   orDefault(t.TLSRecheck, defaultTLSRecheck),
 	}
-	s.guard = callback.Guard{Log: s.directLog, Calls: new(callback.Calls)}
-	s.asyncLog = callback.NewAsyncLog(s.guard, callback.TransportLines)
-	s.log = s.asyncLog.Wrap(s.directLog)
-	s.raft, s.verifyPeer = callback.GuardRaft(s.guard, t.Raft), callback.GuardVerify(s.guard, t.VerifyPeer)
-	o := t.hooks(s.guard)
-	s.observer = hooks{
+	s.Guard = callback.Guard{Log: s.DirectLog, Calls: new(callback.Calls)}
+	s.AsyncLog = callback.NewAsyncLog(s.Guard, callback.TransportLines)
+	s.Log = s.AsyncLog.Wrap(s.DirectLog)
+	s.Raft, s.VerifyPeer = callback.GuardRaft(s.Guard, t.Raft), callback.GuardVerify(s.Guard, t.VerifyPeer)
+	o := t.hooks(s.Guard)
+	s.Observer = member.Hooks{
 		PeerState: o.PeerState, Sent: o.Sent, Received: o.Received, Dropped: o.Dropped, Probed: o.Probed,
 		SlowProcess: o.SlowProcess, SlowProcessAfter: orDefault(o.SlowProcessAfter, DefaultSlowProcess),
 	}
 	retry := orDefault(t.DialRetryFrequency, defaultDialRetryFrequency)
-	s.redialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
+	s.RedialInterval = time.Duration(min(max(1/float64(retry), minRedialSeconds), maxRedialSeconds) * float64(time.Second))
 
 	sendBytes := sizeLimit(t.SendQueueBytes, defaultQueueBytes)
-	s.queued = queue.NewBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes))
+	s.Queued = queue.NewBudget(sizeLimit(t.MaxQueuedBytes, defaultMaxQueuedBytes))
 	maxMessage := sizeLimit(t.MaxMessageBytes, defaultMaxMessageBytes)
-	s.sendLimits = queue.Limits{
-		Messages: orDefault(t.SendQueueMessages, defaultQueueMessages), Bytes: sendBytes, Shared: s.queued, MessageBytes: maxMessage,
+	s.SendLimits = queue.Limits{
+		Messages: orDefault(t.SendQueueMessages, defaultQueueMessages), Bytes: sendBytes, Shared: s.Queued, MessageBytes: maxMessage,
 	}
-	s.pipelineLimits = queue.Limits{Messages: pipelineMessages, Bytes: sendBytes, Shared: s.queued, MessageBytes: maxMessage}
-	s.receiveLimits = queue.Limits{
+	s.PipelineLimits = queue.Limits{Messages: pipelineMessages, Bytes: sendBytes, Shared: s.Queued, MessageBytes: maxMessage}
+	s.ReceiveLimits = queue.Limits{
 		Messages: orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
 		Bytes:    sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),
-		Shared:   s.queued,
+		Shared:   s.Queued,
 	}
-	s.messageLimits = wire.Limits{MaxMessageBytes: uint64(maxMessage)}
+	s.MessageLimits = wire.Limits{MaxMessageBytes: uint64(maxMessage)}
 
 	var err error
-	if s.self, err = t.self(); err != nil {
+	if s.Self, err = t.self(); err != nil {
 		return nil, err
 	}
-	s.notifiers = callback.NewRegistry(s.guard, s.raft, s.eventHooks(), s.directLog)
-	if s.files, err = conn.NewFiles(&t.TLSInfo, s.log); err == nil {
-		s.clientTLS, err = s.files.Client(t.TLSInfo)
+	s.Notifiers = callback.NewRegistry(s.Guard, s.Raft, s.EventHooks(), s.DirectLog)
+	if s.Files, err = conn.NewFiles(&t.TLSInfo, s.Log); err == nil {
+		s.ClientTLS, err = s.Files.Client(t.TLSInfo)
 	}
 	if err != nil {
 		return nil, &ConfigError{"TLSInfo", t.TLSInfo, "readable files: " + err.Error()}
 	}
-	if s.dial, err = t.dialFunc(s); err != nil {
+	if s.Dial, err = t.dialFunc(s); err != nil {
 		return nil, &ConfigError{"TLSInfo.LocalAddr", t.TLSInfo.LocalAddr, "an IP address: " + err.Error()}
 	}
 	return s, nil
@@ -135,15 +137,15 @@ func (t *Transport) hooks(g callback.Guard) callback.Hooks[SnapshotStatus] {
 }
 
 // snapshotSettings fills in defaults; s are the valid settings of t.
-func (t *Transport) snapshotSettings(s *settings) *snapshotSettings {
-	o := t.hooks(s.guard)
+func (t *Transport) snapshotSettings(s *member.Config) *snapshotSettings {
+	o := t.hooks(s.Guard)
 	return &snapshotSettings{
 		store:      t.Snapshotter,
-		headLimits: wire.Limits{MaxMessageBytes: min(s.messageLimits.MaxMessageBytes, snapshot.MaxHeadBytes)},
+		headLimits: wire.Limits{MaxMessageBytes: min(s.MessageLimits.MaxMessageBytes, snapshot.MaxHeadBytes)},
 		rate:       rateLimit(t.SnapshotRateLimit), most: orDefault(t.MaxSnapshots, defaultMaxSnapshots),
 		sent: o.SnapshotSent, received: o.SnapshotReceived, progress: o.SnapshotProgress,
 		transfer: snapshot.Config{
-			ID: s.id, ReadTimeout: s.readTimeout, WriteTimeout: s.writeTimeout,
+			ID: s.ID, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout,
 			AnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),
 		},
 	}
@@ -173,11 +175,11 @@ func (t *Transport) self() (m *protocol.Member, err error) {
 }
 
 // dialFunc returns what makes the plain connections.
-func (t *Transport) dialFunc(s *settings) (conn.DialFunc, error) {
+func (t *Transport) dialFunc(s *member.Config) (conn.DialFunc, error) {
 	if t.DialContext != nil {
-		return callback.GuardDial(s.guard, t.DialContext), nil
+		return callback.GuardDial(s.Guard, t.DialContext), nil
 	}
-	d, err := conn.NewNetDialer(t.TLSInfo.LocalAddr, s.dialTimeout, s.tcpTimeout())
+	d, err := conn.NewNetDialer(t.TLSInfo.LocalAddr, s.DialTimeout, s.TCPTimeout())
 	if err != nil {
 		return nil, err
 	}

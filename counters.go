@@ -3,6 +3,8 @@ package rafthttp
 import (
 	"errors"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
@@ -45,7 +47,7 @@ func DropReasonOf(cause error) DropReason {
 	if _, ok := errors.AsType[*StatusError](cause); ok {
 		return DropRefused
 	}
-	return dropReasons[dropReason(cause)]
+	return dropReasons[member.ReasonOf(cause)]
 }
 
 // dropsOf returns what a queue has dropped.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -57,7 +59,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, protocol.ErrNotStarted, h.at)
 		return
 	}
-	e.cfg.self.StateIn(w.Header(), h.at)
+	e.cfg.Self.StateIn(w.Header(), h.at)
 	if !e.enter() {
 		refuse(w, ErrStopped, h.at)
 		return
@@ -82,12 +84,6 @@ func (q *request) leave() {
 	}
 }
 
-// refusal is a kind of answer to a member, for the log.
-type refusal struct {
-	from types.ID
-	code int
-}
-
 // refuse answers a request before anything of it was looked at.
 func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	// The server may want the body before it sends the answer.
@@ -102,7 +98,7 @@ func (q *request) parseHeaders() (err error) {
 	if q.at == protocol.EndpointProbe {
 		return nil
 	}
-	if err := q.engine.cfg.self.CheckRequest(q.r.Header); err != nil {
+	if err := q.engine.cfg.Self.CheckRequest(q.r.Header); err != nil {
 		return err
 	}
 	if q.from, err = protocol.SenderIn(q.r.Header); err != nil {
@@ -117,10 +113,10 @@ func (q *request) parseHeaders() (err error) {
 
 // authenticate has VerifyPeer decide whether the request is from the member that it states.
 func (q *request) authenticate() error {
-	if q.at == protocol.EndpointProbe || q.notServed || q.engine.cfg.verifyPeer == nil {
+	if q.at == protocol.EndpointProbe || q.notServed || q.engine.cfg.VerifyPeer == nil {
 		return nil
 	}
-	if err := q.engine.cfg.verifyPeer(q.from, q.r.TLS); err != nil {
+	if err := q.engine.cfg.VerifyPeer(q.from, q.r.TLS); err != nil {
 		return q.refuseIdentity(err)
 	}
 	return nil
@@ -129,9 +125,9 @@ func (q *request) authenticate() error {
 // refuseIdentity returns the refusal of a request. Its status is a matter of the
 // endpoint.
 func (q *request) refuseIdentity(cause error) error {
-	q.engine.cfg.allRefused.requests.Add(1)
+	q.engine.cfg.AllRefused.Requests.Add(1)
 	if p := q.engine.peerOf(q.from); p != nil {
-		p.member.refused.requests.Add(1)
+		p.member.Refused.Requests.Add(1)
 	}
 	return &protocol.IdentityRefusal{Text: "certificate does not fit the member id", Cause: cause}
 }
@@ -139,7 +135,7 @@ func (q *request) refuseIdentity(cause error) error {
 // checkNotRevoked returns an error if the certificate of the request was revoked, or has
 // expired, since the connection was made.
 func (q *request) checkNotRevoked() error {
-	if validity, err := q.engine.cfg.files.Validate(q.r.TLS, 0); validity >= conn.Outdated {
+	if validity, err := q.engine.cfg.Files.Validate(q.r.TLS, 0); validity >= conn.Outdated {
 		q.w.Header().Set("Connection", "close")
 		return q.refuseIdentity(err)
 	}
@@ -156,7 +152,7 @@ func (q *request) isRemoved(id types.ID) (bool, error) {
 	q.engine.asking.Add(1)
 	defer q.engine.asking.Done()
 	q.engine.leave()
-	removed := q.engine.cfg.raft.IsIDRemoved(uint64(id))
+	removed := q.engine.cfg.Raft.IsIDRemoved(uint64(id))
 	if q.left = !q.engine.enter(); q.left {
 		return false, ErrStopped
 	}
@@ -187,13 +183,13 @@ var (
 func (e *engine) authorizeMessage(m *raftpb.Message, from types.ID) error {
 	to := m.GetTo()
 	switch {
-	case to != 0 && to != uint64(e.cfg.id):
+	case to != 0 && to != uint64(e.cfg.ID):
 		return ErrToMismatch
 	case raft.IsLocalMsgTarget(m.GetFrom()):
 		return errLocalThread
 	case m.GetType() == raftpb.MsgForgetLeader:
 		return errLocalType
-	case e.cfg.verifyPeer == nil:
+	case e.cfg.VerifyPeer == nil:
 		return nil
 	case raft.IsLocalMsg(m.GetType()):
 		return errLocalType
@@ -227,7 +223,7 @@ func (q *request) authorize(m *raftpb.Message) error {
 		return nil
 	}
 	if errors.Is(err, ErrIdentity) {
-		q.engine.cfg.allRefused.messages.Add(1)
+		q.engine.cfg.AllRefused.Messages.Add(1)
 	}
 	if p := q.engine.peerOf(q.from); p != nil {
 		p.countRefused(m, err)
@@ -251,8 +247,8 @@ func (q *request) sender(m *raftpb.Message) types.ID {
 // removed. VerifyPeer is asked again about a request that states no id.
 func (q *request) authorizeMessage(m *raftpb.Message) error {
 	sender, author := q.sender(m), types.ID(m.GetFrom())
-	if q.from == 0 && q.engine.cfg.verifyPeer != nil {
-		if err := q.engine.cfg.verifyPeer(sender, q.r.TLS); err != nil {
+	if q.from == 0 && q.engine.cfg.VerifyPeer != nil {
+		if err := q.engine.cfg.VerifyPeer(sender, q.r.TLS); err != nil {
 			return fmt.Errorf("%w: %w", ErrIdentity, err)
 		}
 	}
@@ -301,7 +297,7 @@ func (q *request) deliver(m *raftpb.Message, source string, within time.Duration
 // isPaused reports whether the sender is cut.
 func (q *request) isPaused() bool {
 	if p := q.engine.peerOf(q.from); p != nil {
-		return p.member.paused.Load()
+		return p.member.Paused.Load()
 	}
 	return q.engine.remotes.isPaused(q.from)
 }
@@ -311,11 +307,11 @@ func (q *request) isPaused() bool {
 // member sent in good faith.
 func (p *peer) refuse(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
-		p.member.cfg.allRefused.messages.Add(1)
+		p.member.Cfg.AllRefused.Messages.Add(1)
 	}
 	p.countRefused(m, cause)
-	if p.member.refusedLog.Due(time.Now()) {
-		p.member.log.Warn("refused a message of the peer; further ones are only counted for a while",
+	if p.member.RefusedLog.Due(time.Now()) {
+		p.member.Log.Warn("refused a message of the peer; further ones are only counted for a while",
 			zap.Stringer("type", m.GetType()), zap.String("from", types.ID(m.GetFrom()).String()),
 			zap.String("to", types.ID(m.GetTo()).String()), zap.Error(cause))
 	}
@@ -324,9 +320,9 @@ func (p *peer) refuse(m *raftpb.Message, cause error) {
 // countRefused counts a message of the peer that was refused.
 func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
-		p.member.refused.messages.Add(1)
+		p.member.Refused.Messages.Add(1)
 	}
 	ln := p.receivers.of(m.GetType()).queue
-	ln.Drop(1, dropReason(cause))
-	p.member.events.Dropped(ln.Name(), 1, cause)
+	ln.Drop(1, member.ReasonOf(cause))
+	p.member.Events.Dropped(ln.Name(), 1, cause)
 }

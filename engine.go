@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"golang.org/x/time/rate"
 
@@ -20,7 +22,7 @@ import (
 
 // engine is a Transport that was started.
 type engine struct {
-	cfg       *settings
+	cfg       *member.Config
 	snapshots *snapshotSettings
 	started   time.Time
 	ctx       context.Context // ends with Stop
@@ -35,7 +37,7 @@ type engine struct {
 	local         *localDrops
 	postLimit     *postlimit.Limiter
 	receiveQueues *receiveQueues
-	refusals      loglimit.Recent[refusal]
+	refusals      loglimit.Recent[member.Refusal]
 	added         chan struct{} // has a value when housekeeping should look at new peers
 	beating       atomic.Bool   // a goroutine writes heartbeats
 	checking      atomic.Bool   // a recheck is under way
@@ -63,7 +65,7 @@ func (e *engine) awaitAsking() {
 	select {
 	case <-answered:
 	case <-grace.C:
-		e.cfg.log.Warn("Stop does not wait any longer for IsIDRemoved to return")
+		e.cfg.Log.Warn("Stop does not wait any longer for IsIDRemoved to return")
 	}
 }
 
@@ -110,7 +112,7 @@ func (e *engine) spawn(f func()) bool {
 // runningCallbacks names the callbacks that have not returned, of these members and of those
 // that are ending. Queues are closed: what they hold is in the hands of a worker.
 func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []string) {
-	named := e.cfg.guard.Calls.List()
+	named := e.cfg.Guard.Calls.List()
 	for _, c := range named {
 		all = append(all, callback.Call{Name: c.Name, Peer: c.Peer}.String())
 	}
@@ -124,11 +126,11 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 			if r == nil {
 				continue // of a guest, which has queues of some kinds only
 			}
-			if r.queue.HasMessages() && !slowProcess(r.member.remoteID, queue.Kind(k)) {
-				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.queue.Name(), Peer: r.member.remoteID}.String())
+			if r.queue.HasMessages() && !slowProcess(r.member.RemoteID, queue.Kind(k)) {
+				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.queue.Name(), Peer: r.member.RemoteID}.String())
 			}
 			if r.told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.queue.Name(), Peer: r.member.remoteID}.String())
+				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.queue.Name(), Peer: r.member.RemoteID}.String())
 			}
 		}
 	}
@@ -139,14 +141,14 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 	}
 	posting := func(p *pipeline) {
 		for k := range p.told {
-			sending(p.member.remoteID, p.queues[k].Name(), &p.told[k])
+			sending(p.member.RemoteID, p.queues[k].Name(), &p.told[k])
 		}
 	}
 	for _, p := range append(e.endingPeers(), peers...) {
 		receiving(p.receivers)
 		posting(p.pipeline)
 		for _, w := range p.writers {
-			sending(p.member.remoteID, w.queue.Name(), &w.told)
+			sending(p.member.RemoteID, w.queue.Name(), &w.told)
 		}
 	}
 	for _, r := range remotes {

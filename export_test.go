@@ -26,7 +26,7 @@ func (t *Transport) DialPlain(ctx context.Context, addr string) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	return s.dial(ctx, "tcp", addr)
+	return s.Dial(ctx, "tcp", addr)
 }
 
 // Below returns what a connection of WithDeadlines or NewListener wraps.
@@ -56,7 +56,7 @@ func TimeForBody(bytes uint64) time.Duration { return conn.TimeForBody(bytes) }
 
 // Loggers returns what all lines about one peer, and what all others are logged by.
 func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
-	return t.peer(peer).member.log, t.engine.Load().cfg.log
+	return t.peer(peer).member.Log, t.engine.Load().cfg.Log
 }
 
 // LanesRemembered returns how many receive lanes there are of members that are no peers,
@@ -70,8 +70,8 @@ func (t *Transport) LanesRemembered() (guests, earlier int) {
 
 // MembersToldOf returns of how many members something tells, or is being told.
 func (t *Transport) MembersToldOf() int {
-	return t.engine.Load().cfg.notifiers.Len()
+	return t.engine.Load().cfg.Notifiers.Len()
 }
 
 // Heard is what a post of a peer that was processed does, without a change of goroutines.
-func (t *Transport) Heard(peer types.ID) { t.peer(peer).member.activity.postOf() }
+func (t *Transport) Heard(peer types.ID) { t.peer(peer).member.Activity.PostOf() }

@@ -47,7 +47,7 @@ func (e *engine) serveDue(beats, probes []*peer) {
 	}
 	e.heartbeat(beats)
 	for _, p := range probes {
-		if p.probe.Begin() && !p.member.spawn(p.probePeer) {
+		if p.probe.Begin() && !p.member.Spawn(p.probePeer) {
 			p.probe.End()
 		}
 	}
@@ -58,15 +58,15 @@ func (e *engine) serveDue(beats, probes []*peer) {
 // checking certificates again. What is due for each peer is spread over its
 // interval.
 func (e *engine) housekeeping() {
-	beats, probes := rota.New[types.ID, *peer](e.cfg.heartbeatInterval(), beatTogether), rota.New[types.ID, *peer](e.cfg.probeInterval(), probeTogether)
+	beats, probes := rota.New[types.ID, *peer](e.cfg.HeartbeatInterval(), beatTogether), rota.New[types.ID, *peer](e.cfg.ProbeInterval(), probeTogether)
 	var known map[types.ID]*peer
 	next := time.NewTimer(0)
 	defer next.Stop()
-	remotes := time.NewTicker(e.cfg.heartbeatInterval())
+	remotes := time.NewTicker(e.cfg.HeartbeatInterval())
 	defer remotes.Stop()
 	var check <-chan time.Time
 	if e.rechecks() {
-		ticker := time.NewTicker(e.cfg.tlsRecheck)
+		ticker := time.NewTicker(e.cfg.TLSRecheck)
 		defer ticker.Stop()
 		check = ticker.C
 	}
@@ -81,7 +81,7 @@ func (e *engine) housekeeping() {
 			next.Reset(min(beats.Wait(known), probes.Wait(known)))
 		case <-remotes.C:
 			for _, r := range e.remotes.tick(time.Now()) {
-				e.wg.Go(r.member.join)
+				e.wg.Go(r.member.Join)
 			}
 		case <-check:
 			e.startRecheck()
@@ -95,14 +95,14 @@ func (e *engine) housekeeping() {
 func (p *peer) probePeer() {
 	defer p.probe.End()
 	m := p.member
-	target := probe.Target{Dialer: m.dialer, ClusterID: m.cfg.self.ClusterID, Timeout: m.cfg.readTimeout, Conclude: m.cfg.conclude, Unreachable: m.urls.Unreachable}
-	rtt, offset, err := target.Measure(m.ctx, m.urls.Pick())
+	target := probe.Target{Dialer: m.Dialer, ClusterID: m.Cfg.Self.ClusterID, Timeout: m.Cfg.ReadTimeout, Conclude: m.Cfg.Conclude, Unreachable: m.URLs.Unreachable}
+	rtt, offset, err := target.Measure(m.Ctx, m.URLs.Pick())
 	if err == nil {
-		p.probe.Measured(rtt, offset, m.log)
+		p.probe.Measured(rtt, offset, m.Log)
 	} else {
 		p.probe.Failed()
 	}
-	if f := m.cfg.observer.Probed; f != nil {
-		f(m.remoteID, rtt, offset, err)
+	if f := m.Cfg.Observer.Probed; f != nil {
+		f(m.RemoteID, rtt, offset, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
@@ -56,7 +58,7 @@ func (q *request) answer(err error) {
 		return // there is no one to tell
 	}
 	// The server may want the rest of the body before it sends the answer.
-	_ = q.rc.SetReadDeadline(time.Now().Add(q.engine.cfg.readTimeout))
+	_ = q.rc.SetReadDeadline(time.Now().Add(q.engine.cfg.ReadTimeout))
 	if failed := (*protocol.ProcessError)(nil); errors.As(err, &failed) {
 		var wt interface{ WriteTo(http.ResponseWriter) }
 		if errors.As(failed.Err, &wt) {
@@ -84,18 +86,18 @@ func (q *request) logFailure(err error, code int) {
 	}
 	logged := &q.engine.refusals
 	if p := q.engine.peerOf(q.from); p != nil {
-		logged = &p.member.refusals // which strangers cannot use up
+		logged = &p.member.Refusals // which strangers cannot use up
 	}
-	if q.left || !logged.First(refusal{from, code}) {
+	if q.left || !logged.First(member.Refusal{From: from, Code: code}) {
 		return
 	}
 	if refusal := (*protocol.IdentityRefusal)(nil); errors.As(err, &refusal) {
 		err = fmt.Errorf("%w: %w", refusal, refusal.Cause)
 	}
-	log := q.engine.cfg.log.With(zap.String("remote-peer-id", from.String()))
+	log := q.engine.cfg.Log.With(zap.String("remote-peer-id", from.String()))
 	if q.from != 0 {
-		if m := q.engine.cfg.notifiers.AcquireForRequest(q.from); m != nil {
-			defer q.engine.cfg.notifiers.Release(q.from, m)
+		if m := q.engine.cfg.Notifiers.AcquireForRequest(q.from); m != nil {
+			defer q.engine.cfg.Notifiers.Release(q.from, m)
 			log = m.Log // in order with all other lines about it
 		}
 	}
@@ -117,7 +119,7 @@ func (q *request) rememberRemote() error {
 		return err
 	}
 	peers := q.engine.peers.Load()
-	if list == "" || q.from == 0 || q.from == q.engine.cfg.id || (*peers)[q.from] != nil {
+	if list == "" || q.from == 0 || q.from == q.engine.cfg.ID || (*peers)[q.from] != nil {
 		return nil
 	}
 	if removed, err := q.isRemoved(q.from); err != nil || removed {
@@ -145,7 +147,7 @@ func (q *request) servePost() error {
 	defer post.End()
 	body := q.postBody(post)
 	defer body.Release()
-	limits := q.engine.cfg.messageLimits
+	limits := q.engine.cfg.MessageLimits
 	limits.Reserve = post.Reserve
 	m, err := readPost(body, q.r.ContentLength, limits)
 	if errors.Is(err, protocol.ErrBusyPosts) {
@@ -174,14 +176,14 @@ func (q *request) servePost() error {
 	}
 	if p != nil {
 		p.answered(m)
-		p.member.counters.posted.Add(uint64(body.BytesRead()))
+		p.member.Counters.Posted.Add(uint64(body.BytesRead()))
 	}
-	if f := q.engine.cfg.observer.Received; f != nil {
-		c := q.engine.cfg.guard.Begin(callback.Call{Name: "Observer.Received", Peer: q.from})
+	if f := q.engine.cfg.Observer.Received; f != nil {
+		c := q.engine.cfg.Guard.Begin(callback.Call{Name: "Observer.Received", Peer: q.from})
 		f(q.from, lanePost, 1, body.BytesRead())
-		q.engine.cfg.guard.End(c)
+		q.engine.cfg.Guard.End(c)
 	}
-	if err := q.deliver(m, lanePost, q.engine.cfg.postTimeout(), post.Queued); err != nil {
+	if err := q.deliver(m, lanePost, q.engine.cfg.PostTimeout(), post.Queued); err != nil {
 		return err
 	}
 	faultpoint.Hit(faultpoint.PostProcessed)
@@ -200,8 +202,8 @@ type postBody struct {
 }
 
 func (q *request) postBody(post *postlimit.Post) *postBody {
-	b := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.readTimeout, q.rc.SetReadDeadline)
-	b.RequireRate(q.engine.cfg.postTimeout())
+	b := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)
+	b.RequireRate(q.engine.cfg.PostTimeout())
 	return &postBody{b, post}
 }
 
@@ -220,7 +222,7 @@ func (b *postBody) Read(p []byte) (int, error) {
 // life, as its sender does the answer.
 func (q *request) succeed() {
 	if p := q.engine.peerOf(q.from); p != nil {
-		p.member.activity.postOf()
+		p.member.Activity.PostOf()
 	}
 	q.w.WriteHeader(http.StatusNoContent)
 }
@@ -265,10 +267,10 @@ func (q *request) serveStream() error {
 		}
 		return ErrMemberUnknown
 	}
-	if err := q.engine.cfg.self.CheckTo(q.r.Header); err != nil {
+	if err := q.engine.cfg.Self.CheckTo(q.r.Header); err != nil {
 		return err
 	}
-	p.member.sawVersion(q.r.Header)
+	p.member.SawVersion(q.r.Header)
 	if err := q.serveHijacked(p, kind); !errors.Is(err, conn.ErrNotHijacked) {
 		return err
 	}

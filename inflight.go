@@ -5,6 +5,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"github.com/seed-4d73690b/rafthttp/internal/asyncwrites"
 )
 
@@ -67,7 +69,7 @@ func (t *Transport) LimitInflight(c *raft.Config) {
 		log = zap.NewNop()
 	}
 	if c.MaxInflightBytes == 0 {
-		fits := inflightBytes(orDefault(t.SendQueueBytes, defaultQueueBytes), orDefault(t.MaxQueuedBytes, defaultMaxQueuedBytes))
+		fits := member.InflightBytes(orDefault(t.SendQueueBytes, defaultQueueBytes), orDefault(t.MaxQueuedBytes, defaultMaxQueuedBytes))
 		c.MaxInflightBytes = max(fits, c.MaxSizePerMsg)
 		if c.MaxSizePerMsg > fits {
 			log.Warn("raft's appends in flight may be more than the send queue holds: lower raft.Config.MaxSizePerMsg, or raise the bounds of the queue",

@@ -26,7 +26,7 @@ type localDrops struct {
 // dropLocal drops the first of msgs, and those after it that are local, too. It returns
 // how many.
 func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
-	for n < len(msgs) && e.cfg.isLocal(types.ID(msgs[n].GetTo())) {
+	for n < len(msgs) && e.cfg.IsLocal(types.ID(msgs[n].GetTo())) {
 		n++
 	}
 	if e.ctx.Err() != nil { // after Stop
@@ -34,7 +34,7 @@ func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
 	}
 	total := e.local.Drop(n, queue.DropLocal)
 	if e.local.DropLogDue(time.Now()) {
-		e.cfg.log.Warn("Send was given messages for raft's local threads or the local member, see SplitMessages; further ones are only counted for a while",
+		e.cfg.Log.Warn("Send was given messages for raft's local threads or the local member, see SplitMessages; further ones are only counted for a while",
 			zap.Stringer("type", msgs[0].GetType()), zap.String("to", types.ID(msgs[0].GetTo()).String()),
 			zap.Uint64("dropped-total", total), zap.Error(ErrLocalMessage))
 	}

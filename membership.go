@@ -21,7 +21,7 @@ func (t *Transport) AddRemote(id types.ID, urls []string) {
 	if e == nil {
 		panic("rafthttp: AddRemote before Start")
 	}
-	if id == e.cfg.id || !e.enter() {
+	if id == e.cfg.ID || !e.enter() {
 		return
 	}
 	defer e.leave()
@@ -40,7 +40,7 @@ func (e *engine) addRemote(id types.ID, urls types.URLs, learned bool, asked *ma
 	same := func() bool { return e.peers.Load() == asked }
 	evicted, ok := e.remotes.add(id, urls, learned, same)
 	if evicted != nil {
-		e.wg.Go(evicted.member.join) // which waits for what is under way
+		e.wg.Go(evicted.member.Join) // which waits for what is under way
 	}
 	return ok
 }
@@ -55,11 +55,11 @@ func (t *Transport) AddPeer(id types.ID, urls []string) {
 	if e == nil {
 		panic("rafthttp: AddPeer before Start")
 	}
-	if id == e.cfg.id {
+	if id == e.cfg.ID {
 		return
 	}
 	if p := e.addPeer(id, us); p != nil {
-		p.member.log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
+		p.member.Log.Info("added a peer", zap.Strings("urls", us.StringSlice()))
 		p.start()
 	}
 }
@@ -75,7 +75,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 		return nil
 	}
 	p := newPeer(e, id, urls)
-	p.member.paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
+	p.member.Paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.receiveQueues.replace([]*peer{p}, nil, func() { e.peers.Store(&peers) })
@@ -85,7 +85,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	}
 	// After the peer is there: a message that is sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
-		e.wg.Go(old.member.join)
+		e.wg.Go(old.member.Join)
 	}
 	return p
 }
@@ -106,7 +106,7 @@ func (t *Transport) remove(which func(types.ID) bool) {
 		return
 	}
 	for _, p := range e.removePeers(which) {
-		p.member.log.Info("removed a peer")
+		p.member.Log.Info("removed a peer")
 		go func() {
 			defer e.leave()
 			faultpoint.Hit(faultpoint.PeerRemoved)
@@ -134,7 +134,7 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 			removed = append(removed, p)
 			e.ending[p] = struct{}{}
 			e.wg.Add(1)
-			p.member.activity.end(ErrPeerRemoved) // it is told before what the next peer with the id does
+			p.member.Activity.End(ErrPeerRemoved) // it is told before what the next peer with the id does
 		}
 	}
 	e.receiveQueues.replace(nil, removed, func() { e.peers.Store(&peers) })
@@ -169,7 +169,7 @@ func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 	}
 	if p := e.peerOf(id); p != nil {
 		p.update(us)
-		p.member.log.Info("updated the URLs of a peer", zap.Strings("urls", us.StringSlice()))
+		p.member.Log.Info("updated the URLs of a peer", zap.Strings("urls", us.StringSlice()))
 	}
 }
 

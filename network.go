@@ -164,7 +164,7 @@ func transportBehind(h http.Handler) *Transport {
 // logger returns the log of a Transport that was started, or nil.
 func (t *Transport) logger() *zap.Logger {
 	if e := t.engine.Load(); e != nil {
-		return e.cfg.log
+		return e.cfg.Log
 	}
 	return nil
 }
@@ -286,7 +286,7 @@ func (l *tlsListener) guard() callback.Guard {
 	}
 	if t := l.transport(); t != nil {
 		if e := t.engine.Load(); e != nil {
-			return e.cfg.guard
+			return e.cfg.Guard
 		}
 	}
 	return callback.Guard{Log: zap.NewNop()}

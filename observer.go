@@ -91,6 +91,6 @@ const (
 
 // writeAnswer has an error of Process write its answer.
 func (q *request) writeAnswer(err interface{ WriteTo(http.ResponseWriter) }) {
-	defer q.engine.cfg.guard.End(q.engine.cfg.guard.Begin(callback.Call{Name: "WriteTo of an error of Raft.Process", Peer: q.from}))
+	defer q.engine.cfg.Guard.End(q.engine.cfg.Guard.Begin(callback.Call{Name: "WriteTo of an error of Raft.Process", Peer: q.from}))
 	err.WriteTo(q.w)
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
@@ -48,7 +50,7 @@ type Pausable interface {
 // peer owns all that talks to one member: writers and readers of its streams, a
 // pipeline, a snapshot sender, and receive queues.
 type peer struct {
-	member        *member
+	member        *member.Member
 	urls          *urlPicker
 	writers       [streamKinds]*streamWriter
 	readers       [streamKinds]*streamReader
@@ -69,12 +71,12 @@ var (
 // newPeer returns a peer that does nothing yet but queue: start runs it.
 func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 	picker := newURLPicker(urls)
-	l := newMember(e.cfg, id, picker)
-	l.activity.changed = l.events.StateChanged
+	l := member.New(e.cfg, id, picker)
+	l.Activity.Changed = l.Events.StateChanged
 	p := &peer{
 		member: l, engine: e, urls: picker, pipeline: newPipeline(l), receivers: newReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
-	p.pipeline.queues[queue.Append].TrackAppends(l.cfg.readTimeout, l.reports.Unreachable) // a pipeline is short by design
+	p.pipeline.queues[queue.Append].TrackAppends(l.Cfg.ReadTimeout, l.Reports.Unreachable) // a pipeline is short by design
 	for kind := range streamKinds {
 		p.writers[kind] = newStreamWriter(l, kind)
 		p.readers[kind] = newStreamReader(p, kind)
@@ -87,7 +89,7 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 // start begins to dial the peer, unless it has been removed.
 func (p *peer) start() {
 	for _, r := range p.readers {
-		p.member.spawn(r.run)
+		p.member.Spawn(r.run)
 	}
 }
 
@@ -99,12 +101,12 @@ func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 	first, posts := p.queueFor(msgs[0]), p.pipeline.queueOf(msgs[0].GetType())
 	n = p.sameWay(msgs)
-	if p.member.paused.Load() {
-		if !p.member.enter() {
+	if p.member.Paused.Load() {
+		if !p.member.Enter() {
 			return 0, false
 		}
-		defer p.member.wg.Done()
-		p.member.loseCounted(first, n, countSnapshots(msgs[:n]), ErrPaused)
+		defer p.member.Wait.Done()
+		p.member.LoseCounted(first, n, countSnapshots(msgs[:n]), ErrPaused)
 		return n, true
 	}
 	rest := msgs[:n]
@@ -138,14 +140,14 @@ func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.
 	refused, snapshots, last := 0, 0, queue.Accepted
 	lose := func() {
 		if refused > 0 {
-			p.member.loseCounted(q, refused, snapshots, last.Err())
-			p.member.wg.Done()
+			p.member.LoseCounted(q, refused, snapshots, last.Err())
+			p.member.Wait.Done()
 		}
 		refused, snapshots = 0, 0
 	}
 	for rest = msgs; len(rest) > 0; {
 		n, lost, v, why := q.OfferRun(rest)
-		p.member.drop(q, lost, why) // which raft is told of once the queue has drained
+		p.member.Drop(q, lost, why) // which raft is told of once the queue has drained
 		rest = rest[n:]
 		if v.Err() == nil {
 			break // all are dealt with, or the queue is down
@@ -153,7 +155,7 @@ func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.
 		if v != last {
 			lose()
 		}
-		if refused == 0 && !p.member.enter() { // the peer has ended since
+		if refused == 0 && !p.member.Enter() { // the peer has ended since
 			break
 		}
 		last, refused, snapshots = v, refused+1, snapshots+countSnapshots(rest[:1])
@@ -214,7 +216,7 @@ func (p *peer) update(urls types.URLs) {
 	for _, r := range p.readers {
 		r.update()
 	}
-	p.member.postClient.CloseIdleConnections()
+	p.member.PostClient.CloseIdleConnections()
 }
 
 func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
@@ -224,18 +226,18 @@ func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
 	return p.writers[c.kind].attach(c)
 }
 
-func (p *peer) activeSince() time.Time { return p.member.activity.activeSince() }
+func (p *peer) activeSince() time.Time { return p.member.Activity.ActiveSince() }
 
 // receive sorts what a stream brought into the receive queues. Appends wait up to wait
 // for Process to make room, or until ctx ends; an error ends the stream.
 func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Duration) error {
-	if p.member.paused.Load() {
+	if p.member.Paused.Load() {
 		var n [queue.Kinds]int
 		for _, it := range items {
 			n[queue.KindOf(it.Msg.GetType())]++
 		}
 		for k, r := range p.receivers {
-			p.member.drop(r.queue, n[k], ErrPaused)
+			p.member.Drop(r.queue, n[k], ErrPaused)
 		}
 		return nil
 	}
@@ -247,7 +249,7 @@ func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Durati
 
 // authorize returns why a message that a stream of the peer brought is refused, or nil.
 func (p *peer) authorize(m *raftpb.Message) error {
-	return p.engine.authorizeMessage(m, p.member.remoteID)
+	return p.engine.authorizeMessage(m, p.member.RemoteID)
 }
 
 // dropPost counts a message of a post or a snapshot that did not get to its receive queue. p
@@ -261,7 +263,7 @@ func (p *peer) dropPost(m *raftpb.Message, cause error) {
 // dropUnread counts a post whose message could not be read. p may be nil, as for dropPost.
 func (p *peer) dropUnread() {
 	if p != nil {
-		p.member.counters.badPosts.Add(1)
+		p.member.Counters.BadPosts.Add(1)
 	}
 }
 
@@ -274,7 +276,7 @@ func (p *peer) answered(m *raftpb.Message) {
 }
 
 func (p *peer) appendsAnswered(m *raftpb.Message) {
-	if m.GetFrom() != uint64(p.member.remoteID) || m.Context != nil {
+	if m.GetFrom() != uint64(p.member.RemoteID) || m.Context != nil {
 		return
 	}
 	for _, w := range p.writers {
@@ -300,17 +302,17 @@ func (p *peer) Resume() { p.pause(false) }
 // pause has everything to and from the peer dropped, what is queued included, or
 // ends that.
 func (p *peer) pause(on bool) {
-	p.member.paused.Store(on)
-	if p.member.ctx.Err() == nil { // the member is what this peer is
-		p.receiveQueues.pause(p.member.remoteID, on)
+	p.member.Paused.Store(on)
+	if p.member.Ctx.Err() == nil { // the member is what this peer is
+		p.receiveQueues.pause(p.member.RemoteID, on)
 	}
 	if !on {
 		return
 	}
 	for _, w := range p.writers {
-		p.member.lose(w.queue, w.queue.Empty(), ErrPaused)
+		p.member.Lose(w.queue, w.queue.Empty(), ErrPaused)
 	}
-	p.member.reports.Unreachable() // also what was withheld
+	p.member.Reports.Unreachable() // also what was withheld
 	p.pipeline.dropQueued()
 	p.snapshots.sender.Drop()
 	for _, r := range p.receivers {
@@ -321,7 +323,7 @@ func (p *peer) pause(on bool) {
 // shut refuses new work, cancels what is under way and closes all connections.
 // It does not wait.
 func (p *peer) shut(cause error) {
-	p.member.end(cause)
+	p.member.End(cause)
 	for _, w := range p.writers {
 		w.close()
 	}
@@ -334,17 +336,17 @@ func (p *peer) shut(cause error) {
 
 func (p *peer) stop() {
 	p.shut(ErrPeerRemoved)
-	p.member.join()
+	p.member.Join()
 }
 
 // heartbeat has a link heartbeat written on both streams: at once, which may
 // block, or when it suits.
 func (p *peer) heartbeat(now bool) {
-	if !p.member.enter() {
+	if !p.member.Enter() {
 		return
 	}
-	defer p.member.wg.Done()
-	now = now && p.member.cfg.observer.Sent == nil // which may be slow, and others wait
+	defer p.member.Wait.Done()
+	now = now && p.member.Cfg.Observer.Sent == nil // which may be slow, and others wait
 	for _, w := range p.writers {
 		if now {
 			w.heartbeatNow()
@@ -365,5 +367,5 @@ func (p *peer) tick() {
 	}
 	p.pipeline.tidy()
 	p.pipeline.queues[queue.Append].ExpireAppends()
-	p.member.activity.tick()
+	p.member.Activity.Tick()
 }

@@ -9,19 +9,19 @@ import (
 
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
-	st := PeerStatus{ID: p.member.remoteID, URLs: p.urls.list(), Refused: identityStatus(&p.member.refused)}
+	st := PeerStatus{ID: p.member.RemoteID, URLs: p.urls.list(), Refused: identityStatus(&p.member.Refused)}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
-	a := p.member.activity.state()
+	a := p.member.Activity.State()
 	st.Active, st.ActiveSince, st.Disconnects = !a.Since.IsZero(), a.Since, a.Ends
 	if a.Last != nil {
 		st.LastError, st.LastErrorAt = a.Last.Error(), a.LastAt
 	}
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
-	if v := p.member.version.Load(); v != nil {
+	if v := p.member.Version.Load(); v != nil {
 		st.Version = *v
 	}
-	st.CertificateExpires = p.member.dialer.CertificateExpires()
+	st.CertificateExpires = p.member.Dialer.CertificateExpires()
 	for _, w := range p.writers {
 		st.Streams = append(st.Streams, w.status())
 		st.addSent(laneStatus(w.queue))
@@ -37,10 +37,10 @@ func (p *peer) status() PeerStatus {
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
 	}
-	st.SentBytes += p.member.counters.sentSnapshots.Load()
-	st.SendFailures += p.member.counters.failedSnapshots.Load()
-	st.ReceivedBytes += p.member.counters.posted.Load() + p.member.counters.gotSnapshots.Load()
-	st.ReceiveFailures += p.member.counters.badPosts.Load()
+	st.SentBytes += p.member.Counters.SentSnapshots.Load()
+	st.SendFailures += p.member.Counters.FailedSnapshots.Load()
+	st.ReceivedBytes += p.member.Counters.Posted.Load() + p.member.Counters.GotSnapshots.Load()
+	st.ReceiveFailures += p.member.Counters.BadPosts.Load()
 	return st
 }
 

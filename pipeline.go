@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
@@ -27,7 +29,7 @@ import (
 // of a proposal may take until there is a leader, and must not hold up the votes that
 // bring one.
 type pipeline struct {
-	member *member
+	member *member.Member
 	queues [queue.Kinds]*queue.Queue
 	told   [queue.Kinds]atomic.Int32 // calls of Observer.Sent under way
 	lines  *rate.Limiter             // of the log, snapshots
@@ -36,11 +38,11 @@ type pipeline struct {
 	snapshotTaken func(m *raftpb.Message) // called when the member has; nil: a remote, which has no windows
 }
 
-func newPipeline(l *member) *pipeline {
+func newPipeline(l *member.Member) *pipeline {
 	p := &pipeline{member: l, lines: loglimit.PerMinute(callback.MemberLines)}
 	for k := range queue.Kinds {
 		work := func() { p.work(k) }
-		p.queues[k] = queue.New(queue.Config{Name: "pipeline", Limits: l.cfg.pipelineLimits, Workers: pipelineWorkers, Work: work, Wait: l.wg})
+		p.queues[k] = queue.New(queue.Config{Name: "pipeline", Limits: l.Cfg.PipelineLimits, Workers: pipelineWorkers, Work: work, Wait: l.Wait})
 		p.queues[k].Open()
 	}
 	return p
@@ -68,14 +70,14 @@ func (p *pipeline) status() (st LaneStatus) {
 // way fail.
 func (p *pipeline) close() {
 	for _, q := range p.queues {
-		p.member.lose(q, q.Close(), p.member.cause())
+		p.member.Lose(q, q.Close(), p.member.Cause())
 	}
 }
 
 // dropQueued drops what is queued.
 func (p *pipeline) dropQueued() {
 	for _, q := range p.queues {
-		p.member.lose(q, q.Empty(), ErrPaused)
+		p.member.Lose(q, q.Empty(), ErrPaused)
 	}
 }
 
@@ -98,9 +100,9 @@ func (p *pipeline) work(k queue.Kind) {
 // deliver posts one message and tells everyone concerned how it went.
 func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 	q := p.queues[k]
-	if p.member.paused.Load() {
+	if p.member.Paused.Load() {
 		q.ForgetAppends()
-		p.member.lose(q, []queue.Item{it}, ErrPaused)
+		p.member.Lose(q, []queue.Item{it}, ErrPaused)
 		return
 	}
 	start := time.Now()
@@ -108,29 +110,29 @@ func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 	err := p.post(body, it.Msg.GetType())
 	faultpoint.Hit(faultpoint.PostAnswered)
 	if err != nil {
-		p.member.activity.failed(err, true)
+		p.member.Activity.Failed(err, true)
 		q.ForgetAppends()
-		p.member.lose(q, []queue.Item{it}, err)
+		p.member.Lose(q, []queue.Item{it}, err)
 		return
 	}
-	p.member.activity.postOK()
+	p.member.Activity.PostOK()
 	if queue.IsAppend(it.Msg) {
 		p.tookAppend(it.Size)
 	}
 	took := time.Since(start)
 	q.Done(1, uint64(len(body)), took)
-	if f := p.member.cfg.observer.Sent; f != nil {
+	if f := p.member.Cfg.Observer.Sent; f != nil {
 		p.told[k].Add(1)
-		f(p.member.remoteID, q.Name(), 1, int64(len(body)), took)
+		f(p.member.RemoteID, q.Name(), 1, int64(len(body)), took)
 		p.told[k].Add(-1)
 	}
 	if it.Msg.GetType() == raftpb.MsgSnap {
-		log := p.member.log.With(zap.Uint64("snapshot-index", it.Msg.GetSnapshot().GetMetadata().GetIndex()))
-		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.remoteID), it.Msg.GetSnapshot())
+		log := p.member.Log.With(zap.Uint64("snapshot-index", it.Msg.GetSnapshot().GetMetadata().GetIndex()))
+		snapshot.WarnUnlessNamed(snapshot.TransferLog(p.lines, log), uint64(p.member.RemoteID), it.Msg.GetSnapshot())
 		if p.snapshotTaken != nil {
 			p.snapshotTaken(it.Msg)
 		}
-		p.member.reports.Snapshot(nil)
+		p.member.Reports.Snapshot(nil)
 	}
 }
 
@@ -146,9 +148,9 @@ func (p *pipeline) tookAppend(size int64) {
 
 // post sends one body to the peer's current URL (PROTOCOL.md, section 1).
 func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
-	ctx, pace, stop := conn.NewBodyPace(p.member.ctx, body, p.member.cfg.postTimeout(), ErrStalled)
+	ctx, pace, stop := conn.NewBodyPace(p.member.Ctx, body, p.member.Cfg.PostTimeout(), ErrStalled)
 	defer stop()
-	u := p.member.urls.Pick()
+	u := p.member.URLs.Pick()
 	target, err := conn.RequestURL(u, RaftPrefix)
 	if err != nil {
 		return err
@@ -159,7 +161,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	req.ContentLength = int64(len(body))
 	req.GetBody = func() (io.ReadCloser, error) { return pace.Body(), nil }
-	req.Header = p.member.cfg.requestHeader()
+	req.Header = p.member.Cfg.RequestHeader()
 	req.Header.Set("Content-Type", "application/protobuf")
 	if t != raftpb.MsgProp {
 		// Raft takes a message twice without harm, but a proposal would be appended
@@ -167,15 +169,15 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 		// met a connection the peer was closing.
 		req.Header["Idempotency-Key"] = nil
 	}
-	resp, err := p.member.postClient.RoundTrip(req)
+	resp, err := p.member.PostClient.RoundTrip(req)
 	if err == nil {
-		err = p.member.cfg.conclude(resp, protocol.EndpointPost)
+		err = p.member.Cfg.Conclude(resp, protocol.EndpointPost)
 		_, _ = io.CopyN(io.Discard, resp.Body, protocol.MaxAnswerBytes)
 		resp.Body.Close()
 	}
 	if err != nil {
-		p.member.urls.Unreachable(u)
-		return fmt.Errorf("post to %s at %s: %w", p.member.remoteID, u.String(), causeOf(ctx, err))
+		p.member.URLs.Unreachable(u)
+		return fmt.Errorf("post to %s at %s: %w", p.member.RemoteID, u.String(), causeOf(ctx, err))
 	}
 	return nil
 }

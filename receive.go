@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
@@ -16,7 +18,7 @@ import (
 
 // receiver hands the messages of one receive queue to Process, in order.
 type receiver struct {
-	member  *member
+	member  *member.Member
 	queue   *queue.Queue
 	failing bool // Process returned an error last; owned by the one worker
 
@@ -26,11 +28,11 @@ type receiver struct {
 	after []<-chan struct{} // those of the queues before this one; set before it is used
 }
 
-func newReceiver(l *member, k queue.Kind) *receiver {
+func newReceiver(l *member.Member, k queue.Kind) *receiver {
 	r := &receiver{member: l}
 	ended := make(chan struct{})
 	r.ended = ended
-	r.queue = queue.New(queue.Config{Name: k.String(), Limits: l.cfg.receiveLimits, Workers: 1, Work: r.work, Wait: l.wg, Ended: ended})
+	r.queue = queue.New(queue.Config{Name: k.String(), Limits: l.Cfg.ReceiveLimits, Workers: 1, Work: r.work, Wait: l.Wait, Ended: ended})
 	r.queue.Open()
 	return r
 }
@@ -41,7 +43,7 @@ func (r *receiver) awaitEarlier() {
 	for _, ended := range r.after {
 		select {
 		case <-ended:
-		case <-r.member.ctx.Done():
+		case <-r.member.Ctx.Done():
 			return
 		}
 	}
@@ -72,15 +74,15 @@ const releaseAfter = 10 * time.Millisecond
 func (r *receiver) processSome(items []queue.Item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
-	defer r.member.cfg.guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.remoteID, Lane: r.queue.Name()}, &under)
+	defer r.member.Cfg.Guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.member.RemoteID, Lane: r.queue.Name()}, &under)
 	var bytes int64
 	others, otherBytes := 0, int64(0) // that were not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
 		if n > 0 && r.queue.HasWaitingOffers() && time.Since(start) > releaseAfter {
 			break
 		}
-		if r.queue.WasEmptied() || r.member.ctx.Err() != nil || r.member.paused.Load() {
-			r.discard(items[n:], cmp.Or(r.member.cause(), ErrPaused))
+		if r.queue.WasEmptied() || r.member.Ctx.Err() != nil || r.member.Paused.Load() {
+			r.discard(items[n:], cmp.Or(r.member.Cause(), ErrPaused))
 			r.queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 			return len(items)
 		}
@@ -102,9 +104,9 @@ func (r *receiver) processOne(it queue.Item) bool {
 	if t := it.Ticket(); t != nil {
 		return r.processTicket(t, it.Msg)
 	}
-	err := r.member.cfg.processGuarded(r.member.ctx, r.member.remoteID, r.queue.Name(), it.Msg)
-	if err != nil && !r.failing && r.member.ctx.Err() == nil {
-		r.member.log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
+	err := r.member.Cfg.ProcessGuarded(r.member.Ctx, r.member.RemoteID, r.queue.Name(), it.Msg)
+	if err != nil && !r.failing && r.member.Ctx.Err() == nil {
+		r.member.Log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", r.queue.Name()), zap.Error(err))
 	}
 	r.failing = err != nil
@@ -115,13 +117,13 @@ func (r *receiver) processOne(it queue.Item) bool {
 // for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
 // if Process took none for that long.
 func (r *receiver) offer(ctx context.Context, items []queue.Item, wait time.Duration) error {
-	if f := r.member.cfg.observer.Received; f != nil {
+	if f := r.member.Cfg.Observer.Received; f != nil {
 		var bytes int64
 		for _, it := range items {
 			bytes += it.Size
 		}
 		r.told.Add(1)
-		f(r.member.remoteID, r.queue.Name(), len(items), bytes)
+		f(r.member.RemoteID, r.queue.Name(), len(items), bytes)
 		r.told.Add(-1)
 	}
 	rest, v := items, queue.Accepted
@@ -143,10 +145,10 @@ func (r *receiver) offer(ctx context.Context, items []queue.Item, wait time.Dura
 		}
 	}
 	if dropped > 0 {
-		r.member.drop(r.queue, dropped, cmp.Or(r.member.cause(), err, ErrQueueFull))
+		r.member.Drop(r.queue, dropped, cmp.Or(r.member.Cause(), err, ErrQueueFull))
 	}
 	if noMemory > 0 {
-		r.member.drop(r.queue, noMemory, cmp.Or(r.member.cause(), ErrMemoryLimit))
+		r.member.Drop(r.queue, noMemory, cmp.Or(r.member.Cause(), ErrMemoryLimit))
 	}
 	if errors.Is(err, ErrPaused) { // the stream is not to blame
 		return nil
@@ -155,13 +157,13 @@ func (r *receiver) offer(ctx context.Context, items []queue.Item, wait time.Dura
 }
 
 func (r *receiver) close() {
-	r.discard(r.queue.Close(), r.member.cause())
+	r.discard(r.queue.Close(), r.member.Cause())
 }
 
 // receivers are the receive queues of a peer, by kind.
 type receivers [queue.Kinds]*receiver
 
-func newReceivers(l *member) (all receivers) {
+func newReceivers(l *member.Member) (all receivers) {
 	for k := range queue.Kinds {
 		all[k] = newReceiver(l, k)
 	}

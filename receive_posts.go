@@ -15,7 +15,7 @@ import (
 // is full, its owner has ended, or there was no turn within that time. Process has
 // what is left of it. It calls queued once the queue accounts for the message.
 func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) queue.Outcome {
-	ctx, cancel := context.WithTimeoutCause(r.member.ctx, within, ErrStalled)
+	ctx, cancel := context.WithTimeoutCause(r.member.Ctx, within, ErrStalled)
 	defer cancel()
 	ticket := queue.NewTicket(ctx, source)
 	if err := r.enqueue(ctx, queue.NewItem(m).WithTicket(ticket)); err != nil {
@@ -41,14 +41,14 @@ func (r *receiver) enqueue(ctx context.Context, it queue.Item) error {
 	items, v := []queue.Item{it}, queue.Accepted
 	var err error
 	if queue.KindOf(it.Msg.GetType()) == queue.Append {
-		items, err = r.queue.OfferWait(ctx, items, r.member.cfg.readTimeout)
+		items, err = r.queue.OfferWait(ctx, items, r.member.Cfg.ReadTimeout)
 	} else {
 		items, v = r.queue.OfferAll(items)
 	}
 	if len(items) == 0 {
 		return nil
 	}
-	return cmp.Or(r.member.cause(), err, v.Err(), ErrQueueFull)
+	return cmp.Or(r.member.Cause(), err, v.Err(), ErrQueueFull)
 }
 
 // processTicket has Process take the message of a request that still waits for it. It
@@ -57,7 +57,7 @@ func (r *receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
 	if t.Ctx.Err() != nil || !t.Claim() {
 		return false
 	}
-	t.Finish(queue.Outcome{Processed: true, Err: r.member.cfg.process(t.Ctx, r.member.remoteID, t.Source, m)})
+	t.Finish(queue.Outcome{Processed: true, Err: r.member.Cfg.Process(t.Ctx, r.member.RemoteID, t.Source, m)})
 	return true
 }
 
@@ -73,7 +73,7 @@ func (r *receiver) discard(items []queue.Item, cause error) {
 		}
 	}
 	if streamed > 0 {
-		r.member.drop(r.queue, streamed, cause)
+		r.member.Drop(r.queue, streamed, cause)
 	}
 	r.dropPosts(posted, cause)
 }
@@ -81,7 +81,7 @@ func (r *receiver) discard(items []queue.Item, cause error) {
 // dropPosts counts messages of requests that were not processed. Those of members that
 // are no peers are told to their senders only.
 func (r *receiver) dropPosts(n int, cause error) {
-	if n > 0 && !r.member.guest {
-		r.member.drop(r.queue, n, cause)
+	if n > 0 && !r.member.Guest {
+		r.member.Drop(r.queue, n, cause)
 	}
 }

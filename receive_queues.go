@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -52,11 +54,11 @@ func (rl *receiveQueues) enter(e *engine, id types.ID, k queue.Kind) (r *receive
 	key := queueKey{id, k}
 	one := rl.guests[key]
 	if one == nil {
-		one = &guest{receiver: newReceiver(newGuest(e.ctx, e.cfg, id, &e.wg), k), key: key}
+		one = &guest{receiver: newReceiver(member.NewGuest(e.ctx, e.cfg, id, &e.wg), k), key: key}
 		one.receiver.after = rl.before(key)
 		rl.guests[key], rl.inUse[one] = one, struct{}{}
 	}
-	one.receiver.member.paused.Store(e.remotes.isPaused(id))
+	one.receiver.member.Paused.Store(e.remotes.isPaused(id))
 	one.requests++
 	return one.receiver, func() { rl.leave(one) }
 }
@@ -73,7 +75,7 @@ func (rl *receiveQueues) leave(one *guest) {
 		delete(rl.guests, one.key)
 	}
 	one.receiver.close() // what is left in it was given up
-	one.receiver.member.cancel(nil)
+	one.receiver.member.Cancel(nil)
 	rl.forget(one.key, one.receiver)
 }
 
@@ -98,7 +100,7 @@ func (rl *receiveQueues) pause(id types.ID, on bool) {
 		if one.key.id != id {
 			continue
 		}
-		if one.receiver.member.paused.Store(on); on {
+		if one.receiver.member.Paused.Store(on); on {
 			one.receiver.discard(one.receiver.queue.Empty(), ErrPaused)
 		}
 	}
@@ -112,13 +114,13 @@ func (rl *receiveQueues) replace(added, removed []*peer, publish func()) {
 	defer rl.mu.Unlock()
 	for _, p := range removed {
 		for k, r := range p.receivers {
-			key := queueKey{p.member.remoteID, queue.Kind(k)}
+			key := queueKey{p.member.RemoteID, queue.Kind(k)}
 			rl.earlier[key] = append(rl.before(key), r.ended)
 		}
 	}
 	for _, p := range added {
 		for k, r := range p.receivers {
-			key := queueKey{p.member.remoteID, queue.Kind(k)}
+			key := queueKey{p.member.RemoteID, queue.Kind(k)}
 			if one := rl.guests[key]; one != nil {
 				delete(rl.guests, key)
 				rl.earlier[key] = append(rl.before(key), one.receiver.ended)
@@ -135,7 +137,7 @@ func (rl *receiveQueues) ended(p *peer) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	for k, r := range p.receivers {
-		rl.forget(queueKey{p.member.remoteID, queue.Kind(k)}, r)
+		rl.forget(queueKey{p.member.RemoteID, queue.Kind(k)}, r)
 	}
 }
 

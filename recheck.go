@@ -14,22 +14,22 @@ import (
 // one end has another certificate now, is replaced by a new one, and closed if it is still
 // there at the next recheck. VerifyPeer, which may be slow, delays only its own member.
 func (e *engine) recheck() {
-	e.cfg.files.Reload()
+	e.cfg.Files.Reload()
 	for _, p := range e.peerMap() {
-		p.member.startRecheck(p.recheck)
+		p.member.StartRecheck(p.recheck)
 	}
 	for _, l := range e.remotes.members() {
-		l.startRecheck(l.recheckConns)
+		l.StartRecheck(l.RecheckConns)
 	}
 	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {
-		st, _ := e.cfg.validate(sender, over) // which calls the application
+		st, _ := e.cfg.Validate(sender, over) // which calls the application
 		return st >= conn.Outdated
 	})
 }
 
 // recheck checks all connections with the peer except those of its snapshots to us.
 func (p *peer) recheck() {
-	p.member.recheckConns()
+	p.member.RecheckConns()
 	for _, r := range p.readers {
 		if r.isOutdated() {
 			r.renew()
@@ -43,7 +43,7 @@ func (p *peer) recheck() {
 // rechecks reports whether there is anything to check again: something is
 // encrypted or verified.
 func (e *engine) rechecks() bool {
-	return e.cfg.verifyPeer != nil || e.cfg.files.Change()
+	return e.cfg.VerifyPeer != nil || e.cfg.Files.Change()
 }
 
 // startRecheck runs recheck, which reads files, on a goroutine of its own.
@@ -62,13 +62,13 @@ func (w *streamWriter) recheck() {
 	if c == nil {
 		return
 	}
-	st, err := w.member.cfg.validate(w.member.remoteID, c.state)
+	st, err := w.member.Cfg.Validate(w.member.RemoteID, c.state)
 	switch {
 	case st == conn.Revoked, st == conn.Outdated && c.outdated:
-		w.member.cutting("from", err)
-		w.member.cfg.allRefused.requests.Add(1)
-		w.member.refused.requests.Add(1)
-		w.member.activity.failed(err, false)
+		w.member.Cutting("from", err)
+		w.member.Cfg.AllRefused.Requests.Add(1)
+		w.member.Refused.Requests.Add(1)
+		w.member.Activity.Failed(err, false)
 		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))
 	case st == conn.Outdated:
 		c.outdated = true // the peer is to dial again

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -15,7 +17,7 @@ import (
 // be answered before it is a peer. It has a pipeline and nothing else, and costs
 // no goroutine until something is sent.
 type remote struct {
-	member   *member
+	member   *member.Member
 	urls     *urlPicker
 	pipeline *pipeline
 	learned  bool      // from a header, not from the application
@@ -23,14 +25,14 @@ type remote struct {
 }
 
 func (r *remote) shut(cause error) {
-	r.member.end(cause)
+	r.member.End(cause)
 	r.pipeline.close()
 }
 
 // remotes are the remotes of a Transport: at most maxRemotes, each dropped after
 // remoteLifetime without use. Safe for concurrent use.
 type remotes struct {
-	s *settings
+	s *member.Config
 
 	mu     sync.Mutex
 	byID   map[types.ID]*remote
@@ -66,13 +68,13 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() 
 		}
 	}
 	if evicted != nil {
-		delete(rs.byID, evicted.member.remoteID)
+		delete(rs.byID, evicted.member.RemoteID)
 		evicted.shut(ErrPeerRemoved)
 	}
 	picker := newURLPicker(urls)
-	l := newMember(rs.s, id, picker)
-	if evicted != nil && evicted.member.remoteID == id {
-		l.paused.Store(evicted.member.paused.Load())
+	l := member.New(rs.s, id, picker)
+	if evicted != nil && evicted.member.RemoteID == id {
+		l.Paused.Store(evicted.member.Paused.Load())
 	}
 	rs.byID[id] = &remote{member: l, urls: picker, pipeline: newPipeline(l), learned: learned, used: time.Now()}
 	return evicted, true
@@ -105,17 +107,17 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	r.used = time.Now()
 	var cause error
 	q := r.pipeline.queueOf(m.GetType())
-	if r.member.paused.Load() {
+	if r.member.Paused.Load() {
 		cause = ErrPaused
 	} else if cause = q.Offer(it).Err(); cause == nil {
 		rs.mu.Unlock()
 		return true
 	}
-	entered := r.member.enter()
+	entered := r.member.Enter()
 	rs.mu.Unlock()
 	if entered {
-		defer r.member.wg.Done()
-		r.member.lose(q, []queue.Item{it}, cause)
+		defer r.member.Wait.Done()
+		r.member.Lose(q, []queue.Item{it}, cause)
 	}
 	return true
 }
@@ -128,7 +130,7 @@ func (rs *remotes) pause(id types.ID, paused bool) bool {
 	if r == nil {
 		return false
 	}
-	if r.member.paused.Store(paused); paused {
+	if r.member.Paused.Store(paused); paused {
 		r.pipeline.dropQueued()
 	}
 	return true
@@ -139,7 +141,7 @@ func (rs *remotes) isPaused(id types.ID) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	r := rs.byID[id]
-	return r != nil && r.member.paused.Load()
+	return r != nil && r.member.Paused.Load()
 }
 
 // remove takes a remote out. What it returns is shut, and to be joined.
@@ -185,7 +187,7 @@ func (rs *remotes) close(cause error) (all []*remote) {
 }
 
 // members returns those of all remotes.
-func (rs *remotes) members() (all []*member) {
+func (rs *remotes) members() (all []*member.Member) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, r := range rs.byID {

@@ -36,19 +36,19 @@ func (q *request) serveSnapshot() error {
 	if q.engine.snapshots.store == nil {
 		return protocol.ErrNoSnapshotter
 	}
-	in := &incomingSnapshot{request: q, log: q.engine.cfg.log.With(zap.String("remote-peer-id", q.from.String()))}
+	in := &incomingSnapshot{request: q, log: q.engine.cfg.Log.With(zap.String("remote-peer-id", q.from.String()))}
 	var observe func(*snapshot.Progress) func(snapshot.Status)
-	member := q.engine.cfg.notifiers.AcquireForRequest(q.from)
-	if member != nil {
-		defer q.engine.cfg.notifiers.Release(q.from, member)
-		in.log = member.Log
+	sender := q.engine.cfg.Notifiers.AcquireForRequest(q.from)
+	if sender != nil {
+		defer q.engine.cfg.Notifiers.Release(q.from, sender)
+		in.log = sender.Log
 		observe = func(p *snapshot.Progress) func(snapshot.Status) {
-			return q.engine.snapshots.observeProgress(member.Events, p)
+			return q.engine.snapshots.observeProgress(sender.Events, p)
 		}
 	}
 	st, began, err := q.engine.receiving.Receive(q.engine.ctx, in, observe)
-	if began && member != nil {
-		snapshotEnded(member.Events, q.engine.snapshots.received, st, err)
+	if began && sender != nil {
+		snapshotEnded(sender.Events, q.engine.snapshots.received, st, err)
 	}
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (q *request) serveSnapshotOffset() error {
 
 // partialDB asks the Snapshotter how much it has of a database.
 func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
-	defer q.engine.cfg.guard.End(q.engine.cfg.guard.Begin(callback.Call{Name: "Snapshotter.PartialDB", Peer: q.from}))
+	defer q.engine.cfg.Guard.End(q.engine.cfg.Guard.Begin(callback.Call{Name: "Snapshotter.PartialDB", Peer: q.from}))
 	return q.engine.snapshots.resuming().PartialDB(t)
 }
 
@@ -94,7 +94,7 @@ func (q *request) mayResume() error {
 	if q.from == 0 {
 		return protocol.BadRequest("no %s", protocol.HeaderFrom)
 	}
-	return q.engine.cfg.self.CheckTo(q.r.Header)
+	return q.engine.cfg.Self.CheckTo(q.r.Header)
 }
 
 // incomingSnapshot is a request that brings a snapshot. It implements
@@ -148,7 +148,7 @@ func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
 func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 	lines, bytes := in.request.engine.snapshotLines, (*atomic.Uint64)(nil)
 	if p := in.request.engine.peerOf(in.request.from); p != nil {
-		lines, bytes = p.snapshotLines, &p.member.counters.gotSnapshots // which strangers cannot use up
+		lines, bytes = p.snapshotLines, &p.member.Counters.GotSnapshots // which strangers cannot use up
 	}
 	return snapshot.TransferLog(lines, in.log.With(zap.Uint64("snapshot-index", index))), bytes
 }
@@ -156,10 +156,10 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 // Saver implements snapshot.Incoming: it asks who saves the database that comes with m.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
 	c := callback.Call{Name: "Snapshotter.PrepareDB", Peer: in.request.from, Lane: laneSnapshot, Type: m.GetType(), From: m.GetFrom()}
-	defer in.request.engine.cfg.guard.End(in.request.engine.cfg.guard.Begin(c))
+	defer in.request.engine.cfg.Guard.End(in.request.engine.cfg.Guard.Begin(c))
 	in.saver = in.request.engine.snapshots.store
 	if s, ok := in.request.engine.snapshots.store.(PreparingSnapshotter); ok {
-		ctx, cancel := context.WithTimeoutCause(in.request.engine.ctx, in.request.engine.cfg.readTimeout, ErrStalled)
+		ctx, cancel := context.WithTimeoutCause(in.request.engine.ctx, in.request.engine.cfg.ReadTimeout, ErrStalled)
 		defer cancel()
 		saver, err := s.PrepareDB(ctx, m, size)
 		if err != nil {
@@ -170,9 +170,9 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 		}
 	}
 	if s, ok := in.saver.(ResumingSnapshotter); ok {
-		return guardedResumer{guardedSaver{s, in.request.engine.cfg.guard, c}, s}, nil
+		return guardedResumer{guardedSaver{s, in.request.engine.cfg.Guard, c}, s}, nil
 	}
-	return guardedSaver{in.saver, in.request.engine.cfg.guard, c}, nil
+	return guardedSaver{in.saver, in.request.engine.cfg.Guard, c}, nil
 }
 
 // Process implements snapshot.Incoming.
@@ -186,7 +186,7 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 // Discard implements snapshot.Incoming.
 func (in *incomingSnapshot) Discard(index uint64, cause error) {
 	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left { // Stop may have returned otherwise
-		defer in.request.engine.cfg.guard.End(in.request.engine.cfg.guard.Begin(callback.Call{Name: "Snapshotter.DiscardDB", Peer: in.request.from}))
+		defer in.request.engine.cfg.Guard.End(in.request.engine.cfg.Guard.Begin(callback.Call{Name: "Snapshotter.DiscardDB", Peer: in.request.from}))
 		d.DiscardDB(index, cause)
 	}
 }
@@ -219,6 +219,6 @@ func (s guardedResumer) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64,
 // finish sends the answer of a connection that was taken over, and closes it.
 func (q *request) finish() {
 	if q.taken != nil {
-		q.taken.Finish(q.engine.cfg.writeTimeout)
+		q.taken.Finish(q.engine.cfg.WriteTimeout)
 	}
 }

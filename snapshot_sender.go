@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
@@ -20,18 +22,18 @@ import (
 // snapshotSender transfers snapshots to one peer, and draws the conclusions: it
 // implements snapshot.Peer and snapshot.Events.
 type snapshotSender struct {
-	member   *member
+	member   *member.Member
 	sender   *snapshot.Sender
 	of       *peer
 	settings *snapshotSettings
 }
 
-func newSnapshotSender(l *member, settings *snapshotSettings, pace *snapshot.Pace, of *peer) *snapshotSender {
+func newSnapshotSender(l *member.Member, settings *snapshotSettings, pace *snapshot.Pace, of *peer) *snapshotSender {
 	s := &snapshotSender{member: l, settings: settings, of: of}
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
-		Config: settings.transfer, To: l.remoteID, Bytes: &l.counters.sentSnapshots,
+		Config: settings.transfer, To: l.RemoteID, Bytes: &l.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: pace,
-		Ctx: l.ctx, Spawn: l.spawn, Log: l.log, Lines: loglimit.PerMinute(callback.MemberLines),
+		Ctx: l.Ctx, Spawn: l.Spawn, Log: l.Log, Lines: loglimit.PerMinute(callback.MemberLines),
 		Full: ErrQueueFull, Dropped: ErrPaused,
 	})
 	return s
@@ -40,14 +42,14 @@ func newSnapshotSender(l *member, settings *snapshotSettings, pace *snapshot.Pac
 // send begins a transfer in the background. It reports false, and leaves m
 // alone, if the peer is gone.
 func (s *snapshotSender) send(m *snap.Message) bool {
-	if s.member.paused.Load() {
+	if s.member.Paused.Load() {
 		return s.sender.Send(m, ErrPaused)
 	}
 	return s.sender.Send(m, nil)
 }
 
 // URL implements snapshot.Peer.
-func (s *snapshotSender) URL() url.URL { return s.member.urls.Pick() }
+func (s *snapshotSender) URL() url.URL { return s.member.URLs.Pick() }
 
 // Dial implements snapshot.Peer.
 func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
@@ -55,7 +57,7 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.member.dialer.ConnectOver(ctx, u, wrap)
+	c, err := s.member.Dialer.ConnectOver(ctx, u, wrap)
 	if err != nil {
 		return nil, nil, causeOf(ctx, err)
 	}
@@ -65,18 +67,18 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn
 
 // BePatient implements snapshot.Peer.
 func (s *snapshotSender) BePatient(c net.Conn, d time.Duration) {
-	conn.GiveUpAfter(c, max(s.member.cfg.tcpTimeout(), d))
+	conn.GiveUpAfter(c, max(s.member.Cfg.TCPTimeout(), d))
 }
 
 // Header implements snapshot.Peer.
-func (s *snapshotSender) Header() http.Header { return s.member.cfg.requestHeader() }
+func (s *snapshotSender) Header() http.Header { return s.member.Cfg.RequestHeader() }
 
 // Conclude implements snapshot.Peer.
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	if question {
-		return s.member.cfg.conclude(resp, protocol.EndpointOffset)
+		return s.member.Cfg.Conclude(resp, protocol.EndpointOffset)
 	}
-	return s.member.cfg.conclude(resp, protocol.EndpointSnapshot)
+	return s.member.Cfg.Conclude(resp, protocol.EndpointSnapshot)
 }
 
 // Busy implements snapshot.Peer.
@@ -84,26 +86,26 @@ func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }
 
 // Observe implements snapshot.Events.
 func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
-	return s.settings.observeProgress(s.member.events, p)
+	return s.settings.observeProgress(s.member.Events, p)
 }
 
 // Succeeded implements snapshot.Events.
-func (s *snapshotSender) Succeeded() { s.member.activity.postOK() }
+func (s *snapshotSender) Succeeded() { s.member.Activity.PostOK() }
 
 // Failed implements snapshot.Events.
 func (s *snapshotSender) Failed(at url.URL, err error) {
-	s.member.urls.Unreachable(at)
-	s.member.activity.failed(err, true)
-	s.member.reports.Unreachable()
+	s.member.URLs.Unreachable(at)
+	s.member.Activity.Failed(err, true)
+	s.member.Reports.Unreachable()
 }
 
 // Done implements snapshot.Events: the one report.
 func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) {
 	if err != nil {
-		s.member.counters.failedSnapshots.Add(1)
+		s.member.Counters.FailedSnapshots.Add(1)
 	} else {
 		s.of.snapshotTaken(m)
 	}
-	s.member.reports.Snapshot(err)
-	snapshotEnded(s.member.events, s.settings.sent, st, err)
+	s.member.Reports.Snapshot(err)
+	snapshotEnded(s.member.Events, s.settings.sent, st, err)
 }

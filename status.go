@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -106,8 +108,8 @@ type IdentityStatus struct {
 	Messages uint64 `json:"messages"`
 }
 
-func identityStatus(c *identityCounters) IdentityStatus {
-	return IdentityStatus{Dials: c.dials.Load(), Requests: c.requests.Load(), Messages: c.messages.Load()}
+func identityStatus(c *member.IdentityCounters) IdentityStatus {
+	return IdentityStatus{Dials: c.Dials.Load(), Requests: c.Requests.Load(), Messages: c.Messages.Load()}
 }
 
 // LaneStatus is the state of one bounded queue.
@@ -211,12 +213,12 @@ func (t *Transport) Status() Status {
 		return Status{}
 	}
 	st := Status{
-		ID: e.cfg.id, ClusterID: e.cfg.self.ClusterID, Version: e.cfg.self.VersionText, Time: time.Now(), Started: e.started,
-		QueuedBytes: e.cfg.queued.Used(), MaxQueuedBytes: e.cfg.queued.Max(),
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: identityStatus(e.cfg.allRefused), Drops: dropsOf(e.local.Dropped()),
+		ID: e.cfg.ID, ClusterID: e.cfg.Self.ClusterID, Version: e.cfg.Self.VersionText, Time: time.Now(), Started: e.started,
+		QueuedBytes: e.cfg.Queued.Used(), MaxQueuedBytes: e.cfg.Queued.Max(),
+		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: identityStatus(e.cfg.AllRefused), Drops: dropsOf(e.local.Dropped()),
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
-	if urls := *e.cfg.urls.Load(); urls != "" {
+	if urls := *e.cfg.URLs.Load(); urls != "" {
 		st.URLs = strings.Split(urls, ",")
 	}
 	for _, p := range e.peerMap() {

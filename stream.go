@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
@@ -70,7 +72,7 @@ func newOutgoingConn(kind streamKind, s *conn.Stream, state *tls.ConnectionState
 // streamWriter sends the messages of one queue over the stream that the peer
 // dialled last. While there is none its queue is down.
 type streamWriter struct {
-	member *member
+	member *member.Member
 	queue  *queue.Queue
 	kind   streamKind
 
@@ -90,13 +92,13 @@ type streamWriter struct {
 	encodeStart time.Time     // of batch; owned by the worker
 }
 
-func newStreamWriter(l *member, kind streamKind) *streamWriter {
+func newStreamWriter(l *member.Member, kind streamKind) *streamWriter {
 	w := &streamWriter{member: l, kind: kind}
 	w.queue = queue.New(queue.Config{
-		Name: kind.String(), Limits: l.cfg.sendLimits, Workers: 1, Work: w.work, Wait: l.wg,
+		Name: kind.String(), Limits: l.Cfg.SendLimits, Workers: 1, Work: w.work, Wait: l.Wait,
 		ByKind: kind == streamMessage, BulkBytes: flushBytes,
 	})
-	w.queue.TrackAppends(l.cfg.readTimeout, l.appendsDrained)
+	w.queue.TrackAppends(l.Cfg.ReadTimeout, l.AppendsDrained)
 	return w
 }
 
@@ -105,7 +107,7 @@ func newStreamWriter(l *member, kind streamKind) *streamWriter {
 func (w *streamWriter) attach(c *outgoingConn) bool {
 	failed := faultpoint.Fails(faultpoint.StreamAttach)
 	w.mu.Lock()
-	if w.member.ctx.Err() != nil || failed {
+	if w.member.Ctx.Err() != nil || failed {
 		w.mu.Unlock()
 		c.stream.Close()
 		return false
@@ -121,14 +123,14 @@ func (w *streamWriter) attach(c *outgoingConn) bool {
 	w.heartbeat()
 	if old != nil {
 		if c.renews(old) {
-			w.member.log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.kind))
+			w.member.Log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.kind))
 		} else {
-			w.member.log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
+			w.member.Log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.kind))
 		}
 		w.closeAfterDrain(old)
-		w.member.reports.Unreachable() // messages on it that the peer has not read
+		w.member.Reports.Unreachable() // messages on it that the peer has not read
 	} else {
-		w.member.log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
+		w.member.Log.Info("established a stream to the peer", zap.Stringer("stream", w.kind))
 	}
 	return true
 }
@@ -151,9 +153,9 @@ func (w *streamWriter) detach(c *outgoingConn, cause error) {
 		return
 	}
 	faultpoint.Hit(faultpoint.StreamShut)
-	w.member.log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
-	w.member.lose(w.queue, lost, cause)
-	w.member.reports.Unreachable()
+	w.member.Log.Warn("lost a stream to the peer", zap.Stringer("stream", w.kind), zap.Int("dropped", len(lost)), zap.Error(cause))
+	w.member.Lose(w.queue, lost, cause)
+	w.member.Reports.Unreachable()
 }
 
 // close ends the writer. The peer's context has ended.
@@ -167,7 +169,7 @@ func (w *streamWriter) close() {
 		c.stream.Close()
 	}
 	faultpoint.Hit(faultpoint.StreamClosed)
-	w.member.lose(w.queue, lost, w.member.cause())
+	w.member.Lose(w.queue, lost, w.member.Cause())
 }
 
 func (w *streamWriter) current() *outgoingConn {
@@ -219,7 +221,7 @@ func (w *streamWriter) writeBatch(items []queue.Item) {
 	}
 	w.lastWritten = c
 	if c == nil {
-		w.member.lose(w.queue, items, cmp.Or(w.member.cause(), errs.ErrPeerGone))
+		w.member.Lose(w.queue, items, cmp.Or(w.member.Cause(), errs.ErrPeerGone))
 	} else {
 		sent, err := w.send(c, items)
 		if items = items[sent:]; err != nil {
@@ -241,11 +243,11 @@ func (w *streamWriter) send(c *outgoingConn, items []queue.Item) (sent int, err 
 		w.given.Store(true)
 	}
 	for i, it := range items {
-		if i == sent && (w.member.paused.Load() || w.queue.WasEmptied()) { // before it is encoded
-			w.member.lose(w.queue, items[sent:], cmp.Or(w.member.cause(), ErrPaused))
+		if i == sent && (w.member.Paused.Load() || w.queue.WasEmptied()) { // before it is encoded
+			w.member.Lose(w.queue, items[sent:], cmp.Or(w.member.Cause(), ErrPaused))
 			w.queue.Release(items[sent:], nil)
-			if w.member.paused.Load() {
-				w.member.lose(w.queue, w.queue.Empty(), ErrPaused)
+			if w.member.Paused.Load() {
+				w.member.Lose(w.queue, w.queue.Empty(), ErrPaused)
 			}
 			sent = len(items)
 			break
@@ -261,7 +263,7 @@ func (w *streamWriter) send(c *outgoingConn, items []queue.Item) (sent int, err 
 			continue
 		}
 		if err := w.flush(c, i+1-sent); err != nil {
-			w.member.lose(w.queue, items[sent:], cmp.Or(w.member.cause(), err))
+			w.member.Lose(w.queue, items[sent:], cmp.Or(w.member.Cause(), err))
 			return sent, err
 		}
 		w.queue.Release(items[sent:i+1], items[i+1:])
@@ -276,7 +278,7 @@ func (w *streamWriter) send(c *outgoingConn, items []queue.Item) (sent int, err 
 // flush writes the batch, which holds n messages.
 func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	size := uint64(w.batch.Len())
-	err := c.stream.Write(&w.batch, w.member.cfg.writeTimeout)
+	err := c.stream.Write(&w.batch, w.member.Cfg.WriteTimeout)
 	w.batch.Reset()
 	if err != nil {
 		return err
@@ -285,9 +287,9 @@ func (w *streamWriter) flush(c *outgoingConn, n int) error {
 	took := now.Sub(w.encodeStart)
 	w.encodeStart = now
 	w.queue.Done(n, size, took)
-	if f := w.member.cfg.observer.Sent; f != nil {
+	if f := w.member.Cfg.Observer.Sent; f != nil {
 		w.told.Add(1)
-		f(w.member.remoteID, w.queue.Name(), n, int64(size), took)
+		f(w.member.RemoteID, w.queue.Name(), n, int64(size), took)
 		w.told.Add(-1)
 	}
 	return nil

@@ -29,19 +29,19 @@ type incoming struct {
 func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
 	s, err := r.openAt(ctx, u)
 	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {
-		r.member.urls.Unreachable(u)
+		r.member.URLs.Unreachable(u)
 		err = r.about(u, causeOf(ctx, err))
 	}
 	return s, err
 }
 
 func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
-	c, err := r.member.dialer.Connect(ctx, u)
+	c, err := r.member.Dialer.Connect(ctx, u)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	in := conn.NewProgressReader(c, r.member.cfg.readTimeout)
+	in := conn.NewProgressReader(c, r.member.Cfg.ReadTimeout)
 	body, err := r.handshake(in, u)
 	if err != nil {
 		stop()
@@ -54,11 +54,11 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 // handshake sends the request and reads the head of the answer.
 func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error) {
 	c := in.Conn()
-	if err := c.SetDeadline(time.Now().Add(r.member.cfg.readTimeout)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(r.member.Cfg.ReadTimeout)); err != nil {
 		return nil, err
 	}
-	header := r.member.cfg.self.StreamHeader(*r.member.cfg.urls.Load(), r.member.remoteID)
-	req, err := conn.NewGet(u, protocol.StreamPathOf(r.kind.endpoint(), r.member.cfg.id), header)
+	header := r.member.Cfg.Self.StreamHeader(*r.member.Cfg.URLs.Load(), r.member.RemoteID)
+	req, err := conn.NewGet(u, protocol.StreamPathOf(r.kind.endpoint(), r.member.Cfg.ID), header)
 	if err != nil {
 		return nil, err
 	}
@@ -72,10 +72,10 @@ func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader,
 	if err != nil {
 		return nil, err
 	}
-	if err := r.member.cfg.conclude(answer.Response, r.kind.endpoint()); err != nil {
+	if err := r.member.Cfg.Conclude(answer.Response, r.kind.endpoint()); err != nil {
 		return nil, err
 	}
-	r.member.sawVersion(answer.Header)
+	r.member.SawVersion(answer.Header)
 	return answer.Stream(in, chunkBuffer)
 }
 
@@ -105,9 +105,9 @@ func (r *streamReader) renew() {
 	}
 	n := &replacement{done: make(chan struct{})}
 	open := func() {
-		s, err := r.open(ctx, r.member.urls.Pick())
-		if err != nil && r.member.ctx.Err() == nil {
-			r.member.log.Warn("failed to renew a stream of the peer; continuing on the old connection", zap.Stringer("stream", r.kind), zap.Error(err))
+		s, err := r.open(ctx, r.member.URLs.Pick())
+		if err != nil && r.member.Ctx.Err() == nil {
+			r.member.Log.Warn("failed to renew a stream of the peer; continuing on the old connection", zap.Stringer("stream", r.kind), zap.Error(err))
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -116,7 +116,7 @@ func (r *streamReader) renew() {
 		}
 		close(n.done)
 	}
-	if r.member.spawn(open) {
+	if r.member.Spawn(open) {
 		r.replacement = n
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
@@ -31,7 +33,7 @@ import (
 // streamReader dials the peer for one kind of stream, reads it, and dials again
 // when it ends, for as long as the peer lives. Its one goroutine is run's.
 type streamReader struct {
-	member  *member
+	member  *member.Member
 	kind    streamKind
 	receive func(ctx context.Context, items []queue.Item, wait time.Duration) error
 	// authorize returns why a message is not taken, which refuse is told then.
@@ -64,8 +66,8 @@ func newStreamReader(p *peer, kind streamKind) *streamReader {
 
 // run returns when the peer's context ends.
 func (r *streamReader) run() {
-	delay := r.member.cfg.redialInterval
-	for r.member.ctx.Err() == nil {
+	delay := r.member.Cfg.RedialInterval
+	for r.member.Ctx.Err() == nil {
 		began := time.Now()
 		r.delivers = time.Time{}
 		err := r.dialOnce(r.untilMoved())
@@ -77,17 +79,17 @@ func (r *streamReader) run() {
 		}
 		// A peer that ends streams soon is as good as down. Perhaps there are two with
 		// one id, which displace each other.
-		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.cfg.readTimeout
+		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.Cfg.ReadTimeout
 		if lived || errors.Is(err, errUpdated) {
-			delay = r.member.cfg.redialInterval
+			delay = r.member.Cfg.RedialInterval
 		}
-		if r.member.ctx.Err() != nil {
+		if r.member.Ctx.Err() != nil {
 			return
 		}
 		if !r.pause(delay - spent) {
 			return
 		}
-		delay = min(delay*3/2, max(maxRedialInterval, r.member.cfg.redialInterval))
+		delay = min(delay*3/2, max(maxRedialInterval, r.member.Cfg.RedialInterval))
 	}
 }
 
@@ -105,7 +107,7 @@ func (r *streamReader) pause(d time.Duration) bool {
 	case <-r.redial:
 		clear(r.failures)
 		return true
-	case <-r.member.ctx.Done():
+	case <-r.member.Ctx.Done():
 		return false
 	}
 }
@@ -115,7 +117,7 @@ func (r *streamReader) untilMoved() context.Context {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.target == nil || r.target.Err() != nil {
-		r.target, r.cancel = context.WithCancelCause(r.member.ctx)
+		r.target, r.cancel = context.WithCancelCause(r.member.Ctx)
 	}
 	return r.target
 }
@@ -135,7 +137,7 @@ func (r *streamReader) update() {
 
 // dialOnce dials and reads one stream to its end, with those that continue it.
 func (r *streamReader) dialOnce(ctx context.Context) error {
-	u := r.member.urls.Pick()
+	u := r.member.URLs.Pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
@@ -153,17 +155,17 @@ func (r *streamReader) dialOnce(ctx context.Context) error {
 			continue
 		}
 		if !errors.Is(err, errUpdated) {
-			r.member.urls.Unreachable(s.url)
+			r.member.URLs.Unreachable(s.url)
 		}
 		break
 	}
 	if r.delivers.IsZero() {
-		r.member.activity.failed(err, false)
+		r.member.Activity.Failed(err, false)
 	} else {
-		r.member.activity.streamDown(err)
+		r.member.Activity.StreamDown(err)
 	}
-	if r.member.ctx.Err() == nil {
-		r.member.log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
+	if r.member.Ctx.Err() == nil {
+		r.member.Log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 	return err
 }
@@ -173,13 +175,13 @@ func (r *streamReader) dialOnce(ctx context.Context) error {
 func (r *streamReader) delivering() {
 	if r.delivers.IsZero() {
 		r.delivers = time.Now()
-		r.member.activity.streamUp()
+		r.member.Activity.StreamUp()
 	}
 }
 
 // readConn reads one connection to its end.
 func (r *streamReader) readConn(ctx context.Context, s *incoming) error {
-	r.member.log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
+	r.member.Log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
 	r.opened(s.conn)
 	if faultpoint.Fails(faultpoint.StreamOpened) {
 		s.conn.Close()
@@ -195,7 +197,7 @@ func (r *streamReader) readConn(ctx context.Context, s *incoming) error {
 
 // about says which stream an error is of.
 func (r *streamReader) about(u url.URL, err error) error {
-	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.member.remoteID, u.String(), err)
+	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.member.RemoteID, u.String(), err)
 }
 
 // failed notes a dial of a URL that failed, with one line for the first of consecutive failures and
@@ -204,11 +206,11 @@ func (r *streamReader) failed(u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
 	r.mu.Unlock()
-	r.member.activity.failed(err, false)
+	r.member.Activity.Failed(err, false)
 	why := reasonOf(err)
-	if r.failures[u.String()] != why && r.member.ctx.Err() == nil && r.lines.Allow() {
+	if r.failures[u.String()] != why && r.member.Ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why
-		r.member.log.Warn("failed to dial a stream of the peer; retrying", zap.Stringer("stream", r.kind), zap.Error(err))
+		r.member.Log.Warn("failed to dial a stream of the peer; retrying", zap.Stringer("stream", r.kind), zap.Error(err))
 	}
 }
 
@@ -241,10 +243,10 @@ func (r *streamReader) read(ctx context.Context, s *incoming) error {
 	var dec wire.Decoder
 	if r.kind == streamMsgAppV2 {
 		// A full append queue pushes back on the stream that brings nothing else.
-		d.wait = r.member.cfg.readTimeout
-		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.cfg.id), uint64(r.member.remoteID), r.member.cfg.messageLimits)
+		d.wait = r.member.Cfg.ReadTimeout
+		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.Cfg.ID), uint64(r.member.RemoteID), r.member.Cfg.MessageLimits)
 	} else {
-		dec = wire.NewMessageDecoder(wire.NewReader(d), r.member.cfg.messageLimits)
+		dec = wire.NewMessageDecoder(wire.NewReader(d), r.member.Cfg.MessageLimits)
 	}
 	err := d.run(dec)
 	if !d.some && conn.IsTimeout(err) {

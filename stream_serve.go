@@ -25,21 +25,21 @@ func (q *request) hijack(p *peer, kind streamKind) (*outgoingConn, net.Conn, err
 	if q.r.ProtoMajor != 1 {
 		return nil, nil, conn.ErrNotHijacked
 	}
-	raw, err := conn.HijackStream(q.engine.ctx, q.rc, protocol.StreamHead(q.w.Header(), time.Now()), q.engine.cfg.writeTimeout, q.engine.cfg.tcpTimeout())
+	raw, err := conn.HijackStream(q.engine.ctx, q.rc, protocol.StreamHead(q.w.Header(), time.Now()), q.engine.cfg.WriteTimeout, q.engine.cfg.TCPTimeout())
 	if err != nil {
 		return nil, nil, err
 	}
 	// To close the connection is a part of the member, as is the caller of Close.
-	s := conn.NewHijackedStream(raw, pieceBytes, p.member.wg.Go)
+	s := conn.NewHijackedStream(raw, pieceBytes, p.member.Wait.Go)
 	return newOutgoingConn(kind, s, q.r.TLS), raw, nil
 }
 
 // serveHijacked takes the connection over and lends it to the writer.
 func (q *request) serveHijacked(p *peer, kind streamKind) error {
-	if !p.member.enter() { // so that what is done with the connection is a part of the member
+	if !p.member.Enter() { // so that what is done with the connection is a part of the member
 		return ErrMemberUnknown
 	}
-	defer p.member.wg.Done()
+	defer p.member.Wait.Done()
 	c, raw, err := q.hijack(p, kind)
 	if errors.Is(err, conn.ErrNotHijacked) {
 		return err
@@ -50,7 +50,7 @@ func (q *request) serveHijacked(p *peer, kind streamKind) error {
 		}
 		return http.ErrAbortHandler
 	}
-	if p.attachOutgoingConn(c) && !p.member.spawn(func() { p.watch(c, raw) }) {
+	if p.attachOutgoingConn(c) && !p.member.Spawn(func() { p.watch(c, raw) }) {
 		c.stream.Close()
 	}
 	return nil
@@ -67,7 +67,7 @@ func (p *peer) watch(c *outgoingConn, raw net.Conn) {
 // listener with read deadlines the request's context ends on a healthy stream;
 // only a failed write then tells that the client is gone.
 func (q *request) serveResponse(p *peer, kind streamKind) error {
-	err := conn.BeginResponse(q.r.Context(), q.w, q.engine.cfg.writeTimeout)
+	err := conn.BeginResponse(q.r.Context(), q.w, q.engine.cfg.WriteTimeout)
 	if errors.Is(err, http.ErrAbortHandler) {
 		return err
 	}
@@ -133,11 +133,11 @@ func (w *streamWriter) closeAfterDrain(old *outgoingConn) {
 		select {
 		case <-old.stream.Gone():
 		case <-grace.C:
-		case <-w.member.ctx.Done():
+		case <-w.member.Ctx.Done():
 		}
 		old.stream.Close()
 	}
-	if !w.member.spawn(wait) {
+	if !w.member.Spawn(wait) {
 		grace.Stop()
 		old.stream.Close()
 	}

@@ -254,11 +254,11 @@ func (t *Transport) Start() error {
 		cfg: s, snapshots: t.snapshotSettings(s), started: time.Now(), done: make(chan struct{}),
 		remotes: &remotes{s: s, byID: map[types.ID]*remote{}},
 		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
-		postLimit: postlimit.New(s.queued.Max()), receiveQueues: newReceiveQueues(),
-		local:         &localDrops{events: callback.NewEvents(s.id, s.eventHooks())},
+		postLimit: postlimit.New(s.Queued.Max()), receiveQueues: newReceiveQueues(),
+		local:         &localDrops{events: callback.NewEvents(s.ID, s.EventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
-	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.readTimeout, e.peerIDs)
+	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, e.peerIDs)
 	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)
@@ -267,8 +267,8 @@ func (t *Transport) Start() error {
 	if !t.engine.CompareAndSwap(nil, e) {
 		return errors.New("rafthttp: Transport.Start was called before")
 	}
-	if s.self.ClusterID == 0 {
-		s.log.Warn("ClusterID is 0, as it is in all clusters that set none: members of those are not refused")
+	if s.Self.ClusterID == 0 {
+		s.Log.Warn("ClusterID is 0, as it is in all clusters that set none: members of those are not refused")
 	}
 	e.spawn(e.housekeeping)
 	return nil
@@ -300,7 +300,7 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 // meanwhile: then it is tried again with who it is by then.
 func (e *engine) sendRun(msgs []*raftpb.Message) int {
 	to := types.ID(msgs[0].GetTo())
-	if e.cfg.isLocal(to) {
+	if e.cfg.IsLocal(to) {
 		return e.dropLocal(msgs)
 	}
 	for {
@@ -342,10 +342,10 @@ func (t *Transport) SendSnapshot(m *snap.Message) {
 		return
 	}
 	refuse := func() {
-		snapshot.Close(m, ErrMemberUnknown, e.cfg.log)
-		to := e.cfg.notifiers.Acquire(types.ID(m.GetTo()))
+		snapshot.Close(m, ErrMemberUnknown, e.cfg.Log)
+		to := e.cfg.Notifiers.Acquire(types.ID(m.GetTo()))
 		to.Reports.Snapshot(ErrMemberUnknown)
-		e.cfg.notifiers.Release(types.ID(m.GetTo()), to)
+		e.cfg.Notifiers.Release(types.ID(m.GetTo()), to)
 	}
 	if !e.spawn(refuse) {
 		go m.CloseWithError(ErrStopped)
@@ -382,18 +382,18 @@ func (t *Transport) Stop() {
 		p.shut(ErrStopped)
 	}
 	remotes := e.remotes.close(ErrStopped)
-	watch := callback.WatchStop(e.cfg.log, func() []string { return e.runningCallbacks(peers, remotes) })
+	watch := callback.WatchStop(e.cfg.Log, func() []string { return e.runningCallbacks(peers, remotes) })
 	for _, r := range remotes {
-		r.member.join()
+		r.member.Join()
 	}
 	for _, p := range peers {
-		p.member.join()
+		p.member.Join()
 	}
 	e.wg.Wait()
 	e.awaitAsking()
-	e.cfg.notifiers.Close()
+	e.cfg.Notifiers.Close()
 	e.local.events.Close()
 	watch.End()
-	e.cfg.asyncLog.Close()
+	e.cfg.AsyncLog.Close()
 	close(e.done)
 }

@@ -12,15 +12,15 @@ var boundMutants = []mutant{
 	},
 	{
 		name: "message-bound-ignored", wrong: "a received message may have any size", breaks: "MaxMessageBytes",
-		edits: []edit{{"config.go", "s.messageLimits = wire.Limits{MaxMessageBytes: maxBytes}", "s.messageLimits = wire.Limits{MaxMessageBytes: maxSize}"}},
+		edits: []edit{{"config.go", "s.MessageLimits = wire.Limits{MaxMessageBytes: uint64(maxMessage)}", "s.MessageLimits = wire.Limits{MaxMessageBytes: maxSize}"}},
 	},
 	{
 		name: "goroutine-leaked", wrong: "each stream leaves a goroutine behind", breaks: "bound of goroutines",
-		edits: []edit{{"stream.go", "\t\tw.member.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.member.spawn(func() { <-w.member.ctx.Done() })"}},
+		edits: []edit{{"stream.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.member.Spawn(func() { <-w.member.Ctx.Done() })"}},
 	},
 	{
 		name: "goroutine-outlives-stop", wrong: "each stream leaves a goroutine behind, which Stop does not wait for", breaks: "no goroutine once Stop has returned",
-		edits: []edit{{"stream.go", "\t\tw.member.log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
+		edits: []edit{{"stream.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
 	},
 	{
 		name: "connection-leaked", wrong: "the connection of a stream that ended is kept", breaks: "bound of descriptors",

@@ -6,8 +6,8 @@ var callbackMutants = []mutant{
 	{
 		name: "idle-goroutines", wrong: "an idle peer has ten goroutines more than it needs", breaks: "an idle peer costs two goroutines",
 		edits: []edit{{
-			"peer.go", "\tfor _, r := range p.readers {\n\t\tp.member.spawn(r.run)\n\t}\n",
-			"\tfor _, r := range p.readers {\n\t\tp.member.spawn(r.run)\n\t}\n\tfor range 10 {\n\t\tp.member.spawn(func() { <-p.member.ctx.Done() })\n\t}\n",
+			"peer.go", "\tfor _, r := range p.readers {\n\t\tp.member.Spawn(r.run)\n\t}\n",
+			"\tfor _, r := range p.readers {\n\t\tp.member.Spawn(r.run)\n\t}\n\tfor range 10 {\n\t\tp.member.Spawn(func() { <-p.member.Ctx.Done() })\n\t}\n",
 		}},
 	},
 	{
@@ -30,7 +30,8 @@ var callbackMutants = []mutant{
 				"// Wait waits until no callback is running, ten minutes at most.\nfunc (m *Notifiers) Wait() {\n" +
 					"\tfor i := 0; i < 60000 && !m.idle(); i++ {\n\t\ttime.Sleep(10 * time.Millisecond)\n\t}\n}\n\n// idle reports whether no callback is running.\n",
 			},
-			{"membership.go", "\t\tp.member.log.Info(\"removed a peer\")\n", "\t\tp.member.notifiers.Wait()\n"},
+			{"membership.go", "\t\tp.member.Log.Info(\"removed a peer\")\n", "\t\tp.member.WaitForNotifiers()\n"},
+			{"internal/member/member.go", "// Cause returns why the member ended.\n", "// WaitForNotifiers waits for callbacks that run.\nfunc (m *Member) WaitForNotifiers() { m.notifiers.Wait() }\n\n// Cause returns why the member ended.\n"},
 		},
 	},
 	{
@@ -76,8 +77,8 @@ var callbackMutants = []mutant{
 	{
 		name: "snapshot-unverified", wrong: "a connection for a snapshot is not given to VerifyPeer", breaks: "VerifyPeer binds certificates to members",
 		edits: []edit{{
-			"snapshot_sender.go", "\tc, err := s.member.dialer.ConnectOver(ctx, u, wrap)\n",
-			"\tof := s.member.cfg\n\td := &conn.Dialer{Dial: of.dial, TLS: of.clientTLS, Files: of.files, Timeout: of.dialTimeout}\n" +
+			"snapshot_sender.go", "\tc, err := s.member.Dialer.ConnectOver(ctx, u, wrap)\n",
+			"\tof := s.member.Cfg\n\td := &conn.Dialer{Dial: of.Dial, TLS: of.ClientTLS, Files: of.Files, Timeout: of.DialTimeout}\n" +
 				"\tc, err := d.ConnectOver(ctx, u, wrap)\n",
 		}},
 	},
@@ -85,7 +86,7 @@ var callbackMutants = []mutant{
 		name: "send-asks-raft", wrong: "Send asks IsIDRemoved", breaks: "Send calls nothing of Raft",
 		edits: []edit{{
 			"transport.go", "\tfor len(msgs) > 0 {\n\t\tmsgs = msgs[e.sendRun(msgs):]",
-			"\tif len(msgs) > 0 && e.cfg.raft.IsIDRemoved(msgs[0].GetTo()) {\n\t\treturn\n\t}\n\tfor len(msgs) > 0 {\n\t\tmsgs = msgs[e.sendRun(msgs):]",
+			"\tif len(msgs) > 0 && e.cfg.Raft.IsIDRemoved(msgs[0].GetTo()) {\n\t\treturn\n\t}\n\tfor len(msgs) > 0 {\n\t\tmsgs = msgs[e.sendRun(msgs):]",
 		}},
 	},
 }

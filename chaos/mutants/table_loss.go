@@ -48,19 +48,19 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
-		edits: []edit{{"member.go", "\tl.reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.lose(w.queue, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.queue, lost, cause)"}},
+		edits: []edit{{"internal/member/member.go", "\tm.Reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.Lose(w.queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.queue, lost, cause)"}},
 	},
 	{
 		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\tw.member.lose(w.queue, lost, cause)\n\tw.member.reports.Unreachable()", "\tw.member.lose(w.queue, lost, cause)"}},
+		edits: []edit{{"stream.go", "\tw.member.Lose(w.queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.queue, lost, cause)"}},
 	},
 	{
 		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\t\tw.member.reports.Unreachable() // messages on it that the peer has not read", ""}},
+		edits: []edit{{"stream.go", "\t\tw.member.Reports.Unreachable() // messages on it that the peer has not read", ""}},
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
-		edits: []edit{{"pipeline.go", "\t\tq.ForgetAppends()\n\t\tp.member.lose(q, []queue.Item{it}, err)", "\t\tq.ForgetAppends()\n\t\tp.member.drop(q, 1, err)"}},
+		edits: []edit{{"pipeline.go", "\t\tq.ForgetAppends()\n\t\tp.member.Lose(q, []queue.Item{it}, err)", "\t\tq.ForgetAppends()\n\t\tp.member.Drop(q, 1, err)"}},
 	},
 	{
 		name: "withheld-unreported", wrong: "appends that a full queue withholds are not reported once it has drained", breaks: "taken or reported",
@@ -104,7 +104,7 @@ var lossMutants = []mutant{
 		name: "dropped-with-room", wrong: "the receiver drops one batch of proposals in 10, and says that their lane was full", breaks: "a lane drops if it is full",
 		edits: []edit{
 			{"receive.go", "func (r *receiver) offer(ctx", "var offered atomic.Uint64\n\nfunc (r *receiver) offer(ctx"},
-			{"receive.go", "\trest, v := items, queue.Accepted\n", "\tif r.queue.Name() == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.drop(r.queue, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, queue.Accepted\n"},
+			{"receive.go", "\trest, v := items, queue.Accepted\n", "\tif r.queue.Name() == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.Drop(r.queue, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, queue.Accepted\n"},
 		},
 	},
 	{
@@ -123,7 +123,7 @@ var lossMutants = []mutant{
 	{
 		name: "report-for-nothing", wrong: "one in 500 of what a peer's streams bring at once makes raft believe that it is unreachable", breaks: "a healthy link loses nothing",
 		edits: []edit{
-			{"peer.go", "return p.receivers.receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.reports.Unreachable()\n\t}\n\treturn p.receivers.receive(ctx, items, wait)"},
+			{"peer.go", "return p.receivers.receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.Reports.Unreachable()\n\t}\n\treturn p.receivers.receive(ctx, items, wait)"},
 			{"peer.go", "func newPeer(", "var brought atomic.Uint64\n\nfunc newPeer("},
 			{"peer.go", "import (\n", "import (\n\t\"sync/atomic\"\n"},
 		},
@@ -166,11 +166,11 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "stop-lingers", wrong: "Stop waits for twice the read timeout before it ends anything", breaks: "Stop within its bound",
-		edits: []edit{{"transport.go", "\te.cancel(ErrStopped)\n\tfor _, p := range peers {", "\ttime.Sleep(2 * e.cfg.readTimeout)\n\te.cancel(ErrStopped)\n\tfor _, p := range peers {"}},
+		edits: []edit{{"transport.go", "\te.cancel(ErrStopped)\n\tfor _, p := range peers {", "\ttime.Sleep(2 * e.cfg.ReadTimeout)\n\te.cancel(ErrStopped)\n\tfor _, p := range peers {"}},
 	},
 	{
 		name: "errorc-never", wrong: "a member that was removed is not told", breaks: "ErrorC after removal",
-		edits: []edit{{"http.go", "errors.Is(err, ErrMemberRemoved) && s.errorC != nil {", "errors.Is(err, ErrMemberRemoved) && s.errorC == nil {"}},
+		edits: []edit{{"internal/member/config.go", "errors.Is(err, protocol.ErrMemberRemoved) && c.ErrorC != nil {", "errors.Is(err, protocol.ErrMemberRemoved) && c.ErrorC == nil {"}},
 	},
 	{
 		name: "heartbeat-behind-appends", wrong: "heartbeats go over the stream of appends", breaks: "a control message waits for no append",
@@ -194,7 +194,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "read-timeout-ignored", wrong: "a stream may be silent a thousand times as long", breaks: "a dead link is noticed",
-		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.member.cfg.readTimeout)", "conn.NewProgressReader(c, 1000*r.member.cfg.readTimeout)"}},
+		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.member.Cfg.ReadTimeout)", "conn.NewProgressReader(c, 1000*r.member.Cfg.ReadTimeout)"}},
 	},
 	{
 		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",
@@ -202,7 +202,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "failed-post-deactivates", wrong: "a post that fails makes the peer inactive, although its streams are up", breaks: "a failed post says nothing while a stream is up",
-		edits: []edit{{"activity.go", "if a.posted = (time.Time{}); a.silent() {", "if a.posted = (time.Time{}); a.posted.IsZero() {"}},
+		edits: []edit{{"internal/member/activity.go", "if a.posted = (time.Time{}); a.silent() {", "if a.posted = (time.Time{}); a.posted.IsZero() {"}},
 	},
 	{
 		name: "stream-given-up", wrong: "a stream that was silent is not dialled again: what is sent goes by posts", breaks: "a silent stream is dialled again",

@@ -25,13 +25,13 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "message-for-another", wrong: "a message for another member is processed", breaks: "Process only what is for us", found: "path 4",
-		edits: []edit{{"door.go", "case to != 0 && to != uint64(s.id):", "case to != 0 && to != uint64(s.id) && s.id == 0:"}},
+		edits: []edit{{"door.go", "case to != 0 && to != uint64(e.cfg.ID):", "case to != 0 && to != uint64(e.cfg.ID) && e.cfg.ID == 0:"}},
 	},
 	{
 		name: "message-of-removed", wrong: "posts and snapshots of a removed member are processed", breaks: "Process only what is for us", found: "path 5",
 		edits: []edit{
 			{"door.go", "\t\treturn q.unlessRemoved(sender, protocol.ErrMemberGone)", "\t\treturn nil"},
-			{"door.go", "\tif err := q.unlessRemoved(sender, errOfRemoved); err != nil {\n\t\treturn err\n\t}\n\treturn q.unlessRemoved(author, errOfRemoved)", "\t_ = errOfRemoved\n\treturn nil"},
+			{"door.go", "\tif err := q.unlessRemoved(sender, errs.ErrOfRemoved); err != nil {\n\t\treturn err\n\t}\n\treturn q.unlessRemoved(author, errs.ErrOfRemoved)", "\t_ = errs.ErrOfRemoved\n\treturn nil"},
 		},
 	},
 	{
@@ -55,15 +55,15 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "refused-stays", wrong: "connections that are up are not held to VerifyPeer", breaks: "who VerifyPeer refuses is cut",
-		edits: []edit{{"recheck.go", "if st < conn.Revoked && s.verifyPeer != nil {", "if st < conn.Revoked && s.verifyPeer != nil && s.tlsRecheck < 0 {"}},
+		edits: []edit{{"internal/member/recheck.go", "if st < conn.Revoked && c.VerifyPeer != nil {", "if st < conn.Revoked && c.VerifyPeer != nil && c.TLSRecheck < 0 {"}},
 	},
 	{
 		name: "refused-is-processed", wrong: "requests of a member that VerifyPeer refuses are served", breaks: "VerifyPeer binds certificates to members",
-		edits: []edit{{"door.go", "\tif err := q.engine.cfg.verifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.engine.cfg.verifyPeer(q.from, q.r.TLS)"}},
+		edits: []edit{{"door.go", "\tif err := q.engine.cfg.VerifyPeer(q.from, q.r.TLS); err != nil {\n\t\treturn q.refuseIdentity(err)\n\t}", "\t_ = q.engine.cfg.VerifyPeer(q.from, q.r.TLS)"}},
 	},
 	{
 		name: "refused-is-dialled", wrong: "a member that VerifyPeer refuses is dialled all the same", breaks: "VerifyPeer binds certificates to members",
-		edits: []edit{{"member.go", "\t\treturn l.refusedDial(addr, err)\n", "\t\treturn nil\n"}},
+		edits: []edit{{"internal/member/recheck.go", "\t\treturn m.refusedDial(addr, err)\n", "\t\treturn nil\n"}},
 	},
 	{
 		name: "author-unchecked", wrong: "with VerifyPeer, a member may send messages in the name of another one", breaks: "VerifyPeer binds certificates to members",
@@ -71,7 +71,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "forget-leader-processed", wrong: "MsgForgetLeader of a peer is processed", breaks: "Process only what raft sends to others", found: "path 8",
-		edits: []edit{{"door.go", "case m.GetType() == raftpb.MsgForgetLeader:", "case m.GetType() == raftpb.MsgForgetLeader && s.id == 0:"}},
+		edits: []edit{{"door.go", "case m.GetType() == raftpb.MsgForgetLeader:", "case m.GetType() == raftpb.MsgForgetLeader && e.cfg.ID == 0:"}},
 	},
 	{
 		name: "cut-remote-ignored", wrong: "CutPeer of a remote does nothing", breaks: "CutPeer drops everything", found: "path 9",
@@ -126,13 +126,13 @@ var otherPathMutants = []mutant{
 	{
 		name: "panic-swallowed", wrong: "a panic of Process is recovered where the message came by post", breaks: "a panic of a callback ends the process", found: "path 16",
 		edits: []edit{{
-			"observer.go", "\tdefer s.guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})\n",
-			"\tif lane == lanePost {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer s.guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})\n\t}\n",
+			"internal/member/config.go", "\tdefer c.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})\n",
+			"\tif lane == \"post\" {\n\t\tdefer func() { _ = recover() }()\n\t} else {\n\t\tdefer c.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: from, Lane: lane, Type: m.GetType(), From: m.GetFrom()})\n\t}\n",
 		}},
 	},
 	{
 		name: "state-without-end", wrong: "PeerState says that a peer is active, and not that it was removed, where only posts came", breaks: "the last PeerState says inactive", found: "path 17",
-		edits: []edit{{"activity.go", "\ta.ended = true\n\ta.deactivate(cause)", "\ta.ended = true\n\tif a.streams > 0 {\n\t\ta.deactivate(cause)\n\t}"}},
+		edits: []edit{{"internal/member/activity.go", "\ta.ended = true\n\ta.deactivate(cause)", "\ta.ended = true\n\tif a.streams > 0 {\n\t\ta.deactivate(cause)\n\t}"}},
 	},
 	{
 		name: "active-without-a-byte", wrong: "a peer is active from the answer to a dial on", breaks: "active from the first frame", found: "path 18",
@@ -140,7 +140,7 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "redial-storm", wrong: "a stream that delivered once and ended is dialled again at once", breaks: "dialled less and less often", found: "path 18",
-		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.cfg.readTimeout", "lived := !r.delivers.IsZero()"}},
+		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.Cfg.ReadTimeout", "lived := !r.delivers.IsZero()"}},
 	},
 	{
 		name: "handshake-unlogged", wrong: "who refuses a certificate says nothing", breaks: "a refusal is logged", found: "path 19",
@@ -164,9 +164,9 @@ var otherPathMutants = []mutant{
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
-			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.lose(w.queue, w.queue.Empty(), ErrPaused)\n\t}\n\tp.member.reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
-			{"stream.go", "if i == sent && (w.member.paused.Load() || w.queue.WasEmptied()) {", "if i == sent && i < 0 {"},
-			{"pipeline.go", "\tif p.member.paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.Lose(w.queue, w.queue.Empty(), ErrPaused)\n\t}\n\tp.member.Reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
+			{"stream.go", "if i == sent && (w.member.Paused.Load() || w.queue.WasEmptied()) {", "if i == sent && i < 0 {"},
+			{"pipeline.go", "\tif p.member.Paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.Paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
 		},
 	},
 	{

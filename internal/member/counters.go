@@ -1,4 +1,4 @@
-package rafthttp
+package member
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// dropReason sorts the cause of a drop.
-func dropReason(cause error) queue.DropReason {
+// ReasonOf sorts the cause of a drop.
+func ReasonOf(cause error) queue.DropReason {
 	switch {
 	case errors.Is(cause, errs.ErrMemoryLimit):
 		return queue.DropMemoryLimit
@@ -40,18 +40,18 @@ func isAnswer(err error) bool {
 	return ok
 }
 
-// memberCounters are a member's totals beside those of its lanes and streams.
-type memberCounters struct {
-	posted          atomic.Uint64 // bytes of the peer's posts
-	badPosts        atomic.Uint64 // of the peer, that could not be read
-	sentSnapshots   atomic.Uint64 // bytes of databases
-	gotSnapshots    atomic.Uint64 // the same, from the peer
-	failedSnapshots atomic.Uint64 // to the peer
+// Counters are a member's totals beside those of its lanes and streams.
+type Counters struct {
+	Posted          atomic.Uint64 // bytes of the peer's posts
+	BadPosts        atomic.Uint64 // of the peer, that could not be read
+	SentSnapshots   atomic.Uint64 // bytes of databases
+	GotSnapshots    atomic.Uint64 // the same, from the peer
+	FailedSnapshots atomic.Uint64 // to the peer
 }
 
-// identityCounters count what was refused because it is not of the member that
+// IdentityCounters count what was refused because it is not of the member that
 // it says it is of: those of the settings everything, those of a member what was
 // said to be of its member.
-type identityCounters struct {
-	dials, requests, messages atomic.Uint64
+type IdentityCounters struct {
+	Dials, Requests, Messages atomic.Uint64
 }

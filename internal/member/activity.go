@@ -1,4 +1,4 @@
-package rafthttp
+package member
 
 import (
 	"sync"
@@ -8,16 +8,17 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
-// activity knows whether a peer is active: a stream of it delivers, or posts and
+// Activity knows whether a peer is active: a stream of it delivers, or posts and
 // snapshots to or from it succeed. A failed post says nothing while a stream is up. It is
 // safe for concurrent use.
-type activity struct {
+type Activity struct {
 	log     *zap.Logger
 	timeout time.Duration                  // how long a post speaks for the peer
-	changed func(active bool, cause error) // nil: of a remote, which never is
+	Changed func(active bool, cause error) // nil: of a remote, which never is
 
 	mu      sync.Mutex
 	ended   bool      // the peer was removed, or the transport stopped
@@ -35,20 +36,20 @@ type activity struct {
 	lasted time.Duration // how long it was active before
 }
 
-func newActivity(log *zap.Logger, timeout time.Duration) *activity {
-	return &activity{log: log, timeout: timeout, lines: loglimit.PerMinute(callback.MemberLines)}
+func newActivity(log *zap.Logger, timeout time.Duration) *Activity {
+	return &Activity{log: log, timeout: timeout, lines: loglimit.PerMinute(callback.MemberLines)}
 }
 
-// streamUp says that a stream of the peer began to deliver.
-func (a *activity) streamUp() {
+// StreamUp says that a stream of the peer began to deliver.
+func (a *Activity) StreamUp() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.streams++
 	a.activate()
 }
 
-// streamDown says that a stream that was up ended.
-func (a *activity) streamDown(cause error) {
+// StreamDown says that a stream that was up ended.
+func (a *Activity) StreamDown(cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.streams--
@@ -59,28 +60,28 @@ func (a *activity) streamDown(cause error) {
 }
 
 // silent reports whether nothing speaks for the peer. It is called with mu held.
-func (a *activity) silent() bool {
+func (a *Activity) silent() bool {
 	return a.streams == 0 && time.Since(a.posted) >= a.timeout && time.Since(a.heard) >= a.timeout
 }
 
-// postOK says that a post to the peer succeeded.
-func (a *activity) postOK() {
+// PostOK says that a post to the peer succeeded.
+func (a *Activity) PostOK() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.posted = time.Now()
 	a.activate()
 }
 
-// postOf says that a post of the peer, or a snapshot, was processed.
-func (a *activity) postOf() {
+// PostOf says that a post of the peer, or a snapshot, was processed.
+func (a *Activity) PostOf() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.heard = time.Now()
 	a.activate()
 }
 
-// failed says that a dial or a post to the peer failed.
-func (a *activity) failed(cause error, post bool) {
+// Failed says that a dial or a post to the peer failed.
+func (a *Activity) Failed(cause error, post bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failure(cause)
@@ -92,63 +93,65 @@ func (a *activity) failed(cause error, post bool) {
 	}
 }
 
-// tick ends the activity of a peer that is known only from posts, and had none
+// Tick ends the activity of a peer that is known only from posts, and had none
 // for the timeout.
-func (a *activity) tick() {
+func (a *Activity) Tick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.since.IsZero() && a.silent() {
-		a.deactivate(ErrStalled)
+		a.deactivate(errs.ErrStalled)
 	}
 	a.say() // what there were too many lines for before
 }
 
-// end says that the peer was removed, or that the transport stopped: whatever
+// End says that the peer was removed, or that the transport stopped: whatever
 // still comes of it does not make it active.
-func (a *activity) end(cause error) {
+func (a *Activity) End(cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
 	a.deactivate(cause)
 }
 
-// ActivityState is what is known of a peer at one moment.
-type ActivityState struct {
+// State is what is known of a peer at one moment.
+type State struct {
 	Since  time.Time // the zero time: it is not active
 	Ends   uint64    // how often it became inactive
 	Last   error     // the last failure, or nil
 	LastAt time.Time
 }
 
-func (a *activity) state() ActivityState {
+// State returns what is known now.
+func (a *Activity) State() State {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return ActivityState{Since: a.since, Ends: a.ends, Last: a.last, LastAt: a.lastAt}
+	return State{Since: a.since, Ends: a.ends, Last: a.last, LastAt: a.lastAt}
 }
 
-func (a *activity) activeSince() time.Time {
+// ActiveSince returns when the peer became active, or the zero time.
+func (a *Activity) ActiveSince() time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.since
 }
 
 // failure is called with mu held.
-func (a *activity) failure(cause error) {
+func (a *Activity) failure(cause error) {
 	a.last, a.lastAt = cause, time.Now()
 }
 
 // activate is called with mu held.
-func (a *activity) activate() {
-	if a.changed == nil || a.ended || !a.since.IsZero() {
+func (a *Activity) activate() {
+	if a.Changed == nil || a.ended || !a.since.IsZero() {
 		return
 	}
 	a.since = time.Now()
 	a.say()
-	a.changed(true, nil)
+	a.Changed(true, nil)
 }
 
 // deactivate is called with mu held.
-func (a *activity) deactivate(cause error) {
+func (a *Activity) deactivate(cause error) {
 	if a.since.IsZero() {
 		return
 	}
@@ -156,12 +159,12 @@ func (a *activity) deactivate(cause error) {
 	a.since = time.Time{}
 	a.ends++
 	a.say()
-	a.changed(false, cause)
+	a.Changed(false, cause)
 }
 
 // say logs whether the peer is active, unless the log has that, or had too much of
 // it. It is called with mu held.
-func (a *activity) say() {
+func (a *Activity) say() {
 	active := !a.since.IsZero()
 	if active == a.logged || a.ended || !a.lines.Allow() {
 		return

@@ -1,0 +1,226 @@
+// Package member has what the parts of one member of the cluster share: its identity, the
+// settings that it goes by, its log, context and goroutines, connections, whether it is active,
+// and how what is lost is counted, reported and logged. It knows nothing of what its parts do.
+package member
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// Member is what everything that talks to one member shares. Its fields do not
+// change, but for what is atomic.
+type Member struct {
+	Cfg      *Config
+	RemoteID types.ID
+	Log      *zap.Logger // names the member, and writes asynchronously
+
+	Guest bool // it lasts for a few requests, and has nothing but what receivers need
+
+	Ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned untracked
+	Cancel   context.CancelCauseFunc
+	Wait     *sync.WaitGroup // joins all goroutines of the member
+	spawning sync.Mutex      // makes spawn and end exclude each other
+
+	URLs       URLs
+	Dialer     *conn.Dialer
+	PostClient *http.Transport
+	Activity   *Activity
+	Reports    *callback.Reports
+	Events     *callback.Events
+	notifiers  *callback.Notifiers // reports, events and log belong to them
+	Counters   Counters
+	checking   atomic.Bool            // a recheck is under way
+	Version    atomic.Pointer[string] // as the peer states it; nil: not known
+
+	Refused    IdentityCounters
+	RefusedLog loglimit.Limiter // of messages
+	Refusals   loglimit.Recent[Refusal]
+	Paused     atomic.Bool // by Pause or CutPeer
+}
+
+// Refusal is a kind of answer to a member, for the log.
+type Refusal struct {
+	From types.ID
+	Code int
+}
+
+// URLs decide which URL of a member is used. Both methods are safe for concurrent use.
+type URLs interface {
+	Pick() url.URL
+	// Unreachable says that a URL failed.
+	Unreachable(u url.URL)
+}
+
+// New returns what the parts of a member share, until Join.
+func New(c *Config, id types.ID, urls URLs) *Member {
+	n := c.Notifiers.Acquire(id)
+	m := &Member{
+		Cfg: c, RemoteID: id, Wait: new(sync.WaitGroup), URLs: urls,
+		notifiers: n, Reports: n.Reports, Events: n.Events, Log: n.Log,
+	}
+	m.Dialer = &conn.Dialer{Dial: c.Dial, TLS: c.ClientTLS, Files: c.Files, Timeout: c.DialTimeout}
+	if c.VerifyPeer != nil {
+		m.Dialer.Verify = m.verifyDialed
+	}
+	m.Ctx, m.Cancel = context.WithCancelCause(context.Background())
+	m.PostClient = m.Dialer.NewHTTPTransport(c.ReadTimeout, c.IdlePosts, protocol.MaxAnswerBytes)
+	m.PostClient.DialContext = m.joined(m.PostClient.DialContext)
+	m.PostClient.DialTLSContext = m.joined(m.PostClient.DialTLSContext)
+	m.Activity = newActivity(m.Log, c.ReadTimeout)
+	return m
+}
+
+// NewGuest returns what the receive queues of a member that is no peer need. It ends with ctx,
+// or with cancel; wg joins its goroutines.
+func NewGuest(ctx context.Context, c *Config, id types.ID, wg *sync.WaitGroup) *Member {
+	m := &Member{Cfg: c, RemoteID: id, Log: c.Log, Wait: wg, Guest: true}
+	m.Ctx, m.Cancel = context.WithCancelCause(ctx)
+	return m
+}
+
+// Cause returns why the member ended.
+func (m *Member) Cause() error { return context.Cause(m.Ctx) }
+
+// Enter counts the caller in as a goroutine that join waits for, until it calls
+// wg.Done, or reports false if the member has ended.
+func (m *Member) Enter() bool {
+	m.spawning.Lock()
+	defer m.spawning.Unlock()
+	if m.Ctx.Err() != nil {
+		return false
+	}
+	m.Wait.Add(1)
+	return true
+}
+
+// Spawn runs f on a goroutine that join waits for, or reports false if the member
+// has ended.
+func (m *Member) Spawn(f func()) bool {
+	m.spawning.Lock()
+	defer m.spawning.Unlock()
+	if m.Ctx.Err() != nil {
+		return false
+	}
+	m.Wait.Go(f)
+	return true
+}
+
+// End ends the member: nothing is spawned any more, and the context is cancelled.
+func (m *Member) End(cause error) {
+	m.Activity.End(cause)
+	m.spawning.Lock()
+	defer m.spawning.Unlock()
+	m.Cancel(cause)
+}
+
+// joined returns dial as a part of the member: net/http goes on dialling for a
+// request that has ended, and would do so after the member's end.
+func (m *Member) joined(dial conn.DialFunc) conn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if !m.Enter() {
+			return nil, m.Cause()
+		}
+		defer m.Wait.Done()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(m.Ctx, func() { cancel(m.Cause()) })()
+		return dial(ctx, network, addr)
+	}
+}
+
+// Join waits until nothing of the member runs. What it has to tell is told all the same,
+// before what comes after it of the same member. The member's context has ended and its
+// queues are closed.
+func (m *Member) Join() {
+	m.Wait.Wait()
+	m.Cfg.Notifiers.Release(m.RemoteID, m.notifiers)
+	m.PostClient.CloseIdleConnections()
+}
+
+// Lose accounts for messages of a queue that will not be sent: counted, reported,
+// and logged for the first of a row.
+func (m *Member) Lose(q *queue.Queue, items []queue.Item, cause error) {
+	snapshots := 0
+	for _, it := range items {
+		if it.Msg.GetType() == raftpb.MsgSnap {
+			snapshots++
+		}
+	}
+	m.LoseCounted(q, len(items), snapshots, cause)
+}
+
+// LoseCounted is lose for n messages, some of which are a MsgSnap.
+func (m *Member) LoseCounted(q *queue.Queue, n, snapshots int, cause error) {
+	if n == 0 {
+		return
+	}
+	m.Drop(q, n, cause)
+	if errors.Is(cause, wire.ErrExceedSizeLimit) { // raft will send it again and again
+		m.Activity.Failed(cause, false)
+	}
+	m.Reports.Unreachable()
+	for range snapshots {
+		m.Reports.Snapshot(cause)
+	}
+}
+
+// Drop counts n messages that a queue does not deliver.
+func (m *Member) Drop(q *queue.Queue, n int, cause error) {
+	if n == 0 {
+		return
+	}
+	total := q.Drop(n, ReasonOf(cause))
+	if now := time.Now(); q.DropLogDue(now) && m.Ctx.Err() == nil {
+		m.Log.Warn("dropping messages; further ones are only counted for a while",
+			zap.String("lane", q.Name()), zap.Uint64("dropped-total", total), zap.Error(cause))
+	}
+	m.Events.Dropped(q.Name(), n, cause)
+}
+
+// SawVersion keeps what a message of the peer states as its version, which was
+// parsed before.
+func (m *Member) SawVersion(h http.Header) {
+	v := h.Get(protocol.HeaderVersion)
+	if old := m.Version.Load(); v != "" && (old == nil || *old != v) {
+		v = strings.Clone(v) // not the whole head
+		m.Version.Store(&v)
+	}
+}
+
+// InflightBytes is how much data may be in flight for a send queue with this bound,
+// where all queues together have the other.
+func InflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all/8), 1)) }
+
+// AppendsDrained has raft told of appends that found no room in the queue of a stream,
+// now that there is some. The first time it says what helps.
+func (m *Member) AppendsDrained() {
+	m.Reports.Unreachable()
+	if !m.Cfg.InflightAdvice.CompareAndSwap(false, true) {
+		return
+	}
+	m.Spawn(func() {
+		m.Log.Warn("raft has more appends in flight than the queue holds: set raft.Config.MaxInflightBytes, as Transport.LimitInflight does",
+			zap.Uint64("max-inflight-bytes", InflightBytes(m.Cfg.SendLimits.Bytes, m.Cfg.Queued.Max())),
+			zap.Int64("send-queue-bytes", m.Cfg.SendLimits.Bytes), zap.Int("send-queue-messages", m.Cfg.SendLimits.Messages),
+			zap.Int64("max-queued-bytes", m.Cfg.Queued.Max()))
+	})
+}
