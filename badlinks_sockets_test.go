@@ -3,7 +3,6 @@ package rafthttp_test
 import (
 	"context"
 	"flag"
-
 	"testing"
 	"time"
 

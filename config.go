@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.uber.org/zap"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -45,9 +44,8 @@ const (
 	pipelineWorkers     = 4                                  // posts of one kind of one pipeline at once
 	maxIdlePosts        = int(queue.Kinds) * pipelineWorkers // idle connections of a pipeline
 	maxRequestHeadBytes = 64 << 10                           // of a request, behind NewServer
-	maxRedialInterval   = time.Second
-	minRedialSeconds    = 1e-3 // for a DialRetryFrequency that is infinite
-	maxRedialSeconds    = 3600 // for one that is next to zero
+	minRedialSeconds    = 1e-3                               // for a DialRetryFrequency that is infinite
+	maxRedialSeconds    = 3600                               // for one that is next to zero
 	maxRemotes          = 128
 	remoteLifetime      = 10 * time.Minute
 )

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 

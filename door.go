@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"

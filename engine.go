@@ -8,13 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -148,7 +147,7 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 		receiving(p.receivers)
 		posting(p.pipeline)
 		for _, w := range p.writers {
-			sending(p.member.RemoteID, w.queue.Name(), &w.told)
+			sending(p.member.RemoteID, w.Queue.Name(), &w.Told)
 		}
 	}
 	for _, r := range remotes {

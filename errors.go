@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -137,8 +136,6 @@ var (
 	// sent.
 	ErrSnapshotChecksum = protocol.ErrSnapshotChecksum
 )
-
-var errUpdated = errors.New("rafthttp: the peer's URLs changed")
 
 // ConfigError says which field of a Transport, or of a ListenConfig, cannot work, and
 // what would. Transport.Start, Mux.Add and ListenConfig.Listen return it.

@@ -7,17 +7,17 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -256,7 +256,7 @@ func (q *request) serveStream() error {
 	if q.from != from {
 		return protocol.BadRequest("header %s differs from the path", protocol.HeaderFrom)
 	}
-	kind := streamKindAt(at)
+	kind := stream.KindAt(at)
 	if err := q.unlessRemoved(from, protocol.ErrMemberGone); err != nil {
 		return err
 	}

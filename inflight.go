@@ -5,9 +5,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"github.com/seed-4d73690b/rafthttp/internal/asyncwrites"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 )
 
 // This file has the functions for the application's own raft: for its messages, and for its configuration.

@@ -5,16 +5,16 @@ import (
 	"slices"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -31,7 +31,7 @@ type Peer interface {
 	update(urls types.URLs)
 	// attachOutgoingConn takes over a stream that the peer dialled, and reports
 	// false if the peer is gone.
-	attachOutgoingConn(c *outgoingConn) bool
+	attachOutgoingConn(c *stream.Conn) bool
 	// activeSince returns when the peer became active, or the zero time.
 	activeSince() time.Time
 	// stop ends the peer and returns when nothing of it runs.
@@ -52,8 +52,8 @@ type Pausable interface {
 type peer struct {
 	member        *member.Member
 	urls          *urlPicker
-	writers       [streamKinds]*streamWriter
-	readers       [streamKinds]*streamReader
+	writers       [stream.Kinds]*stream.Writer
+	readers       [stream.Kinds]*stream.Reader
 	pipeline      *pipeline
 	snapshots     *snapshotSender
 	receivers     receivers
@@ -77,9 +77,9 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 		member: l, engine: e, urls: picker, pipeline: newPipeline(l), receivers: newReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	p.pipeline.queues[queue.Append].TrackAppends(l.Cfg.ReadTimeout, l.Reports.Unreachable) // a pipeline is short by design
-	for kind := range streamKinds {
-		p.writers[kind] = newStreamWriter(l, kind)
-		p.readers[kind] = newStreamReader(p, kind)
+	for kind := range stream.Kinds {
+		p.writers[kind] = stream.NewWriter(l, kind)
+		p.readers[kind] = stream.NewReader(l, kind, stream.Handler{Authorize: p.authorize, Refuse: p.refuse, Receive: p.receive})
 	}
 	p.pipeline.snapshotTaken = p.snapshotTaken
 	p.snapshots = newSnapshotSender(l, e.snapshots, e.pace, p)
@@ -89,7 +89,7 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 // start begins to dial the peer, unless it has been removed.
 func (p *peer) start() {
 	for _, r := range p.readers {
-		p.member.Spawn(r.run)
+		p.member.Spawn(r.Run)
 	}
 }
 
@@ -110,7 +110,7 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 		return n, true
 	}
 	rest := msgs[:n]
-	for _, q := range [...]*queue.Queue{first, p.writers[streamMessage].queue, posts} {
+	for _, q := range [...]*queue.Queue{first, p.writers[stream.Message].Queue, posts} {
 		if q != first && q != posts && p.mayBreakStreams(rest) {
 			continue
 		}
@@ -127,7 +127,7 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 // stream. Perhaps the peer cut it for a message that large, and would cut the message
 // stream as well. It refuses a post with the reason.
 func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
-	if !p.writers[streamMsgAppV2].given.Load() {
+	if !p.writers[stream.MsgAppV2].WasGiven() {
 		return false
 	}
 	taken := p.pipeline.taken.Load()
@@ -171,9 +171,9 @@ func (p *peer) queueFor(m *raftpb.Message) *queue.Queue {
 	case raftpb.MsgSnap:
 		return p.pipeline.queues[queue.Append]
 	case raftpb.MsgApp:
-		return p.writers[streamMsgAppV2].queue
+		return p.writers[stream.MsgAppV2].Queue
 	default:
-		return p.writers[streamMessage].queue
+		return p.writers[stream.Message].Queue
 	}
 }
 
@@ -189,7 +189,7 @@ func countSnapshots(msgs []*raftpb.Message) (n int) {
 // streamsBusy reports whether messages wait for a stream, or are being written.
 func (p *peer) streamsBusy() bool {
 	for _, w := range p.writers {
-		if w.queue.HasMessages() {
+		if w.Queue.HasMessages() {
 			return true
 		}
 	}
@@ -197,16 +197,16 @@ func (p *peer) streamsBusy() bool {
 }
 
 // sameWay returns how many of msgs go to one member the same way, one after another, up to
-// runMessages.
+// queue.RunMessages.
 func (p *peer) sameWay(msgs []*raftpb.Message) int {
 	to, kind := msgs[0].GetTo(), msgs[0].GetType()
-	for n, m := range msgs[:min(len(msgs), runMessages)] {
+	for n, m := range msgs[:min(len(msgs), queue.RunMessages)] {
 		t := m.GetType()
 		if m.GetTo() != to || t != kind && (p.queueFor(m) != p.queueFor(msgs[0]) || p.pipeline.queueOf(t) != p.pipeline.queueOf(kind)) {
 			return n
 		}
 	}
-	return min(len(msgs), runMessages)
+	return min(len(msgs), queue.RunMessages)
 }
 
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
@@ -214,16 +214,16 @@ func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 func (p *peer) update(urls types.URLs) {
 	p.urls.update(urls)
 	for _, r := range p.readers {
-		r.update()
+		r.Update()
 	}
 	p.member.PostClient.CloseIdleConnections()
 }
 
-func (p *peer) attachOutgoingConn(c *outgoingConn) bool {
-	if c.kind == streamMsgAppV2 {
+func (p *peer) attachOutgoingConn(c *stream.Conn) bool {
+	if c.Kind == stream.MsgAppV2 {
 		p.pipeline.taken.Store(0) // the peer may have restarted with another limit
 	}
-	return p.writers[c.kind].attach(c)
+	return p.writers[c.Kind].Attach(c)
 }
 
 func (p *peer) activeSince() time.Time { return p.member.Activity.ActiveSince() }
@@ -280,7 +280,7 @@ func (p *peer) appendsAnswered(m *raftpb.Message) {
 		return
 	}
 	for _, w := range p.writers {
-		w.queue.AppendAnswered(m)
+		w.Queue.AppendAnswered(m)
 	}
 	p.pipeline.queues[queue.Append].AppendAnswered(m)
 }
@@ -288,7 +288,7 @@ func (p *peer) appendsAnswered(m *raftpb.Message) {
 // snapshotTaken takes in that the peer has taken the snapshot of m. Raft is told afterwards.
 func (p *peer) snapshotTaken(m *raftpb.Message) {
 	for _, w := range p.writers {
-		w.queue.SnapshotTaken(m)
+		w.Queue.SnapshotTaken(m)
 	}
 	p.pipeline.queues[queue.Append].SnapshotTaken(m)
 }
@@ -310,7 +310,7 @@ func (p *peer) pause(on bool) {
 		return
 	}
 	for _, w := range p.writers {
-		p.member.Lose(w.queue, w.queue.Empty(), ErrPaused)
+		p.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)
 	}
 	p.member.Reports.Unreachable() // also what was withheld
 	p.pipeline.dropQueued()
@@ -325,7 +325,7 @@ func (p *peer) pause(on bool) {
 func (p *peer) shut(cause error) {
 	p.member.End(cause)
 	for _, w := range p.writers {
-		w.close()
+		w.Close()
 	}
 	p.pipeline.close()
 	p.snapshots.sender.Close()
@@ -349,9 +349,9 @@ func (p *peer) heartbeat(now bool) {
 	now = now && p.member.Cfg.Observer.Sent == nil // which may be slow, and others wait
 	for _, w := range p.writers {
 		if now {
-			w.heartbeatNow()
+			w.HeartbeatNow()
 		} else {
-			w.heartbeat()
+			w.Heartbeat()
 		}
 	}
 }
@@ -359,8 +359,8 @@ func (p *peer) heartbeat(now bool) {
 // tick is called every heartbeat interval.
 func (p *peer) tick() {
 	for _, w := range p.writers {
-		w.tidy()
-		w.queue.ExpireAppends()
+		w.Tidy()
+		w.Queue.ExpireAppends()
 	}
 	for _, r := range p.receivers {
 		r.queue.TrimIfIdle(nil)

@@ -1,10 +1,8 @@
 package rafthttp
 
 import (
-	"net"
-	"time"
-
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
 )
 
 // status returns the peer's part of Transport.Status.
@@ -23,11 +21,11 @@ func (p *peer) status() PeerStatus {
 	}
 	st.CertificateExpires = p.member.Dialer.CertificateExpires()
 	for _, w := range p.writers {
-		st.Streams = append(st.Streams, w.status())
-		st.addSent(laneStatus(w.queue))
+		st.Streams = append(st.Streams, streamStatus(w.Kind, StreamOut, w.State()))
+		st.addSent(laneStatus(w.Queue))
 	}
 	for _, r := range p.readers {
-		s := r.status()
+		s := streamStatus(r.Kind, StreamIn, r.State())
 		st.Streams = append(st.Streams, s)
 		st.ReceivedBytes += s.Bytes
 	}
@@ -83,35 +81,9 @@ func (st *LaneStatus) add(l LaneStatus) {
 	st.Drops.add(l.Drops)
 }
 
-// status returns the stream's part of Transport.Status.
-func (w *streamWriter) status() StreamStatus {
-	st := StreamStatus{Name: w.queue.Name(), Direction: StreamOut, Bytes: w.queue.Bytes()}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	st.Up, st.Since, st.Connects = w.conn != nil, w.since, w.connects
-	return st
-}
-
-// status returns the stream's part of Transport.Status.
-func (r *streamReader) status() StreamStatus {
-	st := StreamStatus{Name: r.kind.String(), Direction: StreamIn, Bytes: r.bytes.Load()}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	st.Up, st.Since, st.Connects, st.DialFailures = !r.since.IsZero(), r.since, r.connects, r.dialFailures
-	return st
-}
-
-// opened notes that a stream of the peer is up.
-func (r *streamReader) opened(c net.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.conn, r.since = c, time.Now()
-	r.connects++
-}
-
-// closed notes that it ended.
-func (r *streamReader) closed() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.conn, r.since = nil, time.Time{}
+func streamStatus(kind stream.Kind, direction string, st stream.State) StreamStatus {
+	return StreamStatus{
+		Name: kind.String(), Direction: direction, Up: !st.Since.IsZero(), Since: st.Since,
+		Connects: st.Connects, DialFailures: st.DialFailures, Bytes: st.Bytes,
+	}
 }

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
@@ -17,6 +15,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -177,7 +176,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	if err != nil {
 		p.member.URLs.Unreachable(u)
-		return fmt.Errorf("post to %s at %s: %w", p.member.RemoteID, u.String(), causeOf(ctx, err))
+		return fmt.Errorf("post to %s at %s: %w", p.member.RemoteID, u.String(), conn.CauseOf(ctx, err))
 	}
 	return nil
 }

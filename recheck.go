@@ -2,7 +2,6 @@ package rafthttp
 
 import (
 	"crypto/tls"
-	"fmt"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
@@ -31,12 +30,12 @@ func (e *engine) recheck() {
 func (p *peer) recheck() {
 	p.member.RecheckConns()
 	for _, r := range p.readers {
-		if r.isOutdated() {
-			r.renew()
+		if r.IsOutdated() {
+			r.Renew()
 		}
 	}
 	for _, w := range p.writers {
-		w.recheck()
+		w.Recheck()
 	}
 }
 
@@ -53,24 +52,5 @@ func (e *engine) startRecheck() {
 	}
 	if !e.spawn(func() { defer e.checking.Store(false); e.recheck() }) {
 		e.checking.Store(false)
-	}
-}
-
-// recheck checks the connection that the peer dialled.
-func (w *streamWriter) recheck() {
-	c := w.current()
-	if c == nil {
-		return
-	}
-	st, err := w.member.Cfg.Validate(w.member.RemoteID, c.state)
-	switch {
-	case st == conn.Revoked, st == conn.Outdated && c.outdated:
-		w.member.Cutting("from", err)
-		w.member.Cfg.AllRefused.Requests.Add(1)
-		w.member.Refused.Requests.Add(1)
-		w.member.Activity.Failed(err, false)
-		w.detach(c, fmt.Errorf("%w: %w", ErrIdentity, err))
-	case st == conn.Outdated:
-		c.outdated = true // the peer is to dial again
 	}
 }

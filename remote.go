@@ -5,11 +5,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 

@@ -7,13 +7,12 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -59,7 +58,7 @@ func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn
 	}
 	c, err := s.member.Dialer.ConnectOver(ctx, u, wrap)
 	if err != nil {
-		return nil, nil, causeOf(ctx, err)
+		return nil, nil, conn.CauseOf(ctx, err)
 	}
 	conn.GiveWay(c)
 	return c, target, nil

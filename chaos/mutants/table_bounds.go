@@ -16,15 +16,15 @@ var boundMutants = []mutant{
 	},
 	{
 		name: "goroutine-leaked", wrong: "each stream leaves a goroutine behind", breaks: "bound of goroutines",
-		edits: []edit{{"stream.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tw.member.Spawn(func() { <-w.member.Ctx.Done() })"}},
+		edits: []edit{{"internal/stream/writer.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.Kind))", "\t\tw.member.Spawn(func() { <-w.member.Ctx.Done() })"}},
 	},
 	{
 		name: "goroutine-outlives-stop", wrong: "each stream leaves a goroutine behind, which Stop does not wait for", breaks: "no goroutine once Stop has returned",
-		edits: []edit{{"stream.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
+		edits: []edit{{"internal/stream/writer.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.Kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
 	},
 	{
 		name: "connection-leaked", wrong: "the connection of a stream that ended is kept", breaks: "bound of descriptors",
-		edits: []edit{{"stream_reader.go", "\ts.conn.Close()\n\ts.stop()", "\t_ = s.stop"}},
+		edits: []edit{{"internal/stream/reader.go", "\ts.conn.Close()\n\ts.stop()", "\t_ = s.stop"}},
 	},
 	{
 		name: "log-unlimited", wrong: "lines of the log have no limit", breaks: "bound of log lines",

@@ -6,8 +6,8 @@ var callbackMutants = []mutant{
 	{
 		name: "idle-goroutines", wrong: "an idle peer has ten goroutines more than it needs", breaks: "an idle peer costs two goroutines",
 		edits: []edit{{
-			"peer.go", "\tfor _, r := range p.readers {\n\t\tp.member.Spawn(r.run)\n\t}\n",
-			"\tfor _, r := range p.readers {\n\t\tp.member.Spawn(r.run)\n\t}\n\tfor range 10 {\n\t\tp.member.Spawn(func() { <-p.member.Ctx.Done() })\n\t}\n",
+			"peer.go", "\tfor _, r := range p.readers {\n\t\tp.member.Spawn(r.Run)\n\t}\n",
+			"\tfor _, r := range p.readers {\n\t\tp.member.Spawn(r.Run)\n\t}\n\tfor range 10 {\n\t\tp.member.Spawn(func() { <-p.member.Ctx.Done() })\n\t}\n",
 		}},
 	},
 	{

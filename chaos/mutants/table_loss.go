@@ -5,15 +5,15 @@ var lossMutants = []mutant{
 	{
 		name: "message-lost", wrong: "a stream leaves out one message in 40", breaks: "taken or reported",
 		edits: []edit{
-			{"stream.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
-			{"stream.go", "c.enc.Append(&w.batch, it.Msg)", "if written.Add(1)%40 != 0 {\n\t\t\tc.enc.Append(&w.batch, it.Msg)\n\t\t}"},
+			{"internal/stream/writer.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
+			{"internal/stream/writer.go", "c.enc.Append(&w.batch, it.Msg)", "if written.Add(1)%40 != 0 {\n\t\t\tc.enc.Append(&w.batch, it.Msg)\n\t\t}"},
 		},
 	},
 	{
 		name: "message-doubled", wrong: "a stream carries one message in 40 twice", breaks: "none twice",
 		edits: []edit{
-			{"stream.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
-			{"stream.go", "c.enc.Append(&w.batch, it.Msg)", "c.enc.Append(&w.batch, it.Msg)\n\t\tif written.Add(1)%40 == 0 {\n\t\t\tc.enc.Append(&w.batch, it.Msg)\n\t\t}"},
+			{"internal/stream/writer.go", "// send writes the taken items to c", "var written atomic.Uint64\n\n// send writes the taken items to c"},
+			{"internal/stream/writer.go", "c.enc.Append(&w.batch, it.Msg)", "c.enc.Append(&w.batch, it.Msg)\n\t\tif written.Add(1)%40 == 0 {\n\t\t\tc.enc.Append(&w.batch, it.Msg)\n\t\t}"},
 		},
 	},
 	{
@@ -48,15 +48,15 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
-		edits: []edit{{"internal/member/member.go", "\tm.Reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"stream.go", "\tw.member.Lose(w.queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.queue, lost, cause)"}},
+		edits: []edit{{"internal/member/member.go", "\tm.Reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"internal/stream/writer.go", "\tw.member.Lose(w.Queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.Queue, lost, cause)"}},
 	},
 	{
 		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\tw.member.Lose(w.queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.queue, lost, cause)"}},
+		edits: []edit{{"internal/stream/writer.go", "\tw.member.Lose(w.Queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.Queue, lost, cause)"}},
 	},
 	{
 		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"stream.go", "\t\tw.member.Reports.Unreachable() // messages on it that the peer has not read", ""}},
+		edits: []edit{{"internal/stream/writer.go", "\t\tw.member.Reports.Unreachable() // messages on it that the peer has not read", ""}},
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
@@ -94,7 +94,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "burst-tail-lost", wrong: "the last of 128 messages that a stream brings at once is lost", breaks: "taken or reported",
-		edits: []edit{{"stream_reader.go", "\terr := d.reader.receive(d.ctx, d.items, d.wait)", "\tif len(d.items) == deliverMessages {\n\t\td.items = d.items[:deliverMessages-1]\n\t}\n\terr := d.reader.receive(d.ctx, d.items, d.wait)"}},
+		edits: []edit{{"internal/stream/reader.go", "\terr := d.reader.to.Receive(d.ctx, d.items, d.wait)", "\tif len(d.items) == deliverMessages {\n\t\td.items = d.items[:deliverMessages-1]\n\t}\n\terr := d.reader.to.Receive(d.ctx, d.items, d.wait)"}},
 	},
 	{
 		name: "full-append-lane-drops", wrong: "an append that finds the lane full is dropped, in place of slowing its stream down", breaks: "a full append lane slows its stream down",
@@ -174,7 +174,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "heartbeat-behind-appends", wrong: "heartbeats go over the stream of appends", breaks: "a control message waits for no append",
-		edits: []edit{{"peer.go", "\tcase raftpb.MsgApp:\n\t\treturn p.writers[streamMsgAppV2].queue", "\tcase raftpb.MsgApp, raftpb.MsgHeartbeat:\n\t\treturn p.writers[streamMsgAppV2].queue"}},
+		edits: []edit{{"peer.go", "\tcase raftpb.MsgApp:\n\t\treturn p.writers[stream.MsgAppV2].Queue", "\tcase raftpb.MsgApp, raftpb.MsgHeartbeat:\n\t\treturn p.writers[stream.MsgAppV2].Queue"}},
 	},
 	{
 		name: "one-receive-lane", wrong: "what a peer sends waits for Process in one lane", breaks: "Process may block on one kind",
@@ -194,7 +194,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "read-timeout-ignored", wrong: "a stream may be silent a thousand times as long", breaks: "a dead link is noticed",
-		edits: []edit{{"stream_dial.go", "conn.NewProgressReader(c, r.member.Cfg.ReadTimeout)", "conn.NewProgressReader(c, 1000*r.member.Cfg.ReadTimeout)"}},
+		edits: []edit{{"internal/stream/dial.go", "conn.NewProgressReader(c, r.member.Cfg.ReadTimeout)", "conn.NewProgressReader(c, 1000*r.member.Cfg.ReadTimeout)"}},
 	},
 	{
 		name: "byte-is-progress", wrong: "a byte now and then keeps a stream alive", breaks: "a dead link is noticed",
@@ -206,11 +206,14 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "stream-given-up", wrong: "a stream that was silent is not dialled again: what is sent goes by posts", breaks: "a silent stream is dialled again",
-		edits: []edit{{"stream_reader.go", "\t\tif !r.pause(delay - spent) {", "\t\tif errors.Is(err, ErrStalled) || !r.pause(delay-spent) {"}},
+		edits: []edit{
+			{"internal/stream/reader.go", "\t\"github.com/seed-4d73690b/rafthttp/internal/faultpoint\"\n", "\t\"github.com/seed-4d73690b/rafthttp/internal/errs\"\n\t\"github.com/seed-4d73690b/rafthttp/internal/faultpoint\"\n"},
+			{"internal/stream/reader.go", "\t\tif !r.pause(delay - spent) {", "\t\tif errors.Is(err, errs.ErrStalled) || !r.pause(delay-spent) {"},
+		},
 	},
 	{
 		name: "slow-redial", wrong: "the pause between two dials grows to a minute", breaks: "recovered in 2 s",
-		edits: []edit{{"config.go", "maxRedialInterval   = time.Second", "maxRedialInterval   = time.Minute"}},
+		edits: []edit{{"internal/stream/reader.go", "maxRedialInterval = time.Second", "maxRedialInterval = time.Minute"}},
 	},
 	{
 		name: "urls-never-changed", wrong: "a URL that fails is tried for ever, and the others never", breaks: "recovered in 2 s",

@@ -13,11 +13,11 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",
-		edits: []edit{{"stream.go", "ByKind: kind == streamMessage,", "ByKind: false,"}},
+		edits: []edit{{"internal/stream/writer.go", "ByKind: kind == Message,", "ByKind: false,"}},
 	},
 	{
 		name: "too-large-on-both-streams", wrong: "an append that the receiver takes for too large cuts the message stream as well", breaks: "a healthy link loses no control message", found: "path 3",
-		edits: []edit{{"peer.go", "if !p.writers[streamMsgAppV2].given.Load() {", "if p != nil {"}},
+		edits: []edit{{"peer.go", "if !p.writers[stream.MsgAppV2].WasGiven() {", "if p != nil {"}},
 	},
 	{
 		name: "too-large-is-sent", wrong: "Send takes messages over MaxMessageBytes", breaks: "a message over MaxMessageBytes is dropped", found: "path 3",
@@ -136,11 +136,11 @@ var otherPathMutants = []mutant{
 	},
 	{
 		name: "active-without-a-byte", wrong: "a peer is active from the answer to a dial on", breaks: "active from the first frame", found: "path 18",
-		edits: []edit{{"stream_reader.go", "\tr.opened(s.conn)\n", "\tr.opened(s.conn)\n\tr.delivering()\n"}},
+		edits: []edit{{"internal/stream/reader.go", "\tr.opened(s.conn)\n", "\tr.opened(s.conn)\n\tr.delivering()\n"}},
 	},
 	{
 		name: "redial-storm", wrong: "a stream that delivered once and ended is dialled again at once", breaks: "dialled less and less often", found: "path 18",
-		edits: []edit{{"stream_reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.Cfg.ReadTimeout", "lived := !r.delivers.IsZero()"}},
+		edits: []edit{{"internal/stream/reader.go", "lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.Cfg.ReadTimeout", "lived := !r.delivers.IsZero()"}},
 	},
 	{
 		name: "handshake-unlogged", wrong: "who refuses a certificate says nothing", breaks: "a refusal is logged", found: "path 19",
@@ -164,8 +164,8 @@ var otherPathMutants = []mutant{
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
-			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.Lose(w.queue, w.queue.Empty(), ErrPaused)\n\t}\n\tp.member.Reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
-			{"stream.go", "if i == sent && (w.member.Paused.Load() || w.queue.WasEmptied()) {", "if i == sent && i < 0 {"},
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)\n\t}\n\tp.member.Reports.Unreachable() // also what was withheld\n\tp.pipeline.dropQueued()", ""},
+			{"internal/stream/writer.go", "if i == sent && (w.member.Paused.Load() || w.Queue.WasEmptied()) {", "if i == sent && i < 0 {"},
 			{"pipeline.go", "\tif p.member.Paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.Paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
 		},
 	},

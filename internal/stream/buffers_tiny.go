@@ -1,16 +1,12 @@
 //go:build tinybuffers
 
-package rafthttp
+package stream
 
 // For tests: see buffers.go.
 const (
 	flushBytes      = 64
 	takeMessages    = 2
-	pieceBytes      = 48
+	PieceBytes      = 48
 	chunkBuffer     = 16
 	deliverMessages = 2
-	runMessages     = 2
-	processMessages = 3
-	releaseMessages = 1
-	releaseBytes    = 1
 )

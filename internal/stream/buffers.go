@@ -1,6 +1,6 @@
 //go:build !tinybuffers
 
-package rafthttp
+package stream
 
 // What is done at once. With the build tag tinybuffers all of it is tiny, so that
 // tests meet every boundary; the bounds of queues, which users set, are not.
@@ -11,19 +11,10 @@ const (
 	takeMessages = 512
 	// pieceBytes is the most that one deadline is set for, where a write that
 	// times out cannot be continued: a record of TLS.
-	pieceBytes = 16 << 10
+	PieceBytes = 16 << 10
 	// chunkBuffer is the read buffer below a chunked body, which a member that
 	// cannot hijack sends: its chunks are as small as its writes.
 	chunkBuffer = 32 << 10
 	// deliverMessages is how many messages are handed over at once, at most.
 	deliverMessages = 128
-	// runMessages is how many messages a queue is offered at once, at most: meanwhile
-	// its worker waits.
-	runMessages = 64
-	// processMessages is how many messages a receive queue's worker takes at once.
-	processMessages = 512
-	// releaseMessages is how many of them, and releaseBytes how much, it processes
-	// before it makes room for others.
-	releaseMessages = 64
-	releaseBytes    = 256 << 10
 )

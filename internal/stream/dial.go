@@ -1,4 +1,4 @@
-package rafthttp
+package stream
 
 import (
 	"context"
@@ -26,16 +26,16 @@ type incoming struct {
 
 // open dials the peer at u and asks for the stream (PROTOCOL.md, sections 1
 // and 2). The stream is closed when ctx ends.
-func (r *streamReader) open(ctx context.Context, u url.URL) (*incoming, error) {
+func (r *Reader) open(ctx context.Context, u url.URL) (*incoming, error) {
 	s, err := r.openAt(ctx, u)
 	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {
 		r.member.URLs.Unreachable(u)
-		err = r.about(u, causeOf(ctx, err))
+		err = r.about(u, conn.CauseOf(ctx, err))
 	}
 	return s, err
 }
 
-func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
+func (r *Reader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
 	c, err := r.member.Dialer.Connect(ctx, u)
 	if err != nil {
 		return nil, err
@@ -52,13 +52,13 @@ func (r *streamReader) openAt(ctx context.Context, u url.URL) (*incoming, error)
 }
 
 // handshake sends the request and reads the head of the answer.
-func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error) {
+func (r *Reader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error) {
 	c := in.Conn()
 	if err := c.SetDeadline(time.Now().Add(r.member.Cfg.ReadTimeout)); err != nil {
 		return nil, err
 	}
 	header := r.member.Cfg.Self.StreamHeader(*r.member.Cfg.URLs.Load(), r.member.RemoteID)
-	req, err := conn.NewGet(u, protocol.StreamPathOf(r.kind.endpoint(), r.member.Cfg.ID), header)
+	req, err := conn.NewGet(u, protocol.StreamPathOf(r.Kind.endpoint(), r.member.Cfg.ID), header)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (r *streamReader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader,
 	if err != nil {
 		return nil, err
 	}
-	if err := r.member.Cfg.Conclude(answer.Response, r.kind.endpoint()); err != nil {
+	if err := r.member.Cfg.Conclude(answer.Response, r.Kind.endpoint()); err != nil {
 		return nil, err
 	}
 	r.member.SawVersion(answer.Header)
@@ -86,17 +86,17 @@ type replacement struct {
 	s    *incoming     // nil: it failed
 }
 
-// isOutdated reports whether the connection that is read should be another one.
-func (r *streamReader) isOutdated() bool {
+// IsOutdated reports whether the connection that is read should be another one.
+func (r *Reader) IsOutdated() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, ok := r.conn.(*conn.Dialed)
 	return ok && c.Outdated()
 }
 
-// renew has the stream continued on a new connection: nothing is lost, and the
+// Renew has the stream continued on a new connection: nothing is lost, and the
 // order is kept. If that fails the old one goes on.
-func (r *streamReader) renew() {
+func (r *Reader) Renew() {
 	ctx := r.untilMoved()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,7 +107,7 @@ func (r *streamReader) renew() {
 	open := func() {
 		s, err := r.open(ctx, r.member.URLs.Pick())
 		if err != nil && r.member.Ctx.Err() == nil {
-			r.member.Log.Warn("failed to renew a stream of the peer; continuing on the old connection", zap.Stringer("stream", r.kind), zap.Error(err))
+			r.member.Log.Warn("failed to renew a stream of the peer; continuing on the old connection", zap.Stringer("stream", r.Kind), zap.Error(err))
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -123,7 +123,7 @@ func (r *streamReader) renew() {
 
 // takeReplacement returns the connection that continues the stream that has ended,
 // or nil.
-func (r *streamReader) takeReplacement() *incoming {
+func (r *Reader) takeReplacement() *incoming {
 	r.mu.Lock()
 	n := r.replacement
 	r.mu.Unlock()

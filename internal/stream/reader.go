@@ -1,11 +1,10 @@
-package rafthttp
+package stream
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -15,31 +14,41 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-4d73690b/rafthttp/internal/member"
-
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
-	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// streamReader dials the peer for one kind of stream, reads it, and dials again
+// Handler takes what a reader brings. Its methods are called by one goroutine.
+type Handler struct {
+	// Authorize returns why a message is not taken, which Refuse is told then.
+	Authorize func(m *raftpb.Message) error
+	Refuse    func(m *raftpb.Message, cause error)
+	// Receive takes messages. Appends wait up to wait for room; an error ends the stream.
+	Receive func(ctx context.Context, items []queue.Item, wait time.Duration) error
+}
+
+// maxRedialInterval is the longest pause between two attempts.
+const maxRedialInterval = time.Second
+
+// errUpdated ends a stream whose peer has moved.
+var errUpdated = errors.New("rafthttp: the peer's URLs changed")
+
+// Reader dials the peer for one kind of stream, reads it, and dials again
 // when it ends, for as long as the peer lives. Its one goroutine is run's.
-type streamReader struct {
-	member  *member.Member
-	kind    streamKind
-	receive func(ctx context.Context, items []queue.Item, wait time.Duration) error
-	// authorize returns why a message is not taken, which refuse is told then.
-	authorize func(m *raftpb.Message) error
-	refuse    func(m *raftpb.Message, cause error)
-	redial    chan struct{} // has a value when the URLs changed
+type Reader struct {
+	member *member.Member
+	Kind   Kind
+	to     Handler
+	redial chan struct{} // has a value when the URLs changed
 
 	mu          sync.Mutex
 	target      context.Context         // ends when the URLs change
@@ -57,15 +66,16 @@ type streamReader struct {
 	lines    *rate.Limiter     // of the log, failed attempts
 }
 
-func newStreamReader(p *peer, kind streamKind) *streamReader {
-	return &streamReader{
-		member: p.member, kind: kind, receive: p.receive, refuse: p.refuse, authorize: p.authorize,
-		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: loglimit.PerMinute(callback.MemberLines / int(streamKinds)),
+// NewReader returns a reader; Run makes it dial.
+func NewReader(m *member.Member, kind Kind, to Handler) *Reader {
+	return &Reader{
+		member: m, Kind: kind, to: to,
+		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: loglimit.PerMinute(callback.MemberLines / int(Kinds)),
 	}
 }
 
-// run returns when the peer's context ends.
-func (r *streamReader) run() {
+// Run returns when the peer's context ends.
+func (r *Reader) Run() {
 	delay := r.member.Cfg.RedialInterval
 	for r.member.Ctx.Err() == nil {
 		began := time.Now()
@@ -95,7 +105,7 @@ func (r *streamReader) run() {
 
 // pause waits before the next attempt: d and up to a quarter more, or until the
 // URLs change.
-func (r *streamReader) pause(d time.Duration) bool {
+func (r *Reader) pause(d time.Duration) bool {
 	// What is random keeps members that lost each other at the same moment from
 	// meeting again and again.
 	d = max(d, 0)
@@ -113,7 +123,7 @@ func (r *streamReader) pause(d time.Duration) bool {
 }
 
 // untilMoved returns a context that ends when the URLs change, or with the peer.
-func (r *streamReader) untilMoved() context.Context {
+func (r *Reader) untilMoved() context.Context {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.target == nil || r.target.Err() != nil {
@@ -122,8 +132,8 @@ func (r *streamReader) untilMoved() context.Context {
 	return r.target
 }
 
-// update ends the stream or the attempt under way and dials at once.
-func (r *streamReader) update() {
+// Update ends the stream or the attempt under way and dials at once.
+func (r *Reader) Update() {
 	select {
 	case r.redial <- struct{}{}:
 	default:
@@ -136,7 +146,7 @@ func (r *streamReader) update() {
 }
 
 // dialOnce dials and reads one stream to its end, with those that continue it.
-func (r *streamReader) dialOnce(ctx context.Context) error {
+func (r *Reader) dialOnce(ctx context.Context) error {
 	u := r.member.URLs.Pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
@@ -165,14 +175,14 @@ func (r *streamReader) dialOnce(ctx context.Context) error {
 		r.member.Activity.StreamDown(err)
 	}
 	if r.member.Ctx.Err() == nil {
-		r.member.Log.Warn("a stream of the peer ended", zap.Stringer("stream", r.kind), zap.Error(err))
+		r.member.Log.Warn("a stream of the peer ended", zap.Stringer("stream", r.Kind), zap.Error(err))
 	}
 	return err
 }
 
 // delivering notes that a connection brought its first frame. From the first one
 // of the stream on, the peer is active.
-func (r *streamReader) delivering() {
+func (r *Reader) delivering() {
 	if r.delivers.IsZero() {
 		r.delivers = time.Now()
 		r.member.Activity.StreamUp()
@@ -180,8 +190,8 @@ func (r *streamReader) delivering() {
 }
 
 // readConn reads one connection to its end.
-func (r *streamReader) readConn(ctx context.Context, s *incoming) error {
-	r.member.Log.Info("reading a stream of the peer", zap.Stringer("stream", r.kind), zap.String("url", s.url.String()))
+func (r *Reader) readConn(ctx context.Context, s *incoming) error {
+	r.member.Log.Info("reading a stream of the peer", zap.Stringer("stream", r.Kind), zap.String("url", s.url.String()))
 	r.opened(s.conn)
 	if faultpoint.Fails(faultpoint.StreamOpened) {
 		s.conn.Close()
@@ -189,20 +199,20 @@ func (r *streamReader) readConn(ctx context.Context, s *incoming) error {
 	err := r.read(ctx, s)
 	faultpoint.Hit(faultpoint.StreamEnded)
 	r.closed()
-	err = causeOf(ctx, err)
+	err = conn.CauseOf(ctx, err)
 	s.conn.Close()
 	s.stop()
 	return r.about(s.url, err)
 }
 
 // about says which stream an error is of.
-func (r *streamReader) about(u url.URL, err error) error {
-	return fmt.Errorf("%s stream of %s at %s: %w", r.kind, r.member.RemoteID, u.String(), err)
+func (r *Reader) about(u url.URL, err error) error {
+	return fmt.Errorf("%s stream of %s at %s: %w", r.Kind, r.member.RemoteID, u.String(), err)
 }
 
 // failed notes a dial of a URL that failed, with one line for the first of consecutive failures and
 // for each with another reason than the last of this URL.
-func (r *streamReader) failed(u url.URL, err error) {
+func (r *Reader) failed(u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
 	r.mu.Unlock()
@@ -210,7 +220,7 @@ func (r *streamReader) failed(u url.URL, err error) {
 	why := reasonOf(err)
 	if r.failures[u.String()] != why && r.member.Ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why
-		r.member.Log.Warn("failed to dial a stream of the peer; retrying", zap.Stringer("stream", r.kind), zap.Error(err))
+		r.member.Log.Warn("failed to dial a stream of the peer; retrying", zap.Stringer("stream", r.Kind), zap.Error(err))
 	}
 }
 
@@ -220,28 +230,14 @@ var portOrTime = regexp.MustCompile(`:\d+`)
 // reasonOf returns the text that the errors of one reason have in common.
 func reasonOf(err error) string { return portOrTime.ReplaceAllString(err.Error(), "") }
 
-// causeOf returns why ctx ended in place of the error that this led to.
-func causeOf(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	if errors.Is(err, io.EOF) {
-		return errs.ErrPeerGone
-	}
-	if conn.IsTimeout(err) && !errors.Is(err, conn.ErrDialTimeout) {
-		return fmt.Errorf("%w: %w", ErrStalled, err)
-	}
-	return err
-}
-
 // read delivers what the stream brings until it ends.
-func (r *streamReader) read(ctx context.Context, s *incoming) error {
+func (r *Reader) read(ctx context.Context, s *incoming) error {
 	d := &delivery{reader: r, ctx: ctx, s: s, delayAcks: conn.DelayAcks(s.conn)}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}
 	var dec wire.Decoder
-	if r.kind == streamMsgAppV2 {
+	if r.Kind == MsgAppV2 {
 		// A full append queue pushes back on the stream that brings nothing else.
 		d.wait = r.member.Cfg.ReadTimeout
 		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.Cfg.ID), uint64(r.member.RemoteID), r.member.Cfg.MessageLimits)
@@ -267,7 +263,7 @@ const (
 // it waits for more, so that a burst costs one handover and a lone message does
 // not wait for company.
 type delivery struct {
-	reader *streamReader
+	reader *Reader
 	ctx    context.Context
 	s      *incoming
 	wait   time.Duration // how long Process may stand still while the append queue is full; 0: it is not waited for
@@ -310,7 +306,7 @@ func (d *delivery) flush() error {
 	if len(d.items) == 0 {
 		return nil
 	}
-	err := d.reader.receive(d.ctx, d.items, d.wait)
+	err := d.reader.to.Receive(d.ctx, d.items, d.wait)
 	clear(d.items)
 	d.items = d.items[:0]
 	return err
@@ -329,8 +325,8 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
-		if err := d.reader.authorize(m); err != nil {
-			d.reader.refuse(m, err)
+		if err := d.reader.to.Authorize(m); err != nil {
+			d.reader.to.Refuse(m, err)
 			continue
 		}
 		if d.items = append(d.items, queue.Item{Msg: m, Size: dec.Memory()}); len(d.items) == deliverMessages {
@@ -339,4 +335,28 @@ func (d *delivery) run(dec wire.Decoder) error {
 			}
 		}
 	}
+}
+
+// State returns what is known now.
+func (r *Reader) State() State {
+	st := State{Bytes: r.bytes.Load()}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st.Since, st.Connects, st.DialFailures = r.since, r.connects, r.dialFailures
+	return st
+}
+
+// opened notes that a stream of the peer is up.
+func (r *Reader) opened(c net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conn, r.since = c, time.Now()
+	r.connects++
+}
+
+// closed notes that it ended.
+func (r *Reader) closed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conn, r.since = nil, time.Time{}
 }

@@ -1,0 +1,6 @@
+//go:build tinybuffers
+
+package queue
+
+// RunMessages is for tests: see buffers.go.
+const RunMessages = 2

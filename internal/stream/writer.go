@@ -1,0 +1,341 @@
+package stream
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// Conn is a stream that a peer dialled, to be written by us. Its writer
+// owns it from attach on.
+type Conn struct {
+	Kind   Kind
+	enc    wire.Encoder // of this connection: msgapp v2 keeps state
+	Stream *conn.Stream
+
+	state    *tls.ConnectionState // nil: not encrypted; does not change
+	outdated bool                 // the client is expected to come anew; owned by recheck
+}
+
+// NewConn returns a connection for Writer.Attach. state is that of TLS, or nil.
+func NewConn(kind Kind, s *conn.Stream, state *tls.ConnectionState) *Conn {
+	return &Conn{Kind: kind, enc: kind.encoder(), Stream: s, state: state}
+}
+
+// Writer sends the messages of one queue over the stream that the peer
+// dialled last. While there is none its queue is down.
+type Writer struct {
+	member *member.Member
+	Queue  *queue.Queue
+	Kind   Kind
+
+	beat  atomic.Bool // a link heartbeat is due
+	given atomic.Bool // a connection was given a message
+
+	Told atomic.Int32 // calls of Observer.Sent under way
+
+	mu   sync.Mutex // guards conn; held while the queue changes between up and down
+	conn *Conn      // nil while down
+
+	since    time.Time // when conn was attached; guarded by mu, as is connects
+	connects uint64
+
+	lastWritten *Conn      // owned by the one worker of the queue
+	batch       wire.Batch // the same
+	encodeStart time.Time  // of batch; owned by the worker
+}
+
+// NewWriter returns a writer that is down until a connection is attached.
+func NewWriter(m *member.Member, kind Kind) *Writer {
+	w := &Writer{member: m, Kind: kind}
+	w.Queue = queue.New(queue.Config{
+		Name: kind.String(), Limits: m.Cfg.SendLimits, Workers: 1, Work: w.work, Wait: m.Wait,
+		ByKind: kind == Message, BulkBytes: flushBytes,
+	})
+	w.Queue.TrackAppends(m.Cfg.ReadTimeout, m.AppendsDrained)
+	return w
+}
+
+// WasGiven reports whether a connection was given a message since the start.
+func (w *Writer) WasGiven() bool { return w.given.Load() }
+
+// Attach takes over c: a newer connection replaces the older one. The messages of the
+// queue go on over c. It reports false, and closes c, if the peer is gone.
+func (w *Writer) Attach(c *Conn) bool {
+	failed := faultpoint.Fails(faultpoint.StreamAttach)
+	w.mu.Lock()
+	if w.member.Ctx.Err() != nil || failed {
+		w.mu.Unlock()
+		c.Stream.Close()
+		return false
+	}
+	old := w.conn
+	w.conn, w.since = c, time.Now()
+	w.connects++
+	// The peer learns at once that the stream delivers; before all else.
+	w.beat.Store(true)
+	w.Queue.Open()
+	w.mu.Unlock()
+	faultpoint.Hit(faultpoint.StreamAttached)
+	w.Heartbeat()
+	if old != nil {
+		if c.renews(old) {
+			w.member.Log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.Kind))
+		} else {
+			w.member.Log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.Kind))
+		}
+		w.closeAfterDrain(old)
+		w.member.Reports.Unreachable() // messages on it that the peer has not read
+	} else {
+		w.member.Log.Info("established a stream to the peer", zap.Stringer("stream", w.Kind))
+	}
+	return true
+}
+
+// Detach ends c, if it still is the connection of the writer: the messages of the queue
+// are lost, and reported. Messages that were written may be lost as well, unread by the
+// peer, so the peer is reported in any case.
+func (w *Writer) Detach(c *Conn, cause error) {
+	faultpoint.Hit(faultpoint.StreamDetach)
+	w.mu.Lock()
+	current := w.conn == c
+	var lost []queue.Item
+	if current {
+		w.conn, w.since = nil, time.Time{}
+		lost = w.Queue.Shut()
+	}
+	w.mu.Unlock()
+	c.Stream.Close()
+	if !current {
+		return
+	}
+	faultpoint.Hit(faultpoint.StreamShut)
+	w.member.Log.Warn("lost a stream to the peer", zap.Stringer("stream", w.Kind), zap.Int("dropped", len(lost)), zap.Error(cause))
+	w.member.Lose(w.Queue, lost, cause)
+	w.member.Reports.Unreachable()
+}
+
+// Close ends the writer. The peer's context has ended.
+func (w *Writer) Close() {
+	w.mu.Lock()
+	c := w.conn
+	w.conn, w.since = nil, time.Time{}
+	lost := w.Queue.Close()
+	w.mu.Unlock()
+	if c != nil {
+		c.Stream.Close()
+	}
+	faultpoint.Hit(faultpoint.StreamClosed)
+	w.member.Lose(w.Queue, lost, w.member.Cause())
+}
+
+func (w *Writer) current() *Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.conn
+}
+
+// Heartbeat has a link heartbeat written, if the stream is up (PROTOCOL.md,
+// section 7).
+func (w *Writer) Heartbeat() {
+	if w.Queue.IsOpen() {
+		w.beat.Store(true)
+		w.Queue.Wake()
+	}
+}
+
+// HeartbeatNow is heartbeat, but writes it on the caller's goroutine if the stream
+// is idle. It may block for the write timeout.
+func (w *Writer) HeartbeatNow() {
+	w.beat.Store(true)
+	if w.Queue.AcquireWorker() {
+		w.writeBatch([]queue.Item{})
+		w.Queue.ReleaseWorker()
+	} else if w.Queue.IsOpen() {
+		w.Queue.Wake()
+	}
+}
+
+// work is the queue's worker: it encodes what is queued and writes it.
+func (w *Writer) work() {
+	var items []queue.Item
+	for {
+		var ok bool
+		if items, ok = w.Queue.Take(items, takeMessages); !ok {
+			return
+		}
+		w.writeBatch(items)
+		clear(items)
+	}
+}
+
+// writeBatch writes the taken messages, and the heartbeat that is due. Only the queue's
+// worker calls it.
+func (w *Writer) writeBatch(items []queue.Item) {
+	c := w.current()
+	if w.lastWritten != c && w.lastWritten != nil {
+		w.lastWritten.Stream.Close() // it was replaced, and has had its last batch
+	}
+	w.lastWritten = c
+	if c == nil {
+		w.member.Lose(w.Queue, items, cmp.Or(w.member.Cause(), errs.ErrPeerGone))
+	} else {
+		sent, err := w.send(c, items)
+		if items = items[sent:]; err != nil {
+			w.Detach(c, err)
+		}
+	}
+	w.Queue.Release(items, nil)
+}
+
+// send writes the taken items to c, and makes room in the queue for each batch that
+// is written. It returns how many; the others are lost.
+func (w *Writer) send(c *Conn, items []queue.Item) (sent int, err error) {
+	w.batch.Reset()
+	w.encodeStart = time.Now()
+	if w.beat.Swap(false) {
+		c.enc.AppendLinkHeartbeat(&w.batch)
+	}
+	if len(items) > 0 && !w.given.Load() {
+		w.given.Store(true)
+	}
+	for i, it := range items {
+		if i == sent && (w.member.Paused.Load() || w.Queue.WasEmptied()) { // before it is encoded
+			w.member.Lose(w.Queue, items[sent:], cmp.Or(w.member.Cause(), errs.ErrPaused))
+			w.Queue.Release(items[sent:], nil)
+			if w.member.Paused.Load() {
+				w.member.Lose(w.Queue, w.Queue.Empty(), errs.ErrPaused)
+			}
+			sent = len(items)
+			break
+		}
+		if i == sent {
+			sent += w.Queue.SkipOvertaken(items[sent:])
+		}
+		if i < sent {
+			continue
+		}
+		c.enc.Append(&w.batch, it.Msg)
+		if w.batch.Len() < flushBytes && i < len(items)-1 {
+			continue
+		}
+		if err := w.flush(c, i+1-sent); err != nil {
+			w.member.Lose(w.Queue, items[sent:], cmp.Or(w.member.Cause(), err))
+			return sent, err
+		}
+		w.Queue.Release(items[sent:i+1], items[i+1:])
+		sent = i + 1
+	}
+	if w.batch.Len() > 0 { // a heartbeat alone
+		return sent, w.flush(c, 0)
+	}
+	return sent, nil
+}
+
+// flush writes the batch, which holds n messages.
+func (w *Writer) flush(c *Conn, n int) error {
+	size := uint64(w.batch.Len())
+	err := c.Stream.Write(&w.batch, w.member.Cfg.WriteTimeout)
+	w.batch.Reset()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	took := now.Sub(w.encodeStart)
+	w.encodeStart = now
+	w.Queue.Done(n, size, took)
+	if f := w.member.Cfg.Observer.Sent; f != nil {
+		w.Told.Add(1)
+		f(w.member.RemoteID, w.Queue.Name(), n, int64(size), took)
+		w.Told.Add(-1)
+	}
+	return nil
+}
+
+// Tidy gives back the buffers of an idle writer. Only the goroutine of housekeeping
+// calls it.
+func (w *Writer) Tidy() {
+	w.Queue.TrimIfIdle(w.batch.Shrink)
+}
+
+// State returns what is known now.
+func (w *Writer) State() State {
+	st := State{Bytes: w.Queue.Bytes()}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	st.Since, st.Connects = w.since, w.connects
+	return st
+}
+
+// Recheck checks the connection that the peer dialled.
+func (w *Writer) Recheck() {
+	c := w.current()
+	if c == nil {
+		return
+	}
+	st, err := w.member.Cfg.Validate(w.member.RemoteID, c.state)
+	switch {
+	case st == conn.Revoked, st == conn.Outdated && c.outdated:
+		w.member.Cutting("from", err)
+		w.member.Cfg.AllRefused.Requests.Add(1)
+		w.member.Refused.Requests.Add(1)
+		w.member.Activity.Failed(err, false)
+		w.Detach(c, fmt.Errorf("%w: %w", protocol.ErrIdentity, err))
+	case st == conn.Outdated:
+		c.outdated = true // the peer is to dial again
+	}
+}
+
+// renews reports whether the client has dialled c with another certificate than
+// the older connection, or with another chain.
+func (c *Conn) renews(old *Conn) bool {
+	now, before := shownOn(c.state), shownOn(old.state)
+	return len(now) > 0 && len(before) > 0 && !slices.EqualFunc(now, before, (*x509.Certificate).Equal)
+}
+
+// shownOn returns the certificates that the other end showed.
+func shownOn(state *tls.ConnectionState) []*x509.Certificate {
+	if state == nil {
+		return nil
+	}
+	return state.PeerCertificates
+}
+
+// handoverGrace is how long a connection that a newer one replaced has to end
+// the batch that is being written to it.
+const handoverGrace = 500 * time.Millisecond
+
+// closeAfterDrain closes a connection that was replaced between two batches: a peer
+// that is alive reads it to its end, and goes on with the newer one. A stuck
+// connection is closed after handoverGrace.
+func (w *Writer) closeAfterDrain(old *Conn) {
+	grace := time.NewTimer(handoverGrace)
+	wait := func() {
+		defer grace.Stop()
+		select {
+		case <-old.Stream.Gone():
+		case <-grace.C:
+		case <-w.member.Ctx.Done():
+		}
+		old.Stream.Close()
+	}
+	if !w.member.Spawn(wait) {
+		grace.Stop()
+		old.Stream.Close()
+	}
+}

@@ -1,0 +1,10 @@
+//go:build tinybuffers
+
+package rafthttp
+
+// For tests: see buffers.go.
+const (
+	processMessages = 3
+	releaseMessages = 1
+	releaseBytes    = 1
+)
