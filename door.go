@@ -283,9 +283,9 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 // if its sender has gone meanwhile.
 func (q *request) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
-	r, leave := q.engine.receiveQueues.enter(q.engine, sender, queue.KindOf(m.GetType()))
+	r, leave := q.engine.receiveQueues.Enter(sender, queue.KindOf(m.GetType()))
 	defer leave()
-	o := r.deliver(m, source, within, queued)
+	o := r.Deliver(m, source, within, queued)
 	if o.Processed && o.Err != nil {
 		// What is wrong with the message of a post may be wrong with its connection.
 		return &protocol.ProcessError{Err: o.Err, Drop: source == lanePost, PassedOn: passedOn}
@@ -321,7 +321,7 @@ func (p *peer) countRefused(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
 		p.member.Refused.Messages.Add(1)
 	}
-	ln := p.receivers.of(m.GetType()).queue
+	ln := p.receivers.Of(m.GetType()).Queue
 	ln.Drop(1, member.ReasonOf(cause))
 	p.member.Events.Dropped(ln.Name(), 1, cause)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/receive"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
@@ -35,7 +36,7 @@ type engine struct {
 	snapshotLines *rate.Limiter // of the log, snapshots of those who are no peers
 	local         *localDrops
 	postLimit     *postlimit.Limiter
-	receiveQueues *receiveQueues
+	receiveQueues *receive.Queues
 	refusals      loglimit.Recent[member.Refusal]
 	added         chan struct{} // has a value when housekeeping should look at new peers
 	beating       atomic.Bool   // a goroutine writes heartbeats
@@ -71,6 +72,21 @@ func (e *engine) awaitAsking() {
 func (e *engine) peerMap() map[types.ID]*peer { return *e.peers.Load() }
 
 func (e *engine) peerOf(id types.ID) *peer { return e.peerMap()[id] }
+
+// receiversOf returns the receive queues of a peer, or nil if there is no such peer.
+func (e *engine) receiversOf(id types.ID) *receive.Receivers {
+	if p := e.peerOf(id); p != nil {
+		return &p.receivers
+	}
+	return nil
+}
+
+func receiversOf(peers []*peer) (all []*receive.Receivers) {
+	for _, p := range peers {
+		all = append(all, &p.receivers)
+	}
+	return all
+}
 
 // endingPeers returns those that were removed, and have not ended yet.
 func (e *engine) endingPeers() []*peer {
@@ -120,16 +136,16 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 			return c.Name == callback.ObserverSlowProcess && c.Peer == id && queue.KindOf(c.Type) == k
 		})
 	}
-	receiving := func(rs receivers) {
+	receiving := func(rs receive.Receivers) {
 		for k, r := range rs {
 			if r == nil {
 				continue // of a guest, which has queues of some kinds only
 			}
-			if r.queue.HasMessages() && !slowProcess(r.member.RemoteID, queue.Kind(k)) {
-				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.queue.Name(), Peer: r.member.RemoteID}.String())
+			if r.Queue.HasMessages() && !slowProcess(r.Member.RemoteID, queue.Kind(k)) {
+				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.Queue.Name(), Peer: r.Member.RemoteID}.String())
 			}
-			if r.told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.queue.Name(), Peer: r.member.RemoteID}.String())
+			if r.Told.Load() > 0 {
+				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.Queue.Name(), Peer: r.Member.RemoteID}.String())
 			}
 		}
 	}
@@ -153,7 +169,7 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 	for _, r := range remotes {
 		posting(r.pipeline)
 	}
-	for _, rs := range e.receiveQueues.ofGuests() {
+	for _, rs := range e.receiveQueues.OfGuests() {
 		receiving(rs)
 	}
 	slices.Sort(all)

@@ -63,9 +63,9 @@ func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
 // and of which kinds of which members there are earlier ones to wait for.
 func (t *Transport) LanesRemembered() (guests, earlier int) {
 	rl := t.engine.Load().receiveQueues
-	rl.mu.Lock()
-	defer rl.mu.Unlock()
-	return len(rl.inUse), len(rl.earlier)
+	rl.Mu.Lock()
+	defer rl.Mu.Unlock()
+	return len(rl.InUse), len(rl.Earlier)
 }
 
 // MembersToldOf returns of how many members something tells, or is being told.

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/receive"
 )
 
 // AddRemote adds a member that is to be sent to before it is a peer, such as one
@@ -78,7 +79,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	p.member.Paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
-	e.receiveQueues.replace([]*peer{p}, nil, func() { e.peers.Store(&peers) })
+	e.receiveQueues.Replace([]*receive.Receivers{&p.receivers}, nil, func() { e.peers.Store(&peers) })
 	select {
 	case e.added <- struct{}{}:
 	default:
@@ -111,7 +112,7 @@ func (t *Transport) remove(which func(types.ID) bool) {
 			defer e.leave()
 			faultpoint.Hit(faultpoint.PeerRemoved)
 			p.stop()
-			e.receiveQueues.ended(p)
+			e.receiveQueues.Ended(&p.receivers)
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			delete(e.ending, p)
@@ -137,7 +138,7 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 			p.member.Activity.End(ErrPeerRemoved) // it is told before what the next peer with the id does
 		}
 	}
-	e.receiveQueues.replace(nil, removed, func() { e.peers.Store(&peers) })
+	e.receiveQueues.Replace(nil, receiversOf(removed), func() { e.peers.Store(&peers) })
 	return removed
 }
 
@@ -237,7 +238,7 @@ func (t *Transport) pause(id types.ID, paused bool) {
 	e.mu.Lock() // so that no remote becomes a peer meanwhile
 	defer e.mu.Unlock()
 	if e.remotes.pause(id, paused) {
-		e.receiveQueues.pause(id, paused)
+		e.receiveQueues.Pause(id, paused)
 	}
 	if p := e.peerOf(id); p != nil {
 		p.pause(paused)
@@ -263,7 +264,7 @@ func (t *Transport) Resume() {
 	defer e.mu.Unlock()
 	for _, id := range e.remotes.ids() {
 		e.remotes.pause(id, false)
-		e.receiveQueues.pause(id, false)
+		e.receiveQueues.Pause(id, false)
 	}
 	for _, p := range e.peerMap() {
 		p.Resume()

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/receive"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -56,8 +57,8 @@ type peer struct {
 	readers       [stream.Kinds]*stream.Reader
 	pipeline      *pipeline
 	snapshots     *snapshotSender
-	receivers     receivers
-	receiveQueues *receiveQueues // which have those of before it was a peer
+	receivers     receive.Receivers
+	receiveQueues *receive.Queues // which have those of before it was a peer
 	probe         probe.Estimate
 	engine        *engine
 	snapshotLines *rate.Limiter // of the log, transfers from the peer
@@ -74,7 +75,7 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 	l := member.New(e.cfg, id, picker)
 	l.Activity.Changed = l.Events.StateChanged
 	p := &peer{
-		member: l, engine: e, urls: picker, pipeline: newPipeline(l), receivers: newReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
+		member: l, engine: e, urls: picker, pipeline: newPipeline(l), receivers: receive.NewReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	p.pipeline.queues[queue.Append].TrackAppends(l.Cfg.ReadTimeout, l.Reports.Unreachable) // a pipeline is short by design
 	for kind := range stream.Kinds {
@@ -237,14 +238,14 @@ func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Durati
 			n[queue.KindOf(it.Msg.GetType())]++
 		}
 		for k, r := range p.receivers {
-			p.member.Drop(r.queue, n[k], ErrPaused)
+			p.member.Drop(r.Queue, n[k], ErrPaused)
 		}
 		return nil
 	}
 	for _, it := range items {
 		p.answered(it.Msg)
 	}
-	return p.receivers.receive(ctx, items, wait)
+	return p.receivers.Receive(ctx, items, wait)
 }
 
 // authorize returns why a message that a stream of the peer brought is refused, or nil.
@@ -256,7 +257,7 @@ func (p *peer) authorize(m *raftpb.Message) error {
 // may be nil, for a member that is no peer.
 func (p *peer) dropPost(m *raftpb.Message, cause error) {
 	if p != nil {
-		p.receivers.of(m.GetType()).dropPosts(1, cause)
+		p.receivers.Of(m.GetType()).DropPosts(1, cause)
 	}
 }
 
@@ -304,7 +305,7 @@ func (p *peer) Resume() { p.pause(false) }
 func (p *peer) pause(on bool) {
 	p.member.Paused.Store(on)
 	if p.member.Ctx.Err() == nil { // the member is what this peer is
-		p.receiveQueues.pause(p.member.RemoteID, on)
+		p.receiveQueues.Pause(p.member.RemoteID, on)
 	}
 	if !on {
 		return
@@ -316,7 +317,7 @@ func (p *peer) pause(on bool) {
 	p.pipeline.dropQueued()
 	p.snapshots.sender.Drop()
 	for _, r := range p.receivers {
-		r.discard(r.queue.Empty(), ErrPaused)
+		r.Discard(r.Queue.Empty(), ErrPaused)
 	}
 }
 
@@ -330,7 +331,7 @@ func (p *peer) shut(cause error) {
 	p.pipeline.close()
 	p.snapshots.sender.Close()
 	for _, r := range p.receivers {
-		r.close()
+		r.Close()
 	}
 }
 
@@ -363,7 +364,7 @@ func (p *peer) tick() {
 		w.Queue.ExpireAppends()
 	}
 	for _, r := range p.receivers {
-		r.queue.TrimIfIdle(nil)
+		r.Queue.TrimIfIdle(nil)
 	}
 	p.pipeline.tidy()
 	p.pipeline.queues[queue.Append].ExpireAppends()

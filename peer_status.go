@@ -31,7 +31,7 @@ func (p *peer) status() PeerStatus {
 	}
 	st.addSent(p.pipeline.status())
 	for _, r := range p.receivers {
-		l := laneStatus(r.queue)
+		l := laneStatus(r.Queue)
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
 	}

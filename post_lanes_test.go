@@ -323,7 +323,7 @@ func TestLanesOfStrangers(t *testing.T) {
 // receiveWorkers returns how many goroutines work for receive lanes, or wait to.
 func receiveWorkers() int {
 	stacks := make([]byte, 8<<20)
-	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "rafthttp.(*receiver).work(")
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "receive.(*Receiver).work(")
 }
 
 // TestVoteBehindPostedProposals: a vote is processed at once however many proposals

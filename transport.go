@@ -24,6 +24,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/receive"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -254,7 +255,7 @@ func (t *Transport) Start() error {
 		cfg: s, snapshots: t.snapshotSettings(s), started: time.Now(), done: make(chan struct{}),
 		remotes: &remotes{s: s, byID: map[types.ID]*remote{}},
 		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
-		postLimit: postlimit.New(s.Queued.Max()), receiveQueues: newReceiveQueues(),
+		postLimit:     postlimit.New(s.Queued.Max()),
 		local:         &localDrops{events: callback.NewEvents(s.ID, s.EventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
@@ -264,6 +265,9 @@ func (t *Transport) Start() error {
 	t.urls.CompareAndSwap(nil, &urls)
 	e.peers.Store(&map[types.ID]*peer{})
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	e.receiveQueues = receive.NewQueues(receive.Config{
+		Ctx: e.ctx, Cfg: s, Wait: &e.wg, PeerOf: e.receiversOf, IsPaused: e.remotes.isPaused,
+	})
 	if !t.engine.CompareAndSwap(nil, e) {
 		return errors.New("rafthttp: Transport.Start was called before")
 	}
@@ -374,7 +378,7 @@ func (t *Transport) Stop() {
 	}
 	e.stopped = true
 	peers := slices.Collect(maps.Values(e.peerMap()))
-	e.receiveQueues.replace(nil, peers, func() { e.peers.Store(&map[types.ID]*peer{}) })
+	e.receiveQueues.Replace(nil, receiversOf(peers), func() { e.peers.Store(&map[types.ID]*peer{}) })
 	e.mu.Unlock()
 
 	e.cancel(ErrStopped)

@@ -19,15 +19,15 @@ var lossMutants = []mutant{
 	{
 		name: "message-invented", wrong: "one received message in 40 has another index", breaks: "none invented",
 		edits: []edit{
-			{"receive.go", "func (r *receiver) processOne(it queue.Item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it queue.Item) bool {"},
-			{"receive.go", "if t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)", "if processed.Add(1)%40 == 0 {\n\t\tit.Msg.Index = new(it.Msg.GetIndex() + 1)\n\t}\n\tif t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)"},
+			{"internal/receive/receiver.go", "func (r *Receiver) processOne(it queue.Item) bool {", "var processed atomic.Uint64\n\nfunc (r *Receiver) processOne(it queue.Item) bool {"},
+			{"internal/receive/receiver.go", "if t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)", "if processed.Add(1)%40 == 0 {\n\t\tit.Msg.Index = new(it.Msg.GetIndex() + 1)\n\t}\n\tif t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)"},
 		},
 	},
 	{
 		name: "term-changed", wrong: "one received heartbeat in 40 is of the next term", breaks: "none invented",
 		edits: []edit{
-			{"receive.go", "func (r *receiver) processOne(it queue.Item) bool {", "var processed atomic.Uint64\n\nfunc (r *receiver) processOne(it queue.Item) bool {"},
-			{"receive.go", "if t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)", "if processed.Add(1)%40 == 0 && it.Msg.GetType() == raftpb.MsgHeartbeat {\n\t\tit.Msg.Term = new(it.Msg.GetTerm() + 1)\n\t}\n\tif t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)"},
+			{"internal/receive/receiver.go", "func (r *Receiver) processOne(it queue.Item) bool {", "var processed atomic.Uint64\n\nfunc (r *Receiver) processOne(it queue.Item) bool {"},
+			{"internal/receive/receiver.go", "if t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)", "if processed.Add(1)%40 == 0 && it.Msg.GetType() == raftpb.MsgHeartbeat {\n\t\tit.Msg.Term = new(it.Msg.GetTerm() + 1)\n\t}\n\tif t := it.Ticket(); t != nil {\n\t\treturn r.processTicket(t, it.Msg)"},
 		},
 	},
 	{
@@ -40,7 +40,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "batch-reversed", wrong: "what a stream brings at once is processed in reverse", breaks: "order in a lane",
-		edits: []edit{{"peer.go", "return p.receivers.receive(ctx, items, wait)", "slices.Reverse(items)\n\treturn p.receivers.receive(ctx, items, wait)"}},
+		edits: []edit{{"peer.go", "return p.receivers.Receive(ctx, items, wait)", "slices.Reverse(items)\n\treturn p.receivers.Receive(ctx, items, wait)"}},
 	},
 	{
 		name: "never-unreachable", wrong: "ReportUnreachable is never called", breaks: "taken or reported",
@@ -98,13 +98,13 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "full-append-lane-drops", wrong: "an append that finds the lane full is dropped, in place of slowing its stream down", breaks: "a full append lane slows its stream down",
-		edits: []edit{{"receive.go", "patience = wait", "patience = 0 * wait"}},
+		edits: []edit{{"internal/receive/receiver.go", "patience = wait", "patience = 0 * wait"}},
 	},
 	{
 		name: "dropped-with-room", wrong: "the receiver drops one batch of proposals in 10, and says that their lane was full", breaks: "a lane drops if it is full",
 		edits: []edit{
-			{"receive.go", "func (r *receiver) offer(ctx", "var offered atomic.Uint64\n\nfunc (r *receiver) offer(ctx"},
-			{"receive.go", "\trest, v := items, queue.Accepted\n", "\tif r.queue.Name() == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.member.Drop(r.queue, len(items), ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, queue.Accepted\n"},
+			{"internal/receive/receiver.go", "func (r *Receiver) offer(ctx", "var offered atomic.Uint64\n\nfunc (r *Receiver) offer(ctx"},
+			{"internal/receive/receiver.go", "\trest, v := items, queue.Accepted\n", "\tif r.Queue.Name() == \"proposal\" && offered.Add(1)%10 == 0 {\n\t\tr.Member.Drop(r.Queue, len(items), errs.ErrQueueFull)\n\t\treturn nil\n\t}\n\trest, v := items, queue.Accepted\n"},
 		},
 	},
 	{
@@ -123,7 +123,7 @@ var lossMutants = []mutant{
 	{
 		name: "report-for-nothing", wrong: "one in 500 of what a peer's streams bring at once makes raft believe that it is unreachable", breaks: "a healthy link loses nothing",
 		edits: []edit{
-			{"peer.go", "return p.receivers.receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.Reports.Unreachable()\n\t}\n\treturn p.receivers.receive(ctx, items, wait)"},
+			{"peer.go", "return p.receivers.Receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.Reports.Unreachable()\n\t}\n\treturn p.receivers.Receive(ctx, items, wait)"},
 			{"peer.go", "func newPeer(", "var brought atomic.Uint64\n\nfunc newPeer("},
 			{"peer.go", "import (\n", "import (\n\t\"sync/atomic\"\n"},
 		},
@@ -178,7 +178,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "one-receive-lane", wrong: "what a peer sends waits for Process in one lane", breaks: "Process may block on one kind",
-		edits: []edit{{"receive.go", "{ return r[queue.KindOf(t)] }", "{ return r[queue.Control] }"}},
+		edits: []edit{{"internal/receive/receiver.go", "{ return r[queue.KindOf(t)] }", "{ return r[queue.Control] }"}},
 	},
 	{
 		name: "report-inside-send", wrong: "a loss that Send knows of is reported before it returns, under a lock", breaks: "Send calls nothing of Raft",

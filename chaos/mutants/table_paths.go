@@ -9,7 +9,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
-		edits: []edit{{"door.go", "q.engine.receiveQueues.enter(q.engine, sender, queue.KindOf(m.GetType()))", "q.engine.receiveQueues.enter(q.engine, sender, queue.Proposal)"}},
+		edits: []edit{{"door.go", "q.engine.receiveQueues.Enter(sender, queue.KindOf(m.GetType()))", "q.engine.receiveQueues.Enter(sender, queue.Proposal)"}},
 	},
 	{
 		name: "control-behind-proposals", wrong: "the message stream has one queue for all kinds", breaks: "a control message waits for no proposal", found: "path 2",

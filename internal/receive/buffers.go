@@ -1,6 +1,6 @@
 //go:build !tinybuffers
 
-package rafthttp
+package receive
 
 // What is done at once. With the build tag tinybuffers all of it is tiny, so that
 // tests meet every boundary; the bounds of queues, which users set, are not.

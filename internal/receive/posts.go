@@ -1,4 +1,4 @@
-package rafthttp
+package receive
 
 import (
 	"cmp"
@@ -7,19 +7,20 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// deliver queues the message of a request behind others of its kind, waits until
+// Deliver queues the message of a request behind others of its kind, waits until
 // Process has returned, and returns what that did, or why it was not called: the queue
 // is full, its owner has ended, or there was no turn within that time. Process has
 // what is left of it. It calls queued once the queue accounts for the message.
-func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) queue.Outcome {
-	ctx, cancel := context.WithTimeoutCause(r.member.Ctx, within, ErrStalled)
+func (r *Receiver) Deliver(m *raftpb.Message, source string, within time.Duration, queued func()) queue.Outcome {
+	ctx, cancel := context.WithTimeoutCause(r.Member.Ctx, within, errs.ErrStalled)
 	defer cancel()
 	ticket := queue.NewTicket(ctx, source)
 	if err := r.enqueue(ctx, queue.NewItem(m).WithTicket(ticket)); err != nil {
-		r.dropPosts(1, err)
+		r.DropPosts(1, err)
 		return queue.Outcome{Err: err}
 	}
 	queued()
@@ -31,38 +32,38 @@ func (r *receiver) deliver(m *raftpb.Message, source string, within time.Duratio
 	if !ticket.Claim() {
 		return <-ticket.Outcome() // Process returns soon
 	}
-	r.dropPosts(1, context.Cause(ctx))
+	r.DropPosts(1, context.Cause(ctx))
 	return queue.Outcome{Err: context.Cause(ctx)}
 }
 
 // enqueue gives the message of a request to the queue. Only an append waits for room, as
 // one of a stream does.
-func (r *receiver) enqueue(ctx context.Context, it queue.Item) error {
+func (r *Receiver) enqueue(ctx context.Context, it queue.Item) error {
 	items, v := []queue.Item{it}, queue.Accepted
 	var err error
 	if queue.KindOf(it.Msg.GetType()) == queue.Append {
-		items, err = r.queue.OfferWait(ctx, items, r.member.Cfg.ReadTimeout)
+		items, err = r.Queue.OfferWait(ctx, items, r.Member.Cfg.ReadTimeout)
 	} else {
-		items, v = r.queue.OfferAll(items)
+		items, v = r.Queue.OfferAll(items)
 	}
 	if len(items) == 0 {
 		return nil
 	}
-	return cmp.Or(r.member.Cause(), err, v.Err(), ErrQueueFull)
+	return cmp.Or(r.Member.Cause(), err, v.Err(), errs.ErrQueueFull)
 }
 
 // processTicket has Process take the message of a request that still waits for it. It
 // reports false if the request has given up.
-func (r *receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
+func (r *Receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
 	if t.Ctx.Err() != nil || !t.Claim() {
 		return false
 	}
-	t.Finish(queue.Outcome{Processed: true, Err: r.member.Cfg.Process(t.Ctx, r.member.RemoteID, t.Source, m)})
+	t.Finish(queue.Outcome{Processed: true, Err: r.Member.Cfg.Process(t.Ctx, r.Member.RemoteID, t.Source, m)})
 	return true
 }
 
-// discard drops messages that the queue has taken and Process does not get.
-func (r *receiver) discard(items []queue.Item, cause error) {
+// Discard drops messages that the queue has taken and Process does not get.
+func (r *Receiver) Discard(items []queue.Item, cause error) {
 	streamed, posted := 0, 0
 	for _, it := range items {
 		if t := it.Ticket(); t == nil {
@@ -73,15 +74,15 @@ func (r *receiver) discard(items []queue.Item, cause error) {
 		}
 	}
 	if streamed > 0 {
-		r.member.Drop(r.queue, streamed, cause)
+		r.Member.Drop(r.Queue, streamed, cause)
 	}
-	r.dropPosts(posted, cause)
+	r.DropPosts(posted, cause)
 }
 
-// dropPosts counts messages of requests that were not processed. Those of members that
+// DropPosts counts messages of requests that were not processed. Those of members that
 // are no peers are told to their senders only.
-func (r *receiver) dropPosts(n int, cause error) {
-	if n > 0 && !r.member.Guest {
-		r.member.Drop(r.queue, n, cause)
+func (r *Receiver) DropPosts(n int, cause error) {
+	if n > 0 && !r.Member.Guest {
+		r.Member.Drop(r.Queue, n, cause)
 	}
 }

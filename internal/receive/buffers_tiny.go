@@ -1,6 +1,6 @@
 //go:build tinybuffers
 
-package rafthttp
+package receive
 
 // For tests: see buffers.go.
 const (

@@ -1,0 +1,178 @@
+package receive
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+)
+
+// Queues decides which receive queue the message of a request goes to, where several serve a member
+// one after another: those of the peer; before and after it is one, those of a guest,
+// as it is called then; and those of the next peer with the same id. Process has the
+// messages of one kind one after another all the same: a queue begins once it has
+// nothing any more of those before. It is safe for concurrent use.
+//
+// A guest has a queue while it has requests under way whose messages were read, of
+// which there are at most maxPosts of each kind and MaxSnapshots.
+type Queues struct {
+	cfg Config
+
+	Mu     sync.Mutex
+	guests map[queueKey]*guest
+	InUse  map[*guest]struct{} // also those that a peer has followed
+	// earlier has what is closed at the end of each queue that got a successor, or may
+	// get one: its own is none of them.
+	Earlier map[queueKey][]<-chan struct{}
+}
+
+// queueKey stands for the receive queues of one kind of one member.
+type queueKey struct {
+	id   types.ID
+	kind queue.Kind
+}
+
+type guest struct {
+	receiver *Receiver
+	key      queueKey
+	requests int
+}
+
+// Config is what queues need to know. The functions do not block.
+type Config struct {
+	Ctx      context.Context // of the Transport
+	Cfg      *member.Config
+	Wait     *sync.WaitGroup              // joins the workers of guests
+	PeerOf   func(id types.ID) *Receivers // nil: it is no peer
+	IsPaused func(id types.ID) bool       // for one that is no peer
+}
+
+// NewQueues returns what has no queue yet.
+func NewQueues(c Config) *Queues {
+	return &Queues{cfg: c, guests: map[queueKey]*guest{}, InUse: map[*guest]struct{}{}, Earlier: map[queueKey][]<-chan struct{}{}}
+}
+
+// Enter returns the queue of a member for one request, which must leave.
+func (rl *Queues) Enter(id types.ID, k queue.Kind) (r *Receiver, leave func()) {
+	rl.Mu.Lock()
+	defer rl.Mu.Unlock()
+	if rs := rl.cfg.PeerOf(id); rs != nil {
+		return rs[k], func() {}
+	}
+	key := queueKey{id, k}
+	one := rl.guests[key]
+	if one == nil {
+		one = &guest{receiver: newReceiver(member.NewGuest(rl.cfg.Ctx, rl.cfg.Cfg, id, rl.cfg.Wait), k), key: key}
+		one.receiver.after = rl.before(key)
+		rl.guests[key], rl.InUse[one] = one, struct{}{}
+	}
+	one.receiver.Member.Paused.Store(rl.cfg.IsPaused(id))
+	one.requests++
+	return one.receiver, func() { rl.leave(one) }
+}
+
+// leave ends the queue of a guest with its last request.
+func (rl *Queues) leave(one *guest) {
+	rl.Mu.Lock()
+	defer rl.Mu.Unlock()
+	if one.requests--; one.requests > 0 {
+		return
+	}
+	delete(rl.InUse, one)
+	if rl.guests[one.key] == one {
+		delete(rl.guests, one.key)
+	}
+	one.receiver.Close() // what is left in it was given up
+	one.receiver.Member.Cancel(nil)
+	rl.forget(one.key, one.receiver)
+}
+
+// OfGuests returns the queues of members that are no peers, by kind.
+func (rl *Queues) OfGuests() (all []Receivers) {
+	rl.Mu.Lock()
+	defer rl.Mu.Unlock()
+	for one := range rl.InUse {
+		var rs Receivers
+		rs[one.key.kind] = one.receiver
+		all = append(all, rs)
+	}
+	return all
+}
+
+// Pause cuts the queues of a member as a guest, what waits in them included, or ends that.
+// The caller has cut the remote or the peer before.
+func (rl *Queues) Pause(id types.ID, on bool) {
+	rl.Mu.Lock()
+	defer rl.Mu.Unlock()
+	for one := range rl.InUse {
+		if one.key.id != id {
+			continue
+		}
+		if one.receiver.Member.Paused.Store(on); on {
+			one.receiver.Discard(one.receiver.Queue.Empty(), errs.ErrPaused)
+		}
+	}
+}
+
+// Replace has publish change who is a peer. What comes for those that were added, and
+// are not used yet, waits for the queues before theirs; what comes for those that were
+// removed, later on, waits for theirs.
+func (rl *Queues) Replace(added, removed []*Receivers, publish func()) {
+	rl.Mu.Lock()
+	defer rl.Mu.Unlock()
+	for _, rs := range removed {
+		for k, r := range rs {
+			key := queueKey{r.Member.RemoteID, queue.Kind(k)}
+			rl.Earlier[key] = append(rl.before(key), r.ended)
+		}
+	}
+	for _, rs := range added {
+		for k, r := range rs {
+			key := queueKey{r.Member.RemoteID, queue.Kind(k)}
+			if one := rl.guests[key]; one != nil {
+				delete(rl.guests, key)
+				rl.Earlier[key] = append(rl.before(key), one.receiver.ended)
+			}
+			r.after = rl.before(key)
+		}
+	}
+	publish()
+}
+
+// Ended forgets the queues of a peer that was removed, of which Process has nothing any
+// more.
+func (rl *Queues) Ended(rs *Receivers) {
+	rl.Mu.Lock()
+	defer rl.Mu.Unlock()
+	for k, r := range rs {
+		rl.forget(queueKey{r.Member.RemoteID, queue.Kind(k)}, r)
+	}
+}
+
+// before is called with mu held: it returns what the next queue has to wait for.
+func (rl *Queues) before(key queueKey) []<-chan struct{} {
+	rl.forget(key, nil)
+	return slices.Clone(rl.Earlier[key])
+}
+
+// forget is called with mu held: it forgets queues that have ended, r among them.
+func (rl *Queues) forget(key queueKey, r *Receiver) {
+	left := slices.DeleteFunc(rl.Earlier[key], func(ended <-chan struct{}) bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return r != nil && r.ended == ended
+		}
+	})
+	if len(left) > 0 {
+		rl.Earlier[key] = left
+	} else {
+		delete(rl.Earlier, key)
+	}
+}

@@ -1,0 +1,198 @@
+// Package receive has the queues in front of Raft.Process: one for each kind of messages of each
+// member, whichever way they came, so that Process has those of one kind one after another, and a
+// Process that blocks on one kind, or for one member, holds up no other.
+package receive
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+)
+
+// Receiver hands the messages of one receive queue to Process, in order.
+type Receiver struct {
+	Member  *member.Member
+	Queue   *queue.Queue
+	failing bool // Process returned an error last; owned by the one worker
+
+	Told atomic.Int32 // calls of Observer.Received under way
+
+	ended <-chan struct{}   // closed once Process will have nothing of the queue any more
+	after []<-chan struct{} // those of the queues before this one; set before it is used
+}
+
+func newReceiver(m *member.Member, k queue.Kind) *Receiver {
+	r := &Receiver{Member: m}
+	ended := make(chan struct{})
+	r.ended = ended
+	r.Queue = queue.New(queue.Config{Name: k.String(), Limits: m.Cfg.ReceiveLimits, Workers: 1, Work: r.work, Wait: m.Wait, Ended: ended})
+	r.Queue.Open()
+	return r
+}
+
+// awaitEarlier waits until Process has nothing any more of the queues before this one,
+// unless that is for others to find out, since this one has ended itself.
+func (r *Receiver) awaitEarlier() {
+	for _, ended := range r.after {
+		select {
+		case <-ended:
+		case <-r.Member.Ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *Receiver) work() {
+	r.awaitEarlier()
+	var items []queue.Item
+	for {
+		var ok bool
+		if items, ok = r.Queue.Take(items, processMessages); !ok {
+			return
+		}
+		for rest := items; len(rest) > 0; {
+			n := r.processSome(rest)
+			r.Queue.Release(rest[:n], rest[n:])
+			rest = rest[n:]
+		}
+		clear(items)
+	}
+}
+
+// releaseAfter is for how long a queue's worker processes before it makes room, if a
+// stream waits for that: Process may be slow.
+const releaseAfter = 10 * time.Millisecond
+
+// processSome processes the first items, and returns how many.
+func (r *Receiver) processSome(items []queue.Item) (n int) {
+	start := time.Now()
+	var under *raftpb.Message
+	defer r.Member.Cfg.Guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.Member.RemoteID, Lane: r.Queue.Name()}, &under)
+	var bytes int64
+	others, otherBytes := 0, int64(0) // that were not processed
+	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
+		if n > 0 && r.Queue.HasWaitingOffers() && time.Since(start) > releaseAfter {
+			break
+		}
+		if r.Queue.WasEmptied() || r.Member.Ctx.Err() != nil || r.Member.Paused.Load() {
+			r.Discard(items[n:], cmp.Or(r.Member.Cause(), errs.ErrPaused))
+			r.Queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
+			return len(items)
+		}
+		under = items[n].Msg
+		if !r.processOne(items[n]) {
+			others++
+			otherBytes += items[n].Size
+		}
+		bytes += items[n].Size
+		n++
+	}
+	r.Queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
+	return n
+}
+
+// processOne is called under guard. It reports false if the message was that of a request
+// that has given up.
+func (r *Receiver) processOne(it queue.Item) bool {
+	if t := it.Ticket(); t != nil {
+		return r.processTicket(t, it.Msg)
+	}
+	err := r.Member.Cfg.ProcessGuarded(r.Member.Ctx, r.Member.RemoteID, r.Queue.Name(), it.Msg)
+	if err != nil && !r.failing && r.Member.Ctx.Err() == nil {
+		r.Member.Log.Warn("failed to process a raft message; further failures are not logged until one succeeds",
+			zap.String("lane", r.Queue.Name()), zap.Error(err))
+	}
+	r.failing = err != nil
+	return true
+}
+
+// offer gives items to the queue, and drops what finds no room. If wait is not 0 it waits
+// for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
+// if Process took none for that long.
+func (r *Receiver) offer(ctx context.Context, items []queue.Item, wait time.Duration) error {
+	if f := r.Member.Cfg.Observer.Received; f != nil {
+		var bytes int64
+		for _, it := range items {
+			bytes += it.Size
+		}
+		r.Told.Add(1)
+		f(r.Member.RemoteID, r.Queue.Name(), len(items), bytes)
+		r.Told.Add(-1)
+	}
+	rest, v := items, queue.Accepted
+	var err error
+	if wait > 0 {
+		rest, err = r.Queue.OfferWait(ctx, rest, wait)
+	} else {
+		rest, v = r.Queue.OfferAll(rest)
+	}
+	dropped, noMemory := 0, 0
+	for len(rest) > 0 {
+		if v == queue.OutOfMemory {
+			noMemory++
+		} else {
+			dropped++
+		}
+		if rest = rest[1:]; err == nil { // a smaller one may find room where this one did not
+			rest, v = r.Queue.OfferAll(rest)
+		}
+	}
+	if dropped > 0 {
+		r.Member.Drop(r.Queue, dropped, cmp.Or(r.Member.Cause(), err, errs.ErrQueueFull))
+	}
+	if noMemory > 0 {
+		r.Member.Drop(r.Queue, noMemory, cmp.Or(r.Member.Cause(), errs.ErrMemoryLimit))
+	}
+	if errors.Is(err, errs.ErrPaused) { // the stream is not to blame
+		return nil
+	}
+	return err
+}
+
+// Close drops what is left, and ends the worker. The member has ended.
+func (r *Receiver) Close() {
+	r.Discard(r.Queue.Close(), r.Member.Cause())
+}
+
+// Receivers are the receive queues of a peer, by kind.
+type Receivers [queue.Kinds]*Receiver
+
+// NewReceivers returns those of a member, which are open.
+func NewReceivers(m *member.Member) (all Receivers) {
+	for k := range queue.Kinds {
+		all[k] = newReceiver(m, k)
+	}
+	return all
+}
+
+// Of returns the queue for a type of messages.
+func (r *Receivers) Of(t raftpb.MessageType) *Receiver { return r[queue.KindOf(t)] }
+
+// Receive sorts items into the queues. Appends wait for room, if wait is not 0; the
+// error is why that was in vain.
+func (r *Receivers) Receive(ctx context.Context, items []queue.Item, wait time.Duration) (err error) {
+	for len(items) > 0 {
+		to := r.Of(items[0].Msg.GetType())
+		n := 1
+		for n < len(items) && r.Of(items[n].Msg.GetType()) == to {
+			n++
+		}
+		patience := time.Duration(0)
+		if to == r[queue.Append] && err == nil {
+			patience = wait
+		}
+		err = cmp.Or(err, to.offer(ctx, items[:n], patience))
+		items = items[n:]
+	}
+	return err
+}
