@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/listener"
 )
 
 // URLPicker is the picker of a peer's URLs.
@@ -25,5 +26,5 @@ func (p URLPicker) List() []string           { return p.p.list() }
 
 // NewTLSListener is what NewListener puts over a plain listener.
 func NewTLSListener(l net.Listener, info *transport.TLSInfo) (net.Listener, error) {
-	return newTLSListener(l, info, conn.DefaultListenLimits)
+	return listener.NewTLS(l, info, conn.DefaultListenLimits)
 }

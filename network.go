@@ -1,22 +1,18 @@
 package rafthttp
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
-	"go.uber.org/zap"
 
-	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/listener"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
@@ -79,7 +75,7 @@ func (c ListenConfig) Listen(u url.URL, tlsInfo *transport.TLSInfo) (net.Listene
 	if u.Scheme == "http" || u.Scheme == "unix" {
 		return l, nil
 	}
-	tl, err := newTLSListener(l, tlsInfo, limits)
+	tl, err := listener.NewTLS(l, tlsInfo, limits)
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("rafthttp: listen on %s: %w", u.String(), err)
@@ -121,8 +117,8 @@ func NewServer(h http.Handler) *http.Server {
 		ErrorLog:          log.New(serverLog{h}, "", 0),
 	}
 	s.BaseContext = func(l net.Listener) context.Context {
-		if tl, ok := l.(*tlsListener); ok {
-			tl.serves.Store(&s.Handler)
+		if tl, ok := l.(*listener.TLS); ok {
+			tl.ServedBy(func() listener.Owner { return transportBehind(s.Handler).ownerOfListener() })
 		}
 		return context.Background()
 	}
@@ -135,7 +131,7 @@ type serverLog struct{ handler http.Handler }
 // Write implements io.Writer.
 func (l serverLog) Write(line []byte) (int, error) {
 	if t := transportBehind(l.handler); t != nil {
-		t.clientFailures.ServerLine(t.logger(), string(line))
+		t.clientFailures.ServerLine(t.ownerOfListener().Log, string(line))
 	}
 	return len(line), nil
 }
@@ -161,12 +157,17 @@ func transportBehind(h http.Handler) *Transport {
 	return nil
 }
 
-// logger returns the log of a Transport that was started, or nil.
-func (t *Transport) logger() *zap.Logger {
-	if e := t.engine.Load(); e != nil {
-		return e.cfg.Log
+// ownerOfListener is what a listener goes by whose connections t serves. It has a log once t
+// was started. None owns the listener if t is nil.
+func (t *Transport) ownerOfListener() (o listener.Owner) {
+	if t == nil {
+		return o
 	}
-	return nil
+	o.Failures = &t.clientFailures
+	if e := t.engine.Load(); e != nil {
+		o.Log, o.Guard = e.cfg.Log, e.cfg.Guard
+	}
+	return o
 }
 
 // NewRoundTripper returns the round tripper that a Transport with the same
@@ -197,97 +198,4 @@ func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http
 	}
 	dialer := &conn.Dialer{Dial: d.DialContext, TLS: cfg, Files: files, Timeout: timeout}
 	return conn.Schemes{Transport: dialer.NewHTTPTransport(DefaultConnReadTimeout, maxIdlePosts, protocol.MaxAnswerBytes)}, nil
-}
-
-// maxFailedHandshakes bounds the failed handshakes that wait for HandshakeFailure.
-const maxFailedHandshakes = 64
-
-// tlsListener is the listener of NewListener for TLS, with its log and its callback.
-type tlsListener struct {
-	*conn.TLSListener
-	hook     *callback.Queue              // of failures, for failed
-	failed   func(*tls.Conn, error)       // TLSInfo.HandshakeFailure; nil: none
-	own      callback.Guard               // with TLSInfo.Logger
-	asyncLog *callback.AsyncLog           // of the same
-	log      *zap.Logger                  // asynchronous; nil: none
-	serves   atomic.Pointer[http.Handler] // of NewServer; nil: not known
-	failures conn.Failures                // until it is
-}
-
-func newTLSListener(l net.Listener, info *transport.TLSInfo, limits conn.ListenLimits) (*tlsListener, error) {
-	if info == nil {
-		info = new(transport.TLSInfo)
-	}
-	tl := &tlsListener{own: callback.Guard{Log: info.Logger}}
-	tl.asyncLog = callback.NewAsyncLog(tl.own, callback.TransportLines)
-	tl.hook, tl.failed = callback.NewQueue(maxFailedHandshakes), info.HandshakeFailure
-	if info.Logger != nil {
-		tl.log = tl.asyncLog.Wrap(info.Logger)
-	}
-	var err error
-	tl.TLSListener, err = conn.NewTLSListener(l, info, tl.log, limits, conn.ListenerHooks{
-		Refused: tl.refused,
-		HandshakeFailed: func(from net.Addr, err error) {
-			to, log := tl.failureLog()
-			to.Handshake(log, from.String(), err)
-		},
-		AcceptFailed: func(err error) {
-			_, log := tl.failureLog()
-			tl.failures.Accept(log, err.Error())
-		},
-	})
-	return tl, err
-}
-
-// transport returns the Transport that NewServer serves with the listener now, or nil: the
-// Transports of a Mux are added and removed while it is served.
-func (l *tlsListener) transport() *Transport {
-	if h := l.serves.Load(); h != nil {
-		return transportBehind(*h)
-	}
-	return nil
-}
-
-// failureLog returns where failures are counted, and the log for them, which may be nil.
-func (l *tlsListener) failureLog() (*conn.Failures, *zap.Logger) {
-	t := l.transport()
-	if t == nil {
-		return &l.failures, l.log
-	}
-	return &t.clientFailures, cmp.Or(l.log, t.logger())
-}
-
-// Close implements net.Listener. It ends handshakes under way, and waits for
-// HandshakeFailure and the log.
-func (l *tlsListener) Close() error {
-	err := l.TLSListener.Close()
-	l.hook.Close()
-	l.asyncLog.Close()
-	return err
-}
-
-// refused calls HandshakeFailure asynchronously, so that a slow one does not delay other
-// handshakes.
-func (l *tlsListener) refused(c *tls.Conn, err error) {
-	if l.failed == nil {
-		return
-	}
-	l.hook.Add(func() {
-		defer l.guard().Recover(callback.Call{Name: "TLSInfo.HandshakeFailure"})
-		l.failed(c, err)
-	})
-}
-
-// guard returns the guard for callbacks of the listener, with the log that its handshakes are
-// logged in.
-func (l *tlsListener) guard() callback.Guard {
-	if l.log != nil {
-		return l.own
-	}
-	if t := l.transport(); t != nil {
-		if e := t.engine.Load(); e != nil {
-			return e.cfg.Guard
-		}
-	}
-	return callback.Guard{Log: zap.NewNop()}
 }
