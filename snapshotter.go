@@ -13,6 +13,18 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
+// Snapshotter saves incoming databases. snap.Store is one, as is etcd's. It may be
+// more: a ResumingSnapshotter, a PreparingSnapshotter, a DiscardingSnapshotter.
+type Snapshotter interface {
+	// SaveDBFrom saves the database that r brings, which belongs to the snapshot
+	// with index id, and returns its size. It is called from several goroutines
+	// at once. The message that the database came with is processed after it
+	// returned, so what it saved must be durable then. An error of r means that not
+	// all of the database has come. The message is not processed then, whatever
+	// SaveDBFrom returns, nor if it has not read r to its end.
+	SaveDBFrom(r io.Reader, id uint64) (int64, error)
+}
+
 // ResumingSnapshotter is a Snapshotter that can go on with a database whose
 // transfer was cut. snap.Store is one. Between two members with one, databases
 // have a checksum, and a transfer that breaks goes on where it was

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -68,18 +67,6 @@ type Raft interface {
 	// ReportSnapshot says how a snapshot ended, exactly once for each that was
 	// given to SendSnapshot, and for each MsgSnap given to Send.
 	ReportSnapshot(id uint64, status raft.SnapshotStatus)
-}
-
-// Snapshotter saves incoming databases. snap.Store is one, as is etcd's. It may be
-// more: a ResumingSnapshotter, a PreparingSnapshotter, a DiscardingSnapshotter.
-type Snapshotter interface {
-	// SaveDBFrom saves the database that r brings, which belongs to the snapshot
-	// with index id, and returns its size. It is called from several goroutines
-	// at once. The message that the database came with is processed after it
-	// returned, so what it saved must be durable then. An error of r means that not
-	// all of the database has come. The message is not processed then, whatever
-	// SaveDBFrom returns, nor if it has not read r to its end.
-	SaveDBFrom(r io.Reader, id uint64) (int64, error)
 }
 
 // Transporter is what a server needs of a transport.

@@ -13,6 +13,7 @@ import (
 // Kind is one of the two kinds of streams of the protocol.
 type Kind int
 
+// The kinds.
 const (
 	Message  Kind = iota // of all messages
 	MsgAppV2             // of appends
