@@ -20,6 +20,7 @@ import (
 // sourcePackage is a package of the module without its tests.
 type sourcePackage struct {
 	path  string
+	fset  *token.FileSet
 	files []*ast.File
 }
 
@@ -35,12 +36,12 @@ func sourcePackages(t *testing.T) (all []sourcePackage) {
 			continue
 		}
 		require.NoError(t, err)
-		pkg := sourcePackage{path: importPath}
+		pkg := sourcePackage{path: importPath, fset: token.NewFileSet()}
 		for _, name := range slices.Concat(p.GoFiles, p.IgnoredGoFiles) {
 			if strings.HasSuffix(name, "_test.go") {
 				continue
 			}
-			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, parser.ParseComments)
+			f, err := parser.ParseFile(pkg.fset, filepath.Join(dir, name), nil, parser.ParseComments)
 			require.NoError(t, err)
 			pkg.files = append(pkg.files, f)
 		}
@@ -171,4 +172,18 @@ func TestInternalNamesHaveComments(t *testing.T) {
 func receiver(d *ast.FuncDecl) string {
 	_, name, _ := strings.Cut(typeName(d.Recv.List[0].Type, "", nil), ".")
 	return name
+}
+
+// TestFunctionsAreShort: a function of more than 60 lines wants to be two.
+func TestFunctionsAreShort(t *testing.T) {
+	for _, p := range sourcePackages(t) {
+		for _, f := range p.files {
+			for _, d := range f.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
+					lines := p.fset.Position(fn.Body.End()).Line - p.fset.Position(fn.Body.Pos()).Line - 1
+					require.LessOrEqual(t, lines, 60, "%s of %s", fn.Name.Name, p.path)
+				}
+			}
+		}
+	}
 }
