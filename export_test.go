@@ -62,10 +62,7 @@ func (t *Transport) Loggers(peer types.ID) (ofPeer, ofOthers *zap.Logger) {
 // LanesRemembered returns how many receive lanes there are of members that are no peers,
 // and of which kinds of which members there are earlier ones to wait for.
 func (t *Transport) LanesRemembered() (guests, earlier int) {
-	rl := t.engine.Load().receiveQueues
-	rl.Mu.Lock()
-	defer rl.Mu.Unlock()
-	return len(rl.InUse), len(rl.Earlier)
+	return t.engine.Load().receiveQueues.Remembered()
 }
 
 // MembersToldOf returns of how many members something tells, or is being told.

@@ -23,12 +23,12 @@ import (
 type Queues struct {
 	cfg Config
 
-	Mu     sync.Mutex
+	mu     sync.Mutex
 	guests map[queueKey]*guest
-	InUse  map[*guest]struct{} // also those that a peer has followed
+	inUse  map[*guest]struct{} // also those that a peer has followed
 	// earlier has what is closed at the end of each queue that got a successor, or may
 	// get one: its own is none of them.
-	Earlier map[queueKey][]<-chan struct{}
+	earlier map[queueKey][]<-chan struct{}
 }
 
 // queueKey stands for the receive queues of one kind of one member.
@@ -54,13 +54,13 @@ type Config struct {
 
 // NewQueues returns what has no queue yet.
 func NewQueues(c Config) *Queues {
-	return &Queues{cfg: c, guests: map[queueKey]*guest{}, InUse: map[*guest]struct{}{}, Earlier: map[queueKey][]<-chan struct{}{}}
+	return &Queues{cfg: c, guests: map[queueKey]*guest{}, inUse: map[*guest]struct{}{}, earlier: map[queueKey][]<-chan struct{}{}}
 }
 
 // Enter returns the queue of a member for one request, which must leave.
 func (rl *Queues) Enter(id types.ID, k queue.Kind) (r *Receiver, leave func()) {
-	rl.Mu.Lock()
-	defer rl.Mu.Unlock()
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
 	if rs := rl.cfg.PeerOf(id); rs != nil {
 		return rs[k], func() {}
 	}
@@ -69,7 +69,7 @@ func (rl *Queues) Enter(id types.ID, k queue.Kind) (r *Receiver, leave func()) {
 	if one == nil {
 		one = &guest{receiver: newReceiver(member.NewGuest(rl.cfg.Ctx, rl.cfg.Cfg, id, rl.cfg.Wait), k), key: key}
 		one.receiver.after = rl.before(key)
-		rl.guests[key], rl.InUse[one] = one, struct{}{}
+		rl.guests[key], rl.inUse[one] = one, struct{}{}
 	}
 	one.receiver.Member.Paused.Store(rl.cfg.IsPaused(id))
 	one.requests++
@@ -78,12 +78,12 @@ func (rl *Queues) Enter(id types.ID, k queue.Kind) (r *Receiver, leave func()) {
 
 // leave ends the queue of a guest with its last request.
 func (rl *Queues) leave(one *guest) {
-	rl.Mu.Lock()
-	defer rl.Mu.Unlock()
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
 	if one.requests--; one.requests > 0 {
 		return
 	}
-	delete(rl.InUse, one)
+	delete(rl.inUse, one)
 	if rl.guests[one.key] == one {
 		delete(rl.guests, one.key)
 	}
@@ -94,9 +94,9 @@ func (rl *Queues) leave(one *guest) {
 
 // OfGuests returns the queues of members that are no peers, by kind.
 func (rl *Queues) OfGuests() (all []Receivers) {
-	rl.Mu.Lock()
-	defer rl.Mu.Unlock()
-	for one := range rl.InUse {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	for one := range rl.inUse {
 		var rs Receivers
 		rs[one.key.kind] = one.receiver
 		all = append(all, rs)
@@ -104,12 +104,20 @@ func (rl *Queues) OfGuests() (all []Receivers) {
 	return all
 }
 
+// Remembered returns how many queues of guests there are, and for how many kinds of members
+// there are queues that a later one has to wait for.
+func (rl *Queues) Remembered() (guests, earlier int) {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	return len(rl.inUse), len(rl.earlier)
+}
+
 // Pause cuts the queues of a member as a guest, what waits in them included, or ends that.
 // The caller has cut the remote or the peer before.
 func (rl *Queues) Pause(id types.ID, on bool) {
-	rl.Mu.Lock()
-	defer rl.Mu.Unlock()
-	for one := range rl.InUse {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	for one := range rl.inUse {
 		if one.key.id != id {
 			continue
 		}
@@ -123,12 +131,12 @@ func (rl *Queues) Pause(id types.ID, on bool) {
 // are not used yet, waits for the queues before theirs; what comes for those that were
 // removed, later on, waits for theirs.
 func (rl *Queues) Replace(added, removed []*Receivers, publish func()) {
-	rl.Mu.Lock()
-	defer rl.Mu.Unlock()
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
 	for _, rs := range removed {
 		for k, r := range rs {
 			key := queueKey{r.Member.RemoteID, queue.Kind(k)}
-			rl.Earlier[key] = append(rl.before(key), r.ended)
+			rl.earlier[key] = append(rl.before(key), r.ended)
 		}
 	}
 	for _, rs := range added {
@@ -136,7 +144,7 @@ func (rl *Queues) Replace(added, removed []*Receivers, publish func()) {
 			key := queueKey{r.Member.RemoteID, queue.Kind(k)}
 			if one := rl.guests[key]; one != nil {
 				delete(rl.guests, key)
-				rl.Earlier[key] = append(rl.before(key), one.receiver.ended)
+				rl.earlier[key] = append(rl.before(key), one.receiver.ended)
 			}
 			r.after = rl.before(key)
 		}
@@ -147,8 +155,8 @@ func (rl *Queues) Replace(added, removed []*Receivers, publish func()) {
 // Ended forgets the queues of a peer that was removed, of which Process has nothing any
 // more.
 func (rl *Queues) Ended(rs *Receivers) {
-	rl.Mu.Lock()
-	defer rl.Mu.Unlock()
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
 	for k, r := range rs {
 		rl.forget(queueKey{r.Member.RemoteID, queue.Kind(k)}, r)
 	}
@@ -157,12 +165,12 @@ func (rl *Queues) Ended(rs *Receivers) {
 // before is called with mu held: it returns what the next queue has to wait for.
 func (rl *Queues) before(key queueKey) []<-chan struct{} {
 	rl.forget(key, nil)
-	return slices.Clone(rl.Earlier[key])
+	return slices.Clone(rl.earlier[key])
 }
 
 // forget is called with mu held: it forgets queues that have ended, r among them.
 func (rl *Queues) forget(key queueKey, r *Receiver) {
-	left := slices.DeleteFunc(rl.Earlier[key], func(ended <-chan struct{}) bool {
+	left := slices.DeleteFunc(rl.earlier[key], func(ended <-chan struct{}) bool {
 		select {
 		case <-ended:
 			return true
@@ -171,8 +179,8 @@ func (rl *Queues) forget(key queueKey, r *Receiver) {
 		}
 	})
 	if len(left) > 0 {
-		rl.Earlier[key] = left
+		rl.earlier[key] = left
 	} else {
-		delete(rl.Earlier, key)
+		delete(rl.earlier, key)
 	}
 }
