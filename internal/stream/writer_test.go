@@ -1,0 +1,198 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// reports is a raft that counts.
+type reports struct{ unreachable atomic.Int64 }
+
+func (r *reports) Process(context.Context, *raftpb.Message) error { return nil }
+func (r *reports) IsIDRemoved(uint64) bool                        { return false }
+func (r *reports) ReportUnreachable(uint64)                       { r.unreachable.Add(1) }
+func (r *reports) ReportSnapshot(uint64, raft.SnapshotStatus)     {}
+
+// count returns how often raft was told since the last call.
+func (r *reports) count() int64 {
+	synctest.Wait()
+	return r.unreachable.Swap(0)
+}
+
+type oneURL struct{}
+
+func (oneURL) Pick() url.URL       { return url.URL{Scheme: "http", Host: "m2:80"} }
+func (oneURL) Unreachable(url.URL) {}
+
+// startMember returns what a writer to member 2 needs. It ends with the test.
+func startMember(t *testing.T) (*member.Member, *reports) {
+	t.Helper()
+	told := &reports{}
+	guard := callback.Guard{Log: zap.NewNop(), Calls: new(callback.Calls)}
+	files, err := conn.NewFiles(&transport.TLSInfo{}, zap.NewNop())
+	require.NoError(t, err)
+	limits := queue.Limits{Messages: 64, Bytes: 1 << 20, Shared: queue.NewBudget(1 << 20), MessageBytes: 1 << 20}
+	cfg := &member.Config{
+		ID: 1, Log: zap.NewNop(), Guard: guard, Raft: told, Files: files, AllRefused: new(member.IdentityCounters), InflightAdvice: new(atomic.Bool),
+		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, SendLimits: limits, Queued: limits.Shared,
+	}
+	cfg.Notifiers = callback.NewRegistry(guard, told, callback.EventHooks{}, zap.NewNop())
+	m := member.New(cfg, 2, oneURL{})
+	t.Cleanup(func() {
+		m.Join()
+		cfg.Notifiers.Close()
+	})
+	return m, told
+}
+
+// dialed is the other end of a stream.
+type dialed struct {
+	c    *Conn
+	got  chan *raftpb.Message // of messages; a link heartbeat is nil
+	err  chan error           // that reading ended with
+	conn net.Conn
+}
+
+func dial(m *member.Member, kind Kind) *dialed {
+	ours, theirs := net.Pipe()
+	d := &dialed{c: NewConn(kind, conn.NewHijackedStream(ours, PieceBytes, m.Wait.Go), nil), got: make(chan *raftpb.Message, 64), err: make(chan error, 1), conn: theirs}
+	go func() {
+		lim := wire.Limits{MaxMessageBytes: 1 << 20}
+		dec := wire.NewMessageDecoder(wire.NewReader(theirs), lim)
+		if kind == MsgAppV2 {
+			dec = wire.NewMsgAppV2Decoder(wire.NewReader(theirs), 2, 1, lim)
+		}
+		for {
+			msg, err := dec.Decode()
+			if err != nil {
+				d.err <- err
+				return
+			}
+			d.got <- msg
+		}
+	}()
+	return d
+}
+
+func message(term uint64) *raftpb.Message {
+	return &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(uint64(2)), Term: new(term)}
+}
+
+// send offers a message and reports whether the queue has taken it.
+func send(w *Writer, term uint64) bool {
+	return w.Queue.Offer(queue.NewItem(message(term))) == queue.Accepted
+}
+
+// TestWriter: what is sent goes over the newest connection, and raft is told whenever one was lost.
+func TestWriter(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, told := startMember(t)
+		w := NewWriter(m, Message)
+		require.False(t, send(w, 1), "a stream that is down took a message")
+
+		first := dial(m, Message)
+		require.True(t, w.Attach(first.c))
+		require.Nil(t, <-first.got) // a link heartbeat comes before all else
+		require.False(t, w.WasGiven())
+		require.True(t, send(w, 2))
+		require.EqualValues(t, 2, (<-first.got).GetTerm())
+		require.True(t, w.WasGiven())
+		require.Zero(t, told.count())
+
+		second := dial(m, Message)
+		require.True(t, w.Attach(second.c))
+		require.Nil(t, <-second.got)
+		require.True(t, send(w, 3))
+		require.EqualValues(t, 3, (<-second.got).GetTerm())
+		require.ErrorIs(t, <-first.err, io.EOF)
+		require.EqualValues(t, 1, told.count()) // messages may be unread on the first one
+
+		w.Detach(first.c, errors.New("late")) // which it has no more
+		require.False(t, w.State().Since.IsZero())
+		require.Zero(t, told.count())
+
+		second.conn.Close()
+		require.True(t, send(w, 4))
+		require.EqualValues(t, 1, told.count())
+		require.False(t, send(w, 5))
+		st := w.State()
+		require.True(t, st.Since.IsZero())
+		require.EqualValues(t, 2, st.Connects)
+
+		m.End(errs.ErrPeerRemoved)
+		w.Close()
+		third := dial(m, Message)
+		require.False(t, w.Attach(third.c), "a peer that ended took a connection")
+		require.ErrorIs(t, <-third.err, io.EOF)
+		require.ErrorIs(t, <-second.err, io.ErrClosedPipe)
+	})
+}
+
+// TestWriterOfStuckConnection: a connection that is not read ends with the write timeout, and all that is queued is lost and
+// reported.
+func TestWriterOfStuckConnection(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, told := startMember(t)
+		w := NewWriter(m, MsgAppV2)
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		require.True(t, w.Attach(NewConn(MsgAppV2, conn.NewHijackedStream(ours, PieceBytes, m.Wait.Go), nil)))
+		synctest.Wait() // the worker writes a link heartbeat
+		for term := range uint64(3) {
+			require.True(t, send(w, term+1))
+		}
+		time.Sleep(5*time.Second - 1)
+		require.Zero(t, told.count())
+		require.False(t, w.State().Since.IsZero())
+		time.Sleep(time.Second)
+		require.NotZero(t, told.count())
+		require.True(t, w.State().Since.IsZero())
+		st := w.Queue.Status()
+		require.EqualValues(t, 3, st.Dropped.Total())
+		require.Zero(t, st.Queued)
+		m.End(errs.ErrPeerRemoved)
+		w.Close()
+	})
+}
+
+// TestIdleWriterIsTidied: an idle writer has no goroutine, and a heartbeat needs none.
+func TestIdleWriterIsTidied(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, _ := startMember(t)
+		w := NewWriter(m, Message)
+		d := dial(m, Message)
+		require.True(t, w.Attach(d.c))
+		require.Nil(t, <-d.got)
+		for range 3 { // by then it is idle
+			time.Sleep(2 * time.Second)
+			w.Tidy()
+		}
+		w.HeartbeatNow() // on this goroutine
+		require.Len(t, d.got, 1)
+		w.Detach(d.c, errors.New("cut"))
+		<-d.err
+		m.End(errs.ErrPeerRemoved)
+		w.Close()
+	})
+}
