@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"time"
 
+	"github.com/seed-4d73690b/rafthttp/bench/manygroups"
 	"github.com/seed-4d73690b/rafthttp/bench/report"
 	"github.com/seed-4d73690b/rafthttp/bench/runner"
 	"github.com/seed-4d73690b/rafthttp/bench/scenario"
@@ -24,6 +26,9 @@ func main() {
 func run(args []string) error {
 	if len(args) > 0 && args[0] == runner.ChildArgument {
 		return runner.Child(os.Stdin, os.Stdout)
+	}
+	if len(args) > 0 && args[0] == manygroups.NodeArgument {
+		return manygroups.Node(os.Stdin, os.Stdout)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -42,10 +47,18 @@ func run(args []string) error {
 	check := flags.Bool("check", false, "fail if ours misses a floor")
 	growth := flags.Bool("growth", false, "measure while peers, sizes and processors grow; -scenarios names series then")
 	again := flags.String("render", "", "samples of an earlier run, to be rendered again instead of measuring")
+	groups := flags.Int("groups", 0, "measure that many idle raft groups, a Transport each behind a Mux, on three nodes in processes of their own; nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	plan.Settings.Heap = *heap << 20
+	if *groups > 0 {
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return manygroups.Run(ctx, os.Stdout, program, *groups, 20*time.Second)
+	}
 	if *growth {
 		return runGrowth(ctx, plan, *scenarios, *again, *out)
 	}
