@@ -11,27 +11,32 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// openLog returns the log for raft: what the disk has, entries that follow begin, beside a state that is perhaps newer. If fresh, the
-// log on the disk has to begin anew as well, behind the state, before raft starts.
-func openLog(state, begin *raftpb.SnapshotMetadata, entries []*raftpb.Entry, hs *raftpb.HardState) (memory *raft.MemoryStorage, fresh bool, err error) {
-	if state.GetIndex() < begin.GetIndex() {
-		return nil, false, errors.New("the log begins behind the state: they do not belong together")
+// openLog returns the log for raft: the entries from the disk, which follow begin, and the state, which may be newer. If fresh, the
+// log on the disk must be replaced by an empty one after the state before raft starts.
+func openLog(state *raftpb.Snapshot, begin *raftpb.SnapshotMetadata, entries []*raftpb.Entry, hs *raftpb.HardState) (memory *raft.MemoryStorage, fresh bool, err error) {
+	at := state.GetMetadata()
+	if at.GetIndex() < begin.GetIndex() {
+		return nil, false, errors.New("the log begins after the state: they do not belong together")
 	}
 	memory = raft.NewMemoryStorage()
-	if begin.GetIndex() > 0 {
+	switch begin.GetIndex() {
+	case 0: // the first start, or a log that was never compacted
+	case at.GetIndex():
+		err = memory.ApplySnapshot(state)
+	default:
 		err = memory.ApplySnapshot(&raftpb.Snapshot{Metadata: begin})
 	}
 	err = errors.Join(err, memory.Append(entries))
-	term, unknown := memory.Term(state.GetIndex())
+	term, unknown := memory.Term(at.GetIndex())
 	switch {
 	case err != nil:
-	case unknown != nil || term != state.GetTerm(): // a crash between installing a snapshot and beginning a new log
+	case unknown != nil || term != at.GetTerm(): // a crash between installing a snapshot and replacing the log
 		fresh, memory = true, raft.NewMemoryStorage()
-		err = memory.ApplySnapshot(&raftpb.Snapshot{Metadata: state})
-	case state.GetIndex() > begin.GetIndex(): // what is before the state stays, for followers; what is behind it was promised
-		_, err = memory.CreateSnapshot(state.GetIndex(), state.GetConfState(), nil)
+		err = memory.ApplySnapshot(state)
+	case at.GetIndex() > begin.GetIndex(): // entries before the state are kept for followers; those after it were acknowledged
+		_, err = memory.CreateSnapshot(at.GetIndex(), at.GetConfState(), state.GetData())
 	}
-	hs.Commit = new(max(hs.GetCommit(), state.GetIndex()))
+	hs.Commit = new(max(hs.GetCommit(), at.GetIndex()))
 	return memory, fresh, errors.Join(err, memory.SetHardState(hs))
 }
 
@@ -59,7 +64,7 @@ func TestOpenLog(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			hs := &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(3)), Commit: new(tt.commit)}
-			memory, fresh, err := openLog(tt.state, at(10, 1), entries, hs)
+			memory, fresh, err := openLog(&raftpb.Snapshot{Metadata: tt.state, Data: []byte("state")}, at(10, 1), entries, hs)
 			require.NoError(t, err)
 			require.Equal(t, tt.fresh, fresh)
 			first, err := memory.FirstIndex()
@@ -79,9 +84,10 @@ func TestOpenLog(t *testing.T) {
 			snapshot, err := memory.Snapshot() // what a follower is sent that is too far behind
 			require.NoError(t, err)
 			require.Equal(t, tt.state.GetIndex(), snapshot.GetMetadata().GetIndex())
+			require.Equal(t, "state", string(snapshot.GetData()))
 		})
 	}
-	_, _, err := openLog(at(9, 1), at(10, 1), entries, &raftpb.HardState{})
+	_, _, err := openLog(&raftpb.Snapshot{Metadata: at(9, 1)}, at(10, 1), entries, &raftpb.HardState{})
 	require.ErrorContains(t, err, "do not belong together")
 	_, _, err = openLog(nil, nil, nil, &raftpb.HardState{}) // the first start
 	require.NoError(t, err)
