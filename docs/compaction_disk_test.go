@@ -181,3 +181,10 @@ func (d *crashDisk) after(loss string) *crashDisk {
 	next.durableNames = maps.Clone(next.names)
 	return next
 }
+
+// failLater has the disk crash in one of the next calls.
+func (d *crashDisk) failLater(calls int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failAt, d.fails = d.calls+calls, errCrash
+}

@@ -121,6 +121,10 @@ func compactTo(st raft.Status, applied, keep, most uint64) uint64 {
 // ReportSnapshot delays the report of a failure. Until it is reported, raft sends no other snapshot to this member.
 func (m *compacter) ReportSnapshot(id uint64, status raft.SnapshotStatus) {
 	m.retries.ended(id, status == raft.SnapshotFinish)
+	if status == raft.SnapshotFinish {
+		m.Node.ReportSnapshot(id, status)
+		return
+	}
 	time.AfterFunc(m.retries.wait(id), func() { m.Node.ReportSnapshot(id, status) })
 }
 

@@ -244,3 +244,38 @@ func TestDamagedLogIsRefused(t *testing.T) {
 	_, err = openStore(d)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
+
+// TestCompactingWithoutSnapshotPanics: raft has nothing to send to a follower that needs the entries.
+func TestCompactingWithoutSnapshotPanics(t *testing.T) {
+	for _, create := range []bool{true, false} {
+		memory := raft.NewMemoryStorage()
+		conf := &raftpb.ConfState{Voters: []uint64{1}, Learners: []uint64{2}}
+		require.NoError(t, memory.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{ConfState: conf}})) // as after StartNode
+		node, err := raft.NewRawNode(&raft.Config{
+			ID: 1, Storage: memory, ElectionTick: 10, HeartbeatTick: 1, MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 256, Logger: quietLogger,
+		})
+		require.NoError(t, err)
+		require.NoError(t, node.Campaign())
+		for node.HasReady() {
+			rd := node.Ready()
+			require.NoError(t, memory.Append(rd.Entries))
+			node.Advance(rd)
+		}
+		if create {
+			_, err := memory.CreateSnapshot(1, nil, nil)
+			require.NoError(t, err)
+		}
+		require.NoError(t, memory.Compact(1))
+		answer := func() {
+			err = node.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(1))})
+		}
+		if !create {
+			require.PanicsWithValue(t, "need non-empty snapshot", answer)
+			continue
+		}
+		require.NotPanics(t, answer)
+		require.NoError(t, err)
+		require.True(t, node.HasReady())
+		require.Equal(t, raftpb.MsgSnap, node.Ready().Messages[0].GetType())
+	}
+}
