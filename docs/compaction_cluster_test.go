@@ -207,6 +207,12 @@ func TestFailedSnapshotsAreReportedLate(t *testing.T) {
 		c.Heal()
 		time.Sleep(time.Minute)
 		require.InDelta(t, 6, int(c.refused.Load()), 1) // after 0, 1, 3, 7, 15 and 31 s
+		for _, peer := range c.transports[leader].Status().Peers {
+			if lane := peer.Lanes[2]; uint64(peer.ID) == sick {
+				require.Equal(t, "pipeline", lane.Name)
+				require.EqualValues(t, c.refused.Load(), lane.Drops.Refused)
+			}
+		}
 		c.agree(want)
 		require.EqualValues(t, 1, c.snapshots.Load())
 		c.end()
