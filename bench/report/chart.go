@@ -51,13 +51,35 @@ func Chart(w io.Writer, r Results, scenarios []scenario.Scenario, systems []syst
 	}
 	for i, sc := range scenarios {
 		measured := slices.DeleteFunc(slices.Clone(systems), sc.Skips)
-		p, err := panel(r, sc, measured)
+		p, err := panel(r, sc, sc.ID+"  "+sc.Title, measured)
 		if err != nil {
 			return err
 		}
 		plots[i/chartColumns][i%chartColumns] = p
 	}
 	return writePNG(w, plots, panelWidth, panelHeight)
+}
+
+// summary are the scenarios of the README's chart, with titles for readers who have not seen the others.
+var summary = []struct{ id, title string }{
+	{"A", "appends of one entry of 64 B"}, {"E", "heartbeat beside appends of 1 MiB"}, {"G", "memory of an idle peer"},
+}
+
+// SummaryChart writes a PNG with a panel for each of the three scenarios of the README. ok says whether all of them were run.
+func SummaryChart(w io.Writer, r Results, scenarios []scenario.Scenario, systems []system.System) (ok bool, err error) {
+	row := make([]*plot.Plot, 0, len(summary))
+	for _, one := range summary {
+		i := slices.IndexFunc(scenarios, func(sc scenario.Scenario) bool { return sc.ID == one.id })
+		if i < 0 {
+			return false, nil
+		}
+		p, err := panel(r, scenarios[i], one.title, slices.DeleteFunc(slices.Clone(systems), scenarios[i].Skips))
+		if err != nil {
+			return false, err
+		}
+		row = append(row, p)
+	}
+	return true, writePNG(w, [][]*plot.Plot{row}, panelWidth, panelHeight)
 }
 
 func writePNG(w io.Writer, plots [][]*plot.Plot, width, height vg.Length) error {
@@ -97,9 +119,9 @@ func sansFont(size vg.Length) font.Font {
 
 // panel is one scenario. Bare TCP may be so far ahead that it would dwarf what is compared: its bar is cut then, and
 // its label says how long it would be.
-func panel(r Results, sc scenario.Scenario, systems []system.System) (*plot.Plot, error) {
+func panel(r Results, sc scenario.Scenario, title string, systems []system.System) (*plot.Plot, error) {
 	metric := sc.Metrics[0]
-	title := fmt.Sprintf("%s  %s\n%s", sc.ID, sc.Title, metric)
+	title = fmt.Sprintf("%s\n%s", title, metric)
 	if metric.LessIsBetter() {
 		title += ", less is better"
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/bench/system"
 )
 
-// Save writes results.md, results.png and results.json to dir, and goodput.png if followers were looked at over time.
+// Save writes results.md, results.png and results.json to dir, goodput.png if followers were looked at over time, and summary.png
+// if the scenarios of the README were run.
 func Save(dir string, env Environment, samples []Sample, scenarios []scenario.Scenario, systems []system.System) error {
 	r := Summarize(samples)
 	var md, chart bytes.Buffer
@@ -32,6 +33,12 @@ func Save(dir string, env Environment, samples []Sample, scenarios []scenario.Sc
 	Check(&md, r, scenarios, Floors)
 	if err := Chart(&chart, r, scenarios, systems); err != nil {
 		return err
+	}
+	var three bytes.Buffer
+	if ok, err := SummaryChart(&three, r, scenarios, systems); err != nil {
+		return err
+	} else if ok {
+		files["summary.png"] = three.Bytes()
 	}
 	files["results.md"], files["results.png"] = md.Bytes(), chart.Bytes()
 	return saveAll(dir, files, "results.json", env, samples)

@@ -33,10 +33,23 @@ func TestSaveAndLoad(t *testing.T) {
 	blue, _ := countPixels(t, filepath.Join(dir, "results.png")) // the bar of ours in A is some hundred pixels
 	require.Greater(t, blue, 1000)
 
+	require.NoFileExists(t, filepath.Join(dir, "summary.png"), "E was not run")
+
 	md, err := os.ReadFile(filepath.Join(dir, "results.md"))
 	require.NoError(t, err)
 	require.Contains(t, string(md), "| **A** MsgApp, one entry of 64 B | messages/s | 8.00 (7.00–9.00) | – | – | – | 900 | – | 0.01 × |")
 	require.Contains(t, string(md), "**missed**")
+}
+
+func TestSummaryIsDrawn(t *testing.T) {
+	dir := t.TempDir()
+	scenarios, err := scenario.Select("A,E,G")
+	require.NoError(t, err)
+	all := append(samples("A", "ours", scenario.Rate, 9), samples("A", "upstream", scenario.Rate, 3)...)
+	require.NoError(t, report.Save(dir, report.Environment{}, all, scenarios, system.All()))
+	blue, orange := countPixels(t, filepath.Join(dir, "summary.png"))
+	require.Greater(t, blue, 1000)
+	require.Greater(t, orange, 300)
 }
 
 func TestGoodputIsDrawn(t *testing.T) {
