@@ -57,7 +57,7 @@ var wholeMutants = []mutant{
 	},
 	{
 		name: "unwanted-database-kept", wrong: "a database whose message is not processed stays on disk", breaks: "a database that is not used is taken back", found: "snapshot 10",
-		edits: []edit{{"snapshot_receive.go", "if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left {", "if d, ok := in.saver.(DiscardingSnapshotter); ok && in.request == nil {"}},
+		edits: []edit{{"snapshot_handler.go", "if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left {", "if d, ok := in.saver.(DiscardingSnapshotter); ok && in.request == nil {"}},
 	},
 	{
 		name: "directory-unsynced", wrong: "the directory of a database is not synced", breaks: "a saved database is durable", found: "snapshot 11",
