@@ -12,10 +12,10 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
 )
 
-// AddRemote adds a member that is to be sent to before it is a peer, such as one
+// AddRemote adds a member that receives messages before it is a peer, such as one
 // known from a discovery service. There are at most 128 remotes; one that is not
 // used for 10 minutes is dropped, as is one that becomes a peer. It panics,
-// naming it, if a URL is wrong or the id is 0. After Stop it does nothing.
+// naming it, if a URL is invalid or the id is 0. After Stop it does nothing.
 func (t *Transport) AddRemote(id types.ID, urls []string) {
 	us := mustMember("AddRemote", id, urls)
 	e := t.engine.Load()
@@ -34,22 +34,21 @@ func (t *Transport) AddRemote(id types.ID, urls []string) {
 	}
 }
 
-// addRemote adds a remote, or reports false if there are other peers by now than
-// those that were asked for it: it may have become one. The caller was let in by
-// enter.
+// addRemote adds a remote. It returns false if asked is no longer the map of peers:
+// the member may have become a peer. The caller was admitted by enter.
 func (e *engine) addRemote(id types.ID, urls types.URLs, learned bool, asked *map[types.ID]*peer) bool {
 	same := func() bool { return e.peers.Load() == asked }
 	evicted, ok := e.remotes.add(id, urls, learned, same)
 	if evicted != nil {
-		e.wg.Go(evicted.member.Join) // which waits for what is under way
+		e.wg.Go(evicted.member.Join) // waits for calls in progress
 	}
 	return ok
 }
 
 // AddPeer adds a member of the cluster: its streams are dialled from now on, and
 // it may dial ours. For a member that is a peer already, and for the local one,
-// it does nothing. It panics, naming it, if a URL is wrong or the id is 0, and
-// after Stop. A ConfChange whose NodeId is 0 adds nobody: it was refused.
+// it does nothing. It panics, naming it, if a URL is invalid or the id is 0, and
+// after Stop. A ConfChange whose NodeId is 0 was refused: it adds no member.
 func (t *Transport) AddPeer(id types.ID, urls []string) {
 	us := mustMember("AddPeer", id, urls)
 	e := t.engine.Load()
@@ -65,7 +64,7 @@ func (t *Transport) AddPeer(id types.ID, urls []string) {
 	}
 }
 
-// addPeer returns a peer that is to be started, or nil if there is one.
+// addPeer returns a new peer, not yet started, or nil if there is one.
 func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -76,7 +75,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 		return nil
 	}
 	p := newPeer(e, id, urls)
-	p.member.Paused.Store(e.remotes.isPaused(id)) // no message comes through meanwhile
+	p.member.Paused.Store(e.remotes.isPaused(id)) // no message is accepted meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.receiveQueues.Replace([]*receive.Receivers{&p.receivers}, nil, func() { e.peers.Store(&peers) })
@@ -84,21 +83,21 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	case e.added <- struct{}{}:
 	default:
 	}
-	// After the peer is there: a message that is sent meanwhile finds one of them.
+	// After the peer is added: a message sent meanwhile finds one of them.
 	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
 		e.wg.Go(old.member.Join)
 	}
 	return p
 }
 
-// RemovePeer removes a peer. Connections to it are closed; messages to it that
-// wait are reported, and snapshots to it fail. It does not wait: callbacks for
+// RemovePeer removes a peer. Connections to it are closed; queued messages to it
+// are reported, and snapshots to it fail. It does not wait: callbacks for
 // the peer may still come until its last Process has returned, and reports and
 // observer calls later, for as long as an earlier one of that member takes. For a member that
-// is no peer it does nothing.
+// is not a peer it does nothing.
 func (t *Transport) RemovePeer(id types.ID) { t.remove(func(p types.ID) bool { return p == id }) }
 
-// RemoveAllPeers removes all peers, as RemovePeer does one.
+// RemoveAllPeers removes all peers like RemovePeer.
 func (t *Transport) RemoveAllPeers() { t.remove(func(types.ID) bool { return true }) }
 
 func (t *Transport) remove(which func(types.ID) bool) {
@@ -120,8 +119,8 @@ func (t *Transport) remove(which func(types.ID) bool) {
 	}
 }
 
-// removePeers returns peers that are to be stopped, each of which Stop waits for until
-// leave is called for it.
+// removePeers removes and returns peers, which the caller must stop. Stop waits for each of
+// them until leave is called.
 func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,20 +134,20 @@ func (e *engine) removePeers(which func(types.ID) bool) (removed []*peer) {
 			removed = append(removed, p)
 			e.ending[p] = struct{}{}
 			e.wg.Add(1)
-			p.member.Activity.End(ErrPeerRemoved) // it is told before what the next peer with the id does
+			p.member.Activity.End(ErrPeerRemoved) // reported before the events of the next peer with the id
 		}
 	}
 	e.receiveQueues.Replace(nil, receiversOf(removed), func() { e.peers.Store(&peers) })
 	return removed
 }
 
-// SetURLs changes the peer URLs of the local member that requests to others state in
-// place of the field URLs; none: they are not told. Before Start, it takes the place of
-// the field. Every request that begins afterwards states them; streams that are up go on,
-// since the members that they go to know the local one already: their addresses of it
-// change by their own UpdatePeer, as an entry of the log says. It does not block, copies
-// what it needs of urls, and may be called at any time by any goroutine. Its error is a
-// *ConfigError for a URL that Start would not take; then nothing changes.
+// SetURLs changes the peer URLs of the local member that requests to others state,
+// in place of the field URLs; none: not stated. Before Start, it takes the place of
+// the field. Every later request states them; existing streams continue,
+// since their members know the local one already and learn its new addresses
+// by their own UpdatePeer, from an entry of the log. It does not block, copies
+// urls, and may be called at any time by any goroutine. The error is a
+// *ConfigError for a URL that Start would refuse; then nothing changes.
 func (t *Transport) SetURLs(urls types.URLs) error {
 	if err := validateURLs(urls); err != nil {
 		return err
@@ -158,10 +157,10 @@ func (t *Transport) SetURLs(urls types.URLs) error {
 	return nil
 }
 
-// UpdatePeer moves a peer to other URLs: its streams are dialled anew, live ones
-// included. For a member that is no peer, a remote included, it does nothing, as
-// upstream's: it does not add one, which AddPeer does. It panics, naming it, if a URL is
-// wrong.
+// UpdatePeer moves a peer to other URLs: its streams are dialled again, including
+// live ones. For a member that is not a peer, including a remote, it does nothing, like
+// upstream's: it does not add one, use AddPeer. It panics, naming it, if a URL is
+// invalid.
 func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 	us := mustURLs("UpdatePeer", id, urls)
 	e := t.engine.Load()
@@ -174,7 +173,7 @@ func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 	}
 }
 
-// mustMember panics for an id or a URL that cannot work.
+// mustMember panics for an invalid id or URL.
 func mustMember(method string, id types.ID, urls []string) types.URLs {
 	if id == 0 {
 		panic(fmt.Sprintf("rafthttp: %s(0, %q): no member has the id 0", method, urls))
@@ -182,7 +181,7 @@ func mustMember(method string, id types.ID, urls []string) types.URLs {
 	return mustURLs(method, id, urls)
 }
 
-// mustURLs panics for a URL that cannot work.
+// mustURLs panics for an invalid URL.
 func mustURLs(method string, id types.ID, urls []string) types.URLs {
 	us, err := types.NewURLs(urls)
 	if err != nil {
@@ -191,8 +190,8 @@ func mustURLs(method string, id types.ID, urls []string) types.URLs {
 	return us
 }
 
-// ActiveSince returns when the peer became active: since then, streams of it
-// deliver or posts succeed. It is the zero time for a peer that is not active and
+// ActiveSince returns when the peer became active: since then, streams from it
+// deliver or POSTs succeed. It is the zero time for an inactive peer and
 // for any other member.
 func (t *Transport) ActiveSince(id types.ID) time.Time {
 	if p := t.peer(id); p != nil {
@@ -201,7 +200,7 @@ func (t *Transport) ActiveSince(id types.ID) time.Time {
 	return time.Time{}
 }
 
-// ActivePeers returns how many peers are active.
+// ActivePeers returns the number of active peers.
 func (t *Transport) ActivePeers() (n int) {
 	if e := t.engine.Load(); e != nil {
 		for _, p := range e.peerMap() {
@@ -221,8 +220,8 @@ func (t *Transport) Get(id types.ID) Peer {
 	return nil
 }
 
-// CutPeer drops everything to and from a peer or a remote until MendPeer, also
-// when a remote becomes a peer: what waits in its queues, too, but not what is being
+// CutPeer drops all messages to and from a peer or a remote until MendPeer, also
+// when a remote becomes a peer. This includes queued messages, but not those being
 // written or processed at the moment. For any other member it does nothing. It is for
 // tests.
 func (t *Transport) CutPeer(id types.ID) { t.pause(id, true) }

@@ -11,33 +11,33 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// Mux serves several Transports, each of which is a member of another cluster, behind
-// one listener: one process can be a member of several raft groups and needs one peer
+// Mux serves several Transports, each a member of another cluster, behind
+// one listener: a process that is a member of several raft groups needs only one peer
 // port. A request goes to the Transport whose ClusterID it states (PROTOCOL.md, section
-// 2); the other members of each cluster, which may be stock members, notice nothing.
-// Probes of stock members state no cluster: any Transport that runs answers them. A
-// request for a cluster that no Transport has is refused with 412, as a single Transport
+// 2). The other members of each cluster, which may be stock members, are not affected.
+// Probes of stock members state no cluster: any running Transport answers them. A
+// request for a cluster without a Transport is refused with 412, as a single Transport
 // refuses it, and with 503 while none runs.
 //
-// Mount it as Transport.Handler is mounted: on RaftPrefix and RaftPrefix + "/". The zero
+// Mount it like Transport.Handler: on RaftPrefix and RaftPrefix + "/". The zero
 // value is ready for use. All methods are safe for concurrent use, also while requests
 // are served; a Mux must not be copied after first use.
 //
-// Transports behind a Mux share nothing but the listener: each has its own connections,
-// queues and limits. See docs/several-groups.md for what that costs.
+// Transports behind a Mux share only the listener: each has its own connections,
+// queues and limits. See docs/several-groups.md for the cost.
 type Mux struct {
-	routes atomic.Pointer[[]route] // in the order of Add; replaced, never changed in place
+	routes atomic.Pointer[[]route] // in the order of Add; replaced, never modified
 }
 
-// route is where the requests of a cluster go.
+// route is the destination of the requests of a cluster.
 type route struct {
 	cluster types.ID
 	t       *Transport
 	handler http.Handler
 }
 
-// Add adds a Transport, before or after its Start; ClusterID must have its final value,
-// and no other Transport may have it here: the error is a *ConfigError then, and the
+// Add adds a Transport, before or after its Start. ClusterID must have its final value.
+// If another Transport of the Mux has the same one, the error is a *ConfigError and the
 // Transport is not added. Requests reach it when Add returns.
 func (m *Mux) Add(t *Transport) error {
 	if t == nil {
@@ -57,8 +57,8 @@ func (m *Mux) Add(t *Transport) error {
 }
 
 // Remove removes a Transport; one that was not added is ignored. New requests of its
-// cluster are refused when Remove returns; those that it serves go on, and so do its
-// streams, until it is stopped. Once the last one is removed, all are answered 503.
+// cluster are refused when Remove returns; requests in progress and streams continue until
+// it is stopped. After the last one is removed, all requests are answered 503.
 func (m *Mux) Remove(t *Transport) {
 	for {
 		old := m.routes.Load()
@@ -89,14 +89,14 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch i := slices.IndexFunc(all, route.runs); {
 	case i < 0:
 		refuse(w, protocol.ErrNotStarted, protocol.EndpointAll)
-	case stated != "" && r.URL.Path == ProbingPrefix: // which a Transport answers without a check
+	case stated != "" && r.URL.Path == ProbingPrefix: // a Transport answers it without a check
 		refuse(w, ErrClusterIDMismatch, protocol.EndpointAll)
-	default: // it refuses all but probes
+	default: // refuses all requests except probes
 		all[i].handler.ServeHTTP(w, r)
 	}
 }
 
-// first returns the first Transport that runs, or nil.
+// first returns the first running Transport, or nil.
 func (m *Mux) first() *Transport {
 	all := m.all()
 	if i := slices.IndexFunc(all, route.runs); i >= 0 {

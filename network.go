@@ -20,27 +20,27 @@ import (
 // unixs tlsInfo must name a certificate, and clients are validated by it as etcd
 // does: certificate authority, revocation list, allowed names, and unless
 // SkipClientSANVerify is set, a certificate with addresses or names must match
-// the client's address. The files are read again for every handshake, as those of
-// Transport.TLSInfo are.
+// the client's address. The files are read again for every handshake, like those of
+// Transport.TLSInfo.
 //
 // A connection on which one read or one write takes longer than 5 s
 // (DefaultConnReadTimeout, DefaultConnWriteTimeout) is closed, so that a silent or
 // slow client cannot occupy it. The streams of a Transport set their own deadlines
-// by the Transport's fields. TCP gives up a connection whose other end is gone:
-// after 5 s with data under way (TCP_USER_TIMEOUT, on Linux), after 10 s without
+// from the Transport's fields. TCP closes a connection with an unreachable peer:
+// after 5 s with data in transit (TCP_USER_TIMEOUT, on Linux), after 10 s without
 // (keep-alive).
 //
-// There may be 32 TLS handshakes from one address (for IPv6, one /64) and 256 in total,
-// and 256 connections from one address and 2048 in total that are not streams, whoever the
-// client is. Over these limits, new ones are closed at once. [ListenConfig] has others.
-// Serve it with NewServer, which limits the head of requests.
+// The limits are 32 TLS handshakes from one address (for IPv6, one /64) and 256 in total,
+// and 256 connections from one address and 2048 in total that are not streams, for all
+// clients. Over these limits, new ones are closed at once. [ListenConfig] has other limits.
+// Serve the listener with NewServer, which limits the head of requests.
 //
 // A TLS handshake that fails is logged by tlsInfo.Logger or, if that is nil, by the
 // Logger of the Transport whose Handler NewServer serves with the listener: with the
 // address and the reason, once a minute for each pair of them. A client that only
 // connects, as health checks do, is not logged. HandshakeFailure is called in any case, for
-// one handshake after another: it delays neither handshakes nor their closing, and is
-// skipped while 64 calls wait. Close waits for it. A panic in it ends the process.
+// one handshake after another: it delays neither handshakes nor the closing of
+// connections, and is skipped while 64 calls wait. Close waits for it. A panic in it ends the process.
 //
 // The file of a Unix socket is removed before listening and on Close.
 func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
@@ -49,14 +49,14 @@ func NewListener(u url.URL, tlsInfo *transport.TLSInfo) (net.Listener, error) {
 
 // ListenConfig has the limits of a listener. 0 means the default.
 //
-// A member of one raft group does not need more. Set them for a Mux: members of many
+// The defaults suffice for a member of one raft group. Set them for a Mux: members of many
 // groups at one address dial at once after a restart, and connections over a limit are
 // closed and dialled again later.
 type ListenConfig struct {
-	// MaxHandshakes (256) and MaxHandshakesPerAddress (32) are how many TLS handshakes
-	// are under way at once. One costs a signature and some 10 KiB.
+	// MaxHandshakes (256) and MaxHandshakesPerAddress (32) limit the concurrent TLS
+	// handshakes. One costs a signature and about 10 KiB.
 	MaxHandshakes, MaxHandshakesPerAddress int
-	// MaxConns (2048) and MaxConnsPerAddress (256) are how many connections there are
+	// MaxConns (2048) and MaxConnsPerAddress (256) limit the connections
 	// that have not become streams: those of POSTs, probes and snapshots.
 	MaxConns, MaxConnsPerAddress int
 }
@@ -103,9 +103,9 @@ func (c ListenConfig) limits() (conn.ListenLimits, error) {
 	return limits, nil
 }
 
-// NewServer returns a server for Transport.Handler that bounds what a request may
-// cost before the handler sees it: 64 KiB of head, in 5 s, and idle connections
-// are closed after 5 s. It logs nothing but TLS handshakes that fail, by the
+// NewServer returns a server for Transport.Handler that limits the cost of a request
+// before the handler sees it: 64 KiB of head, in 5 s, and idle connections
+// are closed after 5 s. It logs only TLS handshakes that fail, by the
 // Logger of the Transport, if h is its Handler, a Mux with it, or an http.ServeMux that has
 // one of these for RaftPrefix. ErrorLog and BaseContext are set for that.
 func NewServer(h http.Handler) *http.Server {
@@ -125,7 +125,7 @@ func NewServer(h http.Handler) *http.Server {
 	return s
 }
 
-// serverLog is the log of a server. It passes failures of the listener on to the Transport.
+// serverLog is the log of a server. It passes failures of the listener to the Transport.
 type serverLog struct{ handler http.Handler }
 
 // Write implements io.Writer.
@@ -142,8 +142,8 @@ type ownHandler struct {
 	t *Transport
 }
 
-// transportBehind returns the Transport whose handler h is, or that h has on its mux, or the
-// first of a Mux that runs, or nil.
+// transportBehind returns the Transport of the handler h or of the handler that h has on its
+// mux, or the first running one of a Mux, or nil.
 func transportBehind(h http.Handler) *Transport {
 	if mux, ok := h.(*http.ServeMux); ok {
 		h, _ = mux.Handler(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: RaftPrefix}})
@@ -157,8 +157,8 @@ func transportBehind(h http.Handler) *Transport {
 	return nil
 }
 
-// ownerOfListener is what a listener goes by whose connections t serves. It has a log once t
-// was started. None owns the listener if t is nil.
+// ownerOfListener returns the owner of a listener whose connections t serves. It has a log
+// once t was started. Without t, the listener has no owner.
 func (t *Transport) ownerOfListener() (o listener.Owner) {
 	if t == nil {
 		return o
@@ -171,10 +171,10 @@ func (t *Transport) ownerOfListener() (o listener.Owner) {
 }
 
 // NewRoundTripper returns the round tripper that a Transport with the same
-// TLSInfo and DialTimeout uses for its posts, without a binding to a member:
-// it knows the schemes http, https, unix and unixs, takes no proxy from the
+// TLSInfo and DialTimeout uses for its POSTs, not bound to a member:
+// it supports the schemes http, https, unix and unixs, ignores proxies from the
 // environment, and keeps idle connections for half of DefaultConnReadTimeout.
-// A dialTimeout of zero means 5 s; a *ConfigError says that one cannot work, as
+// A dialTimeout of zero means 5 s; the error is a *ConfigError for an invalid one, as
 // for Transport.DialTimeout.
 //
 // Close its idle connections with (*http.Client).CloseIdleConnections when it

@@ -13,83 +13,84 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// Snapshotter saves incoming databases. snap.Store is one, as is etcd's. It may be
-// more: a ResumingSnapshotter, a PreparingSnapshotter, a DiscardingSnapshotter.
+// Snapshotter saves incoming databases. snap.Store and etcd's implement it. It may
+// also be a ResumingSnapshotter, a PreparingSnapshotter or a DiscardingSnapshotter.
 type Snapshotter interface {
-	// SaveDBFrom saves the database that r brings, which belongs to the snapshot
+	// SaveDBFrom saves the database read from r, which belongs to the snapshot
 	// with index id, and returns its size. It is called from several goroutines
-	// at once. The message that the database came with is processed after it
-	// returned, so what it saved must be durable then. An error of r means that not
-	// all of the database has come. The message is not processed then, whatever
-	// SaveDBFrom returns, nor if it has not read r to its end.
+	// at once. The message of the snapshot is processed after it
+	// returns, so the database must be durable then. An error of r means that the database
+	// is incomplete: the message is not processed then, whatever
+	// SaveDBFrom returns, nor if SaveDBFrom has not read r to its end.
 	SaveDBFrom(r io.Reader, id uint64) (int64, error)
 }
 
-// ResumingSnapshotter is a Snapshotter that can go on with a database whose
-// transfer was cut. snap.Store is one. Between two members with one, databases
-// have a checksum, and a transfer that breaks goes on where it was
-// (docs/extensions.md). A Snapshotter that wraps a snap.Store has to hand these
-// methods on to it.
+// ResumingSnapshotter is a Snapshotter that can resume a database whose
+// transfer was interrupted. snap.Store is one. Between two members with one, databases
+// have a checksum, and an interrupted transfer continues where it broke
+// (docs/extensions.md). A Snapshotter that wraps a snap.Store has to forward these
+// methods.
 type ResumingSnapshotter interface {
 	Snapshotter
 	// PartialDB returns how much of a database ResumeDBFrom has kept: bytes from
 	// its start, and their CRC-32C (Castagnoli); 0 and 0 if nothing.
 	PartialDB(t snap.Transfer) (offset int64, checksum uint32)
-	// ResumeDBFrom saves a database whose bytes from offset on r brings, and
-	// returns how many those were. After the last it calls checksum for the
-	// CRC-32C of the whole database, and must not save one that has another: then
-	// the error is snap.ErrChecksum. It is snap.ErrOffset if PartialDB would not
-	// return offset any more.
+	// ResumeDBFrom saves a database of which r delivers the bytes from offset on, and
+	// returns the number of these bytes. After the last it calls checksum for the
+	// CRC-32C of the complete database, and must not save one that has another: then
+	// the error is snap.ErrChecksum. It is snap.ErrOffset if PartialDB would no
+	// longer return offset.
 	ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, checksum func() (uint32, error)) (int64, error)
 }
 
-// PreparingSnapshotter is a Snapshotter that is asked before a database comes:
+// PreparingSnapshotter is a Snapshotter that is asked before a database arrives:
 // to refuse it, to choose who saves it, or to make room. snap.Store is one. A
-// Snapshotter that wraps another has to hand the method on to it.
+// Snapshotter that wraps another has to forward the method.
 type PreparingSnapshotter interface {
 	Snapshotter
 	// PrepareDB is called once for each attempt to send a database, after its message
-	// was read and authorized, and before any of the database is. A transfer that breaks
-	// and is resumed is another attempt. Members that were removed, and messages for
-	// others, do not get that far.
+	// was read and authorized, and before any of the database is read. A transfer that
+	// breaks and is resumed is another attempt. Removed members, and messages for
+	// others, are refused before.
 	//
-	// m is the message, which must not be changed, nor used after PrepareDB has
-	// returned. size is that of the whole database in bytes, or below 0 if its
-	// sender does not declare it; of a transfer that is resumed, a part may be
-	// there already. It is what the sender says, no more.
+	// m is the message, which must not be modified, nor used after PrepareDB has
+	// returned. size is that of the complete database in bytes, or below 0 if its
+	// sender does not declare it; of a resumed transfer, a part may be
+	// present already. It is the sender's claim, not verified.
 	//
 	// The result saves this database in place of the Snapshotter; nil stands for
-	// the Snapshotter itself. One that is a ResumingSnapshotter or a
-	// DiscardingSnapshotter is used as such, while the question how much of a
-	// database is there goes to the Snapshotter of the Transport, always. One that
-	// cannot resume gets the database from its beginning, and of one that has a
-	// checksum the last bytes only if that is right. An error
-	// refuses the database, as one of SaveDBFrom does, and its sender is told why
-	// where that is known (ErrSnapshotDiskFull and others).
+	// the Snapshotter itself. If it is a ResumingSnapshotter or a
+	// DiscardingSnapshotter, it is used as one, while the question how much of a
+	// database is present always goes to the Snapshotter of the Transport. A result that
+	// cannot resume gets the database from its beginning, and the last bytes of one that
+	// has a checksum only if that is right. An error
+	// refuses the database, as one of SaveDBFrom does, and its sender is told the
+	// cause if that is known (ErrSnapshotDiskFull and others).
 	//
-	// A snapshot must not be refused because raft will not want it: what raft
-	// answers to one that is too old is what its sender goes on by.
+	// A snapshot must not be refused because raft will not want it: its sender
+	// continues by what raft answers to one that is too old.
 	//
-	// It is called from several goroutines at once. It may block until ctx ends,
-	// which it does with the Transport, and after ReadTimeout, when the sender
+	// It is called from several goroutines at once. It may block until ctx ends:
+	// with the Transport, and after ReadTimeout, when the sender
 	// gives up.
 	PrepareDB(ctx context.Context, m *raftpb.Message, size int64) (snap.Saver, error)
 }
 
 // DiscardingSnapshotter is a Snapshotter that is told when a database that it has
 // saved is not used. snap.Store is one. A Snapshotter that wraps another has to
-// hand the method on to it.
+// forward the method.
 type DiscardingSnapshotter interface {
 	Snapshotter
-	// DiscardDB says that the database of the snapshot with index id, which a call
+	// DiscardDB reports that the database of the snapshot with index id, which a call
 	// of SaveDBFrom or ResumeDBFrom has saved without an error, will not be used,
-	// and why: Process returned an error, or was not called since the member was
-	// removed or its certificate revoked meanwhile, there was no turn in time, the
-	// transport was stopped, or not all of the database had come. It is called at most once for each such call. Another call may have saved a database of the same index
-	// whose message was processed: that one must stay.
+	// and why: Process returned an error, or was not called because the member was
+	// removed or its certificate revoked meanwhile, its turn did not come in time, the
+	// transport was stopped, or the database was incomplete. It is called at most once for
+	// each such call. Another call may have saved a database of the same index whose
+	// message was processed: that one must stay.
 	//
-	// What Process has taken is not reported, although raft may ignore it: the
-	// server knows that when it has applied entries beyond the snapshot's index.
+	// A message that Process accepted is not reported, although raft may ignore it: the
+	// server knows that once it has applied entries beyond the snapshot's index.
 	//
 	// It is called from several goroutines at once, may block, and is not called
 	// after Stop has returned.
@@ -103,7 +104,7 @@ var (
 )
 
 // SetSnapshotRateLimit changes SnapshotRateLimit, in bytes a second, for transfers
-// under way as well: it takes effect at once. 0 means unlimited. The error is a
+// in progress as well, with immediate effect. 0 means unlimited. The error is a
 // *ConfigError for a limit below 0, or says that the transport was not started. It
 // does not block. After Stop it does nothing.
 func (t *Transport) SetSnapshotRateLimit(limit rate.Limit) error {
@@ -118,7 +119,7 @@ func (t *Transport) SetSnapshotRateLimit(limit rate.Limit) error {
 	return nil
 }
 
-// observeProgress returns a function that has SnapshotProgress called for a transfer:
+// observeProgress returns a function that calls SnapshotProgress for a transfer,
 // asynchronously, and only with the last state. It is nil if the hook is.
 func (s *snapshotSettings) observeProgress(to *callback.Events, of *snapshot.Progress) func(snapshot.Status) {
 	f := s.progress
@@ -128,7 +129,7 @@ func (s *snapshotSettings) observeProgress(to *callback.Events, of *snapshot.Pro
 	return func(st snapshot.Status) { to.Progress(of, func() { f(SnapshotStatus(st)) }) }
 }
 
-// snapshotEnded has hook called for the end of a transfer, asynchronously. The hook may be nil.
+// snapshotEnded calls hook for the end of a transfer, asynchronously. The hook may be nil.
 func snapshotEnded(to *callback.Events, hook callback.SnapshotHook, st snapshot.Status, err error) {
 	if hook != nil {
 		to.TransferEnded(func() { hook(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err) })

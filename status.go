@@ -13,39 +13,39 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
-// Status is what a Transport knows of itself and its peers at one moment: a
+// Status is the state of a Transport and its peers at one moment: a
 // copy, safe to keep and to marshal as JSON.
 type Status struct {
 	ID        types.ID `json:"id"`
 	ClusterID types.ID `json:"cluster_id"`
-	// URLs and Version are what other members are told of the local one.
+	// URLs and Version are those of the local member, as requests state them.
 	URLs    []string `json:"urls,omitempty"`
 	Version string   `json:"version"`
-	// Time is when the status was taken, Started when the transport was.
+	// Time is when the status was taken, Started when the transport was started.
 	Time    time.Time `json:"time"`
 	Started time.Time `json:"started"`
-	// QueuedBytes is what the queues have of MaxQueuedBytes: what they hold, and
-	// some room in advance.
+	// QueuedBytes is the part of MaxQueuedBytes that the queues have: their messages, and
+	// some room reserved in advance.
 	QueuedBytes    int64 `json:"queued_bytes"`
 	MaxQueuedBytes int64 `json:"max_queued_bytes"`
-	// Peers, sorted by id.
+	// Peers are sorted by id.
 	Peers []PeerStatus `json:"peers"`
-	// Remotes are members that are known from AddRemote or from their requests,
+	// Remotes are members known from AddRemote or from their requests,
 	// sorted by id.
 	Remotes []types.ID `json:"remotes,omitempty"`
-	// Refused counts what was refused because it is not of the member that it is
-	// said to be of.
+	// Refused counts requests, messages and dials refused because they are not of their
+	// stated member.
 	Refused IdentityStatus `json:"refused"`
-	// Drops counts messages that Send dropped before they came to any lane:
+	// Drops counts messages that Send dropped before they reached a lane:
 	// Drops.Local, those for the local member or for raft's local threads.
 	Drops Drops `json:"drops"`
-	// Receiving are the database snapshots that come in, from anybody.
+	// Receiving are the incoming database snapshots, from all members.
 	Receiving []SnapshotStatus `json:"receiving,omitempty"`
-	// LastReceived is the one that ended last, well or not.
+	// LastReceived is the one that ended last, with success or failure.
 	LastReceived *SnapshotStatus `json:"last_received,omitempty"`
 }
 
-// PeerStatus is what a Transport knows of one peer.
+// PeerStatus is the state of one peer.
 type PeerStatus struct {
 	ID     types.ID `json:"id"`
 	URLs   []string `json:"urls"`
@@ -57,53 +57,53 @@ type PeerStatus struct {
 	// LastError is the last failure with the peer, and LastErrorAt when it was.
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
-	// Refused is the part of Status.Refused that was said to be of this peer.
+	// Refused is the part of Status.Refused with this peer as the stated member.
 	Refused IdentityStatus `json:"refused"`
 	// RTT is the smoothed round-trip time of probes, in nanoseconds; 0 until it
 	// was measured.
 	RTT time.Duration `json:"rtt_ns"`
 	// ClockOffset is the peer's clock minus ours, in nanoseconds, as far as it is
 	// known: to half of a round trip. Probes that were answered late change it only
-	// where they show that it is wrong.
+	// if they show that it is wrong.
 	ClockOffset time.Duration `json:"clock_offset_ns"`
 	// ProbedAt is when RTT and ClockOffset were measured. Probes counts attempts,
-	// ProbeFailures those that failed.
+	// ProbeFailures failed ones.
 	ProbedAt      time.Time `json:"probed_at,omitzero"`
 	Probes        uint64    `json:"probes"`
 	ProbeFailures uint64    `json:"probe_failures"`
-	// Version is what the peer states as its version; empty until it connected.
+	// Version is the peer's stated version; empty until it connected.
 	Version string `json:"version,omitempty"`
-	// CertificateExpires is the end of the certificate that the peer showed last
-	// when it was dialled; the zero time without TLS.
+	// CertificateExpires is the end of validity of the peer's certificate at the last
+	// dial; the zero time without TLS.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
-	// SentBytes and ReceivedBytes count streams, posts and database snapshots, on
-	// the wire but for the heads of HTTP.
+	// SentBytes and ReceivedBytes count streams, POSTs and database snapshots, on
+	// the wire without HTTP headers.
 	SentBytes     uint64 `json:"sent_bytes"`
 	ReceivedBytes uint64 `json:"received_bytes"`
-	// SendFailures counts messages and snapshots that were not delivered to the
-	// peer, ReceiveFailures messages of it that were not delivered to Process, and
-	// posts that could not be read.
+	// SendFailures counts messages and snapshots not delivered to the
+	// peer, ReceiveFailures messages from it not delivered to Process, and
+	// POSTs that could not be read.
 	SendFailures    uint64 `json:"send_failures"`
 	ReceiveFailures uint64 `json:"receive_failures"`
-	// Streams are the four connections of streams with the peer: "message" and
+	// Streams are the four stream connections with the peer: "message" and
 	// "msgapp", each in both directions.
 	Streams []StreamStatus `json:"streams"`
-	// Lanes are those to the peer, "message", "msgapp" and "pipeline", and those
+	// Lanes are the lanes to the peer, "message", "msgapp" and "pipeline", and the lanes
 	// from it, "control", "append" and "proposal".
 	Lanes []LaneStatus `json:"lanes"`
-	// Snapshots are the transfers to the peer, waiting and under way.
+	// Snapshots are the transfers to the peer, waiting and in progress.
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
-	// LastSnapshot is the transfer to the peer that ended last, well or not.
+	// LastSnapshot is the transfer to the peer that ended last, with success or failure.
 	LastSnapshot *SnapshotStatus `json:"last_snapshot,omitempty"`
 }
 
-// IdentityStatus counts what was refused for ErrIdentity.
+// IdentityStatus counts refusals with ErrIdentity.
 type IdentityStatus struct {
-	// Dials counts connections that were dialled to a member whose certificate
-	// Transport.VerifyPeer refused, Requests those of members that it refused.
+	// Dials counts connections dialled to a member whose certificate
+	// Transport.VerifyPeer refused, Requests requests of members that it refused.
 	Dials    uint64 `json:"dials"`
 	Requests uint64 `json:"requests"`
-	// Messages counts messages whose From is not the member that they came from.
+	// Messages counts messages whose From is not the member that sent them.
 	Messages uint64 `json:"messages"`
 }
 
@@ -114,30 +114,30 @@ func identityStatus(c *member.IdentityCounters) IdentityStatus {
 // LaneStatus is the state of one bounded queue.
 type LaneStatus struct {
 	Name string `json:"name"`
-	// Up says that the lane takes messages: its stream is connected.
+	// Up means that the lane accepts messages: its stream is connected.
 	Up bool `json:"up"`
 	// Queued counts messages that wait or are being written or processed,
-	// QueuedBytes their memory. Capacity and CapacityBytes are their bounds. Lanes
-	// that keep control messages, appends and proposals apart, each within these bounds,
-	// show the fullest of the three.
+	// QueuedBytes their memory. Capacity and CapacityBytes are the limits. A lane
+	// with separate queues for control messages, appends and proposals, each with these
+	// limits, shows the fullest of the three.
 	Queued        int   `json:"queued"`
 	QueuedBytes   int64 `json:"queued_bytes"`
 	Capacity      int   `json:"capacity"`
 	CapacityBytes int64 `json:"capacity_bytes"`
 	// OldestAge is how long the oldest of them has been in the lane, in
-	// nanoseconds; too high by at most the time that the batch before it took.
+	// nanoseconds; too high by at most the duration of the batch before it.
 	OldestAge time.Duration `json:"oldest_age_ns"`
-	// Messages counts what was written to the network, or handed to Process;
+	// Messages counts messages written to the network, or handed to Process;
 	// Bytes the same in bytes, on the wire or in memory. Batches counts the writes
-	// or handovers that this took, and BusyTime is the time spent on those, in
+	// or handovers, and BusyTime is the time spent on them, in
 	// nanoseconds: encoding and writing, posting, or processing.
 	Messages uint64        `json:"messages"`
 	Bytes    uint64        `json:"bytes"`
 	Batches  uint64        `json:"batches"`
 	BusyTime time.Duration `json:"busy_ns"`
-	// Duplicates counts appends that raft sent again while they were queued or on
-	// their way, and which were not sent twice, and those that were not sent any more
-	// since the follower had taken a snapshot that has all their entries.
+	// Duplicates counts appends that raft sent again while they were queued or in
+	// transit and that were not sent twice, and appends that were no longer sent
+	// because the follower had received a snapshot with all their entries.
 	Duplicates uint64 `json:"duplicates"`
 	// Dropped counts messages that were not delivered, Drops the same by reason.
 	Dropped uint64 `json:"dropped"`
@@ -194,13 +194,13 @@ type StreamStatus struct {
 	Name      string `json:"name"`      // "message" or "msgapp"
 	Direction string `json:"direction"` // StreamOut or StreamIn
 	Up        bool   `json:"up"`
-	// Since is when the connection began; the zero time while there is none.
+	// Since is when the connection was established; the zero time if there is none.
 	Since time.Time `json:"since,omitzero"`
-	// Connects counts connections: all but the first are reconnects. DialFailures
-	// counts failed attempts to dial an incoming stream.
+	// Connects counts connections: all except the first are reconnects. DialFailures
+	// counts failed attempts to dial an inbound stream.
 	Connects     uint64 `json:"connects"`
 	DialFailures uint64 `json:"dial_failures"`
-	// Bytes counts what all connections together carried.
+	// Bytes counts the bytes of all its connections.
 	Bytes uint64 `json:"bytes"`
 }
 
@@ -231,31 +231,31 @@ func (t *Transport) Status() Status {
 type SnapshotStatus struct {
 	// Peer is the other member.
 	Peer types.ID `json:"peer"`
-	// Incoming says that the peer is the sender.
+	// Incoming means that the peer is the sender.
 	Incoming bool   `json:"incoming"`
 	Index    uint64 `json:"index"` // of the snapshot
 	// Bytes of the database that were transferred, of Total; -1 if that is not
-	// known. Both count what an earlier attempt has brought.
+	// known. Both include the bytes of earlier attempts.
 	Bytes int64 `json:"bytes"`
 	Total int64 `json:"total"`
-	// Rate is how fast it was in the last one or two seconds, in bytes a second.
+	// Rate is the speed of the last one or two seconds, in bytes a second.
 	Rate float64 `json:"rate"`
-	// ETA is how long it takes at that rate, in nanoseconds; 0 if that is not
+	// ETA is the remaining time at that rate, in nanoseconds; 0 if that is not
 	// known.
 	ETA     time.Duration `json:"eta_ns,omitempty"`
 	Started time.Time     `json:"started"`
-	// Attempts counts those of an outgoing transfer; it waits while that is 0.
+	// Attempts counts the attempts of an outgoing transfer; 0 while it waits.
 	Attempts int `json:"attempts,omitempty"`
-	// Error is how the last attempt failed, and Ended when the transfer did: the
-	// zero time while it goes on.
+	// Error is the failure of the last attempt, and Ended the end of the transfer: the
+	// zero time while it is in progress.
 	Error string    `json:"error,omitempty"`
 	Ended time.Time `json:"ended,omitzero"`
 }
 
 func (s SnapshotStatus) peer() types.ID { return s.Peer }
 
-// snapshotStatuses returns what Status and Observer tell of transfers under way and of
-// the one that ended last, which may be nil.
+// snapshotStatuses converts the transfers in progress and
+// the one that ended last, which may be nil, for Status and Observer.
 func snapshotStatuses(all []snapshot.Status, last *snapshot.Status) ([]SnapshotStatus, *SnapshotStatus) {
 	var told []SnapshotStatus
 	for _, st := range all {

@@ -13,42 +13,42 @@ import (
 )
 
 const (
-	// copyBufferSize is what is read and written at once where bytes pass through our hands.
+	// copyBufferSize is the size of reads and writes of bytes that pass through memory of the process.
 	copyBufferSize = 256 << 10
-	// allocateAhead is how much room a file gets ahead of the bytes that arrived, no more than that: a size is only
-	// what somebody says.
+	// allocateAhead is the most room that is allocated ahead of the bytes that arrived: a declared size cannot be
+	// trusted.
 	allocateAhead = 16 << 20
-	// flushEvery is how many bytes are left to the system before it is told to write them, so that the sync at the end
-	// finds little to do.
+	// flushEvery is how many bytes are written before the system is told to write them to the disk, so that the sync at
+	// the end finds little to do.
 	flushEvery = 8 << 20
-	// maxSlicesBehind is how many slices the checksum may be behind.
+	// maxSlicesBehind is how many slices the checksum may lag behind.
 	maxSlicesBehind = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// copyBuffers has *[]byte of copyBufferSize.
+// copyBuffers holds *[]byte of copyBufferSize.
 var copyBuffers = sync.Pool{New: func() any {
 	b := make([]byte, copyBufferSize)
 	return &b
 }}
 
-// dbFile is a database while it is written, from its start to its end.
+// dbFile is a database that is being written, from start to end.
 type dbFile struct {
 	file
-	real *os.File // file, where it is one of the operating system
+	real *os.File // file, if it is one of the operating system
 
-	size      int64 // that it is declared to have; below 0: not known
+	size      int64 // declared size; below 0: unknown
 	at        int64 // bytes written
-	allocated int64 // room that was made, below 0: the file system makes none
-	flushed   int64 // the system was told to write these
+	allocated int64 // room allocated; below 0: the file system cannot allocate
+	flushed   int64 // bytes that the system was told to write
 
-	checksums bool     // keep sum
-	behind    *summing // writes sum and summed while it is not nil
+	checksums bool     // maintain sum
+	behind    *summing // writes sum and summed while not nil
 	sum       uint32
-	summed    int64 // bytes in sum
+	summed    int64 // bytes included in sum
 
-	failed error // of the file, as opposed to what is written
+	failed error // error of the file, not of the data source
 }
 
 func newDBFile(f file, size int64, checksums bool) *dbFile {
@@ -57,10 +57,10 @@ func newDBFile(f file, size int64, checksums bool) *dbFile {
 	return d
 }
 
-// File returns the file that is written to, or nil where it is none of the operating system.
+// File returns the file being written, or nil if it is not one of the operating system.
 func (d *dbFile) File() *os.File { return d.real }
 
-// Write implements io.Writer. It refuses more than the declared size, before it writes any of it.
+// Write implements io.Writer. It refuses more than the declared size, before writing any of it.
 func (d *dbFile) Write(p []byte) (int, error) {
 	if d.size >= 0 && int64(len(p)) > d.size-d.at {
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrWrongSize, d.size)
@@ -82,9 +82,9 @@ func (d *dbFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom implements io.ReaderFrom for a File that is not nil, as it does: what comes from a connection of the
-// operating system does not pass through memory of ours, but for the checksum. Call it with some MiB at a time: what is
-// done ahead and behind the bytes is done between calls.
+// ReadFrom implements io.ReaderFrom for a non-nil File, like File does: bytes from a connection of the
+// operating system do not pass through memory of the process, except for the checksum. Call it with some MiB at a time:
+// allocation and flushing happen between calls.
 func (d *dbFile) ReadFrom(r io.Reader) (int64, error) {
 	if err := d.allocate(0); err != nil {
 		return 0, err
@@ -102,13 +102,13 @@ func (d *dbFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// summing is a goroutine that sums up what is written past us.
+// summing is a goroutine that computes the checksum of bytes written by the kernel.
 type summing struct {
-	ends chan int64 // sum up to there
+	ends chan int64 // offsets to sum up to
 	err  chan error // gets one value, at the end
 }
 
-// sumBehind has what was written past us summed up, while more is written.
+// sumBehind starts or continues the checksum of bytes written by the kernel, while more are written.
 func (d *dbFile) sumBehind() {
 	if !d.checksums {
 		return
@@ -121,7 +121,7 @@ func (d *dbFile) sumBehind() {
 	d.behind.ends <- d.at
 }
 
-// joinSum waits until all is summed up.
+// joinSum waits until all bytes are summed.
 func (d *dbFile) joinSum() error {
 	if d.behind == nil {
 		return nil
@@ -135,8 +135,8 @@ func (d *dbFile) joinSum() error {
 	return err
 }
 
-// sumUp reads again what was written. It is still in memory, and to copy it from
-// there costs less than to write it from memory of ours.
+// sumUp reads the written bytes back. They are still in memory, and copying them from
+// there costs less than writing them from memory of the process.
 func (d *dbFile) sumUp(ends <-chan int64) (err error) {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
@@ -152,10 +152,10 @@ func (d *dbFile) sumUp(ends <-chan int64) (err error) {
 	return err
 }
 
-// room is how much of the disk the file has: what has arrived, and what was allocated ahead of it.
+// room is the disk space of the file: bytes that arrived, and bytes allocated ahead.
 func (d *dbFile) room() int64 { return max(d.at, d.allocated) }
 
-// allocate makes room for what comes next, at least n bytes of it.
+// allocate makes room for the next bytes, at least n.
 func (d *dbFile) allocate(n int64) error {
 	if d.real == nil || d.allocated < 0 || d.at+max(n, allocateAhead/2) <= d.allocated || d.allocated >= d.size {
 		return nil
@@ -191,7 +191,7 @@ func (d *dbFile) flush() {
 	}
 }
 
-// fill writes what r brings, to its end, and returns how many bytes it read. An error of r comes back as it is. When it
+// fill writes r to its end and returns how many bytes it read. An error of r is returned unchanged. When it
 // returns, nothing else uses d.
 func (d *dbFile) fill(r io.Reader) (n int64, err error) {
 	defer func() {
@@ -200,7 +200,7 @@ func (d *dbFile) fill(r io.Reader) (n int64, err error) {
 		}
 	}()
 	if d.size >= 0 {
-		if _, ok := r.(interface{ Len() int64 }); ok { // nothing of the standard library's, which would write all at once
+		if _, ok := r.(interface{ Len() int64 }); ok { // no type of the standard library, which would write everything at once
 			if wt, ok := r.(io.WriterTo); ok {
 				return wt.WriteTo(d)
 			}
@@ -226,7 +226,7 @@ func (d *dbFile) fill(r io.Reader) (n int64, err error) {
 	}
 }
 
-// finish makes what was written durable, if all of it is there.
+// finish makes the database durable, if it is complete.
 func (d *dbFile) finish() error {
 	if d.size >= 0 && d.at != d.size {
 		return fmt.Errorf("%w: %d of %d bytes", ErrWrongSize, d.at, d.size)

@@ -8,8 +8,8 @@ import (
 
 const fallocKeepSize = 1 // of fallocate(2)
 
-// preallocate gives f blocks for the n bytes from offset at, and leaves its size as it is. The error is
-// errors.ErrUnsupported where the file system cannot.
+// preallocate allocates blocks of f for the n bytes from offset at, without changing its size. The error is
+// errors.ErrUnsupported if the file system cannot.
 func preallocate(f *os.File, at, n int64) error {
 	return control(f, func(fd int) error {
 		for {

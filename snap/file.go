@@ -2,10 +2,10 @@ package snap
 
 import "os"
 
-// FileReader is a database in a file of the operating system. A transport may have the kernel send it, past Read: so it is for
-// a file whose bytes are the database, as they are, from the offset at which the file stands when the transport gets it.
+// FileReader is a database in a file of the operating system. A transport may let the kernel send it, bypassing Read.
+// So the bytes of the file, from its offset when the transport receives it, must be exactly those of the database.
 //
-// An *os.File is treated the same way. A FileReader is for those who have something to do when it is closed. Nothing else is:
+// An *os.File is treated the same way. Use a FileReader to do something on Close. No other type is treated so:
 // a reader that embeds a FileReader or an *os.File is read by its own Read.
 //
 // The file must not change until it is closed. A change of its size or of its modification time ends the transfer
@@ -15,8 +15,8 @@ type FileReader struct {
 	onClose func()
 }
 
-// NewFileReader returns a ReadCloser for f. It owns f from now on: Close closes it, and then calls onClose, which may be nil,
-// on the goroutine of its caller.
+// NewFileReader returns a ReadCloser for f and owns f: Close closes it, and then calls onClose, which may be nil,
+// on the caller's goroutine.
 func NewFileReader(f *os.File, onClose func()) *FileReader { return &FileReader{f, onClose} }
 
 // OS returns the file.

@@ -7,8 +7,8 @@ import (
 	"runtime"
 )
 
-// filesystem is all that Store asks of an operating system, so that a test can let any step fail, or lose what was not
-// synced.
+// filesystem has all calls of Store to the operating system, so that a test can let any of them fail, or lose unsynced
+// changes.
 type filesystem interface {
 	Lock(dir string) (io.Closer, error)
 	Stat(path string) (fs.FileInfo, error)
@@ -50,7 +50,7 @@ func (osFilesystem) Free(dir string) (int64, error) { return freeBytes(dir) }
 
 func (osFilesystem) SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
-		return nil // a directory cannot be synced there
+		return nil // Windows cannot sync a directory
 	}
 	d, err := os.Open(dir)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// freeBytes returns how much this process can still write to the file system of dir. Root may use the blocks that
-// are reserved for it.
+// freeBytes returns how much this process can still write to the file system of dir. Root may use its
+// reserved blocks.
 func freeBytes(dir string) (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	if st.Blocks == 0 || st.Bsize <= 0 { // ramfs, and others that do not count
+	if st.Blocks == 0 || st.Bsize <= 0 { // ramfs, and other file systems that do not count
 		return 0, errors.ErrUnsupported
 	}
 	free, size := int64(st.Bavail), int64(st.Bsize) //nolint:unconvert // the types differ from system to system

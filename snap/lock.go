@@ -8,10 +8,10 @@ import (
 	"sync"
 )
 
-// ErrInUse is returned by [Open] for a directory that another [Store] has, of this process or of another one.
+// ErrInUse is returned by [Open] for a directory in use by another [Store], of this process or another one.
 var ErrInUse = errors.New("snap: directory is in use by another Store")
 
-// Lock keeps the directory from other Stores, until it is closed, or collected as garbage, or the process ends.
+// Lock locks the directory against other Stores, until it is closed, or collected as garbage, or the process ends.
 func (osFilesystem) Lock(dir string) (io.Closer, error) {
 	l, err := lockDir(dir)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -20,10 +20,10 @@ func (osFilesystem) Lock(dir string) (io.Closer, error) {
 	return l, err
 }
 
-// lockedDirs has the directories that this process has locked where the system has no locks.
+// lockedDirs has the directories that this process has locked, on systems without locks.
 var lockedDirs sync.Map
 
-// processLock keeps a directory from other Stores of this process only.
+// processLock locks a directory against other Stores of this process only.
 type processLock struct{ path string }
 
 func lockInProcess(dir string) (io.Closer, error) {

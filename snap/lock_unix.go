@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// lockDir locks the directory itself, so that there is no file to leave behind.
+// lockDir locks the directory itself, so that no file is left behind.
 func lockDir(dir string) (io.Closer, error) {
 	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
@@ -28,5 +28,5 @@ func lockDir(dir string) (io.Closer, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, ErrInUse
 	}
-	return nil, errors.ErrUnsupported // NFS wants a file that can be written to: EBADF
+	return nil, errors.ErrUnsupported // NFS requires a writable file: EBADF
 }

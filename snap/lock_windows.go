@@ -15,7 +15,7 @@ const (
 	sharingViolation = syscall.Errno(32) // ERROR_SHARING_VIOLATION
 )
 
-// lockDir creates a file that nobody else can open while it is open, and that goes with its last handle.
+// lockDir creates a file that no other process can open while it is open, and that is deleted with its last handle.
 func lockDir(dir string) (io.Closer, error) {
 	name := filepath.Join(dir, lockName)
 	path, err := syscall.UTF16PtrFromString(name)

@@ -1,5 +1,5 @@
-// Package snap has what a raft snapshot needs beside the message: [Message], a MsgSnap with the database that goes
-// with it, and [Store], a directory that keeps incoming databases durably.
+// Package snap has the parts of a raft snapshot beside the message: [Message], a MsgSnap with its database,
+// and [Store], a directory that keeps incoming databases durably.
 package snap
 
 import (
@@ -10,18 +10,18 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Message is a MsgSnap and the database that goes with it. Make one with [NewMessage] and hand it to the transport,
+// Message is a MsgSnap with its database. Make one with [NewMessage] and pass it to the transport,
 // which reads ReadCloser to its end and calls CloseWithError exactly when it is done with the message.
 //
-// A Message must not be copied. A literal &Message{…} works, but has no one to notify: CloseNotify returns nil, and
+// A Message must not be copied. A literal &Message{…} works, but notifies no one: CloseNotify returns nil, and
 // CloseWithError only closes the ReadCloser.
 type Message struct {
 	// Message is the raft message of type MsgSnap.
 	*raftpb.Message
 	// ReadCloser is the database; nil means that there is none. CloseWithError closes it.
 	ReadCloser io.ReadCloser
-	// TotalSize is the encoded size of the raft message plus the size of the database, in bytes: what progress and
-	// metrics count.
+	// TotalSize is the encoded size of the raft message plus the size of the database, in bytes: the value counted by
+	// progress and metrics.
 	TotalSize int64
 
 	databaseSize int64
@@ -29,8 +29,8 @@ type Message struct {
 	closeC       chan bool // nil in a literal; holds one value, so that sending never blocks
 }
 
-// NewMessage returns the message rs with a database of rcSize bytes that is read from rc. The Message owns rc from now
-// on; rc may be nil, with a size of 0.
+// NewMessage returns the message rs with a database of rcSize bytes, read from rc. The Message owns rc;
+// rc may be nil, with a size of 0.
 func NewMessage(rs *raftpb.Message, rc io.ReadCloser, rcSize int64) *Message {
 	return &Message{
 		Message:      rs,
@@ -41,7 +41,7 @@ func NewMessage(rs *raftpb.Message, rc io.ReadCloser, rcSize int64) *Message {
 	}
 }
 
-// DatabaseSize is the declared size of the database alone, in bytes. For a literal it is what TotalSize leaves beside
+// DatabaseSize is the declared size of the database alone, in bytes. For a literal it is TotalSize without
 // the raft message, never less than 0.
 func (m *Message) DatabaseSize() int64 {
 	if m.closeC != nil {
@@ -56,8 +56,8 @@ func (m *Message) CloseNotify() <-chan bool { return m.closeC }
 
 // CloseWithError closes the ReadCloser, and then sends err == nil to the channel of CloseNotify. Only the first call
 // does this, every further one returns at once and does nothing, so it may be called concurrently and from inside
-// ReadCloser.Close. It blocks for as long as ReadCloser.Close does, no longer. Closing is the end of reading, not part
-// of sending: an error or a panic of ReadCloser.Close is swallowed and does not change the value.
+// ReadCloser.Close. It blocks for as long as ReadCloser.Close does, no longer. Closing ends reading and is not part
+// of sending: an error or a panic of ReadCloser.Close is ignored and does not change the value.
 func (m *Message) CloseWithError(err error) {
 	if !m.closed.CompareAndSwap(false, true) {
 		return

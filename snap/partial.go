@@ -10,49 +10,49 @@ import (
 )
 
 const (
-	// maxPartials bounds the databases that wait for the rest of them.
+	// maxPartials limits the incomplete databases that wait for the rest.
 	maxPartials = 4
 	// partialLifetime is how long one waits.
 	partialLifetime = 10 * time.Minute
-	// maxSaved bounds the databases whose checksum is remembered.
+	// maxSaved limits the databases whose checksum is remembered.
 	maxSaved = 8
 )
 
 var (
-	// ErrChecksum is returned by [Store.ResumeDBFrom] when the database is not what its sender read.
+	// ErrChecksum is returned by [Store.ResumeDBFrom] when the database is not the one that its sender read.
 	ErrChecksum = errors.New("snap: checksum of the database differs")
-	// ErrOffset is returned by [Store.ResumeDBFrom] when the database has not come as far as the offset says: ask
+	// ErrOffset is returned by [Store.ResumeDBFrom] when fewer bytes are present than the offset says: ask
 	// [Store.PartialDB] again.
 	ErrOffset = errors.New("snap: the database is not there up to this offset")
 )
 
-// Transfer says which database a transfer brings. Two with the same fields bring the same bytes, as far as anyone but a
-// checksum can tell.
+// Transfer identifies the database of a transfer. Two with the same fields have the same bytes, unless a
+// checksum shows a difference.
 type Transfer struct {
 	From  uint64 // id of the sending member
 	Term  uint64 // of the snapshot
 	Index uint64 // of the snapshot
-	Size  int64  // of the whole database, in bytes
+	Size  int64  // of the complete database, in bytes
 }
 
-// partial is a database of which some is there. Its transfer owns it while busy; the store's mutex guards the rest.
+// partial is an incomplete database. Its transfer owns it while busy; the store's mutex guards the rest.
 type partial struct {
-	*dbFile // nil while it is created
+	*dbFile // nil while being created
 	busy    bool
-	since   time.Time   // of not being busy
+	since   time.Time   // when it stopped being busy
 	expiry  *time.Timer // nil while busy
 }
 
-// saved is a database that ResumeDBFrom has put in its place.
+// saved is a database that ResumeDBFrom has put in place.
 type saved struct {
 	Transfer
 	sum      uint32
 	modified time.Time // of its file
 }
 
-// PartialDB returns how many bytes of a database are there from earlier calls of [Store.ResumeDBFrom], and their
-// CRC-32C: none and 0 if there is nothing, or if a call is still under way; all if the last one has ended well and its
-// file is still there, unchanged. It does no I/O but for a stat in that last case, and waits for no other call.
+// PartialDB returns how many bytes of a database are present from earlier calls of [Store.ResumeDBFrom], and their
+// CRC-32C: 0 and 0 if none, or if a call is still in progress; all bytes if the last call succeeded and its
+// file is still present, unchanged. Its only I/O is a stat in that last case, and it waits for no other call.
 func (s *Store) PartialDB(t Transfer) (offset int64, checksum uint32) {
 	s.mu.Lock()
 	if p := s.partials[t]; p != nil && !p.busy {
@@ -65,7 +65,7 @@ func (s *Store) PartialDB(t Transfer) (offset int64, checksum uint32) {
 	return offset, checksum
 }
 
-// savedSum returns the checksum of a database that is there, as it was saved.
+// savedSum returns the checksum of a database that is present, as it was saved.
 func (s *Store) savedSum(t Transfer) (uint32, bool) {
 	s.mu.Lock()
 	var done saved
@@ -87,14 +87,15 @@ func (s *Store) unsave(index uint64) {
 	s.saved = slices.DeleteFunc(s.saved, func(old saved) bool { return old.Index == index })
 }
 
-// ResumeDBFrom saves a database as [Store.SaveDBFrom] does, whose bytes from offset on r brings. It returns the number of
-// bytes read from r. The offset is 0, which begins anew, or what [Store.PartialDB] said; it is ErrOffset if that is true
-// no more. After the last byte of r, ResumeDBFrom calls checksum for the CRC-32C of the whole database as its sender read
-// it, and puts the file into its place only if what arrived has the same.
+// ResumeDBFrom saves a database like [Store.SaveDBFrom]; r delivers its bytes from offset on. It returns the number of
+// bytes read from r. The offset is 0, which starts again, or the result of [Store.PartialDB]; the error is ErrOffset if
+// that is outdated. After the last byte of r, ResumeDBFrom calls checksum for the CRC-32C of the complete database as
+// its sender read it, and puts the file in place only if the checksum of the bytes that arrived is the same.
 //
-// If r or checksum fails, what has arrived stays for a later call with the same Transfer; after any other error nothing is
-// left. At most 4 databases wait so, one of each sender: a sender's newest, and then the oldest, give way, and all of them
-// when the disk is full. One that waits for 10 minutes is removed; Open removes all that a crash has left.
+// If r or checksum fails, the bytes that arrived are kept for a later call with the same Transfer; after any other
+// error nothing is kept. At most 4 incomplete databases wait, one per sender: the sender's older one, and then the
+// oldest, is removed, and all of them when the disk is full. One that waits for 10 minutes is removed; Open removes all
+// that a crash has left.
 func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum func() (uint32, error)) (n int64, err error) {
 	if err := s.enter(); err != nil {
 		return 0, err
@@ -110,7 +111,7 @@ func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum fun
 	}
 	kept := false
 	defer func() {
-		if !kept { // r has panicked
+		if !kept { // r panicked
 			s.drop(t, p)
 		}
 	}()
@@ -126,7 +127,7 @@ func (s *Store) ResumeDBFrom(r io.Reader, t Transfer, offset int64, checksum fun
 	return n, nil
 }
 
-// acquire returns the file that the bytes from offset on belong into. It is nil for a database that is saved already.
+// acquire returns the file for the bytes from offset on. It is nil for a database that is saved already.
 func (s *Store) acquire(t Transfer, offset int64) (*partial, error) {
 	if t.Size < 0 || offset < 0 || offset > t.Size {
 		return nil, ErrOffset
@@ -156,7 +157,7 @@ func (s *Store) acquire(t Transfer, offset int64) (*partial, error) {
 
 var errTransferBusy = fmt.Errorf("%w: another transfer of it is under way", ErrOffset)
 
-// begin returns a new file for a database.
+// begin creates a file for a database.
 func (s *Store) begin(t Transfer) (*partial, error) {
 	s.mu.Lock()
 	if p := s.partials[t]; p != nil && p.busy {
@@ -183,7 +184,7 @@ func (s *Store) begin(t Transfer) (*partial, error) {
 	return p, nil
 }
 
-// release keeps what has arrived, unless err says that it is of no use.
+// release keeps the bytes that arrived, unless err makes them useless.
 func (s *Store) release(t Transfer, p *partial, err error) {
 	if p.at == 0 || p.failed != nil || errors.Is(err, ErrWrongSize) || errors.Is(err, ErrChecksum) {
 		s.drop(t, p)
@@ -202,7 +203,7 @@ func (s *Store) release(t Transfer, p *partial, err error) {
 	s.discard(evicted...)
 }
 
-// drop removes what a transfer has brought.
+// drop removes the bytes of a transfer.
 func (s *Store) drop(t Transfer, p *partial) {
 	s.mu.Lock()
 	delete(s.partials, t)
@@ -210,7 +211,7 @@ func (s *Store) drop(t Transfer, p *partial) {
 	s.discard(p.dbFile)
 }
 
-// expire removes what has waited for too long.
+// expire removes a database that has waited for too long.
 func (s *Store) expire(t Transfer, p *partial) {
 	if s.enter() != nil {
 		return
@@ -221,7 +222,7 @@ func (s *Store) expire(t Transfer, p *partial) {
 	})
 }
 
-// freeIfFull frees the disk of what only waits, if err says that it is full.
+// freeIfFull removes incomplete databases that wait, if err says that the disk is full.
 func (s *Store) freeIfFull(err error) {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return
@@ -229,7 +230,7 @@ func (s *Store) freeIfFull(err error) {
 	s.discardIdle(func(Transfer) bool { return true })
 }
 
-// discardIdle removes what waits for the rest of it, where which agrees.
+// discardIdle removes the incomplete databases selected by which.
 func (s *Store) discardIdle(which func(Transfer) bool) {
 	s.mu.Lock()
 	idle := s.evictIdle(which)
@@ -237,7 +238,7 @@ func (s *Store) discardIdle(which func(Transfer) bool) {
 	s.discard(idle...)
 }
 
-// evictIdle takes out what waits for the rest of it, where which agrees: it is to be discarded without the lock. It is
+// evictIdle takes out the incomplete databases selected by which: the caller discards them without the lock. It is
 // called with mu held, as is which.
 func (s *Store) evictIdle(which func(Transfer) bool) (taken []*dbFile) {
 	for t, p := range s.partials {
@@ -250,7 +251,7 @@ func (s *Store) evictIdle(which func(Transfer) bool) (taken []*dbFile) {
 	return taken
 }
 
-// evictOldest is evictIdle for the oldest, of which at most n are left. It is called with mu held.
+// evictOldest is evictIdle for the oldest, leaving at most n. It is called with mu held.
 func (s *Store) evictOldest(n int) []*dbFile {
 	idle := []Transfer{}
 	for t, p := range s.partials {
@@ -263,7 +264,7 @@ func (s *Store) evictOldest(n int) []*dbFile {
 	return s.evictIdle(func(t Transfer) bool { return slices.Contains(oldest, t) })
 }
 
-// complete puts a database into its place that has arrived, if it is what was sent.
+// complete puts a complete database in place, if it is the one that was sent.
 func (s *Store) complete(t Transfer, p *partial, checksum func() (uint32, error)) error {
 	if p.at < t.Size {
 		return fmt.Errorf("%w: %d of %d bytes", io.ErrUnexpectedEOF, p.at, t.Size)
@@ -296,7 +297,7 @@ func (s *Store) complete(t Transfer, p *partial, checksum func() (uint32, error)
 	return nil
 }
 
-// remember ends the transfer of a database that is in its place.
+// remember ends the transfer of a database that is in place.
 func (s *Store) remember(done saved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -308,7 +309,7 @@ func (s *Store) remember(done saved) {
 	s.saved = append(s.saved, done)
 }
 
-// compare says whether a database that is saved is the one that was sent.
+// compare reports as an error that a saved database is not the one that was sent.
 func (s *Store) compare(t Transfer, checksum func() (uint32, error)) error {
 	want, err := checksum()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
-// Saver saves databases: it is what package rafthttp calls a Snapshotter.
+// Saver saves databases: package rafthttp calls it a Snapshotter.
 type Saver interface {
 	SaveDBFrom(r io.Reader, id uint64) (int64, error)
 }
@@ -19,11 +19,11 @@ type Saver interface {
 var _ Saver = (*Store)(nil)
 
 // PrepareDB makes room for the database of size bytes that belongs to the message m of type MsgSnap, before any of it
-// comes; below 0, the size is not known, and nothing is done. Where the disk has less room than that, other databases that
-// wait for the rest of them are removed, if that is enough. If it is not, or ctx has ended, the error says so
+// arrives; below 0, the size is unknown, and nothing is done. If the disk has less room, incomplete databases
+// that wait for the rest are removed, if that is enough. If it is not, or ctx has ended, the error says so
 // (syscall.ENOSPC), and nothing has been written to a disk that others need as well. An earlier part of this database from
-// the same sender counts as room, and one that is saved already needs none. Where the system does not tell how much is
-// free, the database may come.
+// the same sender counts as room, and a database that is already saved needs none. If the system does not tell how much is
+// free, the database is accepted.
 //
 // The Saver is always nil: it is the Store itself.
 func (s *Store) PrepareDB(ctx context.Context, m *raftpb.Message, size int64) (Saver, error) {
@@ -41,7 +41,7 @@ func (s *Store) PrepareDB(ctx context.Context, m *raftpb.Message, size int64) (S
 	return nil, context.Cause(ctx)
 }
 
-// makeRoom returns an error if what t brings does not fit on the disk.
+// makeRoom returns an error if the rest of t does not fit on the disk.
 func (s *Store) makeRoom(t Transfer) error {
 	part, others := s.idleRoom(t)
 	need := t.Size - part
@@ -56,10 +56,10 @@ func (s *Store) makeRoom(t Transfer) error {
 	if err == nil && free < need {
 		return fmt.Errorf("snap: database %016x needs %d bytes, and %d are free: %w", t.Index, need, free, syscall.ENOSPC)
 	}
-	return nil // or the system does not tell
+	return nil // or the free space is unknown
 }
 
-// idleRoom returns how much of the disk the part of t has that waits for the rest of it, and all others together.
+// idleRoom returns the disk space of the waiting part of t, and of all other waiting parts together.
 func (s *Store) idleRoom(t Transfer) (part, others int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,8 +30,8 @@ var (
 )
 
 // Store keeps incoming database snapshots as files of a directory, each named by the index of its snapshot, as etcd
-// names them: %016x.snap.db. A file with that name is complete and durable. It is never written to, but may be replaced,
-// as a whole, by another of the same index. Other files in the directory are left alone. All methods may be called
+// names them: %016x.snap.db. A file with that name is complete and durable. It is never written to, but may be replaced
+// by another file of the same index. Other files in the directory are left alone. All methods may be called
 // concurrently. A directory belongs to one Store at a time: close it when the transport has stopped.
 type Store struct {
 	dir string
@@ -39,21 +39,21 @@ type Store struct {
 
 	lock io.Closer // of dir
 
-	placing sync.Mutex // makes putting a file in its place, and taking it back, one step
+	placing sync.Mutex // makes putting a file in place, and removing it again, one step
 
 	mu       sync.Mutex // guards the following, and is not held during I/O
 	closed   bool
-	calls    int           // that are under way
-	ended    chan struct{} // closed with the last of them, once the Store is
+	calls    int           // in progress
+	ended    chan struct{} // closed when the last call ends after Close
 	partials map[Transfer]*partial
-	saved    []saved             // the newest last
-	found    map[uint64]struct{} // databases that were there at Open, and still are
-	uses     map[uint64]int      // calls that saved a database and were not taken back; one for whatever was there before
+	saved    []saved             // newest last
+	found    map[uint64]struct{} // databases present at Open that still exist
+	uses     map[uint64]int      // calls that saved a database and were not undone; one for any database from before
 }
 
-// Open returns the store in dir. It creates dir, readable by this user only, if it is missing, removes what a crash left
-// half written, and syncs the directory, so that all databases in it are durable. The error is [ErrInUse], and names the
-// directory, if another Store has it.
+// Open returns the store in dir. It creates dir, readable by this user only, if it is missing, removes incomplete files
+// left by a crash, and syncs the directory, so that all databases in it are durable. The error is [ErrInUse], and names
+// the directory, if another Store has it.
 func Open(dir string) (*Store, error) { return open(dir, osFilesystem{}) }
 
 func open(dir string, fsys filesystem) (*Store, error) {
@@ -72,7 +72,7 @@ func open(dir string, fsys filesystem) (*Store, error) {
 	return s, nil
 }
 
-// recover makes what a crash left one of two: durable, or gone.
+// recover makes files left by a crash durable or removes them.
 func (s *Store) recover() error {
 	err := s.removeMatching(func(name string) bool { return tempRE.MatchString(name) })
 	if err != nil {
@@ -87,11 +87,11 @@ func (s *Store) recover() error {
 	return nil
 }
 
-// Close gives the directory up, for another Store to open. It waits for calls under way, so stop the transport before,
-// and removes what waits for the rest of it. What is saved stays. Methods called later fail with [os.ErrClosed], or find
-// nothing, but for DBFilePath. Closing twice does no harm.
+// Close releases the directory, for another Store to open. It waits for calls in progress, so stop the transport first,
+// and removes incomplete databases. Saved ones stay. Later calls of methods fail with [os.ErrClosed], or find
+// nothing, except DBFilePath. Closing twice is harmless.
 //
-// A Store that is never closed has the directory for as long as the process runs, or until it is collected as garbage.
+// A Store that is never closed holds the directory until the process ends or the Store is collected as garbage.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -128,12 +128,12 @@ func (s *Store) leave() {
 	}
 }
 
-// makeDir creates dir and the directories above it that are missing, each after the name of the one above is durable.
+// makeDir creates dir and the missing directories above it, each after the name of the one above is durable.
 func makeDir(fsys filesystem, dir string) error {
 	parent := filepath.Dir(dir)
 	switch _, err := fsys.Stat(dir); {
 	case err == nil:
-		// An Open that was interrupted may have created it, and not synced its name.
+		// An interrupted Open may have created it without syncing its name.
 		if err := fsys.SyncDir(parent); !isForeign(err) {
 			return err
 		}
@@ -150,34 +150,35 @@ func makeDir(fsys filesystem, dir string) error {
 	return fsys.SyncDir(parent)
 }
 
-// isForeign reports whether err says that a directory is none that we can have created another in, which is durable then:
-// it may not be read, or its file system cannot be written to, or does not sync directories.
+// isForeign reports whether err says that Open cannot have created a subdirectory there, so that its names are durable:
+// it is unreadable, or its file system is read-only or does not sync directories.
 func isForeign(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) ||
 		errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported)
 }
 
-// SaveDBFrom reads r to its end, and keeps what it read as the database of the snapshot with index id. It returns the
+// SaveDBFrom reads r to its end, and keeps the data as the database of the snapshot with index id. It returns the
 // number of bytes read. When it returns nil the database is durable: the file was written under a temporary name,
 // synced, renamed, and its directory synced. After any error nothing of it is left, and the error wraps the cause
 // (syscall.ENOSPC, an error of r, …).
 //
-// If r has a method Len() int64 or Len() int, that is the declared number of bytes still to come, and a database that is
-// shorter or longer is refused with [ErrWrongSize]; of a longer one, only one byte too many is read. A negative Len means
+// If r has a method Len() int64 or Len() int, that is the declared number of bytes still to come, and a shorter or
+// longer database is refused with [ErrWrongSize]; of a longer one, only one extra byte is read. A negative Len means
 // unknown.
 //
-// A database that is there with this index already is replaced, once the new one is known to be whole. Both hold the same
-// state, unless the old file was damaged; who has it open keeps it. Where the system does not replace a file, as some do
-// not while it is open, the two have to be equal. If only the last step fails, to sync the directory, the new one stays.
+// An existing database with this index is replaced, once the new one is known to be complete. Both hold the same state,
+// unless the old file was damaged; readers that have it open keep it. If the system cannot replace a file, as some
+// cannot while it is open, the two must be equal. If only the last step fails, to sync the directory, the new one
+// stays.
 //
-// Where r has both that Len() int64 and the method of io.WriterTo, SaveDBFrom calls WriteTo, with a writer that is an
-// io.ReaderFrom too and has a method File() *os.File: a reader that knows of a socket can have its bytes moved to the
-// file without passing through memory of the process. The readers of package rafthttp do.
+// If r has both that Len() int64 and the method of io.WriterTo, SaveDBFrom calls WriteTo, with a writer that is also an
+// io.ReaderFrom and has a method File() *os.File: a reader that knows its socket can let the kernel move its bytes to
+// the file without passing through memory of the process. The readers of package rafthttp do.
 //
-// On Linux, room is allocated some way ahead of what arrives, and what has arrived is written to the disk from early on,
-// so that the sync at the end is short. SaveDBFrom needs 256 KiB of memory, whatever the size of the database.
+// On Linux, room is allocated some way ahead of the bytes that arrive, and these are written to the disk early,
+// so that the sync at the end is short. SaveDBFrom needs 256 KiB of memory for any size of the database.
 //
-// It blocks for as long as r and the disk do. It does not close r. An r that panics leaves nothing behind either.
+// It blocks for as long as r and the disk do. It does not close r. If r panics, nothing is left either.
 func (s *Store) SaveDBFrom(r io.Reader, id uint64) (n int64, err error) {
 	if err := s.enter(); err != nil {
 		return 0, err
@@ -223,7 +224,7 @@ func (s *Store) create(id uint64, size int64, checksums bool) (*dbFile, error) {
 // discard removes temporary files.
 func (s *Store) discard(files ...*dbFile) {
 	for _, f := range files {
-		_ = f.Close() // a second time, in some cases, which does no harm
+		_ = f.Close() // some for a second time, which is harmless
 		_ = s.fs.Remove(f.Name())
 	}
 }
@@ -240,8 +241,8 @@ func declaredLen(r io.Reader) (n int64, ok bool) {
 	return n, n >= 0
 }
 
-// place gives the temporary file its final name, durably; placed says whether the temporary name is gone. After an error
-// the final name is not there, unless it was before.
+// place gives the temporary file its final name, durably; placed says whether the temporary name no longer exists.
+// After an error the final name does not exist, unless it did before.
 func (s *Store) place(temp string, id uint64) (placed bool, err error) {
 	s.placing.Lock()
 	defer s.placing.Unlock()
@@ -268,7 +269,7 @@ func (s *Store) place(temp string, id uint64) (placed bool, err error) {
 	return placed, nil
 }
 
-// sameBytes reports whether two files hold the same.
+// sameBytes reports whether two files have the same content.
 func sameBytes(fsys filesystem, a, b string) bool {
 	var files [2]io.ReadCloser
 	var bufs [2]*[]byte
@@ -309,8 +310,8 @@ func (s *Store) DBFilePath(id uint64) (string, error) {
 	}
 }
 
-// RemoveBefore removes the databases of all snapshots with an index smaller than id. It goes on after an error, and
-// returns all of them joined. Removal is not synced: after a crash some may be back.
+// RemoveBefore removes the databases of all snapshots with an index smaller than id. It continues after an error, and
+// returns all errors joined. Removal is not synced: some databases may reappear after a crash.
 func (s *Store) RemoveBefore(id uint64) error {
 	if err := s.enter(); err != nil {
 		return err
@@ -326,7 +327,7 @@ func (s *Store) RemoveBefore(id uint64) error {
 	return nil
 }
 
-// removeMatching removes the files whose name matches. One that is gone by then is no error.
+// removeMatching removes the files whose name matches. A file removed meanwhile is no error.
 func (s *Store) removeMatching(match func(name string) bool) error {
 	entries, err := s.fs.ReadDir(s.dir)
 	if err != nil {

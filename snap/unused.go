@@ -9,17 +9,17 @@ import (
 	"strconv"
 )
 
-// maxCounted bounds the databases whose uses are counted. One that is not counted stays until RemoveBefore, or until
+// maxCounted limits the databases whose uses are counted. One that is not counted stays until RemoveBefore, or until
 // RemoveUnclaimed after the next Open.
 const maxCounted = 256
 
-// RemoveUnclaimed removes the databases that were there when the Store was opened, but for those of the snapshots with
-// these indexes. A server calls it once, after Open and before its transport runs, with what it still needs of an
-// earlier life: the snapshot that its log announces last, if that was not installed yet, or none. What else is there
-// came before a crash and was never heard of, or was not wanted, and would stay for good.
+// RemoveUnclaimed removes the databases that were present when the Store was opened, except those of the snapshots with
+// these indexes. A server calls it once, after Open and before its transport runs, with the databases from its previous
+// run that it still needs: the snapshot that its log announces last, if that was not installed yet, or none. The others
+// arrived before a crash and were never reported, or were not wanted, and would stay forever.
 //
-// Databases that were saved since Open are left alone. It goes on after an error, and returns all of them joined. As with
-// RemoveBefore, removal is not synced: what is back after a crash is there for the next call.
+// Databases saved since Open are left alone. It continues after an error, and returns all errors joined. As with
+// RemoveBefore, removal is not synced: the next call removes databases that reappear after a crash.
 func (s *Store) RemoveUnclaimed(claimed ...uint64) error {
 	if err := s.enter(); err != nil {
 		return err
@@ -49,10 +49,10 @@ func (s *Store) RemoveUnclaimed(claimed ...uint64) error {
 	return nil
 }
 
-// DiscardDB says that the database which a call of [Store.SaveDBFrom] or [Store.ResumeDBFrom] saved for the snapshot with
-// index id will not be used; cause says why. It is called at most once for each such call. The database is removed, unless
-// another call, or an earlier life of the server, saved one of that index too: whoever was told of that may need it. The
-// transport calls it where the message of a snapshot is not processed.
+// DiscardDB reports that the database which a call of [Store.SaveDBFrom] or [Store.ResumeDBFrom] saved for the snapshot
+// with index id will not be used; cause says why. It is called at most once for each such call. The database is
+// removed, unless another call, or a previous run of the server, saved one of that index too: its message may need it.
+// The transport calls it when the message of a snapshot is not processed.
 func (s *Store) DiscardDB(id uint64, _ error) {
 	if s.enter() != nil {
 		return
@@ -61,11 +61,11 @@ func (s *Store) DiscardDB(id uint64, _ error) {
 	s.placing.Lock()
 	defer s.placing.Unlock()
 	if s.uncountUse(id) {
-		_ = s.fs.Remove(s.path(id)) // or nobody claims it after the next Open
+		_ = s.fs.Remove(s.path(id)) // or it stays unclaimed after the next Open
 	}
 }
 
-// uncountUse reports whether that was the last.
+// uncountUse reports whether that was the last use.
 func (s *Store) uncountUse(id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *Store) uncountUse(id uint64) bool {
 	}
 }
 
-// countUse counts a database that was saved, in the place of another one or not. It is called with placing held.
+// countUse counts a saved database, whether it replaces another or not. It is called with placing held.
 func (s *Store) countUse(id uint64, replaces bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *Store) countUse(id uint64, replaces bool) {
 	}
 }
 
-// findAll finds the databases that are there when the Store is opened.
+// findAll finds the databases that are present when the Store is opened.
 func (s *Store) findAll() error {
 	entries, err := s.fs.ReadDir(s.dir)
 	if err != nil {
