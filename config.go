@@ -40,26 +40,26 @@ const (
 	defaultServerVersion         = "3.7.0"
 	defaultMinClusterVersion     = "3.0.0"
 
-	pipelineMessages    = 64                                 // queue of a pipeline, for each kind of messages
-	pipelineWorkers     = 4                                  // posts of one kind of one pipeline at once
+	pipelineMessages    = 64                                 // queue of a pipeline, per kind of messages
+	pipelineWorkers     = 4                                  // concurrent POSTs of one kind of one pipeline
 	maxIdlePosts        = int(queue.Kinds) * pipelineWorkers // idle connections of a pipeline
 	maxRequestHeadBytes = 64 << 10                           // of a request, behind NewServer
-	minRedialSeconds    = 1e-3                               // for a DialRetryFrequency that is infinite
-	maxRedialSeconds    = 3600                               // for one that is next to zero
+	minRedialSeconds    = 1e-3                               // for an infinite DialRetryFrequency
+	maxRedialSeconds    = 3600                               // for one close to zero
 	maxRemotes          = 128
 	remoteLifetime      = 10 * time.Minute
 )
 
-// snapshotSettings are the fields of a Transport that are about snapshots, with defaults
+// snapshotSettings are the fields of a Transport for snapshots, with defaults
 // filled in.
 type snapshotSettings struct {
-	store          Snapshotter // nil: none are taken
+	store          Snapshotter // nil: snapshots are refused
 	headLimits     wire.Limits
 	rate           rate.Limit
 	most           int
 	transfer       snapshot.Config       // timeouts
-	sent, received callback.SnapshotHook // nil: there is none
-	progress       func(SnapshotStatus)  // the same
+	sent, received callback.SnapshotHook // nil: no hook
+	progress       func(SnapshotStatus)  // nil: no hook
 }
 
 // settings validates the fields of t and fills in defaults. Its errors are
@@ -126,7 +126,7 @@ func (t *Transport) settings() (*member.Config, error) {
 	return s, nil
 }
 
-// hooks returns those of the Observer, guarded.
+// hooks returns the guarded hooks of the Observer.
 func (t *Transport) hooks(g callback.Guard) callback.Hooks[SnapshotStatus] {
 	if t.Observer == nil {
 		return callback.Hooks[SnapshotStatus]{}
@@ -172,7 +172,7 @@ func (t *Transport) self() (m *protocol.Member, err error) {
 	return m, nil
 }
 
-// dialFunc returns what makes the plain connections.
+// dialFunc returns the function that makes the plain connections.
 func (t *Transport) dialFunc(s *member.Config) (conn.DialFunc, error) {
 	if t.DialContext != nil {
 		return callback.GuardDial(s.Guard, t.DialContext), nil
@@ -203,15 +203,15 @@ func (t *Transport) validate() error {
 	return validateURLs(t.URLs)
 }
 
-// isNilPointer reports whether v, which is not nil, holds a pointer that is: a variable that
-// was never set, and that panics with the first call.
+// isNilPointer reports whether v, which is not nil, holds a nil pointer: an unset variable
+// that panics with the first call.
 func isNilPointer(v any) bool {
 	p := reflect.ValueOf(v)
 	return p.Kind() == reflect.Pointer && p.IsNil()
 }
 
-// isNil is isNilPointer, for functions as well: what has one method has no use for one that is
-// nil. A Raft may be a function that ignores messages while it is nil.
+// isNil is isNilPointer, for functions as well: a nil function cannot implement a type with one
+// method. A Raft may be a function type that ignores messages while nil.
 func isNil(v any) bool {
 	p := reflect.ValueOf(v)
 	return isNilPointer(v) || p.Kind() == reflect.Func && p.IsNil()
@@ -232,7 +232,7 @@ func validateURLs(urls types.URLs) error {
 	return nil
 }
 
-// validateNumbers says which duration, size or rate cannot work.
+// validateNumbers returns a *ConfigError for an invalid duration, size or rate.
 func (t *Transport) validateNumbers() error {
 	slow := time.Duration(0)
 	if t.Observer != nil {
@@ -278,11 +278,11 @@ func (t *Transport) validateNumbers() error {
 
 const (
 	minReadTimeout = 10 * time.Millisecond
-	// maxTimeout is so long that nobody waits for it, and so short that sums of
+	// maxTimeout is longer than any useful timeout, and short enough that sums of
 	// timeouts do not overflow.
 	maxTimeout = 365 * 24 * time.Hour
-	// maxSize takes the place of sizes above it, such as math.MaxInt64 for no
-	// bound: no machine has as much memory, and sums of many do not overflow.
+	// maxSize replaces larger sizes, such as math.MaxInt64 for no
+	// limit: no machine has as much memory, and sums of many do not overflow.
 	maxSize = 1 << 50
 )
 
@@ -293,10 +293,10 @@ func checkTimeout(field string, v, least time.Duration) error {
 	return &ConfigError{field, v, fmt.Sprintf("0 for the default, or from %v to %v", least, maxTimeout)}
 }
 
-// sizeLimit returns what a bound in bytes means.
+// sizeLimit returns the value of a limit in bytes.
 func sizeLimit(v, d int64) int64 { return min(orDefault(v, d), maxSize) }
 
-// rateLimit returns what a rate means for which 0 is unlimited. Infinity, which
+// rateLimit returns the value of a rate for which 0 is unlimited. Infinity, which
 // is above rate.Inf, is unlimited as well.
 func rateLimit(v rate.Limit) rate.Limit { return min(orDefault(v, rate.Inf), rate.Inf) }
 

@@ -7,18 +7,18 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// DropReason says why a message was not delivered. There are few, so that it
+// DropReason is the reason why a message was not delivered. There are few, so that it
 // can be the label of a metric.
 type DropReason string
 
 // The reasons.
 const (
-	// DropQueueFull: the lane's bound in messages or bytes was reached.
+	// DropQueueFull: the lane's limit in messages or bytes was reached.
 	DropQueueFull DropReason = "queue_full"
-	// DropDisconnected: the connection could not be made, broke, or stood still.
+	// DropDisconnected: the connection could not be made, broke, or made no progress.
 	DropDisconnected DropReason = "disconnected"
 	// DropRefused: the peer answered with an error, or the message was refused
-	// because it is not the peer's (ErrIdentity).
+	// because it is not from the peer (ErrIdentity).
 	DropRefused DropReason = "refused"
 	// DropPaused: Pause or CutPeer.
 	DropPaused DropReason = "paused"
@@ -35,13 +35,13 @@ const (
 	DropLocal DropReason = "local"
 )
 
-// dropReasons are all of them.
+// dropReasons are all reasons.
 var dropReasons = [queue.DropReasons]DropReason{
 	queue.DropQueueFull: DropQueueFull, queue.DropDisconnected: DropDisconnected, queue.DropRefused: DropRefused, queue.DropPaused: DropPaused,
 	queue.DropEnded: DropEnded, queue.DropMemoryLimit: DropMemoryLimit, queue.DropTooLarge: DropTooLarge, queue.DropLocal: DropLocal,
 }
 
-// DropReasonOf sorts the cause that Observer.Dropped is given.
+// DropReasonOf classifies the cause given to Observer.Dropped.
 func DropReasonOf(cause error) DropReason {
 	if _, ok := errors.AsType[*StatusError](cause); ok {
 		return DropRefused
@@ -49,7 +49,7 @@ func DropReasonOf(cause error) DropReason {
 	return dropReasons[member.ReasonOf(cause)]
 }
 
-// dropsOf returns what a queue has dropped.
+// dropsOf returns the drops of a queue.
 func dropsOf(d queue.Drops) Drops {
 	return Drops{
 		QueueFull: d[queue.DropQueueFull], Disconnected: d[queue.DropDisconnected], Refused: d[queue.DropRefused], Paused: d[queue.DropPaused],

@@ -19,11 +19,11 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
-// This file is the door in. The walk of a message from another member is: socket → wire →
+// This file is the entry for messages from other members. The path of such a message is: socket → wire →
 // door → queue → Process. ServeHTTP parses, authenticates and checks requests; a message of a
 // request passes authorize, one of a stream authorizeMessage; deliver gives it to its queue.
 
-// handler serves an endpoint, and maps what serve returns to an answer.
+// handler serves an endpoint, and converts the error of serve to an answer.
 type handler struct {
 	t      *Transport
 	at     protocol.Endpoint
@@ -31,7 +31,7 @@ type handler struct {
 	serve  func(*request) error
 }
 
-// request is one request while it is served.
+// request is one request being served.
 type request struct {
 	engine *engine
 	at     protocol.Endpoint
@@ -40,9 +40,9 @@ type request struct {
 	rc     *http.ResponseController
 	from   types.ID // 0: not stated
 
-	notServed bool // the path is none of a stream
+	notServed bool // the path is not that of a stream
 
-	taken *snapshot.Response // w, where the connection was taken over to read a snapshot
+	taken *snapshot.Response // w, if the connection was taken over to read a snapshot
 	left  bool               // the engine was stopped meanwhile, and does not wait for this request
 }
 
@@ -76,14 +76,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// leave counts the request out.
+// leave removes the request from the engine's count.
 func (q *request) leave() {
 	if !q.left {
 		q.engine.leave()
 	}
 }
 
-// refuse answers a request before anything of it was looked at.
+// refuse answers a request before any of it was checked.
 func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	// The server may want the body before it sends the answer.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(DefaultConnReadTimeout))
@@ -91,8 +91,8 @@ func refuse(w http.ResponseWriter, err error, at protocol.Endpoint) {
 	http.Error(w, body, code)
 }
 
-// parseHeaders checks version and cluster of a request, and finds out which member it is
-// from, in the order of PROTOCOL.md, section 3. A probe says nothing of its sender.
+// parseHeaders checks version and cluster of a request, and determines its sender,
+// in the order of PROTOCOL.md, section 3. A probe does not state its sender.
 func (q *request) parseHeaders() (err error) {
 	if q.at == protocol.EndpointProbe {
 		return nil
@@ -105,12 +105,12 @@ func (q *request) parseHeaders() (err error) {
 	}
 	if q.from == 0 && q.at&protocol.EndpointStreams != 0 {
 		q.from, err = protocol.StreamClient(q.r.URL.Path)
-		q.notServed = err != nil // such a path is answered 404, whoever the sender is
+		q.notServed = err != nil // such a path is answered 404 for any sender
 	}
 	return nil
 }
 
-// authenticate has VerifyPeer decide whether the request is from the member that it states.
+// authenticate asks VerifyPeer whether the request is from its stated member.
 func (q *request) authenticate() error {
 	if q.at == protocol.EndpointProbe || q.notServed || q.engine.cfg.VerifyPeer == nil {
 		return nil
@@ -121,7 +121,7 @@ func (q *request) authenticate() error {
 	return nil
 }
 
-// refuseIdentity returns the refusal of a request. Its status is a matter of the
+// refuseIdentity returns the refusal of a request. Its status depends on the
 // endpoint.
 func (q *request) refuseIdentity(cause error) error {
 	q.engine.cfg.AllRefused.Requests.Add(1)
@@ -143,9 +143,9 @@ func (q *request) checkNotRevoked() error {
 
 // isRemoved asks the application whether a member was removed. A server may call
 // Stop under a lock that IsIDRemoved takes, so Stop does not wait for the request
-// meanwhile, and for the answer no longer than removedGrace.
+// meanwhile, and waits for the answer at most removedGrace.
 func (q *request) isRemoved(id types.ID) (bool, error) {
-	if q.left || q.engine.ctx.Err() != nil { // while it is counted in, the request may still call what Stop waits for
+	if q.left || q.engine.ctx.Err() != nil { // while counted, the request may still start calls that Stop waits for
 		return false, ErrStopped
 	}
 	q.engine.asking.Add(1)
@@ -158,7 +158,7 @@ func (q *request) isRemoved(id types.ID) (bool, error) {
 	return removed, nil
 }
 
-// Why a message is refused, without the message: a peer that sends many must
+// Reasons for refusing a message, without the message: a peer that sends many must
 // not make us build as many texts.
 var (
 	errLocalThread = fmt.Errorf("%w: message of a local thread of raft", ErrIdentity)
@@ -166,19 +166,19 @@ var (
 	errOtherFrom   = fmt.Errorf("%w: message of another member", ErrIdentity)
 )
 
-// authorizeMessage returns why a message that came over the network from a member is
+// authorizeMessage returns why a message from another member is
 // refused, or nil.
 //
-// A message for another member, due to a wrong address, must not reach our raft, which
-// would take the other's entries and commit index for its own.
+// A message for another member, sent to a wrong address, must not reach our raft, which
+// would accept the other's entries and commit index as its own.
 //
-// Raft takes a message whose From is one of its local threads for the word of
-// its own storage: that entries are durable, or applied. No member has such an id
-// and none sends such a message, so it is refused whether VerifyPeer is set or
-// not. So is MsgForgetLeader, which is for the application to give to its own raft,
-// and which raft does not count among its local types. Everything else is held to
-// the member only with VerifyPeer, since without it the member is not known in the
-// first place: raft itself ignores types that are local where From is not.
+// Raft accepts a message whose From is one of its local threads as one from
+// its own storage: entries are durable, or applied. No member has such an id
+// or sends such a message, so it is refused with and without
+// VerifyPeer. So is MsgForgetLeader, which only an application may give to its own raft,
+// and which raft does not count among its local types. Other checks of From
+// apply only with VerifyPeer, since without it the member is not verified
+// at all: raft itself ignores local types whose From is not a local thread.
 func (e *engine) authorizeMessage(m *raftpb.Message, from types.ID) error {
 	to := m.GetTo()
 	switch {
@@ -199,19 +199,19 @@ func (e *engine) authorizeMessage(m *raftpb.Message, from types.ID) error {
 }
 
 // speaksForOthers reports whether raft sends messages of a type with a From that
-// is not the sender's. A follower passes a proposal on to the leader as it came,
-// and From means nothing to whom gets one. From of MsgTransferLeader is the
-// member that is to lead, whoever asks for it.
+// is not the sender's. A follower forwards a proposal to the leader unchanged,
+// and the receiver ignores From. From of MsgTransferLeader is the
+// new leader, whichever member sends it.
 //
 // MsgReadIndex is not among them: its answer goes to From, so that a member could
-// have another one take an old index for the answer to a later question of its
-// own. One that two followers passed on, while the leader changed, is lost by
-// that; raft may lose them anyway, and who waits asks again.
+// make another one take an old index for the answer to its own later
+// request. One that two followers forwarded, while the leader changed, is lost by
+// that; raft may lose them anyway, and the requester asks again.
 func speaksForOthers(t raftpb.MessageType) bool {
 	return t == raftpb.MsgProp || t == raftpb.MsgTransferLeader
 }
 
-// authorize checks a message of a request once it was read, which may have taken a
+// authorize checks a message of a request after it was read, which may have taken a
 // while.
 func (q *request) authorize(m *raftpb.Message) error {
 	if err := q.checkNotRevoked(); err != nil {
@@ -233,8 +233,8 @@ func (q *request) authorize(m *raftpb.Message) error {
 	return err
 }
 
-// sender returns who sent a message: who the request says, or else who the message
-// does.
+// sender returns the sender of a message: as the request states it, or else as the
+// message does.
 func (q *request) sender(m *raftpb.Message) types.ID {
 	if q.from != 0 {
 		return q.from
@@ -243,7 +243,7 @@ func (q *request) sender(m *raftpb.Message) types.ID {
 }
 
 // authorizeMessage is engine.authorizeMessage for a request, whose sender may have been
-// removed. VerifyPeer is asked again about a request that states no id.
+// removed. VerifyPeer is called again for a request that states no id.
 func (q *request) authorizeMessage(m *raftpb.Message) error {
 	sender, author := q.sender(m), types.ID(m.GetFrom())
 	if q.from == 0 && q.engine.cfg.VerifyPeer != nil {
@@ -275,19 +275,19 @@ func (q *request) unlessRemoved(id types.ID, refusal error) error {
 	return err
 }
 
-// deliver gives a message that was authorized to the receive lane of its kind, and returns
+// deliver gives an authorized message to the receive queue of its kind, and returns
 // the error of Process, or why it was not called.
 //
-// That does not depend on the request's context: behind a listener with read deadlines
-// it ends on a client that waits patiently, and a database that is saved is of use even
-// if its sender has gone meanwhile.
+// It does not depend on the request's context: behind a listener with read deadlines
+// that ends while the client still waits, and a saved database is useful even
+// if its sender has disconnected.
 func (q *request) deliver(m *raftpb.Message, source string, within time.Duration, queued func()) error {
 	sender, passedOn := q.sender(m), q.passedOn(m) // m is not ours afterwards
 	r, leave := q.engine.receiveQueues.Enter(sender, queue.KindOf(m.GetType()))
 	defer leave()
 	o := r.Deliver(m, source, within, queued)
 	if o.Processed && o.Err != nil {
-		// What is wrong with the message of a post may be wrong with its connection.
+		// A fault of the message of a POST may be a fault of its connection.
 		return &protocol.ProcessError{Err: o.Err, Drop: source == lanePost, PassedOn: passedOn}
 	}
 	return o.Err
@@ -301,9 +301,9 @@ func (q *request) isPaused() bool {
 	return q.engine.remotes.isPaused(q.from)
 }
 
-// refuse drops a message that a stream brought and that is not for us, or not the
-// peer's. The stream goes on: raft may have been given, and pass on, what another
-// member sent in good faith.
+// refuse drops a message from a stream that is not for us, or not from the
+// peer. The stream continues: raft may have been given, and forward, another
+// member's message in good faith.
 func (p *peer) refuse(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
 		p.member.Cfg.AllRefused.Messages.Add(1)

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
-// engine is a Transport that was started.
+// engine is a started Transport.
 type engine struct {
 	cfg       *member.Config
 	snapshots *snapshotSettings
@@ -29,23 +29,23 @@ type engine struct {
 	cancel    context.CancelCauseFunc
 	done      chan struct{} // closed when Stop is done
 
-	peers         atomic.Pointer[map[types.ID]*peer] // replaced under mu, never changed in place
+	peers         atomic.Pointer[map[types.ID]*peer] // replaced under mu, never modified
 	remotes       *remotes
 	pace          *snapshot.Pace
 	receiving     *snapshot.Receiver
-	snapshotLines *rate.Limiter // of the log, snapshots of those who are no peers
+	snapshotLines *rate.Limiter // of the log, for snapshots from members that are not peers
 	local         *localDrops
 	postLimit     *postlimit.Limiter
 	receiveQueues *receive.Queues
 	refusals      loglimit.Recent[member.Refusal]
 	added         chan struct{} // has a value when housekeeping should look at new peers
 	beating       atomic.Bool   // a goroutine writes heartbeats
-	checking      atomic.Bool   // a recheck is under way
+	checking      atomic.Bool   // a recheck is running
 
 	mu      sync.Mutex
 	stopped bool
-	ending  map[*peer]struct{} // that were removed, and have not ended yet
-	asking  sync.WaitGroup     // calls of IsIDRemoved that wg does not have
+	ending  map[*peer]struct{} // removed, not yet ended
+	asking  sync.WaitGroup     // calls of IsIDRemoved that are not counted in wg
 	wg      sync.WaitGroup     // housekeeping, ends of peers, refused snapshots, requests; added to under mu until stopped
 }
 
@@ -88,17 +88,17 @@ func receiversOf(peers []*peer) (all []*receive.Receivers) {
 	return all
 }
 
-// endingPeers returns those that were removed, and have not ended yet.
+// endingPeers returns the removed peers that have not ended yet.
 func (e *engine) endingPeers() []*peer {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Collect(maps.Keys(e.ending))
 }
 
-// peerIDs returns the members that are peers.
+// peerIDs returns the ids of the peers.
 func (e *engine) peerIDs() []types.ID { return slices.Collect(maps.Keys(e.peerMap())) }
 
-// enter counts a request in, unless the transport is stopped.
+// enter counts a request, unless the transport is stopped.
 func (e *engine) enter() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -125,7 +125,7 @@ func (e *engine) spawn(f func()) bool {
 }
 
 // runningCallbacks names the callbacks that have not returned, of these members and of those
-// that are ending. Queues are closed: what they hold is in the hands of a worker.
+// that are ending. Queues are closed: a worker has each message that they still hold.
 func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []string) {
 	named := e.cfg.Guard.Calls.List()
 	for _, c := range named {

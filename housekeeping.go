@@ -9,18 +9,18 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/rota"
 )
 
-// This file has what a Transport does at intervals.
+// This file has the periodic work of a Transport.
 
-// beatTogether and probeTogether are about how many peers have a link heartbeat
-// written, or are probed, at once. A probe dials, and may cost a TLS handshake.
+// beatTogether and probeTogether are about how many peers get a link heartbeat, or
+// a probe, at a time. A probe dials, and may cost a TLS handshake.
 const (
 	beatTogether  = 16
 	probeTogether = 4
 )
 
-// heartbeat has link heartbeats written to peers. One goroutine does it for all of
-// them, as a write to an idle connection does not block; should one of them do,
-// those that are due meanwhile get theirs from workers of their own.
+// heartbeat writes link heartbeats to peers. One goroutine writes all of
+// them, as a write to an idle connection does not block; if one does,
+// workers write the heartbeats that become due meanwhile.
 func (e *engine) heartbeat(peers []*peer) {
 	if len(peers) == 0 {
 		return
@@ -53,9 +53,9 @@ func (e *engine) serveDue(beats, probes []*peer) {
 	}
 }
 
-// housekeeping is the one goroutine of a Transport that does what is due regularly:
-// link heartbeats, giving back idle memory, probes, dropping unused remotes, and
-// checking certificates again. What is due for each peer is spread over its
+// housekeeping is the goroutine of a Transport for periodic work:
+// link heartbeats, release of idle memory, probes, removal of unused remotes, and
+// rechecks of certificates. The work for each peer is spread over its
 // interval.
 func (e *engine) housekeeping() {
 	beats, probes := rota.New[types.ID, *peer](e.cfg.HeartbeatInterval(), beatTogether), rota.New[types.ID, *peer](e.cfg.ProbeInterval(), probeTogether)

@@ -29,10 +29,10 @@ const (
 	RaftSnapshotPrefix = protocol.SnapshotPath
 )
 
-// Handler returns what serves the other members: mount it on RaftPrefix and
+// Handler returns the handler for other members: mount it on RaftPrefix and
 // RaftPrefix + "/" of the server that listens on the member's peer URLs. It may
-// be mounted before Start and answers 503 until then, as it does after Stop: a
-// probe as well, which otherwise says that the member is well.
+// be mounted before Start and answers 503 until then, and after Stop: also to a
+// probe, which otherwise reports that the member is healthy.
 //
 // The handlers of a Transport keep no goroutine for a stream on HTTP/1.1: they
 // take the connection over from the server.
@@ -46,16 +46,16 @@ func (t *Transport) Handler() http.Handler {
 	return &ownHandler{mux, t}
 }
 
-// serveProbe tells the time (PROTOCOL.md, section 1).
+// serveProbe answers with the time (PROTOCOL.md, section 1).
 func (q *request) serveProbe() error {
 	protocol.WriteProbeAnswer(q.w, time.Now())
 	return nil
 }
 
-// answer tells the requester err.
+// answer answers the request with err.
 func (q *request) answer(err error) {
 	if errors.Is(err, http.ErrAbortHandler) {
-		return // there is no one to tell
+		return // there is no client to answer
 	}
 	// The server may want the rest of the body before it sends the answer.
 	_ = q.rc.SetReadDeadline(time.Now().Add(q.engine.cfg.ReadTimeout))
@@ -77,16 +77,16 @@ func (q *request) answer(err error) {
 	http.Error(q.w, body, code)
 }
 
-// logFailure logs failures that an operator may have to act on, once a minute for each
+// logFailure logs failures that may need action by an operator, once a minute for each
 // status and member.
 func (q *request) logFailure(err error, code int) {
 	from := q.from
-	if from == 0 { // refused before it was looked at
+	if from == 0 { // refused before any check
 		from, _ = protocol.SenderIn(q.r.Header)
 	}
 	logged := &q.engine.refusals
 	if p := q.engine.peerOf(q.from); p != nil {
-		logged = &p.member.Refusals // which strangers cannot use up
+		logged = &p.member.Refusals // unauthenticated clients cannot use it up
 	}
 	if q.left || !logged.First(member.Refusal{From: from, Code: code}) {
 		return
@@ -98,15 +98,15 @@ func (q *request) logFailure(err error, code int) {
 	if q.from != 0 {
 		if m := q.engine.cfg.Notifiers.AcquireForRequest(q.from); m != nil {
 			defer q.engine.cfg.Notifiers.Release(q.from, m)
-			log = m.Log // in order with all other lines about it
+			log = m.Log // in order with all other lines about the member
 		}
 	}
 	log.Warn("refused a request of a member; further ones like it are not logged for a while",
 		zap.String("path", protocol.FirstLine(q.r.URL.Path)), zap.String("remote-addr", q.r.RemoteAddr), zap.Int("status", code), zap.Error(err))
 }
 
-// passedOn reports whether a message is not of the requester. One that states no
-// id is who the message says.
+// passedOn reports whether the requester forwarded a message of another member. The sender
+// of a request without an id is the From of the message.
 func (q *request) passedOn(m *raftpb.Message) bool {
 	return q.from != 0 && m.GetFrom() != uint64(q.from)
 }
@@ -129,11 +129,11 @@ func (q *request) rememberRemote() error {
 	if err != nil {
 		return err
 	}
-	q.engine.addRemote(q.from, urls, true, peers) // or the next time
+	q.engine.addRemote(q.from, urls, true, peers) // or at its next request
 	return nil
 }
 
-// servePost takes one message (PROTOCOL.md, sections 1 and 3.6).
+// servePost receives one message (PROTOCOL.md, sections 1 and 3.6).
 func (q *request) servePost() error {
 	if err := q.rememberRemote(); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (q *request) servePost() error {
 		q.w.Header().Set("Connection", "close")
 		return err
 	}
-	if errors.Is(body.Err(), ErrStopped) { // which says nothing of the message
+	if errors.Is(body.Err(), ErrStopped) { // not a fault of the message
 		q.w.Header().Set("Connection", "close")
 		return ErrStopped
 	}
@@ -188,14 +188,14 @@ func (q *request) servePost() error {
 	}
 	faultpoint.Hit(faultpoint.PostProcessed)
 	if q.r.Context().Err() != nil {
-		q.w.Header().Set("Connection", "close") // it would fail the next post
+		q.w.Header().Set("Connection", "close") // the next POST would fail
 	}
 	q.succeed()
 	return nil
 }
 
-// postBody is the body of a post: it has a minimum rate, and counts against the memory
-// that all posts may have.
+// postBody is the body of a POST: it has a minimum rate, and counts against the memory
+// limit of all POSTs.
 type postBody struct {
 	*conn.RequestBody
 	post *postlimit.Post
@@ -218,8 +218,8 @@ func (b *postBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// succeed answers a request whose message was processed, and takes it for a sign of
-// life, as its sender does the answer.
+// succeed answers a request whose message was processed, and counts it as activity of the
+// peer, as the sender does the answer.
 func (q *request) succeed() {
 	if p := q.engine.peerOf(q.from); p != nil {
 		p.member.Activity.PostOf()
@@ -227,8 +227,8 @@ func (q *request) succeed() {
 	q.w.WriteHeader(http.StatusNoContent)
 }
 
-// badBody refuses a request for what its body holds, and ends the connection:
-// where the next request begins is not known.
+// badBody refuses a request because of its body, and closes the connection:
+// the start of the next request is unknown.
 func (q *request) badBody(text string, err error) error {
 	q.w.Header().Set("Connection", "close")
 	return protocol.BadRequest("%s: %s", text, err)

@@ -11,20 +11,20 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// laneLocal is what drops of messages for the local member are told of as, which come
-// to no lane.
+// laneLocal is the lane name for drops of messages for the local member, which reach
+// no lane.
 const laneLocal = "local"
 
-// localDrops counts messages that Send was given for the local member, or for one of
-// raft's local threads. They are reported to nobody's raft: it would take the local
-// member for unreachable.
+// localDrops counts messages given to Send for the local member, or for one of
+// raft's local threads. They are not reported to raft: it would consider the local
+// member unreachable.
 type localDrops struct {
 	queue.Counters
 	events *callback.Events // of the local member
 }
 
-// dropLocal drops the first of msgs, and those after it that are local, too. It returns
-// how many.
+// dropLocal drops the first of msgs, and the following ones that are also local. It returns
+// their number.
 func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
 	for n < len(msgs) && e.cfg.IsLocal(types.ID(msgs[n].GetTo())) {
 		n++

@@ -20,35 +20,35 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// Peer is a member that a Transport sends to and receives from, as
-// Transport.Get returns it. It also is Pausable.
+// Peer is a member that a Transport sends to and receives from, as returned by
+// Transport.Get. It is also Pausable.
 type Peer interface {
 	// send gives m to a queue, or reports it lost. It never blocks.
 	send(m *raftpb.Message)
-	// sendSnap transfers m in the background. It reports false, and leaves m
-	// alone, if the peer is gone.
+	// sendSnap transfers m in the background. It returns false, and leaves m
+	// alone, if the peer has ended.
 	sendSnap(m *snap.Message) bool
 	// update moves the peer to other URLs, live streams included.
 	update(urls types.URLs)
-	// attachOutgoingConn takes over a stream that the peer dialled, and reports
-	// false if the peer is gone.
+	// attachOutgoingConn takes over a stream that the peer dialled, and returns
+	// false if the peer has ended.
 	attachOutgoingConn(c *stream.Conn) bool
 	// activeSince returns when the peer became active, or the zero time.
 	activeSince() time.Time
-	// stop ends the peer and returns when nothing of it runs.
+	// stop ends the peer and returns when none of its goroutines runs.
 	stop()
 }
 
-// Pausable is a peer that can be made deaf and mute, for tests.
+// Pausable is a peer whose messages can be dropped, for tests.
 type Pausable interface {
-	// Pause drops every message from and to the peer until Resume, those that wait
-	// in its queues included.
+	// Pause drops every message from and to the peer until Resume, including those
+	// in its queues.
 	Pause()
 	// Resume ends a Pause.
 	Resume()
 }
 
-// peer owns all that talks to one member: writers and readers of its streams, a
+// peer owns everything that communicates with one member: writers and readers of its streams, a
 // pipeline, a snapshot sender, and receive queues.
 type peer struct {
 	member        *member.Member
@@ -58,10 +58,10 @@ type peer struct {
 	pipeline      *pipeline
 	snapshots     *snapshotSender
 	receivers     receive.Receivers
-	receiveQueues *receive.Queues // which have those of before it was a peer
+	receiveQueues *receive.Queues // including those from before it was a peer
 	probe         probe.Estimate
 	engine        *engine
-	snapshotLines *rate.Limiter // of the log, transfers from the peer
+	snapshotLines *rate.Limiter // of the log, for transfers from the peer
 }
 
 var (
@@ -69,7 +69,7 @@ var (
 	_ Pausable = (*peer)(nil)
 )
 
-// newPeer returns a peer that does nothing yet but queue: start runs it.
+// newPeer returns a peer that only queues messages until start.
 func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 	picker := newURLPicker(urls)
 	l := member.New(e.cfg, id, picker)
@@ -87,7 +87,7 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 	return p
 }
 
-// start begins to dial the peer, unless it has been removed.
+// start starts dialling the peer, unless it has been removed.
 func (p *peer) start() {
 	for _, r := range p.readers {
 		p.member.Spawn(r.Run)
@@ -96,9 +96,9 @@ func (p *peer) start() {
 
 func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 
-// sendRun sends the first of msgs, and those after it that go to the same member
-// the same way, so that they cost one lock. It returns how many, and false if the
-// peer is gone: then those after them were neither taken nor reported.
+// sendRun sends the first of msgs, and the following ones with the same member and
+// route, so that they cost one lock. It returns their number, and false if the
+// peer has ended: then those after them were neither accepted nor reported.
 func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 	first, posts := p.queueFor(msgs[0]), p.pipeline.queueOf(msgs[0].GetType())
 	n = p.sameWay(msgs)
@@ -118,15 +118,15 @@ func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
 		if rest = p.offerRun(q, rest); len(rest) == 0 {
 			return n, true
 		}
-		// The next queue; the pipeline is down only when the peer is gone.
+		// Try the next queue; the pipeline is down only when the peer has ended.
 	}
 	return n - len(rest), false
 }
 
 // mayBreakStreams reports whether one of msgs, which are appends whose own stream is
-// down, is larger than all that the peer has taken by post since it last dialled that
-// stream. Perhaps the peer cut it for a message that large, and would cut the message
-// stream as well. It refuses a post with the reason.
+// down, is larger than all that the peer has accepted by POST since it last dialled that
+// stream. The peer may have closed it because of such a message, and would close the message
+// stream as well. It refuses a POST with the reason.
 func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 	if !p.writers[stream.MsgAppV2].WasGiven() {
 		return false
@@ -135,8 +135,8 @@ func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 	return slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) > taken })
 }
 
-// offerRun offers msgs to a queue, loses those that it has no room for, and
-// returns what is left when the queue is down.
+// offerRun offers msgs to a queue, reports those without room as lost, and
+// returns the rest when the queue is down.
 func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.Message) {
 	refused, snapshots, last := 0, 0, queue.Accepted
 	lose := func() {
@@ -148,10 +148,10 @@ func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.
 	}
 	for rest = msgs; len(rest) > 0; {
 		n, lost, v, why := q.OfferRun(rest)
-		p.member.Drop(q, lost, why) // which raft is told of once the queue has drained
+		p.member.Drop(q, lost, why) // raft is told once the queue has drained
 		rest = rest[n:]
 		if v.Err() == nil {
-			break // all are dealt with, or the queue is down
+			break // all are handled, or the queue is down
 		}
 		if v != last {
 			lose()
@@ -160,13 +160,13 @@ func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.
 			break
 		}
 		last, refused, snapshots = v, refused+1, snapshots+countSnapshots(rest[:1])
-		rest = rest[1:] // a smaller one may find room
+		rest = rest[1:] // a smaller one may fit
 	}
 	lose()
 	return rest
 }
 
-// queueFor returns the queue that m should take (PROTOCOL.md, section 10).
+// queueFor returns the queue for m (PROTOCOL.md, section 10).
 func (p *peer) queueFor(m *raftpb.Message) *queue.Queue {
 	switch m.GetType() {
 	case raftpb.MsgSnap:
@@ -197,7 +197,7 @@ func (p *peer) streamsBusy() bool {
 	return false
 }
 
-// sameWay returns how many of msgs go to one member the same way, one after another, up to
+// sameWay returns how many of msgs go to one member by the same route, one after another, up to
 // queue.RunMessages.
 func (p *peer) sameWay(msgs []*raftpb.Message) int {
 	to, kind := msgs[0].GetTo(), msgs[0].GetType()
@@ -229,7 +229,7 @@ func (p *peer) attachOutgoingConn(c *stream.Conn) bool {
 
 func (p *peer) activeSince() time.Time { return p.member.Activity.ActiveSince() }
 
-// receive sorts what a stream brought into the receive queues. Appends wait up to wait
+// receive sorts messages from a stream into the receive queues. Appends wait up to wait
 // for Process to make room, or until ctx ends; an error ends the stream.
 func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Duration) error {
 	if p.member.Paused.Load() {
@@ -248,28 +248,28 @@ func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Durati
 	return p.receivers.Receive(ctx, items, wait)
 }
 
-// authorize returns why a message that a stream of the peer brought is refused, or nil.
+// authorize returns why a message from a stream of the peer is refused, or nil.
 func (p *peer) authorize(m *raftpb.Message) error {
 	return p.engine.authorizeMessage(m, p.member.RemoteID)
 }
 
-// dropPost counts a message of a post or a snapshot that did not get to its receive queue. p
-// may be nil, for a member that is no peer.
+// dropPost counts a message of a POST or a snapshot that did not reach its receive queue. p
+// may be nil, for a member that is not a peer.
 func (p *peer) dropPost(m *raftpb.Message, cause error) {
 	if p != nil {
 		p.receivers.Of(m.GetType()).DropPosts(1, cause)
 	}
 }
 
-// dropUnread counts a post whose message could not be read. p may be nil, as for dropPost.
+// dropUnread counts a POST whose message could not be read. p may be nil, as for dropPost.
 func (p *peer) dropUnread() {
 	if p != nil {
 		p.member.Counters.BadPosts.Add(1)
 	}
 }
 
-// answered takes in what the peer's answers say of appends, before Process does. It is small
-// enough to be inlined: most messages are no answers.
+// answered updates the append windows by the peer's responses, before Process. It is small
+// enough to be inlined: most messages are not responses.
 func (p *peer) answered(m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgAppResp {
 		p.appendsAnswered(m)
@@ -286,7 +286,7 @@ func (p *peer) appendsAnswered(m *raftpb.Message) {
 	p.pipeline.queues[queue.Append].AppendAnswered(m)
 }
 
-// snapshotTaken takes in that the peer has taken the snapshot of m. Raft is told afterwards.
+// snapshotTaken updates the windows after the peer has accepted the snapshot of m. Raft is told afterwards.
 func (p *peer) snapshotTaken(m *raftpb.Message) {
 	for _, w := range p.writers {
 		w.Queue.SnapshotTaken(m)
@@ -300,11 +300,11 @@ func (p *peer) Pause() { p.pause(true) }
 // Resume implements Pausable.
 func (p *peer) Resume() { p.pause(false) }
 
-// pause has everything to and from the peer dropped, what is queued included, or
+// pause drops all messages to and from the peer, including queued ones, or
 // ends that.
 func (p *peer) pause(on bool) {
 	p.member.Paused.Store(on)
-	if p.member.Ctx.Err() == nil { // the member is what this peer is
+	if p.member.Ctx.Err() == nil { // the peer has not been replaced
 		p.receiveQueues.Pause(p.member.RemoteID, on)
 	}
 	if !on {
@@ -313,7 +313,7 @@ func (p *peer) pause(on bool) {
 	for _, w := range p.writers {
 		p.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)
 	}
-	p.member.Reports.Unreachable() // also what was withheld
+	p.member.Reports.Unreachable() // also the withheld reports
 	p.pipeline.dropQueued()
 	p.snapshots.sender.Drop()
 	for _, r := range p.receivers {
@@ -321,7 +321,7 @@ func (p *peer) pause(on bool) {
 	}
 }
 
-// shut refuses new work, cancels what is under way and closes all connections.
+// shut refuses new work, cancels work in progress and closes all connections.
 // It does not wait.
 func (p *peer) shut(cause error) {
 	p.member.End(cause)
@@ -340,14 +340,14 @@ func (p *peer) stop() {
 	p.member.Join()
 }
 
-// heartbeat has a link heartbeat written on both streams: at once, which may
-// block, or when it suits.
+// heartbeat writes a link heartbeat to both streams: at once, which may
+// block, or later by the writer.
 func (p *peer) heartbeat(now bool) {
 	if !p.member.Enter() {
 		return
 	}
 	defer p.member.Wait.Done()
-	now = now && p.member.Cfg.Observer.Sent == nil // which may be slow, and others wait
+	now = now && p.member.Cfg.Observer.Sent == nil // the hook may be slow, and other peers wait
 	for _, w := range p.writers {
 		if now {
 			w.HeartbeatNow()

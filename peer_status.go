@@ -60,12 +60,12 @@ func laneStatus(l *queue.Queue) LaneStatus {
 	}
 }
 
-// fill is how full the lane is, from 0 to 1.
+// fill is the fill level of the lane, from 0 to 1.
 func (st *LaneStatus) fill() float64 {
 	return max(float64(st.Queued)/float64(st.Capacity), float64(st.QueuedBytes)/float64(st.CapacityBytes))
 }
 
-// add makes one lane of two that have one name. It shows the fuller of the two.
+// add merges two lanes of one name into one. It shows the fuller of the two.
 func (st *LaneStatus) add(l LaneStatus) {
 	st.Name, st.Up = l.Name, st.Up || l.Up
 	if st.Capacity == 0 || l.fill() > st.fill() {

@@ -22,19 +22,19 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// pipeline posts messages one by one, several posts of each kind at once, so in no
-// order. It carries what the streams cannot: everything while they are down, and
-// MsgSnap that was handed to Send. Each kind has room and workers for itself: a post
-// of a proposal may take until there is a leader, and must not hold up the votes that
-// bring one.
+// pipeline posts messages one by one, several POSTs of each kind at a time, so without
+// order. It carries messages that the streams cannot: all messages while they are down, and each
+// MsgSnap given to Send. Each kind has its own room and workers: a POST
+// of a proposal may block until there is a leader, and must not delay the votes that
+// elect one.
 type pipeline struct {
 	member *member.Member
 	queues [queue.Kinds]*queue.Queue
-	told   [queue.Kinds]atomic.Int32 // calls of Observer.Sent under way
-	lines  *rate.Limiter             // of the log, snapshots
-	taken  atomic.Int64              // size of the largest append that the peer has taken since it last dialled the msgapp stream
+	told   [queue.Kinds]atomic.Int32 // calls of Observer.Sent in progress
+	lines  *rate.Limiter             // of the log, for snapshots
+	taken  atomic.Int64              // size of the largest append that the peer has accepted since it last dialled the msgapp stream
 
-	snapshotTaken func(m *raftpb.Message) // called when the member has; nil: a remote, which has no windows
+	snapshotTaken func(m *raftpb.Message) // called when the member has accepted m; nil: a remote, which has no windows
 }
 
 func newPipeline(l *member.Member) *pipeline {
@@ -50,14 +50,14 @@ func newPipeline(l *member.Member) *pipeline {
 // queueOf returns the queue of a type of messages.
 func (p *pipeline) queueOf(t raftpb.MessageType) *queue.Queue { return p.queues[queue.KindOf(t)] }
 
-// tidy has queues that are idle give back goroutines and memory.
+// tidy makes idle queues release goroutines and memory.
 func (p *pipeline) tidy() {
 	for _, q := range p.queues {
 		q.TrimIfIdle(nil)
 	}
 }
 
-// status is that of all queues together.
+// status returns the state of all queues together.
 func (p *pipeline) status() (st LaneStatus) {
 	for _, q := range p.queues {
 		st.add(laneStatus(q))
@@ -65,15 +65,15 @@ func (p *pipeline) status() (st LaneStatus) {
 	return st
 }
 
-// close ends the pipeline for good. The member's context has ended, so posts under
-// way fail.
+// close closes the pipeline permanently. The member's context has ended, so POSTs in
+// progress fail.
 func (p *pipeline) close() {
 	for _, q := range p.queues {
 		p.member.Lose(q, q.Close(), p.member.Cause())
 	}
 }
 
-// dropQueued drops what is queued.
+// dropQueued drops queued messages.
 func (p *pipeline) dropQueued() {
 	for _, q := range p.queues {
 		p.member.Lose(q, q.Empty(), ErrPaused)
@@ -96,7 +96,7 @@ func (p *pipeline) work(k queue.Kind) {
 	}
 }
 
-// deliver posts one message and tells everyone concerned how it went.
+// deliver posts one message and reports the result to raft, the Observer and the counters.
 func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 	q := p.queues[k]
 	if p.member.Paused.Load() {
@@ -135,7 +135,7 @@ func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 	}
 }
 
-// tookAppend notes that the peer has taken an append of this size.
+// tookAppend notes that the peer has accepted an append of this size.
 func (p *pipeline) tookAppend(size int64) {
 	for {
 		taken := p.taken.Load()
@@ -163,9 +163,9 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	req.Header = p.member.Cfg.RequestHeader()
 	req.Header.Set("Content-Type", "application/protobuf")
 	if t != raftpb.MsgProp {
-		// Raft takes a message twice without harm, but a proposal would be appended
-		// twice. With this key present, and not sent, net/http repeats a post that
-		// met a connection the peer was closing.
+		// A repeated message is harmless to raft, except a proposal, which would be appended
+		// twice. With this key present, and not sent, net/http repeats a POST on a
+		// connection that the peer was closing.
 		req.Header["Idempotency-Key"] = nil
 	}
 	resp, err := p.member.PostClient.RoundTrip(req)

@@ -11,7 +11,7 @@ import (
 // recheck reads the files of TLSInfo again and revalidates all connections against them and
 // VerifyPeer. A revoked connection is closed at once. A connection that is only outdated, since
 // one end has another certificate now, is replaced by a new one, and closed if it is still
-// there at the next recheck. VerifyPeer, which may be slow, delays only its own member.
+// open at the next recheck. VerifyPeer, which may be slow, delays only its own member.
 func (e *engine) recheck() {
 	e.cfg.Files.Reload()
 	for _, p := range e.peerMap() {
@@ -21,7 +21,7 @@ func (e *engine) recheck() {
 		l.StartRecheck(l.RecheckConns)
 	}
 	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {
-		st, _ := e.cfg.Validate(sender, over) // which calls the application
+		st, _ := e.cfg.Validate(sender, over) // calls the application
 		return st >= conn.Outdated
 	})
 }
@@ -39,13 +39,13 @@ func (p *peer) recheck() {
 	}
 }
 
-// rechecks reports whether there is anything to check again: something is
-// encrypted or verified.
+// rechecks reports whether anything must be rechecked: TLS or
+// VerifyPeer is configured.
 func (e *engine) rechecks() bool {
 	return e.cfg.VerifyPeer != nil || e.cfg.Files.Change()
 }
 
-// startRecheck runs recheck, which reads files, on a goroutine of its own.
+// startRecheck runs recheck, which reads files, on a separate goroutine.
 func (e *engine) startRecheck() {
 	if !e.checking.CompareAndSwap(false, true) {
 		return

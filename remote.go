@@ -12,14 +12,14 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// remote stands in for a member that is known only by its URLs, so that it can
-// be answered before it is a peer. It has a pipeline and nothing else, and costs
-// no goroutine until something is sent.
+// remote is a member known only by its URLs, so that it can
+// be answered before it is a peer. It has only a pipeline, and costs
+// no goroutine until a message is sent.
 type remote struct {
 	member   *member.Member
 	urls     *urlPicker
 	pipeline *pipeline
-	learned  bool      // from a header, not from the application
+	learned  bool      // from a header, not by the application
 	used     time.Time // guarded by remotes.mu
 }
 
@@ -38,12 +38,12 @@ type remotes struct {
 	closed bool
 }
 
-// add makes a remote unless there is one, or valid says no: then it reports false.
-// A peer that is added is there before its remote is removed, and remove waits for
-// the lock that valid is called under. When there are too many, the one that
-// was not used for the longest time goes, those learned from headers first: a
-// stranger cannot push out what the application added. What it returns is to be
-// joined.
+// add adds a remote unless there is one, or valid returns false: then it returns false.
+// When a peer is added, it is in the map before its remote is removed, and remove waits for
+// the lock that valid is called under. When there are too many, the least recently used
+// remote is evicted, those learned from headers first: an unauthenticated client
+// cannot displace remotes added by the application. The caller must join the evicted
+// remote.
 func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() bool) (evicted *remote, ok bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -102,7 +102,7 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 		rs.mu.Unlock()
 		return false
 	}
-	// Until mu is free r does not end: its queue is not down, and enter succeeds.
+	// Until mu is released r does not end: its queue is not down, and enter succeeds.
 	r.used = time.Now()
 	var cause error
 	q := r.pipeline.queueOf(m.GetType())
@@ -121,7 +121,7 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	return true
 }
 
-// pause cuts a remote, or ends that. It reports whether there is one.
+// pause pauses a remote, or ends that. It reports whether there is one.
 func (rs *remotes) pause(id types.ID, paused bool) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -135,7 +135,7 @@ func (rs *remotes) pause(id types.ID, paused bool) bool {
 	return true
 }
 
-// isPaused reports whether a member is a remote that is cut.
+// isPaused reports whether a member is a paused remote.
 func (rs *remotes) isPaused(id types.ID) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -143,7 +143,7 @@ func (rs *remotes) isPaused(id types.ID) bool {
 	return r != nil && r.member.Paused.Load()
 }
 
-// remove takes a remote out. What it returns is shut, and to be joined.
+// remove removes a remote and returns it shut; the caller must join it.
 func (rs *remotes) remove(id types.ID, cause error) *remote {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -155,9 +155,9 @@ func (rs *remotes) remove(id types.ID, cause error) *remote {
 	return r
 }
 
-// tick is called every heartbeat interval: idle queues give back goroutines and
-// memory. What was not used for remoteLifetime is taken out, and returned to be
-// joined.
+// tick is called every heartbeat interval: idle queues release goroutines and
+// memory. Remotes not used for remoteLifetime are removed and returned; the caller
+// must join them.
 func (rs *remotes) tick(now time.Time) (expired []*remote) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -172,7 +172,7 @@ func (rs *remotes) tick(now time.Time) (expired []*remote) {
 	return expired
 }
 
-// close takes out all, for good.
+// close removes all remotes permanently.
 func (rs *remotes) close(cause error) (all []*remote) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -185,7 +185,7 @@ func (rs *remotes) close(cause error) (all []*remote) {
 	return all
 }
 
-// members returns those of all remotes.
+// members returns the members of all remotes.
 func (rs *remotes) members() (all []*member.Member) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -195,7 +195,7 @@ func (rs *remotes) members() (all []*member.Member) {
 	return all
 }
 
-// ids returns the members that are remotes, sorted.
+// ids returns the ids of the remotes, sorted.
 func (rs *remotes) ids() []types.ID {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -27,7 +27,7 @@ func (s *snapshotSettings) resuming() ResumingSnapshotter {
 	return store
 }
 
-// serveSnapshot saves a database and hands over the message at its head
+// serveSnapshot saves a database and delivers the message at its head
 // (PROTOCOL.md, sections 1 and 3.7).
 func (q *request) serveSnapshot() error {
 	if err := q.rememberRemote(); err != nil {
@@ -58,7 +58,7 @@ func (q *request) serveSnapshot() error {
 	return nil
 }
 
-// serveSnapshotOffset says how much of a database is there (extensions: the
+// serveSnapshotOffset answers how much of a database is present (extensions: the
 // question).
 func (q *request) serveSnapshotOffset() error {
 	if err := q.mayResume(); err != nil {
@@ -80,13 +80,13 @@ func (q *request) serveSnapshotOffset() error {
 	return nil
 }
 
-// partialDB asks the Snapshotter how much it has of a database.
+// partialDB asks the Snapshotter how much of a database it has.
 func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
 	defer q.engine.cfg.Guard.End(q.engine.cfg.Guard.Begin(callback.Call{Name: "Snapshotter.PartialDB", Peer: q.from}))
 	return q.engine.snapshots.resuming().PartialDB(t)
 }
 
-// mayResume returns why the sender of a request cannot go on with a database.
+// mayResume returns why the sender of a request may not resume a database.
 func (q *request) mayResume() error {
 	if q.engine.snapshots.resuming() == nil {
 		return protocol.ErrNotResuming
@@ -97,12 +97,12 @@ func (q *request) mayResume() error {
 	return q.engine.cfg.Self.CheckTo(q.r.Header)
 }
 
-// incomingSnapshot is a request that brings a snapshot. It implements
+// incomingSnapshot is a request with a snapshot. It implements
 // snapshot.Incoming.
 type incomingSnapshot struct {
 	request *request
 	log     *zap.Logger // names the sender
-	saver   Snapshotter // of the database, once that is known
+	saver   Snapshotter // of the database, once known
 }
 
 func (in *incomingSnapshot) Sender() types.ID          { return in.request.from }
@@ -119,7 +119,7 @@ func (in *incomingSnapshot) Resumes() error { return in.request.mayResume() }
 
 // Hijack implements snapshot.Incoming.
 func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, err error) {
-	// A sender that closes the connection anyway does not mind if we do. HTTP/1.0 has no interim responses.
+	// A sender that closes the connection afterwards does not need it. HTTP/1.0 has no interim responses.
 	if !in.request.r.Close || in.request.r.ProtoMajor != 1 || in.request.r.ProtoMinor == 0 {
 		return nil, nil, http.ErrNotSupported
 	}
@@ -148,12 +148,12 @@ func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
 func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 	lines, bytes := in.request.engine.snapshotLines, (*atomic.Uint64)(nil)
 	if p := in.request.engine.peerOf(in.request.from); p != nil {
-		lines, bytes = p.snapshotLines, &p.member.Counters.GotSnapshots // which strangers cannot use up
+		lines, bytes = p.snapshotLines, &p.member.Counters.GotSnapshots // unauthenticated clients cannot use them up
 	}
 	return snapshot.TransferLog(lines, in.log.With(zap.Uint64("snapshot-index", index))), bytes
 }
 
-// Saver implements snapshot.Incoming: it asks who saves the database that comes with m.
+// Saver implements snapshot.Incoming: it asks which Saver saves the database of m.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
 	c := callback.Call{Name: "Snapshotter.PrepareDB", Peer: in.request.from, Lane: laneSnapshot, Type: m.GetType(), From: m.GetFrom()}
 	defer in.request.engine.cfg.Guard.End(in.request.engine.cfg.Guard.Begin(c))
@@ -177,7 +177,7 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 
 // Process implements snapshot.Incoming.
 func (in *incomingSnapshot) Process(m *raftpb.Message) error {
-	if err := in.request.authorize(m); err != nil { // once more: it took a while
+	if err := in.request.authorize(m); err != nil { // again: saving took a while
 		return err
 	}
 	return in.request.deliver(m, laneSnapshot, in.request.engine.snapshots.transfer.AnswerTimeout, func() {})
@@ -185,7 +185,7 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 
 // Discard implements snapshot.Incoming.
 func (in *incomingSnapshot) Discard(index uint64, cause error) {
-	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left { // Stop may have returned otherwise
+	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left { // Stop may have returned if left is set
 		defer in.request.engine.cfg.Guard.End(in.request.engine.cfg.Guard.Begin(callback.Call{Name: "Snapshotter.DiscardDB", Peer: in.request.from}))
 		d.DiscardDB(index, cause)
 	}

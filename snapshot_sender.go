@@ -18,7 +18,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// snapshotSender transfers snapshots to one peer, and draws the conclusions: it
+// snapshotSender transfers snapshots to one peer, and acts on the results: it
 // implements snapshot.Peer and snapshot.Events.
 type snapshotSender struct {
 	member   *member.Member
@@ -38,8 +38,8 @@ func newSnapshotSender(l *member.Member, settings *snapshotSettings, pace *snaps
 	return s
 }
 
-// send begins a transfer in the background. It reports false, and leaves m
-// alone, if the peer is gone.
+// send starts a transfer in the background. It returns false, and leaves m
+// alone, if the peer has ended.
 func (s *snapshotSender) send(m *snap.Message) bool {
 	if s.member.Paused.Load() {
 		return s.sender.Send(m, ErrPaused)
@@ -98,7 +98,7 @@ func (s *snapshotSender) Failed(at url.URL, err error) {
 	s.member.Reports.Unreachable()
 }
 
-// Done implements snapshot.Events: the one report.
+// Done implements snapshot.Events: it makes the only report.
 func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) {
 	if err != nil {
 		s.member.Counters.FailedSnapshots.Add(1)

@@ -12,8 +12,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 )
 
-// suspectBeat is how often a heartbeat is written on a stream whose request
-// context ended, to find out whether its client is still there.
+// suspectBeat is how often a link heartbeat is written to a stream whose request
+// context ended, to detect whether its client is still there.
 const suspectBeat = 300 * time.Millisecond
 
 // hijack takes the connection over for a stream to the peer, and writes the head of an
@@ -27,14 +27,14 @@ func (q *request) hijack(p *peer, kind stream.Kind) (*stream.Conn, net.Conn, err
 	if err != nil {
 		return nil, nil, err
 	}
-	// To close the connection is a part of the member, as is the caller of Close.
+	// Closing the connection is a task of the member, as is the caller of Close.
 	s := conn.NewHijackedStream(raw, stream.PieceBytes, p.member.Wait.Go)
 	return stream.NewConn(kind, s, q.r.TLS), raw, nil
 }
 
 // serveHijacked takes the connection over and lends it to the writer.
 func (q *request) serveHijacked(p *peer, kind stream.Kind) error {
-	if !p.member.Enter() { // so that what is done with the connection is a part of the member
+	if !p.member.Enter() { // so that the member waits for work on the connection
 		return ErrMemberUnknown
 	}
 	defer p.member.Wait.Done()
@@ -43,7 +43,7 @@ func (q *request) serveHijacked(p *peer, kind stream.Kind) error {
 		return err
 	}
 	if err != nil {
-		if errors.Is(err, conn.ErrNoDeadlines) { // there is no answer any more that could say so
+		if errors.Is(err, conn.ErrNoDeadlines) { // an answer is no longer possible
 			q.logFailure(fmt.Errorf("%w: %w", protocol.ErrNoStream, err), http.StatusNotImplemented)
 		}
 		return http.ErrAbortHandler
@@ -54,7 +54,7 @@ func (q *request) serveHijacked(p *peer, kind stream.Kind) error {
 	return nil
 }
 
-// watch ends a hijacked stream when its client goes, or says anything.
+// watch ends a hijacked stream when its client disconnects or sends anything.
 func (p *peer) watch(c *stream.Conn, raw net.Conn) {
 	if err := c.Stream.Watch(raw); err != nil {
 		p.writers[c.Kind].Detach(c, err)
@@ -63,7 +63,7 @@ func (p *peer) watch(c *stream.Conn, raw net.Conn) {
 
 // serveResponse lends the response to the writer until the stream ends. Behind a
 // listener with read deadlines the request's context ends on a healthy stream;
-// only a failed write then tells that the client is gone.
+// then only a failed write shows that the client has disconnected.
 func (q *request) serveResponse(p *peer, kind stream.Kind) error {
 	err := conn.BeginResponse(q.r.Context(), q.w, q.engine.cfg.WriteTimeout)
 	if errors.Is(err, http.ErrAbortHandler) {
@@ -76,7 +76,7 @@ func (q *request) serveResponse(p *peer, kind stream.Kind) error {
 	w := p.writers[kind]
 	p.attachOutgoingConn(c)
 	defer func() {
-		c.Stream.Close() // or waits for one under way: both use the response
+		c.Stream.Close() // or waits for one in progress: both use the response
 		c.Stream.Quiesce()
 	}()
 	select {

@@ -12,7 +12,7 @@ import (
 // concurrent use.
 type urlPicker struct {
 	mu     sync.Mutex
-	urls   types.URLs // guarded by mu; never empty, never changed in place
+	urls   types.URLs // guarded by mu; never empty, never modified
 	picked int        // guarded by mu
 }
 
@@ -20,16 +20,16 @@ func newURLPicker(urls types.URLs) *urlPicker {
 	return &urlPicker{urls: urls}
 }
 
-// Pick returns the URL to use now: the same one until it is said to be
-// unreachable.
+// Pick returns the URL to use now: the same one until Unreachable is called
+// for it.
 func (p *urlPicker) Pick() url.URL {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.urls[p.picked]
 }
 
-// Unreachable says that u failed. The picker moves on only if u is still its
-// choice, so that several lanes failing at once move it by one.
+// Unreachable reports that u failed. The picker moves on only if u is still the
+// current one, so that several failing lanes move it by one.
 func (p *urlPicker) Unreachable(u url.URL) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,7 +52,7 @@ func (p *urlPicker) list() []string {
 	return p.urls.StringSlice()
 }
 
-// same reports whether urls are the ones already known.
+// same reports whether urls are the current ones.
 func (p *urlPicker) same(urls types.URLs) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
