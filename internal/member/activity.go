@@ -12,19 +12,19 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
-// Activity knows whether a peer is active: a stream of it delivers, or posts and
-// snapshots to or from it succeed. A failed post says nothing while a stream is up. It is
+// Activity decides whether a peer is active: a stream from it delivers, or POSTs and
+// snapshots to or from it succeed. A failed POST has no effect while a stream is up. It is
 // safe for concurrent use.
 type Activity struct {
 	log     *zap.Logger
-	timeout time.Duration                  // how long a post speaks for the peer
-	Changed func(active bool, cause error) // nil: of a remote, which never is
+	timeout time.Duration                  // how long a POST from the peer keeps it active
+	Changed func(active bool, cause error) // nil: for a remote, which is never active
 
 	mu      sync.Mutex
 	ended   bool      // the peer was removed, or the transport stopped
-	streams int       // of the peer, delivering to us
-	posted  time.Time // last post to the peer, or snapshot, if it succeeded
-	heard   time.Time // last post of the peer, or snapshot, that did
+	streams int       // from the peer, delivering
+	posted  time.Time // last POST or snapshot to the peer, if it succeeded
+	heard   time.Time // last successful POST or snapshot from the peer
 	since   time.Time // zero while inactive
 	ends    uint64    // how often the peer became inactive
 	last    error     // last failure
@@ -40,7 +40,7 @@ func newActivity(log *zap.Logger, timeout time.Duration) *Activity {
 	return &Activity{log: log, timeout: timeout, lines: loglimit.PerMinute(callback.MemberLines)}
 }
 
-// StreamUp says that a stream of the peer began to deliver.
+// StreamUp notes that a stream from the peer began to deliver.
 func (a *Activity) StreamUp() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -48,7 +48,7 @@ func (a *Activity) StreamUp() {
 	a.activate()
 }
 
-// StreamDown says that a stream that was up ended.
+// StreamDown notes that a stream that was up ended.
 func (a *Activity) StreamDown(cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -59,12 +59,12 @@ func (a *Activity) StreamDown(cause error) {
 	}
 }
 
-// silent reports whether nothing speaks for the peer. It is called with mu held.
+// silent reports whether nothing keeps the peer active. It is called with mu held.
 func (a *Activity) silent() bool {
 	return a.streams == 0 && time.Since(a.posted) >= a.timeout && time.Since(a.heard) >= a.timeout
 }
 
-// PostOK says that a post to the peer succeeded.
+// PostOK notes that a POST to the peer succeeded.
 func (a *Activity) PostOK() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -72,7 +72,7 @@ func (a *Activity) PostOK() {
 	a.activate()
 }
 
-// PostOf says that a post of the peer, or a snapshot, was processed.
+// PostOf notes that a POST or a snapshot from the peer was processed.
 func (a *Activity) PostOf() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -80,7 +80,7 @@ func (a *Activity) PostOf() {
 	a.activate()
 }
 
-// Failed says that a dial or a post to the peer failed.
+// Failed notes that a dial or a POST to the peer failed.
 func (a *Activity) Failed(cause error, post bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -93,7 +93,7 @@ func (a *Activity) Failed(cause error, post bool) {
 	}
 }
 
-// Tick ends the activity of a peer that is known only from posts, and had none
+// Tick ends the activity of a peer that was active only by its POSTs, and sent none
 // for the timeout.
 func (a *Activity) Tick() {
 	a.mu.Lock()
@@ -101,11 +101,11 @@ func (a *Activity) Tick() {
 	if !a.since.IsZero() && a.silent() {
 		a.deactivate(errs.ErrStalled)
 	}
-	a.say() // what there were too many lines for before
+	a.say() // suppressed before, because of too many lines
 }
 
-// End says that the peer was removed, or that the transport stopped: whatever
-// still comes of it does not make it active.
+// End notes that the peer was removed, or that the transport stopped: later events
+// of the peer do not make it active.
 func (a *Activity) End(cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -113,15 +113,15 @@ func (a *Activity) End(cause error) {
 	a.deactivate(cause)
 }
 
-// State is what is known of a peer at one moment.
+// State is the state of a peer at one moment.
 type State struct {
-	Since  time.Time // the zero time: it is not active
+	Since  time.Time // the zero time: not active
 	Ends   uint64    // how often it became inactive
 	Last   error     // the last failure, or nil
 	LastAt time.Time
 }
 
-// State returns what is known now.
+// State returns the current state.
 func (a *Activity) State() State {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -162,8 +162,8 @@ func (a *Activity) deactivate(cause error) {
 	a.Changed(false, cause)
 }
 
-// say logs whether the peer is active, unless the log has that, or had too much of
-// it. It is called with mu held.
+// say logs whether the peer is active, unless the log has that, or has too many
+// lines. It is called with mu held.
 func (a *Activity) say() {
 	active := !a.since.IsZero()
 	if active == a.logged || a.ended || !a.lines.Allow() {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// ReasonOf sorts the cause of a drop.
+// ReasonOf classifies the cause of a drop.
 func ReasonOf(cause error) queue.DropReason {
 	switch {
 	case errors.Is(cause, errs.ErrMemoryLimit):
@@ -34,24 +34,24 @@ func ReasonOf(cause error) queue.DropReason {
 	}
 }
 
-// isAnswer reports whether err is an answer that the protocol gives no meaning to.
+// isAnswer reports whether err is an answer that has no meaning in the protocol.
 func isAnswer(err error) bool {
 	_, ok := errors.AsType[*protocol.UnexpectedAnswer](err)
 	return ok
 }
 
-// Counters are a member's totals beside those of its lanes and streams.
+// Counters are a member's totals except those of its lanes and streams.
 type Counters struct {
-	Posted          atomic.Uint64 // bytes of the peer's posts
-	BadPosts        atomic.Uint64 // of the peer, that could not be read
-	SentSnapshots   atomic.Uint64 // bytes of databases
-	GotSnapshots    atomic.Uint64 // the same, from the peer
+	Posted          atomic.Uint64 // bytes of POSTs from the peer
+	BadPosts        atomic.Uint64 // POSTs from the peer that could not be read
+	SentSnapshots   atomic.Uint64 // bytes of databases to the peer
+	GotSnapshots    atomic.Uint64 // bytes of databases from the peer
 	FailedSnapshots atomic.Uint64 // to the peer
 }
 
-// IdentityCounters count what was refused because it is not of the member that
-// it says it is of: those of the settings everything, those of a member what was
-// said to be of its member.
+// IdentityCounters count refusals because the sender is not the stated
+// member: those of the settings count all, those of a member count refusals with that
+// stated member.
 type IdentityCounters struct {
 	Dials, Requests, Messages atomic.Uint64
 }

@@ -1,6 +1,6 @@
-// Package member has what the parts of one member of the cluster share: its identity, the
-// settings that it goes by, its log, context and goroutines, connections, whether it is active,
-// and how what is lost is counted, reported and logged. It knows nothing of what its parts do.
+// Package member has the shared state of the parts of one member of the cluster: its identity, the
+// settings that it uses, its log, context and goroutines, connections, its activity,
+// and how losses are counted, reported and logged. It does not know what the parts do.
 package member
 
 import (
@@ -26,19 +26,19 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Member is what everything that talks to one member shares. Its fields do not
-// change, but for what is atomic.
+// Member is the shared state of everything that communicates with one member. Its fields do
+// not change, except atomic ones.
 type Member struct {
 	Cfg      *Config
 	RemoteID types.ID
 	Log      *zap.Logger // names the member, and writes asynchronously
 
-	Guest bool // it lasts for a few requests, and has nothing but what receivers need
+	Guest bool // exists for a few requests only, with the fields that receivers need
 
-	Ctx      context.Context // ends with end; not with the transport's, so that nothing is spawned untracked
+	Ctx      context.Context // ends with End; not with the transport's, so that every goroutine is tracked
 	Cancel   context.CancelCauseFunc
 	Wait     *sync.WaitGroup // joins all goroutines of the member
-	spawning sync.Mutex      // makes spawn and end exclude each other
+	spawning sync.Mutex      // makes Spawn and End exclude each other
 
 	URLs       URLs
 	Dialer     *conn.Dialer
@@ -48,8 +48,8 @@ type Member struct {
 	Events     *callback.Events
 	notifiers  *callback.Notifiers // reports, events and log belong to them
 	Counters   Counters
-	checking   atomic.Bool            // a recheck is under way
-	Version    atomic.Pointer[string] // as the peer states it; nil: not known
+	checking   atomic.Bool            // a recheck is running
+	Version    atomic.Pointer[string] // the peer's stated version; nil: unknown
 
 	Refused    IdentityCounters
 	RefusedLog loglimit.Limiter // of messages
@@ -63,14 +63,14 @@ type Refusal struct {
 	Code int
 }
 
-// URLs decide which URL of a member is used. Both methods are safe for concurrent use.
+// URLs select the URL of a member to use. Both methods are safe for concurrent use.
 type URLs interface {
 	Pick() url.URL
-	// Unreachable says that a URL failed.
+	// Unreachable reports that a URL failed.
 	Unreachable(u url.URL)
 }
 
-// New returns what the parts of a member share, until Join.
+// New returns the shared state of a member, until Join.
 func New(c *Config, id types.ID, urls URLs) *Member {
 	n := c.Notifiers.Acquire(id)
 	m := &Member{
@@ -89,8 +89,8 @@ func New(c *Config, id types.ID, urls URLs) *Member {
 	return m
 }
 
-// NewGuest returns what the receive queues of a member that is no peer need. It ends with ctx,
-// or with cancel; wg joins its goroutines.
+// NewGuest returns the state that the receive queues of a member that is not a peer need. It
+// ends with ctx, or with cancel; wg joins its goroutines.
 func NewGuest(ctx context.Context, c *Config, id types.ID, wg *sync.WaitGroup) *Member {
 	m := &Member{Cfg: c, RemoteID: id, Log: c.Log, Wait: wg, Guest: true}
 	m.Ctx, m.Cancel = context.WithCancelCause(ctx)
@@ -100,8 +100,8 @@ func NewGuest(ctx context.Context, c *Config, id types.ID, wg *sync.WaitGroup) *
 // Cause returns why the member ended.
 func (m *Member) Cause() error { return context.Cause(m.Ctx) }
 
-// Enter counts the caller in as a goroutine that join waits for, until it calls
-// wg.Done, or reports false if the member has ended.
+// Enter counts the caller as a goroutine that Join waits for, until it calls
+// Wait.Done, or returns false if the member has ended.
 func (m *Member) Enter() bool {
 	m.spawning.Lock()
 	defer m.spawning.Unlock()
@@ -112,7 +112,7 @@ func (m *Member) Enter() bool {
 	return true
 }
 
-// Spawn runs f on a goroutine that join waits for, or reports false if the member
+// Spawn runs f on a goroutine that Join waits for, or returns false if the member
 // has ended.
 func (m *Member) Spawn(f func()) bool {
 	m.spawning.Lock()
@@ -124,7 +124,7 @@ func (m *Member) Spawn(f func()) bool {
 	return true
 }
 
-// End ends the member: nothing is spawned any more, and the context is cancelled.
+// End ends the member: later calls of Spawn fail, and the context is cancelled.
 func (m *Member) End(cause error) {
 	m.Activity.End(cause)
 	m.spawning.Lock()
@@ -132,7 +132,7 @@ func (m *Member) End(cause error) {
 	m.Cancel(cause)
 }
 
-// joined returns dial as a part of the member: net/http goes on dialling for a
+// joined returns dial as a task of the member: net/http continues to dial for a
 // request that has ended, and would do so after the member's end.
 func (m *Member) joined(dial conn.DialFunc) conn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -147,8 +147,8 @@ func (m *Member) joined(dial conn.DialFunc) conn.DialFunc {
 	}
 }
 
-// Join waits until nothing of the member runs. What it has to tell is told all the same,
-// before what comes after it of the same member. The member's context has ended and its
+// Join waits until none of the member's goroutines runs. Its pending callbacks are still
+// called, before later ones about the same member. The member's context has ended and its
 // queues are closed.
 func (m *Member) Join() {
 	m.Wait.Wait()
@@ -157,7 +157,7 @@ func (m *Member) Join() {
 }
 
 // Lose accounts for messages of a queue that will not be sent: counted, reported,
-// and logged for the first of a row.
+// and logged at most once a minute.
 func (m *Member) Lose(q *queue.Queue, items []queue.Item, cause error) {
 	snapshots := 0
 	for _, it := range items {
@@ -168,7 +168,7 @@ func (m *Member) Lose(q *queue.Queue, items []queue.Item, cause error) {
 	m.LoseCounted(q, len(items), snapshots, cause)
 }
 
-// LoseCounted is lose for n messages, some of which are a MsgSnap.
+// LoseCounted is Lose for n messages, of which so many are a MsgSnap.
 func (m *Member) LoseCounted(q *queue.Queue, n, snapshots int, cause error) {
 	if n == 0 {
 		return
@@ -196,22 +196,22 @@ func (m *Member) Drop(q *queue.Queue, n int, cause error) {
 	m.Events.Dropped(q.Name(), n, cause)
 }
 
-// SawVersion keeps what a message of the peer states as its version, which was
+// SawVersion stores the peer's stated version in a message, which was
 // parsed before.
 func (m *Member) SawVersion(h http.Header) {
 	v := h.Get(protocol.HeaderVersion)
 	if old := m.Version.Load(); v != "" && (old == nil || *old != v) {
-		v = strings.Clone(v) // not the whole head
+		v = strings.Clone(v) // not a reference to the complete head
 		m.Version.Store(&v)
 	}
 }
 
-// InflightBytes is how much data may be in flight for a send queue with this bound,
-// where all queues together have the other.
+// InflightBytes is how much data may be in flight for a send queue with the first limit,
+// when all queues together have the second.
 func InflightBytes(queue, all int64) uint64 { return uint64(max(min(queue/2, all/8), 1)) }
 
-// AppendsDrained has raft told of appends that found no room in the queue of a stream,
-// now that there is some. The first time it says what helps.
+// AppendsDrained tells raft of appends that had no room in the queue of a stream,
+// now that there is some. The first time it logs a remedy.
 func (m *Member) AppendsDrained() {
 	m.Reports.Unreachable()
 	if !m.Cfg.InflightAdvice.CompareAndSwap(false, true) {

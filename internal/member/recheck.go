@@ -13,7 +13,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// Validate checks a connection with a member by the files of TLSInfo and by VerifyPeer.
+// Validate checks a connection with a member against the files of TLSInfo and VerifyPeer.
 func (c *Config) Validate(id types.ID, state *tls.ConnectionState) (conn.Validity, error) {
 	st, err := c.Files.Validate(state, 2*c.TLSRecheck)
 	if st < conn.Revoked && c.VerifyPeer != nil {
@@ -46,14 +46,14 @@ func (m *Member) RecheckConns() {
 	}
 }
 
-// Cutting logs that a connection is closed since it is no longer accepted.
+// Cutting logs that a connection is closed because it is no longer accepted.
 func (m *Member) Cutting(direction string, cause error) {
 	if m.RefusedLog.Due(time.Now()) {
 		m.Log.Warn("cut a connection with the peer, which is no longer accepted", zap.String("direction", direction), zap.Error(cause))
 	}
 }
 
-// verifyDialed asks VerifyPeer about a connection that was dialled.
+// verifyDialed calls VerifyPeer for a dialled connection.
 func (m *Member) verifyDialed(addr string, state *tls.ConnectionState) error {
 	if err := m.Cfg.VerifyPeer(m.RemoteID, state); err != nil {
 		return m.refusedDial(addr, err)
@@ -61,7 +61,7 @@ func (m *Member) verifyDialed(addr string, state *tls.ConnectionState) error {
 	return nil
 }
 
-// refusedDial counts a connection that VerifyPeer refused, and says so.
+// refusedDial counts and logs a connection that VerifyPeer refused.
 func (m *Member) refusedDial(addr string, cause error) error {
 	m.Cfg.AllRefused.Dials.Add(1)
 	m.Refused.Dials.Add(1)

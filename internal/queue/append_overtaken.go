@@ -2,13 +2,13 @@ package queue
 
 import "go.etcd.io/raft/v3/raftpb"
 
-// overtaken says which appends a snapshot that the peer has taken leaves without use:
-// those of its sender, of no later term, all of whose entries it covers. A follower
-// answers them with what it has anyway, and raft no longer waits for these answers:
-// it has begun anew behind the snapshot.
+// overtaken selects the appends that a snapshot accepted by the peer makes useless:
+// those of its sender, of no later term, whose entries it covers completely. A follower
+// only answers them with entries that it has, and raft no longer waits for these answers:
+// it continues after the snapshot.
 //
-// They may be many: a follower gets a snapshot because it is far behind, and on a slow
-// line what was queued before it would hold up what follows it for as long again, until
+// They may be many: a follower gets a snapshot because it is far behind. On a slow
+// line appends queued before it would delay those after it for as long again, until
 // the follower needs the next snapshot.
 type overtaken struct{ from, term, index uint64 }
 
@@ -21,7 +21,7 @@ func overtakenBy(m *raftpb.Message) *overtaken {
 	return &overtaken{m.GetFrom(), m.GetTerm(), m.GetSnapshot().GetMetadata().GetIndex()}
 }
 
-// contains reports whether it is of them. An append without entries is not: raft may
+// contains reports whether it is overtaken. An append without entries is not: raft may
 // probe with it at the very end of the snapshot.
 func (o *overtaken) contains(it Item) bool {
 	n := uint64(len(it.Msg.Entries))
@@ -29,8 +29,8 @@ func (o *overtaken) contains(it Item) bool {
 		it.Msg.GetTerm() <= o.term && it.Msg.GetFrom() == o.from
 }
 
-// SnapshotTaken drops the appends that the snapshot m, which the peer has taken, has
-// overtaken, and has the window begin anew. A snapshot of another group says nothing of them.
+// SnapshotTaken drops the appends overtaken by the snapshot m, which the peer has accepted,
+// and resets the window. A snapshot of another group has no effect on them.
 func (q *Queue) SnapshotTaken(m *raftpb.Message) {
 	o := overtakenBy(m)
 	if q.window == nil || o == nil {
@@ -54,8 +54,8 @@ func (q *Queue) SnapshotTaken(m *raftpb.Message) {
 	}
 }
 
-// SkipOvertaken releases those at the head of what a worker has taken that a snapshot has
-// overtaken since, and returns how many.
+// SkipOvertaken releases the items at the head of a worker's batch that a snapshot has
+// overtaken since, and returns their number.
 func (q *Queue) SkipOvertaken(items []Item) (n int) {
 	o := q.overtaken.Load()
 	if o == nil {
@@ -69,7 +69,7 @@ func (q *Queue) SkipOvertaken(items []Item) (n int) {
 	return n
 }
 
-// remove takes out what waits and is gone by this verdict, and returns its load.
+// remove removes the waiting items selected by gone, and returns their load.
 func (f *fifo) remove(gone func(Item) bool) load {
 	kept := f.items[:f.head]
 	var removed []Item

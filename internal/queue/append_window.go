@@ -11,51 +11,51 @@ import (
 
 // appendWindow keeps copies of appends out of a send queue.
 //
-// Raft's window of appends in flight may be larger than the queue. What finds no
-// room is dropped, and raft, told that the peer is unreachable, goes back to the
-// entry behind the last that the follower acknowledged. Most of what it sends
-// then is still queued, or on the line. Were that queued again, each acknowledgement
-// would bring forth the next copy, and the line would carry little else. And as long as
-// raft probes a follower, for whatever reason, it sends the same append with each
+// Raft's window of appends in flight may be larger than the queue. Appends without
+// room are dropped, and raft, told that the peer is unreachable, goes back to the
+// entry after the last that the follower acknowledged. Most appends that it sends
+// then are still queued, or in transit. If they were queued again, each acknowledgement
+// would cause the next copy, and the line would carry little else. And while
+// raft probes a follower, for any reason, it sends the same append with each
 // heartbeat until it is acknowledged: on a slow line the queue would fill with copies.
 //
 // So the window remembers which entries the stream has accepted: (start, last] of
-// one leader's term, which never change. Those of them that the peer has not
-// acknowledged are queued or on their way, and raft's copies of them are skipped: as long
-// as something is withheld, or was skipped and is not acknowledged, all of them, and else
-// only those that end where the append before them ended, as probes do. Whoever sends
-// earlier ones again without such a cause has a reason that is not seen here.
+// one leader's term, which never change. Entries that the peer has not
+// acknowledged are queued or in transit, and raft's copies of them are skipped: all of
+// them, as long as an append is withheld, or was skipped and is not acknowledged, and else
+// only those that end where the append before them ended, as probes do. If raft sends
+// earlier ones again without such a cause, it has a reason that is not visible here.
 //
-// New appends are taken in one of three states:
+// New appends are handled in one of three states:
 //
 //	open      appends are accepted while there is room
-//	draining  one found none: those behind it, which the follower could only reject,
+//	draining  an append had no room: those after it, which the follower could only reject,
 //	          are withheld: dropped and counted, but raft is not told
 //	resuming  half of the queue has drained, and raft was told: it sends again from
-//	          what was acknowledged. The append that continues at last opens the window
+//	          the acknowledged entries. The append that continues at last opens the window
 //
-// Entries may have been lost on the way, so nothing is skipped or withheld for ever.
-// Raft is told, and the window begins anew with what it sends then, when
-//   - the stream ends, or a post fails;
-//   - the follower rejects an append: raft goes back by itself, and what was withheld is
+// Entries may have been lost in transit, so no append is skipped or withheld forever.
+// Raft is told, and the window restarts with the appends that it sends then, when
+//   - the stream ends, or a POST fails;
+//   - the follower rejects an append: raft goes back by itself, and withheld appends are
 //     reported;
-//   - the peer has taken a snapshot;
-//   - nothing of the window has been acknowledged for the read timeout since the last of
+//   - the peer has accepted a snapshot;
+//   - no append of the window has been acknowledged for the read timeout since the last of
 //     it was written.
 //
-// A skipped copy may bring a newer commit index, which raft takes for sent. The follower
+// A skipped copy may carry a newer commit index, which raft considers sent. The follower
 // learns it from the next append that is not skipped, or the next of raft's heartbeats
-// behind the acknowledgement of the entries. The leader counts acknowledgements, so
+// after the acknowledgement of the entries. The leader counts acknowledgements, so
 // no commit waits for that.
 //
 // A group whose messages carry a Context may share the queue. The window does not track
-// its appends, since indexes of several groups may be mixed in them, so their copies
-// cannot be told. If one finds no room all are withheld until none is queued any more: when
-// raft is told by then, only what is on the line is sent twice.
+// its appends, since they may mix indexes of several groups, so their copies
+// cannot be recognized. If one has no room all are withheld until none is queued any more: when
+// raft is told by then, only appends in transit are sent twice.
 //
-// For the tracked appends their traffic counts for nothing: its writes are no progress of the tracked
-// appends, and what it has queued is no reason to wait, for expiry or for half of the
-// queue to drain. Otherwise it could hold up the tracked group without end.
+// Their traffic does not affect the tracked appends: their writes are not progress of the
+// tracked ones, and their queued appends are no reason to wait, for expiry or for half of the
+// queue to drain. Otherwise they could delay the tracked group without end.
 //
 // It is guarded by the lock of its queue; term, acked and active are read without it, so
 // that an acknowledgement takes no lock while nothing depends on it.
@@ -63,14 +63,14 @@ type appendWindow struct {
 	term        atomic.Uint64 // of the leader; 0: the window is empty
 	from        uint64
 	start, last uint64 // entries (start, last] were accepted
-	end         uint64 // of the append with entries that was accepted last; start if there was none since
+	end         uint64 // of the last accepted append with entries; start if there was none since
 
 	closed  bool   // draining or resuming
-	owed    bool   // raft has not been told what was withheld
-	skipped uint64 // the last entry that was skipped, until it is acknowledged; 0: none
+	owed    bool   // raft has not been told of the withheld appends
+	skipped uint64 // the last skipped entry, until it is acknowledged; 0: none
 	drainTo load   // draining ends when the queue holds no more tracked appends
 
-	others bool // raft has not been told of other appends that were withheld
+	others bool // raft has not been told of withheld untracked appends
 
 	progress time.Duration // the clock of the queue at the last write of tracked appends, or acknowledgement
 	timeout  time.Duration // how long to wait for the next
@@ -86,7 +86,7 @@ func newAppendWindow(timeout time.Duration) *appendWindow {
 // IsAppend reports whether m is a MsgApp.
 func IsAppend(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgApp }
 
-// tracks reports whether m is an append of raft as its leader makes it: nothing in it
+// tracks reports whether m is an append as raft's leader makes it: nothing in it
 // says that it could belong to another log than the one before it.
 func tracks(m *raftpb.Message) bool {
 	return IsAppend(m) && m.Context == nil && m.Snapshot == nil && len(m.Responses) == 0 &&
@@ -111,8 +111,8 @@ func (w *appendWindow) checkItem(it Item, now time.Duration) (Item, Verdict) {
 	return it, v
 }
 
-// continuedBy reports whether m goes on where the window ends, or where the last append
-// ended, and check has no reason to refuse or shorten it. So do nearly all.
+// continuedBy reports whether m continues at the end of the window, or at the end of the last
+// append, and check has no reason to refuse or shorten it. This is the usual case.
 func (w *appendWindow) continuedBy(m *raftpb.Message) bool {
 	if m.GetTerm() != w.term.Load() || m.GetFrom() != w.from || w.closed {
 		return false
@@ -121,8 +121,8 @@ func (w *appendWindow) continuedBy(m *raftpb.Message) bool {
 	return prev == w.last || prev == w.end && prev+uint64(len(m.Entries)) <= w.last && !w.active.Load()
 }
 
-// check says whether the tracked append m may be queued: accepted, withheld or duplicate.
-// What it returns is to be queued in place of m.
+// check decides whether the tracked append m may be queued: accepted, withheld or duplicate.
+// The caller queues the result in place of m.
 func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Message, Verdict) {
 	prev := m.GetIndex()
 	if m.GetTerm() != w.term.Load() || m.GetFrom() != w.from || prev < w.start {
@@ -144,16 +144,16 @@ func (w *appendWindow) check(m *raftpb.Message, now time.Duration) (*raftpb.Mess
 	}
 }
 
-// isCopy reports whether an append within the window, that ends with this entry, is a copy of
-// what is under way. Raft learns of acknowledgements a little later than the window: if it has
-// gone back, what it sends may be acknowledged by now, and still is of no use.
+// isCopy reports whether an append within the window that ends with this entry is a copy of
+// one in transit. Raft learns of acknowledgements a little later than the window: if it has
+// gone back, the append may be acknowledged by now, and is still useless.
 func (w *appendWindow) isCopy(next uint64) bool {
 	acked := w.acked.Load()
 	return acked < w.last && w.active.Load() || next == w.end && acked < next
 }
 
-// skip notes that entries up to this one were not queued again. From now on somebody has
-// to see that they are acknowledged.
+// skip notes that entries up to this one were not queued again. From now on the window
+// checks that they are acknowledged.
 func (w *appendWindow) skip(through uint64, now time.Duration) {
 	if !w.active.Load() {
 		w.progress = now
@@ -171,7 +171,7 @@ func behind(m *raftpb.Message, n int) *raftpb.Message {
 	}
 }
 
-// restart empties the window, with what m continues at its end.
+// restart empties the window, so that m continues at its end.
 func (w *appendWindow) restart(m *raftpb.Message) {
 	w.from = m.GetFrom()
 	w.jump(m.GetIndex())
@@ -180,10 +180,10 @@ func (w *appendWindow) restart(m *raftpb.Message) {
 	w.clear()
 }
 
-// jump has the window begin behind prev: raft went on behind a snapshot, or what is between went another way.
+// jump restarts the window after prev: raft continued after a snapshot, or entries took another route.
 func (w *appendWindow) jump(prev uint64) { w.start, w.end, w.last = prev, prev, prev }
 
-// clear ends what is withheld or skipped, but for the report that is owed.
+// clear ends withholding and skipping, except for an owed report.
 func (w *appendWindow) clear() {
 	w.closed, w.skipped = false, 0
 	w.update()
@@ -195,22 +195,22 @@ func (w *appendWindow) update() {
 	}
 }
 
-// reset forgets everything, and reports whether raft has yet to be told of appends that
-// were withheld.
+// reset forgets everything, and reports whether raft must still be told of withheld
+// appends.
 func (w *appendWindow) reset() (owed bool) {
 	w.term.Store(0)
 	return w.settle()
 }
 
-// empty is reset, for the other appends as well.
+// empty is reset, including the untracked appends.
 func (w *appendWindow) empty() (owed bool) {
 	others := w.others
 	w.others = false
 	return w.reset() || others
 }
 
-// add notes that m was queued. A window that is closed is to be opened then: raft has gone
-// back to what was lost.
+// add notes that m was queued. A closed window must be opened then: raft has gone
+// back to the lost entries.
 func (w *appendWindow) add(m *raftpb.Message) {
 	prev, n := m.GetIndex(), uint64(len(m.Entries))
 	if prev > w.last {
@@ -227,9 +227,9 @@ func (w *appendWindow) open() {
 	w.update()
 }
 
-// overflow notes that the queue had no room for it. It reports false if this is no append,
+// overflow notes that the queue had no room for it. It returns false if it is not an append,
 // or if the queue holds none of its kind, tracked or other, whose writing could be waited
-// for: then raft is to be told at once.
+// for: then raft must be told at once.
 func (w *appendWindow) overflow(it Item, f *fifo) bool {
 	if !it.tracked() {
 		late := IsAppend(it.Msg) && f.held > f.tracked.messages
@@ -248,7 +248,7 @@ func (w *appendWindow) overflow(it Item, f *fifo) bool {
 	return true
 }
 
-// released notes what the queue holds after tracked appends were written, and reports
+// released notes the load of the queue after tracked appends were written, and reports
 // whether raft must be told now. It is called while the window is active.
 func (w *appendWindow) released(f *fifo, now time.Duration) bool {
 	w.progress = now
@@ -263,8 +263,8 @@ func (w *appendWindow) released(f *fifo, now time.Duration) bool {
 	return true
 }
 
-// releasedOthers reports whether raft must be told now of other appends, since f, which
-// appends wait in, holds none of them any more.
+// releasedOthers reports whether raft must be told now of untracked appends, since f, the
+// queue of appends, holds none of them any more.
 func (w *appendWindow) releasedOthers(f *fifo) bool {
 	due := w.others && f.held == f.tracked.messages
 	w.others = w.others && !due
@@ -272,7 +272,7 @@ func (w *appendWindow) releasedOthers(f *fifo) bool {
 }
 
 // acknowledge notes, without the lock, that the peer has the entries up to this one. It
-// reports whether that is news. An answer that crosses a restart of the window may leave
+// reports whether that is new. A response that crosses a restart of the window may leave
 // acked too high, which only lets copies pass.
 func (w *appendWindow) acknowledge(index uint64) bool {
 	for {
@@ -286,7 +286,7 @@ func (w *appendWindow) acknowledge(index uint64) bool {
 	}
 }
 
-// answer takes in the peer's MsgAppResp, a rejection or one that was news while the window is
+// answer handles the peer's MsgAppResp, a rejection or a new acknowledgement while the window is
 // active, and reports whether raft must be told now.
 func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
 	if m.GetTerm() != w.term.Load() {
@@ -294,17 +294,17 @@ func (w *appendWindow) answer(m *raftpb.Message, now time.Duration) bool {
 	}
 	if m.GetReject() {
 		if i := m.GetIndex(); i < w.start || i > w.last {
-			return false // of what was queued before the window began
+			return false // of an append queued before the window began
 		}
-		// Something was lost. Raft sends again what follows the last acknowledged entry,
-		// once with each heartbeat, while it waits behind what will be rejected as well.
+		// An append was lost. Raft sends again from the last acknowledged entry,
+		// once with each heartbeat, and waits behind appends that will be rejected as well.
 		return w.reset()
 	}
 	w.progress = now
 	return w.advance()
 }
 
-// advance ends what all acknowledgements until now end, and reports whether raft must be
+// advance applies all acknowledgements until now, and reports whether raft must be
 // told now.
 func (w *appendWindow) advance() bool {
 	acked := w.acked.Load()
@@ -319,7 +319,7 @@ func (w *appendWindow) advance() bool {
 }
 
 // expired reports whether raft must be told now, since no tracked append is queued and
-// nothing was acknowledged for too long.
+// none was acknowledged for too long.
 func (w *appendWindow) expired(f *fifo, now time.Duration) bool {
 	if f.tracked.messages > 0 || now-w.progress < w.timeout || !w.active.Load() {
 		return false
@@ -331,14 +331,14 @@ func (w *appendWindow) expired(f *fifo, now time.Duration) bool {
 	return w.reset()
 }
 
-// snapshotTaken notes that the peer has taken a snapshot, and reports whether raft must be
-// told now. Raft goes on behind the snapshot once it knows, from the end of the transfer:
+// snapshotTaken notes that the peer has accepted a snapshot, and reports whether raft must be
+// told now. Raft continues after the snapshot once it knows, from the end of the transfer:
 // the peer's answer may be lost.
 func (w *appendWindow) snapshotTaken() bool {
 	return w.reset()
 }
 
-// settle ends what is withheld or skipped, and reports whether raft must be told.
+// settle ends withholding and skipping, and reports whether raft must be told.
 func (w *appendWindow) settle() bool {
 	owed := w.owed
 	w.owed = false
@@ -346,8 +346,8 @@ func (w *appendWindow) settle() bool {
 	return owed
 }
 
-// AppendAnswered takes in a MsgAppResp of the peer. It takes no lock while
-// nothing is withheld or skipped, unless an append was rejected.
+// AppendAnswered handles a MsgAppResp of the peer. It takes no lock while
+// no append is withheld or skipped, unless an append was rejected.
 func (q *Queue) AppendAnswered(m *raftpb.Message) {
 	w := q.window
 	if w == nil || m.GetTerm() != w.term.Load() {
@@ -364,8 +364,8 @@ func (q *Queue) AppendAnswered(m *raftpb.Message) {
 	}
 }
 
-// ForgetAppends has the window begin anew: an append that was taken is lost, which the caller
-// reports, and with it what was withheld.
+// ForgetAppends resets the window: an accepted append is lost, which the caller
+// reports, and with it the withheld appends.
 func (q *Queue) ForgetAppends() {
 	if q.window == nil {
 		return
@@ -375,7 +375,7 @@ func (q *Queue) ForgetAppends() {
 	q.mu.Unlock()
 }
 
-// ExpireAppends has raft told if nothing was acknowledged for too long. It is called regularly.
+// ExpireAppends tells raft if no append was acknowledged for too long. It is called regularly.
 func (q *Queue) ExpireAppends() {
 	if q.window == nil || !q.window.active.Load() {
 		return

@@ -9,23 +9,23 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
-// PollInterval is how often a queue looks again while the budget is used up.
+// PollInterval is how often a queue tries again while the budget is exhausted.
 const PollInterval = 5 * time.Millisecond
 
 // Budget is the memory that the queues of all peers and remotes share
 // (Transport.MaxQueuedBytes).
 //
 // A queue may hold as much as is left, and no more: so the fullest are refused first,
-// n queues that nobody empties leave 1/(n+1) of the memory to the others, and that is
+// n queues that are not emptied leave 1/(n+1) of the memory to the others, and that is
 // divided among them in the same way.
 type Budget struct {
 	max   int64
-	bulk  int64 // what appends, proposals and snapshots leave to other messages ends here
+	bulk  int64 // limit for appends, proposals and snapshots, which leave the rest to other messages
 	chunk int64
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of so many bytes.
+// NewBudget returns a budget of this many bytes.
 func NewBudget(limit int64) *Budget {
 	return &Budget{max: limit, bulk: limit - limit/8, chunk: max(1, min(budgetChunk, limit/(16<<10)))}
 }
@@ -43,40 +43,40 @@ func (b *Budget) take(n, limit int64) bool {
 	}
 }
 
-// Max is what was given to NewBudget.
+// Max returns the limit given to NewBudget.
 func (b *Budget) Max() int64 { return b.max }
 
-// Used is what is reserved now.
+// Used returns the bytes reserved now.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
 // isBulk reports whether a message is one of those that fill queues: raft sends
-// it again, and works without it for a while. What is not bulk keeps elections
+// it again, and works without it for a while. The other messages keep elections
 // and leases going.
 func isBulk(t raftpb.MessageType) bool {
 	return KindOf(t) != Control
 }
 
-// Reservation is what one queue has of a budget: at least what it holds, unless that is a
-// message that never fits. The zero value has no bound. It is guarded by the queue's lock.
+// Reservation is the part of a budget reserved by one queue: at least the bytes that it holds, except
+// for a message that never fits. The zero value has no limit. It is guarded by the queue's lock.
 type Reservation struct {
-	budget   *Budget // nil: no bound
+	budget   *Budget // nil: no limit
 	reserved int64
 }
 
 // NewReservation returns an empty reservation of b, which may be nil.
 func NewReservation(b *Budget) Reservation { return Reservation{budget: b} }
 
-// Reserved is how much there is of it now.
+// Reserved returns the bytes reserved now.
 func (r *Reservation) Reserved() int64 { return r.reserved }
 
-// Reserve makes room for m, of this size, in a queue that holds some bytes.
+// Reserve makes room for m, of this size, in a queue that holds this many bytes.
 func (r *Reservation) Reserve(m *raftpb.Message, size, held int64) bool {
 	return r.budget == nil || held+size <= r.reserved || r.reserveMore(m, size, held)
 }
 
-// reserveMore is Reserve, when the reservation has too little. A message that never fits is let in
-// when nothing else is held anywhere. It takes all that its kind may have, and no more:
-// heartbeats to other peers have their part while it is on its way.
+// reserveMore is Reserve when the reservation is too small. A message that never fits is accepted
+// when no other queue holds anything. It takes all that its kind may have, and no more:
+// heartbeats to other peers have their part while it is in transit.
 func (r *Reservation) reserveMore(m *raftpb.Message, size, held int64) bool {
 	if faultpoint.Fails(faultpoint.QueueReservation) {
 		return false
@@ -109,7 +109,7 @@ func (r *Reservation) ReserveRun(m *raftpb.Message, size, held int64) bool {
 	return true
 }
 
-// limit is where what messages of the kind of m may use ends.
+// limit is the limit of the budget for messages of the kind of m.
 func (b *Budget) limit(m *raftpb.Message) int64 {
 	if isBulk(m.GetType()) {
 		return b.bulk
@@ -117,8 +117,8 @@ func (b *Budget) limit(m *raftpb.Message) int64 {
 	return b.max
 }
 
-// Release gives back what a queue that holds some bytes has too much of; all of it
-// if the queue will not need it soon.
+// Release returns the part of the reservation that a queue holding this many bytes does not need; all
+// of it if the queue will not need it soon.
 func (r *Reservation) Release(held int64, all bool) {
 	if r.budget == nil {
 		return

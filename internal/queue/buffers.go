@@ -2,6 +2,6 @@
 
 package queue
 
-// RunMessages is how many messages a queue should be offered at once, at most: meanwhile its
+// RunMessages is the most messages to offer to a queue at a time: meanwhile its
 // worker waits. With the build tag tinybuffers it is tiny, so that tests meet every boundary.
 const RunMessages = 64

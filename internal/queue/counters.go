@@ -7,20 +7,20 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
-// DropReason says why a message was dropped. The owner of a queue sorts causes into reasons.
+// DropReason is the reason why a message was dropped. The owner of a queue classifies causes.
 type DropReason int
 
 // The reasons, and how many there are.
 const (
-	DropQueueFull    DropReason = iota // a bound of the queue
+	DropQueueFull    DropReason = iota // a limit of the queue
 	DropDisconnected                   // no connection, or a broken one
 	DropRefused                        // by the receiver
 	DropPaused                         // by the application
 	DropEnded                          // the owner of the queue has ended
 	DropMemoryLimit                    // the limit of all queues together
-	DropTooLarge                       // the message is larger than any may be
+	DropTooLarge                       // the message is larger than the limit of one message
 	DropLocal                          // the message is not for another member
-	DropReasons                        // how many there are
+	DropReasons                        // number of reasons
 )
 
 // Drops counts dropped messages by reason.
@@ -39,14 +39,14 @@ func (d *Drops) Total() (total uint64) {
 type Counters struct {
 	messages   atomic.Uint64 // written to the network, or handed to Process
 	bytes      atomic.Uint64 // the same in bytes: on the wire for senders, in memory for receivers
-	batches    atomic.Uint64 // what they were written or handed over in
-	busy       atomic.Int64  // nanoseconds spent on that
+	batches    atomic.Uint64 // writes or handovers
+	busy       atomic.Int64  // nanoseconds spent on them
 	drops      [DropReasons]atomic.Uint64
-	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are under way or were in a snapshot
+	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are in transit or were in a snapshot
 	dropLog    loglimit.Limiter
 }
 
-// Done counts a batch of messages that was written, or processed, and how long that took. A batch
+// Done counts a batch of written or processed messages, and its duration. A batch
 // without messages has link heartbeats only: its bytes and time count.
 func (c *Counters) Done(messages int, bytes uint64, took time.Duration) {
 	c.messages.Add(uint64(messages))
@@ -57,7 +57,7 @@ func (c *Counters) Done(messages int, bytes uint64, took time.Duration) {
 	c.busy.Add(int64(took))
 }
 
-// Drop counts n messages that were not delivered, and returns how many were dropped until now for
+// Drop counts n messages that were not delivered, and returns the number of drops until now for
 // all reasons.
 func (c *Counters) Drop(n int, why DropReason) (total uint64) {
 	c.drops[why].Add(uint64(n))
@@ -65,7 +65,7 @@ func (c *Counters) Drop(n int, why DropReason) (total uint64) {
 	return d.Total()
 }
 
-// Dropped returns how many messages were dropped, by reason.
+// Dropped returns the number of dropped messages, by reason.
 func (c *Counters) Dropped() (d Drops) {
 	for why := range d {
 		d[why] = c.drops[why].Load()
@@ -73,9 +73,9 @@ func (c *Counters) Dropped() (d Drops) {
 	return d
 }
 
-// Bytes returns how many bytes the messages had that were written or processed.
+// Bytes returns the bytes of written or processed messages.
 func (c *Counters) Bytes() uint64 { return c.bytes.Load() }
 
-// DropLogDue reports whether dropped messages are to be logged now, at most once a minute. It must
-// be asked after each drop only.
+// DropLogDue reports whether dropped messages should be logged now, at most once a minute. It must
+// be called only after a drop.
 func (c *Counters) DropLogDue(now time.Time) bool { return c.dropLog.Due(now) }

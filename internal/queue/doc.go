@@ -1,7 +1,7 @@
 // Package queue has bounded queues of messages, with workers, the memory limit that all queues
-// share, and their counters. Messages wait in them for a connection on the way out, for raft on the
-// way in.
+// share, and their counters. Outgoing messages wait in them for a connection, incoming ones for
+// raft.
 //
-// It knows messages by their size and their kind, and of appends which entries they have, so that copies
-// of what is under way are not queued. It knows nothing of peers, of connections or of requests.
+// It knows the size and kind of messages, and the entries of appends, so that copies
+// of appends in transit are not queued. It knows nothing of peers, connections or requests.
 package queue

@@ -8,7 +8,7 @@ type load struct {
 	bytes    int64
 }
 
-// measure returns the load of items, and of those that the window tracks.
+// measure returns the load of items, and of those tracked by the window.
 func measure(items []Item) (all, tracked load) {
 	all.messages = len(items)
 	for i := range items {
@@ -22,24 +22,24 @@ func measure(items []Item) (all, tracked load) {
 	return all, tracked
 }
 
-// fifo is what waits in a queue, or of one kind in it, in order. It is guarded by the lock of the queue.
+// fifo has the waiting items of a queue, or of one kind in it, in order. It is guarded by the lock of the queue.
 type fifo struct {
 	items     []Item // items[head:] wait
 	head      int
-	held      int   // messages that wait or are in a worker's hands
+	held      int   // messages that wait or that workers hold
 	heldBytes int64 // their size
-	tracked   load  // those of them that the window tracks
+	tracked   load  // those of them tracked by the window
 }
 
 func (f *fifo) len() int { return len(f.items) - f.head }
 
-// fits reports whether one more message of this size is within the bounds. What is larger
-// than the bound in bytes fits while nothing is held.
+// fits reports whether one more message of this size is within the limits. A message larger
+// than the limit in bytes fits while none is held.
 func (f *fifo) fits(size int64, limits *Limits) bool {
 	return f.held == 0 || (f.held < limits.Messages && f.heldBytes+size <= limits.Bytes)
 }
 
-// fill is how full the queue is, from 0 to 1.
+// fill returns the fill level of the queue, from 0 to 1.
 func (f *fifo) fill(limits Limits) float64 {
 	return max(float64(f.held)/float64(limits.Messages), float64(f.heldBytes)/float64(limits.Bytes))
 }
@@ -71,21 +71,21 @@ func (f *fifo) pushAll(items []Item, all load, at time.Duration) {
 	f.heldBytes += all.bytes
 }
 
-// compact moves what waits to the front.
+// compact moves the waiting items to the front.
 func (f *fifo) compact() {
 	n := copy(f.items, f.items[f.head:])
 	clear(f.items[n:])
 	f.items, f.head = f.items[:n], 0
 }
 
-// pop takes up to n messages, and no more after so many bytes, with the empty buffer
+// pop takes up to n messages, and none after this many bytes, with the empty buffer
 // buf, which it may keep.
 func (f *fifo) pop(buf []Item, n int, bytes int64) []Item {
 	n = min(n, f.len())
 	if bytes > 0 {
 		n = f.within(n, bytes)
 	}
-	if n == len(f.items) { // all: the two change places, which costs no copy
+	if n == len(f.items) { // all: swapping the two avoids a copy
 		f.items, buf = buf, f.items
 		return buf
 	}
@@ -98,7 +98,7 @@ func (f *fifo) pop(buf []Item, n int, bytes int64) []Item {
 	return buf
 }
 
-// within returns how many of the next n messages reach so many bytes.
+// within returns how many of the next n messages reach this many bytes.
 func (f *fifo) within(n int, bytes int64) int {
 	for i, it := range f.items[f.head : f.head+n] {
 		if bytes -= it.Size; bytes <= 0 {
@@ -108,7 +108,7 @@ func (f *fifo) within(n int, bytes int64) int {
 	return n
 }
 
-// release makes room for messages that are done with, some of which the window tracks.
+// release makes room for finished messages, some of which the window tracks.
 func (f *fifo) release(all, tracked load) {
 	f.held -= all.messages
 	f.heldBytes -= all.bytes
@@ -116,7 +116,7 @@ func (f *fifo) release(all, tracked load) {
 	f.tracked.bytes -= tracked.bytes
 }
 
-// drain returns all that waits, and how many bytes that is.
+// drain returns all waiting items, and their bytes.
 func (f *fifo) drain() (items []Item, bytes int64) {
 	items = f.items[f.head:]
 	all, tracked := measure(items)
@@ -125,5 +125,5 @@ func (f *fifo) drain() (items []Item, bytes int64) {
 	return items, all.bytes
 }
 
-// oldest returns when the first that waits was accepted, by the clock of the queue.
+// oldest returns when the first waiting item was accepted, by the clock of the queue.
 func (f *fifo) oldest() time.Duration { return f.items[f.head].at }

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Item is a message in a queue, or on its way to one.
+// Item is a message in a queue, or about to be queued.
 type Item struct {
 	Msg  *raftpb.Message
 	Size int64 // bytes of memory that the message occupies
@@ -18,9 +18,9 @@ type Item struct {
 	ticket *Ticket       // of a sender that waits for the result; nil: none; or windowTracks
 }
 
-// windowTracks marks an item that the append window of its queue tracks: nobody
-// waits for the result then. A fifth field would keep items out of registers, which costs
-// each message more than all that the window does.
+// windowTracks marks an item tracked by the append window of its queue: then no sender
+// waits for the result. A fifth field would keep items out of registers, which costs
+// each message more than all work of the window.
 var windowTracks = new(Ticket)
 
 func (it Item) tracked() bool { return it.ticket == windowTracks }
@@ -28,14 +28,14 @@ func (it Item) tracked() bool { return it.ticket == windowTracks }
 // NewItem returns the item of m, with its size.
 func NewItem(m *raftpb.Message) Item { return Item{Msg: m, Size: wire.MemorySize(m)} }
 
-// WithTicket returns the item with the ticket of its sender. A queue that tracks appends takes no
-// tickets with these.
+// WithTicket returns the item with the ticket of its sender. A queue that tracks appends accepts no
+// tickets with them.
 func (it Item) WithTicket(t *Ticket) Item {
 	it.ticket = t
 	return it
 }
 
-// Ticket returns the ticket of the item; nil if nobody waits for the result.
+// Ticket returns the ticket of the item; nil if no sender waits for the result.
 func (it Item) Ticket() *Ticket {
 	if it.tracked() {
 		return nil
@@ -43,18 +43,18 @@ func (it Item) Ticket() *Ticket {
 	return it.ticket
 }
 
-// Verdict is the answer of a queue to an offer.
+// Verdict is the result of an offer to a queue.
 type Verdict int
 
 // The verdicts.
 const (
 	Accepted    Verdict = iota // the queue has the message now
-	Full                       // a bound of the queue is reached
-	OutOfMemory                // the bound of all queues together is reached
-	TooLarge                   // the message is larger than any may be
+	Full                       // a limit of the queue is reached
+	OutOfMemory                // the limit of all queues together is reached
+	TooLarge                   // the message is larger than the limit of one message
 	Down                       // the queue is shut, or closed
-	Withheld                   // a bound was reached before; raft is told once the queue has drained
-	Duplicate                  // the queue has had the entries, and they are under way
+	Withheld                   // a limit was reached before; raft is told once the queue has drained
+	Duplicate                  // the queue has had the entries, and they are in transit
 )
 
 // Err returns why a message with this verdict is lost: ErrQueueFull, ErrMemoryLimit or

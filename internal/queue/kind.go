@@ -2,16 +2,16 @@ package queue
 
 import "go.etcd.io/raft/v3/raftpb"
 
-// Kind is one of the three kinds of messages that do not wait for each other, on
-// the way out or in.
+// Kind is one of the three kinds of messages that do not wait for each other, in
+// either direction.
 type Kind int
 
-// The kinds, and how many there are.
+// The kinds.
 const (
-	Control  Kind = iota // heartbeats, votes, responses: what keeps elections and leases going
+	Control  Kind = iota // heartbeats, votes, responses: they keep elections and leases going
 	Append               // MsgApp, and MsgSnap
 	Proposal             // MsgProp: Process may block on one while there is no leader
-	Kinds                // how many there are
+	Kinds                // number of kinds
 )
 
 // String returns the name of the receive queue of the kind.

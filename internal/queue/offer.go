@@ -6,12 +6,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Offer queues it, or refuses. A message larger than the bound in bytes is accepted while nothing
+// Offer queues or refuses it. A message larger than the limit in bytes is accepted while none
 // is held.
 func (q *Queue) Offer(it Item) Verdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.workers == q.waiting { // one that is at work reads the clock by itself
+	if q.workers == q.waiting { // a working one reads the clock itself
 		q.clock = time.Since(q.born)
 	}
 	v := q.accept(it)
@@ -21,8 +21,8 @@ func (q *Queue) Offer(it Item) Verdict {
 	return v
 }
 
-// OfferRun offers messages in order, and returns how many it has dealt with before the
-// first that it refused, if any, with the verdict on that one. Of the former, lost were withheld, for
+// OfferRun offers messages in order, and returns how many it has handled before the
+// first refused one, if any, with the verdict on that one. Of the handled ones, lost were withheld, for
 // the reason why: they are lost, and raft will be told.
 func (q *Queue) OfferRun(msgs []*raftpb.Message) (n, lost int, v Verdict, why error) {
 	q.mu.Lock()
@@ -44,7 +44,7 @@ func (q *Queue) OfferRun(msgs []*raftpb.Message) (n, lost int, v Verdict, why er
 }
 
 // OfferAll offers items in order and returns those from the first refused one
-// on, with the verdict on that. Workers see all accepted ones at once.
+// on, with the verdict on it. Workers see all accepted ones at once.
 func (q *Queue) OfferAll(items []Item) ([]Item, Verdict) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -61,8 +61,8 @@ func (q *Queue) OfferAll(items []Item) ([]Item, Verdict) {
 	return items[len(items):], Accepted
 }
 
-// acceptAll is called with mu held: it accepts items, if that is sure without a look at each,
-// as it is for a receive queue that has room.
+// acceptAll is called with mu held: it accepts items, if it need not check each one,
+// as for a receive queue that has room.
 func (q *Queue) acceptAll(items []Item) bool {
 	if !q.accepting || q.window != nil || q.cfg.Limits.MessageBytes > 0 || len(q.fifos) > 1 || len(items) == 0 {
 		return false

@@ -9,83 +9,83 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Limits are the bounds of a queue: of messages that wait and are in the hands of its workers
+// Limits are the limits of a queue: of messages that wait or that its workers hold,
 // together.
 type Limits struct {
 	Messages     int
 	Bytes        int64   // of memory
-	Shared       *Budget // of all queues together; nil: no bound
-	MessageBytes int64   // of memory for one message; 0: no bound
+	Shared       *Budget // of all queues together; nil: no limit
+	MessageBytes int64   // of memory for one message; 0: no limit
 }
 
-// Config is what a queue is made of.
+// Config is the configuration of a queue.
 type Config struct {
 	Name   string // for Status and the log
 	Limits Limits
 
-	Workers int             // how many there are at most
+	Workers int             // at most
 	Work    func()          // a worker: calls Take and Release until Take returns false, then returns
 	Wait    *sync.WaitGroup // joins the workers
 
-	// ByKind gives each kind of messages a queue of its own, with the bounds of the whole. Control
-	// messages are taken first, the other two kinds in turn, about BulkBytes of them at once, so
-	// that control messages that come meanwhile need not wait for long.
+	// ByKind gives each kind of messages its own queue, with these limits each. Control
+	// messages are taken first, the other two kinds in turn, about BulkBytes of them at a time, so
+	// that control messages that arrive meanwhile need not wait long.
 	ByKind    bool
 	BulkBytes int64 // of memory
 
-	// Ended is closed once the queue is closed and has no worker; nil: nobody wants to know.
+	// Ended is closed once the queue is closed and has no worker; nil: not reported.
 	Ended chan<- struct{}
 }
 
 // Queue is a bounded queue of messages, or one for each kind of them, with workers that exist only
-// while the queue is in use. An idle worker waits for more until TrimIfIdle finds that nothing was
+// while the queue is in use. An idle worker waits for more until TrimIfIdle finds that no message was
 // queued, so that traffic does not pay for a new goroutine and its growing stack each time, and an
 // idle queue costs no goroutine.
 //
 // An offer either accepts a message or refuses it, in one step under one lock. Accepted messages
-// leave in order: by Take, or by Shut, Empty and Close, which return what is queued.
+// leave in order: by Take, or by Shut, Empty and Close, which return the queued messages.
 //
-// All methods are safe for concurrent use. None blocks but Take and OfferWait.
+// All methods are safe for concurrent use. Only Take and OfferWait block.
 type Queue struct {
 	cfg  Config
 	born time.Time // zero of the clock of the queue
 
-	window    *appendWindow // nil: appends are nothing special here; guarded by mu
-	withholds error         // the bound that the window's overflow met last; guarded by mu
+	window    *appendWindow // nil: appends are not treated specially; guarded by mu
+	withholds error         // the limit of the window's last overflow; guarded by mu
 	onDrained func()        // called without mu when the window says that raft must be told
 
-	overtaken atomic.Pointer[overtaken] // by a snapshot, of what is in a worker's hands; nil: nothing
+	overtaken atomic.Pointer[overtaken] // by a snapshot, of a worker's items; nil: none
 
 	emptied atomic.Uint64 // how often Empty and Close were called
-	taken   uint64        // emptied when the worker took what it holds; owned by the worker of a queue that has one
+	taken   uint64        // emptied when the worker took its items; owned by the worker of a queue that has one
 
 	Counters
 
 	mu            sync.Mutex
 	accepting     bool            // offers are accepted
-	closed        bool            // for good
+	closed        bool            // permanently
 	fifos         []fifo          // one, or one for each kind
-	turn          Kind            // which of the kinds that do not go first was taken last
+	turn          Kind            // the kind taken last, of those other than control
 	queued        int             // messages that wait
-	held          int             // messages queued or in a worker's hands
+	held          int             // messages queued or held by a worker
 	heldBytes     int64           // their size
-	reservation   Reservation     // covers it
+	reservation   Reservation     // for heldBytes
 	workers       int             // goroutines
 	waiting       int             // those of them that wait for more
-	more          chan struct{}   // has a value for each that should look again
-	woken         bool            // a worker should look, whatever the queue holds
+	more          chan struct{}   // has a value for each one that should look again
+	woken         bool            // a worker should look, even if the queue is empty
 	spare         []Item          // for the next worker's Take
-	room          chan struct{}   // closed when something is released; nil while nobody waits
-	releases      uint64          // how often something was released
+	room          chan struct{}   // closed when items are released; nil while no offer waits
+	releases      uint64          // number of releases
 	waitingOffers atomic.Int32    // offers that wait for room
 	used          bool            // since the last TrimIfIdle
 	ended         chan<- struct{} // of cfg; nil once it is closed
 
-	// clock is read whenever a worker is set to work, at each Take that did not wait, and
-	// for each OfferAll, not for each message: what is accepted meanwhile counts as accepted
-	// then, so an age may be too high by the time that one batch takes.
+	// clock is read whenever a worker is woken, at each Take that did not wait, and
+	// for each OfferAll, not for each message: messages accepted meanwhile count as accepted
+	// then, so an age may be too high by the duration of one batch.
 	clock time.Duration
-	hands []time.Duration // the oldest of each batch in a worker's hands, in order
+	hands []time.Duration // the oldest of each batch that a worker holds, in order
 }
 
 // New returns a queue that is shut.
@@ -100,9 +100,9 @@ func New(c Config) *Queue {
 	}
 }
 
-// TrackAppends has the queue withhold appends that find no room, and skip copies of appends that
-// are under way. It calls onDrained when raft must be told that the peer is unreachable: once the
-// queue has drained, when nothing was acknowledged for timeout, and when the queue is emptied
+// TrackAppends makes the queue withhold appends without room, and skip copies of appends
+// in transit. It calls onDrained when raft must be told that the peer is unreachable: once the
+// queue has drained, when no append was acknowledged for timeout, and when the queue is emptied
 // meanwhile. Methods of the queue call it without a lock; it must not block. TrackAppends is called
 // before the queue is used.
 func (q *Queue) TrackAppends(timeout time.Duration, onDrained func()) {
@@ -117,11 +117,11 @@ func (q *Queue) fifoOf(m *raftpb.Message) *fifo {
 	return &q.fifos[KindOf(m.GetType())]
 }
 
-// appends is called with mu held: it returns the one that appends wait in.
+// appends is called with mu held: it returns the fifo of appends.
 func (q *Queue) appends() *fifo { return &q.fifos[min(int(Append), len(q.fifos)-1)] }
 
-// next is called with mu held: it returns what to take from, and how many bytes, at
-// most, so that what comes meanwhile and goes first need not wait for long; 0 is no bound.
+// next is called with mu held: it returns the fifo to take from, and how many bytes, at
+// most, so that later messages of higher priority need not wait long; 0 is no limit.
 func (q *Queue) next() (f *fifo, bytes int64) {
 	if len(q.fifos) == 1 || q.fifos[Control].len() > 0 {
 		return &q.fifos[0], 0
@@ -133,10 +133,10 @@ func (q *Queue) next() (f *fifo, bytes int64) {
 	return &q.fifos[q.turn], q.cfg.BulkBytes
 }
 
-// Name returns what Status and the log call the queue.
+// Name returns the name of the queue in Status and the log.
 func (q *Queue) Name() string { return q.cfg.Name }
 
-// Open has the queue accept offers from now on, unless it is closed.
+// Open makes the queue accept offers from now on, unless it is closed.
 func (q *Queue) Open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -153,15 +153,15 @@ func (q *Queue) IsOpen() bool {
 	return q.accepting
 }
 
-// HasMessages reports whether messages wait, or are in the hands of a worker.
+// HasMessages reports whether messages wait, or a worker holds some.
 func (q *Queue) HasMessages() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.held > 0
 }
 
-// Release makes room for items that a worker has taken and is done with. They are of one Take, and
-// left is what that Take returned behind them.
+// Release makes room for items that a worker has taken and finished. They are of one Take, and
+// left are the items of that Take after them.
 func (q *Queue) Release(items, left []Item) {
 	if len(items) == 0 {
 		return
@@ -173,7 +173,7 @@ func (q *Queue) Release(items, left []Item) {
 	f.release(all, tracked)
 	q.held -= all.messages
 	q.heldBytes -= all.bytes
-	// An empty queue reserves nothing: a message over the bound is taken once nothing
+	// An empty queue reserves nothing: a message over the limit is accepted once no other
 	// is queued, although others are sent.
 	q.reservation.Release(q.heldBytes, q.closed || q.held == 0)
 	if i := slices.Index(q.hands, items[0].at); i >= 0 {
@@ -194,8 +194,8 @@ func (q *Queue) Release(items, left []Item) {
 	}
 }
 
-// Shut refuses offers until the queue is opened again, and returns what was queued. What was
-// withheld is not told: the caller reports the end of the connection.
+// Shut refuses offers until the queue is opened again, and returns the queued messages. Withheld
+// appends are not reported: the caller reports the end of the connection.
 func (q *Queue) Shut() []Item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -204,8 +204,8 @@ func (q *Queue) Shut() []Item {
 	return items
 }
 
-// Empty returns what is queued, and has raft told of what was withheld. A worker must
-// drop what it has not begun with, see WasEmptied; an OfferWait returns ErrPaused.
+// Empty returns the queued messages, and tells raft of withheld appends. A worker must
+// drop items that it has not started with, see WasEmptied; an OfferWait returns ErrPaused.
 func (q *Queue) Empty() []Item {
 	q.mu.Lock()
 	q.emptied.Add(1)
@@ -218,11 +218,11 @@ func (q *Queue) Empty() []Item {
 }
 
 // WasEmptied reports whether the queue was emptied or closed since its only worker, the caller,
-// took what it holds.
+// took its items.
 func (q *Queue) WasEmptied() bool { return q.emptied.Load() != q.taken }
 
-// drain is called with mu held. If it returns owed raft must be told of appends that were
-// withheld, whether or not items are lost as well.
+// drain is called with mu held. If it returns owed raft must be told of withheld
+// appends, whether or not items are lost as well.
 func (q *Queue) drain() (items []Item, owed bool) {
 	for i := range q.fifos {
 		drained, bytes := q.fifos[i].drain()
@@ -239,8 +239,8 @@ func (q *Queue) drain() (items []Item, owed bool) {
 	return items, owed
 }
 
-// Close shuts the queue for ever and returns what was queued. Workers finish
-// what they hold.
+// Close shuts the queue permanently and returns the queued messages. Workers finish
+// their items.
 func (q *Queue) Close() []Item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -248,7 +248,7 @@ func (q *Queue) Close() []Item {
 	q.emptied.Add(1)
 	q.wakeIdle()
 	q.signalEnd()
-	items, _ := q.drain() // no report is of use any more
+	items, _ := q.drain() // a report is useless now
 	return items
 }
 

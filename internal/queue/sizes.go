@@ -2,6 +2,6 @@
 
 package queue
 
-// budgetChunk is what a queue takes of the budget at once, at most, so that it does so once for many
+// budgetChunk is the most that a queue takes from the budget at a time in advance, so that it does so once for many
 // small messages. A queue has up to two of them more than it holds.
 const budgetChunk = 16 << 10

@@ -6,21 +6,21 @@ import "time"
 type Status struct {
 	Name string
 	Open bool // it accepts messages
-	// Queued counts messages that wait or are in a worker's hands, QueuedBytes their memory;
-	// Capacity and CapacityBytes are their bounds. Of a queue with room for each kind it is the
+	// Queued counts messages that wait or that workers hold, QueuedBytes their memory;
+	// Capacity and CapacityBytes are the limits. For a queue by kind they are those of the
 	// fullest of the three.
 	Queued        int
 	QueuedBytes   int64
 	Capacity      int
 	CapacityBytes int64
-	// OldestAge is how long the oldest of them has been in the queue, too high by at most the time
-	// that the batch before it took.
+	// OldestAge is how long the oldest of them has been in the queue, too high by at most the duration
+	// of the batch before it.
 	OldestAge time.Duration
-	// Messages, Bytes, Batches and BusyTime are what Counters.Done was told in all.
+	// Messages, Bytes, Batches and BusyTime are the totals of Counters.Done.
 	Messages, Bytes, Batches uint64
 	BusyTime                 time.Duration
-	// Duplicates counts appends that were not queued, or not sent, since their entries were under
-	// way, or in a snapshot.
+	// Duplicates counts appends that were not queued, or not sent, since their entries were in
+	// transit, or in a snapshot.
 	Duplicates uint64
 	Dropped    Drops
 }

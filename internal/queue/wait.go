@@ -8,7 +8,7 @@ import (
 )
 
 // OfferWait offers items in order and waits for room for as long as the worker makes progress:
-// until it has released nothing for d, or ctx ends. It returns the items that were not
+// until it has released none for d, or ctx ends. It returns the items that were not
 // accepted, with the reason: ErrProcessStalled, ErrMemoryLimit, ErrPaused once the queue was
 // emptied, or the cause of the end of ctx. The error is nil if the queue is down.
 func (q *Queue) OfferWait(ctx context.Context, items []Item, d time.Duration) ([]Item, error) {
@@ -47,8 +47,8 @@ func (q *Queue) OfferWait(ctx context.Context, items []Item, d time.Duration) ([
 // HasWaitingOffers reports whether an offer waits for room.
 func (q *Queue) HasWaitingOffers() bool { return q.waitingOffers.Load() > 0 }
 
-// roomFor returns a channel that is closed when it is worth offering it again, which was
-// refused with v, and how often items were released until now.
+// roomFor returns a channel that is closed when it should be offered again, after it was
+// refused with v, and the number of releases until now.
 func (q *Queue) roomFor(it Item, v Verdict) (room <-chan struct{}, released uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -58,7 +58,7 @@ func (q *Queue) roomFor(it Item, v Verdict) (room <-chan struct{}, released uint
 	if !q.accepting || q.fifoOf(it.Msg).fits(it.Size, &q.cfg.Limits) {
 		q.signalRoom()
 		c := make(chan struct{})
-		if v == OutOfMemory { // others have the room
+		if v == OutOfMemory { // other queues have the room
 			time.AfterFunc(PollInterval, func() { close(c) })
 		} else {
 			close(c)

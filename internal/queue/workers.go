@@ -2,7 +2,7 @@ package queue
 
 import "time"
 
-// Wake has a worker look, even if nothing is queued: its Take returns no items.
+// Wake makes a worker look, even if the queue is empty: its Take returns no items.
 func (q *Queue) Wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -13,7 +13,7 @@ func (q *Queue) Wake() {
 	}
 }
 
-// useWorker is called with mu held: it wakes or adds a worker if one is of use.
+// useWorker is called with mu held: it wakes or adds a worker if one is useful.
 func (q *Queue) useWorker() {
 	switch {
 	case q.queued == 0 && !q.woken:
@@ -27,7 +27,7 @@ func (q *Queue) useWorker() {
 }
 
 // AcquireWorker makes the caller a worker of the queue until ReleaseWorker, so that the heartbeats
-// of many idle queues need no goroutine for each. It reports false if the queue is
+// of many idle queues need no goroutine for each. It returns false if the queue is
 // shut or in use.
 func (q *Queue) AcquireWorker() bool {
 	q.mu.Lock()
@@ -40,7 +40,7 @@ func (q *Queue) AcquireWorker() bool {
 	return true
 }
 
-// ReleaseWorker ends what AcquireWorker began.
+// ReleaseWorker ends the caller's role as a worker.
 func (q *Queue) ReleaseWorker() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -48,8 +48,8 @@ func (q *Queue) ReleaseWorker() {
 	q.useWorker()
 }
 
-// wakeIdle is called with mu held: it has the workers that wait look again, to
-// find that there is nothing, and end.
+// wakeIdle is called with mu held: it makes waiting workers look again,
+// find the queue empty, and end.
 func (q *Queue) wakeIdle() {
 	q.clock = time.Since(q.born)
 	for ; q.waiting > 0; q.waiting-- {
@@ -58,10 +58,10 @@ func (q *Queue) wakeIdle() {
 }
 
 // Take returns up to n queued items, of one kind if ByKind is set, and blocks until there are some
-// or Wake was called. Its buf is nil at first, and after that what Take returned
-// before, cleared: Take uses it again. If it returns ok == false the calling worker
+// or Wake was called. Its buf is nil at first, and after that the previous result of Take,
+// cleared: Take reuses it. If it returns ok == false the calling worker
 // is no longer counted: another may run already, so it must return without
-// touching what it shares with that one.
+// touching state that it shares with that one.
 func (q *Queue) Take(buf []Item, n int) (_ []Item, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -71,7 +71,7 @@ func (q *Queue) Take(buf []Item, n int) (_ []Item, ok bool) {
 	if buf = buf[:0]; buf == nil {
 		buf = []Item{}
 	}
-	current := false // whoever wakes the only worker has just read the clock
+	current := false // the goroutine that wakes the only worker has just read the clock
 	for q.queued == 0 && !q.woken {
 		if !q.used || q.closed {
 			q.workers--
@@ -93,7 +93,7 @@ func (q *Queue) Take(buf []Item, n int) (_ []Item, ok bool) {
 		return buf, true
 	}
 	if q.overtaken.Load() != nil {
-		q.overtaken.Store(nil) // what is taken now was accepted after the snapshot, or is still of use
+		q.overtaken.Store(nil) // items taken now were accepted after the snapshot, or are still useful
 	}
 	if q.cfg.Workers == 1 {
 		q.taken = q.emptied.Load()
@@ -107,7 +107,7 @@ func (q *Queue) Take(buf []Item, n int) (_ []Item, ok bool) {
 	return buf, true
 }
 
-// TrimIfIdle ends idle workers and frees buffers if the queue did nothing since the last call, and
+// TrimIfIdle ends idle workers and frees buffers if the queue was not used since the last call, and
 // then calls f, unless it is nil. No worker runs during f, and f must not block.
 func (q *Queue) TrimIfIdle(f func()) {
 	q.mu.Lock()

@@ -2,10 +2,10 @@
 
 package receive
 
-// What is done at once. With the build tag tinybuffers all of it is tiny, so that
-// tests meet every boundary; the bounds of queues, which users set, are not.
+// Batch sizes. With the build tag tinybuffers all of them are tiny, so that
+// tests meet every boundary; the limits of queues, which users set, are not.
 const (
-	// processMessages is how many messages a receive queue's worker takes at once.
+	// processMessages is the most messages that a receive queue's worker takes at a time.
 	processMessages = 512
 	// releaseMessages is how many of them, and releaseBytes how much, it processes
 	// before it makes room for others.

@@ -12,9 +12,9 @@ import (
 )
 
 // Deliver queues the message of a request behind others of its kind, waits until
-// Process has returned, and returns what that did, or why it was not called: the queue
-// is full, its owner has ended, or there was no turn within that time. Process has
-// what is left of it. It calls queued once the queue accounts for the message.
+// Process has returned, and returns the result, or why it was not called: the queue
+// is full, its owner has ended, or its turn did not come within that time. Process has
+// the rest of that time. It calls queued once the queue accounts for the message.
 func (r *Receiver) Deliver(m *raftpb.Message, source string, within time.Duration, queued func()) queue.Outcome {
 	ctx, cancel := context.WithTimeoutCause(r.Member.Ctx, within, errs.ErrStalled)
 	defer cancel()
@@ -36,8 +36,8 @@ func (r *Receiver) Deliver(m *raftpb.Message, source string, within time.Duratio
 	return queue.Outcome{Err: context.Cause(ctx)}
 }
 
-// enqueue gives the message of a request to the queue. Only an append waits for room, as
-// one of a stream does.
+// enqueue gives the message of a request to the queue. Only an append waits for room, like
+// one from a stream.
 func (r *Receiver) enqueue(ctx context.Context, it queue.Item) error {
 	items, v := []queue.Item{it}, queue.Accepted
 	var err error
@@ -52,8 +52,8 @@ func (r *Receiver) enqueue(ctx context.Context, it queue.Item) error {
 	return cmp.Or(r.Member.Cause(), err, v.Err(), errs.ErrQueueFull)
 }
 
-// processTicket has Process take the message of a request that still waits for it. It
-// reports false if the request has given up.
+// processTicket calls Process for the message of a request that still waits. It
+// returns false if the request has given up.
 func (r *Receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
 	if t.Ctx.Err() != nil || !t.Claim() {
 		return false
@@ -62,7 +62,7 @@ func (r *Receiver) processTicket(t *queue.Ticket, m *raftpb.Message) bool {
 	return true
 }
 
-// Discard drops messages that the queue has taken and Process does not get.
+// Discard drops messages that the queue accepted and that Process does not get.
 func (r *Receiver) Discard(items []queue.Item, cause error) {
 	streamed, posted := 0, 0
 	for _, it := range items {
@@ -80,7 +80,7 @@ func (r *Receiver) Discard(items []queue.Item, cause error) {
 }
 
 // DropPosts counts messages of requests that were not processed. Those of members that
-// are no peers are told to their senders only.
+// are not peers are reported to their senders only.
 func (r *Receiver) DropPosts(n int, cause error) {
 	if n > 0 && !r.Member.Guest {
 		r.Member.Drop(r.Queue, n, cause)

@@ -12,26 +12,26 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// Queues decides which receive queue the message of a request goes to, where several serve a member
-// one after another: those of the peer; before and after it is one, those of a guest,
-// as it is called then; and those of the next peer with the same id. Process has the
-// messages of one kind one after another all the same: a queue begins once it has
-// nothing any more of those before. It is safe for concurrent use.
+// Queues selects the receive queue for the message of a request, when several serve a member
+// one after another: those of the peer; before and after it is one, those of a guest;
+// and those of the next peer with the same id. Process still gets the
+// messages of one kind one after another: a queue starts once Process is done with
+// the earlier ones. It is safe for concurrent use.
 //
-// A guest has a queue while it has requests under way whose messages were read, of
-// which there are at most maxPosts of each kind and MaxSnapshots.
+// A guest is a member that is not a peer. It has a queue while it has requests in progress
+// whose messages were read: at most maxPosts of each kind and MaxSnapshots.
 type Queues struct {
 	cfg Config
 
 	mu     sync.Mutex
 	guests map[queueKey]*guest
-	inUse  map[*guest]struct{} // also those that a peer has followed
-	// earlier has what is closed at the end of each queue that got a successor, or may
-	// get one: its own is none of them.
+	inUse  map[*guest]struct{} // including those that a peer has followed
+	// earlier has the channels closed at the end of each queue that has a successor, or may
+	// get one: its own is not among them.
 	earlier map[queueKey][]<-chan struct{}
 }
 
-// queueKey stands for the receive queues of one kind of one member.
+// queueKey identifies the receive queues of one kind of one member.
 type queueKey struct {
 	id   types.ID
 	kind queue.Kind
@@ -43,21 +43,21 @@ type guest struct {
 	requests int
 }
 
-// Config is what queues need to know. The functions do not block.
+// Config is the configuration of Queues. The functions do not block.
 type Config struct {
 	Ctx      context.Context // of the Transport
 	Cfg      *member.Config
 	Wait     *sync.WaitGroup              // joins the workers of guests
-	PeerOf   func(id types.ID) *Receivers // nil: it is no peer
-	IsPaused func(id types.ID) bool       // for one that is no peer
+	PeerOf   func(id types.ID) *Receivers // nil: not a peer
+	IsPaused func(id types.ID) bool       // for a member that is not a peer
 }
 
-// NewQueues returns what has no queue yet.
+// NewQueues returns an empty set of queues.
 func NewQueues(c Config) *Queues {
 	return &Queues{cfg: c, guests: map[queueKey]*guest{}, inUse: map[*guest]struct{}{}, earlier: map[queueKey][]<-chan struct{}{}}
 }
 
-// Enter returns the queue of a member for one request, which must leave.
+// Enter returns the queue of a member for one request, which must call leave.
 func (rl *Queues) Enter(id types.ID, k queue.Kind) (r *Receiver, leave func()) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
@@ -87,12 +87,12 @@ func (rl *Queues) leave(one *guest) {
 	if rl.guests[one.key] == one {
 		delete(rl.guests, one.key)
 	}
-	one.receiver.Close() // what is left in it was given up
+	one.receiver.Close() // the messages left in it were given up
 	one.receiver.Member.Cancel(nil)
 	rl.forget(one.key, one.receiver)
 }
 
-// OfGuests returns the queues of members that are no peers, by kind.
+// OfGuests returns the queues of members that are not peers, by kind.
 func (rl *Queues) OfGuests() (all []Receivers) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
@@ -104,16 +104,16 @@ func (rl *Queues) OfGuests() (all []Receivers) {
 	return all
 }
 
-// Remembered returns how many queues of guests there are, and for how many kinds of members
-// there are queues that a later one has to wait for.
+// Remembered returns the number of queues of guests, and the number of kinds of members
+// with queues that a later one has to wait for.
 func (rl *Queues) Remembered() (guests, earlier int) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
 	return len(rl.inUse), len(rl.earlier)
 }
 
-// Pause cuts the queues of a member as a guest, what waits in them included, or ends that.
-// The caller has cut the remote or the peer before.
+// Pause pauses the queues of a member as a guest, including queued messages, or ends that.
+// The caller has paused the remote or the peer before.
 func (rl *Queues) Pause(id types.ID, on bool) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
@@ -127,9 +127,9 @@ func (rl *Queues) Pause(id types.ID, on bool) {
 	}
 }
 
-// Replace has publish change who is a peer. What comes for those that were added, and
-// are not used yet, waits for the queues before theirs; what comes for those that were
-// removed, later on, waits for theirs.
+// Replace calls publish, which changes the peers. Messages for added peers, which
+// are not used yet, wait for the queues before theirs; later messages for removed
+// members wait for the queues of the removed peers.
 func (rl *Queues) Replace(added, removed []*Receivers, publish func()) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
@@ -152,8 +152,8 @@ func (rl *Queues) Replace(added, removed []*Receivers, publish func()) {
 	publish()
 }
 
-// Ended forgets the queues of a peer that was removed, of which Process has nothing any
-// more.
+// Ended forgets the queues of a removed peer, when Process is done with all of their
+// messages.
 func (rl *Queues) Ended(rs *Receivers) {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
@@ -162,13 +162,13 @@ func (rl *Queues) Ended(rs *Receivers) {
 	}
 }
 
-// before is called with mu held: it returns what the next queue has to wait for.
+// before is called with mu held: it returns the ends of the earlier queues to wait for.
 func (rl *Queues) before(key queueKey) []<-chan struct{} {
 	rl.forget(key, nil)
 	return slices.Clone(rl.earlier[key])
 }
 
-// forget is called with mu held: it forgets queues that have ended, r among them.
+// forget is called with mu held: it forgets queues that have ended, including r.
 func (rl *Queues) forget(key queueKey, r *Receiver) {
 	left := slices.DeleteFunc(rl.earlier[key], func(ended <-chan struct{}) bool {
 		select {

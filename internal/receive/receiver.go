@@ -1,6 +1,6 @@
 // Package receive has the queues in front of Raft.Process: one for each kind of messages of each
-// member, whichever way they came, so that Process has those of one kind one after another, and a
-// Process that blocks on one kind, or for one member, holds up no other.
+// member, for all paths, so that Process gets those of one kind one after another, and a
+// Process that blocks on one kind, or for one member, delays no other.
 package receive
 
 import (
@@ -19,16 +19,16 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// Receiver hands the messages of one receive queue to Process, in order.
+// Receiver passes the messages of one receive queue to Process, in order.
 type Receiver struct {
 	Member  *member.Member
 	Queue   *queue.Queue
-	failing bool // Process returned an error last; owned by the one worker
+	failing bool // the last call of Process returned an error; owned by the one worker
 
-	Told atomic.Int32 // calls of Observer.Received under way
+	Told atomic.Int32 // calls of Observer.Received in progress
 
-	ended <-chan struct{}   // closed once Process will have nothing of the queue any more
-	after []<-chan struct{} // those of the queues before this one; set before it is used
+	ended <-chan struct{}   // closed once Process is done with all messages of the queue
+	after []<-chan struct{} // those of the earlier queues; set before the receiver is used
 }
 
 func newReceiver(m *member.Member, k queue.Kind) *Receiver {
@@ -40,8 +40,8 @@ func newReceiver(m *member.Member, k queue.Kind) *Receiver {
 	return r
 }
 
-// awaitEarlier waits until Process has nothing any more of the queues before this one,
-// unless that is for others to find out, since this one has ended itself.
+// awaitEarlier waits until Process is done with the earlier queues,
+// unless this queue has ended: then its successors wait for them.
 func (r *Receiver) awaitEarlier() {
 	for _, ended := range r.after {
 		select {
@@ -69,17 +69,17 @@ func (r *Receiver) work() {
 	}
 }
 
-// releaseAfter is for how long a queue's worker processes before it makes room, if a
+// releaseAfter is how long a queue's worker processes before it makes room, if a
 // stream waits for that: Process may be slow.
 const releaseAfter = 10 * time.Millisecond
 
-// processSome processes the first items, and returns how many.
+// processSome processes the first items, and returns their number.
 func (r *Receiver) processSome(items []queue.Item) (n int) {
 	start := time.Now()
 	var under *raftpb.Message
 	defer r.Member.Cfg.Guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.Member.RemoteID, Lane: r.Queue.Name()}, &under)
 	var bytes int64
-	others, otherBytes := 0, int64(0) // that were not processed
+	others, otherBytes := 0, int64(0) // not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
 		if n > 0 && r.Queue.HasWaitingOffers() && time.Since(start) > releaseAfter {
 			break
@@ -101,7 +101,7 @@ func (r *Receiver) processSome(items []queue.Item) (n int) {
 	return n
 }
 
-// processOne is called under guard. It reports false if the message was that of a request
+// processOne is called under guard. It returns false if the message was that of a request
 // that has given up.
 func (r *Receiver) processOne(it queue.Item) bool {
 	if t := it.Ticket(); t != nil {
@@ -116,7 +116,7 @@ func (r *Receiver) processOne(it queue.Item) bool {
 	return true
 }
 
-// offer gives items to the queue, and drops what finds no room. If wait is not 0 it waits
+// offer gives items to the queue, and drops those without room. If wait is not 0 it waits
 // for room while Process takes messages, and its error is why it gave up: ErrProcessStalled
 // if Process took none for that long.
 func (r *Receiver) offer(ctx context.Context, items []queue.Item, wait time.Duration) error {
@@ -143,7 +143,7 @@ func (r *Receiver) offer(ctx context.Context, items []queue.Item, wait time.Dura
 		} else {
 			dropped++
 		}
-		if rest = rest[1:]; err == nil { // a smaller one may find room where this one did not
+		if rest = rest[1:]; err == nil { // a smaller one may fit
 			rest, v = r.Queue.OfferAll(rest)
 		}
 	}
@@ -153,13 +153,13 @@ func (r *Receiver) offer(ctx context.Context, items []queue.Item, wait time.Dura
 	if noMemory > 0 {
 		r.Member.Drop(r.Queue, noMemory, cmp.Or(r.Member.Cause(), errs.ErrMemoryLimit))
 	}
-	if errors.Is(err, errs.ErrPaused) { // the stream is not to blame
+	if errors.Is(err, errs.ErrPaused) { // not the fault of the stream
 		return nil
 	}
 	return err
 }
 
-// Close drops what is left, and ends the worker. The member has ended.
+// Close drops the remaining messages, and ends the worker. The member has ended.
 func (r *Receiver) Close() {
 	r.Discard(r.Queue.Close(), r.Member.Cause())
 }
@@ -167,7 +167,7 @@ func (r *Receiver) Close() {
 // Receivers are the receive queues of a peer, by kind.
 type Receivers [queue.Kinds]*Receiver
 
-// NewReceivers returns those of a member, which are open.
+// NewReceivers returns the open receive queues of a member.
 func NewReceivers(m *member.Member) (all Receivers) {
 	for k := range queue.Kinds {
 		all[k] = newReceiver(m, k)
@@ -179,7 +179,7 @@ func NewReceivers(m *member.Member) (all Receivers) {
 func (r *Receivers) Of(t raftpb.MessageType) *Receiver { return r[queue.KindOf(t)] }
 
 // Receive sorts items into the queues. Appends wait for room, if wait is not 0; the
-// error is why that was in vain.
+// error is why there was none.
 func (r *Receivers) Receive(ctx context.Context, items []queue.Item, wait time.Duration) (err error) {
 	for len(items) > 0 {
 		to := r.Of(items[0].Msg.GetType())

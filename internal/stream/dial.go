@@ -15,16 +15,16 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// incoming is a stream of the peer, to be read.
+// incoming is a stream from the peer, to be read.
 type incoming struct {
 	url  url.URL
 	conn net.Conn
 	in   *conn.ProgressReader // of conn
 	body io.Reader            // of in
-	stop func() bool          // ends the closing of conn with the context
+	stop func() bool          // stops closing conn at the end of the context
 }
 
-// open dials the peer at u and asks for the stream (PROTOCOL.md, sections 1
+// open dials the peer at u and requests the stream (PROTOCOL.md, sections 1
 // and 2). The stream is closed when ctx ends.
 func (r *Reader) open(ctx context.Context, u url.URL) (*incoming, error) {
 	s, err := r.openAt(ctx, u)
@@ -80,13 +80,13 @@ func (r *Reader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error
 }
 
 // replacement is a connection that will continue a stream: when the peer is asked for
-// another connection, it ends the one before between two messages.
+// another connection, it ends the previous one between two messages.
 type replacement struct {
 	done chan struct{} // closed when s is set
 	s    *incoming     // nil: it failed
 }
 
-// IsOutdated reports whether the connection that is read should be another one.
+// IsOutdated reports whether the current connection should be replaced.
 func (r *Reader) IsOutdated() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,8 +94,8 @@ func (r *Reader) IsOutdated() bool {
 	return ok && c.Outdated()
 }
 
-// Renew has the stream continued on a new connection: nothing is lost, and the
-// order is kept. If that fails the old one goes on.
+// Renew continues the stream on a new connection: nothing is lost, and the
+// order is kept. If that fails the old connection stays in use.
 func (r *Reader) Renew() {
 	ctx := r.untilMoved()
 	r.mu.Lock()
@@ -121,7 +121,7 @@ func (r *Reader) Renew() {
 	}
 }
 
-// takeReplacement returns the connection that continues the stream that has ended,
+// takeReplacement returns the connection that continues the ended stream,
 // or nil.
 func (r *Reader) takeReplacement() *incoming {
 	r.mu.Lock()
@@ -130,7 +130,7 @@ func (r *Reader) takeReplacement() *incoming {
 	if n == nil {
 		return nil
 	}
-	<-n.done // no later than the peer's context ends
+	<-n.done // at the latest when the peer's context ends
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.replacement = nil

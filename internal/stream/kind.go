@@ -1,6 +1,6 @@
 // Package stream has both ends of the streams of messages between two members: a Writer sends
-// what is in its queue over the connection that the other member has dialled, a Reader dials
-// the other member and hands on what it sends (PROTOCOL.md, sections 1, 2 and 5 to 7).
+// its queue over the connection that the other member has dialled, a Reader dials
+// the other member and delivers the messages that it sends (PROTOCOL.md, sections 1, 2 and 5 to 7).
 package stream
 
 import (
@@ -15,23 +15,23 @@ type Kind int
 
 // The kinds.
 const (
-	Message  Kind = iota // of all messages
-	MsgAppV2             // of appends
-	Kinds                // how many there are
+	Message  Kind = iota // for all messages
+	MsgAppV2             // for appends
+	Kinds                // number of kinds
 )
 
-// String returns the name of the stream's lane, which is its path below
-// RaftStreamPrefix as well.
+// String returns the name of the stream's lane, which is also its path below
+// RaftStreamPrefix.
 func (k Kind) String() string {
 	return [Kinds]string{"message", "msgapp"}[k]
 }
 
-// endpoint is where the stream is asked for.
+// endpoint returns the endpoint of the stream.
 func (k Kind) endpoint() protocol.Endpoint {
 	return [Kinds]protocol.Endpoint{protocol.EndpointMessage, protocol.EndpointMsgApp}[k]
 }
 
-// KindAt is the stream of an endpoint.
+// KindAt returns the stream of an endpoint.
 func KindAt(at protocol.Endpoint) Kind {
 	if at == protocol.EndpointMsgApp {
 		return MsgAppV2
@@ -48,7 +48,7 @@ func (k Kind) encoder() wire.Encoder {
 
 // State is the state of one direction of a stream.
 type State struct {
-	Since        time.Time // when the connection began; the zero time: there is none
+	Since        time.Time // when the connection was established; the zero time: none
 	Connects     uint64
 	DialFailures uint64 // of a reader
 	Bytes        uint64

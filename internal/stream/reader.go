@@ -27,9 +27,9 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Handler takes what a reader brings. Its methods are called by one goroutine.
+// Handler receives the messages of a reader. Its methods are called by one goroutine.
 type Handler struct {
-	// Authorize returns why a message is not taken, which Refuse is told then.
+	// Authorize returns why a message is refused; Refuse is called with that error.
 	Authorize func(m *raftpb.Message) error
 	Refuse    func(m *raftpb.Message, cause error)
 	// Receive takes messages. Appends wait up to wait for room; an error ends the stream.
@@ -43,27 +43,27 @@ const maxRedialInterval = time.Second
 var errUpdated = errors.New("rafthttp: the peer's URLs changed")
 
 // Reader dials the peer for one kind of stream, reads it, and dials again
-// when it ends, for as long as the peer lives. Its one goroutine is run's.
+// when it ends, until the peer ends. Its only goroutine is that of Run.
 type Reader struct {
 	member *member.Member
 	Kind   Kind
 	to     Handler
-	redial chan struct{} // has a value when the URLs changed
+	redial chan struct{} // has a value if the URLs changed
 
 	mu          sync.Mutex
 	target      context.Context         // ends when the URLs change
 	cancel      context.CancelCauseFunc // of target
-	conn        net.Conn                // that is read; nil while down
-	replacement *replacement            // continues the stream; nil: there is none
+	conn        net.Conn                // being read; nil while down
+	replacement *replacement            // continues the stream; nil: none
 
-	since                  time.Time // when the stream began; zero while down; guarded by mu, as is the next
+	since                  time.Time // when the stream began; zero while down; guarded by mu, like the next
 	connects, dialFailures uint64
-	bytes                  atomic.Uint64 // that streams brought
+	bytes                  atomic.Uint64 // received by streams
 
 	// Owned by run.
-	delivers time.Time         // when the stream brought its first frame; zero: none yet
-	failures map[string]string // why attempts fail since the last success, as logged for each URL
-	lines    *rate.Limiter     // of the log, failed attempts
+	delivers time.Time         // when the stream delivered its first frame; zero: none yet
+	failures map[string]string // reason of each URL's last failure since the last success, as logged
+	lines    *rate.Limiter     // of the log, for failed attempts
 }
 
 // NewReader returns a reader; Run makes it dial.
@@ -81,14 +81,14 @@ func (r *Reader) Run() {
 		began := time.Now()
 		r.delivers = time.Time{}
 		err := r.dialOnce(r.untilMoved())
-		// The time of an attempt that hung counts: after a link came back the next
-		// one must not be far.
+		// The time of an attempt that hung counts: after the network recovers, the next
+		// attempt must follow soon.
 		spent := time.Since(began)
 		if !r.delivers.IsZero() {
 			spent = 0
 		}
-		// A peer that ends streams soon is as good as down. Perhaps there are two with
-		// one id, which displace each other.
+		// A peer that soon ends its streams is treated as down. Perhaps two members with
+		// one id displace each other.
 		lived := !r.delivers.IsZero() && time.Since(r.delivers) >= r.member.Cfg.ReadTimeout
 		if lived || errors.Is(err, errUpdated) {
 			delay = r.member.Cfg.RedialInterval
@@ -106,8 +106,8 @@ func (r *Reader) Run() {
 // pause waits before the next attempt: d and up to a quarter more, or until the
 // URLs change.
 func (r *Reader) pause(d time.Duration) bool {
-	// What is random keeps members that lost each other at the same moment from
-	// meeting again and again.
+	// Jitter keeps members that lost each other at the same moment from
+	// dialling at the same time again and again.
 	d = max(d, 0)
 	t := time.NewTimer(d + rand.N(d/4+1))
 	defer t.Stop()
@@ -132,7 +132,7 @@ func (r *Reader) untilMoved() context.Context {
 	return r.target
 }
 
-// Update ends the stream or the attempt under way and dials at once.
+// Update ends the stream or the attempt in progress and dials at once.
 func (r *Reader) Update() {
 	select {
 	case r.redial <- struct{}{}:
@@ -145,14 +145,14 @@ func (r *Reader) Update() {
 	}
 }
 
-// dialOnce dials and reads one stream to its end, with those that continue it.
+// dialOnce dials one stream and reads it to its end, with its replacements.
 func (r *Reader) dialOnce(ctx context.Context) error {
 	u := r.member.URLs.Pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
 			clear(r.failures)
-			return errUpdated // which says nothing about the URL
+			return errUpdated // not a failure of the URL
 		}
 		r.failed(u, err)
 		return err
@@ -180,7 +180,7 @@ func (r *Reader) dialOnce(ctx context.Context) error {
 	return err
 }
 
-// delivering notes that a connection brought its first frame. From the first one
+// delivering notes that a connection delivered its first frame. From the first one
 // of the stream on, the peer is active.
 func (r *Reader) delivering() {
 	if r.delivers.IsZero() {
@@ -205,12 +205,12 @@ func (r *Reader) readConn(ctx context.Context, s *incoming) error {
 	return r.about(s.url, err)
 }
 
-// about says which stream an error is of.
+// about adds the stream to an error.
 func (r *Reader) about(u url.URL, err error) error {
 	return fmt.Errorf("%s stream of %s at %s: %w", r.Kind, r.member.RemoteID, u.String(), err)
 }
 
-// failed notes a dial of a URL that failed, with one line for the first of consecutive failures and
+// failed notes a failed dial of a URL, with one line for the first of consecutive failures and
 // for each with another reason than the last of this URL.
 func (r *Reader) failed(u url.URL, err error) {
 	r.mu.Lock()
@@ -224,13 +224,13 @@ func (r *Reader) failed(u url.URL, err error) {
 	}
 }
 
-// portOrTime is what differs in the texts of errors that have the same reason.
+// portOrTime matches the differences between the texts of errors with the same reason.
 var portOrTime = regexp.MustCompile(`:\d+`)
 
-// reasonOf returns the text that the errors of one reason have in common.
+// reasonOf returns the common text of the errors of one reason.
 func reasonOf(err error) string { return portOrTime.ReplaceAllString(err.Error(), "") }
 
-// read delivers what the stream brings until it ends.
+// read delivers the messages of the stream until it ends.
 func (r *Reader) read(ctx context.Context, s *incoming) error {
 	d := &delivery{reader: r, ctx: ctx, s: s, delayAcks: conn.DelayAcks(s.conn)}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
@@ -238,7 +238,7 @@ func (r *Reader) read(ctx context.Context, s *incoming) error {
 	}
 	var dec wire.Decoder
 	if r.Kind == MsgAppV2 {
-		// A full append queue pushes back on the stream that brings nothing else.
+		// A full append queue slows down the stream that carries only appends.
 		d.wait = r.member.Cfg.ReadTimeout
 		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.Cfg.ID), uint64(r.member.RemoteID), r.member.Cfg.MessageLimits)
 	} else {
@@ -251,29 +251,29 @@ func (r *Reader) read(ctx context.Context, s *incoming) error {
 	return err
 }
 
-// ackReads is after how many reads acknowledgements are delayed anew, so that it
-// costs little where messages are far apart, if they brought no more than ackBytes: for
-// bulk TCP knows better.
+// ackReads is after how many reads the delay of acknowledgements is set again, so that it
+// costs little when messages are rare, if they were at most ackBytes: TCP handles bulk
+// data better.
 const (
 	ackReads = 32
 	ackBytes = ackReads * 4 << 10
 )
 
-// delivery is the source below a decoder. It hands over what was decoded before
-// it waits for more, so that a burst costs one handover and a lone message does
-// not wait for company.
+// delivery is the source below a decoder. It delivers decoded messages before
+// it waits for more, so that a burst costs one delivery and a single message does
+// not wait for others.
 type delivery struct {
 	reader *Reader
 	ctx    context.Context
 	s      *incoming
-	wait   time.Duration // how long Process may stand still while the append queue is full; 0: it is not waited for
+	wait   time.Duration // how long Process may make no progress while the append queue is full; 0: do not wait
 	items  []queue.Item
 
 	delayAcks func() // nil: no
-	reads     int    // since it was looked whether to delay
-	brought   int    // bytes that these brought
+	reads     int    // since delayAcks was last considered
+	brought   int    // bytes of these reads
 
-	some bool // a message or a link heartbeat came
+	some bool // a message or a link heartbeat arrived
 }
 
 // Read implements io.Reader. The read timeout without progress ends the stream.
@@ -283,8 +283,8 @@ func (d *delivery) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	if lone {
-		// Whoever processes it goes first: the read below most likely finds nothing,
-		// and would cost the message two microseconds to find that out.
+		// The goroutine that processes the messages runs first: the read below most likely
+		// finds nothing, and would delay the message by two microseconds.
 		runtime.Gosched()
 	}
 	if d.reads++; d.reads == ackReads {
@@ -300,8 +300,8 @@ func (d *delivery) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// flush hands over what was decoded. An error ends the stream: so the sender's raft
-// is told of what found no room.
+// flush delivers decoded messages. An error ends the stream: so the sender's raft
+// is told of messages that had no room.
 func (d *delivery) flush() error {
 	if len(d.items) == 0 {
 		return nil
@@ -337,7 +337,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 	}
 }
 
-// State returns what is known now.
+// State returns the current state.
 func (r *Reader) State() State {
 	st := State{Bytes: r.bytes.Load()}
 	r.mu.Lock()
@@ -346,7 +346,7 @@ func (r *Reader) State() State {
 	return st
 }
 
-// opened notes that a stream of the peer is up.
+// opened notes that a stream from the peer is up.
 func (r *Reader) opened(c net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -22,23 +22,23 @@ import (
 )
 
 // Conn is a stream that a peer dialled, to be written by us. Its writer
-// owns it from attach on.
+// owns it from Attach on.
 type Conn struct {
 	Kind   Kind
 	enc    wire.Encoder // of this connection: msgapp v2 keeps state
 	Stream *conn.Stream
 
-	state    *tls.ConnectionState // nil: not encrypted; does not change
-	outdated bool                 // the client is expected to come anew; owned by recheck
+	state    *tls.ConnectionState // nil: no TLS; does not change
+	outdated bool                 // the client is expected to dial again; owned by Recheck
 }
 
-// NewConn returns a connection for Writer.Attach. state is that of TLS, or nil.
+// NewConn returns a connection for Writer.Attach. state is the TLS state, or nil.
 func NewConn(kind Kind, s *conn.Stream, state *tls.ConnectionState) *Conn {
 	return &Conn{Kind: kind, enc: kind.encoder(), Stream: s, state: state}
 }
 
 // Writer sends the messages of one queue over the stream that the peer
-// dialled last. While there is none its queue is down.
+// dialled last. Without a stream its queue is down.
 type Writer struct {
 	member *member.Member
 	Queue  *queue.Queue
@@ -47,16 +47,16 @@ type Writer struct {
 	beat  atomic.Bool // a link heartbeat is due
 	given atomic.Bool // a connection was given a message
 
-	Told atomic.Int32 // calls of Observer.Sent under way
+	Told atomic.Int32 // calls of Observer.Sent in progress
 
 	mu   sync.Mutex // guards conn; held while the queue changes between up and down
 	conn *Conn      // nil while down
 
-	since    time.Time // when conn was attached; guarded by mu, as is connects
+	since    time.Time // when conn was attached; guarded by mu, like connects
 	connects uint64
 
 	lastWritten *Conn      // owned by the one worker of the queue
-	batch       wire.Batch // the same
+	batch       wire.Batch // owned by the one worker of the queue
 	encodeStart time.Time  // of batch; owned by the worker
 }
 
@@ -74,8 +74,8 @@ func NewWriter(m *member.Member, kind Kind) *Writer {
 // WasGiven reports whether a connection was given a message since the start.
 func (w *Writer) WasGiven() bool { return w.given.Load() }
 
-// Attach takes over c: a newer connection replaces the older one. The messages of the
-// queue go on over c. It reports false, and closes c, if the peer is gone.
+// Attach takes over c: a newer connection replaces the older one. The queue
+// continues over c. It returns false, and closes c, if the peer has ended.
 func (w *Writer) Attach(c *Conn) bool {
 	failed := faultpoint.Fails(faultpoint.StreamAttach)
 	w.mu.Lock()
@@ -87,7 +87,7 @@ func (w *Writer) Attach(c *Conn) bool {
 	old := w.conn
 	w.conn, w.since = c, time.Now()
 	w.connects++
-	// The peer learns at once that the stream delivers; before all else.
+	// The peer learns at once, before any message, that the stream delivers.
 	w.beat.Store(true)
 	w.Queue.Open()
 	w.mu.Unlock()
@@ -107,8 +107,8 @@ func (w *Writer) Attach(c *Conn) bool {
 	return true
 }
 
-// Detach ends c, if it still is the connection of the writer: the messages of the queue
-// are lost, and reported. Messages that were written may be lost as well, unread by the
+// Detach ends c, if it is still the connection of the writer: the messages of the queue
+// are lost, and reported. Written messages may be lost as well, unread by the
 // peer, so the peer is reported in any case.
 func (w *Writer) Detach(c *Conn, cause error) {
 	faultpoint.Hit(faultpoint.StreamDetach)
@@ -150,7 +150,7 @@ func (w *Writer) current() *Conn {
 	return w.conn
 }
 
-// Heartbeat has a link heartbeat written, if the stream is up (PROTOCOL.md,
+// Heartbeat makes the worker write a link heartbeat, if the stream is up (PROTOCOL.md,
 // section 7).
 func (w *Writer) Heartbeat() {
 	if w.Queue.IsOpen() {
@@ -159,7 +159,7 @@ func (w *Writer) Heartbeat() {
 	}
 }
 
-// HeartbeatNow is heartbeat, but writes it on the caller's goroutine if the stream
+// HeartbeatNow is Heartbeat, but writes it on the caller's goroutine if the stream
 // is idle. It may block for the write timeout.
 func (w *Writer) HeartbeatNow() {
 	w.beat.Store(true)
@@ -171,7 +171,7 @@ func (w *Writer) HeartbeatNow() {
 	}
 }
 
-// work is the queue's worker: it encodes what is queued and writes it.
+// work is the queue's worker: it encodes queued messages and writes them.
 func (w *Writer) work() {
 	var items []queue.Item
 	for {
@@ -184,12 +184,12 @@ func (w *Writer) work() {
 	}
 }
 
-// writeBatch writes the taken messages, and the heartbeat that is due. Only the queue's
+// writeBatch writes the taken messages, and a heartbeat that is due. Only the queue's
 // worker calls it.
 func (w *Writer) writeBatch(items []queue.Item) {
 	c := w.current()
 	if w.lastWritten != c && w.lastWritten != nil {
-		w.lastWritten.Stream.Close() // it was replaced, and has had its last batch
+		w.lastWritten.Stream.Close() // it was replaced, and its last batch is written
 	}
 	w.lastWritten = c
 	if c == nil {
@@ -215,7 +215,7 @@ func (w *Writer) send(c *Conn, items []queue.Item) (sent int, err error) {
 		w.given.Store(true)
 	}
 	for i, it := range items {
-		if i == sent && (w.member.Paused.Load() || w.Queue.WasEmptied()) { // before it is encoded
+		if i == sent && (w.member.Paused.Load() || w.Queue.WasEmptied()) { // before encoding
 			w.member.Lose(w.Queue, items[sent:], cmp.Or(w.member.Cause(), errs.ErrPaused))
 			w.Queue.Release(items[sent:], nil)
 			if w.member.Paused.Load() {
@@ -241,7 +241,7 @@ func (w *Writer) send(c *Conn, items []queue.Item) (sent int, err error) {
 		w.Queue.Release(items[sent:i+1], items[i+1:])
 		sent = i + 1
 	}
-	if w.batch.Len() > 0 { // a heartbeat alone
+	if w.batch.Len() > 0 { // a heartbeat without messages
 		return sent, w.flush(c, 0)
 	}
 	return sent, nil
@@ -267,13 +267,13 @@ func (w *Writer) flush(c *Conn, n int) error {
 	return nil
 }
 
-// Tidy gives back the buffers of an idle writer. Only the goroutine of housekeeping
+// Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping
 // calls it.
 func (w *Writer) Tidy() {
 	w.Queue.TrimIfIdle(w.batch.Shrink)
 }
 
-// State returns what is known now.
+// State returns the current state.
 func (w *Writer) State() State {
 	st := State{Bytes: w.Queue.Bytes()}
 	w.mu.Lock()
@@ -297,18 +297,18 @@ func (w *Writer) Recheck() {
 		w.member.Activity.Failed(err, false)
 		w.Detach(c, fmt.Errorf("%w: %w", protocol.ErrIdentity, err))
 	case st == conn.Outdated:
-		c.outdated = true // the peer is to dial again
+		c.outdated = true // the peer should dial again
 	}
 }
 
-// renews reports whether the client has dialled c with another certificate than
-// the older connection, or with another chain.
+// renews reports whether the client has dialled c with another certificate or chain than
+// the older connection.
 func (c *Conn) renews(old *Conn) bool {
 	now, before := shownOn(c.state), shownOn(old.state)
 	return len(now) > 0 && len(before) > 0 && !slices.EqualFunc(now, before, (*x509.Certificate).Equal)
 }
 
-// shownOn returns the certificates that the other end showed.
+// shownOn returns the certificates of the other end.
 func shownOn(state *tls.ConnectionState) []*x509.Certificate {
 	if state == nil {
 		return nil
@@ -316,12 +316,12 @@ func shownOn(state *tls.ConnectionState) []*x509.Certificate {
 	return state.PeerCertificates
 }
 
-// handoverGrace is how long a connection that a newer one replaced has to end
+// handoverGrace is how long a replaced connection has to complete
 // the batch that is being written to it.
 const handoverGrace = 500 * time.Millisecond
 
-// closeAfterDrain closes a connection that was replaced between two batches: a peer
-// that is alive reads it to its end, and goes on with the newer one. A stuck
+// closeAfterDrain closes a replaced connection between two batches: a live peer
+// reads it to its end, and continues with the newer one. A stuck
 // connection is closed after handoverGrace.
 func (w *Writer) closeAfterDrain(old *Conn) {
 	grace := time.NewTimer(handoverGrace)
