@@ -13,10 +13,10 @@ import (
 // How many lines with one message an AsyncLog writes in a row, and then in a minute.
 const (
 	MemberLines    = 10 // about one member
-	TransportLines = 64 // of a Transport, about no member that it knows, and of a listener
+	TransportLines = 64 // of a Transport, about no known member, and of a listener
 )
 
-// maxQueuedLines bounds the lines that wait for a blocked log.
+// maxQueuedLines limits the lines that wait for a blocked log.
 const maxQueuedLines = 64
 
 // AsyncLog writes log lines about one member, or of a Transport, in order and asynchronously,
@@ -49,7 +49,7 @@ func (l *AsyncLog) Wrap(log *zap.Logger) *zap.Logger {
 // Close waits until all lines are written. None is written later.
 func (l *AsyncLog) Close() { l.queue.Close() }
 
-// add has write called, unless there were too many lines with this message.
+// add calls write asynchronously, unless there were too many lines with this message.
 func (l *AsyncLog) add(message string, write func(suppressed uint64)) {
 	l.queue.notifier.mu.Lock()
 	defer l.queue.notifier.mu.Unlock()
@@ -67,7 +67,7 @@ func (l *AsyncLog) add(message string, write func(suppressed uint64)) {
 	l.queue.add(func() { write(suppressed) })
 }
 
-// asyncCore is the core of a logger that writes by an AsyncLog.
+// asyncCore is the core of a logger that writes through an AsyncLog.
 type asyncCore struct {
 	zapcore.Core
 	log *AsyncLog

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Calls are the callbacks that have not returned and that Stop may have to wait for, without
-// those that are called for each message or batch, which their lanes know of. The zero value is
+// Calls are the callbacks that have not returned and that Stop may have to wait for, except
+// those that are called for each message or batch, which their lanes track. The zero value is
 // ready. It is safe for concurrent use.
 type Calls struct {
 	mu      sync.Mutex
@@ -16,13 +16,13 @@ type Calls struct {
 	running map[uint64]Call // by number
 }
 
-// Running is a call that Begin began.
+// Running is a call started by Begin.
 type Running struct {
 	call   Call
 	number uint64
 }
 
-// Begin tracks a call. Its result must be given to a deferred End, which takes the place of
+// Begin tracks a call. Its result must be passed to a deferred End, which replaces
 // Recover.
 func (g Guard) Begin(in Call) Running {
 	if g.Calls == nil {
@@ -38,7 +38,7 @@ func (g Guard) Begin(in Call) Running {
 	return Running{in, g.Calls.last}
 }
 
-// End ends what Begin began, or the process if the call panicked. It must be deferred.
+// End ends a call started by Begin, or the process if the call panicked. It must be deferred.
 func (g Guard) End(of Running) {
 	if v := recover(); v != nil {
 		g.crash(of.call, v)

@@ -6,7 +6,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// EventHooks are the hooks of an Observer that Events call with arguments of their own. Hooks
+// EventHooks are the hooks of an Observer that Events calls with its own arguments. Hooks
 // that are nil are not called.
 type EventHooks struct {
 	PeerState func(id types.ID, active bool, cause error)
@@ -100,8 +100,8 @@ func (e *Events) Dropped(lane string, n int, cause error) {
 	e.add(d)
 }
 
-// Progress has call called, which tells of the progress of a transfer. It replaces a call for the
-// same transfer that waits, and is left out while calls for too many transfers wait.
+// Progress calls call asynchronously, to report the progress of a transfer. It replaces a waiting call for the
+// same transfer, and is left out while calls for too many transfers wait.
 func (e *Events) Progress(of any, call func()) {
 	about := transferProgress{of}
 	e.notifier.mu.Lock()
@@ -115,7 +115,7 @@ func (e *Events) Progress(of any, call func()) {
 	}
 }
 
-// TransferEnded has call called, which tells of the end of a transfer, unless too many wait.
+// TransferEnded calls call asynchronously, to report the end of a transfer, unless too many wait.
 func (e *Events) TransferEnded(call func()) {
 	e.notifier.mu.Lock()
 	defer e.notifier.mu.Unlock()

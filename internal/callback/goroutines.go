@@ -30,7 +30,7 @@ func goroutinesInCallbacks() string {
 }
 
 // inCallback reports whether a stack has functions of the application inside of ours:
-// those of a package whose path begins with a name that has a dot, or main.
+// those of a package whose path begins with a name with a dot, or main.
 func inCallback(stack string) bool {
 	const module = "github.com/seed-4d73690b/rafthttp"
 	application := false
@@ -43,7 +43,7 @@ func inCallback(stack string) bool {
 		}
 		name, _, _ := strings.Cut(line, "(")
 		if strings.HasPrefix(name, "golang.org/x/") || strings.HasPrefix(name, "go.uber.org/zap") {
-			continue // the transport uses them, too
+			continue // the transport uses them as well
 		}
 		first, _, isPath := strings.Cut(name, "/")
 		application = application || strings.HasPrefix(name, "main.") || (isPath && strings.Contains(first, "."))

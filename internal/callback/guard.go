@@ -34,7 +34,7 @@ const (
 	ObserverSlowProcess = "Observer.SlowProcess"
 )
 
-// logTimeout bounds how long the process waits for the log before it ends.
+// logTimeout is how long the process waits for the log before it ends.
 const logTimeout = time.Second
 
 // Recover must be deferred around each callback that is called for each message or batch, or
@@ -60,7 +60,7 @@ func (g Guard) crash(in Call, v any) {
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		defer func() { _ = recover() }() // perhaps the log itself panics
+		defer func() { _ = recover() }() // the log itself may panic
 		g.Log.Error("a callback panicked, which ends the process", p.fields()...)
 		_ = g.Log.Sync()
 	}()
@@ -79,7 +79,7 @@ type panicError struct {
 	stack []byte
 }
 
-// Error returns the value that the callback panicked with, and then where.
+// Error returns the value that the callback panicked with, and then its location.
 func (p *panicError) Error() string {
 	return fmt.Sprintf("%v\n\nin a callback of rafthttp, %s:\n%s", p.value, p.call.Name, p.stack)
 }

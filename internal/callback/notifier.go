@@ -79,7 +79,7 @@ func NewQueue(limit int) *Queue {
 	return q
 }
 
-// Add has f called, or does nothing if too many functions wait. It does not block.
+// Add adds f, or does nothing if too many functions wait. It does not block.
 func (q *Queue) Add(f func()) {
 	q.notifier.mu.Lock()
 	defer q.notifier.mu.Unlock()

@@ -9,13 +9,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// maxLingering bounds the members without users whose last callbacks have not returned, and
+// maxLingering limits the members without users whose last callbacks have not returned, and
 // that incoming requests added: each may hold a goroutine.
 const maxLingering = 64
 
 // Notifiers are the asynchronous callbacks about one member. Everything that concerns the member
 // shares them: the peer, a removed one with the same id that has not ended, a remote, a snapshot
-// of a member that is neither. So the callbacks about a member come in order, one after another,
+// of a member that is neither. So the callbacks about a member are called in order, one after another,
 // also when the member becomes a peer or is removed.
 type Notifiers struct {
 	Reports *Reports
@@ -35,7 +35,7 @@ func (m *Notifiers) idle() bool {
 	return !slices.ContainsFunc(m.all(), (*notifier).busy)
 }
 
-// Registry has the notifiers of all members that something uses, or whose last callbacks have
+// Registry has the notifiers of all members that are in use, or whose last callbacks have
 // not returned. It is safe for concurrent use.
 type Registry struct {
 	guard     Guard
@@ -93,8 +93,8 @@ func (t *Registry) AcquireForRequest(id types.ID) *Notifiers {
 	return t.Acquire(id)
 }
 
-// Release ends the use of the notifiers of a member. What the user has added is called all the
-// same.
+// Release ends the use of the notifiers of a member. Calls that the user has added are still
+// made.
 func (t *Registry) Release(id types.ID, m *Notifiers) {
 	t.mu.Lock()
 	if m.users--; m.users == 0 {
@@ -116,7 +116,7 @@ func (t *Registry) forgetIfIdle(id types.ID, m *Notifiers) {
 	}
 }
 
-// Len returns of how many members there are notifiers.
+// Len returns the number of members with notifiers.
 func (t *Registry) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

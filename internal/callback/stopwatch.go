@@ -13,10 +13,10 @@ const (
 	maxStopPatience = time.Minute
 )
 
-// StopWatch logs what a Stop waits for if it takes long.
+// StopWatch logs the reason if a Stop takes long.
 type StopWatch struct{ quit, done chan struct{} }
 
-// WatchStop begins to watch a Stop. running names the callbacks that have not returned. The
+// WatchStop starts to watch a Stop. running names the callbacks that have not returned. The
 // caller ends the watch with End.
 func WatchStop(log *zap.Logger, running func() []string) *StopWatch {
 	w := &StopWatch{make(chan struct{}), make(chan struct{})}

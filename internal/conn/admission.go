@@ -13,17 +13,17 @@ const (
 	maxConnsPerAddress      = 256
 )
 
-// ListenLimits bounds what clients of one listener have at once, whoever they are. Addresses have
-// limits of their own so that none locks others out; one address is a /64 of IPv6.
+// ListenLimits limits the concurrent handshakes and connections of all clients of one listener. Addresses have
+// separate limits so that none locks others out; one address is a /64 of IPv6.
 type ListenLimits struct {
-	Handshakes, HandshakesPerAddress int // TLS handshakes under way
+	Handshakes, HandshakesPerAddress int // TLS handshakes in progress
 	Conns, ConnsPerAddress           int // connections that are not streams
 }
 
 // DefaultListenLimits are enough for a member of one raft group.
 var DefaultListenLimits = ListenLimits{maxHandshakes, maxHandshakesPerAddress, maxConns, maxConnsPerAddress}
 
-// admission bounds the handshakes or connections of unauthenticated clients, in total and for
+// admission limits the handshakes or connections of unauthenticated clients, in total and for
 // each address. It is safe for concurrent use.
 type admission struct {
 	most, each int
@@ -74,8 +74,8 @@ func addressOf(a net.Addr) string {
 	return HostOfAddress(a.String())
 }
 
-// HostOfAddress returns, from the text of a net.Addr, the part of which one client cannot have
-// many: an IPv4 address, or the /64 network of an IPv6 address. A name is returned without the
+// HostOfAddress returns, from the text of a net.Addr, the part of which one client has
+// few: an IPv4 address, or the /64 network of an IPv6 address. A name is returned without the
 // port, and a text without a port unchanged.
 func HostOfAddress(a string) string {
 	host, _, err := net.SplitHostPort(a)

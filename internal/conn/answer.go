@@ -18,14 +18,14 @@ func NewGet(u url.URL, path string, header http.Header) (*http.Request, error) {
 	return &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: header}, nil
 }
 
-// Answer is the answer to a request on a connection of its own: to close that is all there is to close.
+// Answer is the answer to a request on a separate connection: closing the connection releases everything.
 type Answer struct {
 	*http.Response
 	buffer *bufio.Reader // of the connection
 }
 
-// ReadAnswer reads the head of the answer to a request that was written to c. That, and what is read of Answer.Body, may have
-// so many bytes. It blocks for as long as a Read of c does.
+// ReadAnswer reads the head of the answer to a request that was written to c. The head, and the bytes read from
+// Answer.Body, may have most bytes together. It blocks for as long as a Read of c does.
 func ReadAnswer(c net.Conn, req *http.Request, most int64) (*Answer, error) {
 	limit := &io.LimitedReader{R: c, N: most}
 	br := bufio.NewReader(limit)
@@ -39,8 +39,8 @@ func ReadAnswer(c net.Conn, req *http.Request, most int64) (*Answer, error) {
 	return &Answer{resp, br}, nil
 }
 
-// Stream returns the body of the answer, of any length, to be read from in, which reads the connection. Where the body is plain
-// there is no buffer; where it is chunked, one of so many bytes. What was read of the connection already comes first.
+// Stream returns the body of the answer, of any length, to be read from in, which reads the connection. A plain body
+// has no buffer; a chunked one has a buffer of chunkBuffer bytes. Bytes already read from the connection come first.
 func (a *Answer) Stream(in *ProgressReader, chunkBuffer int) (io.Reader, error) {
 	head, err := a.buffer.Peek(a.buffer.Buffered())
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 )
 
-// CauseOf returns why ctx ended in place of the error that this led to.
+// CauseOf returns the cause of the end of ctx in place of the error that resulted from it.
 func CauseOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

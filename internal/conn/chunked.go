@@ -9,23 +9,23 @@ import (
 	"strconv"
 )
 
-// ChunkedReader reads a body with chunked encoding. That of net/http/httputil reads as long as
+// ChunkedReader reads a body with chunked encoding. That of net/http/httputil reads while
 // there is room, and waits in the middle of the next chunk: a message would wait for the bytes
-// behind it. This one returns the bytes that have arrived. It is not safe for concurrent use.
+// after it. This one returns the bytes that have arrived. It is not safe for concurrent use.
 type ChunkedReader struct {
 	src    *bufio.Reader
-	left   uint64 // bytes of the chunk that were not read
+	left   uint64 // unread bytes of the chunk
 	inside bool   // a chunk has begun whose end was not read
 	excess uint64 // bytes that are not data, beyond the usual overhead
 	err    error  // ended the body
 }
 
-// NewChunkedReader returns a reader of the body that src brings.
+// NewChunkedReader returns a reader of the body in src.
 func NewChunkedReader(src *bufio.Reader) *ChunkedReader { return &ChunkedReader{src: src} }
 
 const (
 	usualChunkHead = 16       // bytes of a chunk that are not data
-	maxChunkExcess = 16 << 10 // bytes beyond, and beyond twice the data
+	maxChunkExcess = 16 << 10 // further bytes, and further than twice the data
 	maxChunkHead   = 4 << 10  // bytes of its head
 	maxChunkDigits = 16       // of its length
 )
@@ -64,7 +64,7 @@ func (r *ChunkedReader) headArrived() bool {
 	return bytes.IndexByte(come, '\n') >= 0
 }
 
-// next reads the head of the next chunk, and returns how long that is. After the last one it
+// next reads the head of the next chunk, and returns the length of the chunk. After the last one it
 // returns io.EOF.
 func (r *ChunkedReader) next() (size uint64, err error) {
 	if r.inside {
@@ -82,7 +82,7 @@ func (r *ChunkedReader) next() (size uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	overhead := uint64(len(line)) + 2                                    // and the end of the chunk
+	overhead := uint64(len(line)) + 2                                    // including the end of the chunk
 	digits, _, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte{';'}) // extensions
 	if len(digits) > maxChunkDigits {
 		return 0, errors.New("chunk length is too long")
@@ -100,7 +100,7 @@ func (r *ChunkedReader) next() (size uint64, err error) {
 	return size, nil
 }
 
-// line returns a line without its end, which stays valid until the next read.
+// line returns a line without its end; it stays valid until the next read.
 func (r *ChunkedReader) line() ([]byte, error) {
 	line, err := r.src.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) || len(line) >= maxChunkHead+2 {
@@ -116,7 +116,7 @@ func (r *ChunkedReader) line() ([]byte, error) {
 	return line, nil
 }
 
-// inChunk says that the end of the source came too early.
+// inChunk returns the error for a source that ended too early.
 func inChunk(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

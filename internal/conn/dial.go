@@ -18,12 +18,12 @@ import (
 // DialFunc dials a connection of the network.
 type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// ErrDialTimeout says that a connection, its TLS handshake included, took longer than
+// ErrDialTimeout means that a connection, including its TLS handshake, took longer than
 // Dialer.Timeout.
 var ErrDialTimeout = errors.New("rafthttp: no connection within the dial timeout")
 
 // NewNetDialer returns a dialer with a timeout for dialling, from localAddr, an IP address,
-// unless that is empty. The system gives its connections up when they are dead for idle.
+// unless that is empty. The system closes its connections after they are dead for idle.
 func NewNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, error) {
 	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: KeepAlive(idle), Control: Control(idle)}
 	if localAddr != "" {
@@ -36,27 +36,27 @@ func NewNetDialer(localAddr string, timeout, idle time.Duration) (*net.Dialer, e
 	return d, nil
 }
 
-// Dialer makes connections to one member: dialled, encrypted where the scheme of the URL
+// Dialer makes connections to one member: dialled, encrypted if the scheme of the URL
 // says so, and verified. Its fields do not change once it is used, and it is safe for
 // concurrent use.
 type Dialer struct {
 	Dial    DialFunc
 	TLS     *tls.Config   // from Files.Client; nil: for plain connections only
 	Files   *Files        // those of TLS
-	Timeout time.Duration // for dialling and the TLS handshake together; 0 is no time
+	Timeout time.Duration // for dialling and the TLS handshake together; 0 leaves no time
 	// Verify is called for each new connection, with a nil state if it has no TLS. Its error
 	// is that of the connection, which is closed. It may block: Timeout does not end it. It
 	// may be nil.
 	Verify func(addr string, state *tls.ConnectionState) error
 
 	mu    sync.Mutex
-	conns map[*Dialed]struct{} // those that are up, and validated again
+	conns map[*Dialed]struct{} // the open ones, which are revalidated
 
-	certExpires atomic.Pointer[time.Time] // of the certificate that the member showed last
+	certExpires atomic.Pointer[time.Time] // of the member's last certificate
 }
 
-// CertificateExpires returns when the certificate expires that the member showed last; the
-// zero time if it has shown none.
+// CertificateExpires returns when the member's last certificate expires; the
+// zero time if there was none.
 func (d *Dialer) CertificateExpires() (at time.Time) {
 	if p := d.certExpires.Load(); p != nil {
 		at = *p
@@ -70,9 +70,9 @@ func (d *Dialer) Connect(ctx context.Context, u url.URL) (net.Conn, error) {
 	return d.ConnectOver(ctx, u, unwrapped)
 }
 
-// ConnectOver is Connect, but wrap is called for the connection of Dial, and TLS, if there is
-// any, runs over the connection that it returns. wrap is not called where Connect returns a
-// socket as Dial does.
+// ConnectOver is Connect, but wrap is called for the connection of Dial, and TLS, if any,
+// runs over its result. wrap is not called if Connect returns a
+// socket directly from Dial.
 func (d *Dialer) ConnectOver(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	switch u.Scheme {
 	case "http":
@@ -107,7 +107,7 @@ func (d *Dialer) plain(ctx context.Context, network, addr string, wrap func(net.
 	return d.track(wrap(conn), nil, 0), nil
 }
 
-// closesQuickly reports whether the Close of a connection waits for nothing. One of
+// closesQuickly reports whether the Close of a connection never waits. One of
 // DialContext may.
 func closesQuickly(c net.Conn) bool {
 	_, encrypted := c.(*tls.Conn)
@@ -160,13 +160,13 @@ func tlsHandshake(ctx context.Context, c *tls.Conn) error {
 	return err
 }
 
-// IsTimeout reports whether an error is that of a deadline, ours or the system's.
+// IsTimeout reports whether an error is from a deadline, ours or the system's.
 func IsTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// dialError says that a connection took too long, if that is what err is about.
+// dialError adds ErrDialTimeout if err means that a connection took too long.
 func dialError(err error) error {
 	if IsTimeout(err) {
 		return fmt.Errorf("%w: %w", ErrDialTimeout, err)
@@ -174,10 +174,10 @@ func dialError(err error) error {
 	return err
 }
 
-// NewHTTPTransport returns a pool of HTTP/1.1 connections to the member, in which at most
-// maxIdle are idle, for half of the read timeout: behind a stock listener an idle connection is
-// closed after its read timeout, and ours is closed before that, so that no request meets a
-// connection that is half closed. The head of a response may have maxHead bytes. The caller
+// NewHTTPTransport returns a pool of HTTP/1.1 connections to the member, of which at most
+// maxIdle are idle, for half of the read timeout: a stock listener closes an idle connection
+// after its read timeout, and ours is closed before that, so that no request uses a
+// half-closed connection. The head of a response may have maxHead bytes. The caller
 // closes idle connections.
 func (d *Dialer) NewHTTPTransport(readTimeout time.Duration, maxIdle int, maxHead int64) *http.Transport {
 	return &http.Transport{
@@ -209,6 +209,6 @@ func pooled(c net.Conn, err error) (net.Conn, error) {
 
 // Close implements net.Conn.
 func (c pooledConn) Close() error {
-	go c.Conn.Close() // which takes a second at most
+	go c.Conn.Close() // takes at most a second
 	return nil
 }

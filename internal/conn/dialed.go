@@ -11,21 +11,21 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
-// Dialed is a connection to a member, made by a Dialer, that is validated again while it
-// is up. Its owner closes it. It is safe for concurrent use, as a net.Conn is.
+// Dialed is a connection to a member, made by a Dialer, that is revalidated while it
+// is open. Its owner closes it. It is safe for concurrent use, as a net.Conn is.
 type Dialed struct {
 	net.Conn
-	state      *tls.ConnectionState // nil: not encrypted
-	generation uint64               // of the certificate that we showed, or of one before
+	state      *tls.ConnectionState // nil: no TLS
+	generation uint64               // of our certificate, or of an earlier one
 	dialer     *Dialer
 
 	outdated atomic.Bool
 	cause    atomic.Pointer[error] // why it was cut
-	closing  atomic.Bool           // or closed
-	closed   chan struct{}         // closed once the connection below is, or is left to itself
+	closing  atomic.Bool           // by Cut or Close
+	closed   chan struct{}         // closed once the connection below is closed, or abandoned
 }
 
-// track has a connection validated again, until it is closed.
+// track makes the Dialer revalidate a connection until it is closed.
 func (d *Dialer) track(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
 	dc := &Dialed{Conn: c, state: state, generation: generation, dialer: d, closed: make(chan struct{})}
 	d.mu.Lock()
@@ -40,7 +40,7 @@ func (d *Dialer) track(c net.Conn, state *tls.ConnectionState, generation uint64
 // NetConn returns the connection below, as that of tls.Conn does.
 func (c *Dialed) NetConn() net.Conn { return c.Conn }
 
-// Close implements net.Conn. It takes a second at most.
+// Close implements net.Conn. It takes at most a second.
 func (c *Dialed) Close() error {
 	c.dialer.mu.Lock()
 	delete(c.dialer.conns, c)
@@ -49,7 +49,7 @@ func (c *Dialed) Close() error {
 	return nil
 }
 
-// close closes the connection below, or waits until that is done.
+// close closes the connection below, or waits until another call has done so.
 func (c *Dialed) close() {
 	if c.closing.CompareAndSwap(false, true) {
 		closeconn.Close(c.Conn)
@@ -79,7 +79,7 @@ func (c *Dialed) SetReadDeadline(t time.Time) error { return c.limit(c.Conn.SetR
 // SetWriteDeadline implements net.Conn.
 func (c *Dialed) SetWriteDeadline(t time.Time) error { return c.limit(c.Conn.SetWriteDeadline, t) }
 
-// limit sets a deadline, unless the connection is being closed: then that has set one.
+// limit sets a deadline, unless the connection is being closed: Close has set one.
 func (c *Dialed) limit(set func(time.Time) error, t time.Time) error {
 	if c.closing.Load() {
 		return c.because(net.ErrClosed)
@@ -87,7 +87,7 @@ func (c *Dialed) limit(set func(time.Time) error, t time.Time) error {
 	return c.because(set(t))
 }
 
-// because returns why the connection was cut in place of what that led to.
+// because returns the cause of a cut in place of the error that resulted from it.
 func (c *Dialed) because(err error) error {
 	if err != nil {
 		if cause := c.cause.Load(); cause != nil {
@@ -97,11 +97,11 @@ func (c *Dialed) because(err error) error {
 	return err
 }
 
-// Outdated reports whether the connection could not be made again as it is, since this or
-// the other end has another certificate now.
+// Outdated reports whether the connection could not be made again as it is, since one
+// end has another certificate now.
 func (c *Dialed) Outdated() bool { return c.outdated.Load() }
 
-// Cut closes the connection, which takes a second at most. Reads, writes and deadlines fail
+// Cut closes the connection, which takes at most a second. Reads, writes and deadlines fail
 // with this error from then on, including those in progress; the first of several calls wins.
 // The Dialer forgets the connection when its owner closes it.
 func (c *Dialed) Cut(cause error) {
@@ -109,7 +109,7 @@ func (c *Dialed) Cut(cause error) {
 	c.close()
 }
 
-// Revalidate validates all connections that are up. A connection that is revoked, or that was
+// Revalidate validates all open connections. A connection that is revoked, or that was
 // already outdated the last time, ends with the error that cut returns for it. Revalidate
 // reports whether others must be replaced: then idle connections are useless. Both functions
 // are called for one connection after another, without a lock, and may block.

@@ -1,4 +1,4 @@
-// Package conn makes, accepts and watches the connections between members: the files of
-// TLS, and what holds for a connection over time. It knows nothing of raft, of peers or of
+// Package conn makes, accepts and monitors the connections between members: TLS
+// files, TCP options and deadlines. It knows nothing of raft, of peers or of
 // their requests.
 package conn

@@ -15,8 +15,8 @@ import (
 )
 
 // handshakeReasons are the reasons why TLS handshakes fail, in the words of the log, and the
-// texts that their errors contain. The first that fits counts. They are compared as texts,
-// since net/http has only those.
+// texts that their errors contain. The first match counts. They are compared as texts,
+// since net/http provides only texts.
 var handshakeReasons = [...]struct {
 	reason string
 	texts  []string
@@ -33,7 +33,7 @@ var handshakeReasons = [...]struct {
 }
 
 // Failures counts and logs the failures of a listener: TLS handshakes of clients, one line a
-// minute for each address and reason and 64 in all, and connections that cannot be accepted,
+// minute for each address and reason and 64 in total, and connections that cannot be accepted,
 // one line a minute. The zero value is ready. It is safe for concurrent use.
 type Failures struct {
 	lines   loglimit.Recent[handshakeFailure]
@@ -43,7 +43,7 @@ type Failures struct {
 
 type handshakeFailure struct{ address, reason string }
 
-// maxHandshakeError is how many bytes of an error's text are logged: the certificates of
+// maxHandshakeError is the most bytes of an error's text that are logged: the certificates of
 // unauthenticated clients contribute to it.
 const maxHandshakeError = 256
 
@@ -73,14 +73,14 @@ func (f *Failures) handshake(log *zap.Logger, from, text string, fields ...zap.F
 		zap.String("error", fmt.Sprintf("%.*s", maxHandshakeError, text)))...)
 }
 
-// Accept logs that connections cannot be accepted for now. The log may be nil.
+// Accept logs that connections cannot be accepted at the moment. The log may be nil.
 func (f *Failures) Accept(log *zap.Logger, text string) {
 	if log != nil && f.accepts.Due(time.Now()) {
 		log.Warn("cannot accept connections; trying again, and not logged again for a while", zap.String("error", text))
 	}
 }
 
-// ServerLine takes a line of the ErrorLog of an http.Server. It counts and logs failures of its
+// ServerLine handles a line of the ErrorLog of an http.Server. It counts and logs failures of its
 // listener, and ignores all other lines, and clients that only connected. The log may be nil.
 func (f *Failures) ServerLine(log *zap.Logger, line string) {
 	if text, ok := strings.CutPrefix(line, "http: Accept error: "); ok {

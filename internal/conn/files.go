@@ -18,12 +18,12 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
-// Files are the files of a TLSInfo, as they are now: every handshake reads them again, and
-// parses those that have changed. They are small, so that comparing them costs less than a
-// signature of the handshake. If a certificate, a key or a bundle of authorities cannot be
-// used, for example because it is half written, the last good one stays in force. If a
-// revocation list cannot be read, handshakes are refused, as etcd does, and connections that
-// exist are validated by the last good list.
+// Files are the current files of a TLSInfo: every handshake reads them again, and
+// parses those that have changed. They are small, so comparing them costs less than a
+// signature of the handshake. If a certificate, a key or a bundle of authorities is
+// unusable, for example incomplete, the last usable version stays in force. If a
+// revocation list cannot be read, handshakes are refused, as etcd does, and existing
+// connections are validated by the last usable list.
 //
 // It is safe for concurrent use.
 type Files struct {
@@ -38,13 +38,13 @@ type Files struct {
 	crlText []byte              // nil: not read yet
 	revoked map[string]struct{} // serial numbers
 
-	shown  func() (*tls.Certificate, error) // what we show to servers; nil: nothing
-	chain  [][]byte                         // the last such
-	chains uint64                           // how often it changed
+	shown  func() (*tls.Certificate, error) // our certificate for servers; nil: none
+	chain  [][]byte                         // the last one
+	chains uint64                           // number of its changes
 }
 
-// NewFiles reads the bundle of authorities and the revocation list. Only here it is an
-// error that they cannot be used. The log may be nil.
+// NewFiles reads the bundle of authorities and the revocation list. Unusable files are an
+// error only here. The log may be nil.
 func NewFiles(info *transport.TLSInfo, log *zap.Logger) (*Files, error) {
 	if log == nil {
 		log = zap.NewNop()
@@ -59,7 +59,7 @@ func NewFiles(info *transport.TLSInfo, log *zap.Logger) (*Files, error) {
 }
 
 // Client returns the configuration for dialling. The caller sets RootCAs to Authorities for
-// each handshake. It is called once at most, before all other methods.
+// each handshake. It is called at most once, before all other methods.
 func (f *Files) Client(info transport.TLSInfo) (*tls.Config, error) {
 	info.Logger = nil // it would log every handshake
 	cfg, err := info.ClientConfig()
@@ -96,13 +96,13 @@ func (f *Files) Server(info transport.TLSInfo) (*tls.Config, error) {
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown() }
 	cfg.VerifyConnection = f.unlessRevoked(cfg.VerifyConnection)
 	// A session must not be resumed after its authority was removed. Connections between
-	// members are few and long.
+	// members are few and long-lived.
 	cfg.SessionTicketsDisabled = true
 	return cfg, nil
 }
 
-// certificate returns what reads a pair of files, and falls back on what they had.
-// That they cannot be used is an error only here.
+// certificate returns a function that reads a pair of files, and falls back on the last usable pair.
+// An unusable pair is an error only here.
 func (f *Files) certificate(pair *keyPair) (func() (*tls.Certificate, error), error) {
 	if _, err := pair.read(os.ReadFile); err != nil {
 		return nil, err
@@ -117,14 +117,14 @@ func (f *Files) certificate(pair *keyPair) (func() (*tls.Certificate, error), er
 	}, nil
 }
 
-// logFallback logs that a file cannot be used, and that the last good one is.
+// logFallback logs that a file is unusable and that its last usable version is used.
 func (f *Files) logFallback(warning *loglimit.Limiter, err error) {
 	if warning.Due(time.Now()) {
 		f.log.Warn("cannot use a changed file of TLSInfo; going on with the last good one", zap.Error(err))
 	}
 }
 
-// Authorities reads the bundle of authorities and returns the last good one; nil stands for that
+// Authorities reads the bundle of authorities and returns the last usable one; nil stands for that
 // of the system.
 func (f *Files) Authorities() *x509.CertPool {
 	if f.caFile == "" {
@@ -163,8 +163,8 @@ func (f *Files) readAuthorities(read readFunc) error {
 	return nil
 }
 
-// anchorOf names an authority: a renewed certificate of the same one, for the same
-// key, vouches for what the older one did.
+// anchorOf identifies an authority: a renewed certificate of the same authority, with the same
+// key, verifies what the older one did.
 func anchorOf(c *x509.Certificate) string {
 	return string(c.RawSubject) + string(c.RawSubjectPublicKeyInfo)
 }
@@ -217,7 +217,7 @@ func (f *Files) unlessRevoked(before func(tls.ConnectionState) error) func(tls.C
 	}
 }
 
-// onList is called with mu held.
+// onList returns an error for revoked certificates. It is called with mu held.
 func (f *Files) onList(certs []*x509.Certificate) error {
 	for _, c := range certs {
 		if _, ok := f.revoked[string(c.SerialNumber.Bytes())]; ok {
@@ -227,11 +227,11 @@ func (f *Files) onList(certs []*x509.Certificate) error {
 	return nil
 }
 
-// Reload reads all files again, and logs which of them cannot be used.
+// Reload reads all files again, and logs unusable ones.
 func (f *Files) Reload() {
 	f.Authorities()
 	if err := f.readRevoked(readAgain); err != nil && f.crlWarning.Due(time.Now()) {
-		// Connections that exist are validated by the last list that could be read.
+		// Existing connections are validated by the last usable list.
 		f.log.Warn("cannot use the revocation list of TLSInfo; refusing new connections until it can be read", zap.Error(err))
 	}
 	if f.shown == nil {
@@ -246,14 +246,14 @@ func (f *Files) Reload() {
 	}
 }
 
-// Generation counts the certificates that we have shown, each with its chain.
+// Generation counts our certificates so far, each with its chain.
 func (f *Files) Generation() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.chains
 }
 
-// Validity says whether a connection that was accepted before would be accepted now.
+// Validity says whether an existing connection would be accepted now.
 type Validity int
 
 // The validities, from best to worst.
@@ -266,7 +266,7 @@ const (
 
 // Validate checks a connection; nil is one without TLS, which is valid. A certificate that
 // expires within this time is Expiring. The error is nil for Valid and Expiring. Validate
-// reads no file and verifies no signature: it uses what Reload read last.
+// reads no file and verifies no signature: it uses the results of the last Reload.
 func (f *Files) Validate(state *tls.ConnectionState, expiresWithin time.Duration) (Validity, error) {
 	if state == nil {
 		return Valid, nil
@@ -282,7 +282,7 @@ func (f *Files) Validate(state *tls.ConnectionState, expiresWithin time.Duration
 	now := time.Now()
 	valid := func(at time.Time) func([]*x509.Certificate) bool {
 		return func(chain []*x509.Certificate) bool {
-			// An authority that was never one of ours is the concern of the VerifyConnection that accepted it.
+			// If the authority was never one of ours, the VerifyConnection that accepted it is responsible.
 			if trusted, known := f.anchors[anchorOf(chain[len(chain)-1])]; known && !trusted {
 				return false
 			}
@@ -298,5 +298,5 @@ func (f *Files) Validate(state *tls.ConnectionState, expiresWithin time.Duration
 	return Valid, nil
 }
 
-// Change reports whether there are files whose change matters to connections that exist.
+// Change reports whether there are files whose changes affect existing connections.
 func (f *Files) Change() bool { return f.caFile != "" || f.crlFile != "" || f.shown != nil }

@@ -15,18 +15,19 @@ import (
 )
 
 var (
-	// ErrNotHijacked says that the server, or what wraps its response, does not hand the connection over. Nothing was written.
+	// ErrNotHijacked means that the server, or a wrapper of its response, does not release the connection. Nothing was
+	// written.
 	ErrNotHijacked = errors.New("the connection cannot be hijacked")
-	// ErrNoDeadlines says that a stream cannot be written with a deadline.
+	// ErrNoDeadlines means that a stream cannot be written with a deadline.
 	ErrNoDeadlines = errors.New("the hijacked connection cannot set deadlines")
 )
 
-// hijackPause is how long net/http has to begin a read that Hijack interrupts.
+// hijackPause is how long net/http has to start a read that Hijack interrupts.
 const hijackPause = 2 * time.Millisecond
 
-// Hijack takes the connection of a request over from the server and from its listener, with what was read of it already. Ended
-// says that nothing of the request's body is still to come. ErrNotHijacked leaves everything as it is; http.ErrHijacked says
-// that somebody else has the connection.
+// Hijack takes the connection of a request over from the server and from its listener, with the bytes already read.
+// ended means that the request's body has been read to its end. ErrNotHijacked leaves everything unchanged;
+// http.ErrHijacked means that the connection was hijacked before.
 func Hijack(ctx context.Context, rc *http.ResponseController, ended bool) (c net.Conn, prefetched []byte, err error) {
 	if ended {
 		pauseBeforeHijack(ctx)
@@ -42,11 +43,11 @@ func Hijack(ctx context.Context, rc *http.ResponseController, ended bool) (c net
 	return Release(hijacked), prefetched, nil
 }
 
-// pauseBeforeHijack comes before the Hijack of a request whose body has ended: net/http
-// may only now begin to read ahead on the connection, and Hijack has to interrupt that
-// read by a deadline. A listener such as etcd's, whose connections set a deadline of
-// their own when a read begins, would undo it and hold Hijack up for seconds. The read is
-// let begin first.
+// pauseBeforeHijack precedes the Hijack of a request whose body has ended: net/http
+// may start to read ahead on the connection only now, and Hijack has to interrupt that
+// read by a deadline. A listener such as etcd's, whose connections set a deadline
+// when a read starts, would overwrite it and delay Hijack for seconds. So the read is
+// allowed to start first.
 func pauseBeforeHijack(ctx context.Context) {
 	pause := time.NewTimer(hijackPause)
 	defer pause.Stop()
@@ -56,20 +57,20 @@ func pauseBeforeHijack(ctx context.Context) {
 	}
 }
 
-// HijackStream takes the connection of a request without a body over for a stream, and writes the head of an answer whose body
-// ends with the connection, within the write timeout. TCP gives the connection up when it is dead for idle. Its client must
-// have said nothing more: otherwise the error is errs.ErrUnexpectedData. After any error but ErrNotHijacked the connection is
-// closed, or somebody else's.
+// HijackStream takes the connection of a request without a body over for a stream, and writes the head of an answer
+// whose body ends with the connection, within the write timeout. TCP closes the connection after it is dead for idle.
+// Its client must have sent nothing more: otherwise the error is errs.ErrUnexpectedData. After any error except
+// ErrNotHijacked the connection is closed, or was hijacked before.
 func HijackStream(ctx context.Context, rc *http.ResponseController, head []byte, writeTimeout, idle time.Duration) (net.Conn, error) {
 	c, prefetched, err := Hijack(ctx, rc, true)
 	if err != nil {
 		return nil, err
 	}
-	if len(prefetched) > 0 { // a client of a stream has nothing to say
+	if len(prefetched) > 0 { // the client of a stream must not send data
 		closeconn.Close(c)
 		return nil, errs.ErrUnexpectedData
 	}
-	SetTimeouts(c, idle) // the listener may be anybody's
+	SetTimeouts(c, idle) // the listener may be of any type
 	LimitStreamBuffer(c)
 	if err := writeHead(c, head, writeTimeout); err != nil {
 		closeconn.Close(c)
@@ -91,21 +92,21 @@ func writeHead(c net.Conn, head []byte, timeout time.Duration) error {
 	return err
 }
 
-// Watch reads from the connection of a hijacked stream until the client goes, or says anything, and returns which: errs.ErrPeerGone,
-// errs.ErrUnexpectedData, or the error of the connection. It returns nil once the stream is closed.
+// Watch reads from the connection of a hijacked stream until the client disconnects or sends data, and returns
+// errs.ErrPeerGone, errs.ErrUnexpectedData, or the error of the connection. It returns nil once the stream is closed.
 func (s *Stream) Watch(c net.Conn) error {
 	var one [1]byte
 	for {
 		n, err := c.Read(one[:])
 		if s.IsGone() {
-			return nil // which has interrupted the Read, perhaps
+			return nil // Close may have interrupted the Read
 		}
 		var timeout net.Error
 		switch {
 		case n > 0:
 			return errs.ErrUnexpectedData
 		case errors.As(err, &timeout) && timeout.Timeout():
-			continue // a wrapper of the connection sets deadlines of its own
+			continue // a wrapper of the connection sets its own deadlines
 		case errors.Is(err, io.EOF):
 			return errs.ErrPeerGone
 		case err == nil:
@@ -115,8 +116,9 @@ func (s *Stream) Watch(c net.Conn) error {
 	}
 }
 
-// BeginResponse prepares a response to be written as a stream: it has a deadline for the first write, and its head is sent.
-// http.ErrAbortHandler says that the client, whose request has this context, is gone. After any other error nothing was sent.
+// BeginResponse prepares a response to be written as a stream: it has a deadline for the first write, and its head is
+// sent. http.ErrAbortHandler means that the client, whose request has this context, has disconnected. After any other
+// error nothing was sent.
 func BeginResponse(ctx context.Context, w http.ResponseWriter, timeout time.Duration) error {
 	if !canFlush(w) {
 		return errors.New("it cannot flush")

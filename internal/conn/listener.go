@@ -14,15 +14,15 @@ import (
 )
 
 // Listen listens on a peer URL (http, https, unix or unixs) without TLS. On its connections
-// one read or one write may take DefaultTimeout, and TCP gives them up when their other end
-// is gone. The file of a Unix socket is removed before.
+// one read or one write may take DefaultTimeout, and TCP closes them when the peer
+// is unreachable. The file of a Unix socket is removed before.
 func Listen(u url.URL, limits ListenLimits) (net.Listener, error) {
 	var l net.Listener
 	var err error
 	switch u.Scheme {
 	case "http", "https":
 		lc := net.ListenConfig{KeepAliveConfig: KeepAlive(DefaultTimeout), Control: Control(DefaultTimeout)}
-		lc.SetMultipathTCP(false) // whose connections do not inherit the options
+		lc.SetMultipathTCP(false) // its connections do not inherit the options
 		l, err = lc.Listen(context.Background(), "tcp", u.Host)
 	case "unix", "unixs":
 		l, err = transport.NewUnixListener(SocketPath(u))
@@ -36,7 +36,7 @@ func Listen(u url.URL, limits ListenLimits) (net.Listener, error) {
 }
 
 // DeadlineListener gives each connection deadlines for single reads and writes,
-// and bounds how many there are: one over the bound is closed at once. It is safe for
+// and limits their number: one over the limit is closed at once. It is safe for
 // concurrent use.
 type DeadlineListener struct {
 	net.Listener
@@ -71,11 +71,11 @@ func (l *DeadlineListener) Accept() (net.Conn, error) {
 
 // deadlineConn sets a new deadline before each read and write, until released,
 // unless its user has set one: net/http interrupts a read by a deadline in the
-// past, and must find that it holds for a read that only begins.
+// past, which must also apply to a read that starts later.
 type deadlineConn struct {
 	net.Conn
 	reads, writes opDeadline
-	leave         func() // is not counted any more
+	leave         func() // removes it from the count
 }
 
 // NetConn returns the connection below, as that of tls.Conn does.
@@ -96,7 +96,7 @@ type opDeadline struct {
 	never bool // released
 }
 
-// extend sets the deadline for an operation that begins.
+// extend sets the deadline for an operation that starts.
 func (d *opDeadline) extend(set func(time.Time) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -106,7 +106,7 @@ func (d *opDeadline) extend(set func(time.Time) error) error {
 	return set(time.Now().Add(d.timeout))
 }
 
-// override sets the user's deadline, or ours again where that is none.
+// override sets the user's deadline, or ours again if that is zero.
 func (d *opDeadline) override(t time.Time, set func(time.Time) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,24 +138,24 @@ func (c *deadlineConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// SetDeadline implements net.Conn; zero means the listener's deadlines again.
+// SetDeadline implements net.Conn; zero restores the listener's deadlines.
 func (c *deadlineConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// SetReadDeadline implements net.Conn, as SetDeadline.
+// SetReadDeadline implements net.Conn, like SetDeadline.
 func (c *deadlineConn) SetReadDeadline(t time.Time) error {
 	return c.reads.override(t, c.Conn.SetReadDeadline)
 }
 
-// SetWriteDeadline implements net.Conn, as SetDeadline.
+// SetWriteDeadline implements net.Conn, like SetDeadline.
 func (c *deadlineConn) SetWriteDeadline(t time.Time) error {
 	return c.writes.override(t, c.Conn.SetWriteDeadline)
 }
 
-// Release hands the deadlines of a connection of a DeadlineListener over to the caller, takes
-// it out of the listener's count, and returns the connection below; if it is below TLS, c. A
-// connection of any other type is returned as it is.
+// Release transfers the deadlines of a connection of a DeadlineListener to the caller, removes
+// it from the listener's count, and returns the connection below; if it is below TLS, c. A
+// connection of any other type is returned unchanged.
 func Release(c net.Conn) net.Conn {
 	if tc, ok := c.(*tls.Conn); ok {
 		Release(tc.NetConn())

@@ -12,34 +12,35 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
-// MaxPiece is the most, in bytes, that Pieces gives at once to a connection that does not tell how far a write has got.
+// MaxPiece is the largest piece, in bytes, of Pieces for a connection that does not report partial writes.
 const MaxPiece = 32 << 10
 
 const (
-	// minPiece is the least.
+	// minPiece is the smallest piece.
 	minPiece = 512
-	// quickPieces is how many in a row have to be quick before the next is larger: a buffer that fills says nothing of the
-	// line behind it. With the first 256 KiB pieces get to 4 KiB.
+	// quickPieces is how many pieces in a row must be quick before the next is larger: a buffer that fills says nothing
+	// of the line after it. In the first 256 KiB pieces reach 4 KiB.
 	quickPieces = 64
 )
 
 // DefaultTimeout is the timeout of stock members for a read or a write.
 const DefaultTimeout = 5 * time.Second
 
-// WriteTime is how long one write may take, so that progress within a timeout is seen several times.
+// WriteTime is the most that one write may take, so that progress within a timeout is seen several times.
 func WriteTime(timeout time.Duration) time.Duration { return timeout / 8 }
 
-// Pieces fits the size of a write to what the connection takes in a small part of a timeout, so that a slow connection that
-// makes progress is not considered dead. The zero value begins with the smallest. It is not safe for concurrent use.
+// Pieces adapts the size of a write to the bytes that the connection accepts in a small part of a timeout, so that a
+// slow connection with progress is not considered dead. The zero value starts with the smallest size. It is not safe
+// for concurrent use.
 type Pieces struct {
 	size  int
 	quick int // full pieces in a row
 }
 
-// Next returns how many bytes to write next, at most.
+// Next returns the size of the next write, at most most.
 func (p *Pieces) Next(most int) int { return min(max(p.size, minPiece), most) }
 
-// Took says that a write of n bytes took d, on a connection whose writes fail after the timeout.
+// Took notes that a write of n bytes took d, on a connection whose writes fail after the timeout.
 func (p *Pieces) Took(n int, d, timeout time.Duration) {
 	size, part := max(p.size, minPiece), WriteTime(timeout)
 	switch {
@@ -55,20 +56,20 @@ func (p *Pieces) Took(n int, d, timeout time.Duration) {
 	}
 }
 
-// PartialWrites reports whether a write to c that a deadline ends tells how far it got, and can be continued.
+// PartialWrites reports whether a write to c that a deadline ends reports its progress, and can be continued.
 func PartialWrites(c net.Conn) bool { return runtime.GOOS != "windows" && socket.Is(c) }
 
-// Metered is a connection that counts what it takes while it takes it, also below TLS, where a write cannot be divided. It is for
-// one Write at a time; all other methods may be called at the same time.
+// Metered is a connection that counts accepted bytes during a write, also below TLS, where a write cannot be divided.
+// It is for one Write at a time; all other methods may be called at the same time.
 type Metered struct {
 	net.Conn
-	moved   *atomic.Int64 // how often it took something
+	moved   *atomic.Int64 // counts its progress
 	timeout time.Duration
 	partial bool   // Conn has partial writes
-	pieces  Pieces // where it has none
+	pieces  Pieces // if it has none
 
 	mu       sync.Mutex
-	deadline time.Time // of writes, as it was set; zero: none
+	deadline time.Time // of writes, as set by the user; zero: none
 }
 
 // NewMetered returns a connection over c that counts in moved. It counts several times in each timeout while there is progress.
@@ -76,7 +77,7 @@ func NewMetered(c net.Conn, moved *atomic.Int64, timeout time.Duration) *Metered
 	return &Metered{Conn: c, moved: moved, timeout: timeout, partial: PartialWrites(c)}
 }
 
-// CloseBelow returns the connection below, whose Close is enough.
+// CloseBelow returns the connection below, which is the only one to close.
 func (m *Metered) CloseBelow() net.Conn { return m.Conn }
 
 // SetDeadline implements net.Conn.
@@ -120,7 +121,7 @@ func (m *Metered) writePiece(p []byte) (int, error) {
 	return n, err
 }
 
-// writeStep writes what goes within a part of the timeout, which may be nothing.
+// writeStep writes as much as possible within a part of the timeout, perhaps nothing.
 func (m *Metered) writeStep(p []byte) (int, error) {
 	over, err := m.extend(WriteTime(m.timeout))
 	if err != nil {
@@ -133,7 +134,7 @@ func (m *Metered) writeStep(p []byte) (int, error) {
 	return n, err
 }
 
-// extend sets a deadline for a step, but none after that which was set. It reports whether it is that one.
+// extend sets a deadline for a step, but none after the user's. It reports whether it is the user's.
 func (m *Metered) extend(step time.Duration) (over bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -144,7 +145,7 @@ func (m *Metered) extend(step time.Duration) (over bool, err error) {
 	return over, m.Conn.SetWriteDeadline(at)
 }
 
-// expired reports whether the deadline that was set has passed: it may have been changed during a write.
+// expired reports whether the user's deadline has passed: it may have been changed during a write.
 func (m *Metered) expired() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -7,25 +7,26 @@ import (
 	"time"
 )
 
-// minPostRate is how fast the body of a request must move, in bytes a second, beyond the time that any request may take.
+// minPostRate is the minimum rate of the body of a request, in bytes a second, beyond the time that any request may
+// take.
 const minPostRate = 16 << 10
 
-// TimeForBody is how long so many bytes may take at the minimum rate.
+// TimeForBody returns how long this many bytes may take at the minimum rate.
 func TimeForBody(bytes uint64) time.Duration {
 	return time.Duration(bytes) * (time.Second / minPostRate) // in this order it does not overflow
 }
 
-// BodyPace gives up a request by the rule that its receiver has for the body: it may not make no progress for the stall
-// timeout, nor take longer than that and TimeForBody together.
+// BodyPace aborts a request by the rule of its receiver for the body: it may make no progress for at most the stall
+// timeout, and may take at most that and TimeForBody together.
 type BodyPace struct {
 	body  []byte
 	stall time.Duration
-	end   time.Time // of the whole
+	end   time.Time // of the complete body
 	timer *time.Timer
 }
 
 // NewBodyPace returns the pace of a request with a body, and its context. Stop releases both; stalled is the context's cause
-// where the request was given up.
+// if the request was aborted.
 func NewBodyPace(parent context.Context, body []byte, stall time.Duration, stalled error) (ctx context.Context, p *BodyPace, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	p = &BodyPace{body: body, stall: stall, end: time.Now().Add(stall + TimeForBody(uint64(len(body))))}
@@ -36,12 +37,12 @@ func NewBodyPace(parent context.Context, body []byte, stall time.Duration, stall
 	}
 }
 
-// Body returns the body of the request, or of its repetition.
+// Body returns the body of the request, or of a repetition.
 func (p *BodyPace) Body() io.ReadCloser {
 	return io.NopCloser(&pacedBody{pace: p, rest: bytes.NewReader(p.body)})
 }
 
-// pacedBody is a body whose Reads say that it moves. It has no WriteTo, which would be one call for all of it.
+// pacedBody is a body whose Reads report progress. It has no WriteTo, which would be one call for everything.
 type pacedBody struct {
 	pace *BodyPace
 	rest *bytes.Reader
@@ -51,7 +52,7 @@ type pacedBody struct {
 func (b *pacedBody) Read(p []byte) (int, error) {
 	n, err := b.rest.Read(p)
 	left := time.Until(b.pace.end)
-	if b.rest.Len() > 0 { // what was sent last may still be in the system's buffers
+	if b.rest.Len() > 0 { // the last bytes may still be in the system's buffers
 		left = min(left, b.pace.stall)
 	}
 	b.pace.timer.Reset(left)

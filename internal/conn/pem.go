@@ -17,19 +17,19 @@ import (
 // readFunc reads a file.
 type readFunc func(path string) ([]byte, error)
 
-// readAgain reads a file that was read before, and may be replaced, or half written, by now.
+// readAgain reads a file that was read before, and may be replaced or incomplete by now.
 func readAgain(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	return faultpoint.Torn(faultpoint.TLSFileRead, text), err
 }
 
-// pemBlocks returns the blocks of a file, which must all be whole: package pem
-// skips a block that is cut short, so that half a file is as good as a file.
+// pemBlocks returns the blocks of a file, which must all be complete: package pem
+// skips a truncated block, so that half a file would be valid.
 // Outside of blocks there may be white space and comments, which are lines that
-// begin with #. Where text is allowed, other text may stand before a block, as
+// begin with #. If text is set, other text may precede a block, as
 // tools write it.
 func pemBlocks(file []byte, text bool) (blocks []*pem.Block, err error) {
-	stray := 0 // line of text that no block has followed yet
+	stray := 0 // line of text with no block after it yet
 	for rest, line := file, 1; len(rest) > 0; {
 		first, after, _ := bytes.Cut(rest, []byte("\n"))
 		switch first = bytes.TrimSpace(first); {
@@ -57,7 +57,7 @@ func pemBlocks(file []byte, text bool) (blocks []*pem.Block, err error) {
 
 var pemBegin = []byte("-----BEGIN ")
 
-// isText reports whether a line outside of blocks has nothing of a block in it, and
+// isText reports whether a line outside of blocks contains no part of a block, and
 // is not filler that a file system leaves in place of unwritten data.
 func isText(line []byte) bool {
 	control := func(r rune) bool { return r < ' ' && r != '\t' }
@@ -90,10 +90,10 @@ type keyPair struct {
 
 	mu        sync.Mutex
 	cert, key []byte
-	last      *tls.Certificate // of these; nil: not read yet
+	last      *tls.Certificate // of these texts; nil: not read yet
 }
 
-// read returns what the files have now.
+// read returns the current content of the files.
 func (k *keyPair) read(read readFunc) (*tls.Certificate, error) {
 	cert, err := read(k.certFile)
 	if err != nil {
@@ -119,8 +119,8 @@ func (k *keyPair) read(read readFunc) (*tls.Certificate, error) {
 	return k.last, nil
 }
 
-// readOrLast returns what the files have now or, if that cannot be used, what they
-// had, and why. It is nil if they never could be.
+// readOrLast returns the current content of the files or, if that is unusable, the last usable
+// one, with the reason. It is nil if there was none.
 func (k *keyPair) readOrLast() (*tls.Certificate, error) {
 	c, err := k.read(readAgain)
 	if err == nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
-// Deadlines of streams are for progress, and to set one for each read and write would
-// cost as much as to hand over a small message. Where a read or write that has run into
-// its deadline can be continued, the deadline is left as it is, and set to when it is
-// due only once it has passed: once in a timeout, however many messages there are.
+// Deadlines of streams are for progress. Setting one for each read and write would
+// cost as much as delivering a small message. If a read or write that has run into
+// its deadline can be continued, the deadline is left unchanged, and set to the due time
+// only once it has passed: once per timeout, for any number of messages.
 
 // writesResume reports whether writes to a connection can be continued after a deadline:
-// those to a socket can. A write of TLS cannot, it may be cut in a record, and TLS may be
-// below any other type that a listener hands out.
+// those to a socket can. A TLS write cannot, as it may end inside a record, and any other
+// type from a listener may have TLS below it.
 func writesResume(c net.Conn) bool {
 	_, ok := c.(syscall.Conn)
 	return ok || socket.Is(c)
@@ -34,8 +34,8 @@ func readsResume(c net.Conn) bool {
 	return !encrypted
 }
 
-// isDeadline reports whether an error is that of a deadline, not of the system, which
-// gives connections up by ETIMEDOUT.
+// isDeadline reports whether an error is from a deadline, not from the system, which
+// closes connections with ETIMEDOUT.
 func isDeadline(err error) bool {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return true
@@ -45,25 +45,25 @@ func isDeadline(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout() && !errors.As(err, &system)
 }
 
-// progressBytes is how much of a message has to come within the read timeout, if
-// not all of it: a byte now and then is no stream that lives.
+// progressBytes is how much of a message must arrive within the read timeout, if
+// not all of it: a stream with an occasional byte is not alive.
 const progressBytes = 4 << 10
 
-// ProgressReader reads with a timeout for progress. It sees it at the connection: a reader
+// ProgressReader reads with a timeout for progress. It measures at the connection: a reader
 // above it, such as that of a chunked body, may wait for several reads of the connection in
-// one of its own. It is not safe for concurrent use.
+// one Read. It is not safe for concurrent use.
 type ProgressReader struct {
 	conn      net.Conn
-	head      []byte // of what the connection brings, which was read before; then nil
+	head      []byte // bytes that were read from the connection before; then nil
 	resumable bool
 	timeout   time.Duration
 
 	since time.Time // of the last progress
-	got   int       // bytes since then
-	moved bool      // Moved was called since then
+	got   int       // bytes since
+	moved bool      // Moved was called since
 }
 
-// NewProgressReader returns a reader of c that fails once there was no progress for the
+// NewProgressReader returns a reader of c that fails after no progress for the
 // timeout.
 func NewProgressReader(c net.Conn, timeout time.Duration) *ProgressReader {
 	return &ProgressReader{conn: c, resumable: readsResume(c), timeout: timeout}
@@ -72,13 +72,13 @@ func NewProgressReader(c net.Conn, timeout time.Duration) *ProgressReader {
 // Conn returns the connection.
 func (r *ProgressReader) Conn() net.Conn { return r.conn }
 
-// Begin has the reader return head first, which was read from the connection before.
+// Begin makes the reader return head first, which was read from the connection before.
 func (r *ProgressReader) Begin(head []byte) { r.head = head }
 
-// Moved notes that a whole message, or a link heartbeat, was decoded: that is progress, too.
+// Moved notes that a complete message, or a link heartbeat, was decoded: that is also progress.
 func (r *ProgressReader) Moved() { r.moved = true }
 
-// Read implements io.Reader. It fails once there was no progress for the timeout.
+// Read implements io.Reader. It fails after no progress for the timeout.
 func (r *ProgressReader) Read(p []byte) (int, error) {
 	if len(r.head) > 0 {
 		return r.readHead(p), nil
@@ -116,25 +116,25 @@ func (r *ProgressReader) read(p []byte) (int, error) {
 func (r *ProgressReader) readHead(p []byte) int {
 	n := copy(p, r.head)
 	if r.head = r.head[n:]; len(r.head) == 0 {
-		r.head = nil // lets go of the buffer that it is in
+		r.head = nil // releases the buffer that it is in
 	}
 	return n
 }
 
-// ProgressWriter writes with a timeout for progress, not for the whole. Only Limit may be
+// ProgressWriter writes with a timeout for progress, not for the complete write. Only Limit may be
 // called while another method runs.
 type ProgressWriter struct {
 	w         io.Writer
 	limit     func(time.Time) error // sets the write deadline
 	resumable bool                  // a write that timed out halfway can be continued
-	most      int                   // bytes at once, where it cannot
+	most      int                   // bytes per write, if it cannot
 	timeout   time.Duration
-	since     time.Time // of the last progress of a write that is resumable
-	pieces    Pieces    // of one that is not
+	since     time.Time // of the last progress of a resumable write
+	pieces    Pieces    // of a write that is not resumable
 }
 
-// NewProgressWriter returns a writer to w, whose write deadline limit sets. Where a write to w
-// cannot be continued after its deadline, one has most bytes at most.
+// NewProgressWriter returns a writer to w, whose write deadline limit sets. If a write to w
+// cannot be continued after its deadline, it has at most most bytes.
 func NewProgressWriter(w io.Writer, limit func(time.Time) error, most int) *ProgressWriter {
 	p := &ProgressWriter{w: w, limit: limit, most: most}
 	if c, ok := w.(net.Conn); ok {
@@ -143,7 +143,7 @@ func NewProgressWriter(w io.Writer, limit func(time.Time) error, most int) *Prog
 	return p
 }
 
-// Vectors returns p, with writev where c, which p writes to, has that.
+// Vectors returns p, with writev if c, which p writes to, has it.
 func (p *ProgressWriter) Vectors(c net.Conn) io.Writer {
 	if b := socket.Buffers(c); b != nil {
 		return vectorWriter{p, b}
@@ -159,10 +159,10 @@ func (p *ProgressWriter) Begin(timeout time.Duration) {
 	}
 }
 
-// Limit sets the write deadline. One that is over ends a write under way.
+// Limit sets the write deadline. A deadline in the past ends a write in progress.
 func (p *ProgressWriter) Limit(t time.Time) error { return p.limit(t) }
 
-// writePiece gives a piece of b the timeout, where a write cannot be continued.
+// writePiece writes a piece of b with the timeout, if a write cannot be continued.
 func (p *ProgressWriter) writePiece(b []byte) (int, error) {
 	begun := time.Now()
 	if err := p.limit(begun.Add(p.timeout)); err != nil {
@@ -178,7 +178,7 @@ func (p *ProgressWriter) writePiece(b []byte) (int, error) {
 }
 
 // goesOn reports whether a write that wrote n bytes and failed can be continued: its
-// deadline was that of an earlier one, or it moved.
+// deadline was that of an earlier one, or it made progress.
 func (p *ProgressWriter) goesOn(n int64, err error) bool {
 	if !p.resumable || !isDeadline(err) {
 		return false

@@ -18,16 +18,16 @@ import (
 type RequestBody struct {
 	ctx         context.Context
 	timeout     time.Duration
-	stop        func() bool   // ends interrupting with ctx
+	stop        func() bool   // stops interrupting with ctx
 	interrupted chan struct{} // closed once ctx has interrupted the body
 
 	mu          sync.Mutex // makes Extend, interrupt and Replace exclude each other
 	setDeadline func(time.Time) error
 	cut         error                   // of Cut
-	endRead     context.CancelCauseFunc // of a Read without a deadline; nil: there is none
+	endRead     context.CancelCauseFunc // of a Read without a deadline; nil: none
 
-	started time.Time     // when the minimum rate began; zero: there is none
-	slack   time.Duration // beyond that rate
+	started time.Time     // when the minimum rate began; zero: none
+	slack   time.Duration // additional time
 
 	src    io.Reader
 	length int64 // below 0: not declared
@@ -35,8 +35,8 @@ type RequestBody struct {
 	err    error // what ended the body
 }
 
-// NewRequestBody returns a reader of a body of length bytes; below 0: not declared. The deadlines of its connection are set by
-// setReadDeadline, which may be called from another goroutine when ctx ends.
+// NewRequestBody returns a reader of a body of length bytes; below 0: not declared. setReadDeadline sets the deadlines
+// of the connection. It may be called from another goroutine when ctx ends.
 func NewRequestBody(ctx context.Context, body io.Reader, length int64, timeout time.Duration, setReadDeadline func(time.Time) error) *RequestBody {
 	b := &RequestBody{ctx: ctx, timeout: timeout, interrupted: make(chan struct{}), setDeadline: setReadDeadline, src: body, length: length}
 	b.stop = context.AfterFunc(ctx, func() {
@@ -46,10 +46,10 @@ func NewRequestBody(ctx context.Context, body io.Reader, length int64, timeout t
 	return b
 }
 
-// RequireRate gives the body a minimum rate from now on: it may not take longer than slack and TimeForBody together.
+// RequireRate gives the body a minimum rate from now on: it may take at most slack and TimeForBody together.
 func (b *RequestBody) RequireRate(slack time.Duration) { b.started, b.slack = time.Now(), slack }
 
-// Length returns the declared length; below 0: none was.
+// Length returns the declared length; below 0: none.
 func (b *RequestBody) Length() int64 { return b.length }
 
 // BytesRead returns how many bytes were read so far.
@@ -58,7 +58,7 @@ func (b *RequestBody) BytesRead() int64 { return b.read }
 // Err returns what ended the body, or nil.
 func (b *RequestBody) Err() error { return b.err }
 
-// Stopped returns why the context has ended, or nil.
+// Stopped returns the cause of the end of the context, or nil.
 func (b *RequestBody) Stopped() error { return context.Cause(b.ctx) }
 
 // Release waits until nothing of the request is in use. After it, the body must not be read.
@@ -68,15 +68,15 @@ func (b *RequestBody) Release() {
 		b.endRead(nil)
 	}
 	b.mu.Unlock()
-	// A body that was not read to its end keeps the deadline: the server reads on for a while, and sets its own for the
-	// next request.
+	// A body that was not read to its end keeps the deadline: the server reads on for a while, and sets another one for
+	// the next request.
 	if !b.stop() {
 		<-b.interrupted // the handler must not return while its response is in use
 	}
 	b.Replace(nil, func(time.Time) error { return nil })
 }
 
-// Replace has the rest of the body come from src.
+// Replace makes src the source of the rest of the body.
 func (b *RequestBody) Replace(src io.Reader, setReadDeadline func(time.Time) error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -106,13 +106,13 @@ func (b *RequestBody) wasCut() error {
 	return b.cut
 }
 
-// Extend sets the deadline for bytes that come next without a Read. It fails if the body was ended.
+// Extend sets the deadline for further bytes without a Read. It fails if the body was ended.
 func (b *RequestBody) Extend(d time.Duration) error {
 	_, _, err := b.extend(d)
 	return err
 }
 
-// extend sets the deadline for what is read next, and returns it. It reports whether that was possible.
+// extend sets the deadline for the next read, and returns it. It reports whether that was possible.
 func (b *RequestBody) extend(d time.Duration) (at time.Time, bounded bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -128,12 +128,12 @@ func (b *RequestBody) extend(d time.Duration) (at time.Time, bounded bool, err e
 			at = end
 		}
 	}
-	// Something may wrap the response of the server, and hide its deadlines.
+	// A wrapper of the server's response may hide its deadlines.
 	return at, !errors.Is(b.setDeadline(at), errors.ErrUnsupported), nil
 }
 
-// chunkedRead is the most that is read at once, with one deadline, of a body in chunks: net/http goes on to the next chunk
-// for as long as there is room for it, and waits for all of each.
+// chunkedRead is the most that one Read with one deadline reads of a chunked body: net/http continues with the next
+// chunk while there is room for it, and waits for all of each.
 const chunkedRead = 16 << 10
 
 // Read implements io.Reader.
@@ -166,8 +166,8 @@ func (b *RequestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// causeOf returns why the body was ended, or that nothing moved, in place of an error that only says that a Read was ended. The
-// server ends the request's context for any error, so that says nothing.
+// causeOf returns why the body was ended, or that no bytes moved, in place of an error that only says that a Read was
+// ended. The server ends the request's context for any error, so that is no cause.
 func (b *RequestBody) causeOf(err error) error {
 	if cut := b.wasCut(); cut != nil {
 		return cut
@@ -181,8 +181,8 @@ func (b *RequestBody) causeOf(err error) error {
 	return err
 }
 
-// ended takes the deadline away. From the end of the body on, the server reads ahead to see the client go, and takes a
-// deadline for that.
+// ended removes the deadline. After the end of the body, the server reads ahead to detect that the client disconnects,
+// and mistakes a deadline for that.
 func (b *RequestBody) ended() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -191,11 +191,11 @@ func (b *RequestBody) ended() {
 	}
 }
 
-// maxUnboundedRead is how much is read at once without a deadline.
+// maxUnboundedRead is the size of one read without a deadline.
 const maxUnboundedRead = 32 << 10
 
-// readUnbounded is a Read that is given up after d, with the context, or by Cut, where no deadline can be set. Then the source
-// is not read again: the Read goes on, left to itself, until the connection ends.
+// readUnbounded is a Read that is abandoned after d, with the context, or by Cut, if no deadline can be set. Then the
+// source is not read again: the abandoned Read continues until the connection ends.
 func (b *RequestBody) readUnbounded(p []byte, d time.Duration) (int, error) {
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	defer cancel(nil)

@@ -27,8 +27,8 @@ func addSANCheck(ctx context.Context, cfg *tls.Config, remote net.Addr) {
 	}
 }
 
-// checkSAN checks that a certificate that names addresses or hosts names the
-// one that remote is. A Unix socket has no address to compare.
+// checkSAN checks that a certificate with addresses or host names includes
+// remote. A Unix socket has no address to compare.
 func checkSAN(ctx context.Context, cert *x509.Certificate, remote net.Addr) error {
 	if remote.Network() == "unix" || (len(cert.IPAddresses) == 0 && len(cert.DNSNames) == 0) {
 		return nil

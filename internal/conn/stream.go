@@ -10,21 +10,21 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
-// Stream is a connection that a client has made to read from: one that was hijacked, or a response that is flushed. It is
+// Stream is a connection from which a client reads: a hijacked one, or a flushed response. It is
 // closed once, and written by one goroutine at a time.
 type Stream struct {
 	paced *ProgressWriter
-	out   io.Writer    // paced, or what adds writev to it
-	flush func() error // after each write; nil: nothing to flush
+	out   io.Writer    // paced, or a wrapper that adds writev
+	flush func() error // called after each write; nil: not needed
 	end   func()       // closes the connection; does not block
 
 	once  sync.Once
 	gone  chan struct{} // closed by Close
-	using chan struct{} // has a value while a write is under way; nil: nobody asks. Not a mutex, which stops time in a synctest bubble
+	using chan struct{} // has a value while a write is in progress; nil: not needed. Not a mutex, which stops time in a synctest bubble
 }
 
 // NewHijackedStream returns the stream on a hijacked connection, which is a *tls.Conn or the result of Release. Writes whose
-// progress is not known have a deadline for each piece of so many bytes. A Close that may block is run by spawn.
+// progress is unknown have a deadline for each piece of pieceBytes bytes. spawn runs a Close that may block.
 func NewHijackedStream(c net.Conn, pieceBytes int, spawn func(func())) *Stream {
 	s := &Stream{gone: make(chan struct{}), end: func() { closeconn.Close(c) }}
 	s.paced = NewProgressWriter(c, s.untilGone(c.SetWriteDeadline), pieceBytes)
@@ -51,12 +51,12 @@ func (s *Stream) untilGone(set func(time.Time) error) func(time.Time) error {
 		if err := set(t); err != nil || !s.IsGone() {
 			return err
 		}
-		_ = set(time.Now()) // it may be gone since before
+		_ = set(time.Now()) // Close may have been called before
 		return net.ErrClosed
 	}
 }
 
-// Gone is closed by Close.
+// Gone returns a channel that Close closes.
 func (s *Stream) Gone() <-chan struct{} { return s.gone }
 
 // IsGone reports whether the stream was closed.
@@ -69,17 +69,18 @@ func (s *Stream) IsGone() bool {
 	}
 }
 
-// Close ends the stream, and a write under way. It does not block. It may be called at any time, by anyone, repeatedly.
+// Close ends the stream, and a write in progress. It does not block. It may be called at any time, from any goroutine,
+// repeatedly.
 func (s *Stream) Close() {
 	s.once.Do(func() {
 		close(s.gone)
-		// A write under way ends now: the other end may have stopped reading.
+		// A write in progress ends now: the other end may have stopped reading.
 		_ = s.paced.Limit(time.Now())
 		s.end()
 	})
 }
 
-// Write writes b, with the timeout for each piece of it: a slow connection lives as long as it moves.
+// Write writes b, with the timeout for each piece of it: a slow connection stays open while it makes progress.
 func (s *Stream) Write(b io.WriterTo, timeout time.Duration) error {
 	if s.using != nil {
 		s.using <- struct{}{}
@@ -98,7 +99,7 @@ func (s *Stream) Write(b io.WriterTo, timeout time.Duration) error {
 	return nil
 }
 
-// Quiesce waits for the end of a write under way to a response. After Close no other begins.
+// Quiesce waits for the end of a write in progress to a response. After Close no other starts.
 func (s *Stream) Quiesce() {
 	s.using <- struct{}{}
 	defer func() { <-s.using }()

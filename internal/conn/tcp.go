@@ -9,20 +9,20 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
-// MinTimeout is the least time that a TCP connection is given up after: less would
-// mistake a machine that is busy for one that is gone.
+// MinTimeout is the shortest time after which a TCP connection is closed: a shorter one would
+// mistake a busy machine for an unreachable one.
 const MinTimeout = time.Second
 
 // keepAliveProbes is how many probes of an idle connection stay unanswered
-// before it is given up.
+// before it is closed.
 const keepAliveProbes = 5
 
-// maxKeepAlive is the longest time that systems take for keep-alive. One over it
-// leaves the connection with the system's own, which is hours.
+// maxKeepAlive is the longest keep-alive time that systems accept. A longer one
+// leaves the connection with the system's default, which is hours.
 const maxKeepAlive = 32767 * time.Second
 
-// KeepAlive has the system give up an idle connection, whose other end is gone without a
-// word, after twice the timeout, which is MinTimeout at least.
+// KeepAlive makes the system close an idle connection with an unreachable
+// peer after twice the timeout, which is at least MinTimeout.
 func KeepAlive(timeout time.Duration) net.KeepAliveConfig {
 	return net.KeepAliveConfig{
 		Enable: true, Idle: min(timeout, maxKeepAlive), Count: keepAliveProbes,
@@ -30,7 +30,7 @@ func KeepAlive(timeout time.Duration) net.KeepAliveConfig {
 	}
 }
 
-// SetTimeouts gives a connection of another's listener the timeouts of ours, if it is a TCP
+// SetTimeouts gives a connection of another listener the timeouts of ours, if it is a TCP
 // connection, or one is below TLS or a type of this package.
 func SetTimeouts(c net.Conn, timeout time.Duration) {
 	if tcp := tcpBelow(c); tcp != nil {
@@ -39,9 +39,9 @@ func SetTimeouts(c net.Conn, timeout time.Duration) {
 	GiveUpAfter(c, timeout)
 }
 
-// GiveUpAfter changes when the system gives up a connection whose other end does not
-// acknowledge, or read, the data sent. It finds TCP connections as SetTimeouts does, and
-// leaves others as they are.
+// GiveUpAfter changes when the system closes a connection whose other end does not
+// acknowledge, or read, the data sent. It finds TCP connections like SetTimeouts, and
+// leaves others unchanged.
 func GiveUpAfter(c net.Conn, timeout time.Duration) {
 	if s, ok := below(c).(socket.UserTimeouter); ok {
 		_ = s.SetUserTimeout(timeout)

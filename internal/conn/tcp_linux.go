@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket options of Linux that package syscall has no names for.
+// Socket options of Linux without names in package syscall.
 const (
 	tcpUserTimeout = 18 // TCP_USER_TIMEOUT, in milliseconds
 	tcpRTOMax      = 44 // TCP_RTO_MAX_MS, since Linux 6.15
 )
 
-// rtoMax is the longest time between two tries to send the same bytes: a
-// connection over a link that comes back must not wait for longer to find out.
+// rtoMax is the longest time between two attempts to send the same bytes: a
+// connection over a recovered link must not wait longer to detect that.
 const rtoMax = time.Second
 
 // Control sets the options of a new socket, as Control of net.Dialer and
-// net.ListenConfig; connections inherit them of their listener. An old system that
-// lacks one goes without.
+// net.ListenConfig; connections inherit them from their listener. Options that an old
+// system lacks are skipped.
 func Control(timeout time.Duration) func(network, address string, c syscall.RawConn) error {
 	millis := int(min(timeout.Milliseconds(), math.MaxInt32))
 	return func(network, _ string, c syscall.RawConn) error {
@@ -54,7 +54,7 @@ type sendBuffer struct {
 func streamBuffer() sendBuffer   { return sendBuffer{512 << 10, 250 * time.Microsecond} }
 func snapshotBuffer() sendBuffer { return sendBuffer{96 << 10, 60 * time.Microsecond} }
 
-// LimitStreamBuffer bounds the send buffer of a stream's connection to a low-latency peer.
+// LimitStreamBuffer limits the send buffer of a stream's connection to a low-latency peer.
 func LimitStreamBuffer(c net.Conn) { streamBuffer().apply(c) }
 
 // apply gives the connection the buffer if its peer has a low latency. The system may allow
@@ -80,10 +80,10 @@ func (b sendBuffer) isFor(smoothed, least uint32) bool {
 }
 
 // DelayAcks returns a function that makes the kernel delay acknowledgements on a connection, or
-// nil if the system does not support that. A stream brings small messages, and nothing is sent
-// back on it, so that each message would be acknowledged by a separate packet: a fifth of the
+// nil if the system does not support that. A stream carries small messages, and no data in the
+// other direction, so that each message would be acknowledged by a separate packet: a fifth of the
 // cost of a heartbeat and its response. The kernel resets the option when the connection is
-// quiet for a moment, so the caller calls the function again after every few reads. The smoothed
+// idle for a moment, so the caller calls the function again after every few reads. The smoothed
 // round trip of the sender then includes the delay, the minimum does not.
 func DelayAcks(c net.Conn) func() {
 	raw := rawTCP(c)
@@ -112,8 +112,8 @@ const (
 )
 
 // GiveWay makes the kernel prefer all other connections to that of a snapshot. The unsent data
-// in its buffer is bounded, so that less is lost with the connection and the preference takes
-// effect at once; data in flight is bounded only for a low-latency receiver, which needs little.
+// in its buffer is limited, so that less is lost with the connection and the preference takes
+// effect at once; data in flight is limited only for a low-latency receiver, which needs little.
 // The queue of the network device, if it has bands, puts the connection last.
 func GiveWay(conn net.Conn) {
 	control(conn, func(fd int) {

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// Control has nothing to set: other systems know no user timeout, or not
+// Control sets no option: other systems have no user timeout, or not
 // by this name. Deadlines and keep-alive work everywhere.
 func Control(time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(string, string, syscall.RawConn) error { return nil }
 }
 
-// LimitStreamBuffer leaves the send buffer to other systems.
+// LimitStreamBuffer does nothing: other systems choose the send buffer.
 func LimitStreamBuffer(net.Conn) {}
 
-// DelayAcks returns nil: it cannot be had.
+// DelayAcks returns nil: not supported.
 func DelayAcks(net.Conn) func() { return nil }
 
-// GiveWay leaves it to the sender to give way.
+// GiveWay does nothing: only the sender yields.
 func GiveWay(net.Conn) {}

@@ -17,10 +17,10 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
 )
 
-// acceptPause is how long a listener rests after Accept failed for the moment.
+// acceptPause is how long a listener waits after a temporary failure of Accept.
 const acceptPause = 50 * time.Millisecond
 
-// ErrTooManyHandshakes says that a listener has as many as it takes.
+// ErrTooManyHandshakes means that a listener has reached its limit of handshakes.
 var ErrTooManyHandshakes = errors.New("too many handshakes under way")
 
 // TLSListener completes TLS handshakes before it hands connections out, so that http.Server
@@ -45,15 +45,15 @@ type TLSListener struct {
 type ListenerHooks struct {
 	// Refused is called for a handshake that failed, before its connection is closed.
 	Refused func(c *tls.Conn, err error)
-	// HandshakeFailed is called afterwards, unless the client did no more than connect, as
-	// checks of health do, and for a client over the bounds, with ErrTooManyHandshakes.
+	// HandshakeFailed is called afterwards, unless the client only connected, as
+	// health checks do, and for a client over the limits, with ErrTooManyHandshakes.
 	HandshakeFailed func(from net.Addr, err error)
-	// AcceptFailed is called when the listener cannot accept connections for now.
+	// AcceptFailed is called when the listener temporarily cannot accept connections.
 	AcceptFailed func(err error)
 }
 
 // NewTLSListener returns a listener over l, which it closes. The log, which may be nil, gets
-// lines about files that cannot be used.
+// lines about unusable files.
 func NewTLSListener(l net.Listener, info *transport.TLSInfo, log *zap.Logger, limits ListenLimits, hooks ListenerHooks) (*TLSListener, error) {
 	if info == nil || info.Empty() {
 		return nil, errors.New("TLSInfo must name CertFile and KeyFile")
@@ -112,8 +112,8 @@ func (l *TLSListener) acceptLoop() {
 	}
 }
 
-// retryAfter waits a moment after an error that passes, such as one for want of
-// file descriptors, and reports whether to go on.
+// retryAfter waits a moment after a temporary error, such as a lack of
+// file descriptors, and reports whether to continue.
 func (l *TLSListener) retryAfter(err error) bool {
 	var passing interface{ Temporary() bool }
 	if !errors.As(err, &passing) || !passing.Temporary() {
@@ -130,12 +130,12 @@ func (l *TLSListener) retryAfter(err error) bool {
 	}
 }
 
-// heardKey is the key of a *bool in the context of a handshake: that the client has
-// said something.
+// heardKey is the key of a *bool in the context of a handshake: whether the client has
+// sent data.
 type heardKey struct{}
 
-// handshake hands over a connection whose handshake succeeds. It returns why it
-// failed, and whether the client has said something.
+// handshake delivers a connection whose handshake succeeds. It returns why it
+// failed, and whether the client has sent data.
 func (l *TLSListener) handshake(c *tls.Conn) (heard bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithValue(l.ctx, heardKey{}, &heard), 2*DefaultTimeout)
 	defer cancel()
@@ -186,17 +186,17 @@ func (l *TLSListener) handshakeFailed(c net.Conn, err error, heard bool) {
 	}
 }
 
-// onlyConnected reports whether a handshake failed because the client left, or fell
+// onlyConnected reports whether a handshake failed because the client disconnected, or became
 // silent.
 func onlyConnected(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Op != "remote error" // which is an alert
+		return op.Op != "remote error" // an alert
 	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// Close implements net.Listener. It ends handshakes under way, and waits for the hooks.
+// Close implements net.Listener. It ends handshakes in progress, and waits for the hooks.
 func (l *TLSListener) Close() error {
 	err := l.Listener.Close()
 	l.cancel()

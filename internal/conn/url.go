@@ -14,7 +14,7 @@ import (
 // path in hexadecimal, then this.
 const socketHost = ".unix-socket"
 
-// Schemes maps URLs with a peer URL's scheme to what net/http knows.
+// Schemes maps URLs with a peer URL's scheme to schemes that net/http knows.
 type Schemes struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -32,7 +32,7 @@ func (s Schemes) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.Transport.RoundTrip(r)
 }
 
-// RequestURL returns the URL of a request to a peer URL, as net/http takes it.
+// RequestURL returns the URL of a request to a peer URL, for net/http.
 func RequestURL(base url.URL, path string) (*url.URL, error) {
 	switch base.Scheme {
 	case "http", "https":
@@ -52,7 +52,7 @@ func RequestURL(base url.URL, path string) (*url.URL, error) {
 // as for etcd.
 func SocketPath(u url.URL) string { return u.Host + u.Path }
 
-// dialTarget undoes RequestURL for the address that net/http dials.
+// dialTarget is the inverse of RequestURL for the address that net/http dials.
 func dialTarget(addr string) (network, target string) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -67,7 +67,7 @@ func dialTarget(addr string) (network, target string) {
 }
 
 // serverName is the name, or the address without its zone, that the certificate of
-// addr must carry where TLSInfo names none.
+// addr must contain if TLSInfo names none.
 func serverName(network, addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -80,8 +80,8 @@ func serverName(network, addr string) string {
 }
 
 // WithoutZone returns an address without its zone, such as eth0 in fe80::1%eth0:
-// that is the name of an interface on one machine, and in no certificate. A name is
-// returned as it is.
+// a zone is the name of an interface on one machine, and in no certificate. A name is
+// returned unchanged.
 func WithoutZone(host string) string {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() != "" {
 		return ip.WithZone("").String()
