@@ -24,22 +24,22 @@ import (
 //	                                                    │                                    │
 //	                                                    └─it is stuck──▶ closing ────────────┘
 //
-// An attempt is preparing as often as its plan needs it, and then sending. The worker is
-// the goroutine that reads the database. In each state one thing is waited for, for a
-// time that has a bound, which is one for standing still where bytes move.
+// An attempt is preparing as often as its plan requires, and then sending. The worker is
+// the goroutine that reads the database. Each state waits for one thing, for a limited
+// time. Where bytes move, the limit is for the time without progress.
 type attemptState int
 
 const (
-	preparing attemptState = iota // the worker reads what the receiver has; there is no connection
+	preparing attemptState = iota // the worker reads the part that the receiver has; there is no connection
 	sending                       // the worker writes the body
-	awaiting                      // nothing more is written; the receiver's answer is to come
-	answered                      // the receiver has everything; the worker is to return
-	aborting                      // the connection is closed; the worker is to return
+	awaiting                      // nothing more is written; the receiver's answer must arrive
+	answered                      // the receiver has everything; the worker must return
+	aborting                      // the connection is closed; the worker must return
 	closing                       // the reader is closed as well
 	ended
 )
 
-// attempt is an attempt in one of its states. It belongs to one goroutine.
+// attempt is an attempt in one of its states. It is used by one goroutine.
 type attempt struct {
 	t       *transfer
 	conn    *peerConn // nil: preparing
@@ -48,27 +48,27 @@ type attempt struct {
 	answers <-chan error // gets one value: the receiver's answer
 
 	state    attemptState
-	err      error       // how it ends, unless something better is learned
+	err      error       // how it ends, unless a better cause is learned
 	complete bool        // the body is written
 	limit    *time.Timer // of the state
-	still    int         // ticks since anything moved
+	still    int         // ticks without progress
 	moved    int64
-	told     int64     // how often the receiver said that it works without reading
-	since    time.Time // when something moved last
+	told     int64     // number of the receiver's reports that it works without reading
+	since    time.Time // time of the last progress
 }
 
 // prepare runs f, which calls the reader. When it returns, nothing reads the database,
-// unless a Read goes on for longer than readerGrace after the reader was closed.
+// unless a Read continues for longer than readerGrace after the reader was closed.
 func (t *transfer) prepare(f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(t.sender.cfg.Ctx)
 	defer cancel(nil)
 	worked := make(chan error, 1)
-	go func() { worked <- f(ctx) }() // joined by run, within a bound
+	go func() { worked <- f(ctx) }() // joined by run, within a limit
 	a := &attempt{t: t, state: preparing, cancel: cancel, worked: worked}
 	return a.run()
 }
 
-// follow sends the body by a plan and waits for the answer. It returns as prepare does.
+// follow sends the body by a plan and waits for the answer. It returns like prepare.
 func (t *transfer) follow(conn *peerConn, p protocol.SnapshotPlan) error {
 	ctx, cancel := context.WithCancelCause(t.sender.cfg.Ctx)
 	defer cancel(nil)
@@ -77,7 +77,7 @@ func (t *transfer) follow(conn *peerConn, p protocol.SnapshotPlan) error {
 	answering.Go(func() { answers <- t.answer(conn) })
 	defer answering.Wait()
 	defer conn.Close()
-	go func() { worked <- t.write(ctx, conn, p) }() // joined by run, within a bound
+	go func() { worked <- t.write(ctx, conn, p) }() // joined by run, within a limit
 	a := &attempt{t: t, state: sending, conn: conn, cancel: cancel, worked: worked, answers: answers}
 	return a.run()
 }
@@ -109,7 +109,7 @@ func (a *attempt) run() error {
 	return a.err
 }
 
-// enter changes the state; it is left after limit at the latest, unless that is 0.
+// enter changes the state; the attempt leaves it after limit at the latest, unless that is 0.
 func (a *attempt) enter(s attemptState, limit time.Duration) {
 	a.state = s
 	a.limit.Stop()
@@ -123,8 +123,8 @@ func (a *attempt) end(err error) {
 	a.enter(ended, 0)
 }
 
-// abort closes the connection. A reader that is slow is waited for, if there will be
-// another attempt: as long as it would be otherwise.
+// abort closes the connection. If there will be another attempt, it waits for a slow reader
+// as long as without the abort.
 func (a *attempt) abort(err error) {
 	if a.state == awaiting { // the worker has returned
 		a.end(err)
@@ -145,8 +145,8 @@ func (a *attempt) abort(err error) {
 	}
 }
 
-// closeReader ends the reader. If something stood still, that was the reader: on a closed
-// connection nothing else does. The receiver may have noticed first.
+// closeReader ends the reader. If there was no progress, the reader is the cause: on a closed
+// connection nothing else is. The receiver may have noticed first.
 func (a *attempt) closeReader() {
 	if errors.Is(a.err, errs.ErrStalled) {
 		a.err = errReaderStalled
@@ -164,7 +164,7 @@ func (a *attempt) onWorked(err error) {
 		a.end(a.err)
 	case err != nil:
 		a.err = err
-		a.enter(awaiting, refusalGrace) // for the answer that may say why
+		a.enter(awaiting, refusalGrace) // for an answer that may state the cause
 	default:
 		a.err, a.complete = errNoAnswer, true
 		a.enter(awaiting, a.t.sender.cfg.Config.AnswerTimeout)
@@ -174,7 +174,7 @@ func (a *attempt) onWorked(err error) {
 // onAnswer is called with the receiver's answer.
 func (a *attempt) onAnswer(err error) {
 	switch {
-	case a.state == sending && err == nil: // which may come before Write returns
+	case a.state == sending && err == nil: // it may arrive before Write returns
 		a.err = errors.New("the receiver answered before the end of the snapshot")
 		a.enter(answered, readerGrace)
 	case a.state == sending:
@@ -189,7 +189,7 @@ func (a *attempt) onAnswer(err error) {
 	}
 }
 
-// onTick looks whether anything has moved.
+// onTick checks for progress.
 func (a *attempt) onTick() {
 	a.still++
 	if now := a.t.moved.Load(); now != a.moved {
@@ -211,7 +211,7 @@ func (a *attempt) onTick() {
 	}
 }
 
-// wait is called when the receiver says that it is at work, though nothing has moved for
+// wait is called when the receiver reports that it is working, although there was no progress for
 // some time.
 func (a *attempt) wait(still time.Duration) {
 	switch {
@@ -223,7 +223,7 @@ func (a *attempt) wait(still time.Duration) {
 	}
 }
 
-// onLimit is called when what the state waits for has not come in time.
+// onLimit is called when the event that the state waits for has not occurred in time.
 func (a *attempt) onLimit() {
 	switch a.state {
 	case aborting:

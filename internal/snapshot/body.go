@@ -11,7 +11,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// broke says that the connection of a body is at fault, unless err says more.
+// broke adds that the connection of a body is the cause, unless err says more.
 func broke(b *conn.RequestBody, err error) error {
 	stopped := b.Stopped()
 	if !errors.Is(err, errs.ErrStalled) && !errors.Is(err, protocol.ErrSnapshotCut) && (stopped == nil || !errors.Is(err, stopped)) {
@@ -20,10 +20,10 @@ func broke(b *conn.RequestBody, err error) error {
 	return err
 }
 
-// rawBody is the rest of a body whose length was declared, on a connection that was taken over.
+// rawBody is the rest of a body with a declared length, on a connection that was taken over.
 type rawBody struct {
 	conn       net.Conn
-	prefetched []byte // comes before what conn brings
+	prefetched []byte // precedes the bytes of conn
 	remaining  int64
 }
 

@@ -3,13 +3,13 @@ package snapshot
 import "sync"
 
 const (
-	// bufferBytes is what a transfer copies at once where bytes pass through memory.
+	// bufferBytes is how much a transfer copies at a time if bytes pass through memory.
 	bufferBytes = 256 << 10
-	// sliceBytes is what the kernel is told to move at once.
+	// sliceBytes is how much the kernel moves at a time.
 	sliceBytes = 1 << 20
 )
 
-// buffers has *[]byte of bufferBytes.
+// buffers holds *[]byte of bufferBytes.
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, bufferBytes)
 	return &b

@@ -2,14 +2,14 @@ package snapshot
 
 import "hash/crc32"
 
-// maxCheckpoints bounds the memory of checksums.
+// maxCheckpoints limits the memory of checksums.
 const maxCheckpoints = 1024
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksums is a running CRC-32C that can go back without reading everything again. The zero value is that of nothing.
+// checksums is a running CRC-32C that can go back without reading everything again. The zero value is that of no bytes.
 type checksums struct {
-	at   int64 // how many bytes sum is of
+	at   int64 // number of bytes in sum
 	sum  uint32
 	step int64 // bytes between two of past
 	past []checkpoint
@@ -20,7 +20,7 @@ type checkpoint struct {
 	sum uint32
 }
 
-// update goes on by p.
+// update adds p.
 func (c *checksums) update(p []byte) {
 	c.sum = crc32.Update(c.sum, castagnoli, p)
 	c.at += int64(len(p))
@@ -40,7 +40,7 @@ func (c *checksums) update(p []byte) {
 	c.past = append(c.past, checkpoint{c.at, c.sum})
 }
 
-// back goes to the last known sum at offset or before it, unless it is there.
+// back goes to the last known sum at or before offset, unless it is there already.
 func (c *checksums) back(offset int64) {
 	if c.at <= offset {
 		return

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// errNoAnswer says that the receiver has the whole snapshot, and is silent.
+// errNoAnswer means that the receiver has the complete snapshot, and does not answer.
 var errNoAnswer = fmt.Errorf("no answer to the snapshot: %w", errs.ErrStalled)
 
 // peerConn is a connection of one attempt.
@@ -29,29 +29,29 @@ type peerConn struct {
 	limit  *io.LimitedReader // below br
 	target *url.URL
 
-	onClose func() // before Conn is closed; may be nil, and does not block
+	onClose func() // called before Conn is closed; may be nil, and does not block
 	closing sync.Once
 	closed  chan struct{} // closed when Close of Conn has returned
 }
 
-// abort ends whatever is under way on the connection. It does not block.
+// abort ends everything in progress on the connection. It does not block.
 //
-// Close may: that of TCP waits for a sendfile whose file hangs. So it has a goroutine of
-// its own.
+// Close may: that of TCP waits for a sendfile whose file hangs. So it has a separate
+// goroutine.
 func (c *peerConn) abort() {
 	c.closing.Do(func() {
 		c.closed = make(chan struct{})
 		if c.onClose != nil {
 			c.onClose()
 		}
-		go func() { // joined by Close, within a bound
+		go func() { // joined by Close, within a limit
 			defer close(c.closed)
 			closeconn.Close(c.Conn)
 		}()
 	})
 }
 
-// Close implements net.Conn. A Close that hangs is left to itself.
+// Close implements net.Conn. A Close that hangs is abandoned.
 func (c *peerConn) Close() error {
 	c.abort()
 	grace := time.NewTimer(readerGrace)
@@ -73,10 +73,10 @@ func (t *transfer) connect(u url.URL) (*peerConn, error) {
 	return &peerConn{Conn: c, br: bufio.NewReader(limit), limit: limit, target: target}, nil
 }
 
-// maxAnswers bounds all answers on one connection.
+// maxAnswers limits all answers on one connection.
 const maxAnswers = 4 * protocol.MaxAnswerBytes
 
-// readAnswer reads the final answer to a request. It calls interim for each before it.
+// readAnswer reads the final answer to a request. It calls interim for each preceding one.
 func (c *peerConn) readAnswer(req *http.Request, interim func(*http.Response)) (*http.Response, error) {
 	for {
 		resp, err := http.ReadResponse(c.br, req)
@@ -90,7 +90,7 @@ func (c *peerConn) readAnswer(req *http.Request, interim func(*http.Response)) (
 	}
 }
 
-// causeOrCut returns why ctx ended, or says that a connection broke if err does
+// causeOrCut returns why ctx ended, or that a connection broke if err does
 // not say more.
 func causeOrCut(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && err != nil {
@@ -103,11 +103,11 @@ func causeOrCut(ctx context.Context, err error) error {
 	return err
 }
 
-// answer reads the receiver's answer, which may come at any time.
+// answer reads the receiver's answer, which may arrive at any time.
 func (t *transfer) answer(conn *peerConn) error {
 	resp, err := conn.readAnswer(nil, func(resp *http.Response) {
 		if resp.StatusCode == http.StatusProcessing {
-			conn.limit.N = maxAnswers // it is a matter of time, not of bytes
+			conn.limit.N = maxAnswers // limited by time, not by bytes
 			t.told.Add(1)
 		}
 	})

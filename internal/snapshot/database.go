@@ -18,23 +18,23 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// takeOverBytes is how much of a database there must be still to come for its connection to be taken over from the server to
-// save copying.
+// takeOverBytes is how many bytes of a database must still be missing to take its connection over from the server,
+// which saves copying.
 const takeOverBytes = 256 << 10
 
-// database is the database of an incoming snapshot as the Snapshotter gets it. It knows its length where the sender declared
-// it.
+// database is the database of an incoming snapshot, as passed to the Snapshotter. It knows its length if the sender
+// declared it.
 type database struct {
 	rec       *reception
-	src       *wire.Reader // the body, behind what was read with the head
+	src       *wire.Reader // the body, after the bytes read with the head
 	body      *conn.RequestBody
-	remaining int64    // still to come; -1: not known
-	source    net.Conn // that the kernel can move to a file; nil if there is none
+	remaining int64    // bytes still to come; -1: unknown
+	source    net.Conn // the kernel can move its bytes to a file; nil: none
 	rest      *rawBody // of a connection that was taken over
 	err       error    // what ended the body
 }
 
-// Len returns how many bytes are still to come, below 0 if that is not known.
+// Len returns how many bytes are still to come, below 0 if unknown.
 func (d *database) Len() int64 { return d.remaining }
 
 // Read implements io.Reader.
@@ -61,7 +61,7 @@ func (d *database) Read(p []byte) (int, error) {
 	return n, d.fail(err)
 }
 
-// fail notes what ended the body.
+// fail notes why the body ended.
 func (d *database) fail(err error) error {
 	err = broke(d.body, err)
 	if d.err == nil {
@@ -70,7 +70,7 @@ func (d *database) fail(err error) error {
 	return err
 }
 
-// incomplete returns why who has saved the database cannot have all of it.
+// incomplete returns why the Saver cannot have received the complete database.
 func (d *database) incomplete() error {
 	switch {
 	case d.err != nil:
@@ -83,8 +83,8 @@ func (d *database) incomplete() error {
 	return nil
 }
 
-// WriteTo implements io.WriterTo: it copies with large buffers, or has the kernel move the bytes where they come from a TCP
-// connection and go to a file: w is an *os.File, or an io.ReaderFrom with a method File that returns one.
+// WriteTo implements io.WriterTo: it copies with large buffers, or lets the kernel move the bytes from a TCP
+// connection to a file: w is an *os.File, or an io.ReaderFrom with a method File that returns one.
 func (d *database) WriteTo(w io.Writer) (total int64, err error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
@@ -116,7 +116,7 @@ func (d *database) WriteTo(w io.Writer) (total int64, err error) {
 	}
 }
 
-// fill reads until p is full: over TLS no more than 16 KiB come at once.
+// fill reads until p is full: over TLS at most 16 KiB arrive at a time.
 func (d *database) fill(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int
@@ -126,8 +126,8 @@ func (d *database) fill(p []byte) (n int, err error) {
 	return n, err
 }
 
-// splicer returns what the kernel can move bytes to, or nil. The file itself is not touched: what ReadFrom makes of the bytes
-// is up to w.
+// splicer returns the destination to which the kernel can move bytes, or nil. It does not use the file itself: w
+// decides what ReadFrom does with the bytes.
 func (d *database) splicer(w io.Writer) io.ReaderFrom {
 	rf, ok := w.(io.ReaderFrom)
 	if d.source == nil || !ok {
@@ -142,7 +142,7 @@ func (d *database) splicer(w io.Writer) io.ReaderFrom {
 	return nil
 }
 
-// splice has the kernel move the rest of the database. It looks every workInterval whether any of it has come.
+// splice lets the kernel move the rest of the database. It checks for progress every workInterval.
 func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 	for patience := d.rec.receiver.cfg.ReadTimeout; d.remaining > 0; {
 		step := min(patience, d.rec.receiver.cfg.workInterval())
@@ -166,7 +166,7 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 			}
 		case err == nil:
 			return total, d.fail(io.ErrUnexpectedEOF)
-		case errors.Is(err, syscall.EINVAL): // what was on its way is lost
+		case errors.Is(err, syscall.EINVAL): // bytes in transit are lost
 			d.rec.receiver.noSplice.Store(true)
 			return total, d.fail(err)
 		case isNetworkError(err):
@@ -178,8 +178,8 @@ func (d *database) splice(w io.ReaderFrom) (total int64, err error) {
 	return total, nil
 }
 
-// isNetworkError tells errors of the connection from those of the file that the kernel moves bytes to: both come from one
-// call.
+// isNetworkError tells errors of the connection from those of the file that the kernel moves bytes to: one call returns
+// both.
 func isNetworkError(err error) bool {
 	var op *net.OpError
 	if errors.As(err, &op) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -188,13 +188,13 @@ func isNetworkError(err error) bool {
 	return slices.ContainsFunc(networkErrors, func(e error) bool { return errors.Is(err, e) })
 }
 
-// networkErrors are those of reading from a TCP connection.
+// networkErrors are errors of reading from a TCP connection.
 var networkErrors = []error{
 	syscall.ECONNRESET, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ECONNABORTED,
 	syscall.ECONNREFUSED, syscall.ENOTCONN, syscall.EPIPE, syscall.EPROTO, syscall.ENOPROTOOPT,
 }
 
-// trailer reads the checksum behind the database.
+// trailer reads the checksum after the database.
 func (d *database) trailer() (uint32, error) {
 	var b [protocol.SnapshotTrailerBytes]byte
 	d.rec.transfer.waits.begin(d.rec.receiver.cfg.ReadTimeout + d.rec.receiver.cfg.workInterval())
@@ -207,8 +207,8 @@ func (d *database) trailer() (uint32, error) {
 	return sum, nil
 }
 
-// takeOver takes the connection over from the server, where that saves copying, or where the sender is to be told that we are
-// at work. The caller stops what it returns, which may be nil.
+// takeOver takes the connection over from the server, if that saves copying, or if the sender must be told that the
+// receiver is working. The caller stops the result, which may be nil.
 func (d *database) takeOver(ctx context.Context) *workReporter {
 	asked := d.rec.plan.TellsWork && d.remaining >= 0
 	splices := d.remaining >= takeOverBytes && d.rec.transfer.tls == nil && !d.rec.receiver.noSplice.Load()

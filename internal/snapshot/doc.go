@@ -1,7 +1,7 @@
-// Package snapshot moves databases that go with snapshots between members: both ends, and what they say to each other.
+// Package snapshot transfers the databases of snapshots between members: both ends, and their messages to each other.
 //
-// It knows connections, readers and Snapshotters, and nothing of the rest of a Transport: what is concluded from the end
-// of a transfer, and told to raft, is up to package rafthttp.
+// It uses connections, readers and Snapshotters, and knows nothing of the rest of a Transport: package rafthttp decides
+// on the result of a transfer and reports it to raft.
 package snapshot
 
 import "github.com/seed-4d73690b/rafthttp/internal/conn"

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Why a transfer fails. Package rafthttp has these under the names that its users know, and says more of each.
+// Causes of failed transfers. Package rafthttp exports them under its own names, with their full descriptions.
 var (
 	ErrSize    = errors.New("rafthttp: snapshot reader does not match its declared size")
 	ErrShort   = fmt.Errorf("%w: too short", ErrSize)
@@ -14,5 +14,5 @@ var (
 	ErrChanged = fmt.Errorf("%w: the file changed while it was sent", ErrReader)
 )
 
-// isReaderFailure reports whether a transfer failed by its reader alone.
+// isReaderFailure reports whether only the reader caused the failure of a transfer.
 func isReaderFailure(err error) bool { return errors.Is(err, ErrReader) || errors.Is(err, ErrSize) }

@@ -14,27 +14,27 @@ import (
 )
 
 const (
-	// maxInstalled is how many transfers a receiver remembers whose message was processed, and installedFor how long: a sender
-	// that has to sum up the database first needs maxSumming for another attempt.
+	// maxInstalled is how many transfers with a processed message a receiver remembers, and installedFor how long: a
+	// sender that has to sum up the database first needs maxSumming for another attempt.
 	maxInstalled = 64
 	installedFor = 10 * time.Minute
 )
 
 // installed is a transfer whose database was saved and whose message was processed. Its sender may not know: the connection
-// broke before the answer. Another attempt at it is answered from here, and takes no place.
+// broke before the answer. Further attempts are answered from here, and take no place.
 type installed struct {
 	id  protocol.TransferID // not 0
 	key snap.Transfer
 	sum uint32 // of the database
 	at  time.Time
 
-	again *conn.RequestBody // of another attempt, which is being read; may be nil
+	again *conn.RequestBody // of another attempt that is being read; may be nil
 }
 
-// installedList has the transfers that were installed last. It is safe for concurrent use.
+// installedList has the last installed transfers. It is safe for concurrent use.
 type installedList struct {
 	mu  sync.Mutex
-	all []*installed // the oldest is the first
+	all []*installed // oldest first
 }
 
 func (l *installedList) add(t *installed) {
@@ -47,7 +47,7 @@ func (l *installedList) add(t *installed) {
 	l.all = append(l.all, t)
 }
 
-// find returns the transfer with this number of a member, or nil. It is called with mu held.
+// find returns the transfer of a member with this id, or nil. It is called with mu held.
 func (l *installedList) find(from types.ID, id protocol.TransferID) *installed {
 	for _, t := range l.all {
 		if id != 0 && t.id == id && t.key.From == uint64(from) && time.Since(t.at) < installedFor {
@@ -57,7 +57,7 @@ func (l *installedList) find(from types.ID, id protocol.TransferID) *installed {
 	return nil
 }
 
-// offset answers a question about a transfer that was installed: all of it is there.
+// offset answers a question about an installed transfer: all bytes are present.
 func (l *installedList) offset(q protocol.SnapshotQuestion) (offset int64, sum uint32, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,7 +67,7 @@ func (l *installedList) offset(q protocol.SnapshotQuestion) (offset int64, sum u
 	return 0, 0, false
 }
 
-// begin returns the transfer of which the attempt with this body brings nothing but what is known, or nil. It ends an older
+// begin returns the installed transfer that the attempt with this body repeats, or nil. It ends an older
 // such attempt. The caller ends the new one.
 func (l *installedList) begin(from types.ID, id protocol.TransferID, p protocol.SnapshotPlan, b *conn.RequestBody) *installed {
 	l.mu.Lock()
@@ -91,8 +91,8 @@ func (l *installedList) end(t *installed, b *conn.RequestBody) {
 	}
 }
 
-// readAgain reads the body of another attempt at a transfer that was installed: the message, and the checksum. That the
-// databases are equal, its sender has seen from the answer to its question.
+// readAgain reads the body of another attempt at an installed transfer: the message, and the checksum. The answer to
+// its question has told the sender that the databases are equal.
 func (r *Receiver) readAgain(in Incoming, b *conn.RequestBody) error {
 	const most = frameLength + MaxHeadBytes + protocol.SnapshotTrailerBytes
 	if b.Length() < 0 || b.Length() > most {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// TransferLog is the log of one transfer. It is silent if many were logged
-// lately: raft may want the same snapshot again without end, and a transfer that
-// brings nothing new takes no time.
+// TransferLog is the log of one transfer. It is silent if too many were logged
+// recently: raft may request the same snapshot again and again, and a transfer without
+// new bytes takes no time.
 func TransferLog(lines *rate.Limiter, log *zap.Logger) *zap.Logger {
 	if !lines.Allow() {
 		return zap.NewNop()
@@ -19,11 +19,11 @@ func TransferLog(lines *rate.Limiter, log *zap.Logger) *zap.Logger {
 }
 
 // WarnUnlessNamed warns of a snapshot that was made before its receiver became a
-// member: raft ignores one whose ConfState does not name it, and asks for the
+// member: raft ignores a snapshot whose ConfState does not contain it, and requests the
 // same again.
 func WarnUnlessNamed(log *zap.Logger, receiver uint64, s *raftpb.Snapshot) {
 	conf := s.GetMetadata().GetConfState()
-	// A member of LearnersNext is one of VotersOutgoing.
+	// A member of LearnersNext is also one of VotersOutgoing.
 	for _, ids := range [][]uint64{conf.GetVoters(), conf.GetLearners(), conf.GetVotersOutgoing()} {
 		if slices.Contains(ids, receiver) {
 			return

@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// stallTicks is how many parts of a read timeout a transfer may stand still.
+	// stallTicks is the number of parts of a read timeout that a transfer may make no progress.
 	stallTicks = 4
-	// minBurst and maxBurst bound what a paced Transport sends at once.
+	// minBurst and maxBurst limit how much a paced Transport sends at a time.
 	minBurst, maxBurst = 64 << 10, 1 << 20
 	burstSeconds       = 0.02
-	// yieldFor is how long a snapshot gives way to messages at a time, looking
-	// every yieldStep whether they are gone; then it sends yieldSlice.
+	// yieldFor is how long a snapshot yields to messages at a time, checking
+	// every yieldStep whether they are sent; then it sends yieldSlice.
 	yieldFor   = 20 * time.Millisecond
 	yieldStep  = time.Millisecond
 	yieldSlice = 64 << 10
 )
 
-// Pace is how fast all snapshots of a Transport go together, and how many of them at once.
+// Pace limits the rate and the number of the snapshots of a Transport in progress.
 type Pace struct {
 	turns turns         // of the transfers in flight
-	turn  chan struct{} // held by the transfer that may send next; senders to it queue in order
+	turn  chan struct{} // held by the transfer that may send next; others queue in order
 	pause time.Duration // longest time between two grants to one transfer
 
 	mu      sync.Mutex
@@ -34,26 +34,26 @@ type Pace struct {
 	changed chan struct{} // closed when the limit changes
 }
 
-// tokenBucket has the bytes that may be sent at once.
+// tokenBucket has the number of bytes that may be sent now.
 type tokenBucket struct {
 	limit  rate.Limit // bytes a second
 	tokens float64
-	at     time.Time // when tokens was true
+	at     time.Time // time of tokens
 }
 
-// NewPace returns the pace for max transfers at once and limit bytes a second. None stands still for longer than a
+// NewPace returns the pace for at most max transfers at a time and limit bytes a second. None pauses for longer than a
 // part of readTimeout. The places are shared among the members that peers returns, which must not block.
 func NewPace(max int, limit rate.Limit, readTimeout time.Duration, peers func() []types.ID) *Pace {
 	return &Pace{
 		turns: turns{places: newPlaces(max, peers)}, turn: make(chan struct{}, 1),
-		// A stock receiver cuts after the default, whatever our timeout is.
+		// A stock receiver closes the connection after the default, whatever our timeout is.
 		pause:   min(readTimeout, DefaultTimeout) / stallTicks,
 		bucket:  tokenBucket{limit: limit, tokens: minBurst, at: time.Now()},
 		changed: make(chan struct{}),
 	}
 }
 
-// SetLimit changes the limit, for what is under way as well.
+// SetLimit changes the limit, also for transfers in progress.
 func (p *Pace) SetLimit(limit rate.Limit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,7 +72,7 @@ func (b *tokenBucket) refill() {
 	b.at = now
 }
 
-// take returns how many bytes may go now, or how long to wait until a chunk may. Past the deadline it is at least one.
+// take returns how many bytes may be sent now, or how long to wait for a chunk. After the deadline it is at least one.
 func (b *tokenBucket) take(want int, chunk float64, deadline time.Time) (n int, wait time.Duration) {
 	b.refill()
 	if b.limit == rate.Inf {
@@ -81,7 +81,7 @@ func (b *tokenBucket) take(want int, chunk float64, deadline time.Time) (n int, 
 	left := time.Until(deadline)
 	if b.tokens < chunk && left > 0 {
 		wait = time.Duration(math.Ceil((chunk - b.tokens) / float64(b.limit) * float64(time.Second)))
-		if wait <= 0 || wait > left { // over all bounds for a limit next to zero
+		if wait <= 0 || wait > left { // too large for a limit close to zero
 			wait = left
 		}
 		return 0, wait
@@ -116,22 +116,22 @@ func (p *Pace) grant(ctx context.Context, want int) (int, error) {
 	}
 }
 
-// share is how long one transfer may have the turn.
+// share returns how long one transfer may have the turn.
 func (p *Pace) share() time.Duration { return p.pause / time.Duration(max(1, p.turns.count())) }
 
-// take returns how many bytes may go now, or how long to wait. At the deadline at
-// least one may: a receiver must not take a slow transfer for a dead one.
+// take returns how many bytes may be sent now, or how long to wait. At the deadline at
+// least one may: a receiver must not consider a slow transfer dead.
 func (p *Pace) take(want int, deadline time.Time) (n int, wait time.Duration, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// As many as come together in the time that each transfer has for its turn.
+	// As many bytes as accrue in the turn of each transfer.
 	turn := float64(p.bucket.limit) * p.share().Seconds()
 	chunk := math.Floor(max(1, min(turn, float64(want), minBurst)))
 	n, wait = p.bucket.take(want, chunk, deadline)
 	return n, wait, p.changed
 }
 
-// giveWay waits while messages for the peer are queued, but not for long, and
+// giveWay waits while messages for the peer are queued, but for a limited time, and
 // returns how many of want bytes the snapshot should send then.
 func giveWay(ctx context.Context, busy func() bool, want int) int {
 	if !busy() {

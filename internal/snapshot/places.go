@@ -8,21 +8,21 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// places are the transfers that there may be at once, one way. A member that has one of them already, or that is no peer, leaves
-// a place to each peer that has none, up to half of all places. A lone transfer is let in, whoever it is of.
+// places limits the concurrent transfers in one direction. A member that already has one, or that is not a peer, leaves
+// a place to each peer that has none, up to half of all places. A lone transfer is admitted from any member.
 type places struct {
 	max   int
 	peers func() []types.ID // that have a share; must not block
 
 	taken map[types.ID]int
-	n     int // of all
+	n     int // total
 }
 
 func newPlaces(max int, peers func() []types.ID) places {
 	return places{max: max, peers: peers, taken: map[types.ID]int{}}
 }
 
-// full reports whether there is no place for one more transfer of a member.
+// full reports whether there is no place for another transfer of a member.
 func (p *places) full(of types.ID) bool {
 	if p.n == 0 {
 		return false
@@ -59,15 +59,15 @@ func (p *places) giveBack(of types.ID) {
 type turns struct {
 	mu      sync.Mutex
 	places  places
-	waiting []*waiter // in the order in which they came
+	waiting []*waiter // in order of arrival
 }
 
 type waiter struct {
 	of    types.ID
-	ready chan struct{} // closed when it has its place
+	ready chan struct{} // closed when it has a place
 }
 
-// acquire waits for a place, which is held until release. It reports false if ctx ended, or quit was closed, before.
+// acquire waits for a place, which is held until release. It returns false if ctx ended, or quit was closed, before.
 func (t *turns) acquire(ctx context.Context, of types.ID, quit <-chan struct{}) bool {
 	select {
 	case <-quit:
@@ -91,14 +91,14 @@ func (t *turns) acquire(ctx context.Context, of types.ID, quit <-chan struct{}) 
 	defer t.mu.Unlock()
 	if i := slices.Index(t.waiting, w); i >= 0 {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
-	} else { // it came at the same time
+	} else { // it got its place at the same time
 		t.places.giveBack(of)
 	}
 	t.serve()
 	return false
 }
 
-// release gives a place back.
+// release frees a place.
 func (t *turns) release(of types.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -106,9 +106,9 @@ func (t *turns) release(of types.ID) {
 	t.serve()
 }
 
-// serve lets in those that may have a place. It is called with mu held.
+// serve admits the transfers that may have a place. It is called with mu held.
 func (t *turns) serve() {
-	refused := map[types.ID]bool{} // those behind it of the same member are as well
+	refused := map[types.ID]bool{} // also refuses later ones of the same member
 	t.waiting = slices.DeleteFunc(t.waiting, func(w *waiter) bool {
 		if t.places.n >= t.places.max || refused[w.of] {
 			return false
@@ -122,7 +122,7 @@ func (t *turns) serve() {
 	})
 }
 
-// count returns how many places are taken.
+// count returns the number of places taken.
 func (t *turns) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

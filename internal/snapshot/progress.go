@@ -13,7 +13,7 @@ import (
 const rateWindow = time.Second
 
 // Status is the state of one transfer of a database. The SnapshotStatus of package rafthttp has the same fields, and
-// says what they are.
+// describes them.
 type Status struct {
 	Peer         types.ID
 	Incoming     bool
@@ -27,26 +27,26 @@ type Status struct {
 	Ended        time.Time
 }
 
-// Progress is what Status tells of a transfer.
+// Progress is the part of a transfer that Status shows.
 type Progress struct {
 	peer      types.ID // this and those up to every are set before begin
 	incoming  bool
-	peerBytes *atomic.Uint64 // counts bytes for the peer; nil if the other side is none
+	peerBytes *atomic.Uint64 // counts bytes for the peer; nil if the other side is not a peer
 	observe   func(Status)   // may be nil
-	every     time.Duration  // how often it is called, at most
+	every     time.Duration  // shortest time between two calls
 
 	started  time.Time
 	index    atomic.Uint64
 	bytes    atomic.Int64 // of the database
-	total    atomic.Int64 // -1: not known
+	total    atomic.Int64 // -1: unknown
 	attempts atomic.Int32
 
 	guard  sync.Mutex
-	window [2]sample // beginnings of the last two windows
+	window [2]sample // starts of the last two windows
 	err    error
 	end    time.Time
 	told   time.Time // observe
-	moved  time.Time // when bytes came or went last
+	moved  time.Time // time of the last progress
 }
 
 type sample struct {
@@ -84,14 +84,14 @@ func (p *Progress) add(n int64) {
 	}
 }
 
-// still returns for how long nothing has moved.
+// still returns the time since the last progress.
 func (p *Progress) still() time.Duration {
 	p.guard.Lock()
 	defer p.guard.Unlock()
 	return time.Since(p.moved)
 }
 
-// jump says that the transfer goes on at a position.
+// jump notes that the transfer continues at a position.
 func (p *Progress) jump(bytes int64) {
 	p.bytes.Store(bytes)
 	now := time.Now()
@@ -100,14 +100,14 @@ func (p *Progress) jump(bytes int64) {
 	p.window = [2]sample{{now, bytes}, {now, bytes}}
 }
 
-// failed says that an attempt has.
+// failed notes the failure of an attempt.
 func (p *Progress) failed(err error) {
 	p.guard.Lock()
 	defer p.guard.Unlock()
 	p.err = err
 }
 
-// ended says how the transfer did.
+// ended notes the end of the transfer.
 func (p *Progress) ended(err error) {
 	p.guard.Lock()
 	defer p.guard.Unlock()
@@ -127,7 +127,7 @@ func (p *Progress) state() Status {
 	st.Ended = p.end
 	now, since := time.Now(), p.window[0]
 	if !p.end.IsZero() {
-		now, since = p.end, sample{at: p.started} // of all of it
+		now, since = p.end, sample{at: p.started} // of the complete transfer
 	}
 	if took := now.Sub(since.at); took > 0 {
 		st.Rate = float64(max(0, st.Bytes-since.bytes)) / took.Seconds()
@@ -138,5 +138,5 @@ func (p *Progress) state() Status {
 	return st
 }
 
-// maxETA is the longest time that is told, for all practical purposes never.
+// maxETA is the longest reported time, practically never.
 const maxETA = 1000 * 24 * time.Hour

@@ -11,31 +11,31 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// maxEmptyReads is how often in a row a reader may return nothing and no error.
+// maxEmptyReads is how often in a row a reader may return no bytes and no error.
 const maxEmptyReads = 100
 
-// source is the application's reader of a database, held to its size.
+// source is the application's reader of a database, checked for its size.
 type source struct {
 	exactReader
 	size   int64
-	file   *os.File    // the reader, where it is a regular file
+	file   *os.File    // the reader, if it is a regular file
 	info   os.FileInfo // of file, when the transfer began
-	seeker io.Seeker   // the reader, where it can go back; nil if not
-	base   int64       // where the database begins, as seeker counts
+	seeker io.Seeker   // the reader, if it can seek; nil if not
+	base   int64       // start of the database, as seeker counts
 
-	reading atomic.Bool // a call of the application's reader is under way
+	reading atomic.Bool // a call of the application's reader is in progress
 }
 
-// newSource returns the source that is read from r, which may be nil, once begin was
-// called. It calls nothing of r.
+// newSource returns the source of the database in r, which may be nil. Call begin first.
+// newSource does not call r.
 func newSource(r io.Reader, size int64) *source {
 	return &source{exactReader: exactReader{r: r, remaining: size}, size: size}
 }
 
-// inspect finds out what the reader can do beside Read.
+// inspect detects the methods of the reader beside Read.
 func (d *source) inspect() {
 	defer func() {
-		if recover() != nil { // in a method of the reader: then it can do no more than Read
+		if recover() != nil { // in a method of the reader: then only Read is used
 			d.file, d.seeker = nil, nil
 		}
 	}()
@@ -55,14 +55,14 @@ func (d *source) inspect() {
 	}
 }
 
-// canSeek reports whether the reader can go back.
+// canSeek reports whether the reader can seek.
 func (d *source) canSeek() bool { return d.seeker != nil }
 
-// skip says that the next n bytes of file were read past Read.
+// skip notes that the next n bytes of file were read without Read.
 func (d *source) skip(n int64) { d.remaining -= n }
 
-// fileOf returns the file that r is. A reader that has a file may make something else of
-// it, so it does not do to ask.
+// fileOf returns the file that r is. A reader that contains a file may change its bytes,
+// so its methods do not tell.
 func fileOf(r io.Reader) *os.File {
 	switch f := r.(type) {
 	case *os.File:
@@ -78,7 +78,7 @@ func fileOf(r io.Reader) *os.File {
 // at returns how much of the database was read.
 func (d *source) at() int64 { return d.size - d.remaining }
 
-// goTo goes to an offset of the database.
+// goTo seeks to an offset of the database.
 func (d *source) goTo(offset int64) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -102,8 +102,8 @@ func (d *source) goTo(offset int64) (err error) {
 	return nil
 }
 
-// Read implements io.Reader, as exactReader does. The last byte of a file that has changed
-// is not given.
+// Read implements io.Reader, like exactReader. It withholds the last byte of a file that has
+// changed.
 func (d *source) Read(p []byte) (int, error) {
 	d.reading.Store(true)
 	n, err := d.exactReader.Read(p)
@@ -116,8 +116,8 @@ func (d *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unchanged returns an error if the reader is a file that is not what it was when the
-// transfer began.
+// unchanged returns an error if the reader is a file that has changed since the start of the
+// transfer.
 func (d *source) unchanged() error {
 	if d.file == nil {
 		return nil
@@ -135,7 +135,7 @@ func (d *source) unchanged() error {
 	return nil
 }
 
-// begin inspects the reader and does what that of exactReader does.
+// begin inspects the reader and then calls begin of exactReader.
 func (d *source) begin() error {
 	d.reading.Store(true)
 	defer d.reading.Store(false)
@@ -143,28 +143,28 @@ func (d *source) begin() error {
 	return d.exactReader.begin()
 }
 
-// errReaderStalled says that it is the reader that makes no progress.
+// errReaderStalled means that the reader makes no progress.
 var errReaderStalled = fmt.Errorf("%w: %w", ErrReader, errs.ErrStalled)
 
-// errReaderClosed ends the reading of a database that was closed meanwhile.
+// errReaderClosed ends reading a database that was closed meanwhile.
 var errReaderClosed = fmt.Errorf("%w: it was closed", ErrReader)
 
-// exactReader reads exactly the remaining bytes from r. Its errors are those of r, marked
-// with ErrReader, and ErrSize; a panic of r is an error.
+// exactReader reads exactly the remaining bytes from r. Its errors are those of r, wrapped
+// in ErrReader, and ErrSize; a panic of r is an error.
 //
-// The last byte is given only once r has shown its end, so that nobody takes for whole what
-// is not. It is one byte, not more, that is held back: who waits for the bytes has limits of
-// its own for standing still, and r may be slow to show its end.
+// It returns the last byte only after r has reported its end, so that an incomplete database
+// is never considered complete. It withholds one byte, not more: the receiver of the bytes has its own
+// limits for progress, and r may be slow to report its end.
 type exactReader struct {
 	r         io.Reader // nil: empty
-	remaining int64     // bytes to be given
+	remaining int64     // bytes still to return
 
-	holds  bool // held is read, and not given yet: one of the last two
+	holds  bool // held was read, and not yet returned: one of the last two
 	held   byte
-	closed atomic.Bool // r is not called any more
+	closed atomic.Bool // r is no longer called
 }
 
-// begin checks what would go unnoticed by Read: a negative size, and data where
+// begin checks what Read would not notice: a negative size, and data where
 // none was declared.
 func (e *exactReader) begin() error {
 	if e.remaining < 0 {
@@ -178,7 +178,7 @@ func (e *exactReader) begin() error {
 	return nil
 }
 
-// unread is how many bytes r still has.
+// unread returns how many bytes r still has.
 func (e *exactReader) unread() int64 {
 	if e.holds {
 		return e.remaining - 1
@@ -222,7 +222,7 @@ func (e *exactReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// last is Read once r has nothing more: it gives the byte that is held.
+// last is Read after r has no more bytes: it returns the held byte.
 func (e *exactReader) last(p []byte) (int, error) {
 	if err := e.end(); !errors.Is(err, io.EOF) || !e.holds {
 		return 0, err
@@ -246,8 +246,8 @@ func (e *exactReader) end() error {
 	}
 }
 
-// readSome reads at least one byte, or returns an error: the one of r, or one
-// that says what r did wrong.
+// readSome reads at least one byte, or returns an error: that of r, or one
+// for a fault of r.
 func (e *exactReader) readSome(p []byte) (int, error) {
 	if e.r == nil {
 		return 0, io.EOF

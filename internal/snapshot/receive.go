@@ -23,37 +23,37 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// Incoming is a request that brings a snapshot. It is used by one goroutine, but for SetReadDeadline.
+// Incoming is a request with a snapshot. It is used by one goroutine, except SetReadDeadline.
 type Incoming interface {
 	Sender() types.ID          // 0: not stated
-	TLS() *tls.ConnectionState // nil: not encrypted
+	TLS() *tls.ConnectionState // nil: no TLS
 	Header() http.Header
 	// Body returns the body, and its length; below 0: not declared.
 	Body() (body io.Reader, length int64)
 	SetReadDeadline(time.Time) error
-	// CloseAfter has the connection closed after the answer.
+	// CloseAfter closes the connection after the answer.
 	CloseAfter()
-	// Hijack takes the connection over from the server, with what was read of it already. Ended says that nothing of the
-	// body is still to come. An error leaves everything as it is: the connection is not one that is closed after the answer,
-	// or cannot be had. Respond says where the answer goes then.
+	// Hijack takes the connection over from the server, with the bytes already read. ended means that the body has been
+	// read to its end. An error leaves everything unchanged: the connection is not one that is closed after the answer,
+	// or cannot be hijacked. Respond then sets the destination of the answer.
 	Hijack(ended bool) (conn net.Conn, prefetched []byte, err error)
 	Respond(*Response)
 
-	// Resumes returns why the sender cannot go on with what an earlier attempt has brought; nil if it can.
+	// Resumes returns why the sender cannot resume an earlier attempt; nil if it can.
 	Resumes() error
-	// Authorize returns why the message is not taken.
+	// Authorize returns why the message is refused.
 	Authorize(m *raftpb.Message) error
-	// Began is called once it is, with the index of the snapshot. What counts bytes may be nil.
+	// Began is called once it is authorized, with the index of the snapshot. The counter of bytes may be nil.
 	Began(index uint64) (log *zap.Logger, bytes *atomic.Uint64)
-	// Saver returns who saves the database of size bytes; below 0: not known.
+	// Saver returns the Saver for the database of size bytes; below 0: unknown.
 	Saver(m *raftpb.Message, size int64) (snap.Saver, error)
-	// Process has the message processed, whose database was saved. It must not be used afterwards.
+	// Process processes the message, after its database was saved. The message must not be used afterwards.
 	Process(m *raftpb.Message) error
-	// Discard tells who has saved the database that it is not used, and why.
+	// Discard tells the Saver that its database is not used, and why.
 	Discard(index uint64, cause error)
 }
 
-// Resumer is a Saver that can go on with what an earlier attempt has brought.
+// Resumer is a Saver that can resume an earlier attempt.
 type Resumer interface {
 	snap.Saver
 	ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, checksum func() (uint32, error)) (int64, error)
@@ -67,13 +67,13 @@ type reception struct {
 	plan     protocol.SnapshotPlan
 	m        *raftpb.Message
 	db       *database
-	sum      *uint32 // of the database, once the sender has said it
+	sum      *uint32 // of the database, once the sender has stated it
 	log      *zap.Logger
 }
 
-// Receive has a database saved, and after that the message at its head processed. Its error is the answer. Began says
-// whether the message was taken, so that the transfer counts as one; st is how it ended then. It observes progress by
-// observe, which may be nil.
+// Receive saves a database, and after that processes the message at its head. Its error is the answer. began says
+// whether the message was accepted, so that the transfer counts as one; st is its final status then. It observes
+// progress by observe, which may be nil.
 func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progress) func(Status)) (st Status, began bool, err error) {
 	plan, err := protocol.SnapshotPlanIn(in.Header())
 	if err != nil {
@@ -108,20 +108,20 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	}
 	defer c.db.takeOver(ctx).stop()
 	if err = c.save(); c.db.err != nil {
-		in.CloseAfter() // a Read may still be under way
+		in.CloseAfter() // a Read may still be in progress
 	}
 	t.ended(err)
 	return t.state(), true, err
 }
 
-// readHead reads the message at the head of the body, and what it says of the database behind it.
+// readHead reads the message at the head of the body, and what it says of the database after it.
 func (c *reception) readHead(b *conn.RequestBody) error {
 	src := wire.NewReader(b)
 	m, err := wire.NewMessageDecoder(src, c.receiver.head).Decode()
 	if err != nil {
-		c.in.CloseAfter() // where the next request begins is not known
+		c.in.CloseAfter() // the start of the next request is unknown
 		if err := b.Err(); err != nil && !errors.Is(err, io.EOF) {
-			return protocol.SnapshotNotSaved(broke(b, err)) // which says nothing of the message
+			return protocol.SnapshotNotSaved(broke(b, err)) // not a fault of the message
 		}
 		return protocol.BadRequest("failed to read the message at the head of a snapshot: %s", err)
 	}
@@ -137,7 +137,8 @@ func (c *reception) readHead(b *conn.RequestBody) error {
 	meta := m.GetSnapshot().GetMetadata()
 	c.m, c.db = m, &database{rec: c, src: src, body: b, remaining: -1}
 	if b.Length() >= 0 {
-		// What was read and not used is the database's. The length of the message is no guide: its encoding may be another's.
+		// Bytes read and not used belong to the database. The length of the message does not tell: its encoding may be
+		// another's.
 		c.db.remaining = max(0, b.Length()-b.BytesRead()+int64(src.Buffered()))
 	}
 	if c.plan.Resumable {
@@ -160,7 +161,7 @@ func (c *reception) readHead(b *conn.RequestBody) error {
 	return nil
 }
 
-// save has the database saved, and after that the message processed.
+// save saves the database, and after that processes the message.
 func (c *reception) save() error {
 	c.log.Info("receiving database snapshot", zap.Int64("bytes", c.transfer.total.Load()), zap.Int64("resumed-at", c.transfer.bytes.Load()))
 	WarnUnlessNamed(c.log, uint64(c.receiver.cfg.ID), c.m.GetSnapshot())
@@ -188,7 +189,7 @@ func (c *reception) process() error {
 	return c.in.Process(c.m)
 }
 
-// saveDatabase returns the size of the database. Its errors say why it was not saved.
+// saveDatabase returns the size of the database. Its errors are the causes of a failure to save it.
 func (c *reception) saveDatabase() (n int64, err error) {
 	saver, err := c.in.Saver(c.m, c.transfer.total.Load())
 	if err != nil {
@@ -211,7 +212,7 @@ func (c *reception) saveDatabase() (n int64, err error) {
 	switch {
 	case errors.Is(err, snap.ErrOffset):
 		return 0, protocol.ErrSnapshotOffset
-	case c.db.err != nil && !errors.Is(err, c.db.err): // a Snapshotter that says nothing of it
+	case c.db.err != nil && !errors.Is(err, c.db.err): // a Snapshotter that does not return it
 		err = errors.Join(err, c.db.err)
 	}
 	return 0, protocol.SnapshotNotSaved(err)

@@ -15,27 +15,27 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// Config is what both ends of a transfer go by. It does not change.
+// Config is the configuration of both ends of a transfer. It does not change.
 type Config struct {
 	ID            types.ID      // of the local member
-	ReadTimeout   time.Duration // for which a transfer may stand still
+	ReadTimeout   time.Duration // longest time without progress
 	WriteTimeout  time.Duration // for an answer
 	AnswerTimeout time.Duration // from the last byte to the answer
 }
 
 const (
-	// maxWorkInterval is short, as the sender's read timeout, which is not known here, may be.
+	// maxWorkInterval is short, because the sender's read timeout, which is not known here, may be.
 	maxWorkInterval = 250 * time.Millisecond
-	// olderStill is how long a transfer may stand still before another one of its snapshot takes its place. It is longer
-	// than a paced sender's longest pause and the time until the receiver sees what came after it.
+	// olderStill is how long a transfer may make no progress before another one of its snapshot replaces it. It is
+	// longer than a paced sender's longest pause and the time until the receiver sees the bytes after it.
 	olderStill = 2 * time.Second
 )
 
-// workInterval is how often a receiver looks whether bytes have come, and says that it is at work. It is also how long a
-// question waits for the end of a transfer that was interrupted.
+// workInterval is how often a receiver checks whether bytes have arrived, and reports that it is working. It is also
+// how long a question waits for the end of an interrupted transfer.
 func (c Config) workInterval() time.Duration { return min(c.ReadTimeout/stallTicks, maxWorkInterval) }
 
-// Receiver takes the snapshots of other members, so many at once. It is safe for concurrent use.
+// Receiver receives the snapshots of other members, a limited number at a time. It is safe for concurrent use.
 type Receiver struct {
 	cfg      Config
 	head     wire.Limits // of the message at the head of a body
@@ -49,8 +49,8 @@ type Receiver struct {
 	last   *Status
 }
 
-// NewReceiver returns a receiver of at most max snapshots at once, with these limits for the message of each. It shares the
-// places among the members that peers returns, which must not block.
+// NewReceiver returns a receiver of at most max snapshots at a time, with these limits for the message of each. It
+// shares the places among the members that peers returns, which must not block.
 func NewReceiver(c Config, max int, head wire.Limits, peers func() []types.ID) *Receiver {
 	return &Receiver{cfg: c, head: head, places: newPlaces(max, peers), all: map[*incoming]struct{}{}}
 }
@@ -58,19 +58,19 @@ func NewReceiver(c Config, max int, head wire.Limits, peers func() []types.ID) *
 // incoming is one transfer to us.
 type incoming struct {
 	Progress
-	tls  *tls.ConnectionState // that it comes over; nil: not encrypted
+	tls  *tls.ConnectionState // of its connection; nil: no TLS
 	done chan struct{}        // closed when it has ended
 
-	saved    atomic.Bool // its database is in its place: only Process is still to come
+	saved    atomic.Bool // its database is in place: only Process is still to come
 	checking atomic.Bool // by Cut
 	waits    networkWaits
 
 	interrupt func()              // ends it as if its connection broke; does not change
 	id        protocol.TransferID // does not change
-	key       snap.Transfer       // guarded by Receiver.mu; the zero Transfer where it cannot be resumed
+	key       snap.Transfer       // guarded by Receiver.mu; the zero Transfer if it cannot be resumed
 }
 
-// Status returns the state of all transfers under way, and of the one that ended last.
+// Status returns the state of all transfers in progress, and of the one that ended last.
 func (r *Receiver) Status() (all []Status, last *Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,7 +96,7 @@ func (r *Receiver) begin(t *incoming) error {
 	return nil
 }
 
-// isAttemptOf reports whether two attempts are at the same transfer, as their sender says.
+// isAttemptOf reports whether two attempts are at the same transfer, as stated by their sender.
 func (t *incoming) isAttemptOf(other *incoming) bool {
 	return t.id != 0 && t.id == other.id && t.peer == other.peer
 }
@@ -112,7 +112,7 @@ func (r *Receiver) end(t *incoming) {
 	close(t.done)
 }
 
-// name says what t brings. It reports false if another transfer brings the same.
+// name sets the database of t. It returns false if another transfer has the same.
 func (r *Receiver) name(t *incoming, key snap.Transfer) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,7 +125,7 @@ func (r *Receiver) name(t *incoming, key snap.Transfer) bool {
 	return true
 }
 
-// find returns an attempt at the transfer that a question is about, or one that brings the same, or nil.
+// find returns an attempt at the transfer that a question is about, or one with the same database, or nil.
 func (r *Receiver) find(q protocol.SnapshotQuestion) *incoming {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +145,7 @@ func (r *Receiver) busy(from types.ID) bool {
 	return r.places.full(from)
 }
 
-// Offset answers the question how much of a database is there, which partial knows.
+// Offset answers the question how much of a database is present, which partial knows.
 func (r *Receiver) Offset(ctx context.Context, q protocol.SnapshotQuestion, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
 	if older := r.find(q); older != nil {
 		if err := r.endOlder(ctx, older, q.ID); err != nil {
@@ -163,10 +163,11 @@ func (r *Receiver) Offset(ctx context.Context, q protocol.SnapshotQuestion, part
 	return offset, sum, nil
 }
 
-// endOlder ends an older attempt to bring a database, since its sender begins anew: it has seen the connection break. Where
-// the attempt is not of the same transfer, but of a twin of the sender, or of the process before, it is ended only if it has
-// not moved for some time, and that is not our own doing. One whose database is saved is never ended: it needs no connection.
-// ErrStillWriting says that it has not ended. The answer does not take long: how long its sender waits is not known.
+// endOlder ends an older attempt at a database, because its sender starts again: it has seen the connection break. If
+// the attempt is not of the same transfer, but of a twin of the sender, or of its previous process, it is ended only if
+// it has made no progress for some time, not because of our own work. One whose database is saved is never ended: it
+// needs no connection. ErrStillWriting means that it has not ended. The answer does not take long: how long its sender
+// waits is unknown.
 func (r *Receiver) endOlder(ctx context.Context, older *incoming, id protocol.TransferID) error {
 	if !older.saved.Load() {
 		if older.id != id && (older.still() < olderStill || older.waits.overdue()) {
@@ -186,8 +187,8 @@ func (r *Receiver) endOlder(ctx context.Context, older *incoming, id protocol.Tr
 	}
 }
 
-// Cut interrupts the transfers that are unwanted, as if their connections broke. Each is checked on a goroutine that spawn
-// starts, or reports false; not while it is being checked already.
+// Cut interrupts the unwanted transfers, as if their connections broke. Each is checked on a goroutine that spawn
+// starts, unless spawn returns false or it is being checked already.
 func (r *Receiver) Cut(spawn func(func()) bool, unwanted func(sender types.ID, over *tls.ConnectionState) bool) {
 	r.mu.Lock()
 	all := make([]*incoming, 0, len(r.all))

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// lingering is how long a connection that was taken over is kept for the sender to read why the rest of its snapshot is
-// not wanted.
+// lingering is how long a connection that was taken over is kept, so that the sender can read why the rest of its
+// snapshot is not wanted.
 const lingering = 500 * time.Millisecond
 
 // Response is the response to a request whose connection was taken over from the server. It is sent by Finish.
@@ -21,7 +21,7 @@ type Response struct {
 	header http.Header
 	body   *rawBody // of the request
 
-	code int // 0: there is no answer
+	code int // 0: no answer
 	text bytes.Buffer
 }
 
@@ -40,7 +40,7 @@ func (w *Response) WriteHeader(code int) {
 	}
 }
 
-// Write implements http.ResponseWriter. The other side reads no more than protocol.MaxAnswerBytes.
+// Write implements http.ResponseWriter. The other side reads at most protocol.MaxAnswerBytes.
 func (w *Response) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	if w.text.Len()+len(p) > protocol.MaxAnswerBytes {
@@ -55,7 +55,7 @@ func (w *Response) Finish(timeout time.Duration) {
 	if w.code == 0 || w.send(timeout) != nil || w.body.remaining == 0 {
 		return
 	}
-	// To close with bytes unread would reset the connection, and the answer might be lost with it.
+	// Closing with unread bytes would reset the connection, and the answer might be lost with it.
 	half, ok := w.conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return

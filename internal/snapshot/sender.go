@@ -21,67 +21,68 @@ import (
 )
 
 const (
-	// maxTransfers bounds those to one peer, waiting or under way.
+	// maxTransfers limits those to one peer, waiting or in progress.
 	maxTransfers = 16
-	// MaxHeadBytes bounds the message at the head of a body.
+	// MaxHeadBytes limits the message at the head of a body.
 	MaxHeadBytes = 64 << 20
 )
 
-// Peer is what a Sender needs of the member that it sends to. It is safe for concurrent use.
+// Peer is the member that a Sender sends to. It is safe for concurrent use.
 type Peer interface {
-	// URL returns where to try next.
+	// URL returns the URL to try next.
 	URL() url.URL
-	// Dial connects to u, for a snapshot, and returns the URL of a request for protocol.SnapshotPath there, as HTTP has it. What it returns is a
-	// *net.TCPConn or a *net.UnixConn, or over what wrap returns for the connection to the network.
+	// Dial connects to u, for a snapshot, and returns the URL of a request for protocol.SnapshotPath there, for HTTP.
+	// The connection is a *net.TCPConn or a *net.UnixConn, or runs over the result of wrap for the connection to the
+	// network.
 	Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error)
-	// BePatient has the system not give a connection up that was dialled whose other end does not read, for d or for what is
-	// usual, whichever is longer.
+	// BePatient makes the system keep a dialled connection whose other end does not read, for d or the
+	// usual time, whichever is longer.
 	BePatient(conn net.Conn, d time.Duration)
-	// Header returns what every request to the member states.
+	// Header returns the headers of every request to the member.
 	Header() http.Header
-	// Conclude returns what the answer to a snapshot means, or that to a question: nil for success. The
-	// error of an answer that has no other meaning wraps what it says of the snapshot, such as protocol.ErrSnapshotBusy.
+	// Conclude returns the meaning of the answer to a snapshot, or to a question: nil for success. The
+	// error of an answer without another meaning wraps what it says of the snapshot, such as protocol.ErrSnapshotBusy.
 	Conclude(resp *http.Response, question bool) error
 	// Busy reports whether messages for the member wait.
 	Busy() bool
 }
 
-// Events are told what becomes of transfers. All are called by the goroutine of the transfer.
+// Events are notified of the results of transfers. All are called by the goroutine of the transfer.
 type Events interface {
-	// Observe returns what is called with the progress of a transfer, or nil.
+	// Observe returns the function to call with the progress of a transfer, or nil.
 	Observe(p *Progress) func(Status)
-	// Succeeded is called after an attempt that did.
+	// Succeeded is called after a successful attempt.
 	Succeeded()
-	// Failed is called after an attempt that did not, unless that was the reader's fault.
+	// Failed is called after a failed attempt, unless the reader was the cause.
 	Failed(at url.URL, err error)
 	// Done is called once for each transfer, of the snapshot of m, at its end.
 	Done(m *raftpb.Message, st Status, err error)
 }
 
-// Sender transfers snapshots to one peer, each on connections of its own. It is safe for concurrent use.
+// Sender transfers snapshots to one peer, each on separate connections. It is safe for concurrent use.
 type Sender struct {
 	cfg       SenderConfig
 	mu        sync.Mutex
 	transfers map[*transfer]struct{} // nil once closed
 	queue     chan struct{}          // closed by the next Drop
-	begun     uint64                 // how many there were
+	begun     uint64                 // number of transfers
 	last      *Status
 }
 
-// SenderConfig is what a Sender is made of. It does not change.
+// SenderConfig is the configuration of a Sender. It does not change.
 type SenderConfig struct {
 	Config Config
 	To     types.ID
-	Bytes  *atomic.Uint64 // counts those of databases
+	Bytes  *atomic.Uint64 // counts bytes of databases
 	Peer   Peer
 	Events Events
-	Pace   *Pace           // shared by all of a Transport
+	Pace   *Pace           // shared by all Senders of a Transport
 	Ctx    context.Context // ends all transfers
-	// Spawn runs a function on a goroutine that somebody joins, or reports false once Ctx has ended.
+	// Spawn runs a function on a goroutine that is joined, or returns false once Ctx has ended.
 	Spawn func(func()) bool
 	Log   *zap.Logger
-	Lines *rate.Limiter // of Log, transfers
-	// Full is the error of a transfer over maxTransfers, Dropped of one that Drop has ended.
+	Lines *rate.Limiter // of Log, for transfers
+	// Full is the error of a transfer over maxTransfers, Dropped of one ended by Drop.
 	Full, Dropped error
 }
 
@@ -90,8 +91,8 @@ func NewSender(c SenderConfig) *Sender {
 	return &Sender{cfg: c, transfers: map[*transfer]struct{}{}, queue: make(chan struct{})}
 }
 
-// Send begins a transfer in the background; one that is refused with an error ends at once. It reports false, and leaves m
-// alone, if the peer is gone.
+// Send starts a transfer in the background; one that is refused with an error ends at once. It returns false, and
+// leaves m alone, if the peer has ended.
 func (s *Sender) Send(m *snap.Message, refused error) bool {
 	meta := m.GetSnapshot().GetMetadata()
 	t := &transfer{sender: s, m: m, size: m.DatabaseSize(), id: 1 + protocol.TransferID(rand.Uint64N(math.MaxUint64))}
@@ -120,7 +121,8 @@ func (s *Sender) Send(m *snap.Message, refused error) bool {
 	return s.cfg.Spawn(run)
 }
 
-// sameAs returns the transfer that began last of those under way that bring what t does, or nil. It is called with mu held.
+// sameAs returns the last started of the transfers in progress with the same snapshot as t, or nil. It is called with
+// mu held.
 func (s *Sender) sameAs(t *transfer) (last *transfer) {
 	for other := range s.transfers {
 		if other.key == t.key && (last == nil || other.number > last.number) {
@@ -130,7 +132,7 @@ func (s *Sender) sameAs(t *transfer) (last *transfer) {
 	return last
 }
 
-// nextDrop returns what the next Drop closes.
+// nextDrop returns the channel that the next Drop closes.
 func (s *Sender) nextDrop() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,14 +147,14 @@ func (s *Sender) Drop() {
 	s.queue = make(chan struct{})
 }
 
-// Close refuses further snapshots. Those under way end with the context.
+// Close refuses further snapshots. Those in progress end with the context.
 func (s *Sender) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.transfers = nil
 }
 
-// Status returns the state of all transfers under way, and of the one that ended last.
+// Status returns the state of all transfers in progress, and of the one that ended last.
 func (s *Sender) Status() (all []Status, last *Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +164,7 @@ func (s *Sender) Status() (all []Status, last *Status) {
 	return all, s.last
 }
 
-// ended takes a transfer out.
+// ended removes a transfer.
 func (s *Sender) ended(t *transfer, st Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

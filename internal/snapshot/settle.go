@@ -14,39 +14,39 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// errNoWord says that the answers to an attempt may be somebody else's, such as a proxy's, or
-// did not come: the receiver has not said whether it resumes snapshots.
+// errNoWord means that the answers to an attempt may be from another server, such as a proxy, or
+// did not arrive: the receiver has not said whether it resumes snapshots.
 var errNoWord = errors.New("the receiver has not said whether it resumes snapshots")
 
-// errUnsettled says that the receiver has something else each time it is asked.
+// errUnsettled means that the receiver has a different part of the snapshot each time it is asked.
 var errUnsettled = errors.New("the receiver does not stay with what it has of the snapshot")
 
 const (
-	// maxQuestions is how often one attempt asks how far the receiver is.
+	// maxQuestions is how often one attempt asks for the receiver's offset.
 	maxQuestions = 4
-	// maxNoWord is how often one attempt gets no word from the receiver before its plan is
+	// maxNoWord is how often one attempt gets no answer from the receiver before its plan is
 	// plain.
 	maxNoWord = 2
 	// maxSumming is how long it may take to read and sum up the bytes that the receiver has,
-	// which keeps them for ten minutes. Otherwise they are sent once more instead: the time
-	// is lost, so that is told from the pace, once summingTrial has shown it.
+	// which keeps them for ten minutes. Otherwise they are sent again instead: the time
+	// is lost, so that is predicted from the pace, once summingTrial has shown it.
 	maxSumming   = 8 * time.Minute
 	summingTrial = 30 * time.Second
-	// maxWriting is how long a receiver is believed that it is still writing, while nothing
-	// moves, and maxInstalling that it is at work on a snapshot that it has. One that is
+	// maxWriting is how long a receiver may report that it is still writing, without
+	// progress, and maxInstalling that it is working on a snapshot that it has. One that is
 	// writing an earlier part is asked again every writingWait.
 	maxWriting    = 10 * time.Minute
 	maxInstalling = time.Hour
 	writingWait   = time.Second
 )
 
-// settle returns a connection with u and the plan for it. Nothing is done between the
-// receiver's last answer and the body, since connections that are idle are closed: where
-// the reader does not stand where the plan begins, or what lies before that is not
+// settle returns a connection with u and the plan for it. Between the
+// receiver's last answer and the body no other work is done, since idle connections are closed: if
+// the reader is not at the start of the plan, or the bytes before that are not
 // summed up, that is done without a connection, and the receiver is asked again.
 //
-// A plain body has a connection of its own, as that of a stock member: there are servers
-// and proxies that take one request from each.
+// A plain body has a separate connection, like that of a stock member: some servers
+// and proxies accept one request from each.
 func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 	for range maxQuestions {
 		conn, p, err := t.askAt(u)
@@ -71,8 +71,8 @@ func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 	return nil, protocol.SnapshotPlan{}, errUnsettled
 }
 
-// askAt returns a connection with u and what the receiver says there. One that is still
-// writing an earlier part is asked again until it is not. One that says nothing is asked
+// askAt returns a connection with u and the receiver's plan there. A receiver that is still
+// writing an earlier part is asked again until it is not. One that does not answer is asked
 // once more, later if it has said before that it resumes: it may come back.
 func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 	noWord := 0
@@ -106,7 +106,7 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 			return nil, protocol.SnapshotPlan{}, err
 		}
 		t.failed(err)
-		t.release() // others may go on meanwhile
+		t.release() // other transfers may continue meanwhile
 		if !sleep(t.sender.cfg.Ctx, writingWait+rand.N(writingWait/4)) {
 			return nil, protocol.SnapshotPlan{}, context.Cause(t.sender.cfg.Ctx)
 		}
@@ -116,7 +116,7 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 	}
 }
 
-// sumTo goes to offset and reports whether the bytes before it have this sum. It
+// sumTo seeks to offset and reports whether the bytes before it have this sum. It
 // reads those that were not read yet, unless that takes too long.
 func (t *transfer) sumTo(ctx context.Context, offset int64, sum uint32) (bool, error) {
 	t.sums.back(offset)
@@ -154,7 +154,7 @@ func (t *transfer) isReady(p protocol.SnapshotPlan) bool {
 	return t.db.at() == p.Offset && (!p.Resumable || t.sums.at == p.Offset && t.sums.sum == p.Sum)
 }
 
-// reach has the reader stand where a plan begins. Where the receiver has something else
+// reach moves the reader to the start of a plan. If the receiver has other bytes
 // than we, that is the first byte, from then on.
 func (t *transfer) reach(ctx context.Context, p protocol.SnapshotPlan) error {
 	if p.Offset > 0 {
@@ -169,7 +169,7 @@ func (t *transfer) reach(ctx context.Context, p protocol.SnapshotPlan) error {
 	return t.db.goTo(0)
 }
 
-// askOn has the receiver say on conn whether it resumes snapshots, and how far it is.
+// askOn asks the receiver on conn whether it resumes snapshots, and for its offset.
 func (t *transfer) askOn(conn *peerConn) (protocol.SnapshotPlan, error) {
 	defer context.AfterFunc(t.sender.cfg.Ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 	if err := conn.SetDeadline(time.Now().Add(t.sender.cfg.Config.ReadTimeout)); err != nil {
@@ -185,9 +185,9 @@ func (t *transfer) askOn(conn *peerConn) (protocol.SnapshotPlan, error) {
 // ask returns a plain plan for a receiver that does not resume, or not on connections
 // such as this one.
 func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
-	// A probe is what stock members send each other all the time.
+	// Stock members send each other probes all the time.
 	resp, err := t.exchange(conn, protocol.ProbingPath, nil) //nolint:bodyclose // exchange has read and closed it
-	if err != nil && !isAnswer(err) && !t.receiverResumes {  // it was closed without a word
+	if err != nil && !isAnswer(err) && !t.receiverResumes {  // it was closed without an answer
 		return p, fmt.Errorf("%w: %w", errNoWord, err)
 	}
 	if err != nil {
@@ -234,8 +234,8 @@ func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
 	return p, nil
 }
 
-// notOfReceiver returns an error if the answer to the probe is not one by which a receiver
-// says what it is: members answer 200 once they have started.
+// notOfReceiver returns an error if the answer to the probe is not one of a
+// receiver: members answer 200 once they have started.
 func (t *transfer) notOfReceiver(resp *http.Response) error {
 	switch {
 	case resp.StatusCode == http.StatusOK:
@@ -246,8 +246,8 @@ func (t *transfer) notOfReceiver(resp *http.Response) error {
 	return fmt.Errorf("%w: status %d in answer to a probe", errNoWord, resp.StatusCode)
 }
 
-// isAnswer reports whether an exchange that failed says something of who is there: that nobody answers in time, or that
-// our certificate is refused. With TLS 1.3 that comes in place of the first answer, as an alert.
+// isAnswer reports whether a failed exchange says something of the other end: that it does not answer in time, or that
+// it refuses our certificate. With TLS 1.3 that comes in place of the first answer, as an alert.
 func isAnswer(err error) bool {
 	var network net.Error
 	var alert *net.OpError

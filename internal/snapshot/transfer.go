@@ -19,25 +19,25 @@ import (
 )
 
 const (
-	// refusalGrace is how long a sender whose connection broke waits for the
-	// answer that may say why.
+	// refusalGrace is how long a sender whose connection broke waits for an
+	// answer that may state the cause.
 	refusalGrace = 500 * time.Millisecond
 	// readerGrace is how long a closed snapshot reader has to end a Read.
 	readerGrace = time.Second
 
-	// maxFutileAttempts is how often a transfer that can be resumed is tried again
-	// without getting any further. That the receiver has lost what it had counts for good.
+	// maxFutileAttempts is how often a resumable transfer is tried again
+	// without progress. A loss of the receiver's bytes counts permanently.
 	maxFutileAttempts = 5
-	// minRetryWait and maxRetryWait bound the time between two attempts.
+	// minRetryWait and maxRetryWait limit the time between two attempts.
 	minRetryWait, maxRetryWait = 100 * time.Millisecond, 2 * time.Second
 )
 
-// transfer is one to the peer, in one or more attempts.
+// transfer is one transfer to the peer, in one or more attempts.
 type transfer struct {
 	sender *Sender
 	Progress
-	log    *zap.Logger     // names the snapshot; silent where there are too many
-	queued <-chan struct{} // closed when what waits is dropped; nil once it had its turn
+	log    *zap.Logger     // names the snapshot; silent after too many lines
+	queued <-chan struct{} // closed when waiting transfers are dropped; nil after it had its turn
 	m      *snap.Message
 	key    snap.Transfer
 	id     protocol.TransferID
@@ -46,23 +46,23 @@ type transfer struct {
 	head   digest // of frame; the zero value before it had its turn
 
 	number uint64        // of the transfers to this peer
-	older  *transfer     // the one before it that brings the same; nil if none, or once it has ended
+	older  *transfer     // the previous one with the same snapshot; nil if none, or once it has ended
 	done   chan struct{} // closed when the transfer has ended
-	result error         // then
+	result error         // set then
 
-	acquired bool // it is one of those that are sent
+	acquired bool // it has a place
 
 	db    *source
-	sums  checksums    // of what db has read
+	sums  checksums    // of the bytes that db has read
 	moved atomic.Int64 // counts progress of any kind
-	told  atomic.Int64 // how often the receiver said that it works without reading
+	told  atomic.Int64 // number of the receiver's reports that it works without reading
 
-	readerClosed    bool                    // or stuck: there is no other attempt
-	receiverResumes bool                    // as it said on the last connection on which it answered
-	ackedOffset     int64                   // how far it was when it was asked last
-	losses          int                     // how often that was less than before
-	maxSummed       int64                   // how much was summed up at most before an attempt
-	rejected        protocol.SnapshotOffset // what it has is not what we have
+	readerClosed    bool                    // or stuck: no other attempt
+	receiverResumes bool                    // as stated on the last connection on which it answered
+	ackedOffset     int64                   // the receiver's last offset
+	losses          int                     // how often it decreased
+	maxSummed       int64                   // most bytes summed up before an attempt
+	rejected        protocol.SnapshotOffset // it has other bytes than we
 	gaveUpWaiting   bool                    // it has been writing an earlier part for maxWriting
 }
 
@@ -79,7 +79,7 @@ func (t *transfer) deliver() error {
 		return &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: MaxHeadBytes}
 	}
 	if older := t.older; older != nil {
-		// Side by side they would take the receiver's file from each other.
+		// In parallel they would take the receiver's file from each other.
 		t.older = nil
 		select {
 		case <-older.done:
@@ -129,8 +129,8 @@ func (t *transfer) release() {
 	}
 }
 
-// tryOn makes attempts: one, unless the receiver can go on with what an earlier one has
-// brought.
+// tryOn makes attempts: one, unless the receiver can resume an earlier
+// one.
 func (t *transfer) tryOn() error {
 	if err := t.prepare(func(context.Context) error { return t.db.begin() }); err != nil {
 		return err
@@ -146,7 +146,7 @@ func (t *transfer) tryOn() error {
 			t.sender.cfg.Events.Succeeded()
 			return nil
 		}
-		if !t.isRetryable(err) { // then a worker that is stuck may still use what follows
+		if !t.isRetryable(err) { // then a stuck worker may still use the state below
 			return err
 		}
 		if t.ackedOffset > acked || t.maxSummed > summed {
@@ -165,7 +165,7 @@ func (t *transfer) tryOn() error {
 	}
 }
 
-// attempt makes one.
+// attempt makes one attempt.
 func (t *transfer) attempt() error {
 	t.attempts.Add(1)
 	u := t.sender.cfg.Peer.URL()
@@ -182,10 +182,10 @@ func (t *transfer) attempt() error {
 	}
 	if !t.readerClosed {
 		if changed := t.unchanged(); isReaderFailure(changed) {
-			err = changed // which is why, whatever came of it
+			err = changed // the cause of any failure
 		}
 	}
-	if !isReaderFailure(err) && !errors.Is(err, t.sender.cfg.Dropped) { // which are not the peer's
+	if !isReaderFailure(err) && !errors.Is(err, t.sender.cfg.Dropped) { // not the peer's fault
 		t.sender.cfg.Events.Failed(u, err)
 	}
 	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.sender.cfg.To, u.String(), err)
@@ -209,16 +209,16 @@ func (t *transfer) attemptAt(u url.URL) error {
 	if faultpoint.Fails(faultpoint.SnapshotPlanned) {
 		return protocol.ErrSnapshotCut
 	}
-	if p.TellsWork { // it may have good reasons not to read; whether it lives is for us to find out
+	if p.TellsWork { // it may have good reasons not to read; the sender detects whether it is alive
 		t.sender.cfg.Peer.BePatient(conn.Conn, max(maxWriting, maxInstalling, t.sender.cfg.Config.AnswerTimeout))
-		conn.onClose = func() { t.sender.cfg.Peer.BePatient(conn.Conn, 0) } // what is unsent then is the system's
+		conn.onClose = func() { t.sender.cfg.Peer.BePatient(conn.Conn, 0) } // unsent bytes are then the system's
 	}
 	return t.follow(conn, p)
 }
 
 // isRetryable reports whether to try again after err.
 func (t *transfer) isRetryable(err error) bool {
-	// Before the receiver has said something, the worker may still find out whether the reader can seek.
+	// Before the receiver has answered, the worker may still find out whether the reader can seek.
 	if t.sender.cfg.Ctx.Err() != nil || t.readerClosed || !t.receiverResumes || !t.db.canSeek() || isReaderFailure(err) {
 		return false
 	}
@@ -230,7 +230,7 @@ func (t *transfer) isRetryable(err error) bool {
 	case errors.Is(err, protocol.ErrSnapshotWriting): // as it said after the question
 		return !t.gaveUpWaiting
 	case errors.Is(err, protocol.ErrSnapshotBusy):
-		return t.attempts.Load() > 1 // perhaps with what we have given up
+		return t.attempts.Load() > 1 // perhaps with an attempt that we gave up
 	case errors.Is(err, protocol.ErrSnapshotRefused), errors.Is(err, protocol.ErrSnapshotNotSaved), protocol.IsVerdict(err):
 		return false
 	}
@@ -255,7 +255,7 @@ func (t *transfer) closeReader(err error) {
 	Close(t.m, err, t.log)
 }
 
-// Close closes a snapshot. A Close of its reader that hangs is left to itself.
+// Close closes a snapshot. A Close of its reader that hangs is abandoned.
 func Close(m *snap.Message, err error, log *zap.Logger) {
 	closed := make(chan struct{})
 	go func() {
@@ -271,7 +271,7 @@ func Close(m *snap.Message, err error, log *zap.Logger) {
 	}
 }
 
-// finish tells everyone concerned how the transfer ended.
+// finish reports the result of the transfer.
 func (t *transfer) finish(err error) {
 	t.Progress.ended(err)
 	st := t.state()

@@ -7,8 +7,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// verified is a database with a checksum behind it, for a Saver that knows nothing of that. It has no WriteTo, since what
-// the kernel moves cannot be summed up.
+// verified is a database with a checksum after it, for a Saver that does not check it. It has no WriteTo, since bytes
+// moved by the kernel cannot be summed up.
 type verified struct {
 	db     *database
 	sums   checksums
@@ -18,7 +18,7 @@ type verified struct {
 // Len returns how many bytes are still to come.
 func (v *verified) Len() int64 { return v.db.Len() }
 
-// Read implements io.Reader. It returns the last bytes only once the checksum has turned out to be right.
+// Read implements io.Reader. It returns the last bytes only after the checksum was verified.
 func (v *verified) Read(p []byte) (int, error) {
 	if v.db.err != nil {
 		return 0, v.db.err
@@ -47,7 +47,7 @@ func (v *verified) verify() error {
 	return err
 }
 
-// saveVerified has the database saved by a Saver that cannot resume, from its first byte.
+// saveVerified saves the database by a Saver that cannot resume, from its first byte.
 func (c *reception) saveVerified(saver snap.Saver) (int64, error) {
 	if c.plan.Offset > 0 {
 		return 0, snap.ErrOffset
@@ -55,7 +55,7 @@ func (c *reception) saveVerified(saver snap.Saver) (int64, error) {
 	v := &verified{db: c.db}
 	n, err := saver.SaveDBFrom(v, c.transfer.index.Load())
 	if err == nil && c.db.remaining == 0 {
-		_ = v.verify() // one that is empty need not be read; it is in db.err
+		_ = v.verify() // a Saver need not read an empty one; the error is in db.err
 	}
 	return n, err
 }

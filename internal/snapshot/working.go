@@ -10,13 +10,13 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// networkWaits tells whether a transfer waits for its sender: what it does otherwise is
-// to write, to sync, or to process. The time of a wait has a bound; what takes longer is
-// not the network, also where the kernel reads and writes in one call.
+// networkWaits records whether a transfer waits for its sender: otherwise it
+// writes, syncs, or processes. The time of a wait is limited; a longer one is
+// not the network, also if the kernel reads and writes in one call.
 type networkWaits struct {
 	base  time.Time // does not change
 	count atomic.Uint64
-	until atomic.Int64 // when the wait under way is over at the latest, since base; 0: there is none
+	until atomic.Int64 // latest end of the current wait, since base; 0: none
 }
 
 func (w *networkWaits) begin(limit time.Duration) {
@@ -26,13 +26,13 @@ func (w *networkWaits) begin(limit time.Duration) {
 
 func (w *networkWaits) end() { w.until.Store(0) }
 
-// overdue reports whether no wait is under way, or one for longer than its bound.
+// overdue reports whether there is no wait, or one over its limit.
 func (w *networkWaits) overdue() bool { return int64(time.Since(w.base)) > w.until.Load() }
 
-// maxReporting is how long it may take to tell the sender.
+// maxReporting is how long a report to the sender may take.
 const maxReporting = time.Second
 
-// workReporter tells the sender of a snapshot that the receiver is still at work.
+// workReporter reports to the sender of a snapshot that the receiver is still working.
 type workReporter struct {
 	conn  net.Conn
 	every time.Duration
@@ -41,7 +41,7 @@ type workReporter struct {
 	done  chan struct{}
 }
 
-// reportWork begins to tell the other side of conn, until stop, or the end of ctx.
+// reportWork starts to report to the other side of conn, until stop, or the end of ctx.
 func reportWork(ctx context.Context, conn net.Conn, every time.Duration, waits *networkWaits) *workReporter {
 	r := &workReporter{conn: conn, every: every, waits: waits, quit: make(chan struct{}), done: make(chan struct{})}
 	go r.run(ctx) // joined by stop

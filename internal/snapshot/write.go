@@ -23,21 +23,21 @@ import (
 )
 
 const (
-	// lastBytes of a database go through memory, so that its end is seen before the last
+	// lastBytes of a database are copied through memory, so that its end is seen before the last
 	// one is sent.
 	lastBytes = 32 << 10
-	// frameLength is how many bytes before a message say how long it is.
+	// frameLength is how many bytes before a message state its length.
 	frameLength = 8
 )
 
-// headOf returns what precedes the database in the body.
+// headOf returns the part of the body before the database.
 func headOf(m *raftpb.Message) []byte {
 	size := wire.MessageSize(m)
 	head := binary.BigEndian.AppendUint64(make([]byte, 0, frameLength+size), uint64(size))
 	return wire.AppendMessage(head, m)
 }
 
-// digest tells heads apart without keeping them.
+// digest distinguishes heads without keeping them.
 type digest struct {
 	size int
 	sum  uint64
@@ -97,13 +97,13 @@ func (t *transfer) write(ctx context.Context, pc *peerConn, p protocol.SnapshotP
 type bodyWriter struct {
 	t       *transfer
 	conn    *peerConn
-	files   socket.FileSender // conn, where the kernel can copy to it; or nil
+	files   socket.FileSender // conn, if the kernel can copy to it; or nil
 	partial bool              // conn has partial writes
-	pieces  conn.Pieces       // where it has none: perhaps the receiver gets nothing of one before all of it is there
+	pieces  conn.Pieces       // if it has none: perhaps the receiver gets nothing of one before it is complete
 	sum     bool              // keep t.sums
 }
 
-// head writes all that comes before the database.
+// head writes everything before the database.
 func (w *bodyWriter) head(h http.Header) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\n", w.conn.target.RequestURI())
@@ -121,9 +121,9 @@ func (w *bodyWriter) head(h http.Header) error {
 	return w.write(w.t.frame)
 }
 
-// database copies the database, at the pace that is set. The last byte goes out
-// only once the reader has shown its end: a receiver must not take a snapshot for
-// whole that is not.
+// database copies the database, at the configured pace. The last byte is sent
+// only after the reader has reported its end: a receiver must not consider an incomplete snapshot
+// complete.
 func (w *bodyWriter) database(ctx context.Context) error {
 	t := w.t
 	if t.db.remaining == 0 {
@@ -173,13 +173,13 @@ func (w *bodyWriter) copy(p []byte) error {
 	return rerr
 }
 
-// sendfile sends the next n bytes of the file, and sums them up meanwhile if that is asked for.
+// sendfile sends the next n bytes of the file, and sums them up meanwhile if requested.
 func (w *bodyWriter) sendfile(n int64, buf []byte) error {
 	if !w.sum {
 		return w.move(n)
 	}
-	// They are read twice: from the cache that is cheaper than to copy them to the
-	// socket. Should they differ, the checksum does.
+	// They are read twice: from the cache, which is cheaper than copying them to the
+	// socket. If they differ, the checksum does.
 	summed, at := make(chan error, 1), w.t.db.at()
 	go func() { summed <- w.t.sumFile(at, n, buf) }()
 	err := w.move(n)
@@ -189,7 +189,7 @@ func (w *bodyWriter) sendfile(n int64, buf []byte) error {
 	return err
 }
 
-// move has the kernel send the next n bytes of the file.
+// move lets the kernel send the next n bytes of the file.
 func (w *bodyWriter) move(n int64) error {
 	t := w.t
 	for end := t.db.remaining - n; t.db.remaining > end; {
@@ -203,7 +203,7 @@ func (w *bodyWriter) move(n int64) error {
 			t.moved.Add(1)
 		}
 		if err != nil {
-			// Where the kernel does not copy, and after a deadline that was over before it
+			// If the kernel does not copy, and after a deadline that had passed before it
 			// began, Go has read more than it has sent.
 			if _, err := t.db.file.Seek(t.db.base+t.db.at(), io.SeekStart); err != nil {
 				return fmt.Errorf("%w: %w", ErrReader, err)
@@ -220,7 +220,7 @@ func (w *bodyWriter) move(n int64) error {
 	return nil
 }
 
-// write writes p to the connection and counts how far it gets.
+// write writes p to the connection and counts its progress.
 func (w *bodyWriter) write(p []byte) error {
 	for len(p) > 0 {
 		chunk, begun := p, time.Now()
@@ -246,7 +246,7 @@ func (w *bodyWriter) write(p []byte) error {
 	return nil
 }
 
-// sumFile takes n bytes of the file into the sum, from at on.
+// sumFile adds n bytes of the file to the sum, from at on.
 func (t *transfer) sumFile(at, n int64, buf []byte) error {
 	t.db.reading.Store(true)
 	defer t.db.reading.Store(false)
