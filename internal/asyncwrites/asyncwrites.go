@@ -1,4 +1,4 @@
-// Package asyncwrites sorts the messages of a raft that has Config.AsyncStorageWrites, and delivers the responses that wait
+// Package asyncwrites sorts the messages of a raft with Config.AsyncStorageWrites, and delivers the responses that wait
 // for its writes. It has no state.
 package asyncwrites
 

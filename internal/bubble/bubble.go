@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Test is synctest.Test, with one processor while the race detector is on, and with a watchdog: if the bubble stands
-// still for 15 s of real time, which happens when a goroutine waits for a mutex whose owner sleeps, the process panics
-// with the stacks of the bubble's goroutines: those that wait for a lock come first, then those in callbacks. Goroutines
-// that run, or only wait for a processor, are no standstill, whatever time it takes.
+// Test is synctest.Test, with one processor while the race detector is on, and with a watchdog: if the bubble makes no
+// progress for 15 s of real time, which happens when a goroutine waits for a mutex whose owner sleeps, the process
+// panics with the stacks of the bubble's goroutines: those that wait for a lock come first, then those in callbacks.
+// Goroutines that run, or only wait for a processor, count as progress, whatever time it takes.
 //
 // Up to Go 1.26 at least, all timers of a bubble share one context of the race
 // detector, and two processors that run timers at once, one because they are due
 // and one since it looks at the channel of another that is, crash it: SIGSEGV, or
-// "ThreadSanitizer: CHECK failed" (golang.org/issue/78156). The detector goes by what
-// happens before what, and finds races on one processor as well.
+// "ThreadSanitizer: CHECK failed" (golang.org/issue/78156). The detector uses the happens-before
+// relation, and finds races on one processor as well.
 //
 // It must not be used by tests that run in parallel with others.
 func Test(t *testing.T, f func(*testing.T)) {

@@ -30,7 +30,8 @@ func calls(g stacks.Goroutine) (all []call) {
 	return all
 }
 
-// isInCallback reports whether the library has called something that waits, such as an implementation of Raft, or a hook.
+// isInCallback reports whether the library has called application code that waits, such as an implementation of Raft,
+// or a hook.
 func isInCallback(g stacks.Goroutine) bool {
 	called := false
 	for _, c := range calls(g) {
@@ -44,7 +45,7 @@ func isInCallback(g stacks.Goroutine) bool {
 	return false
 }
 
-// isLibrary reports whether the call is one of the library itself, and not of a test or of what helps tests.
+// isLibrary reports whether the call is one of the library itself, and not of a test or of a test helper.
 func (c call) isLibrary() bool {
 	rest, ok := strings.CutPrefix(c.function, module)
 	if !ok || strings.Contains(c.at, "_test.go:") {

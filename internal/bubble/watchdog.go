@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// patience is how long a bubble may stand still.
+	// patience is how long a bubble may make no progress.
 	patience = 15 * time.Second
-	// looks is how often the watchdog looks in that time.
+	// looks is the number of checks in that time.
 	looks = 5
 )
 
-// watchdog fails a bubble that stands still, in real time.
+// watchdog fails a bubble without progress, in real time.
 //
 // A bubble's time moves only when all its goroutines wait durably: for each other, or for its time. A goroutine that
-// waits for a sync.Mutex does not. If the goroutine that has the mutex sleeps, or waits for one that sleeps, nothing
+// waits for a sync.Mutex does not. If the owner of the mutex sleeps, or waits for a goroutine that sleeps, nothing
 // moves any more, and package synctest does not notice.
 //
-// Real time that passes is no proof: a busy machine may run none of the goroutines for long, and a bubble may
-// compute for long at one moment of its time. So a bubble stands still while each of its goroutines is blocked, and in
-// the same calls as before. One that runs, or could run, or is in a system call, is progress; so is every move of the
-// bubble's time, since a goroutine of the bubble runs then. While a goroutine allocates, the runtime may show it without
-// its bubble, so one that runs and is in no bubble is progress as well.
+// Elapsed real time is no proof: a busy machine may run none of the goroutines for long, and a bubble may compute for
+// long at one moment of its time. So a bubble makes no progress while each of its goroutines is blocked, and in the
+// same calls as before. One that runs, or could run, or is in a system call, is progress; so is every move of the
+// bubble's time, since a goroutine of the bubble runs then. While a goroutine allocates, the runtime may show it
+// without its bubble, so one that runs and is in no bubble is progress as well.
 type watchdog struct {
 	test   string
 	limit  time.Duration
@@ -37,14 +37,14 @@ type watchdog struct {
 	done   chan struct{}
 }
 
-// watch begins to watch the bubble of a test. The caller stops it when the bubble has ended.
+// watch starts to watch the bubble of a test. The caller stops it when the bubble has ended.
 func watch(test string, limit time.Duration, fail func(report string)) *watchdog {
 	w := &watchdog{test: test, limit: limit, fail: fail, quit: make(chan struct{}), done: make(chan struct{})}
 	go w.run()
 	return w
 }
 
-// enter tells which bubble it is. It is called in the bubble.
+// enter records the bubble. It is called in the bubble.
 func (w *watchdog) enter() {
 	number := stacks.Self().Bubble
 	w.bubble.Store(&number)
@@ -60,7 +60,7 @@ func (w *watchdog) run() {
 	tick := time.NewTicker(w.limit / looks)
 	defer tick.Stop()
 	var last string
-	still := 0 // looks at which it was as at the one before
+	still := 0 // number of checks without a change
 	for {
 		select {
 		case <-tick.C:
@@ -98,7 +98,7 @@ func (w *watchdog) look() (all []stacks.Goroutine, running bool) {
 	return all, running
 }
 
-// blocked are the states of goroutines that somebody else has to wake. Others run, or will.
+// blocked are the states of goroutines that another goroutine has to wake. Others run, or will.
 var blocked = []string{
 	"chan receive", "chan send", "select", "sleep", "semacquire", "IO wait", "coroutine",
 	"sync.Cond.Wait", "sync.Mutex.Lock", "sync.RWMutex.Lock", "sync.RWMutex.RLock", "sync.WaitGroup.Wait",
@@ -110,7 +110,7 @@ func isBlocked(g stacks.Goroutine) bool {
 	return slices.Contains(blocked, state)
 }
 
-// fingerprint tells apart what the goroutines of a bubble wait for.
+// fingerprint identifies the states and calls of the goroutines of a bubble.
 func fingerprint(all []stacks.Goroutine) string {
 	var b strings.Builder
 	for _, g := range all {
@@ -119,7 +119,7 @@ func fingerprint(all []stacks.Goroutine) string {
 	return b.String()
 }
 
-// report says who waits for what: for locks first, then in callbacks.
+// report shows the waiting goroutines: for locks first, then in callbacks.
 func (w *watchdog) report(all []stacks.Goroutine) string {
 	var locks, callbacks, others []stacks.Goroutine
 	for _, g := range all {
@@ -144,7 +144,7 @@ func waitsForLock(g stacks.Goroutine) bool {
 	return strings.HasPrefix(g.State, "sync.Mutex.") || strings.HasPrefix(g.State, "sync.RWMutex.") || g.State == "semacquire"
 }
 
-// section has goroutines in the same state and calls only once.
+// section lists goroutines with the same state and calls only once.
 func section(b *strings.Builder, title string, all []stacks.Goroutine) {
 	if len(all) == 0 {
 		return
@@ -162,7 +162,7 @@ func section(b *strings.Builder, title string, all []stacks.Goroutine) {
 	}
 }
 
-// alike returns what goroutines have in common that do the same: state, and calls without their arguments.
+// alike returns the common part of goroutines that do the same: state, and calls without their arguments.
 func alike(g stacks.Goroutine) string {
 	var b strings.Builder
 	b.WriteString(g.State)

@@ -1,4 +1,4 @@
-// Package closeconn closes connections in a short time, whatever the other end does.
+// Package closeconn closes connections within a limited time, whatever the other end does.
 package closeconn
 
 import (
@@ -10,22 +10,22 @@ import (
 )
 
 const (
-	// grace is how long a Close of a connection of unknown type has before all that is done
-	// with the connection is interrupted, and then again, tries times.
+	// grace is how long a Close of a connection of unknown type may take before all operations
+	// on the connection are interrupted, and then again, tries times.
 	grace = 100 * time.Millisecond
 	tries = 10
 )
 
-// wrapper is a connection over another one, which is closed by closing that one.
+// wrapper is a connection over another one; closing that one closes it.
 type wrapper interface{ CloseBelow() net.Conn }
 
-// Close closes c and returns within a second, mostly at once.
+// Close closes c and returns within a second, usually at once.
 //
 // A *tls.Conn is closed without its close_notify, which waits for up to 5 s if the other
-// end does not read. Any other type that is no socket may have TLS below it,
-// so its Close is interrupted, as are Reads and Writes: by a deadline. If Close does not
-// return nevertheless, it is left to itself. Whoever reads or writes must look whether the
-// connection was closed before it goes on after a deadline.
+// end does not read. Any other type that is not a socket may have TLS below it,
+// so its Close is interrupted, as are Reads and Writes: by a deadline. If Close still does not
+// return, it is abandoned. Readers and writers must check whether the
+// connection was closed before they continue after a deadline.
 func Close(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {
 		Close(t.NetConn())
@@ -38,7 +38,7 @@ func Close(c net.Conn) {
 	}
 }
 
-// IsQuick reports whether Close does not wait.
+// IsQuick reports whether Close never waits.
 func IsQuick(c net.Conn) bool {
 	if t, ok := c.(*tls.Conn); ok {
 		return IsQuick(t.NetConn())
@@ -65,7 +65,7 @@ func closeInterrupted(c net.Conn) {
 	}
 }
 
-// interrupt sets deadlines until c is closed, for a while.
+// interrupt sets deadlines until c is closed, for a limited time.
 func interrupt(c net.Conn, closed <-chan struct{}) {
 	tick := time.NewTicker(grace)
 	defer tick.Stop()
@@ -74,7 +74,7 @@ func interrupt(c net.Conn, closed <-chan struct{}) {
 		case <-closed:
 			return
 		case <-tick.C:
-			_ = c.SetDeadline(time.Now()) // also where Close, or a Read that began, has set one
+			_ = c.SetDeadline(time.Now()) // also if Close, or a Read that began, has set one
 		}
 	}
 }

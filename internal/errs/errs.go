@@ -1,5 +1,5 @@
-// Package errs has the errors that several parts of the library return. Package rafthttp has them under the names that its
-// users know.
+// Package errs has the errors that several parts of the library return. Package rafthttp exports them under its
+// own names.
 package errs
 
 import (
@@ -17,8 +17,8 @@ var (
 	// ErrLocalMessage is rafthttp.ErrLocalMessage.
 	ErrLocalMessage = errors.New("rafthttp: message for the local member or one of raft's local threads")
 
-	// ErrOfRemoved refuses a message that a removed member passed on, or that another one
-	// passed on for it. Neither is to be told that it was removed.
+	// ErrOfRemoved refuses a message that a removed member forwarded, or that another one
+	// forwarded for it. Neither may be told that it was removed.
 	ErrOfRemoved = errors.New("message of a removed member, or passed on by one")
 
 	// ErrQueueFull is rafthttp.ErrQueueFull.
@@ -36,9 +36,9 @@ var (
 	// ErrStalled is rafthttp.ErrStalled.
 	ErrStalled = errors.New("rafthttp: no progress within the read timeout")
 
-	// ErrPeerGone says that the other end of a stream closed it.
+	// ErrPeerGone means that the other end of a stream closed it.
 	ErrPeerGone = errors.New("rafthttp: the peer closed the stream")
 
-	// ErrUnexpectedData says that the client of a stream sent something on it.
+	// ErrUnexpectedData means that the client of a stream sent data on it.
 	ErrUnexpectedData = errors.New("rafthttp: the peer sent data on a stream it should only read")
 )

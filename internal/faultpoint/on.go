@@ -13,7 +13,7 @@ import (
 
 const enabled = true
 
-// Of outOf hits, so many do something, in this order.
+// Number of hits with an effect, per outOf hits, in this order.
 const (
 	outOf  = 64
 	yields = 6
@@ -21,20 +21,20 @@ const (
 	fails  = 4
 )
 
-// plan is what Seed has set. It does not change.
+// plan is the configuration by Seed. It does not change.
 type plan struct {
 	seed uint64
 	only [points]bool
 }
 
 var (
-	current atomic.Pointer[plan] // nil: nothing but counting
+	current atomic.Pointer[plan] // nil: only counting
 	hits    [points]atomic.Uint64
 	faults  [points]atomic.Uint64
 )
 
-// Seed sets what happens at hits from now on, and lets the counts begin at 0. With the seed 0 nothing happens, and hits
-// are counted. With points given, it happens at those only. It may be called at any time.
+// Seed sets the effects of later hits, and resets the counts to 0. With the seed 0 hits have no effect and
+// are counted. With points given, only those have effects. It may be called at any time.
 func Seed(seed uint64, only ...Point) {
 	var p *plan
 	if seed != 0 {
@@ -53,7 +53,7 @@ func Seed(seed uint64, only ...Point) {
 // Hits returns how often each point was hit since the last Seed, by name; 0 where it was not.
 func Hits() map[string]uint64 { return named(&hits) }
 
-// Faults returns at how many of the hits something happened.
+// Faults returns how many of the hits had an effect.
 func Faults() map[string]uint64 { return named(&faults) }
 
 func named(counts *[points]atomic.Uint64) map[string]uint64 {
@@ -64,16 +64,16 @@ func named(counts *[points]atomic.Uint64) map[string]uint64 {
 	return all
 }
 
-// Hit is a place that cannot fail.
+// Hit marks a place that cannot fail.
 func Hit(p Point) { strike(p) }
 
-// Fails is a place that can, and reports whether it does. It does not sleep where a lock is held.
+// Fails marks a place that can fail, and reports whether it does. It does not sleep if a lock is held.
 func Fails(p Point) bool {
 	r, failed := strike(p)
 	return failed && r != nil
 }
 
-// Torn returns what was read of a file: all, or a part from its beginning.
+// Torn returns the bytes read from a file: all, or a part from its beginning.
 func Torn(p Point, b []byte) []byte {
 	if r, failed := strike(p); failed && len(b) > 0 {
 		return b[:r.IntN(len(b))]
@@ -81,7 +81,7 @@ func Torn(p Point, b []byte) []byte {
 	return b
 }
 
-// strike does what a hit brings, and reports whether it is a failure; r is what more may be drawn from then.
+// strike applies the effect of a hit, and reports whether it is a failure; r is for further random values then.
 func strike(p Point) (r *rand.Rand, failed bool) {
 	n := hits[p].Add(1)
 	c := current.Load()

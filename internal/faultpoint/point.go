@@ -1,28 +1,28 @@
-// Package faultpoint has named places in the library at which a test can make something go wrong: where a goroutine of
-// another connection, a Stop or a crash may come in between, and where a step may fail that hardly ever does.
+// Package faultpoint has named places in the library at which a test can inject a fault: where a goroutine of
+// another connection, a Stop or a crash may interfere, and where a step may fail that rarely does.
 //
-// Without the build tag faultpoints nothing of it is compiled into the library: the functions are empty and are inlined.
-// With the tag, a seed decides at each hit: nothing, mostly, or to let other goroutines run, to sleep for up to
-// [MaxSleep], or to fail where the place can. In a bubble of testing/synctest the sleep is virtual time; elsewhere it is
-// [MaxRealSleep] at most.
+// Without the build tag faultpoints no part of it is compiled into the library: the functions are empty and are
+// inlined. With the tag, a seed decides at each hit: usually to do nothing, or to let other goroutines run, to sleep
+// for up to [MaxSleep], or to fail if the place can. In a bubble of testing/synctest the sleep is virtual time;
+// elsewhere it is at most [MaxRealSleep].
 //
 //	faultpoint.Seed(7)           // from here on; 0, as at first, only counts
 //	…                            // the scenario
 //	hits := faultpoint.Hits()    // by name, 0 for those that were not hit
 //	faultpoint.Seed(0)
 //
-// What the n-th hit of a point brings depends on the seed, the point and n alone. Which goroutine makes that hit is up to
-// the scheduler.
+// The effect of the n-th hit of a point depends only on the seed, the point and n. The scheduler decides which
+// goroutine makes that hit.
 //
 // A sleep is not ended by the context of the place. So Stop takes longer by the sleeps that it waits for, an end of a
-// connection is reported later by one, and a peer that sleeps in place of an answer may be given up by its timeouts. A
-// judge of time has to allow for that; no judge of messages, reports and contents has to allow for anything. A place where
+// connection is reported later by one, and the timeouts may close the connection to a peer that sleeps in place of an
+// answer. A judge of time has to allow for that; a judge of messages, reports and contents does not. A place where
 // a lock is held does not sleep.
 package faultpoint
 
 import "time"
 
-// Enabled says whether the library was built with the tag. It is a constant.
+// Enabled reports whether the library was built with the tag. It is a constant.
 const Enabled = enabled
 
 const (
@@ -32,7 +32,7 @@ const (
 	MaxRealSleep = 5 * time.Millisecond
 )
 
-// Point is one place, or several that are the same moment of the same story.
+// Point is one place, or several that are the same step.
 type Point uint8
 
 // The points. Each is described in the table.
@@ -55,7 +55,7 @@ const (
 	TLSFileRead
 	QueueReservation
 	DiskReservation
-	points // how many there are
+	points // number of points
 )
 
 // Spec describes a point.
@@ -64,7 +64,7 @@ type Spec struct {
 	Place string // when it is hit
 	Waits bool   // it may yield and sleep: no lock is held
 	Fails bool   // it may fail
-	How   string // what a failure is
+	How   string // meaning of a failure
 }
 
 // table has each point once.

@@ -1,5 +1,5 @@
-// Package listener has the TLS listener of a member: that of package conn, with the log of its failures, and the callback for
-// them.
+// Package listener has the TLS listener of a member: that of package conn, with the log of its failures, and their
+// callback.
 package listener
 
 import (
@@ -15,10 +15,10 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 )
 
-// maxFailedHandshakes bounds the failed handshakes that wait for HandshakeFailure.
+// maxFailedHandshakes limits the failed handshakes that wait for HandshakeFailure.
 const maxFailedHandshakes = 64
 
-// Owner is the Transport whose server serves a listener, as the listener knows it. The zero Owner is none.
+// Owner is the Transport whose server serves a listener. The zero Owner is none.
 type Owner struct {
 	Failures *conn.Failures // counts those of the listener
 	Log      *zap.Logger    // asynchronous; nil: the Transport does not run
@@ -33,11 +33,11 @@ type TLS struct {
 	own      callback.Guard               // with TLSInfo.Logger
 	asyncLog *callback.AsyncLog           // of the same
 	log      *zap.Logger                  // asynchronous; nil: none
-	owner    atomic.Pointer[func() Owner] // of ServedBy; nil: not known
-	failures conn.Failures                // until it is
+	owner    atomic.Pointer[func() Owner] // of ServedBy; nil: unknown
+	failures conn.Failures                // until owner is known
 }
 
-// NewTLS returns a listener over l, which it closes. The info, which may be nil, is as for rafthttp.NewListener.
+// NewTLS returns a listener over l, which it closes. info, which may be nil, is as for rafthttp.NewListener.
 func NewTLS(l net.Listener, info *transport.TLSInfo, limits conn.ListenLimits) (*TLS, error) {
 	if info == nil {
 		info = new(transport.TLSInfo)
@@ -63,7 +63,7 @@ func NewTLS(l net.Listener, info *transport.TLSInfo, limits conn.ListenLimits) (
 	return tl, err
 }
 
-// ServedBy says whose server serves the listener. The function is called for each failure, from several goroutines, since the
+// ServedBy sets the owner of the listener. The function is called for each failure, from several goroutines, since the
 // Transports of a Mux are added and removed meanwhile; it must not block.
 func (l *TLS) ServedBy(owner func() Owner) { l.owner.Store(&owner) }
 
@@ -74,7 +74,7 @@ func (l *TLS) ownerNow() Owner {
 	return Owner{}
 }
 
-// failureLog returns where failures are counted, and the log for them, which may be nil.
+// failureLog returns the counter of failures, and the log for them, which may be nil.
 func (l *TLS) failureLog() (*conn.Failures, *zap.Logger) {
 	o := l.ownerNow()
 	if o.Failures == nil {
@@ -83,7 +83,7 @@ func (l *TLS) failureLog() (*conn.Failures, *zap.Logger) {
 	return o.Failures, cmp.Or(l.log, o.Log)
 }
 
-// Close implements net.Listener. It ends handshakes under way, and waits for
+// Close implements net.Listener. It ends handshakes in progress, and waits for
 // HandshakeFailure and the log.
 func (l *TLS) Close() error {
 	err := l.TLSListener.Close()
@@ -104,8 +104,8 @@ func (l *TLS) refused(c *tls.Conn, err error) {
 	})
 }
 
-// guard returns the guard for callbacks of the listener, with the log that its handshakes are
-// logged in.
+// guard returns the guard for callbacks of the listener, with the log of its
+// handshakes.
 func (l *TLS) guard() callback.Guard {
 	if l.log != nil {
 		return l.own

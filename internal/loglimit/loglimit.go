@@ -16,11 +16,11 @@ func PerMinute(n int) *rate.Limiter {
 	return rate.NewLimiter(rate.Every(Interval/time.Duration(n)), n)
 }
 
-// Limiter lets one line of the log through in each Interval. Its zero value is ready, and
+// Limiter allows one line of the log in each Interval. Its zero value is ready, and
 // it is safe for concurrent use.
 type Limiter struct{ last atomic.Pointer[time.Time] }
 
-// Due reports whether a line is to be written now.
+// Due reports whether a line should be written now.
 func (l *Limiter) Due(now time.Time) bool {
 	last := l.last.Load()
 	if last != nil && now.Sub(*last) < Interval {

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// maxRefusals bounds the keys that a Recent remembers, and so the lines that it lets through in each Interval.
+// maxRefusals limits the keys that a Recent remembers, and so the lines that it allows in each Interval.
 const maxRefusals = 64
 
-// Recent lets one line of the log through in each Interval for each key. It is bounded: clients decide neither memory nor
+// Recent allows one line of the log in each Interval for each key. It is bounded: clients decide neither memory nor
 // log volume. Its zero value is ready, and it is safe for concurrent use.
 type Recent[K comparable] struct {
 	mu     sync.Mutex
 	logged map[K]time.Time
 }
 
-// First reports whether a line is to be written now.
+// First reports whether a line should be written now.
 func (r *Recent[K]) First(key K) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

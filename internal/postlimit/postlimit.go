@@ -1,4 +1,4 @@
-// Package postlimit bounds the requests with a message that members have under way at once, in number and in memory.
+// Package postlimit limits the concurrent requests with a message, in number and in memory.
 package postlimit
 
 import (
@@ -11,53 +11,52 @@ import (
 )
 
 const (
-	// maxPosts bounds the posts that are read at once, and for each kind those that wait
-	// for Process: proposals must not hold up votes. Members that are no peers, whose ids
-	// may be made up, have maxPostsOfOthers of them. maxPostsPerMember does the same for
+	// maxPosts limits the POSTs being read, and for each kind those that wait
+	// for Process: proposals must not delay votes. Members that are not peers, whose ids
+	// may be made up, have maxPostsOfOthers of them. maxPostsPerMember is the limit of
 	// one member. Ours makes four of a kind at a time.
 	maxPosts          = 256
 	maxPostsOfOthers  = maxPosts / 2
 	maxPostsPerMember = 16
-	// postBytesPart is the part of MaxQueuedBytes that posts may have while they are
-	// read, and until their lanes have taken them. As much again is shared equally among them: each has room for so much,
-	// whatever the others bring.
+	// postBytesPart is the part of MaxQueuedBytes that POSTs may have while they are read, and until their lanes have
+	// accepted them. As much again is shared equally among them: each has that much room, whatever the others use.
 	postBytesPart = 4
 )
 
-// Limiter bounds the posts under way. It is safe for concurrent use.
+// Limiter limits the POSTs in progress. It is safe for concurrent use.
 type Limiter struct {
 	maxBytes int64
 
 	mu     sync.Mutex
 	all    counts // of all members
-	others counts // of those that are no peers
+	others counts // of members that are not peers
 	byID   map[types.ID]*counts
-	beyond int64 // bytes that posts no lane has taken hold in memory, beyond the share of each
+	beyond int64 // memory of POSTs not yet accepted by a lane, beyond the share of each
 }
 
-// counts are those of the posts of one or more members.
+// counts are the numbers of POSTs of one or more members.
 type counts struct {
 	all     int
 	reading int
 	waiting [queue.Kinds]int
 }
 
-// New returns a limiter whose posts may have a part of maxQueuedBytes, the limit of all queues.
+// New returns a limiter whose POSTs may have a part of maxQueuedBytes, the limit of all queues.
 func New(maxQueuedBytes int64) *Limiter {
 	return &Limiter{maxBytes: max(1, maxQueuedBytes/postBytesPart), byID: map[types.ID]*counts{}}
 }
 
-// Post is one of them.
+// Post is a POST in progress.
 type Post struct {
 	limiter *Limiter
 	counts  []*counts // of the member, of all, and of the others, if it is one
 	from    types.ID
-	bytes   int64      // of its body and its message, until a lane has taken it
-	kind    queue.Kind // once it was read
+	bytes   int64      // of its body and its message, until a lane has accepted it
+	kind    queue.Kind // known after reading
 	read    bool
 }
 
-// Begin returns one more post of a member, which must end, or nil if there are too many.
+// Begin starts another POST of a member, which must End, or returns nil if there are too many.
 func (l *Limiter) Begin(from types.ID, isPeer bool) *Post {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,7 +79,7 @@ func (l *Limiter) Begin(from types.ID, isPeer bool) *Post {
 	return post
 }
 
-// WasRead says which kind of message the body brought. It reports false if too many of its kind wait.
+// WasRead sets the kind of message in the body. It returns false if too many of its kind wait.
 func (p *Post) WasRead(k queue.Kind) bool {
 	p.limiter.mu.Lock()
 	defer p.limiter.mu.Unlock()
@@ -98,7 +97,7 @@ func (p *Post) WasRead(k queue.Kind) bool {
 	return true
 }
 
-// Queued says that a lane accounts for the memory of the message from now on.
+// Queued notes that a lane accounts for the memory of the message from now on.
 func (p *Post) Queued() {
 	p.limiter.mu.Lock()
 	defer p.limiter.mu.Unlock()
@@ -106,8 +105,8 @@ func (p *Post) Queued() {
 	p.bytes = 0
 }
 
-// Reserve makes room for n more bytes, of the body or in memory. Its error is ErrBusyPosts. Each post has a share that the
-// others cannot take. The bytes beyond the shares are bounded if they are of several posts: one may be larger.
+// Reserve makes room for n more bytes, of the body or in memory. Its error is ErrBusyPosts. Each POST has a share that
+// the others cannot take. The bytes beyond the shares are limited if they are of several POSTs: one may be larger.
 func (p *Post) Reserve(n uint64) error {
 	p.limiter.mu.Lock()
 	defer p.limiter.mu.Unlock()
@@ -121,10 +120,10 @@ func (p *Post) Reserve(n uint64) error {
 	return nil
 }
 
-// beyondShare returns how much the post would hold beyond its share with n more bytes.
+// beyondShare returns how much the POST would hold beyond its share with n more bytes.
 func (p *Post) beyondShare(n int64) int64 { return max(p.bytes+n-p.limiter.maxBytes/maxPosts, 0) }
 
-// End ends the post.
+// End ends the POST.
 func (p *Post) End() {
 	p.limiter.mu.Lock()
 	defer p.limiter.mu.Unlock()

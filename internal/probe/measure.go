@@ -12,19 +12,19 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// Target is whom probes are made of, and how.
+// Target is the peer to probe, and the configuration of probes.
 type Target struct {
 	Dialer    *conn.Dialer
-	ClusterID types.ID      // which a Mux goes by
+	ClusterID types.ID      // used by a Mux
 	Timeout   time.Duration // from the request to the end of the answer
-	// Conclude returns what an answer means, nil for success.
+	// Conclude returns the meaning of an answer, nil for success.
 	Conclude func(*http.Response, protocol.Endpoint) error
-	// Unreachable is called for a URL at which there was no connection, or no answer.
+	// Unreachable is called for a URL without a connection or an answer.
 	Unreachable func(url.URL)
 }
 
-// Measure makes one probe at a peer URL (PROTOCOL.md, section 1), on a connection of its own. It returns how long the round trip
-// took, and how far the clock of the peer is ahead of ours. It blocks until there is an answer, or ctx ends.
+// Measure makes one probe at a peer URL (PROTOCOL.md, section 1), on a separate connection. It returns the round-trip
+// time, and the peer's clock minus ours. It blocks until there is an answer, or ctx ends.
 func (t Target) Measure(ctx context.Context, u url.URL) (rtt, offset time.Duration, err error) {
 	req, err := conn.NewGet(u, protocol.ProbingPath, http.Header{protocol.HeaderClusterID: {t.ClusterID.String()}})
 	if err != nil {

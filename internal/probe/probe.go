@@ -1,4 +1,4 @@
-// Package probe makes probes of a peer, and keeps what they have measured: its round-trip time, and how far off its clock is.
+// Package probe probes a peer, and keeps the measurements: its round-trip time, and its clock offset.
 package probe
 
 import (
@@ -13,47 +13,47 @@ import (
 const (
 	// smoothing is the weight of a new round-trip time (PROTOCOL.md, section 9).
 	smoothing = 8
-	// maxClockOffset is the clock difference that is warned of (PROTOCOL.md,
+	// maxClockOffset is the largest clock difference without a warning (PROTOCOL.md,
 	// section 9).
 	maxClockOffset = time.Second
 	// steadyProbes is how many intervals pass between two probes of a peer that
-	// answers. Each dials anew, since a connection kept for it would cost three
+	// answers. Each dials again, since a connection kept for it would cost three
 	// goroutines, and stock members close it after 5 s.
 	steadyProbes = 7
 )
 
-// Estimate has the round-trip time to one peer and the difference of its clock. Its zero value is ready, and it is safe for
-// concurrent use.
+// Estimate estimates the round-trip time to one peer and the difference of its clock. Its zero value is ready, and it
+// is safe for concurrent use.
 type Estimate struct {
 	mu      sync.Mutex
 	running bool
 	skip    int           // intervals until the next
 	rtt     time.Duration // smoothed; 0: not measured yet
 	offset  time.Duration // the peer's clock minus ours
-	within  time.Duration // how far off the peer's clock may be from that
-	known   bool          // offset was learned
-	warned  bool          // of offset
+	within  time.Duration // accuracy of offset
+	known   bool          // offset was measured
+	warned  bool          // about offset
 	warning loglimit.Limiter
 
 	at               time.Time // when it was measured
 	probes, failures uint64
 }
 
-// Measurement is what an Estimate knows.
+// Measurement is the current state of an Estimate.
 type Measurement struct {
 	RTT, ClockOffset time.Duration
 	At               time.Time // of the last measurement
 	Probes, Failures uint64
 }
 
-// Measurement returns what is known; the zero value before the first probe.
+// Measurement returns the current state; the zero value before the first probe.
 func (e *Estimate) Measurement() Measurement {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Measurement{e.rtt, e.offset, e.at, e.probes, e.failures}
 }
 
-// Failed counts a probe that brought no measurement.
+// Failed counts a probe without a measurement.
 func (e *Estimate) Failed() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -74,14 +74,14 @@ func (e *Estimate) Begin() bool {
 	return true
 }
 
-// End says that a probe has ended.
+// End notes that a probe has ended.
 func (e *Estimate) End() {
 	e.mu.Lock()
 	e.running = false
 	e.mu.Unlock()
 }
 
-// Measured takes in one measurement.
+// Measured adds one measurement.
 func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -101,16 +101,16 @@ func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
 	e.warned = bad
 }
 
-// learnOffset takes in a clock offset that is known to within some time: the peer
-// may have told its time at any moment of a round trip. One that was answered late
-// says little: it is left out unless what is known cannot be true any more. It is
+// learnOffset adds a clock offset known to within some time: the peer
+// may have read its clock at any moment of a round trip. A late answer is
+// inaccurate: it is ignored unless it contradicts the current offset. It is
 // called with mu held.
 func (e *Estimate) learnOffset(offset, within time.Duration) {
-	certain := within // both can be true as long as they are no further apart
+	certain := within // both can be true if they are no further apart
 	if e.known {
 		certain += e.within
 	} else {
-		e.within = maxClockOffset // with less, the first one says nothing
+		e.within = maxClockOffset // with less, the first one would have no effect
 	}
 	apart := (offset/2 - e.offset/2).Abs() // half of it, which does not overflow
 	if within <= e.within || apart > certain/2 {

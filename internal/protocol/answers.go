@@ -11,8 +11,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 )
 
-// answers is the one table between errors and answers, used in both directions
-// (PROTOCOL.md, sections 3 and 4). The first row that fits decides.
+// answers is the only table between errors and answers, used in both directions
+// (PROTOCOL.md, sections 3 and 4). The first matching row decides.
 var answers = append([]answerRow{
 	{ErrIncompatibleVersion, http.StatusPreconditionFailed, "incompatible version", EndpointAll, EndpointMembers},
 	{ErrClusterIDMismatch, http.StatusPreconditionFailed, "cluster ID mismatch", EndpointAll, EndpointMembers},
@@ -20,9 +20,9 @@ var answers = append([]answerRow{
 	{ErrMemberUnknown, http.StatusNotFound, senderNotFound, EndpointAll, EndpointStreams},
 	{ErrMemberGone, http.StatusGone, "removed member", EndpointStreams, EndpointStreams},
 	{ErrMemberGone, http.StatusForbidden, "", EndpointMessages | EndpointOffset, EndpointMessages},
-	// A sender of posts, stock or ours, takes 403 for its own removal and stops its
-	// server: somebody who can mix up certificates or addresses must not be able to
-	// do that.
+	// A sender of POSTs, stock or ours, understands 403 as its own removal and stops its
+	// server: mixed-up certificates or addresses must not be able to
+	// cause that.
 	{ErrIdentity, http.StatusForbidden, "", EndpointStreams, EndpointNone},
 	{ErrIdentity, http.StatusUnauthorized, "", EndpointAll, EndpointNone},
 	{ErrMethodNotAllowed, http.StatusMethodNotAllowed, "", EndpointAll, EndpointNone},
@@ -37,14 +37,14 @@ var answers = append([]answerRow{
 type answerRow struct {
 	err  error
 	code int
-	body string   // "" stands for the error's own text
-	at   Endpoint // where err is answered so
-	// means has the endpoints from which an answer like this one means err. From
-	// others it means nothing.
+	body string   // "": the error's own text
+	at   Endpoint // endpoints that answer err so
+	// means has the endpoints from which such an answer means err. From
+	// others it has no meaning.
 	means Endpoint
 }
 
-// snapshotAnswers are those about snapshots alone.
+// snapshotAnswers are the rows of snapshots.
 func snapshotAnswers() (rows []answerRow) {
 	for _, r := range snapshotRefusals {
 		rows = append(rows, answerRow{r.err, r.code, "", EndpointAll, EndpointNone})
@@ -52,16 +52,16 @@ func snapshotAnswers() (rows []answerRow) {
 	return rows
 }
 
-// senderNotFound is how members refuse a stream of one that they do not know.
+// senderNotFound is the body of a refusal of a stream to an unknown member.
 const senderNotFound = "error sender not found"
 
-// AnswerOf returns the status and the body that tell the requester err.
+// AnswerOf returns the status and the body that report err to the requester.
 func AnswerOf(err error, at Endpoint) (code int, body string) {
 	if bad := (*RequestError)(nil); errors.As(err, &bad) {
 		return bad.Code, bad.Text
 	}
 	if failed := (*ProcessError)(nil); errors.As(err, &failed) {
-		// Only what Raft says on purpose: a status means something to the sender.
+		// Only an explicit error of Raft: a status means something to the sender.
 		if errors.Is(failed.Err, ErrMemberRemoved) && !failed.PassedOn {
 			return http.StatusForbidden, err.Error()
 		}
@@ -78,7 +78,7 @@ func AnswerOf(err error, at Endpoint) (code int, body string) {
 	return http.StatusInternalServerError, err.Error()
 }
 
-// answerError returns what the status and the body of an answer say.
+// answerError returns the meaning of the status and the body of an answer.
 func answerError(resp *http.Response, at Endpoint, ofOurCluster bool) error {
 	if resp.StatusCode == at.Success() {
 		return nil
@@ -95,9 +95,9 @@ func answerError(resp *http.Response, at Endpoint, ofOurCluster bool) error {
 	return unexpected
 }
 
-// meaning returns what an answer of an endpoint means that is not its success, or nil
-// for one that means nothing there (PROTOCOL.md, section 4). Text is its body without
-// space around. That the local member was removed is for members of our cluster to say.
+// meaning returns the meaning of an answer of an endpoint other than its success, or nil
+// if it has none there (PROTOCOL.md, section 4). text is its body without
+// surrounding space. Only members of our cluster can say that the local member was removed.
 func meaning(at Endpoint, code int, text string, ofOurCluster bool) error {
 	for _, a := range answers {
 		if a.code != code || at&a.means == 0 || (errors.Is(a.err, ErrMemberRemoved) && !ofOurCluster) {
@@ -105,7 +105,7 @@ func meaning(at Endpoint, code int, text string, ofOurCluster bool) error {
 		}
 		switch {
 		case a.code == http.StatusNotFound && text != senderNotFound && text != "":
-			return fmt.Errorf("%w: %s", a.err, FirstLine(text)) // perhaps it is no member that answers
+			return fmt.Errorf("%w: %s", a.err, FirstLine(text)) // perhaps not from a member
 		case a.code != http.StatusPreconditionFailed || a.body == text:
 			return a.err
 		}
@@ -123,7 +123,7 @@ func IsVerdict(err error) bool {
 	return false
 }
 
-// FirstLine bounds text that a peer sent, for errors and logs.
+// FirstLine shortens text from a peer, for errors and logs.
 func FirstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	if len(s) > 256 {
@@ -135,11 +135,11 @@ func FirstLine(s string) string {
 // ProcessError is an error of Process.
 type ProcessError struct {
 	Err  error
-	Drop bool // the connection is not to be used again
+	Drop bool // the connection must not be reused
 
-	// PassedOn: the message is not of the member that sent it. Followers pass
-	// proposals and reads on to the leader as they came; what is to be said to the
-	// member that the message is of must not be said to them.
+	// PassedOn means that the sender forwarded another member's message. Followers forward
+	// proposals and reads to the leader unchanged; an answer for the member in From
+	// must not be given to them.
 	PassedOn bool
 }
 

@@ -16,10 +16,10 @@ const (
 	OffsetPath   = SnapshotPath + "/offset"
 )
 
-// Endpoint is one of those that members serve, or a set of them (PROTOCOL.md,
-// section 1; extensions: the question). It decides what a status means: 403 tells
-// the sender of a post that it was removed from the cluster, and the reader of a
-// stream nothing.
+// Endpoint is one endpoint of members, or a set of them (PROTOCOL.md,
+// section 1; extensions: the question). It determines the meaning of a status: 403 tells
+// the sender of a POST that it was removed from the cluster, and has no meaning for the
+// reader of a stream.
 type Endpoint uint
 
 // The endpoints.
@@ -35,24 +35,24 @@ const (
 // Sets of endpoints.
 const (
 	EndpointStreams  = EndpointMessage | EndpointMsgApp
-	EndpointMessages = EndpointPost | EndpointSnapshot // where the request carries a message
+	EndpointMessages = EndpointPost | EndpointSnapshot // the request carries a message
 	EndpointMembers  = EndpointStreams | EndpointMessages | EndpointOffset
 	EndpointAll      = EndpointMembers | EndpointProbe
 	EndpointNone     = Endpoint(0)
 )
 
-// MaxAnswerBytes bounds the head of an answer, and its body.
+// MaxAnswerBytes limits the head of an answer, and its body.
 const MaxAnswerBytes = 64 << 10
 
 // streamNames are the names of the streams in their paths.
 var streamNames = map[Endpoint]string{EndpointMessage: "message", EndpointMsgApp: "msgapp"}
 
-// StreamPathOf returns the path by which a member asks for a stream.
+// StreamPathOf returns the path for requesting a stream.
 func StreamPathOf(at Endpoint, client types.ID) string {
 	return StreamPath + "/" + streamNames[at] + "/" + client.String()
 }
 
-// StreamOf returns which stream a path asks for, and for which member.
+// StreamOf returns the stream that a path requests, and its client.
 func StreamOf(p string) (at Endpoint, client types.ID, err error) {
 	for at, name := range streamNames {
 		if path.Dir(p) == StreamPath+"/"+name {
@@ -65,7 +65,7 @@ func StreamOf(p string) (at Endpoint, client types.ID, err error) {
 	return 0, 0, &RequestError{Code: http.StatusNotFound, Text: "invalid path"}
 }
 
-// StreamClient returns the member that asks for a stream by a path.
+// StreamClient returns the client of a stream's path.
 func StreamClient(p string) (types.ID, error) { return types.IDFromString(path.Base(p)) }
 
 // Success is the status of a request that was served.

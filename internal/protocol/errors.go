@@ -6,37 +6,37 @@ import (
 	"net/http"
 )
 
-// Errors that an answer stands for, or is given for. Package rafthttp has the first of them under the same names, and says
-// more of each.
+// Errors that an answer represents, or that cause one. Package rafthttp exports the first of them under the same names,
+// with their full descriptions.
 var (
-	// ErrClusterIDMismatch says that the other member belongs to another cluster.
+	// ErrClusterIDMismatch means that the other member belongs to another cluster.
 	ErrClusterIDMismatch = errors.New("cluster ID mismatch")
-	// ErrIncompatibleVersion says that one of the two members is too old for the other.
+	// ErrIncompatibleVersion means that one of the two members is too old for the other.
 	ErrIncompatibleVersion = errors.New("incompatible version")
-	// ErrToMismatch says that a request reached another member than it was meant for.
+	// ErrToMismatch means that a request reached a member other than the intended one.
 	ErrToMismatch = errors.New("to field mismatch")
-	// ErrMemberRemoved says that a member was removed from the cluster.
+	// ErrMemberRemoved means that a member was removed from the cluster.
 	ErrMemberRemoved = errors.New("the member has been permanently removed from the cluster")
-	// ErrMemberUnknown says that the other side does not know the member.
+	// ErrMemberUnknown means that the other side does not know the member.
 	ErrMemberUnknown = errors.New("member not found")
-	// ErrIdentity says that a request is not of the member that it states.
+	// ErrIdentity means that a request is not from its stated member.
 	ErrIdentity = errors.New("rafthttp: identity of the member is not proven")
 
-	// ErrMemberGone says that the requester is removed: 410 to a stream, 403 to a
-	// message of its own.
+	// ErrMemberGone means that the requester is removed: 410 to a stream, 403 to its own
+	// message.
 	ErrMemberGone = fmt.Errorf("removed member: %w", ErrMemberRemoved)
-	// ErrNoStream refuses a stream that would be written without an end to each write, or
-	// not at all: what it holds would be lost unseen.
+	// ErrNoStream refuses a stream that could not be written, or not with a limit for each
+	// write: its messages would be lost without a report.
 	ErrNoStream = errors.New("cannot serve a stream on a response that cannot be hijacked either")
-	// ErrBusyPosts refuses a post over what can be under way.
+	// ErrBusyPosts refuses a POST over the limit.
 	ErrBusyPosts = errors.New("too many posts in flight")
-	// ErrMethodNotAllowed refuses a request with another method than its endpoint has.
+	// ErrMethodNotAllowed refuses a request with another method than its endpoint's.
 	ErrMethodNotAllowed = errors.New("Method Not Allowed") //nolint:staticcheck // the text goes over the wire
 	// ErrNotStarted refuses all requests until Start.
 	ErrNotStarted = errors.New("rafthttp: transport is not started")
 )
 
-// IdentityRefusal refuses a request or a message that is not of the member that it states. It is an ErrIdentity.
+// IdentityRefusal refuses a request or a message that is not from its stated member. It is an ErrIdentity.
 type IdentityRefusal struct {
 	Text  string // body of the answer
 	Cause error  // for the log
@@ -48,7 +48,8 @@ func (e *IdentityRefusal) Error() string { return e.Text }
 // Unwrap returns ErrIdentity and Cause.
 func (e *IdentityRefusal) Unwrap() []error { return []error{ErrIdentity, e.Cause} }
 
-// RequestError is a fault of the requester: it is answered with its status and its text, and costs it the request.
+// RequestError is a fault of the requester: it is answered with its status and its text, and costs the requester only
+// the request.
 type RequestError struct {
 	Code int    // HTTP status
 	Text string // body of the answer
@@ -62,7 +63,7 @@ func BadRequest(format string, args ...any) error {
 	return &RequestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// UnexpectedAnswer is an answer that the protocol gives no meaning to. Package rafthttp has it as StatusError.
+// UnexpectedAnswer is an answer that has no meaning in the protocol. Package rafthttp converts it to StatusError.
 type UnexpectedAnswer struct {
 	Code  int    // HTTP status
 	Body  string // first line of the body, at most 256 bytes

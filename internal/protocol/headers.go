@@ -98,7 +98,7 @@ func PeerURLsIn(h http.Header) (string, error) {
 	return list, nil
 }
 
-// ParsePeerURLs parses what PeerURLsIn returned.
+// ParsePeerURLs parses the result of PeerURLsIn.
 func ParsePeerURLs(list string) (types.URLs, error) {
 	urls, err := types.NewURLs(strings.Split(list, ","))
 	if err != nil {
@@ -113,7 +113,7 @@ func StreamHead(h http.Header, now time.Time) []byte {
 	h.Set("Date", now.UTC().Format(http.TimeFormat))
 	h.Set("Connection", "close")
 	head := bytes.NewBufferString("HTTP/1.1 200 OK\r\n")
-	_ = h.Write(head) // a buffer takes everything
+	_ = h.Write(head) // a write to a buffer never fails
 	head.WriteString("\r\n")
 	return head.Bytes()
 }

@@ -16,8 +16,8 @@ type Member struct {
 	Extensions                  string // as HeaderExtensions states them; "": none
 }
 
-// RequestHeader returns the headers that every request carries (PROTOCOL.md, section 2). URLs are the peer URLs of the
-// member, separated by commas; "": they are not stated.
+// RequestHeader returns the headers of every request (PROTOCOL.md, section 2). urls are the peer URLs of the
+// member, separated by commas; "": not stated.
 func (m *Member) RequestHeader(urls string) http.Header {
 	h := http.Header{
 		HeaderFrom:       {m.ID.String()},
@@ -39,7 +39,7 @@ func (m *Member) StreamHeader(urls string, to types.ID) http.Header {
 	return h
 }
 
-// StateIn sets the headers that answers of an endpoint carry (PROTOCOL.md, section 2; extensions). A client of a stream
+// StateIn sets the headers of answers of an endpoint (PROTOCOL.md, section 2; extensions). A client of a stream
 // ignores an answer without a version, even 410.
 func (m *Member) StateIn(h http.Header, at Endpoint) {
 	if at != EndpointProbe {
@@ -86,9 +86,9 @@ func (m *Member) CheckTo(h http.Header) error {
 	return fmt.Errorf("%w: this is %s, the request is for %s", ErrToMismatch, m.ID, statedID(h, HeaderRaftTo))
 }
 
-// AnswerError returns what an answer of an endpoint means, nil for success: an error of this package, or an
+// AnswerError returns the meaning of an answer of an endpoint, nil for success: an error of this package, or an
 // *UnexpectedAnswer. A stream is not read from a server that states no version or one before 2.1, and no other error is
-// taken from such a server. AnswerError reads a bounded part of the body and does not close it.
+// accepted from such a server. AnswerError reads a limited part of the body and does not close it.
 func (m *Member) AnswerError(resp *http.Response, at Endpoint) error {
 	err := answerError(resp, at, m.isOfOurCluster(resp.Header))
 	if errors.Is(err, ErrClusterIDMismatch) {
@@ -107,7 +107,7 @@ func (m *Member) AnswerError(resp *http.Response, at Endpoint) error {
 	return err
 }
 
-// isOfOurCluster reports whether an answer is one of our cluster: its members state its id in every answer, other web
+// isOfOurCluster reports whether an answer is from our cluster: its members state its id in every answer, other web
 // servers do not.
 func (m *Member) isOfOurCluster(h http.Header) bool {
 	id, err := types.IDFromString(h.Get(HeaderClusterID))

@@ -15,7 +15,7 @@ type probeAnswer struct {
 	Now time.Time
 }
 
-// WriteProbeAnswer answers a probe: the member is well, and this is its time.
+// WriteProbeAnswer answers a probe: the member is healthy, and this is its time.
 func WriteProbeAnswer(w http.ResponseWriter, now time.Time) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(probeAnswer{OK: true, Now: now})

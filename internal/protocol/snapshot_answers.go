@@ -13,50 +13,50 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// Why a transfer fails, at its sender, as far as an answer says it. Package rafthttp has these under the same names, and says
-// more of each.
+// Causes of a failed transfer, at its sender, as far as an answer states them. Package rafthttp exports them under the
+// same names, with their full descriptions.
 var (
-	// ErrSnapshotCut says that the connection of a transfer broke.
+	// ErrSnapshotCut means that the connection of a transfer broke.
 	ErrSnapshotCut = errors.New("rafthttp: the connection of a snapshot was cut")
 
-	// ErrSnapshotRefused says that the receiver does not take the snapshot.
+	// ErrSnapshotRefused means that the receiver does not accept the snapshot.
 	ErrSnapshotRefused = errors.New("rafthttp: snapshot refused")
-	// ErrSnapshotBusy says that it has as many as it takes.
+	// ErrSnapshotBusy means that the receiver has reached its limit of snapshots.
 	ErrSnapshotBusy = fmt.Errorf("%w: too many snapshots in flight", ErrSnapshotRefused)
-	// ErrSnapshotWriting says that it still writes an earlier part.
+	// ErrSnapshotWriting means that the receiver is still writing an earlier part.
 	ErrSnapshotWriting = fmt.Errorf("%w: still writing an earlier part of it", ErrSnapshotRefused)
 
-	// ErrSnapshotNotSaved says that the receiver could not save the database; those
-	// that follow say why.
+	// ErrSnapshotNotSaved means that the receiver could not save the database; the
+	// following errors state the cause.
 	ErrSnapshotNotSaved = errors.New("rafthttp: database snapshot not saved")
-	// ErrSnapshotDiskFull says that no space or quota is left.
+	// ErrSnapshotDiskFull means that no space or quota is left.
 	ErrSnapshotDiskFull = fmt.Errorf("%w: disk full", ErrSnapshotNotSaved)
-	// ErrSnapshotPermission says that the receiver may not write there.
+	// ErrSnapshotPermission means that the receiver has no write permission there.
 	ErrSnapshotPermission = fmt.Errorf("%w: no permission", ErrSnapshotNotSaved)
-	// ErrSnapshotDisk says that input or output failed.
+	// ErrSnapshotDisk means an I/O error.
 	ErrSnapshotDisk = fmt.Errorf("%w: input/output error", ErrSnapshotNotSaved)
-	// ErrSnapshotChecksum says that the database did not arrive as it was sent.
+	// ErrSnapshotChecksum means that the database received differs from the one sent.
 	ErrSnapshotChecksum = fmt.Errorf("%w: checksum differs", ErrSnapshotNotSaved)
 )
 
-// What a receiver refuses a snapshot with.
+// Refusals of a snapshot by its receiver.
 var (
 	// ErrTooManySnapshots refuses one over MaxSnapshots, or over its sender's share of them.
 	ErrTooManySnapshots = errors.New("too many snapshots in flight")
-	// ErrNoSnapshotter refuses one for want of a place to save it.
+	// ErrNoSnapshotter refuses one because there is no Snapshotter to save it.
 	ErrNoSnapshotter = errors.New("this member takes no database snapshots")
-	// ErrSnapshotOffset refuses one that goes on where nothing ends.
+	// ErrSnapshotOffset refuses one that does not continue at the end of an earlier part.
 	ErrSnapshotOffset = errors.New("the snapshot is not there up to this offset")
-	// ErrStillWriting refuses one of which an earlier part is still on its way to the disk.
+	// ErrStillWriting refuses one of which an earlier part is still being written to the disk.
 	ErrStillWriting = errors.New("still writing an earlier part of this snapshot")
 
-	// ErrNotResuming refuses one of the extension where there is none.
+	// ErrNotResuming refuses a request of the extension by a member without it.
 	ErrNotResuming = &RequestError{Code: http.StatusNotFound, Text: "this member does not resume snapshots"}
 )
 
-// snapshotRefusals are the answers by which a receiver refuses a snapshot, and what their sender takes them for.
+// snapshotRefusals are the answers by which a receiver refuses a snapshot, and their meaning for the sender.
 var snapshotRefusals = []struct {
-	err   error // at the receiver, whose text is the body
+	err   error // at the receiver; its text is the body
 	code  int
 	means error // at the sender
 }{
@@ -66,11 +66,11 @@ var snapshotRefusals = []struct {
 	{ErrNoSnapshotter, http.StatusNotImplemented, ErrSnapshotRefused},
 }
 
-// ErrSnapshotUnavailable says that the receiver is being restarted, or behind with Process, or that a proxy does not reach it.
+// ErrSnapshotUnavailable means that the receiver is restarting, or Process is behind, or a proxy does not reach it.
 var ErrSnapshotUnavailable = fmt.Errorf("%w: unavailable", ErrSnapshotRefused)
 
-// snapshotMeaning returns what the answer to a snapshot, or to the question, means that has no other meaning (PROTOCOL.md,
-// section 4). Body is its first line.
+// snapshotMeaning returns the meaning of an answer to a snapshot, or to the question, that has no other meaning
+// (PROTOCOL.md, section 4). body is its first line.
 func snapshotMeaning(code int, body string) error {
 	for _, r := range snapshotRefusals {
 		if code == r.code && body == r.err.Error() {
@@ -89,10 +89,10 @@ func snapshotMeaning(code int, body string) error {
 }
 
 // savingFailed begins the body of an answer 500 to a database that was not saved. The text of a reason follows in brackets,
-// where one fits, then a colon and details.
+// if one matches, then a colon and details.
 const savingFailed = "failed to save database snapshot"
 
-// maxReason bounds the body: it is one line.
+// maxReason limits the body, which is one line.
 const maxReason = 256
 
 // reasons for which a database is not saved, in both directions.
@@ -109,14 +109,15 @@ var reasons = []struct {
 	{errs.ErrStalled, "stalled", []error{errs.ErrStalled}},
 }
 
-// saveError is why a database was not saved, at its receiver.
+// saveError is the reason why a database was not saved, at its receiver.
 type saveError struct {
 	reason error // of reasons, or ErrSnapshotNotSaved
 	text   string
 	err    error
 }
 
-// SnapshotNotSaved returns why a database was not saved, at its receiver. Its text is the body of the answer, with status 500.
+// SnapshotNotSaved returns the reason why a database was not saved, at its receiver. Its text is the body of the
+// answer, with status 500.
 func SnapshotNotSaved(err error) error {
 	for _, r := range reasons {
 		if slices.ContainsFunc(r.is, func(is error) bool { return errors.Is(err, is) }) {
@@ -134,7 +135,7 @@ func (e *saveError) Error() string {
 
 func (e *saveError) Unwrap() []error { return []error{e.reason, e.err} }
 
-// notSavedBecause is the other direction.
+// notSavedBecause is the inverse of SnapshotNotSaved.
 func notSavedBecause(body string) error {
 	rest, ok := strings.CutPrefix(body, savingFailed)
 	if !ok {

@@ -34,7 +34,7 @@ const (
 	ExtensionWorking  = "snapshot-working-1"
 )
 
-// SnapshotTrailerBytes is the length of the checksum behind a database.
+// SnapshotTrailerBytes is the length of the checksum after a database.
 const SnapshotTrailerBytes = 4
 
 // WorkingAnswer is the interim answer of a receiver that works without reading.
@@ -59,24 +59,25 @@ func HasExtension(h http.Header, extension string) bool {
 	return false
 }
 
-// SnapshotPlan says how one attempt at a transfer is made. It is settled by the answers of the receiver on the connection that
-// carries the body, and by nothing else: what a peer stated before, or elsewhere, may be another process's.
+// SnapshotPlan describes one attempt at a transfer. It is determined by the answers of the receiver on the connection
+// that carries the body, and by nothing else: a peer's earlier statements, or those elsewhere, may be from another
+// process.
 //
-// The zero plan is the plain one: the request of stock members, with the whole database from its first byte and nothing
-// behind it.
+// The zero plan is the plain one: the request of stock members, with the complete database from its first byte and
+// nothing after it.
 type SnapshotPlan struct {
-	Resumable bool   // the body has a checksum behind the database
-	Offset    int64  // where the part of the database in the body begins
-	Sum       uint32 // CRC-32C of what lies before it, which the receiver has
+	Resumable bool   // the body has a checksum after the database
+	Offset    int64  // start of the database part in the body
+	Sum       uint32 // CRC-32C of the bytes before it, which the receiver has
 
-	TellsWork bool // the receiver says when it works without reading
+	TellsWork bool // the receiver reports when it works without reading
 }
 
-// ErrSnapshotPlan says that the body would have another length than its request would declare. It is a bug.
+// ErrSnapshotPlan means that the body would have another length than its request would declare. It is a bug.
 var ErrSnapshotPlan = errors.New("rafthttp: the body of a snapshot does not fit its plan")
 
-// ContentLength returns the length of the body: head, rest of a database of size bytes, and what follows it. It is an error
-// unless remaining, what the reader still has to give, is exactly that rest.
+// ContentLength returns the length of the body: head, rest of a database of size bytes, and trailer. It is an error
+// unless remaining, the bytes that the reader still has, is exactly that rest.
 func (p SnapshotPlan) ContentLength(head int, size, remaining int64) (int64, error) {
 	rest := size - p.Offset
 	if rest < 0 || rest != remaining || (!p.Resumable && p.Offset != 0) {
@@ -89,8 +90,8 @@ func (p SnapshotPlan) ContentLength(head int, size, remaining int64) (int64, err
 	return length, nil
 }
 
-// TransferID tells the attempts of one transfer from those of others, such as of a twin of the sender: it is random. It is 0
-// for members that state none.
+// TransferID distinguishes the attempts of one transfer from those of others, such as of a twin of the sender: it is
+// random. It is 0 for members that state none.
 type TransferID uint64
 
 // StateIn states the transfer in a request.
@@ -120,7 +121,7 @@ func (p SnapshotPlan) StateIn(h http.Header, to types.ID) {
 	}
 }
 
-// SnapshotPlanIn is the other direction of StateIn: the part of a plan that the receiver needs.
+// SnapshotPlanIn is the inverse of StateIn: the part of a plan that the receiver needs.
 func SnapshotPlanIn(h http.Header) (p SnapshotPlan, err error) {
 	p.TellsWork = HasExtension(h, ExtensionWorking)
 	if h.Get(headerOffset) == "" {
@@ -162,10 +163,10 @@ func SnapshotQuestionIn(h http.Header, from types.ID) (q SnapshotQuestion, err e
 	return q, err
 }
 
-// SnapshotOffset answers the question: how much of a database the receiver has.
+// SnapshotOffset is the answer to the question: how much of a database the receiver has.
 type SnapshotOffset struct {
 	Offset int64
-	Sum    uint32 // CRC-32C of that
+	Sum    uint32 // CRC-32C of these bytes
 }
 
 // StateIn sets the headers of the answer.

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Version is what counts of a semantic version here.
+// Version is the relevant part of a semantic version.
 type Version struct{ Major, Minor int }
 
 // Less reports whether v is lower than w.
@@ -36,7 +36,7 @@ func ParseVersion(s string) (Version, error) {
 
 func notVersion(s string) error { return fmt.Errorf("not a semantic version: %.128q", s) }
 
-// isIdentifier reports whether s has only what may follow the numbers of a
+// isIdentifier reports whether s has only characters that may follow the numbers of a
 // semantic version.
 func isIdentifier(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {

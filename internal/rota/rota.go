@@ -1,4 +1,4 @@
-// Package rota spreads over an interval what is done once in it for each of many, so that it is not done for all at once.
+// Package rota spreads periodic work for many members over an interval, so that it is not done for all at once.
 package rota
 
 import (
@@ -12,20 +12,21 @@ const (
 	rotaSlots = 1 << rotaBits // parts of a rota's interval
 )
 
-// Rota spreads over an interval what is due once in it for each member, if there
-// are many: to wake up for each would cost more than to serve some together. Each
+// Rota spreads work that is due once per interval for each member over the interval, if there
+// are many: waking up for each would cost more than serving some together. Each
 // member has a slot of the interval, by its id, so that it costs no memory; the slots
-// of one Rota are not those of another, so that not all turn to the same member
-// together. It is not safe for concurrent use.
+// of different Rotas differ, so that their work for one member is not done at the same
+// time. It is not safe for concurrent use.
 type Rota[K ~uint64, V comparable] struct {
-	together int           // about how many members may share a slot
+	together int           // approximate number of members that may share a slot
 	step     time.Duration // length of a slot
-	base     uint64        // decides on the slots of all members
+	base     uint64        // determines the slots of all members
 	began    time.Time
-	turn     int64 // the last slot that was served, counted from began
+	turn     int64 // the last served slot, counted from began
 }
 
-// New returns a rota of an interval that begins now, with about so many members together, if there are enough slots: 32.
+// New returns a rota of an interval that starts now, with about so many members together, if there are enough slots:
+// 32.
 func New[K ~uint64, V comparable](interval time.Duration, together int) *Rota[K, V] {
 	return &Rota[K, V]{together: together, step: interval / rotaSlots, base: rand.Uint64(), began: time.Now()}
 }
@@ -34,7 +35,7 @@ func New[K ~uint64, V comparable](interval time.Duration, together int) *Rota[K,
 func (r *Rota[K, V]) slot(id K, n int) int64 {
 	const golden = 0x9E3779B97F4A7C15 // 2^64 divided by the golden ratio
 	fine := int64((uint64(id)*golden + r.base) >> (64 - rotaBits))
-	used := min(max(bits.Len(uint(n/r.together))-1, 0), rotaBits) // that decide
+	used := min(max(bits.Len(uint(n/r.together))-1, 0), rotaBits) // bits that are used
 	return fine &^ (rotaSlots>>used - 1)
 }
 
@@ -54,7 +55,7 @@ func (r *Rota[K, V]) Due(members, known map[K]V) (due []V) {
 	return due
 }
 
-// Wait returns how long it is until the next slot that a member has, or for an
+// Wait returns the time until the next slot with a member, or an
 // interval if there is no member.
 func (r *Rota[K, V]) Wait(members map[K]V) time.Duration {
 	next := int64(rotaSlots)

@@ -1,8 +1,8 @@
-// Package socket says what connections can do that are sockets: those of package net, and those of other types that have
+// Package socket describes connections that are sockets: those of package net, and those of other types that have
 // the methods of its interfaces.
 //
-// The interfaces are not those of *net.TCPConn on purpose. A type that embeds one, and counts, limits or encrypts what is
-// written, has all of its methods, and those would go past what it does.
+// The interfaces differ from those of *net.TCPConn on purpose. A type that embeds one, and counts, limits or encrypts
+// writes, has all of its methods, and those would bypass its own.
 package socket
 
 import (
@@ -12,26 +12,26 @@ import (
 	"time"
 )
 
-// BuffersWriter is a socket that writes several buffers at once. WriteBuffers takes out of v what it has written, also
-// where a deadline ends it: then the next write goes on behind that. Its Close does not wait.
+// BuffersWriter is a socket that writes several buffers at once. WriteBuffers removes written bytes from v, also
+// if a deadline ends it: then the next write continues after them. Its Close does not wait.
 type BuffersWriter interface {
 	WriteBuffers(v *net.Buffers) (int64, error)
 }
 
-// FileSender is a socket that files can be moved to, and that can be moved to files, without a copy in memory of ours.
-// SendFile sends the next n bytes of f, or those up to its end, and returns how many that were. After an error f may have
-// been read further.
+// FileSender is a socket that the kernel can move files to, and that it can move to files, without a copy in memory of
+// the process. SendFile sends the next n bytes of f, or those up to its end, and returns their number. After an error f
+// may have been read further.
 type FileSender interface {
 	SendFile(f *os.File, n int64) (int64, error)
 }
 
-// UserTimeouter is a socket that fails once bytes have waited so long to be acknowledged.
+// UserTimeouter is a socket that fails after bytes have stayed unacknowledged for so long.
 type UserTimeouter interface {
 	SetUserTimeout(d time.Duration) error
 }
 
-// Is reports whether c is a socket: a Write that a deadline ends tells how far it got, and can be continued, and Close does
-// not wait. On Windows, the former is not so for those of package net.
+// Is reports whether c is a socket: a Write that a deadline ends reports its progress, and can be continued, and Close
+// does not wait. On Windows, the former does not hold for those of package net.
 func Is(c net.Conn) bool {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn, BuffersWriter:
@@ -40,7 +40,7 @@ func Is(c net.Conn) bool {
 	return false
 }
 
-// Buffers returns c as one that writes several buffers at once, or nil.
+// Buffers returns c as a BuffersWriter, or nil.
 func Buffers(c net.Conn) BuffersWriter {
 	switch c := c.(type) {
 	case *net.TCPConn:
@@ -53,7 +53,7 @@ func Buffers(c net.Conn) BuffersWriter {
 	return nil
 }
 
-// Files returns c as one that files can be moved to and from, or nil.
+// Files returns c as a FileSender, or nil.
 func Files(c net.Conn) FileSender {
 	switch c := c.(type) {
 	case *net.TCPConn:
@@ -64,13 +64,13 @@ func Files(c net.Conn) FileSender {
 	return nil
 }
 
-// writev is a connection that net.Buffers knows.
+// writev is a connection that net.Buffers supports.
 type writev struct{ io.Writer }
 
 // WriteBuffers implements BuffersWriter.
 func (w writev) WriteBuffers(v *net.Buffers) (int64, error) { return v.WriteTo(w.Writer) }
 
-// sendfile is a connection whose ReadFrom knows files.
+// sendfile is a connection whose ReadFrom supports files.
 type sendfile struct{ *net.TCPConn }
 
 // SendFile implements FileSender.

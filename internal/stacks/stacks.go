@@ -10,9 +10,9 @@ import (
 type Goroutine struct {
 	ID     string
 	State  string // what it does or waits for: "running", "sync.Mutex.Lock", "sleep (durable)"
-	Bubble string // the number of its bubble of testing/synctest; "" if it is in none
+	Bubble string // number of its bubble of testing/synctest; "" if none
 	Frames string // its calls, the innermost first, two lines each
-	Stack  string // all of it, with the line that has the above
+	Stack  string // all of it, including the line with the above
 }
 
 // All returns all goroutines, the caller first. It stops the world.
@@ -24,7 +24,7 @@ func All() []Goroutine {
 	}
 }
 
-// Self returns the caller. Frames and Stack may be cut off.
+// Self returns the caller. Frames and Stack may be truncated.
 func Self() Goroutine {
 	buf := make([]byte, 1<<10)
 	g, _ := parseOne(string(buf[:runtime.Stack(buf, false)]))
@@ -40,7 +40,7 @@ func parse(dump string) (all []Goroutine) {
 	return all
 }
 
-// parseOne parses one goroutine, whose first line is such as
+// parseOne parses one goroutine, whose first line is, for example,
 //
 //	goroutine 12 [select (durable), 3 minutes, locked to thread, synctest bubble 5]:
 func parseOne(stack string) (g Goroutine, ok bool) {

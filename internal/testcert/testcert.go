@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// Life is how long before and after now a certificate is good.
+// Life is how long before and after now a certificate is valid.
 const Life = 24 * time.Hour
 
-// Authority signs certificates. Its key is never written anywhere.
+// Authority signs certificates. Its key is never written to a file.
 type Authority struct {
 	// PEM is its certificate, for bundles.
 	PEM []byte
@@ -28,7 +28,7 @@ type Authority struct {
 	serial atomic.Int64 // of the last certificate
 }
 
-// NewAuthority returns an authority of this common name.
+// NewAuthority returns an authority with this common name.
 func NewAuthority(name string) (*Authority, error) {
 	t := template(1, name)
 	t.IsCA, t.BasicConstraintsValid = true, true
