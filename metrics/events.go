@@ -11,12 +11,12 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// maxMembers bounds the members that events are counted for between two scrapes:
-// the sender of a snapshot may be anybody.
+// maxMembers limits the members with counted events between two scrapes:
+// the sender of a snapshot may be any client.
 const maxMembers = 256
 
 // events are the metrics that Status does not have, because they are
-// distributions or count what has ended. They are safe for concurrent use.
+// distributions or count finished transfers. They are safe for concurrent use.
 type events struct {
 	snapshotSent, snapshotSendFailed         *prometheus.CounterVec
 	snapshotReceived, snapshotReceiveFailed  *prometheus.CounterVec
@@ -29,7 +29,7 @@ type events struct {
 	byID map[types.ID]*member
 }
 
-// member is the series of one member's lanes, found without making text of its
+// member has the series of one member's lanes, found without formatting its
 // id.
 type member struct {
 	id string
@@ -123,7 +123,7 @@ func (e *events) of(id types.ID) *member {
 	return m
 }
 
-// prune forgets members that the transport does not know any more.
+// prune forgets members that the transport no longer knows.
 func (e *events) prune(st rafthttp.Status) {
 	known := members(st)
 	e.mu.Lock()

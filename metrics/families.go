@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// family is a metric whose values are those of Status at the time of a scrape.
+// family is a metric with values from Status at the time of a scrape.
 type family struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -16,7 +16,7 @@ func (f *family) send(ch chan<- prometheus.Metric, v float64, labels ...string) 
 	ch <- prometheus.MustNewConstMetric(f.desc, f.kind, v, labels...)
 }
 
-// statusFamilies are all of them.
+// statusFamilies are all families.
 var statusFamilies []*family
 
 func newFamily(kind prometheus.ValueType, name, help string, labels ...string) *family {
@@ -33,7 +33,7 @@ func counter(name, help string, labels ...string) *family {
 	return newFamily(prometheus.CounterValue, name, help, labels...)
 }
 
-// The metrics of etcd that Status has the values of, with etcd's help texts.
+// The metrics of etcd with values from Status, with etcd's help texts.
 var (
 	etcdActivePeers = gauge("etcd_network_active_peers", "The current number of active peer connections.", "Local", "Remote")
 	etcdDisconnects = counter("etcd_network_disconnected_peers_total", "The total number of disconnected peers.", "Local", "Remote")
@@ -45,7 +45,7 @@ var (
 	etcdReceiving   = gauge("etcd_network_snapshot_receive_inflights_total", "Total number of inflight snapshot receives", "From")
 )
 
-// Ours, of the transport and of peers.
+// Our metrics of the transport and of peers.
 var (
 	remotes      = gauge("rafthttp_remotes", "Members that are known by their URLs only.")
 	queuedBytes  = gauge("rafthttp_queued_bytes", "Memory that all queues together take.")
@@ -65,7 +65,7 @@ var (
 	snapshotAge  = gauge("rafthttp_snapshot_age_seconds", "Age of the oldest snapshot under way or waiting; 0 without one.", "peer", "direction")
 )
 
-// Ours, of streams and lanes.
+// Our metrics of streams and lanes.
 var (
 	streamUp       = gauge("rafthttp_stream_up", "1 while the stream is connected. Direction out: written by this member; in: read by it.", "peer", "stream", "direction")
 	streamAge      = gauge("rafthttp_stream_age_seconds", "Age of the stream's connection; 0 while there is none.", "peer", "stream", "direction")
@@ -87,11 +87,11 @@ var (
 	laneDropped  = counter("rafthttp_lane_dropped_messages_total", "Messages that were not delivered, by reason: queue_full, disconnected, refused, paused, ended, memory_limit, too_large; local, with the local member as the peer: Send was given messages for raft's local threads or for the local member.", "peer", "lane", "reason")
 )
 
-// Ours and etcd's that count events.
+// Our metrics and etcd's that count events.
 var (
 	snapshotBuckets = prometheus.ExponentialBuckets(0.1, 2, 10)     // as etcd
 	rttBuckets      = prometheus.ExponentialBuckets(0.0001, 2, 16)  // as etcd
-	batchBuckets    = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}   // of 512 at most
+	batchBuckets    = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}   // at most 512
 	flushBuckets    = prometheus.ExponentialBuckets(0.00001, 4, 10) // 10 µs to 2.6 s
 )
 

@@ -10,14 +10,14 @@
 //	}
 //	prometheus.MustRegister(c) // or any other Registerer
 //
-// Nothing is registered by itself. The metrics of etcd do not say which member
-// they are of, since an etcd has a process of its own; to register several
+// Nothing is registered automatically. The metrics of etcd have no label for the
+// local member, since each etcd is a separate process; to register several
 // transports of one process, give each a label:
 //
 //	prometheus.WrapRegistererWith(prometheus.Labels{"member": "a"}, registry).MustRegister(c)
 //
 // The folder has an example dashboard for Grafana and example alerts:
-// dashboard.json and alerts.yml. docs/metrics.md says what each metric means.
+// dashboard.json and alerts.yml. docs/metrics.md describes each metric.
 package metrics
 
 import (
@@ -29,11 +29,11 @@ import (
 	"github.com/seed-4d73690b/rafthttp/observe"
 )
 
-// Options are what New can be told. The zero value is that of nil.
+// Options are the options of New. The zero value means the same as nil.
 type Options struct {
-	// SlowProcess has rafthttp_process_slow_total count the messages for which
-	// Process took this long or longer. That costs two readings of the clock for
-	// each message. 0: they are not counted.
+	// SlowProcess makes rafthttp_process_slow_total count the messages for which
+	// Process took this long or longer. That costs two clock readings per
+	// message. 0: not counted.
 	SlowProcess time.Duration
 }
 
@@ -46,9 +46,9 @@ type Collector struct {
 
 var _ prometheus.Collector = (*Collector)(nil)
 
-// New returns a collector for t. It adds itself to t.Observer, whose hooks go on
-// being called, so it must be called before t.Start; called later, there are no
-// histograms and no counts of snapshots. A collector needs no end, and may be
+// New returns a collector for t. It adds itself to t.Observer, whose hooks are still
+// called, so it must be called before t.Start; after that, there are no
+// histograms and no counts of snapshots. A collector needs no Close, and may be
 // registered before Start and after Stop.
 //
 // Each write of a batch costs two lookups and two observations of a histogram,
@@ -70,8 +70,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	c.events.describe(ch)
 }
 
-// Collect implements prometheus.Collector. The series of a member that is no
-// longer known to the transport are gone.
+// Collect implements prometheus.Collector. It omits the series of members that the
+// transport no longer knows.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	st := c.t.Status()
 	collectTransport(ch, st)

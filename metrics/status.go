@@ -16,7 +16,7 @@ func yes(b bool) float64 {
 	return 0
 }
 
-// timestamp is t in seconds since 1970, and 0 for the zero time.
+// timestamp returns t in seconds since 1970, and 0 for the zero time.
 func timestamp(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -40,7 +40,7 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 		receiving[p.ID] = nil
 	}
 	for _, s := range st.Receiving {
-		if known[s.Peer] { // not any stranger's id
+		if known[s.Peer] { // not the id of an unauthenticated client
 			receiving[s.Peer] = append(receiving[s.Peer], s)
 		}
 	}
@@ -50,7 +50,7 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	}
 }
 
-// members are those that the transport knows: peers and remotes.
+// members returns the members known to the transport: peers and remotes.
 func members(st rafthttp.Status) map[types.ID]bool {
 	known := make(map[types.ID]bool, len(st.Peers)+len(st.Remotes))
 	for _, p := range st.Peers {
@@ -119,7 +119,7 @@ func collectStream(ch chan<- prometheus.Metric, now time.Time, id string, s raft
 	streamAge.send(ch, age.Seconds(), id, s.Name, s.Direction)
 	streamConnects.send(ch, float64(s.Connects), id, s.Name, s.Direction)
 	streamBytes.send(ch, float64(s.Bytes), id, s.Name, s.Direction)
-	if s.Direction == rafthttp.StreamIn { // the others are dialled by the peer
+	if s.Direction == rafthttp.StreamIn { // the peer dials the others
 		streamFails.send(ch, float64(s.DialFailures), id, s.Name)
 	}
 }
@@ -137,7 +137,7 @@ func collectLane(ch chan<- prometheus.Metric, id string, l rafthttp.LaneStatus) 
 	laneBusy.send(ch, l.BusyTime.Seconds(), id, l.Name)
 	laneCopies.send(ch, float64(l.Duplicates), id, l.Name)
 	for reason, n := range l.Drops.All() {
-		if reason != rafthttp.DropLocal { // which come to no lane
+		if reason != rafthttp.DropLocal { // local drops reach no lane
 			laneDropped.send(ch, float64(n), id, l.Name, string(reason))
 		}
 	}

@@ -10,15 +10,15 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// Status returns the transport's Status as a variable of expvar, taken whenever
-// it is read. It publishes nothing by itself.
+// Status returns the transport's Status as a variable of expvar, taken at each
+// read. It publishes nothing itself.
 func Status(t *rafthttp.Transport) expvar.Var {
 	return expvar.Func(func() any { return t.Status() })
 }
 
 // Counters returns an Observer that counts events of all peers together in m,
-// under the names below. It publishes nothing by itself, and costs a few atomic
-// additions for each batch. Several transports may share m: they are added up.
+// under the names below. It publishes nothing itself, and costs a few atomic
+// additions per batch. Several transports may share m: their counts are added.
 //
 //	peers_activated, peers_deactivated
 //	sent_messages, sent_bytes, sent_batches, received_messages, received_batches
@@ -28,7 +28,7 @@ func Status(t *rafthttp.Transport) expvar.Var {
 //	snapshots_sent, snapshots_sent_failed, snapshots_received, snapshots_received_failed
 func Counters(m *expvar.Map) *rafthttp.Observer {
 	count := func(name string) *expvar.Int {
-		m.Add(name, 0) // makes it, unless it is there
+		m.Add(name, 0) // creates it, unless it exists
 		return m.Get(name).(*expvar.Int)
 	}
 	good, bad := count("peers_activated"), count("peers_deactivated")

@@ -1,6 +1,6 @@
-// Package observe has what a rafthttp.Transport can be watched with beside its
-// Status and its zap log, without a dependency of its own: Observers that log to
-// log/slog and count in expvar, the transport's log as one of log/slog, its
+// Package observe has ways to monitor a rafthttp.Transport beside its
+// Status and its zap log, without further dependencies: Observers that log to
+// log/slog and count in expvar, the transport's log through log/slog, its
 // status as a variable of expvar, and Chain, which makes one Observer of several.
 //
 //	t := &rafthttp.Transport{
@@ -20,8 +20,8 @@ import (
 )
 
 // Chain returns an Observer that calls the hooks of all observers, in order. Nil
-// ones are left out, as are hooks that are nil: what nobody asks for costs
-// nothing. Each SlowProcess keeps its own threshold. The observers must not
+// observers and hooks are left out: a hook that no observer has costs
+// nothing. Each SlowProcess keeps its threshold. The observers must not
 // change afterwards.
 func Chain(observers ...*rafthttp.Observer) *rafthttp.Observer {
 	c := chain(observers)
@@ -52,7 +52,7 @@ func threshold(o *rafthttp.Observer) time.Duration {
 	return o.SlowProcessAfter
 }
 
-// slowest is the lowest of the thresholds: hooks with a higher one are asked
+// slowest returns the lowest threshold: hooks with a higher one are checked
 // again.
 func (c chain) slowest() time.Duration {
 	var least time.Duration

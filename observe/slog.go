@@ -18,8 +18,8 @@ import (
 // are logged once a minute for each peer and lane, with their number since the
 // last line.
 //
-// The Logger of a Transport says the same of peers and snapshots, and more: with
-// [Zap], that goes to log/slog as well, and there is no need for this.
+// The Logger of a Transport logs the same and more about peers and snapshots: with
+// [Zap], that goes to log/slog as well, and Log is not needed.
 func Log(l *slog.Logger) *rafthttp.Observer {
 	row := rows{last: map[rowKey]*rowState{}}
 	return &rafthttp.Observer{
@@ -67,10 +67,10 @@ func logSnapshot(l *slog.Logger, done, failed string) func(types.ID, uint64, int
 
 const (
 	rowQuiet = time.Minute
-	maxRows  = 1024 // remembered; peers come and go
+	maxRows  = 1024 // limit, as peers change
 )
 
-// rowKey is what is logged once a minute.
+// rowKey identifies events logged once a minute.
 type rowKey struct {
 	id         types.ID
 	lane, what string
@@ -81,13 +81,13 @@ type rowState struct {
 	more int       // since then
 }
 
-// rows count what repeats. They are safe for concurrent use.
+// rows count repeated events. They are safe for concurrent use.
 type rows struct {
 	mu   sync.Mutex
 	last map[rowKey]*rowState
 }
 
-// add counts n, and returns what there is to log now, or 0.
+// add counts n, and returns the number to log now, or 0.
 func (r *rows) add(k rowKey, n int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 
 // Zap returns a logger for Transport.Logger whose lines go to a handler of
 // log/slog, with their fields as attributes: those of With once, and the name of
-// the logger, if it has one, as "logger". Which levels are logged is the
-// handler's to say. DPanic and above are errors; Fatal ends the process.
+// the logger, if it has one, as "logger". The handler decides which levels are
+// logged. DPanic and above are errors; Fatal ends the process.
 func Zap(h slog.Handler) *zap.Logger { return zap.New(&core{h}) }
 
 // core is a zapcore.Core on a slog.Handler.
@@ -57,7 +57,7 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 // Sync implements zapcore.Core.
 func (c *core) Sync() error { return nil }
 
-// attrs turns fields into attributes. Those after a zap.Namespace are a group.
+// attrs converts fields to attributes. Those after a zap.Namespace are a group.
 func attrs(fields []zapcore.Field) []slog.Attr {
 	var all []slog.Attr
 	for i, f := range fields {

@@ -20,12 +20,12 @@ type Pin [sha256.Size]byte
 // PinOf returns the pin of a certificate's key.
 func PinOf(cert *x509.Certificate) Pin { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
 
-// ParsePin reads what String writes: "sha256/" and base64. The same is written by
+// ParsePin reads the format of String: "sha256/" and base64. The same is the output of
 //
 //	openssl x509 -in cert.pem -pubkey -noout | openssl pkey -pubin -outform der |
 //		openssl dgst -sha256 -binary | openssl base64
 //
-// but for "sha256/", which may be left out.
+// except for "sha256/", which is optional.
 func ParsePin(s string) (Pin, error) {
 	b, err := base64.StdEncoding.Strict().DecodeString(strings.TrimPrefix(s, "sha256/"))
 	if err != nil || len(b) != sha256.Size {
@@ -37,8 +37,8 @@ func ParsePin(s string) (Pin, error) {
 // String returns "sha256/" and the pin in base64.
 func (p Pin) String() string { return "sha256/" + base64.StdEncoding.EncodeToString(p[:]) }
 
-// PublicKeys accepts a member whose certificate has one of its keys: those it
-// has now and will have next, so that it can change them. No authority is needed.
+// PublicKeys accepts a member whose certificate has one of its keys: the
+// current and the next ones, so that it can change them. No authority is needed.
 // No two members may have a key in common.
 func PublicKeys(keys map[types.ID][]Pin) (Verifier, error) {
 	own, err := ownedBy("key", keys)
@@ -78,7 +78,7 @@ func CommonNames(names map[types.ID][]string) (Verifier, error) {
 }
 
 // Hosts accepts a member whose certificate has one of its hosts, a DNS name or an
-// IP address, word for word: a wildcard in a certificate stands for no member. A
+// IP address, literally: a wildcard in a certificate matches no member. A
 // certificate with hosts of several members is refused, and no two members may
 // have one in common.
 func Hosts(hosts map[types.ID][]string) (Verifier, error) {
@@ -130,7 +130,7 @@ func canonicalHost(s string) string {
 	return strings.ToLower(s)
 }
 
-// ownedBy copies a list of what each member has for its own.
+// ownedBy copies the lists of the members, of which no two may have an element in common.
 func ownedBy[T comparable](what string, lists map[types.ID][]T) (map[types.ID][]T, error) {
 	var none T
 	owner := map[T]types.ID{}

@@ -35,7 +35,7 @@ func SPIFFE(trustDomain string) (Verifier, error) {
 }
 
 // URI accepts a certificate that has the member's URI, and that of no other
-// member. The pattern has {id} where the id is, in
+// member. The pattern has {id} in place of the id, in
 // lower-case hexadecimal without leading zeros: spiffe://example.org/raft/{id}.
 func URI(pattern string) (Verifier, error) {
 	p, err := parsePattern(pattern)
@@ -59,10 +59,10 @@ func URI(pattern string) (Verifier, error) {
 }
 
 // DNS accepts a certificate that has the member's DNS name, and that of no other
-// member. The pattern has {id} where the id is, in hexadecimal without leading
+// member. The pattern has {id} in place of the id, in hexadecimal without leading
 // zeros: member-{id}.raft.example.org. Case does not matter. A certificate with a
-// wildcard that would stand for such a name is refused: whoever holds it could be
-// any member. Without anything around {id} in its label, beware of hosts whose
+// wildcard that would match such a name is refused: its holder could be
+// any member. If {id} is a complete label, beware of hosts whose
 // names look like an id, such as cafe.
 func DNS(pattern string) (Verifier, error) {
 	p, err := parsePattern(strings.ToLower(pattern))
@@ -108,7 +108,7 @@ func parsePattern(s string) (pattern, error) {
 
 func (p pattern) of(id types.ID) string { return p.prefix + id.String() + p.suffix }
 
-// verify wants the names that fit the pattern to be the member's, and to be there.
+// verify checks that the names that match the pattern are the member's, and that there is one.
 func (p pattern) verify(id types.ID, names []string) error {
 	own, others := 0, 0
 	for _, name := range names {

@@ -1,28 +1,28 @@
-// Package peerid has ready functions for rafthttp.Transport.VerifyPeer: they
+// Package peerid has functions for rafthttp.Transport.VerifyPeer: they
 // bind a certificate to the id of one member of the cluster.
 //
-// Without such a binding, whoever holds any certificate of the cluster's
-// authority can speak as any member of it. What a certificate says of its
-// member can be
+// Without such a binding, the holder of any certificate of the cluster's
+// authority can act as any of its members. A certificate identifies its
+// member
 //
 //   - in a subject alternative name: [SPIFFE], [URI] and [DNS], which need no list
 //     of members,
-//   - in a list that the application has: [PublicKeys], [CommonNames] and [Hosts].
+//   - in a list of the application: [PublicKeys], [CommonNames] and [Hosts].
 //
-// [All] and [Any] combine them, such as for the time in which certificates move
+// [All] and [Any] combine them, for example while certificates move
 // from one scheme to another.
 //
 // # Who is trusted
 //
-// All but PublicKeys believe what a certificate says, so it must have been
-// verified: TLSInfo needs TrustedCAFile and ClientCertAuth, and neither
+// All except PublicKeys trust the content of a certificate, so it must have been
+// verified: TLSInfo needs TrustedCAFile and ClientCertAuth, and must not have
 // InsecureSkipVerify. A connection whose certificate was not verified is refused.
-// PublicKeys needs no authority, since the handshake proves who holds the key.
+// PublicKeys needs no authority, since the handshake proves possession of the key.
 //
 // # Lists that change
 //
-// The functions copy their lists. For members that come and go, have one call
-// what is current:
+// The functions copy their lists. If members change, call the current
+// verifier:
 //
 //	var current atomic.Pointer[peerid.Verifier]
 //	t.VerifyPeer = func(id types.ID, s *tls.ConnectionState) error { return (*current.Load())(id, s) }
@@ -38,25 +38,25 @@ import (
 )
 
 // Verifier decides whether a connection is that of the member with this id: nil
-// says yes. It is what rafthttp.Transport.VerifyPeer takes. The ones of this
+// means yes. It is the type of rafthttp.Transport.VerifyPeer. Those of this
 // package never block, are safe for concurrent use, refuse a state that is nil
 // (a connection without TLS) and the id 0 (a member that states none).
 type Verifier func(id types.ID, state *tls.ConnectionState) error
 
-// Reasons to refuse a connection. What a Verifier returns wraps one of them.
+// Reasons to refuse a connection. The errors of a Verifier wrap one of them.
 var (
-	// ErrNoCertificate says that the connection has no certificate to look at, or
-	// one that nobody has verified.
+	// ErrNoCertificate means that the connection has no certificate, or
+	// an unverified one.
 	ErrNoCertificate = errors.New("no verified certificate")
-	// ErrNoID says that the member states no id.
+	// ErrNoID means that the member states no id.
 	ErrNoID = errors.New("the member states no id")
-	// ErrOtherMember says that the certificate is not the member's.
+	// ErrOtherMember means that the certificate is not the member's.
 	ErrOtherMember = errors.New("certificate of another member")
-	// ErrAmbiguous says that the certificate would do for more than one member.
+	// ErrAmbiguous means that the certificate would be valid for more than one member.
 	ErrAmbiguous = errors.New("certificate for more than one member")
 )
 
-// leaf returns the certificate of the other end, which was verified.
+// leaf returns the verified certificate of the other end.
 func leaf(id types.ID, state *tls.ConnectionState) (*x509.Certificate, error) {
 	cert, err := proven(id, state)
 	if err == nil && len(state.VerifiedChains) == 0 {
@@ -65,7 +65,7 @@ func leaf(id types.ID, state *tls.ConnectionState) (*x509.Certificate, error) {
 	return cert, err
 }
 
-// proven returns the certificate whose key the other end has shown to hold.
+// proven returns the certificate of which the other end has proven to hold the key.
 func proven(id types.ID, state *tls.ConnectionState) (*x509.Certificate, error) {
 	switch {
 	case state == nil || len(state.PeerCertificates) == 0:
@@ -76,7 +76,7 @@ func proven(id types.ID, state *tls.ConnectionState) (*x509.Certificate, error) 
 	return state.PeerCertificates[0], nil
 }
 
-// All accepts what every one of the verifiers accepts. It needs at least one.
+// All accepts a connection that every verifier accepts. It needs at least one.
 func All(verifiers ...Verifier) (Verifier, error) {
 	if err := usable(verifiers); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func All(verifiers ...Verifier) (Verifier, error) {
 	}, nil
 }
 
-// Any accepts what one of the verifiers accepts. It needs at least one.
+// Any accepts a connection that one of the verifiers accepts. It needs at least one.
 func Any(verifiers ...Verifier) (Verifier, error) {
 	if err := usable(verifiers); err != nil {
 		return nil, err

@@ -5,8 +5,8 @@ import (
 	"net"
 )
 
-// RefThreshold is the size in bytes from which a Batch refers to entry,
-// snapshot or context data where it is, instead of copying it.
+// RefThreshold is the size in bytes from which a Batch references entry,
+// snapshot or context data, instead of copying it.
 const RefThreshold = 16 << 10
 
 const (
@@ -15,21 +15,21 @@ const (
 
 // Batch holds encoded frames for one write. The zero value is empty and ready.
 //
-// Small things are copied into one buffer. Data of RefThreshold and more is only
-// referred to: it must not change until the batch is Reset. A Batch is not safe
+// Small data is copied into one buffer. Data of RefThreshold and more is only
+// referenced: it must not change until the batch is Reset. A Batch is not safe
 // for concurrent use.
 type Batch struct {
 	buf      []byte
 	refs     []ref
 	refBytes int
-	copyAll  bool // AppendMessage: there is only the buffer
+	copyAll  bool // AppendMessage: only the buffer is used
 
-	vec  net.Buffers // what one WriteTo writes, kept for its memory
+	vec  net.Buffers // the pieces of one WriteTo, kept for its memory
 	rest net.Buffers // the part of vec not yet written
-	join []byte      // where small pieces are joined, of joinBytes; nil until needed
+	join []byte      // joins small pieces, of joinBytes; nil until needed
 }
 
-// ref is data that belongs into the encoding before buf[at].
+// ref is data that belongs before buf[at] in the encoding.
 type ref struct {
 	at   int
 	data []byte
@@ -38,7 +38,7 @@ type ref struct {
 // Len returns the number of encoded bytes.
 func (b *Batch) Len() int { return len(b.buf) + b.refBytes }
 
-// Reset forgets contents and references, and keeps the buffer.
+// Reset clears contents and references, and keeps the buffer.
 func (b *Batch) Reset() {
 	b.buf = b.buf[:0]
 	clear(b.refs)
@@ -47,8 +47,8 @@ func (b *Batch) Reset() {
 	b.dropVec()
 }
 
-// Shrink is Reset, and gives the buffer back if it has grown beyond a few
-// KiB: a batch that waits for traffic should not hold the memory of the last
+// Shrink is Reset, and releases the buffer if it has grown beyond a few
+// KiB: an idle batch should not hold the memory of the last
 // burst.
 func (b *Batch) Shrink() {
 	b.Reset()
@@ -62,12 +62,12 @@ func (b *Batch) Shrink() {
 	b.join = nil
 }
 
-// BuffersWriter is a writer that takes pieces without copying them together, as
-// writev does.
+// BuffersWriter is a writer that takes pieces without copying them together, like
+// writev.
 type BuffersWriter interface {
 	io.Writer
-	// WriteBuffers writes all of v, or returns an error. It takes out of v what it
-	// has written.
+	// WriteBuffers writes all of v, or returns an error. It removes written bytes
+	// from v.
 	WriteBuffers(v *net.Buffers) (int64, error)
 }
 
@@ -75,7 +75,7 @@ type BuffersWriter interface {
 // it does and w is a BuffersWriter, and in writes of 64 KiB and more,
 // as far as there is so much, if w is anything else, such as a TLS connection. It
 // returns the number of bytes written and the error of w. It does not allocate once the
-// batch has seen its largest load. It may be called once for each Reset.
+// batch has had its largest load. It may be called once per Reset.
 func (b *Batch) WriteTo(w io.Writer) (int64, error) {
 	if len(b.refs) == 0 {
 		if len(b.buf) == 0 {
@@ -92,7 +92,7 @@ func (b *Batch) WriteTo(w io.Writer) (int64, error) {
 	return b.writeJoined(w)
 }
 
-// fillVec puts the pieces of the batch in order.
+// fillVec collects the pieces of the batch in order.
 func (b *Batch) fillVec() {
 	at := 0
 	for _, r := range b.refs {
@@ -107,8 +107,8 @@ func (b *Batch) fillVec() {
 	}
 }
 
-// writeJoined writes the pieces without making a write of each small one: on a TLS
-// connection that would be a record and a system call of its own.
+// writeJoined writes the pieces without a separate write for each small one: on a TLS
+// connection that would be a separate record and system call.
 func (b *Batch) writeJoined(w io.Writer) (written int64, err error) {
 	if b.join == nil {
 		b.join = make([]byte, 0, joinBytes)
@@ -156,7 +156,7 @@ func (b *Batch) dropVec() {
 	b.vec, b.rest = b.vec[:0], nil
 }
 
-// data appends p to dst behind its length, by reference where it is large.
+// data appends p to dst after its length, by reference if it is large.
 func (b *Batch) data(dst, p []byte) []byte {
 	dst = appendVarint(dst, uint64(len(p)))
 	if len(p) < RefThreshold || b.copyAll {

@@ -8,10 +8,10 @@ import (
 )
 
 // A raftpb struct has a pointer for each scalar. The blocks hold a struct
-// together with what its pointers point to, so that it costs one allocation.
+// together with the values of its pointers, so that it costs one allocation.
 
-// What few messages have is left out: Reject, RejectHint and Vote are allocated
-// where they come.
+// Fields of few messages are left out: Reject, RejectHint and Vote are allocated
+// separately.
 
 type messageBlock struct {
 	msg                                    raftpb.Message
@@ -19,8 +19,8 @@ type messageBlock struct {
 	typ                                    raftpb.MessageType
 }
 
-// oneEntryBlock is a messageBlock with room for the one entry that most
-// messages with entries have.
+// oneEntryBlock is a messageBlock with room for one entry: most messages with entries
+// have one.
 type oneEntryBlock struct {
 	messageBlock
 	slot  [1]*raftpb.Entry
@@ -41,9 +41,9 @@ type snapshotBlock struct {
 	autoLeave   bool
 }
 
-// What a budget is charged for each, in bytes.
+// Budget charges, in bytes.
 const (
-	messageMemory  = uint64(unsafe.Sizeof(messageBlock{})) + 3*8 // what is left out
+	messageMemory  = uint64(unsafe.Sizeof(messageBlock{})) + 3*8 // the fields that are left out
 	snapshotMemory = uint64(unsafe.Sizeof(snapshotBlock{}))
 	slotMemory     = uint64(unsafe.Sizeof((*raftpb.Entry)(nil)))
 	entryMemory    = uint64(unsafe.Sizeof(entryBlock{})) + slotMemory
@@ -84,8 +84,8 @@ func (m *messageBlock) setVarint(num, v uint64) bool {
 	return true
 }
 
-// scalars takes the fields from the start of b that are as every encoder writes
-// them, and returns the rest. Pointers are stored side by side, so that they share
+// scalars takes the fields from the start of b that are in the usual order and form,
+// and returns the rest. Pointers are stored side by side, so that they share
 // the garbage collector's barrier.
 func (e *entryBlock) scalars(b []byte) []byte {
 	if v, n := usualVarint(b, 1<<3|varint); n > 0 {
@@ -123,30 +123,30 @@ func (e *entryBlock) setVarint(num, v uint64) bool {
 	return true
 }
 
-// setVarint: a snapshot has no field that is one.
+// setVarint: a snapshot has no varint field.
 func (s *snapshotBlock) setVarint(uint64, uint64) bool { return false }
 
-// Sizes of what an arena allocates.
+// Sizes of the allocations of an arena.
 const (
-	ownData = 4 << 10 // data of this many bytes has an allocation of its own
+	ownData = 4 << 10 // data of this many bytes has a separate allocation
 
 	burstMessages = 8       // messages of a burst that share an allocation
-	burstData     = 128     // data of up to this many bytes share one with that of other messages
+	burstData     = 128     // data of up to this many bytes shares one with that of other messages
 	burstSlab     = 1 << 10 // of this size
 )
 
-// arena hands out the parts of one message from a few allocations: blocks for
-// its entries, and pieces of memory that small data share. Messages of a burst share
-// theirs with a few others: it is likely that raft keeps what came together for
-// the same time. What an arena hands out keeps a whole piece alive, therefore the
-// pieces are bounded.
+// arena allocates the parts of one message in a few allocations: blocks for
+// its entries, and pieces of memory shared by small data. Messages of a burst share
+// theirs with a few others: it is likely that raft keeps messages that arrived together for
+// the same time. Each part keeps the complete piece alive, so the size of
+// pieces is limited.
 type arena struct {
 	blocks []entryBlock // not used yet
 	slab   []byte       // not used yet
-	owned  bool         // what is decoded now is the message's own memory already
+	owned  bool         // the bytes being decoded already belong to the message
 
-	// What messages that came together share.
-	burst    bool            // more messages have come already
+	// Shared by messages that arrived together.
+	burst    bool            // more messages have arrived already
 	messages []messageBlock  // not used yet
 	ones     []oneEntryBlock // not used yet
 	small    []byte          // not used yet
@@ -166,7 +166,7 @@ func (a *arena) nextEntry() *entryBlock {
 	return e
 }
 
-// bytes returns n bytes, capped so that an append to them moves them away.
+// bytes returns n bytes, with a capacity that makes an append to them copy.
 func (a *arena) bytes(n int) []byte {
 	switch {
 	case n == 0:
@@ -174,7 +174,7 @@ func (a *arena) bytes(n int) []byte {
 	case n >= ownData:
 		return make([]byte, n)
 	case n > len(a.slab):
-		// No more than 64 times what is needed now: one small data among large
+		// At most 64 times the current need: one small data among large
 		// ones must not take, and keep, a large piece.
 		more := min(a.moreData, uint64(63*n), slabBytes)
 		if more == 0 {
@@ -200,8 +200,8 @@ func (a *arena) lone(n int) []byte {
 	return p
 }
 
-// newMessage returns the block for a message for which n entries are expected,
-// and readies the arena for them.
+// newMessage returns the block for a message with n expected entries,
+// and prepares the arena for them.
 func (a *arena) newMessage(n int) *messageBlock {
 	a.reset()
 	a.moreEntries, a.moreData = n, 0
@@ -213,7 +213,7 @@ func (a *arena) newMessage(n int) *messageBlock {
 	return &b.messageBlock
 }
 
-// next returns one of what is not used yet, or a new one, in a burst with others.
+// next returns an unused element, or a new one, in a burst with others.
 func next[T any](unused *[]T, burst bool) *T {
 	if len(*unused) == 0 {
 		if !burst {
@@ -229,7 +229,7 @@ func next[T any](unused *[]T, burst bool) *T {
 // calm ends a burst.
 func (a *arena) calm() { a.burst, a.messages, a.ones, a.small = false, nil, nil, nil }
 
-// reset lets go of what was not used. To look first is cheaper than to clear a
+// reset releases unused parts. A check first is cheaper than clearing a
 // pointer while the garbage collector runs.
 func (a *arena) reset() {
 	if a.blocks != nil {
@@ -241,7 +241,7 @@ func (a *arena) reset() {
 	a.owned = false
 }
 
-// addEntry gives m one more entry.
+// addEntry adds one entry to m.
 func (a *arena) addEntry(m *messageBlock) *entryBlock {
 	if len(m.msg.Entries) == 0 && cap(m.msg.Entries) == 1 { // only in a oneEntryBlock
 		one := (*oneEntryBlock)(unsafe.Pointer(m))

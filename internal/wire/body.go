@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// pieces are buffers of ahead bytes, for what arrives of something longer.
+// pieces are buffers of ahead bytes, for the first bytes of longer data.
 var pieces = sync.Pool{New: func() any { return new([ahead]byte) }}
 
-// readData reads n bytes into a slice of their own. The slice is allocated when
+// readData reads n bytes into a separate slice. The slice is allocated when
 // all but its last ahead bytes have arrived: until then these wait in pieces.
 func readData(r io.Reader, n uint64) ([]byte, error) {
 	if n <= ahead {
@@ -40,18 +40,18 @@ func readData(r io.Reader, n uint64) ([]byte, error) {
 	return data, inside(err)
 }
 
-// ReadBody reads r to its end and returns all of it. sizeHint is the length that
-// it is expected to have, below 0 if not known. A body of more than limit bytes is
-// a SizeError: a declared one before anything is read, else after limit+1 bytes.
-// It allocates at most 1 MiB ahead of what arrived. Errors of r are returned as
-// they are, without the part that came.
+// ReadBody reads r to its end and returns all bytes. sizeHint is the expected
+// length, below 0 if unknown. A body of more than limit bytes is
+// a SizeError: a declared one before any read, else after limit+1 bytes.
+// It allocates at most 1 MiB ahead of the bytes that arrived. Errors of r are returned
+// unchanged, without the bytes read.
 func ReadBody(r io.Reader, sizeHint int64, limit uint64) ([]byte, error) {
 	if sizeHint > 0 && uint64(sizeHint) > limit {
 		return nil, &SizeError{What: "body", Size: uint64(sizeHint), Limit: limit}
 	}
 	size := uint64(4 << 10)
 	if sizeHint >= 0 {
-		size = uint64(sizeHint) + 1 // room to see the end
+		size = uint64(sizeHint) + 1 // room to detect the end
 	}
 	var (
 		parts [][]byte
@@ -82,7 +82,7 @@ func ReadBody(r io.Reader, sizeHint int64, limit uint64) ([]byte, error) {
 	}
 }
 
-// readUpTo fills p, and returns the error of r that kept it from doing so.
+// readUpTo fills p, or returns the error of r.
 func readUpTo(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var k int

@@ -7,23 +7,23 @@ import (
 	"math/bits"
 )
 
-// DefaultMaxMessageBytes is what a zero Limits.MaxMessageBytes means.
+// DefaultMaxMessageBytes is the value of a zero Limits.MaxMessageBytes.
 const DefaultMaxMessageBytes = 512 << 20
 
-// Limits bounds what one frame may cost. The zero value means the defaults.
+// Limits limits the cost of one frame. The zero value means the defaults.
 type Limits struct {
-	// MaxMessageBytes is the bound, in bytes, for the encoded length of a
-	// message and, separately, for the memory it takes once decoded, as
+	// MaxMessageBytes limits, in bytes, the encoded length of a
+	// message and, separately, its memory once decoded, as
 	// MemorySize counts it. Zero means DefaultMaxMessageBytes.
 	MaxMessageBytes uint64
-	// Reserve is called for what a message takes in memory beside the bytes that
-	// came, before it is taken: an entry of two bytes takes over a hundred.
-	// Its error ends the decoding, and is what that returns. Nil: nobody is asked.
+	// Reserve is called for the memory of a message beside the bytes that
+	// arrived, before it is allocated: an entry of two bytes takes over a hundred.
+	// Its error ends the decoding, and is returned. Nil: it is not called.
 	// Only ReadMessage and UnmarshalMessage call it.
 	Reserve func(bytes uint64) error
 }
 
-// maxMessageBytes resolves the zero value, and keeps the bound small enough for
+// maxMessageBytes resolves the zero value, and keeps the limit small enough for
 // sums of a few sizes to fit an int.
 func (l Limits) maxMessageBytes() uint64 {
 	if l.MaxMessageBytes == 0 {
@@ -32,12 +32,12 @@ func (l Limits) maxMessageBytes() uint64 {
 	return min(l.MaxMessageBytes, math.MaxInt/4)
 }
 
-// ErrExceedSizeLimit is what every SizeError is, for errors.Is.
+// ErrExceedSizeLimit is wrapped by every SizeError.
 var ErrExceedSizeLimit = errors.New("rafthttp: message exceeds the size limit")
 
-// ErrMalformed is wrapped by every error that bytes cause which no correct
-// peer sends: a bad tag, varint or length, an unknown msgapp v2 type, messages
-// nested too deep.
+// ErrMalformed is wrapped by every error caused by bytes that no correct
+// peer sends: an invalid tag, varint or length, an unknown msgapp v2 type, messages
+// nested too deeply.
 var ErrMalformed = errors.New("rafthttp: malformed message")
 
 var (
@@ -46,11 +46,11 @@ var (
 	errNesting = fmt.Errorf("%w: nested too deep", ErrMalformed)
 )
 
-// SizeError says what was larger than allowed. errors.Is(err, ErrExceedSizeLimit)
-// holds for it.
+// SizeError describes the value that was too large. errors.Is(err, ErrExceedSizeLimit)
+// is true for it.
 type SizeError struct {
-	What  string // what was too large: "message", "decoded message", "body"
-	Size  uint64 // bytes it declared, or had reached when it was given up
+	What  string // the value: "message", "decoded message", "body"
+	Size  uint64 // declared bytes, or bytes read until it was refused
 	Limit uint64 // bytes allowed
 }
 
@@ -62,7 +62,7 @@ func (e *SizeError) Error() string {
 // Unwrap returns ErrExceedSizeLimit.
 func (e *SizeError) Unwrap() error { return ErrExceedSizeLimit }
 
-// budget is the memory that the message being decoded may still take.
+// budget is the memory that the message being decoded may still use.
 type budget struct {
 	left, limit uint64
 
@@ -81,7 +81,7 @@ func (b *budget) charge(n uint64) error {
 	return nil
 }
 
-// chargeStructs is charge for memory that no bytes of the message fill.
+// chargeStructs is charge for memory that is not filled by bytes of the message.
 func (b *budget) chargeStructs(n uint64) error {
 	if n > b.left {
 		return b.exceeded(n)
@@ -101,7 +101,7 @@ func (b *budget) useReserved(n uint64) error {
 	return nil
 }
 
-// reserveAhead reserves what chargeStructs will be called for, where that is allocated
+// reserveAhead reserves memory for later calls of chargeStructs that is allocated
 // at once.
 func (b *budget) reserveAhead(n uint64) error {
 	if b.reserve == nil || n <= b.reserved {
@@ -118,7 +118,7 @@ func (b *budget) exceeded(n uint64) error {
 	return &SizeError{What: "decoded message", Size: saturated(b.limit-b.left, n), Limit: b.limit}
 }
 
-// saturated returns a+b, or the largest uint64 where that is less.
+// saturated returns a+b, or the largest uint64 on overflow.
 func saturated(a, b uint64) uint64 {
 	sum, carry := bits.Add64(a, b, 0)
 	if carry != 0 {
@@ -127,7 +127,7 @@ func saturated(a, b uint64) uint64 {
 	return sum
 }
 
-// saturatedMul returns a*b, or the largest uint64 where that is less.
+// saturatedMul returns a*b, or the largest uint64 on overflow.
 func saturatedMul(a, b uint64) uint64 {
 	high, low := bits.Mul64(a, b)
 	if high != 0 {

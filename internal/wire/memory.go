@@ -2,7 +2,7 @@ package wire
 
 import "go.etcd.io/raft/v3/raftpb"
 
-// MemorySize returns how many bytes m occupies once it is decoded: structs,
+// MemorySize returns the memory of m in bytes once it is decoded: structs,
 // pointers and data. It is meant for accounting, and takes time in proportion to the
 // entries. A nil message takes 0.
 func MemorySize(m *raftpb.Message) int64 {

@@ -6,11 +6,11 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Encoder appends the frames of one stream to batches, in the order in which they
-// will be written. It is not safe for concurrent use.
+// Encoder appends the frames of one stream to batches, in the order of
+// writing. It is not safe for concurrent use.
 type Encoder interface {
-	// Append appends the frame of m. It only reads m; large data in it is referred
-	// to until b is Reset.
+	// Append appends the frame of m. It only reads m; large data in it is referenced
+	// until b is Reset.
 	Append(b *Batch, m *raftpb.Message)
 	// AppendLinkHeartbeat appends the frame that only shows that the link is
 	// alive.
@@ -20,13 +20,13 @@ type Encoder interface {
 // Decoder reads the frames of one stream. It is not safe for concurrent use.
 type Decoder interface {
 	// Decode reads one frame, and blocks until it is complete. A nil message
-	// without an error is a link heartbeat. The message is the caller's.
+	// without an error is a link heartbeat. The caller owns the message.
 	//
 	// io.EOF means that the source ended between frames, io.ErrUnexpectedEOF that it
 	// ended inside one. A SizeError, and an error that wraps ErrMalformed, are the peer's fault;
 	// others are the source's. After any error the stream cannot be read further.
 	Decode() (*raftpb.Message, error)
-	// Memory returns what MemorySize would of the message that Decode returned last,
+	// Memory returns MemorySize of the last message returned by Decode,
 	// which was charged while it was decoded.
 	Memory() int64
 }
@@ -44,7 +44,7 @@ func (messageEncoder) Append(b *Batch, m *raftpb.Message) { b.lengthPrefixed(m) 
 
 func (messageEncoder) AppendLinkHeartbeat(b *Batch) { b.lengthPrefixed(linkHeartbeat) }
 
-// linkHeartbeat is a heartbeat from nobody to nobody (PROTOCOL.md, section 7).
+// linkHeartbeat is a heartbeat without From and To (PROTOCOL.md, section 7).
 // It is only read.
 var linkHeartbeat = &raftpb.Message{Type: raftpb.MessageType_MsgHeartbeat.Enum()}
 
@@ -54,8 +54,8 @@ func isLinkHeartbeat(m *raftpb.Message) bool {
 
 // lengthPrefixed appends the length of m, and m.
 //
-// Room for the length is filled in once what it is of has been appended: so
-// nothing is measured before it is encoded.
+// The length is filled in after m has been appended, so
+// m need not be measured before it is encoded.
 func (b *Batch) lengthPrefixed(m *raftpb.Message) {
 	at, refs := len(b.buf), b.refBytes
 	b.buf = append(b.buf, emptyLength[:]...)
@@ -65,8 +65,8 @@ func (b *Batch) lengthPrefixed(m *raftpb.Message) {
 
 var emptyLength [lengthBytes]byte
 
-// setLength fills in the length at dst[at:] of what follows it, with what was
-// referred to since refs bytes were.
+// setLength fills in the length at dst[at:] of the following bytes, including data
+// referenced since there were refs bytes.
 func (b *Batch) setLength(dst []byte, at, refs int) {
 	binary.BigEndian.PutUint64(dst[at:], uint64(len(dst)-at-lengthBytes+b.refBytes-refs))
 }
@@ -75,9 +75,9 @@ type messageDecoder struct {
 	stream
 }
 
-// NewMessageDecoder returns a Decoder for the message stream and for the message
-// at the head of a snapshot body (PROTOCOL.md, section 5). It reads from r no further than the Reader does anyway: what follows a
-// frame can be read from r.
+// NewMessageDecoder returns a Decoder for the message stream and for the message at the head of a snapshot body
+// (PROTOCOL.md, section 5). It reads from r no further than the Reader does anyway: the bytes after a frame can be read
+// from r.
 func NewMessageDecoder(r *Reader, lim Limits) Decoder {
 	return &messageDecoder{newStream(r, lim)}
 }

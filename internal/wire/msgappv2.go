@@ -10,17 +10,17 @@ import (
 // Frame types of the msgapp v2 stream (PROTOCOL.md, section 6).
 const (
 	frameLinkHeartbeat = 0
-	frameEntries       = 1 // entries that continue where the last message ended
+	frameEntries       = 1 // entries that continue at the end of the last message
 	frameMessage       = 2
 )
 
-// position is where the last message of a msgapp v2 stream ended. Both ends
-// keep it, from (0, 0) on.
+// position is the end of the last message of a msgapp v2 stream. Both ends
+// track it, from (0, 0) on.
 type position struct {
 	term, index uint64
 }
 
-// after moves to the end of m, which went as a whole message.
+// after moves to the end of m, which was sent completely.
 func (p *position) after(m *raftpb.Message) {
 	p.term, p.index = m.GetTerm(), m.GetIndex()
 	if n := len(m.GetEntries()); n > 0 {
@@ -60,10 +60,10 @@ func (e *msgAppV2Encoder) Append(b *Batch, m *raftpb.Message) {
 	e.pos.index += uint64(len(m.Entries))
 }
 
-// continues says whether m may go without its head: it is what the receiver expects
+// continues reports whether m may be sent without its head: it is the message that the receiver expects
 // next, and has no field that the receiver would not restore. The receiver sets
-// From and To to the two ends of the link, and the term, the index and the commit
-// index always, so that one of these which is not set arrives as a zero that is.
+// From and To to the two ends of the link, and always the term, the index and the commit
+// index, so that an unset one of these arrives as an explicit zero.
 func (e *msgAppV2Encoder) continues(m *raftpb.Message) bool {
 	return m.GetType() == raftpb.MessageType_MsgApp &&
 		m.GetIndex() == e.pos.index && m.GetLogTerm() == e.pos.term && m.GetTerm() == e.pos.term &&
@@ -78,7 +78,7 @@ type msgAppV2Decoder struct {
 }
 
 // NewMsgAppV2Decoder returns a Decoder for the msgapp v2 stream (PROTOCOL.md,
-// section 6) that the member remote sends to the member local. Its state
+// section 6) from the member remote to the member local. Its state
 // belongs to one connection.
 func NewMsgAppV2Decoder(r *Reader, local, remote uint64, lim Limits) Decoder {
 	return &msgAppV2Decoder{stream: newStream(r, lim), local: local, remote: remote}
@@ -123,19 +123,19 @@ func (d *msgAppV2Decoder) wholeMessage() (*raftpb.Message, error) {
 	return m, nil
 }
 
-// entries reads a frame of type 1, behind its type.
+// entries reads a frame of type 1, after its type.
 func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	count, err := d.src.readUint64()
 	if err != nil {
 		return nil, err
 	}
-	// size is what the frame takes at least, as far as it is known.
+	// size is the minimum size of the frame, as far as it is known.
 	size := saturated(1+2*lengthBytes, saturatedMul(count, lengthBytes))
 	if err := d.begin(size); err != nil {
 		return nil, err
 	}
 	defer d.end()
-	// The count is of entries that have not arrived: nothing is allocated for all of
+	// The entries have not arrived: nothing is allocated for all of
 	// them, but that many empty ones must fit.
 	if count > d.dec.left/entryMemory {
 		return nil, d.dec.exceeded(saturatedMul(count, entryMemory))
@@ -168,9 +168,9 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	return &m.msg, nil
 }
 
-// loneEntry decodes what most frames are: one small entry, of which all has come and
-// which no limit is near. It does what entries does, without looking for each part
-// whether that has come. Any other frame is left where it is, with nil for a message.
+// loneEntry decodes the most common frame: one small entry that has arrived completely and
+// is far from any limit. It has the effect of entries, without checking for each part
+// whether it has arrived. For any other frame it reads nothing and returns a nil message.
 func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
 	const head = 1 + 2*lengthBytes // type, count, length of the entry
 	b := d.src.buf[d.src.r:d.src.w]
@@ -179,7 +179,7 @@ func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
 	}
 	n := binary.BigEndian.Uint64(b[1+lengthBytes:])
 	size := head + n + lengthBytes
-	// The first of these bounds the sums.
+	// The first condition limits the sums.
 	if n >= min(keptEntry, d.large) || size > uint64(len(b)) || messageMemory+entryMemory+n > d.limit {
 		return nil, nil
 	}
@@ -203,10 +203,10 @@ func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
 }
 
 // entryOf reads the next entry of m, of n bytes. One of keptEntry and more that has
-// come already is left where it is: its message keeps the Reader's buffer, at most
-// keptBuffer, and the Reader takes a new one. That saves the copy of what is not so
-// large that it is read past the buffer. What is smaller would keep too much: of all
-// else that came into the buffer, link heartbeats for one are charged to no message.
+// already arrived stays in place: its message keeps the Reader's buffer, at most
+// keptBuffer, and the Reader takes a new one. That saves copying an entry that is too
+// small to be read past the buffer. A smaller one would keep too much: the other
+// bytes in the buffer, link heartbeats for example, are charged to no message.
 func (d *msgAppV2Decoder) entryOf(m *messageBlock, n uint64) error {
 	if n < keptEntry || n >= d.large {
 		d.src.most = maxBuffer
@@ -225,7 +225,7 @@ func (d *msgAppV2Decoder) entryOf(m *messageBlock, n uint64) error {
 	return err
 }
 
-// head returns the block of the MsgApp that continues at the position reached, with
+// head returns the block of the MsgApp that continues at the current position, with
 // room for count entries, or for the first of them.
 func (d *msgAppV2Decoder) head(count uint64) (*messageBlock, error) {
 	if err := d.dec.charge(messageMemory); err != nil {

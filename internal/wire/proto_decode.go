@@ -8,12 +8,12 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// maxNesting is how many messages may lie inside one another, the outermost
-// counted: the bound of proto.Unmarshal.
+// maxNesting is the maximum depth of nested messages, including the
+// outermost: the limit of proto.Unmarshal.
 const maxNesting = protowire.DefaultRecursionLimit
 
-// UnmarshalMessage decodes b, a bare protobuf raftpb.Message. It takes and
-// refuses what proto.Unmarshal does, and makes an equal message of it, but for
+// UnmarshalMessage decodes b, a bare protobuf raftpb.Message. It accepts and
+// refuses the same as proto.Unmarshal, with an equal message, except for
 // lim (SizeError). Other errors wrap ErrMalformed. The message shares no memory
 // with b.
 func UnmarshalMessage(b []byte, lim Limits) (*raftpb.Message, error) {
@@ -32,7 +32,7 @@ type decode struct {
 	arena
 }
 
-// message decodes b. nesting says how many levels are left, this one included.
+// message decodes b. nesting is the number of levels left, including this one.
 func (d *decode) message(b []byte, nesting int) (*raftpb.Message, error) {
 	if nesting == 0 {
 		return nil, errNesting
@@ -54,8 +54,8 @@ func (d *decode) message(b []byte, nesting int) (*raftpb.Message, error) {
 	return &m.msg, nil
 }
 
-// countEntries returns how many entries the message in b has, and their encoded
-// bytes in all. It looks at fields that are as they should be, and stops at any
+// countEntries returns the number of entries of the message in b, and the total of their encoded
+// bytes. It considers fields of the usual form, and stops at any
 // other: the result is a hint.
 func countEntries(b []byte) (n, size int) {
 	for len(b) > 0 {
@@ -103,7 +103,7 @@ func (d *decode) messageFields(m *messageBlock, b []byte, nesting int) error {
 	return nil
 }
 
-// messageBytes decodes val into field num of m, and says whether there is such
+// messageBytes decodes val into field num of m, and reports whether there is such
 // a field.
 func (d *decode) messageBytes(m *messageBlock, num uint64, val []byte, nesting int) (bool, error) {
 	var err error
@@ -139,7 +139,7 @@ func (d *decode) entryFields(e *entryBlock, b []byte) error {
 	if len(b) > 0 {
 		b = e.scalars(b)
 	}
-	if len(b) > 2 && b[0] == 4<<3|length && int(b[1]) == len(b)-2 && b[1] < 0x80 { // short data is all that is left
+	if len(b) > 2 && b[0] == 4<<3|length && int(b[1]) == len(b)-2 && b[1] < 0x80 { // short data is the rest
 		var err error
 		e.entry.Data, err = d.data(b[2:])
 		return err
@@ -325,7 +325,7 @@ func (d *decode) packed(list *[]uint64, b []byte) error {
 	return nil
 }
 
-// data returns a copy of p, not nil, or p itself where that is the message's own.
+// data returns a copy of p, not nil, or p itself if the message owns it.
 func (d *decode) data(p []byte) ([]byte, error) {
 	if err := d.charge(uint64(len(p))); err != nil {
 		return nil, err
@@ -338,8 +338,8 @@ func (d *decode) data(p []byte) ([]byte, error) {
 	return c, nil
 }
 
-// unknown adds a field, tag and all, to the encoded unknown fields, as
-// proto.Unmarshal does: the tag in its shortest form, the value as it came.
+// unknown adds a field, including its tag, to the encoded unknown fields, like
+// proto.Unmarshal: the tag in its shortest form, the value unchanged.
 func (d *decode) unknown(fields *[]byte, field []byte) error {
 	if err := d.charge(uint64(len(field))); err != nil {
 		return err

@@ -12,19 +12,19 @@ const (
 	length = byte(protowire.BytesType)
 )
 
-// AppendMessage appends the protobuf encoding of m to dst, equal to what
-// proto.Marshal makes with Deterministic set, and returns the result. It only
+// AppendMessage appends the protobuf encoding of m to dst, equal to the result of
+// proto.Marshal with Deterministic set, and returns the result. It only
 // reads m.
 func AppendMessage(dst []byte, m *raftpb.Message) []byte {
 	b := Batch{copyAll: true}
 	return b.message(dst, m)
 }
 
-// message and its kin append to dst, which is b.buf while it grows, and return
-// it: a local slice costs less than a field. They refer to data where it is large.
+// message and similar methods append to dst, which is b.buf while it grows, and return
+// it: a local slice costs less than a field. They reference large data.
 func (b *Batch) message(dst []byte, m *raftpb.Message) []byte {
-	// The length of a response goes before it, so that sizes are needed first:
-	// they are taken in one pass, in the order in which messageFields asks.
+	// The length of a response precedes it, so sizes are needed first:
+	// one pass computes them, in the order in which messageFields uses them.
 	var sizes []int
 	if len(m.GetResponses()) > 0 {
 		messageSize(m, &sizes)
@@ -65,7 +65,7 @@ func (b *Batch) messageFields(dst []byte, m *raftpb.Message, sizes *[]int) []byt
 	return append(dst, unknownOfMessage(m)...)
 }
 
-// appendMessageHead appends the fields of m that come before the entries.
+// appendMessageHead appends the fields of m before the entries.
 func appendMessageHead(dst []byte, m *raftpb.Message) []byte {
 	if m.Type != nil {
 		dst = append(dst, 1<<3|varint)

@@ -21,7 +21,7 @@ func consumeVarint(b []byte) (v uint64, n int) {
 }
 
 // usualVarint reads the field at the start of b if it has this tag, of one byte,
-// and a varint. Else n is 0.
+// and a varint. Otherwise n is 0.
 func usualVarint(b []byte, tag byte) (v uint64, n int) {
 	if len(b) < 2 || b[0] != tag {
 		return 0, 0
@@ -36,8 +36,8 @@ func usualVarint(b []byte, tag byte) (v uint64, n int) {
 }
 
 // consumeField reads the field at the start of b: v is the value of a varint,
-// val what is in a length-delimited field; a field of another type is only
-// skipped. n is the length of all of it, or not above 0 if there is no valid
+// val the content of a length-delimited field; a field of another type is only
+// skipped. n is the length of the complete field, or not above 0 if there is no valid
 // field.
 func consumeField(b []byte) (num uint64, typ protowire.Type, v uint64, val []byte, n int) {
 	num, typ, tag := consumeTag(b)
@@ -58,7 +58,7 @@ func consumeField(b []byte) (num uint64, typ protowire.Type, v uint64, val []byt
 		n = protowire.ConsumeFieldValue(protowire.Number(num), typ, b[tag:])
 	}
 	if n <= 0 {
-		// An empty group has an end tag: no value is without bytes.
+		// An empty group has an end tag: every value has bytes.
 		return 0, 0, 0, nil, -1
 	}
 	return num, typ, v, val, tag + n

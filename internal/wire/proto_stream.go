@@ -6,29 +6,29 @@ import (
 )
 
 const (
-	// maxHead is the most bytes that a tag and the varint after it take.
+	// maxHead is the maximum size of a tag and the varint after it.
 	maxHead = 20
 )
 
-// ReadMessage reads n bytes from r and decodes them as UnmarshalMessage does. io.ErrUnexpectedEOF
-// means that there were fewer; other errors of the source are returned as they are.
+// ReadMessage reads n bytes from r and decodes them like UnmarshalMessage. io.ErrUnexpectedEOF
+// means that there were fewer; other errors of the source are returned unchanged.
 func ReadMessage(r *Reader, n uint64, lim Limits) (*raftpb.Message, error) {
 	s := newStream(r, lim)
 	s.dec.reserve = lim.Reserve
 	return s.message(n)
 }
 
-// stream decodes messages as their bytes come.
+// stream decodes messages while their bytes arrive.
 //
-// What is small is made contiguous in the buffer of the Reader, and decoded from there.
-// What is large is taken apart field by field, so that its data goes from the source
-// straight to where it stays. A field of unusual form ends that: the rest of
-// what contains it is collected, and decoded from contiguous bytes.
+// Small parts are made contiguous in the buffer of the Reader, and decoded from there.
+// Large parts are read field by field, so that their data goes from the source
+// directly to its final place. A field of unusual form ends that: the rest of
+// the part that contains it is collected, and decoded from contiguous bytes.
 type stream struct {
 	dec   decode
 	src   *Reader
 	limit uint64 // for the encoded message, and for its memory
-	large uint64 // bytes from which something is taken apart
+	large uint64 // bytes from which a part is read field by field
 }
 
 func newStream(r *Reader, lim Limits) stream {
@@ -66,7 +66,7 @@ func (s *stream) largeMessage(n uint64) (*raftpb.Message, error) {
 	return &m.msg, nil
 }
 
-// begin readies s for a message of n bytes.
+// begin prepares s for a message of n bytes.
 func (s *stream) begin(n uint64) error {
 	if n > s.limit {
 		return &SizeError{What: "message", Size: n, Limit: s.limit}
@@ -83,14 +83,14 @@ func (s *stream) begin(n uint64) error {
 // Memory implements Decoder.
 func (s *stream) Memory() int64 { return int64(s.dec.budget.limit - s.dec.left) }
 
-// end lets go of the memory that the message did not use.
+// end releases the memory that the message did not use.
 func (s *stream) end() { s.dec.reset() }
 
 // block is a part of a message that can be decoded field by field.
 type block interface {
 	setVarint(num, v uint64) bool
-	// readBytes reads n bytes into the field num, and says whether there is such a
-	// field: if not, it has read nothing. after is how many bytes of the block follow.
+	// readBytes reads n bytes into the field num, and reports whether there is such a
+	// field: if not, it has read nothing. after is the number of following bytes of the block.
 	readBytes(s *stream, num, n, after uint64) (bool, error)
 	// decodeFields decodes contiguous bytes.
 	decodeFields(d *decode, b []byte) error
@@ -245,7 +245,7 @@ func (e *entryBlock) decodeFields(d *decode, b []byte) error { return d.entryFie
 
 func (s *snapshotBlock) readBytes(src *stream, num, n, _ uint64) (bool, error) {
 	if num != 1 {
-		return false, nil // the metadata, too, is decoded from contiguous bytes
+		return false, nil // the metadata is also decoded from contiguous bytes
 	}
 	var err error
 	s.snapshot.Data, err = src.readField(n)

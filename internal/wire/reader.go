@@ -13,19 +13,19 @@ const (
 	maxEmptyReads = 100
 )
 
-// Reader is the buffered source of a Decoder. Its buffer is small while little
-// comes, grows to 256 KiB while reads fill it, and shrinks again. What is large is
-// read past it, straight to where it will stay.
+// Reader is the buffered source of a Decoder. Its buffer is small while few bytes
+// arrive, grows to 256 KiB while reads fill it, and shrinks again. Large data is
+// read past it, directly to its final place.
 type Reader struct {
 	src  io.Reader
 	buf  []byte
-	r, w int   // buf[r:w] came and is not yet consumed
-	err  error // came with the last bytes, and is due after them
+	r, w int   // buf[r:w] was read and is not yet consumed
+	err  error // arrived with the last bytes, and is returned after them
 	want int   // size that the buffer should have when it is empty
 	calm int   // reads in a row that used little of the buffer
-	past bool  // something large was read past the buffer last
+	past bool  // large data was last read past the buffer
 	most int   // largest size of the buffer
-	kept bool  // messages refer to what was in buf: nothing there is overwritten
+	kept bool  // messages refer to bytes of buf: nothing in it is overwritten
 }
 
 // NewReader returns a Reader of r. It allocates its buffer with the first read.
@@ -35,7 +35,7 @@ func NewReader(r io.Reader) *Reader { return &Reader{src: r, want: minBuffer, mo
 // consumed.
 func (r *Reader) Buffered() int { return r.w - r.r }
 
-// Read reads what is buffered, and then from the source without buffering.
+// Read reads buffered bytes, and then from the source without buffering.
 func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -59,7 +59,7 @@ func (r *Reader) takeErr() error {
 }
 
 // peek returns the next n bytes, at most maxBuffer, without consuming them.
-// They stay valid until the next read. io.EOF means that none came,
+// They stay valid until the next read. io.EOF means that none arrived,
 // io.ErrUnexpectedEOF that some did.
 func (r *Reader) peek(n int) ([]byte, error) {
 	if r.w-r.r >= n {
@@ -68,7 +68,7 @@ func (r *Reader) peek(n int) ([]byte, error) {
 	return r.await(n)
 }
 
-// await is peek for bytes that have not all come yet.
+// await is peek for bytes that have not all arrived yet.
 func (r *Reader) await(n int) ([]byte, error) {
 	for r.w-r.r < n {
 		if r.err != nil {
@@ -84,11 +84,11 @@ func (r *Reader) await(n int) ([]byte, error) {
 	return r.buf[r.r : r.r+n], nil
 }
 
-// discard consumes n bytes that are buffered.
+// discard consumes n buffered bytes.
 func (r *Reader) discard(n int) { r.r += n }
 
-// makeRoom gives the buffer the size that fits the traffic and holds n bytes, and moves
-// what is in it to its start if the n bytes would not fit behind it.
+// makeRoom gives the buffer a size that fits the traffic and holds n bytes, and moves
+// its content to the start if the n bytes would not fit after it.
 func (r *Reader) makeRoom(n int) {
 	if r.kept {
 		if len(r.buf)-r.r < n || len(r.buf)-r.w < minBuffer {
@@ -151,7 +151,7 @@ func (r *Reader) fill() {
 	r.err = io.ErrNoProgress
 }
 
-// adapt learns from a read of n bytes for which there was room.
+// adapt adapts to a read of n bytes with this much room.
 func (r *Reader) adapt(n, room int) {
 	size := len(r.buf)
 	switch {
@@ -169,7 +169,7 @@ func (r *Reader) adapt(n, room int) {
 	}
 }
 
-// inside turns io.EOF into io.ErrUnexpectedEOF, for reads inside a frame.
+// inside converts io.EOF to io.ErrUnexpectedEOF, for reads inside a frame.
 func inside(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

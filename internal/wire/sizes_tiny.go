@@ -12,7 +12,7 @@ const (
 	keepBuffer   = 16
 	joinBytes    = 64
 	burstBytes   = 64
-	slabBytes    = 4 << 10 // the least: one piece that is not on its own
+	slabBytes    = 4 << 10 // the minimum: one piece that is not separate
 	keptEntry    = 16
 	keptBuffer   = 128
 	chunkEntries = 4

@@ -8,10 +8,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// The fields that this version of raftpb does not know are kept by the protobuf
-// runtime in an unexported field. Reading it through ProtoReflect costs 7 ns a
-// message, for each entry as well, and leaves a mark in the message; reading it
-// in place costs nothing and leaves none.
+// The protobuf runtime keeps fields that are unknown to this version of raftpb in an
+// unexported field. Reading it through ProtoReflect costs 7 ns per
+// message, and per entry, and marks the message; reading it
+// in place costs nothing and leaves no mark.
 var (
 	messageUnknown   = unknownOffset[raftpb.Message]()
 	entryUnknown     = unknownOffset[raftpb.Entry]()
@@ -20,8 +20,8 @@ var (
 	confStateUnknown = unknownOffset[raftpb.ConfState]()
 )
 
-// unknownOffset returns where T keeps its unknown fields, or 0 if not where
-// generated code has kept them so far.
+// unknownOffset returns the offset of T's unknown fields, or 0 if it differs from
+// that of generated code so far.
 func unknownOffset[T any]() uintptr {
 	f, ok := reflect.TypeFor[T]().FieldByName("unknownFields")
 	if !ok || f.Type != reflect.TypeFor[[]byte]() {
@@ -30,8 +30,8 @@ func unknownOffset[T any]() uintptr {
 	return f.Offset
 }
 
-// unknownFields returns the unknown fields of m, which is at p, encoded. They
-// are the message's own bytes: read only. It is small enough to be inlined.
+// unknownFields returns the unknown fields of m, which is at p, encoded. The message
+// owns the bytes: read only. It is small enough to be inlined.
 func unknownFields(m protoreflect.ProtoMessage, p unsafe.Pointer, offset uintptr) []byte {
 	if offset == 0 {
 		return unknownByReflection(m)
@@ -45,8 +45,8 @@ func unknownOfMessage(m *raftpb.Message) []byte {
 	return unknownFields(m, unsafe.Pointer(m), messageUnknown)
 }
 
-// HasUnknownFields reports whether m has fields that this version of raftpb does
-// not know, those of its parts aside.
+// HasUnknownFields reports whether m has fields unknown to this version of raftpb,
+// except in its parts.
 func HasUnknownFields(m *raftpb.Message) bool { return len(unknownOfMessage(m)) > 0 }
 
 func unknownOfEntry(e *raftpb.Entry) []byte {
