@@ -47,9 +47,8 @@ type Raft interface {
 	// with 403 if it is ErrMemberRemoved and the sender is the From of the message,
 	// not a member that forwarded it. An error that has the method
 	// WriteTo(http.ResponseWriter), or wraps one that has, writes the answer. For a message
-	// from a stream the error is logged. It means that raft did not receive the message:
+	// from a stream the error is logged. An error means that raft did not receive the message:
 	// the database of a MsgSnap is then discarded (DiscardingSnapshotter).
-	// MsgSnap is taken back then (DiscardingSnapshotter).
 	Process(ctx context.Context, m *raftpb.Message) error
 
 	// IsIDRemoved reports whether the member was removed from the cluster permanently.
@@ -322,7 +321,6 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 // The goroutine that calls SendSnapshot never closes the reader. Before Start,
 // and after the call of Stop, an untracked goroutine closes m, and there is no report:
 // Close, and the value from CloseNotify, may come after Stop has returned.
-// returned.
 func (t *Transport) SendSnapshot(m *snap.Message) {
 	e := t.engine.Load()
 	if e == nil {

@@ -168,7 +168,7 @@ func (m *Member) Lose(q *queue.Queue, items []queue.Item, cause error) {
 	m.LoseCounted(q, len(items), snapshots, cause)
 }
 
-// LoseCounted is Lose for n messages, of which so many are a MsgSnap.
+// LoseCounted is Lose for n messages, including this number of MsgSnap.
 func (m *Member) LoseCounted(q *queue.Queue, n, snapshots int, cause error) {
 	if n == 0 {
 		return
