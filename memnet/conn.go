@@ -19,16 +19,16 @@ type Conn struct {
 	in         bytes.Buffer
 	used       int  // bytes written and not acknowledged by the peer: the window in use
 	unacked    int  // of these, bytes that the peer has read, but could not acknowledge because the link back is cut
-	writing    bool // a Write is under way, others wait
+	writing    bool // a Write is in progress, others wait
 	eof        bool // the peer will send no more
-	peerClosed bool // the peer reads no more
+	peerClosed bool // the peer no longer reads
 	wasReset   bool
 	finished   bool // CloseWrite was called
-	vanished   bool // closed by a loss of power: what still comes is answered with a reset
+	vanished   bool // closed by a loss of power: later bytes are answered with a reset
 }
 
-// Read reads what has arrived, and blocks until there is something. What arrived before the peer closed is read before
-// io.EOF; a reset takes effect at once.
+// Read reads bytes that have arrived, and blocks until there are some. Bytes that arrived before the peer closed are
+// read before io.EOF; a reset takes effect at once.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
@@ -84,7 +84,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 }
 
-// writeError returns why nothing can be written, if so.
+// writeError returns why writing is impossible, if so.
 func (c *Conn) writeError() error {
 	switch {
 	case c.closed:
@@ -99,7 +99,7 @@ func (c *Conn) writeError() error {
 	return nil
 }
 
-// acknowledge opens the window by n bytes that the peer has taken, or later if the link back is cut.
+// acknowledge opens the window by n bytes that the peer has received, or later if the link back is cut.
 func (c *Conn) acknowledge(n int) {
 	c.unacked += n
 	if c.out.back.blocked() || c.unacked == 0 {
@@ -113,7 +113,7 @@ func (c *Conn) acknowledge(n int) {
 // acknowledgeable implements side.
 func (c *Conn) acknowledgeable() { c.acknowledge(0) }
 
-// receive takes what arrives. Bytes that no one will read are dropped and not acknowledged.
+// receive handles an arriving segment. Bytes that no Read will return are dropped and not acknowledged.
 func (c *Conn) receive(s segment) {
 	if c.vanished && s.signal != signalReset {
 		c.out.send(nil, signalReset)
@@ -133,8 +133,8 @@ func (c *Conn) receive(s segment) {
 	c.changed.Broadcast()
 }
 
-// Close ends the connection: calls on this side fail with net.ErrClosed, the peer reads what was sent and then io.EOF,
-// once the news has travelled there, and its writes fail with EPIPE. It does not block. Closing again does nothing.
+// Close ends the connection: calls on this side fail with net.ErrClosed, the peer reads the bytes sent and then io.EOF,
+// once the signal has arrived there, and its writes fail with EPIPE. It does not block. Closing again does nothing.
 func (c *Conn) Close() error {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
@@ -142,7 +142,7 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// CloseWrite ends the stream to the peer, which reads io.EOF after all that was sent; the other direction goes on.
+// CloseWrite ends the stream to the peer, which reads io.EOF after all bytes sent; the other direction continues.
 func (c *Conn) CloseWrite() error {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
@@ -157,13 +157,13 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// abort ends the connection as a crash does: what is on its way is lost, and the peer gets a reset.
+// abort ends the connection like a crash: bytes in transit are lost, and the peer gets a reset.
 func (c *Conn) abort() {
 	c.out.discard()
 	c.close(signalReset)
 }
 
-// vanish ends the connection as a loss of power does: what is on its way is lost, and the peer is not told until it
+// vanish ends the connection like a loss of power: bytes in transit are lost, and the peer is not told until it
 // sends something.
 func (c *Conn) vanish() {
 	c.out.discard()

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// deadline turns a time into a flag, under the lock of the condition. A deadline is put off far more often than it
-// passes, so the timer is left as it is then: it finds out that it came too early, and waits for the rest.
+// deadline turns a time into a flag, under the lock of the condition. A deadline is postponed far more often than it
+// passes, so the timer is not changed then: it detects that it fired too early, and waits for the rest.
 type deadline struct {
 	expired bool
 	at      time.Time // zero: none, or it has passed
@@ -14,7 +14,7 @@ type deadline struct {
 	due     time.Time // of timer, not after at; zero: it does not run
 }
 
-// set replaces the time, and wakes who waits for the condition when it comes. A zero time is no deadline.
+// set replaces the time, and wakes waiters of the condition at that time. A zero time is no deadline.
 func (d *deadline) set(t time.Time, changed *sync.Cond) {
 	d.expired = false
 	if t.IsZero() {
@@ -38,7 +38,7 @@ func (d *deadline) set(t time.Time, changed *sync.Cond) {
 	}
 }
 
-// fire runs when the timer is due, perhaps while the deadline is replaced: what it is now is all that counts.
+// fire runs when the timer is due, perhaps while the deadline is replaced: only its current value counts.
 func (d *deadline) fire(changed *sync.Cond) {
 	changed.L.Lock()
 	defer changed.L.Unlock()

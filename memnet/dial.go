@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// DialFault is what becomes of dials, see [Network.DialBlock].
+// DialFault is the result of dials, see [Network.DialBlock].
 type DialFault int
 
 // The faults of dials.
@@ -18,9 +18,9 @@ const (
 	DialHangs                    // they get no answer
 )
 
-// DialBlock sets what becomes of dials from one host to another, as a firewall would: those in the other direction, and
-// connections that are up, go on. It holds until it is called again; neither [Link.Mend] nor [Network.Heal] undoes it.
-// Dials that hang go on when they are allowed.
+// DialBlock sets the result of dials from one host to another, like a firewall: those in the other direction, and
+// existing connections, are not affected. It is in effect until it is called again; neither [Link.Mend] nor
+// [Network.Heal] undoes it. Dials that hang continue when they are allowed.
 func (n *Network) DialBlock(from, to string, fault DialFault) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -34,7 +34,7 @@ func (n *Network) DialBlock(from, to string, fault DialFault) {
 	}
 }
 
-// String returns what becomes of dials in a word.
+// String returns the fault in a word.
 func (f DialFault) String() string {
 	switch f {
 	case DialRefused:
@@ -49,8 +49,8 @@ func (f DialFault) String() string {
 // DialContext connects to an address "host:port"; network is "tcp", "tcp4" or "tcp6". It takes the delay of both links,
 // and hangs while one of them is cut. It fails with ECONNREFUSED if no one listens there, with a *net.DNSError if
 // there is no such host, and with the error of ctx when that ends first. With [WithSockets] it returns a *[Socket], and
-// sends what is lost on a cut or lossy link, or finds a full backlog, again after 1 s, as Linux does, and in the end
-// more and more rarely; after 131 s it fails with ETIMEDOUT. The caller closes the connection.
+// if the SYN is lost on a cut or lossy link, or finds a full backlog, sends it again after 1 s, like Linux, and later
+// at growing intervals; after 131 s it fails with ETIMEDOUT. The caller closes the connection.
 func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := h.dial(ctx, network, address)
 	if err != nil {
@@ -86,7 +86,7 @@ func (h *Host) dial(ctx context.Context, network, address string) (net.Conn, err
 	return h.connectTo(to, port)
 }
 
-// connectTo connects to a port of a host once its answer is here.
+// connectTo connects to a port of a host after its answer has arrived.
 func (h *Host) connectTo(to *Host, port string) (net.Conn, error) {
 	l := to.listeners[port]
 	if l == nil || h.net.link(h.name, to.name).dials == DialRefused {
@@ -97,7 +97,7 @@ func (h *Host) connectTo(to *Host, port string) (net.Conn, error) {
 	return client, nil
 }
 
-// roundTrip waits for the time of a message there and back while neither link is cut.
+// roundTrip waits for the time of a message in both directions while neither link is cut.
 func (h *Host) roundTrip(ctx context.Context, to string) error {
 	arrived := false
 	for {
@@ -115,7 +115,7 @@ func (h *Host) roundTrip(ctx context.Context, to string) error {
 	}
 }
 
-// planRoundTrip returns how long a round trip takes, or else a channel that is closed when what prevents it has ended.
+// planRoundTrip returns the duration of a round trip, or else a channel that is closed when the obstacle is removed.
 func (h *Host) planRoundTrip(to string) (time.Duration, <-chan struct{}) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
@@ -131,7 +131,7 @@ func (h *Host) planRoundTrip(to string) (time.Duration, <-chan struct{}) {
 	return there.transit() + back.transit(), nil
 }
 
-// sleep waits for d, or, if early is not nil, only until that is closed; slept says whether it was d.
+// sleep waits for d, or, if early is not nil, only until that is closed; slept reports whether it was d.
 func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (slept bool, err error) {
 	if early != nil {
 		select {
@@ -151,7 +151,7 @@ func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (slept b
 	}
 }
 
-// synTimeouts is how long Linux waits for an answer to each SYN before it sends the next one, or gives up: the defaults of
+// synTimeouts is how long Linux waits for an answer to each SYN before it sends the next one, or fails: the defaults of
 // tcp_syn_linear_timeouts and tcp_syn_retries.
 var synTimeouts = [...]time.Duration{
 	1 * time.Second, 1 * time.Second, 1 * time.Second, 1 * time.Second, // the linear ones
@@ -160,7 +160,7 @@ var synTimeouts = [...]time.Duration{
 
 // handshake connects a socket.
 func (h *Host) handshake(ctx context.Context, to *Host, port string) (net.Conn, error) {
-	var answer time.Time // when the first answer that is under way arrives; zero: there is none
+	var answer time.Time // when the first answer in transit arrives; zero: none
 	for _, timeout := range synTimeouts {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -186,7 +186,7 @@ func (h *Host) handshake(ctx context.Context, to *Host, port string) (net.Conn, 
 	return nil, os.NewSyscallError("connect", syscall.ETIMEDOUT)
 }
 
-// syn returns when the answer to a SYN that is sent now arrives, unless one of both is lost.
+// syn returns when the answer to a SYN sent now arrives, unless one of both is lost.
 func (h *Host) syn(to string, now time.Time) (answer time.Time, ok bool) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
@@ -197,7 +197,7 @@ func (h *Host) syn(to string, now time.Time) (answer time.Time, ok bool) {
 	return now.Add(there.flight() + back.flight()), true
 }
 
-// answered takes the answer to a SYN. It returns neither a connection nor an error if there was none: links were cut
+// answered handles the answer to a SYN. It returns neither a connection nor an error if there was none: links were cut
 // meanwhile, or the backlog is full.
 func (h *Host) answered(to *Host, port string) (net.Conn, error) {
 	h.net.mu.Lock()

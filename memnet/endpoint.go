@@ -13,14 +13,14 @@ type side interface {
 	hosts() (own, other string)
 	path() *path // to the other side
 
-	receive(segment)  // takes what arrives
-	acknowledgeable() // the link that brings acknowledgements works again
-	reset()           // ends the connection, as if a reset came
-	abort()           // ends it as a crash does: what is on its way is lost, and the peer gets a reset
-	vanish()          // ends it as a loss of power does: the peer is not told until it sends something
+	receive(segment)  // handles an arriving segment
+	acknowledgeable() // the link for acknowledgements works again
+	reset()           // ends the connection, as if a reset arrived
+	abort()           // ends it like a crash: bytes in transit are lost, and the peer gets a reset
+	vanish()          // ends it like a loss of power: the peer is not told until it sends something
 }
 
-// endpoint is what both kinds of sides have.
+// endpoint is the common part of both kinds of sides.
 type endpoint struct {
 	net           *Network
 	local, remote addr
@@ -56,7 +56,7 @@ func (n *Network) connect(from, to *Host, fromAddr, toAddr addr) (client, server
 	return client, server
 }
 
-// forget takes a connection that is closed on both sides out of the network.
+// forget removes a connection that is closed on both sides from the network.
 func (n *Network) forget(sides ...side) {
 	for _, s := range sides {
 		p := s.path()
@@ -88,10 +88,10 @@ func (e *endpoint) SetDeadline(t time.Time) error {
 	return e.setDeadlines(t, &e.readLimit, &e.writeLimit)
 }
 
-// SetReadDeadline sets when Reads, also one that blocks now, fail with os.ErrDeadlineExceeded. Zero means never.
+// SetReadDeadline sets when Reads, including one in progress, fail with os.ErrDeadlineExceeded. Zero means never.
 func (e *endpoint) SetReadDeadline(t time.Time) error { return e.setDeadlines(t, &e.readLimit) }
 
-// SetWriteDeadline sets when Writes, also one that blocks now, fail with os.ErrDeadlineExceeded. Zero means never.
+// SetWriteDeadline sets when Writes, including one in progress, fail with os.ErrDeadlineExceeded. Zero means never.
 func (e *endpoint) SetWriteDeadline(t time.Time) error { return e.setDeadlines(t, &e.writeLimit) }
 
 func (e *endpoint) setDeadlines(t time.Time, limits ...*deadline) error {

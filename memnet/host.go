@@ -43,9 +43,9 @@ func (h *Host) Listen(port string) (net.Listener, error) {
 	return l, nil
 }
 
-// PowerLoss ends what runs on the host as [Host.Crash] does, but nobody is told: the other sides of its connections stay
-// open, and get ECONNRESET only after they have sent something that reached the host, which does not know the connection
-// any more. The host can listen and dial again at once; cut its links for as long as it is to be away.
+// PowerLoss ends everything on the host like [Host.Crash], but no other host is told: the other sides of its
+// connections stay open, and get ECONNRESET only after they have sent something that reached the host, which no longer
+// knows the connection. The host can listen and dial again at once; cut its links while it should be away.
 func (h *Host) PowerLoss() {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
@@ -54,7 +54,7 @@ func (h *Host) PowerLoss() {
 	h.closeListeners()
 }
 
-// Crash ends what runs on the host: its listeners and connections are closed, what is on its way from them is lost, and
+// Crash ends everything on the host: its listeners and connections are closed, bytes in transit from them are lost, and
 // their peers get ECONNRESET, as soon as the links let that through. The host can listen and dial again at once.
 func (h *Host) Crash() {
 	h.net.mu.Lock()

@@ -12,12 +12,12 @@ import (
 // leakPatience is how long goroutines may take to end after a test, in the test's own time.
 const leakPatience = 5 * time.Second
 
-// CheckGoroutines fails tb at its end if goroutines that were not there at the call still run then, and shows their
+// CheckGoroutines fails tb at its end if goroutines that did not exist at the call still run then, and shows their
 // stacks. They have 5 s to end, which pass in no time in a bubble of testing/synctest.
 //
-// In a bubble only the goroutines of that bubble count. Outside all count that are in none, so it is not for tests that
-// run in parallel with others. Call it first: what is registered with Cleanup after it, such as the end of a server, runs
-// before it looks.
+// In a bubble only its own goroutines count. Outside all that are in none count, so it is not for tests that run in
+// parallel with others. Call it first: functions registered with Cleanup after it, such as the end of a server, run
+// before its check.
 func CheckGoroutines(tb testing.TB) {
 	tb.Helper()
 	before := make(map[string]bool)

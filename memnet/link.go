@@ -10,8 +10,8 @@ const (
 	maxLosses           = 7 // in a row
 )
 
-// Link is one direction between two hosts, shared by all connections between them. A change holds for what is written
-// after it; what is under way arrives as planned, unless the link is cut or its bandwidth changes.
+// Link is one direction between two hosts, shared by all connections between them. A change affects later
+// writes; bytes in transit arrive as planned, unless the link is cut or its bandwidth changes.
 type Link struct {
 	net      *Network
 	from, to string
@@ -20,7 +20,7 @@ type Link struct {
 	delay, jitter time.Duration
 	loss          float64
 	bandwidth     int
-	free          time.Time     // when what was sent before has left, given the bandwidth
+	free          time.Time     // when earlier bytes have left, given the bandwidth
 	mended        chan struct{} // nil while the link is up; closed when it is mended
 	dials         DialFault     // of dials in this direction
 	allowed       chan struct{} // closed when dials hang no longer
@@ -34,13 +34,13 @@ func (l *Link) SetDelay(d time.Duration) { l.set(func() { l.delay = max(0, d) },
 // SetJitter adds a random time from 0 to below d to each delay. The order of bytes in a connection stays.
 func (l *Link) SetJitter(d time.Duration) { l.set(func() { l.jitter = max(0, d) }, "jitter %v", d) }
 
-// SetLoss sets the probability, from 0 to 1, that a segment (a Write, or 16 KiB of it) is lost on its way. As in TCP
-// that costs time, not bytes: a lost segment is sent again after 200 ms, then 400 ms and so on, and what was written
-// after it waits for it. The 8th try always arrives; for a link that lets nothing through use Cut.
+// SetLoss sets the probability, from 0 to 1, that a segment (a Write, or 16 KiB of it) is lost in transit. As in TCP
+// that costs time, not bytes: a lost segment is sent again after 200 ms, then 400 ms and so on, and later bytes
+// wait for it. The 8th attempt always arrives; use Cut to let nothing through.
 func (l *Link) SetLoss(p float64) { l.set(func() { l.loss = p }, "loss %v", p) }
 
 // SetBandwidth sets how many bytes a second the link carries, all connections together. Zero, the default, and below
-// mean no limit. What is under way is sent anew at the new pace.
+// mean no limit. Bytes in transit are sent again at the new rate.
 func (l *Link) SetBandwidth(bytesPerSecond int) {
 	l.set(func() {
 		l.bandwidth, l.free = max(0, bytesPerSecond), time.Time{}
@@ -50,17 +50,18 @@ func (l *Link) SetBandwidth(bytesPerSecond int) {
 	}, "%d bytes a second", bytesPerSecond)
 }
 
-// Cut makes the link a black hole: nothing arrives any more, not what is under way either, and no acknowledgement of what
-// comes the other way, so that writers on both sides wait once a window is full. Neither side gets an error; dialing hangs.
+// Cut makes the link a black hole: nothing arrives any more, including bytes in transit and acknowledgements of bytes
+// in the other direction, so that writers on both sides wait once a window is full. Neither side gets an error; dialing
+// hangs.
 func (l *Link) Cut() { l.set(l.doCut, "cut") }
 
-// Mend undoes Cut: what was held back is sent again, in order, from now on.
+// Mend undoes Cut: bytes held back are sent again, in order, from now on.
 func (l *Link) Mend() { l.set(l.doMend, "mended") }
 
-// HalfOpen makes the connections that the link carries now black holes in its direction, for as long as they live: nothing
-// more arrives, not even their end, and no acknowledgement of what comes the other way. Neither side gets an error. Those
-// made later are whole. That is what is left when a firewall or an address translation forgets connections; do it to
-// both directions for what is left when the other host is gone for good.
+// HalfOpen makes the existing connections of the link black holes in its direction, permanently: nothing more arrives,
+// not even their end, and no acknowledgement of bytes in the other direction. Neither side gets an error. Later
+// connections are not affected. This is the effect of a firewall or an address translation that forgets connections; in
+// both directions, of another host that is gone permanently.
 func (l *Link) HalfOpen() { l.set(l.doHalfOpen, "connections are half-open") }
 
 func (l *Link) set(change func(), event string, args ...any) {
@@ -107,10 +108,10 @@ func (l *Link) doMend() {
 	}
 }
 
-// losesSegment draws whether a segment is lost that nobody sends again.
+// losesSegment draws whether a segment without retransmission is lost.
 func (l *Link) losesSegment() bool { return l.cut() || l.loss > 0 && l.rand.Float64() < l.loss }
 
-// instant says whether bytes arrive at the moment they are written.
+// instant reports whether bytes arrive at the moment they are written.
 func (l *Link) instant() bool {
 	return !l.cut() && l.delay == 0 && l.jitter == 0 && l.loss <= 0 && l.bandwidth == 0
 }
@@ -120,7 +121,7 @@ func (l *Link) arrival(now time.Time, size int) time.Time {
 	return l.departure(now, size).Add(l.transit())
 }
 
-// ackArrival returns when an acknowledgement that is sent now arrives. One that is lost costs nothing, since the next
+// ackArrival returns when an acknowledgement sent now arrives. A lost one has no cost, since the next
 // says the same and more.
 func (l *Link) ackArrival(now time.Time) time.Time { return l.departure(now, 0).Add(l.flight()) }
 
@@ -138,7 +139,7 @@ func (l *Link) departure(now time.Time, size int) time.Time {
 	return sent
 }
 
-// flight returns how long a segment that is not lost is on its way, drawing jitter.
+// flight returns how long a segment that is not lost is in transit, drawing jitter.
 func (l *Link) flight() time.Duration {
 	d := l.delay
 	if l.jitter > 0 {
@@ -147,7 +148,7 @@ func (l *Link) flight() time.Duration {
 	return d
 }
 
-// transit returns how long a segment is on its way, drawing jitter and loss.
+// transit returns how long a segment is in transit, drawing jitter and loss.
 func (l *Link) transit() time.Duration {
 	d := l.flight()
 	if l.loss > 0 {

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Listener is what [Host.Listen] returns.
+// Listener is the type of the result of [Host.Listen].
 type Listener struct {
 	host *Host
 	port string
@@ -14,7 +14,7 @@ type Listener struct {
 	// Guarded by host.net.mu.
 	changed *sync.Cond
 	backlog []side // connected, not yet accepted
-	most    int    // how many connections backlog has, but for the last one
+	most    int    // limit of the backlog, which holds one more
 	closed  bool
 }
 
@@ -58,7 +58,7 @@ func (l *Listener) offer(c side) {
 	l.changed.Broadcast()
 }
 
-// Close frees the port and resets the connections that were not accepted; those that were live on. Closing again does
+// Close frees the port and resets the connections that were not accepted; accepted ones continue. Closing again does
 // nothing.
 func (l *Listener) Close() error {
 	l.host.net.mu.Lock()

@@ -1,41 +1,41 @@
-// Package memnet is a network in memory, for tests of programs that talk over TCP: hosts with listeners and dialers, and
-// between each two of them directed links that can be slow, lossy, narrow or cut.
+// Package memnet is a network in memory, for tests of programs that communicate over TCP: hosts with listeners and
+// dialers, and between each two of them directed links that can be slow, lossy, narrow or cut.
 //
 //	n := memnet.New(memnet.WithTranscript(t))  // logs what happened if the test fails
 //	ln, err := n.Host("b").Listen("80")        // a net.Listener
 //	dial := n.Host("a").DialContext            // fits http.Transport.DialContext
 //	n.Link("a", "b").SetDelay(time.Second)     // bytes from a to b take a second, those back take no time
 //
-// Connections behave as TCP's do: bytes are never lost, doubled or reordered, a window bounds what is under way, deadlines
-// and closing work as package net describes, and the errors are those of package net and syscall. A lossy link delays
-// bytes, as retransmission does. To lose, double or reorder single messages of raft, use package memnet/rafttest, which
-// has a layer above the transport for that, and runs whole clusters.
+// Connections behave like TCP: bytes are never lost, duplicated or reordered, a window limits bytes in transit,
+// deadlines and closing work as package net describes, and the errors are those of package net and syscall. A lossy
+// link delays bytes, like retransmission. To lose, duplicate or reorder single messages of raft, use package
+// memnet/rafttest, which has a layer above the transport for that, and runs complete clusters.
 //
 // # What can go wrong
 //
-//   - [Link.SetDelay], [Link.SetJitter], [Link.SetLoss], [Link.SetBandwidth]: a bad link, each direction by itself.
+//   - [Link.SetDelay], [Link.SetJitter], [Link.SetLoss], [Link.SetBandwidth]: a bad link, separately for each direction.
 //   - [Link.Cut], [Network.Partition]: a black hole. Bytes are held back until [Link.Mend] or [Network.Heal].
-//   - [Link.HalfOpen]: what a middlebox does that forgets connections. They are black holes for good, new ones work.
-//   - [Network.DialBlock]: dials from one host to another are refused, or hang, whatever becomes of the links.
+//   - [Link.HalfOpen]: a middlebox that forgets connections. They are black holes permanently, new ones work.
+//   - [Network.DialBlock]: dials from one host to another are refused, or hang, independent of the links.
 //   - [Network.Reset]: the connections between two hosts break, and both sides know.
 //   - [Host.Crash]: a process dies, and its system tells the others.
-//   - [Host.PowerLoss]: a machine dies and comes back. No one is told, until it answers what it does not know with a reset.
+//   - [Host.PowerLoss]: a machine dies and comes back. The others are told only by resets in answer to later segments.
 //   - [WithTinyBuffers]: reads and writes are short.
-//   - [WithSockets], [Listener.SetBacklog]: what TCP itself makes of all that.
+//   - [WithSockets], [Listener.SetBacklog]: the effects of TCP itself.
 //
-// There is no real I/O and no goroutine that waits, only timers for what is under way. So it works in bubbles of
+// There is no real I/O and no goroutine that waits, only timers for bytes in transit. So it works in bubbles of
 // testing/synctest, where time passes in no time and arrivals can be compared exactly: make the network inside the bubble.
 //
 // # Sockets
 //
-// A [Conn], which connections are by default, is simple: one window bounds what is written and not read, acknowledgements
-// take no time, closing with unread bytes is closing, and nothing gives up by itself. With [WithSockets] each connection is a
-// [Socket], which has what TCP sockets of Linux have: two buffers, acknowledgements that take their time, resets, timeouts
-// of connections and of dials, full backlogs, and writev and sendfile. Tests of this package run the same scripts on
-// sockets and on loopback.
+// A [Conn], the default, is simple: one window limits bytes written and not read, acknowledgements take no time,
+// closing with unread bytes is closing, and no connection times out. With [WithSockets] each connection is a [Socket],
+// with the properties of TCP sockets of Linux: two buffers, delayed acknowledgements, resets, timeouts of connections
+// and of dials, full backlogs, and writev and sendfile. Tests of this package run the same scripts on sockets and on
+// loopback.
 //
-// A Socket has no congestion control, no keep-alive and no Nagle's algorithm; its buffers do not grow; and what a cut link
-// holds back is sent again at the moment it is mended, not up to two minutes later.
+// A Socket has no congestion control, no keep-alive and no Nagle's algorithm; its buffers do not grow; and bytes held
+// back by a cut link are sent again at the moment it is mended, not up to two minutes later.
 package memnet
 
 import (
@@ -53,11 +53,11 @@ const (
 )
 
 // Network is a set of hosts and the links between them. Make one with [New]. All its methods, and those of its hosts,
-// links, listeners and connections, may be called concurrently. None blocks but Accept, Read, Write and DialContext.
+// links, listeners and connections, may be called concurrently. Only Accept, Read, Write and DialContext block.
 type Network struct {
 	seed   uint64
 	buffer int
-	pieces int // the most that a Read returns is drawn from 1 to this; 0: not bounded
+	pieces int // the most that a Read returns is drawn from 1 to this; 0: no limit
 
 	sockets                   bool // connections are Sockets
 	sendBuffer, receiveBuffer int  // of sockets
@@ -65,15 +65,15 @@ type Network struct {
 	mu     sync.Mutex // guards all below, and all state of hosts, links, listeners and connections
 	hosts  map[string]*Host
 	links  map[[2]string]*Link
-	conns  []side      // those not closed on both sides, in the order they were made
+	conns  []side      // those not closed on both sides, in order of creation
 	events *transcript // nil: none is kept
 }
 
-// Option changes what [New] makes.
+// Option is an option of [New].
 type Option func(*Network)
 
-// WithSeed seeds what is random (jitter, loss, and sizes of tiny reads). Each link draws from its own sequence, so that traffic elsewhere does
-// not change it. The seed is 0 by default: runs are alike unless asked otherwise.
+// WithSeed seeds random values (jitter, loss, and sizes of tiny reads). Each link draws from a separate sequence,
+// independent of traffic elsewhere. The seed is 0 by default: runs are alike unless requested otherwise.
 func WithSeed(seed uint64) Option { return func(n *Network) { n.seed = seed } }
 
 // WithBuffer sets how many bytes may be written and not yet read in each direction of a connection; a writer waits
@@ -86,13 +86,13 @@ func WithBuffer(bytes int) Option {
 	}
 }
 
-// WithTinyBuffers has every Read return at most 1 to 7 bytes, drawn at random, and every Write wait after at most 61 bytes
-// that were not read: for code that must not care how a stream is cut into pieces. It is slow.
+// WithTinyBuffers makes every Read return at most 1 to 7 bytes, drawn at random, and every Write wait after at most 61
+// unread bytes: for code that must not depend on how a stream is divided. It is slow.
 func WithTinyBuffers() Option {
 	return func(n *Network) { n.buffer, n.pieces = tinyBuffer, tinyRead }
 }
 
-// WithSockets has connections behave as TCP sockets of Linux do, see [Socket]: DialContext and Accept return a *Socket
+// WithSockets makes connections behave like TCP sockets of Linux, see [Socket]: DialContext and Accept return a *Socket
 // instead of a *[Conn]. send and receive are the sizes of their two buffers in bytes; zero and below mean 256 KiB.
 // [WithBuffer] has no effect then.
 func WithSockets(send, receive int) Option {
@@ -107,7 +107,7 @@ func WithSockets(send, receive int) Option {
 	}
 }
 
-// New returns a network without hosts, whose links are instant and not bounded.
+// New returns a network without hosts, whose links are instant and unlimited.
 func New(options ...Option) *Network {
 	n := &Network{buffer: defaultBuffer, hosts: make(map[string]*Host), links: make(map[[2]string]*Link)}
 	for _, o := range options {
@@ -128,8 +128,8 @@ func (n *Network) Host(name string) *Host {
 	return h
 }
 
-// Link returns the directed link that carries bytes from one host to another; both may be the same, and need not be
-// there yet.
+// Link returns the directed link for bytes from one host to another; both may be the same, and need not
+// exist yet.
 func (n *Network) Link(from, to string) *Link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -148,8 +148,8 @@ func (n *Network) link(from, to string) *Link {
 	return l
 }
 
-// Partition cuts the links, in both directions, between hosts of different groups. Links of hosts in no group stay as
-// they are, and so do links that are cut already.
+// Partition cuts the links, in both directions, between hosts of different groups. Links of hosts in no group, and
+// links that are already cut, are not changed.
 func (n *Network) Partition(groups ...[]string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -178,7 +178,7 @@ func (n *Network) Heal() {
 	}
 }
 
-// Reset resets all connections between two hosts, on both sides at once, whatever the links are like: reads and
+// Reset resets all connections between two hosts, on both sides at once, independent of the links: reads and
 // writes fail with ECONNRESET.
 func (n *Network) Reset(a, b string) {
 	n.mu.Lock()
@@ -191,7 +191,7 @@ func (n *Network) Reset(a, b string) {
 	}
 }
 
-// readSize returns how much a Read of up to size bytes takes at most. It is called with mu held.
+// readSize returns the limit of a Read of up to size bytes. It is called with mu held.
 func (n *Network) readSize(size int, l *Link) int {
 	if n.pieces == 0 {
 		return size

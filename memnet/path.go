@@ -7,7 +7,7 @@ import (
 
 const maxSegment = 16 << 10
 
-// segment is what travels at once: bytes, or a signal behind them.
+// segment is the unit of transit: bytes, or a signal after them.
 type segment struct {
 	data   []byte
 	signal signal
@@ -15,7 +15,7 @@ type segment struct {
 	due    time.Time
 }
 
-// ack says what a socket has received of all that its peer sent: so many bytes, and the end; and that the peer may send
+// ack says what a socket has received of the stream of its peer: so many bytes, and the end; and that the peer may send
 // up to limit.
 type ack struct {
 	received, limit int64
@@ -29,24 +29,24 @@ const (
 	signalEOF          // no more bytes will come
 	signalClose        // the same, and none is read any more
 	signalReset
-	signalAck // of sockets alone: others acknowledge by a call
+	signalAck // only of sockets: others acknowledge by a call
 )
 
-// path is one direction of a connection: what is on its way to dst. All of it is guarded by the network's mutex.
+// path is one direction of a connection: the segments in transit to dst. All of it is guarded by the network's mutex.
 type path struct {
 	net  *Network
 	link *Link // the one it takes
 	dst  side
 	back *path // the other direction
 
-	queue []segment // on its way, or held back while the link is cut
+	queue []segment // in transit, or held back while the link is cut
 	timer *time.Timer
 
 	lost  bool // nothing arrives any more: the connection is half-open
-	final bool // the sender is gone: what is lost now is not sent again
+	final bool // the sender is gone: segments lost now are not sent again
 }
 
-// blocked says that nothing gets through.
+// blocked reports whether nothing gets through.
 func (p *path) blocked() bool { return p.lost || p.link.cut() }
 
 // send sends data, a copy of it if it does not arrive at once, and then the signal.
@@ -68,7 +68,7 @@ func (p *path) send(data []byte, sig signal) {
 	p.deliver(now)
 }
 
-// acknowledge sends an acknowledgement. One that is under way anyway, and arrives no earlier, says the same in its place.
+// acknowledge sends an acknowledgement. One that is already in transit, and arrives no earlier, is updated instead.
 func (p *path) acknowledge(a ack) {
 	s := segment{signal: signalAck, ack: a}
 	switch {
@@ -90,7 +90,7 @@ func (p *path) acknowledge(a ack) {
 	p.deliver(now)
 }
 
-// reset sends a reset, the last that is sent. Nobody sends it again if it is lost.
+// reset sends a reset, the last segment. It is not sent again if it is lost.
 func (p *path) reset() {
 	if !p.blocked() {
 		p.send(nil, signalReset)
@@ -98,7 +98,7 @@ func (p *path) reset() {
 	p.finish()
 }
 
-// finish says that the sender is gone.
+// finish notes that the sender is gone.
 func (p *path) finish() {
 	p.final = true
 	if p.link.cut() {
@@ -113,7 +113,7 @@ func (p *path) enqueue(s segment, now time.Time) {
 	p.queue = append(p.queue, s)
 }
 
-// resend plans anew all that was held back.
+// resend plans again all segments held back.
 func (p *path) resend() {
 	now := time.Now()
 	for i := range p.queue {
@@ -127,14 +127,14 @@ func (p *path) resend() {
 	p.deliver(now)
 }
 
-// deliver hands over what is due and not behind something that is not, and sets the timer for the next.
+// deliver delivers segments that are due and not behind one that is not, and sets the timer for the next.
 func (p *path) deliver(now time.Time) {
 	if p.blocked() {
 		return
 	}
 	for len(p.queue) > 0 && !p.queue[0].due.After(now) {
 		s := p.queue[0]
-		p.queue[0] = segment{} // its bytes are not needed any more
+		p.queue[0] = segment{} // its bytes are no longer needed
 		p.queue = p.queue[1:]
 		p.dst.receive(s)
 	}
@@ -154,7 +154,7 @@ func (p *path) timeout() {
 	p.deliver(time.Now())
 }
 
-// discard drops what is on its way.
+// discard drops the segments in transit.
 func (p *path) discard() {
 	p.queue = nil
 	p.stop()

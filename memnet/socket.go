@@ -11,55 +11,55 @@ import (
 )
 
 const (
-	// retransmissionTimeout is how long Linux sends what gets no acknowledgement again, by default (tcp_retries2).
+	// retransmissionTimeout is how long Linux repeats unacknowledged segments, by default (tcp_retries2).
 	retransmissionTimeout = 924600 * time.Millisecond
 	// orphanTimeout is the same for a socket that was closed (tcp_orphan_retries).
 	orphanTimeout = 102200 * time.Millisecond
 )
 
-// Socket is one side of a connection of a network [WithSockets]. It is a net.Conn that behaves as a *net.TCPConn on Linux
-// does. Beyond what a [Conn] does:
+// Socket is one side of a connection of a network [WithSockets]. It is a net.Conn that behaves like a *net.TCPConn on
+// Linux. It differs from a [Conn]:
 //
-//   - Write returns once its bytes are in the send buffer, although nobody may ever get them. A socket sends what the
-//     receive buffer of its peer has room for, and frees its own when the acknowledgement is back, a round trip later.
+//   - Write returns once its bytes are in the send buffer, although they may never be received. A socket sends as much as
+//     the receive buffer of its peer has room for, and frees its own when the acknowledgement is back, a round trip later.
 //   - Close with bytes in the receive buffer, or after SetLinger(0), resets the connection, as do bytes that arrive after
-//     Close. Otherwise what is in the send buffer is still sent.
-//   - What arrived before a reset is read first. Then one Read or Write fails with ECONNRESET, once; after it Read returns
-//     io.EOF, and Write fails with EPIPE. A reset that meets a cut link is lost, and answers what is sent next.
-//   - If bytes are not acknowledged for 15 minutes, or for what SetUserTimeout sets, the connection fails with ETIMEDOUT,
+//     Close. Otherwise the send buffer is still sent.
+//   - Bytes that arrived before a reset are read first. Then one Read or Write fails with ECONNRESET, once; after it Read
+//     returns io.EOF, and Write fails with EPIPE. A reset is lost on a cut link, and answers the next segment.
+//   - If bytes are not acknowledged for 15 minutes, or for the time of SetUserTimeout, the connection fails with ETIMEDOUT,
 //     and the peer is not told.
 //
-// It also has what the system does for sockets, WriteBuffers for writev and SendFile for sendfile, so that programs can use
-// them in tests too.
+// It also has the operations of the system for sockets, WriteBuffers for writev and SendFile for sendfile, so that
+// programs can use them in tests too.
 type Socket struct {
 	endpoint
 	peer *Socket
 
 	// Guarded by net.mu.
 	in       bytes.Buffer // received, and not read
-	received int64        // bytes, in all
+	received int64        // bytes in total
 	read     int64        // of these
-	promised int64        // up to where the peer may send, as it was told last
-	ended    bool         // the peer's FIN arrived, and all before it
+	promised int64        // limit for the peer, as last announced
+	ended    bool         // the peer's FIN and all bytes before it arrived
 
 	unsent   bytes.Buffer // written, and not sent
-	written  int64        // bytes, in all
+	written  int64        // bytes in total
 	sent     int64        // of these
 	acked    int64        // of these
-	limit    int64        // up to where the peer lets us send
-	finished bool         // a FIN follows what is unsent
+	limit    int64        // limit set by the peer
+	finished bool         // a FIN follows the unsent bytes
 	finSent  bool
 	finAcked bool
-	sending  bool // transmit is under way
-	writing  bool // a write is under way, others wait
+	sending  bool // transmit is running
+	writing  bool // a write is in progress, others wait
 
-	err    syscall.Errno // what the next Read or Write fails with; 0: nothing
-	dead   bool          // it was reset, or gave up: what still comes is answered with a reset
-	linger bool          // Close sends what is unsent
+	err    syscall.Errno // error of the next Read or Write; 0: none
+	dead   bool          // it was reset, or timed out: later segments are answered with a reset
+	linger bool          // Close sends the unsent bytes
 
 	timeout  time.Duration // of SetUserTimeout; 0: the system's
-	progress time.Time     // when something was written to an idle socket, or acknowledged, or let be sent, last
-	timer    *time.Timer   // looks for progress; nil until needed
+	progress time.Time     // last time that bytes were written to an idle socket, or acknowledged, or allowed to be sent
+	timer    *time.Timer   // checks for progress; nil until needed
 	watched  bool          // timer runs
 }
 
@@ -72,7 +72,7 @@ func newSockets(near, far endpoint) (client, server *Socket) {
 	return client, server
 }
 
-// Read reads what has arrived, and blocks until there is something.
+// Read reads bytes that have arrived, and blocks until there are some.
 func (s *Socket) Read(b []byte) (int, error) {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
@@ -117,9 +117,9 @@ func (s *Socket) Write(b []byte) (n int, err error) {
 	return s.write(b, "write", "write")
 }
 
-// WriteBuffers writes buffers one after the other, as writev does, and takes out of v what it has written: with an error, the
-// next WriteBuffers goes on behind that. It is for programs that use net.Buffers, which has its own way with connections of
-// package net alone.
+// WriteBuffers writes buffers one after the other, like writev, and removes written bytes from v: after an error, the
+// next WriteBuffers continues after them. It is for programs that use net.Buffers, which treats only connections of
+// package net specially.
 func (s *Socket) WriteBuffers(v *net.Buffers) (total int64, err error) {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
@@ -141,11 +141,11 @@ func (s *Socket) WriteBuffers(v *net.Buffers) (total int64, err error) {
 	return total, nil
 }
 
-// fileBytes is how much of a file is in memory at once.
+// fileBytes is how much of a file is in memory at a time.
 const fileBytes = 64 << 10
 
-// SendFile sends the next n bytes of a file, or those up to its end, as sendfile does: it reads no more of the file than
-// what goes into the send buffer.
+// SendFile sends the next n bytes of a file, or those up to its end, like sendfile: it reads only the bytes of the file
+// that fit into the send buffer.
 func (s *Socket) SendFile(f *os.File, n int64) (sent int64, err error) {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
@@ -168,7 +168,8 @@ func (s *Socket) SendFile(f *os.File, n int64) (sent int64, err error) {
 	return sent, nil
 }
 
-// fromFile sends what it reads of a file; p has room. The network goes on meanwhile, but for other writes to the socket.
+// fromFile sends bytes read from a file; p has room. The network continues meanwhile, except other writes to the
+// socket.
 func (s *Socket) fromFile(f *os.File, p []byte) (int, error) {
 	s.net.mu.Unlock()
 	n, rerr := f.Read(p)
@@ -186,7 +187,7 @@ func (s *Socket) fromFile(f *os.File, p []byte) (int, error) {
 	return n, nil
 }
 
-// beginWrite waits for the end of a write that is under way. op and call name the operation in errors.
+// beginWrite waits for the end of a write in progress. op and call name the operation in errors.
 func (s *Socket) beginWrite(op, call string) error {
 	for s.writing {
 		if s.closed {
@@ -233,7 +234,7 @@ func (s *Socket) waitRoom(op, call string) (int, error) {
 	}
 }
 
-// writeError returns why nothing can be written, if so.
+// writeError returns why writing is impossible, if so.
 func (s *Socket) writeError(op, call string) error {
 	switch {
 	case s.closed:

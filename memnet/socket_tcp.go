@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// This file has what the system does for a socket.
+// This file has the operations of the system for a socket.
 
-// room returns how much the send buffer takes.
+// room returns how many bytes the send buffer accepts.
 func (s *Socket) room() int {
 	return max(0, s.net.sendBuffer-int(s.written-s.acked))
 }
 
-// push puts b, which there is room for, into the send buffer.
+// push puts b, for which there is room, into the send buffer.
 func (s *Socket) push(b []byte) int {
 	if len(b) == 0 {
 		return 0
@@ -29,9 +29,9 @@ func (s *Socket) push(b []byte) int {
 	return len(b)
 }
 
-// transmit sends what there is to be sent, and the peer has room for.
+// transmit sends the unsent bytes for which the peer has room.
 func (s *Socket) transmit() {
-	if s.sending { // an acknowledgement came while it was at it: it goes on by itself
+	if s.sending { // an acknowledgement arrived meanwhile: the outer call continues
 		return
 	}
 	s.sending = true
@@ -60,7 +60,7 @@ func (s *Socket) receive(seg segment) {
 		s.out.reset()
 	case seg.signal == signalAck:
 		s.receiveAck(seg.ack)
-	case s.closed && len(seg.data) > 0: // which nobody will read
+	case s.closed && len(seg.data) > 0: // no Read will return it
 		s.die(0)
 		s.out.reset()
 	default:
@@ -81,13 +81,13 @@ func (s *Socket) receiveAck(a ack) {
 	s.transmit()
 }
 
-// acknowledge tells the peer what was received, and how much more it may send.
+// acknowledge tells the peer which bytes were received, and how many more it may send.
 func (s *Socket) acknowledge() {
 	s.promised = s.read + int64(s.net.receiveBuffer)
 	s.out.acknowledge(ack{received: s.received, limit: s.promised, end: s.ended})
 }
 
-// consumed notes that n bytes were read. The peer is told once it can send a good piece more, not for each byte.
+// consumed notes that n bytes were read. The peer is told once it can send a large part more, not for each byte.
 func (s *Socket) consumed(n int) {
 	s.read += int64(n)
 	more := s.read + int64(s.net.receiveBuffer) - s.promised
@@ -99,7 +99,7 @@ func (s *Socket) consumed(n int) {
 // acknowledgeable implements side. Acknowledgements that were held back are sent by the link.
 func (s *Socket) acknowledgeable() {}
 
-// isOver reports whether both sides have sent all that they had to, and this one knows.
+// isOver reports whether both sides have sent everything, and this one knows.
 func (s *Socket) isOver() bool { return s.ended && s.finAcked }
 
 func (s *Socket) receiveReset() {
@@ -128,8 +128,8 @@ func (s *Socket) die(err syscall.Errno) {
 	s.changed.Broadcast()
 }
 
-// Close ends the connection: calls on this side fail with net.ErrClosed. What is in the send buffer is still sent, and the
-// peer reads io.EOF after it; but if there are bytes that were not read, or after SetLinger(0), the peer gets a reset. It does
+// Close ends the connection: calls on this side fail with net.ErrClosed. The send buffer is still sent, and the
+// peer reads io.EOF after it; but if there are unread bytes, or after SetLinger(0), the peer gets a reset. It does
 // not block. Closing again fails with net.ErrClosed.
 func (s *Socket) Close() error {
 	s.net.mu.Lock()
@@ -153,7 +153,7 @@ func (s *Socket) close(reset bool) {
 		s.die(0)
 		s.out.reset()
 	default:
-		s.unwatch() // its timeout is another from now on
+		s.unwatch() // its timeout changes now
 		s.progress = time.Now()
 		s.finish()
 	}
@@ -165,7 +165,7 @@ func (s *Socket) close(reset bool) {
 	}
 }
 
-// CloseWrite ends the stream to the peer, which reads io.EOF after all that was written; the other direction goes on. It
+// CloseWrite ends the stream to the peer, which reads io.EOF after all bytes written; the other direction continues. It
 // fails with ENOTCONN after a reset, and once both sides have ended their streams.
 func (s *Socket) CloseWrite() error {
 	s.net.mu.Lock()
@@ -181,7 +181,7 @@ func (s *Socket) CloseWrite() error {
 	return nil
 }
 
-// finish has a FIN follow what is unsent.
+// finish makes a FIN follow the unsent bytes.
 func (s *Socket) finish() {
 	if !s.finished && s.written == s.acked {
 		s.progress = time.Now()
@@ -190,7 +190,7 @@ func (s *Socket) finish() {
 	s.transmit()
 }
 
-// SetLinger with 0 has Close reset the connection and drop what is in the send buffer. Other values undo that.
+// SetLinger with 0 makes Close reset the connection and drop the send buffer. Other values undo that.
 func (s *Socket) SetLinger(seconds int) error {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
@@ -201,9 +201,9 @@ func (s *Socket) SetLinger(seconds int) error {
 	return nil
 }
 
-// SetUserTimeout sets how long bytes may be in the send buffer without any being acknowledged, or let be sent by a peer that
-// reads, before the connection fails with ETIMEDOUT: TCP_USER_TIMEOUT. Zero and below mean the system's: 15 minutes
-// without an acknowledgement, and none while the peer does not read.
+// SetUserTimeout sets how long bytes may be in the send buffer without any being acknowledged, or allowed to be sent by
+// a peer that reads, before the connection fails with ETIMEDOUT: TCP_USER_TIMEOUT. Zero and below mean the system's: 15
+// minutes without an acknowledgement, and none while the peer does not read.
 func (s *Socket) SetUserTimeout(d time.Duration) error {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
@@ -216,7 +216,7 @@ func (s *Socket) SetUserTimeout(d time.Duration) error {
 	return nil
 }
 
-// patience returns how long the socket waits for progress; 0: it waits for none.
+// patience returns how long the socket waits for progress; 0: it does not wait.
 func (s *Socket) patience() time.Duration {
 	underWay := s.sent > s.acked || s.finSent && !s.finAcked
 	switch {
@@ -232,8 +232,8 @@ func (s *Socket) patience() time.Duration {
 	return 0
 }
 
-// watch has the timer run while the socket waits for progress. It is left as it is when there is some, and finds out that it
-// came too early.
+// watch runs the timer while the socket waits for progress. Progress does not change the timer, which detects that it
+// fired too early.
 func (s *Socket) watch() {
 	patience := s.patience()
 	if patience == 0 || s.watched {
@@ -259,7 +259,7 @@ func (s *Socket) lookForProgress() {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
 	if !s.watched {
-		return // since a moment ago
+		return // just started to wait
 	}
 	s.watched = false
 	if patience := s.patience(); patience == 0 || time.Now().Before(s.progress.Add(patience)) {

@@ -10,15 +10,15 @@ import (
 // transcriptLines is how many events a transcript keeps: the last ones.
 const transcriptLines = 2000
 
-// transcript is what happened on a network, for people to read. All of it is guarded by the network's mutex.
+// transcript records the events of a network, for people to read. All of it is guarded by the network's mutex.
 type transcript struct {
 	start  time.Time
 	events []event // the oldest at next, once there are transcriptLines
 	next   int
-	count  int // all there ever were
+	count  int // of all events so far
 }
 
-// event becomes a line when somebody reads it: most are pushed out by later ones before that.
+// event is formatted when it is read: most are replaced by later ones before that.
 type event struct {
 	at     time.Duration
 	format string
@@ -49,9 +49,9 @@ func (tr *transcript) String() string {
 	return b.String()
 }
 
-// WithTranscript keeps what happens on the network (connections, changes of links, crashes, and what [Network.Note] adds;
-// not single reads and writes), each with its time since the network was made, and logs the last 2,000 events when tb
-// has failed at its end. It costs a formatted line for each Note.
+// WithTranscript records the events of the network (connections, changes of links, crashes, and those of
+// [Network.Note]; not single reads and writes), each with its time since the network was made, and logs the last 2,000
+// events when tb has failed at its end. It costs a formatted line for each Note.
 func WithTranscript(tb testing.TB) Option {
 	return func(n *Network) {
 		n.events = &transcript{start: time.Now()}
@@ -63,7 +63,7 @@ func WithTranscript(tb testing.TB) Option {
 	}
 }
 
-// Transcript returns the events kept so far, one a line; empty without [WithTranscript].
+// Transcript returns the events kept so far, one per line; empty without [WithTranscript].
 func (n *Network) Transcript() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -73,13 +73,13 @@ func (n *Network) Transcript() string {
 	return n.events.String()
 }
 
-// Note adds an event of the test's own to the transcript, formatted as by fmt.Sprintf. Without [WithTranscript] it does
+// Note adds a custom event to the transcript, formatted like fmt.Sprintf. Without [WithTranscript] it does
 // nothing.
 func (n *Network) Note(format string, args ...any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.events != nil {
-		n.note("%s", fmt.Sprintf(format, args...)) // now: who knows what args will be later
+		n.note("%s", fmt.Sprintf(format, args...)) // now: args may change later
 	}
 }
 

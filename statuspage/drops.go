@@ -9,12 +9,12 @@ import (
 
 func reasonText(r rafthttp.DropReason) string { return strings.ReplaceAll(string(r), "_", " ") }
 
-// dropsText is a rate of drops with its reasons.
+// dropsText returns a rate of drops with its reasons.
 func dropsText(rate *float64, reasons []string) string {
 	return messageRate(rate) + ": " + strings.Join(reasons, ", ")
 }
 
-// droppedText is what is dropped now, or else the total.
+// droppedText returns the current drops, or else the total.
 func droppedText(rate *float64, reasons []string, total uint64) (text string, now bool) {
 	if rate != nil && *rate > 0 {
 		return dropsText(rate, reasons), true
@@ -22,7 +22,7 @@ func droppedText(rate *float64, reasons []string, total uint64) (text string, no
 	return count(float64(total)), false
 }
 
-// dropTitle says why messages were dropped since the start, over all lanes.
+// dropTitle returns the reasons of drops since the start, over all lanes.
 func dropTitle(lanes []rafthttp.LaneStatus) string {
 	sums := map[rafthttp.DropReason]uint64{}
 	for _, l := range lanes {

@@ -13,7 +13,7 @@ type Fact struct {
 	Value string `json:"value"`
 }
 
-// application is what Options.Facts returned, or why it did not.
+// application is the result of Options.Facts, or the reason why there is none.
 type application struct {
 	Facts []Fact `json:"facts"`
 	Error string `json:"error,omitempty"`
@@ -24,10 +24,10 @@ const factsWait = time.Second
 
 // factsCaller calls Options.Facts, at most once at a time. It is safe for concurrent use.
 type factsCaller struct {
-	call func(context.Context) []Fact // nil: there is none
+	call func(context.Context) []Fact // nil: none
 
 	mu      sync.Mutex
-	current *factsCall // nil: none is under way
+	current *factsCall // nil: no call in progress
 }
 
 // factsCall is one call. The application is set when done is closed.
@@ -37,7 +37,7 @@ type factsCall struct {
 	application
 }
 
-// get returns the facts, or why there are none; nil if the application has none to tell.
+// get returns the facts, or why there are none; nil if Options.Facts is nil.
 func (f *factsCaller) get() *application {
 	if f.call == nil {
 		return nil
@@ -53,7 +53,7 @@ func (f *factsCaller) get() *application {
 	}
 }
 
-// join returns the call that is under way, or begins one.
+// join returns the call in progress, or starts one.
 func (f *factsCaller) join() *factsCall {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// none is shown where nothing is known.
+// none is shown for unknown values.
 const none = "–"
 
 // amount writes v with a unit and three digits: 1.23 MiB.
@@ -101,8 +101,8 @@ func ago(now, t time.Time) string {
 	return "now"
 }
 
-// plain makes text from elsewhere fit for a terminal: one line, and nothing that
-// a terminal obeys.
+// plain makes external text safe for a terminal: one line, without control
+// characters.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -112,7 +112,7 @@ func plain(s string) string {
 	}, s)
 }
 
-// short bounds the id or name of a member for the picture.
+// short limits the length of a member's id or name in the picture.
 func short(s string, limit int) string {
 	r := []rune(s)
 	if len(r) <= limit {

@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// lookEvery is how far apart looks are, at least.
+	// lookEvery is the shortest time between looks.
 	lookEvery = time.Second
-	// maxLooks bounds how many are kept.
+	// maxLooks limits the number of looks kept.
 	maxLooks = 90
 	// window is the time that a sparkline shows.
 	window = 2 * time.Minute
-	// rateOver is the time that a rate is taken over, at least, where there are
-	// looks that far apart, and oldSample the most.
+	// rateOver is the shortest time that a rate is measured over, if there are
+	// looks that far apart, and oldSample the longest.
 	rateOver  = 5 * time.Second
 	oldSample = 10 * time.Second
 )
 
-// laneKey names a lane. The name "" stands for all of a peer, and those of
+// laneKey identifies a lane. The name "" stands for all lanes of a peer, and those of
 // streamKey for streams.
 type laneKey struct {
 	peer types.ID
@@ -33,33 +33,33 @@ func streamKey(peer types.ID, s rafthttp.StreamStatus) laneKey {
 	return laneKey{peer, s.Direction + " " + s.Name}
 }
 
-// totals are counters at one time. In all of a peer, a and b are bytes that were
-// sent and received; in a lane, messages and bytes; in a stream, a is connections.
+// totals are counters at one time. For all lanes of a peer, a and b are bytes
+// sent and received; for a lane, messages and bytes; for a stream, a is connections.
 type totals struct {
 	a, b  uint64
 	drops rafthttp.Drops // of a lane
 }
 
-// restarted says whether the counters began anew: the peer was removed, and added again.
+// restarted reports whether the counters were reset: the peer was removed, and added again.
 func (t totals) restarted(before totals) bool {
 	return before.a > t.a || before.b > t.b || before.drops.Total() > t.drops.Total()
 }
 
-// look is the counters of all lanes at one time.
+// look has the counters of all lanes at one time.
 type look struct {
 	at    time.Time
 	lanes map[laneKey]totals
 }
 
-// history is the looks at a transport that were taken lately. It is safe for
+// history has the recent looks at a transport. It is safe for
 // concurrent use.
 type history struct {
 	mu    sync.Mutex
-	looks []look // in order of time
+	looks []look // ordered by time
 }
 
-// look adds what st says, unless the last look was just now, and returns all
-// looks, the last of them st's.
+// look adds the counters of st, unless the last look was just now, and returns all
+// looks, with that of st as the last.
 func (h *history) look(st rafthttp.Status) []look {
 	now := look{st.Time, map[laneKey]totals{}}
 	for _, p := range st.Peers {
@@ -92,7 +92,7 @@ func (h *history) look(st rafthttp.Status) []look {
 type rate struct{ a, b float64 } // a second
 
 // sampleAt returns the counters of a lane at looks[i] and before, with the time
-// between: over, or more, or else what there is; never more than oldSample. It is 0
+// between: over, or more, or else the available time; never more than oldSample. It is 0
 // if there is no such sample.
 func sampleAt(looks []look, i int, k laneKey, over time.Duration) (now, from totals, d time.Duration) {
 	now, ok := looks[i].lanes[k]
@@ -110,7 +110,7 @@ func sampleAt(looks []look, i int, k laneKey, over time.Duration) (now, from tot
 	return now, from, d
 }
 
-// rateAt returns the rates of a lane at looks[i], over that time as sampleAt has it.
+// rateAt returns the rates of a lane at looks[i], over that time, as for sampleAt.
 func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
 	now, from, d := sampleAt(looks, i, k, over)
 	if d <= 0 {
@@ -119,7 +119,7 @@ func rateAt(looks []look, i int, k laneKey, over time.Duration) (rate, bool) {
 	return rate{float64(now.a-from.a) / d.Seconds(), float64(now.b-from.b) / d.Seconds()}, true
 }
 
-// recentDrops returns how many messages of a lane are dropped each second, and why.
+// recentDrops returns the rate of drops of a lane in messages a second, and their reasons.
 func recentDrops(looks []look, k laneKey) (rate float64, reasons []string, ok bool) {
 	now, from, d := sampleAt(looks, len(looks)-1, k, rateOver)
 	if d <= 0 {
@@ -140,11 +140,11 @@ func recentDrops(looks []look, k laneKey) (rate float64, reasons []string, ok bo
 // point is a rate at one time.
 type point struct {
 	age   time.Duration
-	first bool // nothing is known of the time before
+	first bool // the time before is unknown
 	rate
 }
 
-// points are the rates of a lane in the window, in order of time.
+// points returns the rates of a lane in the window, ordered by time.
 func points(looks []look, k laneKey) (all []point) {
 	end := looks[len(looks)-1].at
 	first := true

@@ -23,7 +23,7 @@ type laneView struct {
 	Spark                 spark
 }
 
-// laneTexts says what each lane carries. The first three lead to the peer.
+// laneTexts describe the lanes. The first three lead to the peer.
 var laneTexts = map[string]struct {
 	in       bool
 	contents string
@@ -36,7 +36,7 @@ var laneTexts = map[string]struct {
 	"proposal": {true, "proposals"},
 }
 
-// directionOf says where a stream leads.
+// directionOf describes the direction of a stream.
 func directionOf(s rafthttp.StreamStatus) string {
 	if s.Direction == rafthttp.StreamOut {
 		return "to it"
@@ -66,7 +66,7 @@ func newLaneView(lr laneReport) laneView {
 	}
 	v.Dropped, v.Dropping = droppedText(lr.DropRate, lr.DropReasons, l.Dropped)
 	if v.FillWidth > 0 {
-		v.FillWidth = math.Max(v.FillWidth, 1.5) // to be seen
+		v.FillWidth = math.Max(v.FillWidth, 1.5) // to be visible
 	}
 	if l.Queued > 0 {
 		v.Oldest = duration(l.OldestAge)
@@ -77,7 +77,7 @@ func newLaneView(lr laneReport) laneView {
 	return v
 }
 
-// sentence begins with a capital letter.
+// sentence capitalizes the first letter.
 func sentence(s string) string {
 	if s == "" {
 		return s
@@ -118,9 +118,9 @@ func newStreamView(now time.Time, s rafthttp.StreamStatus) streamView {
 	return v
 }
 
-// progress is how far a snapshot has come.
+// progress is the progress of a snapshot.
 type progress struct {
-	Known   bool // how much there is
+	Known   bool // the total is known
 	Percent float64
 	Text    string
 }
@@ -157,7 +157,7 @@ func progressOf(now time.Time, s rafthttp.SnapshotStatus) progress {
 	return p
 }
 
-// ending is how a snapshot that is over went; empty if there is none.
+// ending describes the result of a finished snapshot; empty if there is none.
 func ending(now time.Time, s *rafthttp.SnapshotStatus) string {
 	if s == nil || s.Ended.IsZero() {
 		return ""

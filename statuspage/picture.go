@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The size of things in the picture, in its own units.
+// Sizes in the picture, in its own units.
 const (
 	pictureWidth = 500.0
 	nodeWidth    = 116.0
@@ -19,7 +19,7 @@ const (
 	linkGap      = 5.0                            // from the middle to the nearer edge of a link
 	headLength   = 9.0
 	maxRound     = 6  // peers around the local member; more are in two columns
-	maxPictured  = 16 // peers; the picture of more would not be one
+	maxPictured  = 16 // peers; more are not drawn
 )
 
 // picture is the cluster as the local member sees it: itself in the middle, and
@@ -29,7 +29,7 @@ type picture struct {
 	Local, LocalTitle      string
 	Nodes                  []node
 	More                   int
-	Text                   string // what there is to see, for those who do not
+	Text                   string // description for clients that cannot show the picture
 }
 
 // marks show a level without colours.
@@ -78,15 +78,15 @@ func newPicture(r *report) picture {
 	return p
 }
 
-// place is where a peer is, from -1 to 1, and where its links aim at: its middle,
+// place is the position of a peer, from -1 to 1, and the target of its links: its middle,
 // or the middle of its inner side.
 type place struct {
 	x, y  float64
 	inner bool
 }
 
-// places returns where peers are around the middle, and how far up and down that
-// goes.
+// places returns the positions of peers around the middle, and the vertical radius
+// of the picture.
 func places(n int) (all []place, ry float64) {
 	ry = 110 + 22*math.Max(0, float64(n-4))
 	switch n {
@@ -118,7 +118,7 @@ func places(n int) (all []place, ry float64) {
 	return all, ry
 }
 
-// columns are the places of many peers: left and right of the middle.
+// columns returns the places of many peers: left and right of the middle.
 func columns(n int) (all []place) {
 	left := (n + 1) / 2
 	for i := range n {
@@ -140,7 +140,7 @@ func nameOf(m memberName) string {
 	return m.Member
 }
 
-// pictureText says in words what the picture shows.
+// pictureText describes the picture in words.
 func pictureText(r *report) string {
 	var parts []string
 	for _, p := range r.Peers {
@@ -197,7 +197,7 @@ func linkWidth(r *float64) float64 {
 }
 
 // newLink draws from the edge of the local member to that of the peer at x, y, or
-// back, beside the line that aims at aim, y.
+// back, beside the line to aim, y.
 func newLink(p picture, x, y, aim float64, rate *float64, health level, out bool) link {
 	l := link{Width: round(linkWidth(rate)), Health: health}
 	dx, dy := aim-p.X, y-p.Y
@@ -225,7 +225,7 @@ func newLink(p picture, x, y, aim float64, rate *float64, health level, out bool
 	return l
 }
 
-// enter returns how far along the direction a line from 0, 0 enters the box of a
+// enter returns the distance along the direction at which a line from 0, 0 enters the box of a
 // peer whose middle is at x, y.
 func enter(x, y, dx, dy float64) float64 {
 	t := 0.0

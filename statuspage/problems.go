@@ -13,20 +13,20 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// When something is worth a warning.
+// Thresholds of warnings.
 const (
 	oldMessage  = 2 * time.Second
 	fullLane    = 0.8
 	clockApart  = time.Second
 	certificate = 14 * 24 * time.Hour
 	oldProbe    = 5 * time.Minute  // of an active peer: probes fail
-	oldSnapshot = 10 * time.Minute // a failure that was not followed by another attempt
+	oldSnapshot = 10 * time.Minute // a failure without a later attempt
 	// A stream flaps if it reconnects flapCount times within flapWindow.
 	flapWindow = 2 * time.Minute
 	flapCount  = 3
 )
 
-// operating is the document that says what to do about a problem, and the anchors are its sections.
+// operating is the document that describes remedies, and the anchors are its sections.
 const (
 	operating       = "https://github.com/seed-4d73690b/rafthttp/blob/main/docs/operating.md"
 	anchorInactive  = "a-peer-is-inactive"
@@ -45,19 +45,19 @@ type problem struct {
 	anchor string
 }
 
-// MarshalText implements encoding.TextMarshaler: the JSON has the text alone.
+// MarshalText implements encoding.TextMarshaler: the JSON has only the text.
 func (p problem) MarshalText() ([]byte, error) { return []byte(p.Text), nil }
 
-// Link is where the problem is explained.
+// Link returns the URL of the explanation.
 func (p problem) Link() string { return operating + "#" + p.anchor }
 
-// problem adds one.
+// problem adds a problem.
 func (pr *peerReport) problem(l level, anchor, format string, args ...any) {
 	pr.Health = max(pr.Health, l)
 	pr.Problems = append(pr.Problems, problem{l, fmt.Sprintf(format, args...), anchor})
 }
 
-// judge finds out what is wrong with a peer. The worst comes first.
+// judge finds the problems of a peer. The worst comes first.
 func (pr *peerReport) judge(st rafthttp.Status, looks []look) {
 	pr.out, pr.in = directions(pr.p)
 	pr.judgeStreams(st, looks)
@@ -106,7 +106,7 @@ func (pr *peerReport) judgeStreams(st rafthttp.Status, looks []look) {
 	}
 }
 
-// reconnects says how often a stream reconnected within flapWindow, as far as there are samples. Without them it
+// reconnects returns how often a stream reconnected within flapWindow, as far as there are samples. Without them over
 // is the life of the transport, if that suffices for a judgement.
 func reconnects(st rafthttp.Status, looks []look, peer types.ID, s rafthttp.StreamStatus) (n uint64, over time.Duration) {
 	end := looks[len(looks)-1].at
@@ -127,13 +127,13 @@ func reconnects(st rafthttp.Status, looks []look, peer types.ID, s rafthttp.Stre
 	return n, over
 }
 
-// snapshotFailed says whether the last snapshot failed and that still matters: another one is under way, or was
-// until recently.
+// snapshotFailed reports whether the last snapshot failed and that still matters: another one is in progress, or was
+// recently.
 func snapshotFailed(now time.Time, last *rafthttp.SnapshotStatus, running int) bool {
 	return last != nil && last.Error != "" && (running > 0 || now.Sub(last.Ended) < oldSnapshot)
 }
 
-// staleProbe says whether round-trip time and clock are unknown, or were measured too long ago.
+// staleProbe reports whether round-trip time and clock are unknown, or were measured too long ago.
 func (pr *peerReport) staleProbe(now time.Time) bool {
 	return !pr.p.Active || pr.p.ProbedAt.IsZero() || now.Sub(pr.p.ProbedAt) > oldProbe
 }
@@ -150,7 +150,7 @@ func (pr *peerReport) stale(now time.Time) []string {
 	return names
 }
 
-// addresses are the parts of an error that repeat to whom it was, and where it dialled.
+// addresses matches the parts of an error with the peer and the address, which are shown elsewhere.
 var addresses = regexp.MustCompile(`^(?:\w+ stream of|post to|snapshot \d+ to) \w+ at \S+: |(?:(?:Get|Post) "[^"]*": )?dial \w+ \S+: (?:connect: )?`)
 
 // shortCause shortens an error for a line of text.
@@ -163,10 +163,10 @@ func shortCause(err string) string {
 	return string(r)
 }
 
-// maxCauses bounds the problems in the summary.
+// maxCauses limits the problems in the summary.
 const maxCauses = 3
 
-// summary says in one line what is wrong.
+// summary describes the problems in one line.
 func (r *report) summary() string {
 	n, active := len(r.Peers), r.active()
 	var head string
@@ -208,7 +208,7 @@ func (r *report) summary() string {
 	return head
 }
 
-// causes are the worst problem of each peer that is down, and of all others.
+// causes returns the worst problem of each peer that is down, and of all others.
 func (r *report) causes() (down, others []string) {
 	for _, p := range r.Peers {
 		switch {

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// level is how well something is.
+// level is a level of health.
 type level int
 
 const (
@@ -21,16 +21,16 @@ const (
 	bad
 )
 
-// String returns the level as the JSON has it, and the style sheet.
+// String returns the level as in the JSON and the style sheet.
 func (l level) String() string { return [...]string{"ok", "warning", "bad"}[l] }
 
 // MarshalText implements encoding.TextMarshaler.
 func (l level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// schemaVersion changes when a field of the JSON changes its meaning or goes.
+// schemaVersion changes when a field of the JSON changes its meaning or is removed.
 const schemaVersion = 1
 
-// report is what all formats show. As JSON it is described in docs/status.md.
+// report has the data of all formats. Its JSON is described in docs/status.md.
 type report struct {
 	Schema int   `json:"schema"`
 	Health level `json:"health"`
@@ -42,13 +42,13 @@ type report struct {
 	Status      rafthttp.Status `json:"status"`
 }
 
-// memberName is who a member is.
+// memberName is the name of a member.
 type memberName struct {
 	Member string `json:"member"` // its id in hexadecimal
 	Name   string `json:"name,omitempty"`
 }
 
-// peerReport is what was made of a PeerStatus.
+// peerReport is derived from a PeerStatus.
 type peerReport struct {
 	memberName
 	Health   level     `json:"health"`
@@ -62,11 +62,11 @@ type peerReport struct {
 
 	p      rafthttp.PeerStatus
 	points []point
-	out    level // how well the direction to the peer is
-	in     level // and that from it
+	out    level // health of the direction to the peer
+	in     level // health of the direction from the peer
 }
 
-// laneReport is what was made of a LaneStatus.
+// laneReport is derived from a LaneStatus.
 type laneReport struct {
 	Name        string   `json:"name"`
 	Health      level    `json:"health"`
@@ -97,15 +97,15 @@ func newReport(st rafthttp.Status, looks []look, name func(uint64) string) *repo
 			r.Health = warn
 		}
 	}
-	// Without a majority of active members, the local one among them, raft stands
-	// still: learners are not told apart here.
+	// Without a majority of active members, including the local one, raft makes no
+	// progress: learners are not distinguished here.
 	if active := r.active(); len(r.Peers) > 0 && 2*(active+1) <= len(r.Peers)+1 {
 		r.Health = bad
 	}
 	return r
 }
 
-// active counts the peers that are.
+// active returns the number of active peers.
 func (r *report) active() (n int) {
 	for _, p := range r.Peers {
 		if p.p.Active {
@@ -148,7 +148,7 @@ func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneRepor
 	return lr
 }
 
-// drops sums up what the lanes of the peer drop now: nil if nothing.
+// drops returns the sum of the current drops of the peer's lanes: nil if none.
 func (pr *peerReport) drops() (rate *float64, reasons []string) {
 	var sum float64
 	for _, l := range pr.Lanes {
@@ -162,7 +162,7 @@ func (pr *peerReport) drops() (rate *float64, reasons []string) {
 	return rate, slices.Compact(reasons)
 }
 
-// sickFirst are the peers, the worst first, and those that are inactive before others.
+// sickFirst returns the peers, the worst first, and inactive ones before others.
 func (r *report) sickFirst() []peerReport {
 	rank := func(p peerReport) int {
 		if !p.p.Active {
@@ -173,7 +173,7 @@ func (r *report) sickFirst() []peerReport {
 	return slices.SortedStableFunc(slices.Values(r.Peers), func(a, b peerReport) int { return cmp.Compare(rank(b), rank(a)) })
 }
 
-// fill is how full a lane is, by the bound that is nearer.
+// fill returns the fill level of a lane, by the nearer limit.
 func fill(l rafthttp.LaneStatus) float64 {
 	var f float64
 	if l.Capacity > 0 {
@@ -185,7 +185,7 @@ func fill(l rafthttp.LaneStatus) float64 {
 	return f
 }
 
-// directions says how well the streams to a peer and from it are.
+// directions returns the health of the streams to a peer and from it.
 func directions(p rafthttp.PeerStatus) (out, in level) {
 	down := map[string]int{}
 	for _, s := range p.Streams {
@@ -197,7 +197,7 @@ func directions(p rafthttp.PeerStatus) (out, in level) {
 	return of(down[rafthttp.StreamOut]), of(down[rafthttp.StreamIn])
 }
 
-// writeJSON writes the report as docs/status.md describes it.
+// writeJSON writes the report as described in docs/status.md.
 func writeJSON(w io.Writer, r *report) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// The size of the small charts, in their own units.
+// Sizes of the small charts, in their own units.
 const (
 	sparkWidth  = 120.0
 	sparkHeight = 24.0
 )
 
-// spark is a small chart of the rates of the last minutes: one line, or two.
+// spark is a small chart of the rates of the last minutes, with one or two lines.
 type spark struct {
 	A, B  []string // points of each unbroken part of a line; none if there are too few
 	Max   string   // the rate at the top of the chart

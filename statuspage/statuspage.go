@@ -1,10 +1,10 @@
-// Package statuspage shows what a rafthttp.Transport knows of its peers, as a
+// Package statuspage shows the state of the peers of a rafthttp.Transport, as a
 // page for people, as JSON for programs and as text for terminals.
 //
 //	mux.Handle("/debug/rafthttp", statuspage.Handler(t, nil))
 //
 // The page is one document without external parts. It works without JavaScript,
-// and refreshes by itself with it. The handler only reads: it takes GET and HEAD,
+// and refreshes automatically with it. The handler only reads: it accepts GET and HEAD,
 // changes nothing, and has no goroutine except for a call of Options.Facts.
 //
 // It shows addresses and the state of a cluster to every client that can reach it:
@@ -27,11 +27,11 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// Options are what Handler can be told. The zero value is that of nil.
+// Options are the options of Handler. The zero value means the same as nil.
 type Options struct {
 	// Title is the heading of the page; empty means "rafthttp".
 	Title string
-	// Name returns what to call a member beside its id, such as its host; nil,
+	// Name returns the name of a member shown beside its id, such as its host; nil,
 	// and empty results, mean the id alone. It is called for each member at each
 	// request, which waits for it: it must not block. A panic means the id alone.
 	Name func(id uint64) string
@@ -40,21 +40,21 @@ type Options struct {
 	//
 	// A request calls it in a goroutine and waits for at most a second; then its
 	// context ends. If it returns later, or panics, the response says so instead of
-	// showing facts, and is complete otherwise; a panic goes no further. Facts is not
-	// called again before it has returned, and requests at the same time share a call.
+	// showing facts, and is complete otherwise; the panic is recovered. Facts is not
+	// called again before it has returned, and concurrent requests share a call.
 	// The handler copies the slice. The status of the transport is taken after the call.
 	Facts func(ctx context.Context) []Fact
 }
 
 // Handler returns a handler that shows t, which may not be started yet. It serves
 // any path that it is mounted on, in three formats: by the parameter format
-// (html, json, text), or else by the Accept header, where text is for those who
-// do not ask for a page, such as curl.
+// (html, json, text), or else by the Accept header; clients that do not accept
+// a page, such as curl, get text.
 //
 // A rate needs two samples that are at most 10 s apart. The handler takes a sample
-// when it is requested, at most one per second, and keeps those of the last three
+// at each request, at most one per second, and keeps those of the last three
 // minutes, about 200 bytes for each lane and sample. The first response has no
-// rates, nor has one after a longer silence.
+// rates, nor has one after a longer pause.
 func Handler(t *rafthttp.Transport, o *Options) http.Handler {
 	if o == nil {
 		o = &Options{}
@@ -75,7 +75,7 @@ func (h *handler) name(id uint64) (name string) {
 	if h.namer == nil {
 		return ""
 	}
-	defer func() { _ = recover() }() // as Options.Name says
+	defer func() { _ = recover() }() // see Options.Name
 	return h.namer(id)
 }
 
@@ -119,10 +119,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header.Set("Content-Length", strconv.Itoa(body.Len()))
-	_, _ = body.WriteTo(w) // the client has gone, if this fails
+	_, _ = body.WriteTo(w) // fails if the client has disconnected
 }
 
-// formatOf returns what the request asks for.
+// formatOf returns the format of a request.
 func formatOf(r *http.Request) (format string, ok bool) {
 	if q := r.URL.Query(); q.Has("format") {
 		format = q.Get("format")
@@ -159,8 +159,8 @@ var (
 		"script": func() template.JS { return template.JS(script) },
 	}).ParseFS(files, "*.html"))
 
-	// contentSecurityPolicy allows this page's own style and script, word for
-	// word, and that the script asks this server; nothing else.
+	// contentSecurityPolicy allows exactly this page's style and script,
+	// and that the script requests from this server; nothing else.
 	contentSecurityPolicy = "default-src 'none'; style-src " + hashOf(style) + "; script-src " + hashOf(script) +
 		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )

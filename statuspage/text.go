@@ -109,7 +109,7 @@ func textLanes(w io.Writer, p peerReport, head string, in bool) {
 	}
 }
 
-// textDropped is the total, with what is dropped now.
+// textDropped returns the total, with the current drops.
 func textDropped(total uint64, text string, now bool) string {
 	if !now {
 		return text

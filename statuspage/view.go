@@ -8,7 +8,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 )
 
-// pageView is what the template is filled with: text, ready to be escaped.
+// pageView is the data of the template: text, ready to be escaped.
 type pageView struct {
 	Title, Member  string
 	Started        bool
@@ -26,7 +26,7 @@ type pageView struct {
 	Application    *application
 }
 
-// fact is a name with a value, and a time for machines if it is one.
+// fact is a name with a value, and a machine-readable time if it is one.
 type fact struct {
 	Name, Value, Title string
 	Time               string
@@ -64,7 +64,7 @@ func newPage(title string, r *report) *pageView {
 	return v
 }
 
-// traffic is the sum over all peers, as far as it is known; nil if it is not.
+// traffic returns the sum over all peers, as far as known; nil if unknown.
 func (r *report) traffic() (sent, received *float64) {
 	var out, in float64
 	for _, p := range r.Peers {
@@ -76,7 +76,7 @@ func (r *report) traffic() (sent, received *float64) {
 	return sent, received
 }
 
-// icons are a dot in the colour of the health, for the browser's tab.
+// icons are dots in the colour of the health, for the browser's tab.
 var icons = map[level]template.URL{good: icon("1a7f37"), warn: icon("bf8700"), bad: icon("cf222e")}
 
 func icon(colour string) template.URL {
@@ -175,7 +175,7 @@ func (v *peerView) streams(now time.Time, p rafthttp.PeerStatus) {
 	v.StreamsUp, v.StreamsDown = fmt.Sprintf("%d of %d", up, len(p.Streams)), up < len(p.Streams)
 }
 
-// facts fills in a number of facts that fits into rows of four and of two.
+// facts adds a number of facts that fits into rows of four and of two.
 func (v *peerView) facts(now time.Time, p rafthttp.PeerStatus) {
 	since := fact{Name: "Active for", Value: v.For, Time: machine(p.ActiveSince), Title: exact(p.ActiveSince)}
 	if !p.Active {
@@ -205,7 +205,7 @@ func (v *peerView) facts(now time.Time, p rafthttp.PeerStatus) {
 	}
 }
 
-// probeTitle says when round-trip time and clock were measured.
+// probeTitle tells when round-trip time and clock were measured.
 func probeTitle(now time.Time, p rafthttp.PeerStatus) string {
 	text := fmt.Sprintf("%d probes, %d failed", p.Probes, p.ProbeFailures)
 	if p.ProbedAt.IsZero() {
@@ -214,7 +214,7 @@ func probeTitle(now time.Time, p rafthttp.PeerStatus) string {
 	return fmt.Sprintf("last measured %s: %s; %s", ago(now, p.ProbedAt), duration(p.RTT), text)
 }
 
-// machine is a time for the attribute datetime; empty for the zero time.
+// machine formats a time for the attribute datetime; empty for the zero time.
 func machine(t time.Time) string {
 	if t.IsZero() {
 		return ""

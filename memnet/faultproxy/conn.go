@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	chunkBytes  = 16 << 10 // taken at once
-	queueChunks = 64       // under way in each direction of a connection, unless WithInFlight says more
+	chunkBytes  = 16 << 10 // read at once
+	queueChunks = 64       // in transit in each direction of a connection, unless WithInFlight says more
 )
 
 // conn is one connection through the proxy: two sockets and a pump for each direction.
@@ -38,7 +38,7 @@ func newConn(p *Proxy, client, target *net.TCPConn) *conn {
 	return c
 }
 
-// run returns when the connection has ended and nothing of it runs.
+// run returns when the connection has ended and none of its goroutines runs.
 func (c *conn) run() {
 	var all, ends sync.WaitGroup
 	for _, p := range c.pumps {
@@ -68,22 +68,22 @@ func (c *conn) halfOpen(direction int) {
 	_ = p.dst.Close()
 }
 
-// chunk is what was read at once.
+// chunk is the result of one read.
 type chunk struct {
 	data  []byte
 	taken time.Time
 }
 
-// pump passes on what comes from one socket to the other.
+// pump forwards bytes from one socket to the other.
 type pump struct {
 	conn     *conn
 	dir      *Direction
 	src, dst *net.TCPConn
 	queue    chan chunk
 
-	left atomic.Int64 // bytes until the connection is reset; 0: it is not
-	lost atomic.Bool  // something was thrown away by Cut
-	deaf atomic.Bool  // half-open: dst is gone, and what comes is thrown away
+	left atomic.Int64 // bytes until the connection is reset; 0: never
+	lost atomic.Bool  // bytes were discarded by Cut
+	deaf atomic.Bool  // half-open: dst is gone, and bytes are discarded
 	mute atomic.Bool  // half-open: src is gone, and dst is not told
 }
 
@@ -95,7 +95,7 @@ func (p *pump) plan(n int64) {
 	p.left.Store(max(0, n))
 }
 
-// take reads until the end of what src sends.
+// take reads until the end of the stream of src.
 func (p *pump) take() {
 	defer close(p.queue)
 	for {
@@ -116,9 +116,9 @@ func (p *pump) take() {
 	}
 }
 
-// pass gives a chunk to deliver, unless it is to be thrown away. It reports false when the connection has ended.
+// pass gives a chunk to deliver, unless it must be discarded. It returns false when the connection has ended.
 func (p *pump) pass(c chunk) bool {
-	// What was read while the pause began is held back too.
+	// A chunk read while the pause began is held back too.
 	if !p.dir.await(false, p.conn.done) {
 		return false
 	}
@@ -138,7 +138,7 @@ func (p *pump) pass(c chunk) bool {
 	}
 }
 
-// deliver writes until the end of what src sent, and passes the end on.
+// deliver writes until the end of the stream of src, and forwards the end.
 func (p *pump) deliver() {
 	for c := range p.queue {
 		if !p.dir.delayed(c.taken, p.conn.done) || !p.write(c.data) {
@@ -164,7 +164,7 @@ func (p *pump) write(data []byte) bool {
 			n = min(n, int(left))
 		}
 		if _, err := p.dst.Write(data[:n]); err != nil && !p.deaf.Load() {
-			p.other().broken() // which is news from dst
+			p.other().broken() // dst has sent a reset
 			return false
 		}
 		data = data[n:]
@@ -176,7 +176,7 @@ func (p *pump) write(data []byte) bool {
 	return true
 }
 
-// broken resets the connection because src has: once that can be known at dst.
+// broken resets the connection because src has: once dst can learn of it.
 func (p *pump) broken() {
 	if !p.mute.Load() && p.dir.await(true, p.conn.done) {
 		p.conn.reset()

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Direction is one way through a [Proxy], for all its connections. Its methods may be called concurrently, do not block,
-// and hold for what comes after them as well as for what is under way in the proxy.
+// Direction is one direction of a [Proxy], for all its connections. Its methods may be called concurrently, do not
+// block, and affect later bytes as well as bytes in transit in the proxy.
 type Direction struct {
 	proxy *Proxy
 	index int
@@ -29,7 +29,7 @@ func (d *Direction) set(change func()) {
 	d.changed = make(chan struct{})
 }
 
-// SetDelay holds bytes back for a time. Zero, the default, and below mean none.
+// SetDelay delays bytes. Zero, the default, and below mean no delay.
 func (d *Direction) SetDelay(delay time.Duration) { d.set(func() { d.delay = delay }) }
 
 // SetBandwidth sets how many bytes a second pass, all connections together. Zero, the default, and below mean no limit.
@@ -37,17 +37,17 @@ func (d *Direction) SetBandwidth(bytesPerSecond int) {
 	d.set(func() { d.bandwidth, d.free = max(0, bytesPerSecond), time.Time{} })
 }
 
-// Pause makes the direction a black hole: nothing is taken or delivered any more, also no end of a connection. Who sends
-// waits once all buffers are full; nothing is lost.
+// Pause makes the direction a black hole: no bytes and no ends of connections are accepted or delivered any more. A
+// sender waits once all buffers are full; nothing is lost.
 func (d *Direction) Pause() { d.set(func() { d.paused = true }) }
 
 // Resume undoes Pause.
 func (d *Direction) Resume() { d.set(func() { d.paused = false }) }
 
-// Cut has all that comes be taken and thrown away, also the ends of connections: who sends believes that it arrives.
+// Cut discards all bytes, and the ends of connections: the sender considers them delivered.
 func (d *Direction) Cut() { d.set(func() { d.cut = true }) }
 
-// Mend undoes Cut. Connections that have lost something by it are reset, since what follows would make no sense.
+// Mend undoes Cut. Connections that have lost bytes by it are reset, since later bytes would make no sense.
 func (d *Direction) Mend() {
 	d.set(func() { d.cut = false })
 	for _, c := range d.proxy.all() {
@@ -57,8 +57,8 @@ func (d *Direction) Mend() {
 	}
 }
 
-// HalfOpen closes the connections there are at their far end, of this direction, and tells the near end nothing: it stays
-// open, what it sends is thrown away, and nothing comes back. Connections made later are whole.
+// HalfOpen closes the existing connections at their far end, of this direction, without telling the near end: it stays
+// open, bytes that it sends are discarded, and nothing comes back. Later connections are not affected.
 func (d *Direction) HalfOpen() {
 	for _, c := range d.proxy.all() {
 		c.halfOpen(d.index)
@@ -66,7 +66,7 @@ func (d *Direction) HalfOpen() {
 }
 
 // CutAfter resets each connection, on both sides, after it has passed a number of bytes in this direction, from now on or
-// from its beginning: drawn anew for each connection, from 1 to n. Zero and below undo that.
+// from its start: a random number for each connection, from 1 to n. Zero and below undo that.
 func (d *Direction) CutAfter(n int64) {
 	d.set(func() { d.cutAfter = n })
 	for _, c := range d.proxy.all() {
@@ -80,14 +80,15 @@ func (d *Direction) planned() int64 {
 	return d.cutAfter
 }
 
-// state returns whether nothing passes, whether what comes is thrown away, and what tells of changes.
+// state reports whether the direction is paused, whether it is cut, and returns the channel that signals changes.
 func (d *Direction) state() (paused, cut bool, changed <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.paused, d.cut, d.changed
 }
 
-// await waits until the direction is not paused and, if whole is true, not cut. It reports false when done closes first.
+// await waits until the direction is not paused and, if whole is true, not cut. It returns false when done closes
+// first.
 func (d *Direction) await(whole bool, done <-chan struct{}) bool {
 	for {
 		paused, cut, changed := d.state()
@@ -102,7 +103,7 @@ func (d *Direction) await(whole bool, done <-chan struct{}) bool {
 	}
 }
 
-// delayed waits until what was taken at a time may be delivered.
+// delayed waits until bytes taken at a time may be delivered.
 func (d *Direction) delayed(taken time.Time, done <-chan struct{}) bool {
 	for {
 		d.mu.Lock()
@@ -117,7 +118,7 @@ func (d *Direction) delayed(taken time.Time, done <-chan struct{}) bool {
 	}
 }
 
-// slowed returns how many of n bytes may be delivered next, after it has waited for their time.
+// slowed returns how many of n bytes may be delivered next, after waiting for their time.
 func (d *Direction) slowed(n int, done <-chan struct{}) (piece int, ok bool) {
 	d.mu.Lock()
 	bandwidth := d.bandwidth
@@ -141,14 +142,15 @@ func (d *Direction) slowed(n int, done <-chan struct{}) (piece int, ok bool) {
 	}
 }
 
-// maxCatchUp is by how much the proxy itself may be late, because a timer fired late or the machine was busy, and make up
-// for it. Otherwise a fast line, whose pieces take less time than a timer is late by, would be slower than its bandwidth.
+// maxCatchUp is the largest delay of the proxy itself, because a timer fired late or the machine was busy, that it
+// makes up for. Otherwise a fast line, whose pieces take less time than a timer's lateness, would be slower than its
+// bandwidth.
 const maxCatchUp = 20 * time.Millisecond
 
-// reserve gives the next piece of n bytes its time on the line, and returns its size and when it has left. It is called
-// with mu held.
+// reserve assigns the next piece of n bytes its time on the line, and returns its size and when it has left. It is
+// called with mu held.
 func (d *Direction) reserve(now time.Time, n int) (piece int, due time.Time) {
-	// A tenth of a second's worth at once, so that a slow line is steady.
+	// A tenth of a second's worth at a time, so that a slow line is steady.
 	piece = min(n, max(1, d.bandwidth/10))
 	if now.Sub(d.free) > maxCatchUp {
 		d.free = now // the line was idle
@@ -157,7 +159,7 @@ func (d *Direction) reserve(now time.Time, n int) (piece int, due time.Time) {
 	return piece, d.free
 }
 
-// sleep waits for a time, or less if something changed. It reports false when done closes first.
+// sleep waits for a time, or less if something changed. It returns false when done closes first.
 func sleep(d time.Duration, changed, done <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -1,4 +1,4 @@
-// Package faultproxy is a TCP proxy that behaves as a bad network does, each direction by itself: for tests with real
+// Package faultproxy is a TCP proxy that behaves like a bad network, separately for each direction: for tests with real
 // processes and real sockets. For tests inside one process, package memnet is exact and takes no time.
 //
 //	p, err := faultproxy.Listen("127.0.0.1:0", "127.0.0.1:2380")
@@ -8,12 +8,12 @@
 //	p.ToClient().SetBandwidth(1)               // a byte a second, the other way
 //
 // Between members of a raft cluster each stream is dialled by the member that reads it. So a proxy in the peer URL of a
-// member stands between it and those who listen to it, and what it hears itself goes through the proxies of the others: to
-// cut it off, cut both. To cut one pair only, give each member proxies of its own for each of the others.
+// member is between it and the readers of its streams, and its own inbound streams go through the proxies of the
+// others: to isolate it, cut both. To cut one pair only, give each member a separate proxy for each of the others.
 //
 // It is a proxy, not a wire: it accepts connections and acknowledges bytes also while nothing gets through, as far as its
-// buffers and those of the system go, and dialling it succeeds whatever the target does. What depends on single packets
-// (loss, retransmission, the system's own timeouts) needs a network namespace and tc.
+// buffers and those of the system allow, and dialling it succeeds whatever the target does. Effects of single packets
+// (loss, retransmission, the system's own timeouts) need a network namespace and tc.
 package faultproxy
 
 import (
@@ -29,14 +29,14 @@ import (
 // dialTimeout is how long dialling the target may take.
 const dialTimeout = 10 * time.Second
 
-// acceptPause is how long the proxy rests after Accept failed for want of something.
+// acceptPause is how long the proxy waits after Accept failed for lack of resources.
 const acceptPause = 10 * time.Millisecond
 
-// Proxy passes on connections to one target. Its methods may be called concurrently.
+// Proxy forwards connections to one target. Its methods may be called concurrently.
 type Proxy struct {
 	target     string
 	buffer     int
-	chunks     int // under way in each direction of a connection
+	chunks     int // in transit in each direction of a connection
 	ln         net.Listener
 	directions [2]*Direction
 
@@ -49,16 +49,17 @@ type Proxy struct {
 	rand  *rand.Rand
 }
 
-// Option changes what [Listen] makes.
+// Option is an option of [Listen].
 type Option func(*Proxy)
 
-// WithSeed seeds what is random: after how many bytes [Direction.CutAfter] cuts. The default is 0.
+// WithSeed seeds random values: after how many bytes [Direction.CutAfter] cuts. The default is 0.
 func WithSeed(seed uint64) Option {
 	return func(p *Proxy) { p.rand = rand.New(rand.NewPCG(seed, 0)) }
 }
 
 // WithSocketBuffers sets the size of the system's buffers of all connections of the proxy, so that a writer waits soon
-// when nothing gets through. Below 256 KiB loopback, whose segments are of 64 KiB, becomes slow by itself. Zero and below mean what the system does by itself.
+// when nothing gets through. Below 256 KiB loopback itself, whose segments are of 64 KiB, becomes slow. Zero and below
+// mean the system's default.
 func WithSocketBuffers(bytes int) Option { return func(p *Proxy) { p.buffer = bytes } }
 
 // WithInFlight sets how many bytes the proxy itself can hold in each direction of a connection. A line that is both fast
@@ -68,8 +69,8 @@ func WithInFlight(bytes int) Option {
 	return func(p *Proxy) { p.chunks = max(queueChunks, (bytes+chunkBytes-1)/chunkBytes) }
 }
 
-// Listen listens on a TCP address, such as "127.0.0.1:0", and passes connections on to target, which is dialled for each.
-// Close ends it.
+// Listen listens on a TCP address, such as "127.0.0.1:0", and forwards connections to target, which is dialled for
+// each. Close ends it.
 func Listen(address, target string, options ...Option) (*Proxy, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
@@ -97,7 +98,7 @@ func (p *Proxy) ToTarget() *Direction { return p.directions[0] }
 // ToClient returns the direction from the target to the clients.
 func (p *Proxy) ToClient() *Direction { return p.directions[1] }
 
-// Connections returns how many connections are open, half-open ones too.
+// Connections returns the number of open connections, including half-open ones.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,7 +134,7 @@ func (p *Proxy) accept() {
 				client.Close()
 			}
 			return
-		case err != nil: // for want of descriptors, say
+		case err != nil: // lack of descriptors, for example
 			select {
 			case <-time.After(acceptPause):
 			case <-p.ctx.Done():
@@ -144,7 +145,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// serve passes on one connection until it ends.
+// serve forwards one connection until it ends.
 func (p *Proxy) serve(client *net.TCPConn) {
 	d := net.Dialer{Timeout: dialTimeout}
 	target, err := d.DialContext(p.ctx, "tcp", p.target)

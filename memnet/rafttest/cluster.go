@@ -15,22 +15,22 @@ import (
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
-// Config says what [New] makes.
+// Config is the configuration of [New].
 type Config struct {
-	// Members is how many members know each other from the start: those with the ids from 1 to it. Others are told by
+	// Members is how many members know each other from the start: those with the ids from 1 to it. Others are added by
 	// AddPeer of their transports, with [URL].
 	Members int
-	// Seed is that of the network and of the rules. Runs are alike in what they draw unless asked otherwise; goroutines
-	// are scheduled as it comes, and raft draws its election timeouts without a seed.
+	// Seed is that of the network and of the rules. Runs with the same seed draw the same values; scheduling of
+	// goroutines is not controlled, and raft draws its election timeouts without a seed.
 	Seed uint64
 	// Tune may change the fields of each transport before it starts; nil changes none. ID, ClusterID (1), URLs, Raft and
-	// DialContext are set, as is TLSInfo with TLS; a Snapshotter, an ErrorC and a Logger are for Tune to set.
+	// DialContext are set, as is TLSInfo with TLS; Tune may set a Snapshotter, an ErrorC and a Logger.
 	Tune func(id uint64, t *rafthttp.Transport)
-	// TLS has members speak mutual TLS, with certificates of one authority, in a temporary folder of the test: they are in
-	// the TLSInfo of the transports, each for the host of its member, and good for a day before and after New.
+	// TLS makes members use mutual TLS, with certificates of one authority, in a temporary folder of the test: they are
+	// in the TLSInfo of the transports, each for the host of its member, and valid for a day before and after New.
 	TLS bool
-	// Server returns what serves the handler of a member, by HTTP or HTTPS; nil means [rafthttp.NewServer], which is what
-	// members should be run by. It is called in Start.
+	// Server returns the server for the handler of a member, by HTTP or HTTPS; nil means [rafthttp.NewServer], which
+	// members should use. It is called in Start.
 	Server func(h http.Handler) *http.Server
 	// Network are further options of the network.
 	Network []memnet.Option
@@ -49,9 +49,9 @@ type Cluster struct {
 	running map[*Member]struct{}
 }
 
-// New returns a cluster of which no member runs yet. Members that run at the end of tb are stopped; then tb fails if
-// goroutines are left, and if it failed, what happened is logged. Call it in a bubble of testing/synctest for time to pass
-// when all wait, or outside for real time.
+// New returns a cluster without running members. Members that run at the end of tb are stopped; then tb fails if
+// goroutines are left, and if it failed, the events are logged. Call it in a bubble of testing/synctest for time to
+// pass when all wait, or outside for real time.
 func New(tb testing.TB, cfg Config) *Cluster {
 	tb.Helper()
 	options := append([]memnet.Option{memnet.WithSeed(cfg.Seed), memnet.WithTranscript(tb)}, cfg.Network...)
@@ -81,10 +81,10 @@ func (c *Cluster) stop() {
 	}
 }
 
-// Network returns the network, for slow links and all else that [memnet] has.
+// Network returns the network, for slow links and all other faults of [memnet].
 func (c *Cluster) Network() *memnet.Network { return c.network }
 
-// Host returns the name of the host that a member is on: "m1" for 1.
+// Host returns the name of the host of a member: "m1" for 1.
 func Host(id uint64) string { return "m" + strconv.FormatUint(id, 10) }
 
 // URL returns the peer URL of a member of a cluster without TLS.
@@ -98,7 +98,7 @@ func (c *Cluster) URL(id uint64) string {
 	return URL(id)
 }
 
-// Member is a running member: what has to be there for it to send, by Transport, and to be sent to.
+// Member is a running member: it sends by Transport, and receives.
 type Member struct {
 	*rafthttp.Transport
 	cluster *Cluster
@@ -110,7 +110,7 @@ type Member struct {
 }
 
 // Start runs a member: a transport that delivers to r, with all members as peers, and its HTTP server. A member that was
-// stopped or crashed can be started again. It fails the test, and does not return, if the member runs already.
+// stopped or crashed can be started again. It fails the test, and does not return, if the member already runs.
 func (c *Cluster) Start(id uint64, r rafthttp.Raft) *Member {
 	c.tb.Helper()
 	m := &Member{cluster: c, host: c.network.Host(Host(id)), raft: c.Wrap(id, r), served: make(chan struct{})}
@@ -167,8 +167,8 @@ func (m *Member) start(ln net.Listener) (err error) {
 	return nil
 }
 
-// Stop stops the member: its transport, then its server. What runs behind the Raft is not its business. Stopping again
-// does nothing.
+// Stop stops the member: its transport, then its server. It does not stop the application behind the Raft. Stopping
+// again does nothing.
 func (m *Member) Stop() {
 	m.once.Do(func() {
 		m.Transport.Stop()
@@ -181,14 +181,14 @@ func (m *Member) Stop() {
 	<-m.served
 }
 
-// Crash ends the member as kill -9 does: what is on its way from it is lost, its peers find their connections reset. It
-// returns when nothing of it runs.
+// Crash ends the member like kill -9: bytes in transit from it are lost, its peers find their connections reset. It
+// returns when none of its goroutines runs.
 func (m *Member) Crash() {
 	m.host.Crash()
 	m.Stop()
 }
 
-// PowerLoss ends the member as Crash does, but its peers are not told.
+// PowerLoss ends the member like Crash, but its peers are not told.
 func (m *Member) PowerLoss() {
 	m.host.PowerLoss()
 	m.Stop()
@@ -211,5 +211,5 @@ func (c *Cluster) Partition(groups ...[]uint64) {
 // Heal mends all links that are cut.
 func (c *Cluster) Heal() { c.network.Heal() }
 
-// Link returns the way from one member to another.
+// Link returns the link from one member to another.
 func (c *Cluster) Link(from, to uint64) *memnet.Link { return c.network.Link(Host(from), Host(to)) }

@@ -1,6 +1,6 @@
-// Package rafttest runs the members of a raft cluster, each with a real rafthttp.Transport and HTTP server, on a network
-// in memory (package memnet), for tests of servers that use rafthttp: partitions, crashes, slow links, lost and doubled
-// messages, and minutes of elections in milliseconds of real time.
+// Package rafttest runs the members of a raft cluster, each with a real rafthttp.Transport and HTTP server, on a
+// network in memory (package memnet), for tests of servers that use rafthttp: partitions, crashes, slow links, lost and
+// duplicated messages, and minutes of elections in milliseconds of real time.
 //
 //	synctest.Test(t, func(t *testing.T) { // package testing/synctest: time passes when all wait
 //		c := rafttest.New(t, rafttest.Config{Members: 5})
@@ -13,19 +13,19 @@
 //		… // 3, 4 or 5 leads now, and nobody else
 //	})
 //
-// The test file example_test.go has all of it. Members are served by rafthttp.NewServer, unless Config.Server says otherwise,
-// and speak mutual TLS if Config.TLS is set.
+// The test file example_test.go has the complete code. Members are served by rafthttp.NewServer, unless Config.Server
+// says otherwise, and use mutual TLS if Config.TLS is set.
 //
-// The members are stopped at the end of the test, but what runs behind a Raft is the test's own: a server has to stop its
-// raft.Node and its loops when t.Context ends, or in a Cleanup that is registered after New. What is left fails the test;
-// synctest calls it a deadlock.
+// The members are stopped at the end of the test, but the test must stop the application behind a Raft: a server has to
+// stop its raft.Node and its loops when t.Context ends, or in a Cleanup that is registered after New. Remaining
+// goroutines fail the test; synctest calls it a deadlock.
 //
 // # Two layers of faults
 //
-// The network below the transports ([Cluster.Network]) carries connections: there it is links that are slow, narrow or cut,
-// and hosts that crash. TCP never loses or reorders single bytes, so single messages cannot be lost there. That is what
-// [Rule] is for: it acts between a transport and its Raft, on messages that have arrived, by sender, receiver, type or
-// whatever a function of yours tells. [Faults] alone does that for transports over any network.
+// The network below the transports ([Cluster.Network]) carries connections: it has links that are slow, narrow or cut,
+// and hosts that crash. TCP never loses or reorders single bytes, so single messages cannot be lost there. Use [Rule]
+// for that: it acts between a transport and its Raft, on messages that have arrived, by sender, receiver, type or a
+// function of the test. [Faults] alone does that for transports over any network.
 //
 // # With the race detector
 //
@@ -35,6 +35,6 @@
 //
 // # Seeds
 //
-// What is random comes from a seed. When a test fails, the seed and what happened are logged, and so are goroutines
+// Random values come from a seed. When a test fails, the seed and the events are logged, and so are goroutines
 // that outlive it.
 package rafttest

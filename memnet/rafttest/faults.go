@@ -17,25 +17,25 @@ import (
 // swapPatience is how long a message waits for the next one, to be processed after it.
 const swapPatience = time.Second
 
-// Faults loses, doubles, delays and reorders messages between transports and the Raft they deliver to. All methods may
-// be called concurrently.
+// Faults loses, duplicates, delays and reorders messages between transports and the Raft they deliver to. All methods
+// may be called concurrently.
 type Faults struct {
 	seed uint64
-	net  *memnet.Network // takes notes of what happens; may be nil
+	net  *memnet.Network // records events; may be nil
 
 	mu    sync.Mutex
 	rules []*Rule
-	rands map[[2]uint64]*rand.Rand // by sender and receiver, so that traffic elsewhere does not change what happens
+	rands map[[2]uint64]*rand.Rand // by sender and receiver, so that traffic elsewhere does not change the events
 }
 
-// NewFaults returns Faults without rules, which do nothing. What happens goes into the transcript of the network, if it
+// NewFaults returns Faults without rules, which do nothing. Events are added to the transcript of the network, if it
 // is not nil.
 func NewFaults(seed uint64, n *memnet.Network) *Faults {
 	return &Faults{seed: seed, net: n, rands: make(map[[2]uint64]*rand.Rand)}
 }
 
-// Apply adds a rule to those that hold, for messages that arrive from now on, until undo is called. Where several match a
-// message, all happens to it.
+// Apply adds a rule for messages that arrive from now on, until undo is called. If several rules match a
+// message, all are applied.
 func (f *Faults) Apply(r Rule) (undo func()) {
 	rule := &r
 	f.mu.Lock()
@@ -53,7 +53,7 @@ func (f *Faults) Apply(r Rule) (undo func()) {
 	}
 }
 
-// judge returns what happens to a message that reached a member.
+// judge returns the fate of a message that reached a member.
 func (f *Faults) judge(m *raftpb.Message, to uint64) fate {
 	f.mu.Lock()
 	rules := f.rules
@@ -82,7 +82,7 @@ func (f *Faults) note(m *raftpb.Message, what string) {
 	}
 }
 
-// Wrap returns a Raft for the transport of a member, behind which is r. Close it after the transport was stopped and
+// Wrap returns a Raft for the transport of a member, in front of r. Close it after the transport was stopped and
 // before r is.
 func (f *Faults) Wrap(id uint64, r rafthttp.Raft) *Raft {
 	w := &Raft{Raft: r, faults: f, id: id, swapped: make(map[uint64]*raftpb.Message)}
@@ -90,7 +90,7 @@ func (f *Faults) Wrap(id uint64, r rafthttp.Raft) *Raft {
 	return w
 }
 
-// Raft gives what it gets to another Raft, as far as [Faults] let it. [Faults.Wrap] makes it.
+// Raft passes messages to another Raft, subject to [Faults]. [Faults.Wrap] makes it.
 type Raft struct {
 	rafthttp.Raft
 	faults *Faults
@@ -101,12 +101,12 @@ type Raft struct {
 	mu      sync.Mutex
 	closed  bool
 	swapped map[uint64]*raftpb.Message // by sender: waits for the next
-	wg      sync.WaitGroup             // messages that are held back
+	wg      sync.WaitGroup             // messages held back
 }
 
-// Process implements rafthttp.Raft. A message that is lost or held back is no error.
+// Process implements rafthttp.Raft. A lost or delayed message is not an error.
 func (r *Raft) Process(ctx context.Context, m *raftpb.Message) error {
-	from := m.GetFrom() // m is the Raft's own once it was processed
+	from := m.GetFrom() // the Raft owns m once it was processed
 	f := r.faults.judge(m, r.id)
 	if f.lost {
 		r.faults.note(m, "is lost")
@@ -115,7 +115,7 @@ func (r *Raft) Process(ctx context.Context, m *raftpb.Message) error {
 	if len(f.delays) == 0 {
 		return r.now(ctx, m, from)
 	}
-	var copies []*raftpb.Message // that come at once
+	var copies []*raftpb.Message // delivered at once
 	for _, d := range f.delays[1:] {
 		r.faults.note(m, "is doubled")
 		double := proto.CloneOf(m)
@@ -140,16 +140,16 @@ func (r *Raft) Process(ctx context.Context, m *raftpb.Message) error {
 	return err
 }
 
-// now processes m, and what waited for it.
+// now processes m, and the message that waited for it.
 func (r *Raft) now(ctx context.Context, m *raftpb.Message, from uint64) error {
 	err := r.Raft.Process(ctx, m)
 	if before := r.take(from, nil); before != nil {
-		_ = r.Raft.Process(ctx, before) // who sent it does not wait for the answer any more
+		_ = r.Raft.Process(ctx, before) // its sender no longer waits for the answer
 	}
 	return err
 }
 
-// swap has m wait for the next message, unless one does already.
+// swap makes m wait for the next message, unless one does already.
 func (r *Raft) swap(m *raftpb.Message, from uint64) bool {
 	r.mu.Lock()
 	if r.swapped[from] != nil {
@@ -162,7 +162,7 @@ func (r *Raft) swap(m *raftpb.Message, from uint64) bool {
 	return true
 }
 
-// take returns what waits for the next message of a member, if it is m or m is nil.
+// take returns the message that waits for the next one of a member, if it is m or m is nil.
 func (r *Raft) take(from uint64, m *raftpb.Message) *raftpb.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -174,7 +174,7 @@ func (r *Raft) take(from uint64, m *raftpb.Message) *raftpb.Message {
 	return waits
 }
 
-// later processes m after a time, if still, unless it is nil, says so then.
+// later processes m after a time, if still returns true then, or is nil.
 func (r *Raft) later(m *raftpb.Message, d time.Duration, still func() bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -195,7 +195,7 @@ func (r *Raft) later(m *raftpb.Message, d time.Duration, still func() bool) {
 	})
 }
 
-// Close drops what is held back, and returns when the Raft behind is not called any more because of it.
+// Close drops the messages held back, and returns when they can no longer cause calls of the Raft behind.
 func (r *Raft) Close() {
 	r.mu.Lock()
 	r.closed = true

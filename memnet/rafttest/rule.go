@@ -8,7 +8,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Rule says which messages something happens to, and what. The zero value matches all and does nothing.
+// Rule selects messages, and sets their fate. The zero value matches all and does nothing.
 type Rule struct {
 	// From and To are the members a message goes between; 0 means any.
 	From, To uint64
@@ -17,11 +17,11 @@ type Rule struct {
 	// Match, if not nil, must report true as well. It is called concurrently and must not change the message.
 	Match func(*raftpb.Message) bool
 
-	// Loss, Duplicate and Reorder are probabilities, from 0 to 1, that a message is lost, comes twice, or waits until the
-	// next one on its way (from one member to another) was processed: for 1 s at most.
+	// Loss, Duplicate and Reorder are probabilities, from 0 to 1, that a message is lost, is delivered twice, or waits
+	// until the next one (from one member to the same other) was processed: for 1 s at most.
 	Loss, Duplicate, Reorder float64
-	// Delay holds a message back, and Jitter for a random time from 0 to below it in addition. Each is held back by itself,
-	// so with Jitter a later one may overtake it. Whoever sent it is told at once that it was processed.
+	// Delay delays a message, and Jitter adds a random time from 0 to below it. Each message is delayed separately,
+	// so with Jitter a later one may overtake it. The sender is told at once that it was processed.
 	Delay, Jitter time.Duration
 }
 
@@ -30,7 +30,7 @@ func (r *Rule) matches(m *raftpb.Message, to uint64) bool {
 		(len(r.Types) == 0 || slices.Contains(r.Types, m.GetType())) && (r.Match == nil || r.Match(m))
 }
 
-// fate is what happens to one message.
+// fate is the effect of the rules on one message.
 type fate struct {
 	lost    bool
 	swapped bool            // with the next

@@ -33,7 +33,7 @@ func newTLSFiles(dir string) (*tlsFiles, error) {
 
 func (f *tlsFiles) path(name string) string { return filepath.Join(f.dir, name) }
 
-// info returns what a member uses at both ends of connections. It makes its certificate at the first call.
+// info returns the configuration of a member for both ends of connections. It makes the certificate at the first call.
 func (f *tlsFiles) info(id uint64) (transport.TLSInfo, error) {
 	n := strconv.FormatUint(id, 10)
 	info := transport.TLSInfo{
