@@ -16,7 +16,7 @@ type EventHooks struct {
 	ReasonOf func(cause error) int
 }
 
-// Events tell the Observer, in order, about events of one member that happen under a lock, on
+// Events notify the Observer, in order, of events of one member that happen under a lock, on
 // the path of Send or of other members, or while the transport holds something that others wait
 // for, such as the place of a snapshot. The other hooks are called where the event happens. The
 // number of events that wait for a blocked hook is bounded. Events are safe for concurrent use,
@@ -64,7 +64,7 @@ func NewEvents(id types.ID, hooks EventHooks) *Events {
 // Close waits until the hooks that were to be called have returned. None is called later.
 func (e *Events) Close() { e.notifier.close() }
 
-// StateChanged tells that the member became active, or inactive with its cause. While too many
+// StateChanged reports that the member became active, or inactive with its cause. While too many
 // changes wait, those that cancel each other are left out.
 func (e *Events) StateChanged(active bool, cause error) {
 	f := e.hooks.PeerState
@@ -80,7 +80,7 @@ func (e *Events) StateChanged(active bool, cause error) {
 	e.add(&event{about: stateChange{}, call: func() { f(e.id, active, cause) }})
 }
 
-// Dropped tells of messages of a lane that are not delivered, in one call with those that were
+// Dropped reports messages of a lane that are not delivered, in one call with those that were
 // dropped there for the same reason and wait.
 func (e *Events) Dropped(lane string, n int, cause error) {
 	f := e.hooks.Dropped

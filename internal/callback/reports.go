@@ -2,7 +2,7 @@ package callback
 
 import "go.etcd.io/raft/v3"
 
-// Reports tell Raft about messages and snapshots to one member: Send must not call into Raft,
+// Reports notify Raft of messages and snapshots to one member: Send must not call into Raft,
 // and a busy Raft must not delay a lane.
 type Reports struct {
 	notifier notifier

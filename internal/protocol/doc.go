@@ -2,5 +2,5 @@
 // versions, and what a status means at which endpoint. It parses and builds; it knows no peers, queues or connections, and
 // starts no goroutines.
 //
-// PROTOCOL.md beside this file describes the whole wire, bodies included. Comments cite it by its sections.
+// PROTOCOL.md beside this file describes the complete wire format, including bodies. Comments cite it by its sections.
 package protocol
