@@ -31,7 +31,7 @@ type Observer struct {
 	// Sent is called after each write to a stream and after each successful POST:
 	// with the lane (LaneStatus.Name), the number of messages, their
 	// bytes on the wire, and the time of encoding and writing. A write has up
-	// to 512 messages; a link heartbeat has none. It costs no allocation, no
+	// to 512 messages; a link heartbeat alone has none. It costs no allocation, no
 	// lock and no additional clock reading.
 	Sent func(id types.ID, lane string, messages int, bytes int64, took time.Duration)
 

@@ -71,7 +71,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "window-stays-closed", wrong: "after a report of withheld appends those behind what was acknowledged are withheld as well", breaks: "taken or reported",
-		edits: []edit{{"internal/queue/append_window.go", "if w.acked.Load() >= w.last { // raft may go on behind it", "if w.acked.Load() > w.last+1<<40 { // raft may go on behind it"}},
+		edits: []edit{{"internal/queue/append_window.go", "if w.acked.Load() >= w.last { // raft may continue after it", "if w.acked.Load() > w.last+1<<40 { // raft may continue after it"}},
 	},
 	{
 		name: "overtaken-too-many", wrong: "a snapshot that was taken drops all appends that wait, also those behind it", breaks: "taken or reported",

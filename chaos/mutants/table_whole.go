@@ -19,7 +19,7 @@ var wholeMutants = []mutant{
 	},
 	{
 		name: "slow-read-closed", wrong: "a reader whose Read takes longer than 500 ms when the connection breaks is closed", breaks: "resumed where both can", found: "snapshot 3",
-		edits: []edit{{"internal/snapshot/attempt.go", "a.enter(aborting, 0) // until the reader stands still, which onTick sees", "a.enter(aborting, refusalGrace)"}},
+		edits: []edit{{"internal/snapshot/attempt.go", "a.enter(aborting, 0) // until the reader makes no progress, which onTick detects", "a.enter(aborting, refusalGrace)"}},
 	},
 	{
 		name: "keep-alive-needed", wrong: "a receiver that keeps no connection gets no snapshot", breaks: "bytes on a healthy link arrive", found: "snapshot 4",

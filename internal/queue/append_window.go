@@ -256,7 +256,7 @@ func (w *appendWindow) released(f *fifo, now time.Duration) bool {
 		return false
 	}
 	w.owed = false
-	if w.acked.Load() >= w.last { // raft may go on behind it, and no acknowledgement will open the window
+	if w.acked.Load() >= w.last { // raft may continue after it, and no acknowledgement will open the window
 		w.closed = false
 	}
 	w.update()

@@ -139,7 +139,7 @@ func (a *attempt) abort(err error) {
 	case a.still >= stallTicks && a.t.db.reading.Load():
 		a.closeReader()
 	case a.t.isRetryable(err):
-		a.enter(aborting, 0) // until the reader stands still, which onTick sees
+		a.enter(aborting, 0) // until the reader makes no progress, which onTick detects
 	default:
 		a.enter(aborting, refusalGrace)
 	}
