@@ -1,8 +1,6 @@
 package rafthttp
 
 import (
-	"errors"
-
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
@@ -42,12 +40,7 @@ var dropReasons = [queue.DropReasons]DropReason{
 }
 
 // DropReasonOf classifies the cause given to Observer.Dropped.
-func DropReasonOf(cause error) DropReason {
-	if _, ok := errors.AsType[*StatusError](cause); ok {
-		return DropRefused
-	}
-	return dropReasons[member.ReasonOf(cause)]
-}
+func DropReasonOf(cause error) DropReason { return dropReasons[member.ReasonOf(cause)] }
 
 // dropsOf returns the drops of a queue.
 func dropsOf(d queue.Drops) Drops {

@@ -159,22 +159,19 @@ type StatusError struct {
 	Code int    // HTTP status
 	Body string // first line of the body, at most 256 bytes
 
-	answer *protocol.UnexpectedAnswer
+	cause error // what the answer says about a snapshot, or nil
 }
 
 // statusError converts an unexpected answer to the exported type.
 func statusError(a *protocol.UnexpectedAnswer) error {
-	return &StatusError{Code: a.Code, Body: a.Body, answer: a}
+	return &StatusError{Code: a.Code, Body: a.Body, cause: a.Cause}
 }
 
-// Unwrap returns the answer, which may wrap the cause of a failed snapshot, such as
-// ErrSnapshotDiskFull.
-func (e *StatusError) Unwrap() error {
-	if e.answer == nil {
-		return nil
-	}
-	return e.answer
-}
+// Unwrap returns the cause of a failed snapshot, such as ErrSnapshotDiskFull, or nil.
+func (e *StatusError) Unwrap() error { return e.cause }
+
+// Is reports whether target stands for all answers without a meaning. It is for errors.Is.
+func (e *StatusError) Is(target error) bool { return target == errs.ErrUnexpectedAnswer }
 
 // Error implements error.
 func (e *StatusError) Error() string {

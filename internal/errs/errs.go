@@ -21,6 +21,9 @@ var (
 	// forwarded for it. Neither may be told that it was removed.
 	ErrOfRemoved = errors.New("message of a removed member, or passed on by one")
 
+	// ErrUnexpectedAnswer matches every rafthttp.StatusError.
+	ErrUnexpectedAnswer = errors.New("rafthttp: an answer without a meaning in the protocol")
+
 	// ErrQueueFull is rafthttp.ErrQueueFull.
 	ErrQueueFull = errors.New("rafthttp: queue is full")
 

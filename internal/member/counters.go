@@ -25,19 +25,13 @@ func ReasonOf(cause error) queue.DropReason {
 		return queue.DropPaused
 	case errors.Is(cause, errs.ErrPeerRemoved), errors.Is(cause, errs.ErrStopped):
 		return queue.DropEnded
-	case isAnswer(cause), errors.Is(cause, protocol.ErrMemberRemoved), errors.Is(cause, protocol.ErrMemberUnknown),
+	case errors.Is(cause, errs.ErrUnexpectedAnswer), errors.Is(cause, protocol.ErrMemberRemoved), errors.Is(cause, protocol.ErrMemberUnknown),
 		errors.Is(cause, protocol.ErrClusterIDMismatch), errors.Is(cause, protocol.ErrIncompatibleVersion), errors.Is(cause, protocol.ErrToMismatch),
 		errors.Is(cause, protocol.ErrIdentity), errors.Is(cause, errs.ErrOfRemoved):
 		return queue.DropRefused
 	default:
 		return queue.DropDisconnected
 	}
-}
-
-// isAnswer reports whether err is an answer that has no meaning in the protocol.
-func isAnswer(err error) bool {
-	_, ok := errors.AsType[*protocol.UnexpectedAnswer](err)
-	return ok
 }
 
 // Counters are a member's totals except those of its lanes and streams.

@@ -35,7 +35,7 @@ func TestReasonOf(t *testing.T) {
 		{protocol.ErrToMismatch, queue.DropRefused},
 		{protocol.ErrIdentity, queue.DropRefused},
 		{errs.ErrOfRemoved, queue.DropRefused},
-		{&protocol.UnexpectedAnswer{Code: 418}, queue.DropRefused},
+		{errs.ErrUnexpectedAnswer, queue.DropRefused},
 		{errs.ErrStalled, queue.DropDisconnected},
 		{errs.ErrPeerGone, queue.DropDisconnected},
 		{io.ErrUnexpectedEOF, queue.DropDisconnected},
