@@ -204,6 +204,9 @@ type postBody struct {
 func (q *request) postBody(post *postlimit.Post) *postBody {
 	b := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)
 	b.RequireRate(q.engine.cfg.PostTimeout())
+	if q.r.ProtoMajor > 1 {
+		b.RemoveDeadlines()
+	}
 	return &postBody{b, post}
 }
 

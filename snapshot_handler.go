@@ -114,6 +114,7 @@ func (in *incomingSnapshot) Body() (io.Reader, int64) {
 func (in *incomingSnapshot) SetReadDeadline(t time.Time) error {
 	return in.request.rc.SetReadDeadline(t)
 }
+func (in *incomingSnapshot) ProtoMajor() int { return in.request.r.ProtoMajor }
 func (in *incomingSnapshot) CloseAfter()    { in.request.w.Header().Set("Connection", "close") }
 func (in *incomingSnapshot) Resumes() error { return in.request.mayResume() }
 

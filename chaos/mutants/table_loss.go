@@ -159,9 +159,10 @@ var deliveryMutants = []mutant{
 	{
 		name: "stop-waits-for-body", wrong: "a request whose body stands still is not interrupted by Stop", breaks: "Stop within its bound",
 		edits: []edit{
-			{"internal/conn/request_body.go", "\t_ = b.setDeadline(time.Now())\n}", "\t_ = b.setDeadline\n}"},
-			{"internal/conn/request_body.go", "at, bounded, err := b.extend(b.timeout)", "at, bounded, err := b.extend(1000 * b.timeout)"},
-			{"internal/conn/request_body.go", "end.Before(at)", "end.Before(at) && false"},
+			{
+				"http.go", "conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)\n\tb.RequireRate(q.engine.cfg.PostTimeout())\n",
+				"conn.NewRequestBody(q.r.Context(), q.r.Body, q.r.ContentLength, 1000*q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)\n",
+			},
 		},
 	},
 	{

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
@@ -80,10 +79,8 @@ func HijackStream(ctx context.Context, rc *http.ResponseController, head []byte,
 }
 
 func writeHead(c net.Conn, head []byte, timeout time.Duration) error {
-	if err := c.SetDeadline(time.Time{}); errors.Is(err, os.ErrNoDeadline) || errors.Is(err, errors.ErrUnsupported) {
+	if err := c.SetDeadline(time.Time{}); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
 		return fmt.Errorf("%w: %w", ErrNoDeadlines, err)
-	} else if err != nil {
-		return err
 	}
 	if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
@@ -101,12 +98,12 @@ func (s *Stream) Watch(c net.Conn) error {
 		if s.IsGone() {
 			return nil // Close may have interrupted the Read
 		}
-		var timeout net.Error
 		switch {
 		case n > 0:
 			return errs.ErrUnexpectedData
-		case errors.As(err, &timeout) && timeout.Timeout():
-			continue // a wrapper of the connection sets its own deadlines
+		case isDeadline(err): // a wrapper of the connection sets its own deadlines
+			_ = c.SetReadDeadline(time.Time{})
+			continue
 		case errors.Is(err, io.EOF):
 			return errs.ErrPeerGone
 		case err == nil:
@@ -131,6 +128,7 @@ func BeginResponse(ctx context.Context, w http.ResponseWriter, timeout time.Dura
 	var network net.Error
 	switch {
 	case err == nil:
+		_ = rc.SetWriteDeadline(time.Time{}) // in HTTP/2, one that passes ends the stream
 		return nil
 	case errors.As(err, &network) || ctx.Err() != nil:
 		return http.ErrAbortHandler

@@ -13,15 +13,17 @@ import (
 )
 
 // RequestBody reads the body of a request that a server has accepted. A Read that takes longer than the timeout fails, as does
-// one after the context has ended, or after Cut. Cut may be called at any time, and is safe for concurrent use; all other
-// methods are for the goroutine of the handler, which must call Release before it returns.
+// one after the context has ended, or after Cut. Cut may be called at any time, and is safe for concurrent use; the other
+// methods are for one goroutine at a time. The handler must call Release before it returns.
 type RequestBody struct {
 	ctx         context.Context
 	timeout     time.Duration
 	stop        func() bool   // stops interrupting with ctx
 	interrupted chan struct{} // closed once ctx has interrupted the body
 
-	mu          sync.Mutex // makes Extend, interrupt and Replace exclude each other
+	transient bool // deadlines are removed after each Read
+
+	mu          sync.Mutex // guards the next three, and setting a deadline
 	setDeadline func(time.Time) error
 	cut         error                   // of Cut
 	endRead     context.CancelCauseFunc // of a Read without a deadline; nil: none
@@ -45,6 +47,10 @@ func NewRequestBody(ctx context.Context, body io.Reader, length int64, timeout t
 	})
 	return b
 }
+
+// RemoveDeadlines has the deadline removed after each Read. It is for HTTP/2, where a deadline that passes while nothing is
+// read ends the body, though the reader is to blame.
+func (b *RequestBody) RemoveDeadlines() { b.transient = true }
 
 // RequireRate gives the body a minimum rate from now on: it may take at most slack and TimeForBody together.
 func (b *RequestBody) RequireRate(slack time.Duration) { b.started, b.slack = time.Now(), slack }
@@ -128,8 +134,8 @@ func (b *RequestBody) extend(d time.Duration) (at time.Time, bounded bool, err e
 			at = end
 		}
 	}
-	// A wrapper of the server's response may hide its deadlines.
-	return at, !errors.Is(b.setDeadline(at), errors.ErrUnsupported), nil
+	// A wrapper of the server's response may hide its deadlines, or know none.
+	return at, b.setDeadline(at) == nil, nil
 }
 
 // chunkedRead is the most that one Read with one deadline reads of a chunked body: net/http continues with the next
@@ -158,9 +164,11 @@ func (b *RequestBody) Read(p []byte) (int, error) {
 	b.read += int64(n)
 	switch {
 	case errors.Is(err, io.EOF):
-		b.ended()
+		b.removeDeadline()
 	case err != nil:
 		err = b.causeOf(err)
+	case b.transient:
+		b.removeDeadline()
 	}
 	b.err = err
 	return n, err
@@ -181,9 +189,9 @@ func (b *RequestBody) causeOf(err error) error {
 	return err
 }
 
-// ended removes the deadline. After the end of the body, the server reads ahead to detect that the client disconnects,
-// and mistakes a deadline for that.
-func (b *RequestBody) ended() {
+// removeDeadline removes the deadline, except one that ends the body. After the end of the body, the server reads ahead to
+// detect that the client disconnects, and mistakes a deadline for that.
+func (b *RequestBody) removeDeadline() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ctx.Err() == nil {

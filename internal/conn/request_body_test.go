@@ -5,7 +5,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,14 +36,14 @@ func TestRequestBodyEnds(t *testing.T) {
 		"closed":  {func(_ *RequestBody, _ context.CancelCauseFunc, client net.Conn) { client.Close() }, io.EOF, false, time.Second},
 		"rate":    {nil, errs.ErrStalled, true, 2 * timeout},
 	} {
-		for _, bounded := range []bool{true, false} {
+		for _, fails := range []error{nil, errors.ErrUnsupported, os.ErrNoDeadline, errors.New("not here")} {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					server, client := net.Pipe()
 					defer client.Close()
 					limit := server.SetReadDeadline
-					if !bounded {
-						limit = func(time.Time) error { return errors.ErrUnsupported }
+					if fails != nil {
+						limit = func(time.Time) error { return fails }
 					}
 					ctx, stop := context.WithCancelCause(t.Context())
 					defer stop(nil)
@@ -78,5 +82,53 @@ func TestRequestBodyEnds(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestRequestBodyRests: a reader may rest between two Reads for longer than the timeout. With RemoveDeadlines, which is for HTTP/2,
+// there is no deadline meanwhile, but what has ended the body stays.
+func TestRequestBodyRests(t *testing.T) {
+	var set time.Time
+	limit := func(at time.Time) error { set = at; return nil }
+	for _, transient := range []bool{false, true} {
+		ctx, stop := context.WithCancelCause(t.Context())
+		b := NewRequestBody(ctx, strings.NewReader("body"), 4, time.Minute, limit)
+		if transient {
+			b.RemoveDeadlines()
+		}
+		_, err := b.Read(make([]byte, 1))
+		require.NoError(t, err)
+		require.Equal(t, transient, set.IsZero())
+		b.Cut(errors.New("cut"))
+		require.False(t, set.IsZero())
+		_, err = b.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.False(t, set.IsZero())
+		stop(nil)
+		b.Release()
+	}
+}
+
+// TestRequestIsNotTouchedAfterRelease: neither by an interruption that is under way, nor by a Cut that comes late.
+func TestRequestIsNotTouchedAfterRelease(t *testing.T) {
+	for range 1000 {
+		ctx, stop := context.WithCancelCause(t.Context())
+		var released, touched atomic.Bool
+		b := NewRequestBody(ctx, strings.NewReader("x"), 1, time.Minute, func(time.Time) error {
+			for range 10 {
+				runtime.Gosched()
+			}
+			if released.Load() {
+				touched.Store(true)
+			}
+			return nil
+		})
+		var stopping sync.WaitGroup
+		stopping.Go(func() { stop(errors.New("stop")) })
+		b.Release()
+		released.Store(true)
+		b.Cut(errors.New("cut"))
+		stopping.Wait()
+		require.False(t, touched.Load())
 	}
 }

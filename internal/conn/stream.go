@@ -93,9 +93,13 @@ func (s *Stream) Write(b io.WriterTo, timeout time.Duration) error {
 	if _, err := b.WriteTo(s.out); err != nil {
 		return err
 	}
-	if s.flush != nil {
-		return s.flush()
+	if s.flush == nil {
+		return nil
 	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	_ = s.paced.Limit(time.Time{}) // in HTTP/2, one that passes ends the stream
 	return nil
 }
 

@@ -31,6 +31,8 @@ type Incoming interface {
 	// Body returns the body, and its length; below 0: not declared.
 	Body() (body io.Reader, length int64)
 	SetReadDeadline(time.Time) error
+	// ProtoMajor is the version of HTTP.
+	ProtoMajor() int
 	// CloseAfter closes the connection after the answer.
 	CloseAfter()
 	// Hijack takes the connection over from the server, with the bytes already read. ended means that the body has been
@@ -87,6 +89,9 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	src, length := in.Body()
 	body := conn.NewRequestBody(ctx, src, length, r.cfg.ReadTimeout, in.SetReadDeadline)
 	defer body.Release()
+	if in.ProtoMajor() > 1 {
+		body.RemoveDeadlines()
+	}
 	cut := func() { body.Cut(protocol.ErrSnapshotCut) }
 	t := &incoming{tls: in.TLS(), id: protocol.TransferIn(in.Header()), done: make(chan struct{}), interrupt: cut, waits: networkWaits{base: time.Now()}}
 	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.cfg.ReadTimeout/stallTicks
