@@ -47,7 +47,7 @@ type Config struct {
 	IdlePosts                              int // idle connections kept for POSTs to one member
 
 	SendLimits, PipelineLimits, ReceiveLimits queue.Limits
-	InflightAdvice                            *atomic.Bool // it was logged that raft's window is larger than sendLimits
+	InflightAdvice                            *atomic.Bool // it was logged that raft's window is larger than SendLimits
 	Queued                                    *queue.Budget
 	MessageLimits                             wire.Limits
 }

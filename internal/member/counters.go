@@ -44,7 +44,7 @@ type Counters struct {
 }
 
 // IdentityCounters count refusals because the sender is not the stated
-// member: those of the settings count all, those of a member count refusals with that
+// member: those of Config count all, those of a member count refusals with that
 // stated member.
 type IdentityCounters struct {
 	Dials, Requests, Messages atomic.Uint64

@@ -19,7 +19,7 @@ import (
 // the earlier ones. It is safe for concurrent use.
 //
 // A guest is a member that is not a peer. It has a queue while it has requests in progress
-// whose messages were read: at most maxPosts of each kind and MaxSnapshots.
+// whose messages were read: as many as postlimit and MaxSnapshots allow.
 type Queues struct {
 	cfg Config
 

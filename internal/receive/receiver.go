@@ -159,7 +159,7 @@ func (r *Receiver) offer(ctx context.Context, items []queue.Item, wait time.Dura
 	return err
 }
 
-// Close drops the remaining messages, and ends the worker. The member has ended.
+// Close drops the remaining messages, and ends the worker.
 func (r *Receiver) Close() {
 	r.Discard(r.Queue.Close(), r.Member.Cause())
 }

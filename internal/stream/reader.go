@@ -27,7 +27,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Handler receives the messages of a reader. Its methods are called by one goroutine.
+// Handler receives the messages of a reader. The readers of a peer call its functions concurrently.
 type Handler struct {
 	// Authorize returns why a message is refused; Refuse is called with that error.
 	Authorize func(m *raftpb.Message) error

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -104,6 +105,12 @@ func send(w *Writer, term uint64) bool {
 	return w.Queue.Offer(queue.NewItem(message(term))) == queue.Accepted
 }
 
+// dropped returns how many messages the queue has counted as dropped.
+func dropped(w *Writer) uint64 {
+	st := w.Queue.Status()
+	return st.Dropped.Total()
+}
+
 // TestWriter: what is sent goes over the newest connection, and raft is told whenever one was lost.
 func TestWriter(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -134,7 +141,8 @@ func TestWriter(t *testing.T) {
 
 		second.conn.Close()
 		require.True(t, send(w, 4))
-		require.EqualValues(t, 1, told.count())
+		require.NotZero(t, told.count()) // of the message, and of those that may be unread
+		require.EqualValues(t, 1, dropped(w))
 		require.False(t, send(w, 5))
 		st := w.State()
 		require.True(t, st.Since.IsZero())
@@ -142,6 +150,7 @@ func TestWriter(t *testing.T) {
 
 		m.End(errs.ErrPeerRemoved)
 		w.Close()
+		require.EqualValues(t, 1, dropped(w))
 		third := dial(m, Message)
 		require.False(t, w.Attach(third.c), "a peer that ended took a connection")
 		require.ErrorIs(t, <-third.err, io.EOF)
@@ -176,8 +185,56 @@ func TestWriterOfStuckConnection(t *testing.T) {
 	})
 }
 
-// TestIdleWriterIsTidied: an idle writer has no goroutine, and a heartbeat needs none.
-func TestIdleWriterIsTidied(t *testing.T) {
+// TestQueuedMessagesAreLostWithTheWriter: what is queued when the writer is closed is counted and reported.
+func TestQueuedMessagesAreLostWithTheWriter(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, told := startMember(t)
+		w := NewWriter(m, Message)
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		require.True(t, w.Attach(NewConn(Message, conn.NewHijackedStream(ours, PieceBytes, m.Wait.Go), nil)))
+		synctest.Wait() // the worker writes a link heartbeat
+		for term := range uint64(3) {
+			require.True(t, send(w, term+1))
+		}
+		require.Zero(t, told.count())
+		m.End(errs.ErrPeerRemoved)
+		w.Close()
+		synctest.Wait()
+		require.EqualValues(t, 3, dropped(w))
+	})
+}
+
+// TestControlBeforeProposals: on the message stream, control messages overtake proposals that were queued before.
+func TestControlBeforeProposals(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, _ := startMember(t)
+		w := NewWriter(m, Message)
+		ours, theirs := net.Pipe()
+		require.True(t, w.Attach(NewConn(Message, conn.NewHijackedStream(ours, PieceBytes, m.Wait.Go), nil)))
+		synctest.Wait()
+		proposal := message(1)
+		proposal.Type = raftpb.MsgProp.Enum()
+		require.Equal(t, queue.Accepted, w.Queue.Offer(queue.NewItem(proposal)))
+		require.True(t, send(w, 2))
+		dec := wire.NewMessageDecoder(wire.NewReader(theirs), wire.Limits{MaxMessageBytes: 1 << 20})
+		var terms []uint64
+		for len(terms) < 2 {
+			msg, err := dec.Decode()
+			require.NoError(t, err)
+			if msg != nil {
+				terms = append(terms, msg.GetTerm())
+			}
+		}
+		require.Equal(t, []uint64{2, 1}, terms)
+		theirs.Close()
+		m.End(errs.ErrPeerRemoved)
+		w.Close()
+	})
+}
+
+// TestIdleWriterNeedsNoGoroutine: a heartbeat of an idle writer is written on the caller's.
+func TestIdleWriterNeedsNoGoroutine(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		m, _ := startMember(t)
 		w := NewWriter(m, Message)
@@ -188,8 +245,11 @@ func TestIdleWriterIsTidied(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			w.Tidy()
 		}
+		idle := runtime.NumGoroutine()
 		w.HeartbeatNow() // on this goroutine
+		synctest.Wait()
 		require.Len(t, d.got, 1)
+		require.Equal(t, idle, runtime.NumGoroutine())
 		w.Detach(d.c, errors.New("cut"))
 		<-d.err
 		m.End(errs.ErrPeerRemoved)
