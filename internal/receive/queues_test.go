@@ -25,13 +25,17 @@ import (
 
 // recorder is a raft whose Process waits while it is held.
 type recorder struct {
-	mu   sync.Mutex
-	got  []uint64 // terms of messages
-	hold chan struct{}
-	err  error
+	mu    sync.Mutex
+	begun []uint64 // terms of messages that Process was called for
+	got   []uint64 // and that it has processed
+	hold  chan struct{}
+	err   error
 }
 
 func (r *recorder) Process(_ context.Context, m *raftpb.Message) error {
+	r.mu.Lock()
+	r.begun = append(r.begun, m.GetTerm())
+	r.mu.Unlock()
 	<-r.hold
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,6 +48,13 @@ func (r *recorder) terms() []uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.got)
+}
+
+func (r *recorder) calls() []uint64 {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.begun)
 }
 
 func (r *recorder) IsIDRemoved(uint64) bool                    { return false }
@@ -150,7 +161,7 @@ func TestNextPeerWaitsForTheLast(t *testing.T) {
 		next, endNext := h.newPeer()
 		h.Replace([]*Receivers{next}, nil, func() { h.peer.Store(next) })
 		second := h.request(raftpb.MsgVote, 2)
-		require.Empty(t, h.raft.terms())
+		require.Equal(t, []uint64{1}, h.raft.calls())
 		h.release()
 		require.True(t, (<-second).Processed)
 		require.True(t, (<-first).Processed)
