@@ -1,4 +1,4 @@
-package rafthttp_test
+package docs_test
 
 import (
 	"os"
@@ -30,9 +30,9 @@ func sources(t *testing.T, patterns ...string) string {
 // TestThreatModel: every test and every attack that docs/threat-model.md names is
 // there, and its numbers are those of the constants it names.
 func TestThreatModel(t *testing.T) {
-	text, err := os.ReadFile("docs/threat-model.md")
+	text, err := os.ReadFile("threat-model.md")
 	require.NoError(t, err)
-	tests := sources(t, "*_test.go", "*/*_test.go", "internal/*/*_test.go")
+	tests := sources(t, "../*_test.go", "../*/*_test.go", "../internal/*/*_test.go")
 	named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(named), 40)
 	for _, n := range named {
@@ -67,7 +67,7 @@ func TestThreatModel(t *testing.T) {
 		require.Contains(t, string(text), "`"+n.constant+"`")
 		require.Contains(t, string(text), n.said, n.constant)
 		declared := regexp.MustCompile(`(?m)^\s*(?:const )?` + n.constant + `\s+= (.*?)(?:\s+//.*)?$`)
-		found := declared.FindStringSubmatch(sources(t, "*.go", "internal/*/*.go"))
+		found := declared.FindStringSubmatch(sources(t, "../*.go", "../internal/*/*.go"))
 		require.NotNil(t, found, n.constant)
 		require.Equal(t, n.value, found[1], n.constant)
 	}
