@@ -69,26 +69,6 @@ func TestAppendWindowBehindWhatIsAcknowledged(t *testing.T) {
 	})
 }
 
-// TestPostsDroppedByACutAreForgotten: appends that a Send had queued when the peer was cut are sent again after that.
-func TestPostsDroppedByACutAreForgotten(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
-		a.AddPeer(2, []string{b.url}) // which reads no stream
-		var appends []*raftpb.Message
-		for i := range uint64(100) {
-			appends = append(appends, msgApp(2, 1, i, nil))
-		}
-		a.CutPeer(2)
-		a.QueuePosts(2, appends)
-		synctest.Wait()
-		require.Zero(t, laneOf(a, 2, "pipeline").Queued)
-		require.NotZero(t, a.raft.unreachables(2))
-		a.MendPeer(2)
-		a.Send(appends[:10])
-		within(t, time.Second, func() bool { return len(b.raft.received()) == 10 })
-	})
-}
-
 // TestAppendWindowBehindAnotherWay: entries went by another way meanwhile, which an append without entries behind them shows,
 // and were lost with it. Raft goes back to where the appends of this way ended; copies of what it sends then are told as well.
 func TestAppendWindowBehindAnotherWay(t *testing.T) {

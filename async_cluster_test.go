@@ -120,6 +120,14 @@ func (m *asyncMember) ReportSnapshot(id uint64, st raft.SnapshotStatus) {
 	_ = m.with(func(n *raft.RawNode) error { n.ReportSnapshot(id, st); return nil })
 }
 
+// handTo gives a message to a thread.
+func (m *asyncMember) handTo(thread chan<- *raftpb.Message, msg *raftpb.Message) {
+	select {
+	case thread <- msg:
+	case <-m.ctx.Done():
+	}
+}
+
 func (m *asyncMember) loop() {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -132,10 +140,10 @@ func (m *asyncMember) loop() {
 				peers, appends, applies := rafthttp.SplitMessages(msgs)
 				m.net.Send(peers)
 				for _, a := range appends {
-					hand(m.ctx, m.appends, a)
+					m.handTo(m.appends, a)
 				}
 				for _, a := range applies {
-					hand(m.ctx, m.applies, a)
+					m.handTo(m.applies, a)
 				}
 			}
 		case <-m.ctx.Done():

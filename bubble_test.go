@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -53,7 +55,7 @@ func (p *pair) start(t *testing.T, host string, id types.ID, tune func(*rafthttp
 	ln, err := p.net.Host(host).Listen("80")
 	require.NoError(t, err)
 	if p.deadlines {
-		ln = rafthttp.WithDeadlines(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+		ln = deadlineListener(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
 	}
 	return startMemberOn(t, ln, id, func(tr *rafthttp.Transport) {
 		tr.DialContext = p.net.Host(host).DialContext
@@ -61,6 +63,11 @@ func (p *pair) start(t *testing.T, host string, id types.ID, tune func(*rafthttp
 			tune(tr)
 		}
 	})
+}
+
+// deadlineListener is what NewListener does to a plain listener, with timeouts of the test's choice.
+func deadlineListener(l net.Listener, read, write time.Duration) net.Listener {
+	return conn.NewDeadlineListener(l, read, write, conn.DefaultListenLimits)
 }
 
 // saver is a Snapshotter.

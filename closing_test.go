@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -129,7 +131,7 @@ func TestStuckDialedConn(t *testing.T) {
 					require.NoError(t, c.SetWriteDeadline(time.Now().Add(time.Second)))
 					_, err = c.Write(make([]byte, 1<<20))
 					require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-					kept, cut := rafthttp.Kept(wrap(c))
+					kept, cut := keptConn(wrap(c))
 					began := time.Now()
 					if end == "cut" {
 						cut(io.EOF)
@@ -141,4 +143,17 @@ func TestStuckDialedConn(t *testing.T) {
 			})
 		})
 	}
+}
+
+// keptConn is a connection that is validated again while it is up, and what cuts it.
+func keptConn(c net.Conn) (kept net.Conn, cut func(cause error)) {
+	d := &conn.Dialer{
+		Dial:    func(context.Context, string, string) (net.Conn, error) { return c, nil },
+		Timeout: time.Minute, Verify: func(string, *tls.ConnectionState) error { return nil },
+	}
+	kept, err := d.Connect(context.Background(), url.URL{Scheme: "http"})
+	if err != nil {
+		panic(err)
+	}
+	return kept, kept.(*conn.Dialed).Cut
 }

@@ -32,7 +32,7 @@ func TestSlowHandshakeFailure(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				ca := newAuthority(t) // of the bubble's time
 				info, at := ca.member(t, 1), newBarrier()
-				good := ca.clientOf(t, "good", &x509.Certificate{})
+				good := clientOf(t, ca, "good", &x509.Certificate{})
 				good.InsecureSkipVerify = true
 				stand(&info, at)
 				at.close()

@@ -109,25 +109,25 @@ func TestRefusedHandshakesAreLogged(t *testing.T) { //nolint:funlen // a table
 		reason string
 		ours   bool // checked by NewListener only
 	}{
-		{"another authority", func() *tls.Config { return other.clientOf(t, "client", &x509.Certificate{IPAddresses: here}) },
+		{"another authority", func() *tls.Config { return clientOf(t, other, "client", &x509.Certificate{IPAddresses: here}) },
 			[]string{"certificate signed by unknown authority"}, "unknown authority", false},
 		{"ended", func() *tls.Config {
-			cfg := ca.clientOf(t, "client", &x509.Certificate{IPAddresses: here})
+			cfg := clientOf(t, ca, "client", &x509.Certificate{IPAddresses: here})
 			ca.signFor(t, "client", &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, IPAddresses: here, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, -time.Minute)
 			return cfg
 		}, []string{"certificate has expired or is not yet valid"}, "expired", false},
 		{"revoked", func() *tls.Config {
 			c := &x509.Certificate{IPAddresses: here}
-			cfg := ca.clientOf(t, "client", c)
+			cfg := clientOf(t, ca, "client", c)
 			s.revoke(1, ca, c)
 			return cfg
 		}, []string{"revoked"}, "revoked", false},
 		{"another address", func() *tls.Config {
-			return ca.clientOf(t, "client", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(10, 9, 8, 7)}})
+			return clientOf(t, ca, "client", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(10, 9, 8, 7)}})
 		}, []string{"certificate of 127.0.0.1 is for [10.9.8.7]"}, "wrong address", true},
 		{"no certificate", func() *tls.Config { return &tls.Config{} }, []string{"didn't provide a certificate"}, "no certificate", false},
 		{"one that refuses us", func() *tls.Config {
-			cfg := ca.clientOf(t, "client", &x509.Certificate{IPAddresses: here})
+			cfg := clientOf(t, ca, "client", &x509.Certificate{IPAddresses: here})
 			cfg.RootCAs = x509.NewCertPool()
 			return cfg
 		}, []string{"remote error: tls: "}, "refused by the client", false},
@@ -174,7 +174,7 @@ func TestRefusedHandshakesAreLogged(t *testing.T) { //nolint:funlen // a table
 				require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
 				require.NoError(t, conn.Close())
 			}
-			require.NoError(t, errorOf(ca.clientOf(t, "good", &x509.Certificate{IPAddresses: here}), g.addr))
+			require.NoError(t, errorOf(clientOf(t, ca, "good", &x509.Certificate{IPAddresses: here}), g.addr))
 			g.end()
 			var got []string
 			for _, line := range g.failures() {
@@ -274,7 +274,7 @@ func TestLinesOfHandshakesAreBounded(t *testing.T) {
 		for i := range names {
 			names[i] = strings.Repeat("x", 60)
 		}
-		cfg := newAuthority(t).clientOf(t, "long", &x509.Certificate{DNSNames: names, IsCA: true})
+		cfg := clientOf(t, newAuthority(t), "long", &x509.Certificate{DNSNames: names, IsCA: true})
 		cfg.InsecureSkipVerify = true
 		before := lines.Len()
 		c := tls.Client(dialServer(t, n), cfg)

@@ -76,7 +76,7 @@ func startHostile(t *testing.T) *hostile {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = h.victim.server.Serve(rafthttp.WithDeadlines(ln, readTimeout, writeTimeout))
+		_ = h.victim.server.Serve(deadlineListener(ln, readTimeout, writeTimeout))
 	}()
 	t.Cleanup(func() {
 		h.victim.Stop()

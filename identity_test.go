@@ -26,7 +26,7 @@ import (
 )
 
 // named returns what a member uses whose certificate names it by SPIFFE.
-func (a *authority) named(t *testing.T, id types.ID) transport.TLSInfo {
+func named(t *testing.T, a *authority, id types.ID) transport.TLSInfo {
 	t.Helper()
 	a.sign(t, id.String(), &x509.Certificate{
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: "test", Path: "/member/" + id.String()}},
@@ -83,9 +83,9 @@ func as(t *testing.T, info transport.TLSInfo, base, method, path string, h http.
 // whatever else a request says. The status never is one that stops its sender.
 func TestIdentityOfRequests(t *testing.T) {
 	ca := newAuthority(t)
-	two, three := ca.named(t, 2), ca.named(t, 3)
+	two, three := named(t, ca, 2), named(t, ca, 3)
 	logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
-	a := startAt(t, "https", 1, ca.named(t, 1), tuned(spiffe(t), receives(savesAll), logs))
+	a := startAt(t, "https", 1, named(t, ca, 1), tuned(spiffe(t), receives(savesAll), logs))
 	a.AddPeer(2, []string{refuse})
 	from := func(id string) http.Header { return peerHeader(map[string]string{"X-Server-From": id}) }
 	post := func(m *raftpb.Message) []byte { return marshal(t, m) }
@@ -194,8 +194,8 @@ func TestIdentityOfStreams(t *testing.T) {
 			if verified {
 				tune = spiffe(t)
 			}
-			a := startAt(t, "https", 1, ca.named(t, 1), tuned(tune, observe, logs))
-			b := startAt(t, "https", 2, ca.named(t, 2), tune)
+			a := startAt(t, "https", 1, named(t, ca, 1), tuned(tune, observe, logs))
+			b := startAt(t, "https", 2, named(t, ca, 2), tune)
 			connect(t, a, b)
 			want, refused := 0, uint64(0)
 			for _, tc := range tests {
@@ -248,8 +248,8 @@ func TestIdentityOfDials(t *testing.T) {
 	ca := newAuthority(t)
 	removed := make(chan error, 10)
 	hears := func(tr *rafthttp.Transport) { tr.ErrorC = removed }
-	a := startAt(t, "https", 1, ca.named(t, 1), tuned(spiffe(t), hears))
-	impostor := startAt(t, "https", 2, ca.named(t, 3), tuned(hears, receives(savesAll)))
+	a := startAt(t, "https", 1, named(t, ca, 1), tuned(spiffe(t), hears))
+	impostor := startAt(t, "https", 2, named(t, ca, 3), tuned(hears, receives(savesAll)))
 	a.AddPeer(2, []string{impostor.url})
 	impostor.AddPeer(1, []string{a.url})
 	for _, m := range []*member{a, impostor} {

@@ -104,30 +104,3 @@ func TestMessagesAcrossMembershipChanges(t *testing.T) {
 		}
 	}
 }
-
-// TestLanesOfFormerPeersAreForgotten: also if they were in use.
-func TestLanesOfFormerPeersAreForgotten(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		h := newHoldingRaft(func(*raftpb.Message) bool { return true })
-		a, posts := onHolding(t, n, h, nil)
-		silentHost(n, 2)
-		posts.codes = make(chan int, 1000)
-		for range 10 {
-			for _, m := range ofEachKind() {
-				posts.post(peerHeader(nil), m)
-			}
-			addTalker(a)
-			for _, m := range ofEachKind() {
-				posts.post(peerHeader(nil), m)
-			}
-			a.RemovePeer(2)
-		}
-		guests, earlier := a.LanesRemembered()
-		require.Equal(t, []int{30, 3}, []int{guests, earlier}, "as many as have posts under way")
-		close(h.release)
-		posts.all()
-		synctest.Wait()
-		guests, earlier = a.LanesRemembered()
-		require.Equal(t, []int{0, 0}, []int{guests, earlier})
-	})
-}

@@ -41,7 +41,7 @@ func TestListenerBoundsHandshakes(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Zero(t, closedAfter(from("a")), "too many from one address")
-		other := tls.Client(dialServer(t, n), ca.clientOf(t, "client", &x509.Certificate{}))
+		other := tls.Client(dialServer(t, n), clientOf(t, ca, "client", &x509.Certificate{}))
 		_, err := io.ReadFull(other, make([]byte, 2))
 		require.NoError(t, err, "which locks nobody else out")
 		synctest.Wait() // until its handshake is no longer counted
@@ -51,7 +51,7 @@ func TestListenerBoundsHandshakes(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, closedAfter(dialServer(t, n)), "too many in all")
 		require.Equal(t, 5*time.Second, closedAfter(all[most-1]))
-		cfg := ca.clientOf(t, "client", &x509.Certificate{})
+		cfg := clientOf(t, ca, "client", &x509.Certificate{})
 		_, err = io.ReadFull(tls.Client(dialServer(t, n), cfg), make([]byte, 2))
 		require.NoError(t, err)
 	})
@@ -64,7 +64,7 @@ func TestListenerBoundsConnections(t *testing.T) {
 		const each, most = 256, 2048
 		ln, err := n.Host(hostOf(1)).Listen("2380")
 		require.NoError(t, err)
-		a := startMemberOn(t, rafthttp.WithDeadlines(ln, readTimeout, writeTimeout), 1, func(tr *rafthttp.Transport) {
+		a := startMemberOn(t, deadlineListener(ln, readTimeout, writeTimeout), 1, func(tr *rafthttp.Transport) {
 			tr.DialContext = n.Host(hostOf(1)).DialContext
 		})
 		a.AddPeer(2, silentHost(n, 2))

@@ -26,7 +26,7 @@ import (
 )
 
 // clientOf returns the TLS configuration of a client with this certificate.
-func (a *authority) clientOf(t *testing.T, name string, c *x509.Certificate) *tls.Config {
+func clientOf(t *testing.T, a *authority, name string, c *x509.Certificate) *tls.Config {
 	t.Helper()
 	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	a.sign(t, name, c)
@@ -113,7 +113,7 @@ func TestListenerChecksClients(t *testing.T) {
 			greets(t, ln)
 			cfg := &tls.Config{InsecureSkipVerify: true}
 			if tc.ca != nil {
-				cfg = tc.ca.clientOf(t, "client", &tc.cert)
+				cfg = clientOf(t, tc.ca, "client", &tc.cert)
 				cfg.InsecureSkipVerify = true
 			}
 			err = greeted(t, ln.Addr().Network(), ln.Addr().String(), cfg)
@@ -134,7 +134,7 @@ func TestListenerRevokedClient(t *testing.T) {
 	info.CRLFile = ca.file("crl")
 	revoked := &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	good := &x509.Certificate{IPAddresses: revoked.IPAddresses}
-	revokedCfg, goodCfg := ca.clientOf(t, "revoked", revoked), ca.clientOf(t, "good", good)
+	revokedCfg, goodCfg := clientOf(t, ca, "revoked", revoked), clientOf(t, ca, "good", good)
 	issuer := *ca.cert
 	issuer.KeyUsage, issuer.SubjectKeyId = x509.KeyUsageCRLSign, []byte{1}
 	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
@@ -198,11 +198,11 @@ func tlsListener(t *testing.T, n *memnet.Network, info transport.TLSInfo, wrap f
 	ln, err := n.Host("server").Listen("443")
 	require.NoError(t, err)
 	info.SkipClientSANVerify = true
-	ln = rafthttp.WithDeadlines(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+	ln = deadlineListener(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
 	if wrap != nil {
 		ln = wrap(ln)
 	}
-	ln, err = rafthttp.NewTLSListener(ln, &info)
+	ln, err = newTLSListener(ln, &info)
 	require.NoError(t, err)
 	return ln
 }
@@ -254,7 +254,7 @@ func TestListenerCutsSilentConnections(t *testing.T) {
 		n := newMemnet()
 		plain, err := n.Host("server").Listen("443")
 		require.NoError(t, err)
-		ln := rafthttp.WithDeadlines(plain, 3*time.Second, 2*time.Second)
+		ln := deadlineListener(plain, 3*time.Second, 2*time.Second)
 		defer ln.Close()
 		c := dialServer(t, n)
 		s, err := ln.Accept()
@@ -285,7 +285,7 @@ func TestListenerClose(t *testing.T) {
 		n := newMemnet()
 		ln := tlsListener(t, n, ca.member(t, 1), nil)
 		silent := []net.Conn{dialServer(t, n), dialServer(t, n)}
-		ready := tls.Client(dialServer(t, n), ca.clientOf(t, "client", &x509.Certificate{}))
+		ready := tls.Client(dialServer(t, n), clientOf(t, ca, "client", &x509.Certificate{}))
 		require.NoError(t, ready.Handshake())
 		synctest.Wait()
 		require.NoError(t, ln.Close())
@@ -325,7 +325,7 @@ func TestListenerOutlivesPassingErrors(t *testing.T) {
 		greets(t, tlsListener(t, n, ca.member(t, 1), func(ln net.Listener) net.Listener {
 			return &failsAtFirst{ln, 10, passing{io.ErrNoProgress}}
 		}))
-		c := tls.Client(dialServer(t, n), ca.clientOf(t, "client", &x509.Certificate{}))
+		c := tls.Client(dialServer(t, n), clientOf(t, ca, "client", &x509.Certificate{}))
 		_, err := io.ReadFull(c, make([]byte, 2))
 		require.NoError(t, err)
 

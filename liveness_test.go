@@ -135,7 +135,7 @@ func TestIdleStreamsLive(t *testing.T) {
 				d := &dials{}
 				ln, err := n.Host("m1").Listen("2380")
 				require.NoError(t, err)
-				ln = rafthttp.WithDeadlines(ln, readTimeout, writeTimeout)
+				ln = deadlineListener(ln, readTimeout, writeTimeout)
 				a := startMemberOn(t, ln, 1, func(tr *rafthttp.Transport) { tr.DialContext = n.Host("m1").DialContext })
 				wrap(a, f)
 				b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) {
@@ -163,7 +163,7 @@ func TestIdleStreamsLive(t *testing.T) {
 func TestIdleStreamsLiveOnSockets(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	ln = rafthttp.WithDeadlines(ln, 20*time.Millisecond, 20*time.Millisecond)
+	ln = deadlineListener(ln, 20*time.Millisecond, 20*time.Millisecond)
 	tune := func(tr *rafthttp.Transport) { tr.ReadTimeout = 600 * time.Millisecond }
 	a, b := startMemberOn(t, ln, 1, tune), startMember(t, 2, tune)
 	connect(t, a, b)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/listener"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -91,13 +94,18 @@ func (s *secured) info(id types.ID) transport.TLSInfo {
 	}
 }
 
+// newTLSListener is what NewListener puts over a plain listener.
+func newTLSListener(l net.Listener, info *transport.TLSInfo) (net.Listener, error) {
+	return listener.NewTLS(l, info, conn.DefaultListenLimits)
+}
+
 // start runs a member.
 func (s *secured) start(id types.ID, tune func(*rafthttp.Transport)) *member {
 	s.t.Helper()
 	ln, err := s.net.Host(hostOf(id)).Listen("2380")
 	require.NoError(s.t, err)
 	info := s.info(id)
-	ln, err = rafthttp.NewTLSListener(rafthttp.WithDeadlines(ln, readTimeout, writeTimeout), &info)
+	ln, err = newTLSListener(deadlineListener(ln, readTimeout, writeTimeout), &info)
 	require.NoError(s.t, err)
 	return startMemberAt(s.t, ln, "https://"+hostOf(id)+":2380", id, tuned(func(tr *rafthttp.Transport) {
 		tr.TLSInfo, tr.DialContext = info, s.net.Host(hostOf(id)).DialContext

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -265,29 +264,4 @@ func TestRoundTripperReadsAuthoritiesAgain(t *testing.T) {
 	err = get(b.url)
 	require.Error(t, err, "b does not know us") // net/http does not always say why
 	require.NotContains(t, err.Error(), "x509", "but we know it")
-}
-
-// TestWhatACutConnectionTells: whatever its user does next with it.
-func TestWhatACutConnectionTells(t *testing.T) {
-	uses := map[string]func(net.Conn) error{
-		"read":           func(c net.Conn) error { _, err := c.Read(make([]byte, 1)); return err },
-		"write":          func(c net.Conn) error { _, err := c.Write(make([]byte, 1)); return err },
-		"deadline":       func(c net.Conn) error { return c.SetDeadline(time.Now()) },
-		"read deadline":  func(c net.Conn) error { return c.SetReadDeadline(time.Now()) },
-		"write deadline": func(c net.Conn) error { return c.SetWriteDeadline(time.Now()) },
-	}
-	for name, use := range uses {
-		t.Run(name, func(t *testing.T) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer ln.Close()
-			raw, err := net.Dial("tcp", ln.Addr().String())
-			require.NoError(t, err)
-			c, cut := rafthttp.Kept(raw)
-			defer c.Close()
-			revoked := errors.New("revoked")
-			cut(revoked)
-			require.ErrorIs(t, use(c), revoked)
-		})
-	}
 }

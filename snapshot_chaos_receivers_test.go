@@ -49,7 +49,7 @@ func (r *chaosReceiver) start() {
 	ln, err := r.c.pair.net.Host(r.host).Listen("80")
 	require.NoError(r.c.t, err)
 	if r.rand.IntN(2) == 0 {
-		ln = rafthttp.WithDeadlines(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+		ln = deadlineListener(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
 	}
 	r.member = startMemberBy(r.c.t, r.server(), ln, "http://"+r.host+":80", r.id, func(tr *rafthttp.Transport) {
 		tr.DialContext = r.c.pair.net.Host(r.host).DialContext

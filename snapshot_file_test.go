@@ -74,7 +74,7 @@ func TestSnapshotOfAFile(t *testing.T) {
 	servers := map[string]func(net.Listener) net.Listener{
 		"plain listener": func(l net.Listener) net.Listener { return l },
 		"deadlines": func(l net.Listener) net.Listener {
-			return rafthttp.WithDeadlines(l, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+			return deadlineListener(l, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
 		},
 	}
 	data := randomBytes(5<<20 + 12345)

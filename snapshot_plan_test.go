@@ -94,7 +94,7 @@ func slowSeekable(data []byte, pause time.Duration) *seekable {
 }
 
 // leavePart has b keep the first half of a database of a, as after a failure.
-func (p *pair) leavePart(t *testing.T, data []byte) {
+func leavePart(t *testing.T, p *pair, data []byte) {
 	t.Helper()
 	p.net.Link("a", "b").SetBandwidth(4 << 20)
 	time.Sleep(time.Second)
@@ -124,7 +124,7 @@ func TestSnapshotFromASlowReader(t *testing.T) {
 			p.b = p.start(t, "b", 2, receives(store))
 			p.b.AddPeer(1, []string{p.a.url})
 			if part {
-				p.leavePart(t, data)
+				leavePart(t, p, data)
 			}
 			before := p.a.Status().Peers[0].SentBytes
 			m := snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), size)
@@ -344,7 +344,7 @@ func TestSnapshotSummingIsWeighed(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			store := openIn(t, dir)
 			p := newPair(t, nil, receives(store))
-			p.leavePart(t, data)
+			leavePart(t, p, data)
 			before := p.a.Status().Peers[0].SentBytes
 			start := time.Now()
 			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), int64(size)))

@@ -109,7 +109,7 @@ func TestSnapshotTransientAnswerToTheFirst(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			store := openIn(t, dir)
 			p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, receives(store))
-			p.leavePart(t, data)
+			leavePart(t, p, data)
 			toB := func() (net.Conn, error) { return p.net.Host("road").DialContext(context.Background(), "tcp", "b:80") }
 			ln, err := p.net.Host("road").Listen("80")
 			require.NoError(t, err)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
-	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // What the transport does with sockets alone, in bubbles.
@@ -88,7 +86,7 @@ func TestLargeEntriesGoByWritev(t *testing.T) {
 	const rate, entries, size = 100 << 10, 24, 64 << 10
 	for name, listener := range map[string]func(net.Listener) net.Listener{
 		"bare":           func(ln net.Listener) net.Listener { return ln },
-		"with deadlines": func(ln net.Listener) net.Listener { return rafthttp.WithDeadlines(ln, readTimeout, writeTimeout) },
+		"with deadlines": func(ln net.Listener) net.Listener { return deadlineListener(ln, readTimeout, writeTimeout) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulateSockets(t, func(t *testing.T, n *memnet.Network) {
@@ -112,68 +110,12 @@ func TestLargeEntriesGoByWritev(t *testing.T) {
 	}
 }
 
-// countedFile is a file that bytes are moved to.
-type countedFile struct {
-	file  *os.File
-	moves atomic.Int64
-}
-
-func (f *countedFile) Write(p []byte) (int, error) { return f.file.Write(p) }
-func (f *countedFile) File() *os.File              { return f.file }
-
-func (f *countedFile) ReadFrom(r io.Reader) (int64, error) {
-	f.moves.Add(1)
-	return f.file.ReadFrom(r)
-}
-
-// TestSnapshotIsMovedFromFileToFile: by sendfile and splice, or what stands for them, on a line that is fast, or so slow that
-// deadlines end each of both many times.
-func TestSnapshotIsMovedFromFileToFile(t *testing.T) {
-	const size = 1 << 20
-	data := randomBytes(size)
-	for name, rate := range map[string]int{"fast": 0, "slow": 20 << 10} {
-		for _, stock := range []bool{false, true} {
-			if stock {
-				name += ", plain"
-			}
-			t.Run(name, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "received")
-				simulateSockets(t, func(t *testing.T, n *memnet.Network) {
-					uses, ended := new(socketUses), make(chan error, 1)
-					a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
-						tr.Observer = sentTo(ended)
-						uses.dials(tr)
-					})
-					f, err := os.Create(path)
-					require.NoError(t, err)
-					defer f.Close()
-					to := &countedFile{file: f}
-					var s rafthttp.Snapshotter = saver(func(r io.Reader, _ uint64) (int64, error) { return r.(io.WriterTo).WriteTo(to) })
-					if stock {
-						s = plain{s}
-					}
-					b := startSimulated(t, n, 2, receives(s))
-					a.AddPeer(2, []string{b.url})
-					n.Link("m1", "m2").SetBandwidth(rate)
-					a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, []byte("before"), data), size))
-					require.NoError(t, <-ended)
-					require.NotZero(t, uses.files.Load(), "sendfile")
-					require.NotZero(t, to.moves.Load(), "splice")
-				})
-				got, err := os.ReadFile(path)
-				require.NoError(t, err)
-				require.Equal(t, data, got)
-			})
-		}
-	}
-}
-
 // TestStreamEndsWhenNothingIsAcknowledged: what was written is in the send buffer, so no deadline finds out. The timeout of the
 // system does, which is set on a connection of any listener.
 func TestStreamEndsWhenNothingIsAcknowledged(t *testing.T) {
 	for name, listener := range map[string]func(net.Listener) net.Listener{
 		"bare":           func(ln net.Listener) net.Listener { return ln },
-		"with deadlines": func(ln net.Listener) net.Listener { return rafthttp.WithDeadlines(ln, readTimeout, writeTimeout) },
+		"with deadlines": func(ln net.Listener) net.Listener { return deadlineListener(ln, readTimeout, writeTimeout) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulateSockets(t, func(t *testing.T, n *memnet.Network) {
@@ -198,35 +140,6 @@ func TestStreamEndsWhenNothingIsAcknowledged(t *testing.T) {
 				require.Greater(t, a.raft.unreachables(2), before)
 				require.NoError(t, c.Close())
 				<-read
-			})
-		})
-	}
-}
-
-// TestSnapshotSocketIsAsPatient is TestSnapshotKernelIsAsPatient in a bubble.
-func TestSnapshotSocketIsAsPatient(t *testing.T) {
-	const size = 1 << 20
-	for name, stock := range map[string]bool{"resumable": false, "plain": true} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			simulateSockets(t, func(t *testing.T, n *memnet.Network) {
-				uses, ended := new(socketUses), make(chan error, 1)
-				var s rafthttp.Snapshotter = &hanging{openIn(t, dir), size / 2, func() { time.Sleep(20 * time.Second) }}
-				if stock {
-					s = plain{s}
-				}
-				b := startSimulated(t, n, 2, receives(s))
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
-					tr.Observer = sentTo(ended)
-					uses.dials(tr)
-				})
-				a.AddPeer(2, []string{b.url})
-				a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, randomBytes(size)), size))
-				require.NoError(t, <-ended)
-				a.Stop()
-				uses.mu.Lock()
-				defer uses.mu.Unlock()
-				require.Equal(t, []time.Duration{time.Hour, readTimeout}, uses.timeouts)
 			})
 		})
 	}

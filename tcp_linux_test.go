@@ -115,7 +115,7 @@ func TestTimeoutsOfAcceptedConnections(t *testing.T) {
 	accepted, err := ln.Accept()
 	require.NoError(t, err)
 	defer accepted.Close()
-	requireTimeouts(t, rafthttp.Below(accepted), 5*time.Second)
+	requireTimeouts(t, below(accepted), 5*time.Second)
 }
 
 // TestTimeoutsOfStreams: a stream has the timeouts of its transport, whoever's
@@ -123,7 +123,7 @@ func TestTimeoutsOfAcceptedConnections(t *testing.T) {
 func TestTimeoutsOfStreams(t *testing.T) {
 	for name, wrap := range map[string]func(net.Listener) net.Listener{
 		"plain":               func(l net.Listener) net.Listener { return l },
-		"with deadlines":      func(l net.Listener) net.Listener { return rafthttp.WithDeadlines(l, readTimeout, writeTimeout) },
+		"with deadlines":      func(l net.Listener) net.Listener { return deadlineListener(l, readTimeout, writeTimeout) },
 		"encrypted, and both": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestTimeoutsOfStreams(t *testing.T) {
 			} else {
 				server := httptest.NewTLSServer(nil)
 				defer server.Close()
-				ln = tls.NewListener(rafthttp.WithDeadlines(seen, readTimeout, writeTimeout), &tls.Config{Certificates: server.TLS.Certificates})
+				ln = tls.NewListener(deadlineListener(seen, readTimeout, writeTimeout), &tls.Config{Certificates: server.TLS.Certificates})
 			}
 			m := startMemberOn(t, ln, 1, func(tr *rafthttp.Transport) { tr.ReadTimeout = 20 * time.Second })
 			m.AddPeer(2, []string{refuse})
@@ -208,7 +208,7 @@ func TestSnapshotGivesWayInKernel(t *testing.T) {
 	c, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 	require.NoError(t, err)
 	defer c.Close()
-	kept, _ := rafthttp.Kept(c)
+	kept, _ := keptConn(c)
 	conn.GiveWay(tls.Client(kept, nil))
 	require.True(t, givesWay(c), "below TLS")
 	near := false
@@ -304,3 +304,6 @@ func TestSmallMessagesAreAcknowledgedTogether(t *testing.T) {
 		})
 	}
 }
+
+// below returns what a connection of deadlineListener or NewListener wraps.
+func below(c net.Conn) net.Conn { return c.(interface{ NetConn() net.Conn }).NetConn() }

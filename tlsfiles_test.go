@@ -79,7 +79,7 @@ func TestBundles(t *testing.T) {
 // it what tools write before a block.
 func TestCertificateFiles(t *testing.T) {
 	ca := newAuthority(t)
-	inter := ca.intermediate(t, time.Hour)
+	inter := intermediate(t, ca, time.Hour)
 	info := inter.member(t, 1)
 	leaf, chain := pemOf(t, inter, "1"), pemOf(t, ca, "inter")
 	key, err := os.ReadFile(info.KeyFile)
@@ -106,7 +106,7 @@ func TestCertificateFiles(t *testing.T) {
 
 // intermediate returns an authority of this one's, whose members have to show its
 // certificate beside theirs. It is in the file inter.pem of this one's folder.
-func (a *authority) intermediate(t *testing.T, life time.Duration) *authority {
+func intermediate(t *testing.T, a *authority, life time.Duration) *authority {
 	t.Helper()
 	inter := &authority{dir: t.TempDir()}
 	inter.cert, inter.key = a.signFor(t, "inter", interTemplate(), life)
@@ -122,7 +122,7 @@ func interTemplate() *x509.Certificate {
 }
 
 // renew writes another certificate for the key of an intermediate.
-func (a *authority) renew(t *testing.T, inter *authority, life time.Duration) {
+func renew(t *testing.T, a *authority, inter *authority, life time.Duration) {
 	t.Helper()
 	c := interTemplate()
 	c.SerialNumber = big.NewInt(4711)
@@ -133,14 +133,14 @@ func (a *authority) renew(t *testing.T, inter *authority, life time.Duration) {
 }
 
 // issueChain gives a member a certificate of an intermediate, and that one's.
-func (s *secured) issueChain(inter *authority, id types.ID, chain string) {
+func issueChain(s *secured, inter *authority, id types.ID, chain string) {
 	s.t.Helper()
 	s.issue(inter, id, time.Hour)
-	s.chain(inter, id, chain)
+	writeChain(s, inter, id, chain)
 }
 
-// chain gives a member the certificate that it has, and another chain.
-func (s *secured) chain(inter *authority, id types.ID, chain string) {
+// writeChain gives a member the certificate that it has, and another chain.
+func writeChain(s *secured, inter *authority, id types.ID, chain string) {
 	s.t.Helper()
 	s.write(id, "pem", []byte(pemOf(s.t, inter, id.String())+chain))
 }
@@ -153,9 +153,9 @@ func TestHalfWrittenBundle(t *testing.T) {
 				ca, other := newAuthority(t), newAuthority(t)
 				logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
 				s, all, _ := startAll(t, ca, logs)
-				inter := ca.intermediate(t, time.Hour)
+				inter := intermediate(t, ca, time.Hour)
 				for id := range types.ID(3) {
-					s.issueChain(inter, id+1, pemOf(t, ca, "inter"))
+					issueChain(s, inter, id+1, pemOf(t, ca, "inter"))
 					s.trust(id+1, other, ca)
 				}
 				time.Sleep(3 * recheck)
@@ -184,18 +184,18 @@ func TestRenewedIntermediate(t *testing.T) {
 		ca := newAuthority(t)
 		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
 		s, all, _ := startAll(t, ca, logs)
-		inter := ca.intermediate(t, 10*time.Minute)
+		inter := intermediate(t, ca, 10*time.Minute)
 		end := time.Now().Add(10 * time.Minute)
 		for id := range types.ID(3) {
-			s.issueChain(inter, id+1, pemOf(t, ca, "inter"))
+			issueChain(s, inter, id+1, pemOf(t, ca, "inter"))
 		}
 		time.Sleep(3 * recheck)
 		renewed := time.Now()
 		lines.TakeAll()
 		stop := load(t, all, 100*time.Millisecond, 1000)
-		ca.renew(t, inter, time.Hour)
+		renew(t, ca, inter, time.Hour)
 		for id := range types.ID(3) {
-			s.chain(inter, id+1, pemOf(t, ca, "inter"))
+			writeChain(s, inter, id+1, pemOf(t, ca, "inter"))
 		}
 		time.Sleep(3 * recheck)
 		require.Equal(t, 12, lines.FilterMessage("moved a stream to a connection with the peer's new certificate").Len())

@@ -39,7 +39,7 @@ func (l zoned) Accept() (net.Conn, error) {
 }
 
 // linkLocalMember returns the files of a member with the link-local address.
-func (a *authority) linkLocalMember(t *testing.T, id types.ID) transport.TLSInfo {
+func linkLocalMember(t *testing.T, a *authority, id types.ID) transport.TLSInfo {
 	t.Helper()
 	info := a.member(t, id)
 	a.sign(t, id.String(), &x509.Certificate{
@@ -56,8 +56,8 @@ func TestZoneOfAnAddress(t *testing.T) {
 	start := func(id types.ID, from string) *member {
 		plain, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		info := ca.linkLocalMember(t, id)
-		ln, err := rafthttp.NewTLSListener(zoned{plain, &net.TCPAddr{IP: net.ParseIP(from), Port: 1, Zone: "eth0"}}, &info)
+		info := linkLocalMember(t, ca, id)
+		ln, err := newTLSListener(zoned{plain, &net.TCPAddr{IP: net.ParseIP(from), Port: 1, Zone: "eth0"}}, &info)
 		require.NoError(t, err)
 		_, port, err := net.SplitHostPort(plain.Addr().String())
 		require.NoError(t, err)
