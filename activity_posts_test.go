@@ -12,45 +12,56 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // TestActiveByItsPosts: a peer is active by a post or a snapshot of its own once that has succeeded, as its sender has it, and not
 // by one that was answered with an error. On a stream, where nobody is answered, the frame counts.
 func TestActiveByItsPosts(t *testing.T) {
-	processes := func(err error) func(*member) {
-		return func(a *member) { a.raft.process = func(context.Context, *raftpb.Message) error { return err } }
+	processes := func(err error) func(*testmember.Member) {
+		return func(a *testmember.Member) {
+			a.Recorder.OnProcess = func(context.Context, *raftpb.Message) error { return err }
+		}
 	}
 	good, bad := processes(nil), processes(errors.New("no"))
-	post := func(t *testing.T) (string, io.Reader) { return "/raft", postOf(t, heartbeat(1, 2, 1)) }
+	post := func(t *testing.T) (string, io.Reader) {
+		return "/raft", testmember.PostBody(t, testmember.Heartbeat(1, 2, 1))
+	}
 	snapshot := func(t *testing.T) (string, io.Reader) {
-		return "/raft/snapshot", snapshotBody(t, msgSnap(1, 2, 7), "db")
+		return "/raft/snapshot", testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db")
 	}
 	tests := map[string]struct {
-		prepare func(*member)
+		prepare func(*testmember.Member)
 		body    func(*testing.T) (string, io.Reader)
 		code    int
 	}{
-		"post":                         {good, post, 204},
-		"post, Process fails":          {bad, post, 500},
-		"post, Process answers":        {processes(teapot{}), post, 418},
-		"post, Process says removed":   {processes(rafthttp.ErrMemberRemoved), post, 403},
-		"post, cut":                    {func(a *member) { a.CutPeer(2) }, post, 500},
-		"post, for another":            {good, func(t *testing.T) (string, io.Reader) { return "/raft", postOf(t, heartbeat(9, 2, 1)) }, 412},
-		"post, removed":                {func(a *member) { a.raft.removed = func(uint64) bool { return true } }, post, 403},
-		"post, no message":             {good, func(t *testing.T) (string, io.Reader) { return "/raft", snapshotBody(t, msgSnap(1, 2, 7), "db") }, 400},
-		"snapshot":                     {good, snapshot, 204},
-		"snapshot, Process fails":      {bad, snapshot, 500},
-		"snapshot, without a database": {good, func(t *testing.T) (string, io.Reader) { return "/raft/snapshot", postOf(t, heartbeat(1, 2, 1)) }, 400},
+		"post":                       {good, post, 204},
+		"post, Process fails":        {bad, post, 500},
+		"post, Process answers":      {processes(testmember.Teapot{}), post, 418},
+		"post, Process says removed": {processes(rafthttp.ErrMemberRemoved), post, 403},
+		"post, cut":                  {func(a *testmember.Member) { a.CutPeer(2) }, post, 500},
+		"post, for another": {good, func(t *testing.T) (string, io.Reader) {
+			return "/raft", testmember.PostBody(t, testmember.Heartbeat(9, 2, 1))
+		}, 412},
+		"post, removed": {func(a *testmember.Member) { a.Recorder.Removed = func(uint64) bool { return true } }, post, 403},
+		"post, no message": {good, func(t *testing.T) (string, io.Reader) {
+			return "/raft", testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db")
+		}, 400},
+		"snapshot":                {good, snapshot, 204},
+		"snapshot, Process fails": {bad, snapshot, 500},
+		"snapshot, without a database": {good, func(t *testing.T) (string, io.Reader) {
+			return "/raft/snapshot", testmember.PostBody(t, testmember.Heartbeat(1, 2, 1))
+		}, 400},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, receives(savesAll))
-				a.AddPeer(2, silentHost(n, 2))
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := testmember.StartSimulated(t, n, 1, testmember.Receives(testmember.SavesAll))
+				a.AddPeer(2, testmember.SilentHost(n, 2))
 				tc.prepare(a)
 				path, body := tc.body(t)
-				require.Equal(t, tc.code, ask(t, a.Transport, "POST", path, peerHeader(nil), body).Code)
+				require.Equal(t, tc.code, testmember.Ask(t, a.Transport, "POST", path, testmember.PeerHeader(nil), body).Code)
 				active := 0
 				if tc.code == 204 {
 					active = 1
@@ -59,14 +70,14 @@ func TestActiveByItsPosts(t *testing.T) {
 			})
 		})
 	}
-	for name, prepare := range map[string]func(*member){"stream": good, "stream, Process fails": bad} {
+	for name, prepare := range map[string]func(*testmember.Member){"stream": good, "stream, Process fails": bad} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, nil)
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := testmember.StartSimulated(t, n, 1, nil)
 				prepare(a)
-				say := startTalker(t, n, 2)
-				a.AddPeer(2, []string{urlOf(2)})
-				say("message", heartbeat(1, 2, 1))
+				say := testmember.StartTalker(t, n, 2)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				say("message", testmember.Heartbeat(1, 2, 1))
 				synctest.Wait()
 				require.Equal(t, 1, a.ActivePeers())
 			})
@@ -78,22 +89,22 @@ func TestActiveByItsPosts(t *testing.T) {
 // active as well.
 func TestActiveOnceItsPostIsProcessed(t *testing.T) {
 	for _, early := range []bool{true, false} {
-		simulate(t, func(t *testing.T, n *memnet.Network) {
-			h := newHoldingRaft(func(*raftpb.Message) bool { return true })
-			a, posts := onHolding(t, n, h, nil)
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+			h := testmember.NewHoldingRaft(func(*raftpb.Message) bool { return true })
+			a, posts := testmember.OnHolding(t, n, h, nil)
 			if early {
-				a.AddPeer(2, silentHost(n, 2))
+				a.AddPeer(2, testmember.SilentHost(n, 2))
 			}
-			posts.post(peerHeader(nil), heartbeat(1, 2, 1))
+			posts.Post(testmember.PeerHeader(nil), testmember.Heartbeat(1, 2, 1))
 			if !early {
-				a.AddPeer(2, silentHost(n, 2))
+				a.AddPeer(2, testmember.SilentHost(n, 2))
 			}
 			time.Sleep(time.Second)
 			require.Zero(t, a.ActivePeers())
-			close(h.release)
-			require.Equal(t, map[int]int{204: 1}, posts.all())
-			always(t, readTimeout-10*time.Millisecond, func() bool { return a.ActivePeers() == 1 })
-			within(t, readTimeout, func() bool { return a.ActivePeers() == 0 })
+			close(h.Release)
+			require.Equal(t, map[int]int{204: 1}, posts.All())
+			testmember.Always(t, testmember.ReadTimeout-10*time.Millisecond, func() bool { return a.ActivePeers() == 1 })
+			testmember.Within(t, testmember.ReadTimeout, func() bool { return a.ActivePeers() == 0 })
 		})
 	}
 }
@@ -101,20 +112,20 @@ func TestActiveOnceItsPostIsProcessed(t *testing.T) {
 // TestActiveByAPostWhileStreamsAreDown: a post of a peer speaks for it for ReadTimeout, whether its streams are up or not.
 func TestActiveByAPostWhileStreamsAreDown(t *testing.T) {
 	for _, posted := range []bool{true, false} {
-		simulate(t, func(t *testing.T, n *memnet.Network) {
-			a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
-			a.AddPeer(2, []string{urlOf(2)})
-			b.AddPeer(1, []string{urlOf(1)})
-			within(t, readTimeout, func() bool { return a.ActivePeers() == 1 })
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+			a, b := testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 2, nil)
+			a.AddPeer(2, []string{testmember.URLOf(2)})
+			b.AddPeer(1, []string{testmember.URLOf(1)})
+			testmember.Within(t, testmember.ReadTimeout, func() bool { return a.ActivePeers() == 1 })
 			if posted {
-				require.Equal(t, 204, ask(t, a.Transport, "POST", "/raft", peerHeader(nil), postOf(t, heartbeat(1, 2, 1))).Code)
+				require.Equal(t, 204, testmember.Ask(t, a.Transport, "POST", "/raft", testmember.PeerHeader(nil), testmember.PostBody(t, testmember.Heartbeat(1, 2, 1))).Code)
 			}
 			b.Stop()
 			if posted {
-				always(t, readTimeout-10*time.Millisecond, func() bool { return a.ActivePeers() == 1 })
+				testmember.Always(t, testmember.ReadTimeout-10*time.Millisecond, func() bool { return a.ActivePeers() == 1 })
 				require.Zero(t, a.Status().Peers[0].Disconnects)
 			}
-			within(t, readTimeout, func() bool { return a.ActivePeers() == 0 })
+			testmember.Within(t, testmember.ReadTimeout, func() bool { return a.ActivePeers() == 0 })
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
@@ -56,7 +57,7 @@ func streamServer(t *testing.T, n *memnet.Network, f func(r *http.Request, beat 
 func TestActiveFromTheFirstFrame(t *testing.T) {
 	for _, kind := range []string{"message", "msgapp"} {
 		t.Run(kind, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				speaks := make(chan struct{})
 				streamServer(t, n, func(r *http.Request, beat func()) {
 					for {
@@ -73,32 +74,32 @@ func TestActiveFromTheFirstFrame(t *testing.T) {
 						time.Sleep(time.Second)
 					}
 				})
-				seen := &states{}
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
-					tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { seen.told(active) }}
+				seen := &testmember.States{}
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+					tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { seen.Told(active) }}
 				})
-				a.AddPeer(2, []string{urlOf(2)})
-				always(t, time.Minute, func() bool { return a.ActivePeers() == 0 && a.ActiveSince(2).IsZero() })
-				require.Empty(t, seen.list())
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				testmember.Always(t, time.Minute, func() bool { return a.ActivePeers() == 0 && a.ActiveSince(2).IsZero() })
+				require.Empty(t, seen.List())
 				require.NotZero(t, a.Status().Peers[0].Streams[2].Connects, "it accepts streams")
 				require.NotEmpty(t, a.Status().Peers[0].LastError)
 				close(speaks)
-				within(t, 2*time.Second, func() bool { return a.ActivePeers() == 1 })
-				always(t, time.Minute, func() bool { return a.ActivePeers() == 1 })
-				require.Equal(t, []bool{true}, seen.list())
+				testmember.Within(t, 2*time.Second, func() bool { return a.ActivePeers() == 1 })
+				testmember.Always(t, time.Minute, func() bool { return a.ActivePeers() == 1 })
+				require.Equal(t, []bool{true}, seen.List())
 			})
 		})
 	}
 }
 
 // dialling is a member whose dials of streams are counted.
-func dialling(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (a *member, to func(host string) int) {
+func dialling(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (a *testmember.Member, to func(host string) int) {
 	t.Helper()
-	d := &dials{}
-	a = startSimulated(t, n, 1, tuned(tune, func(tr *rafthttp.Transport) {
-		tr.DialContext = d.count(n.Host("m1").DialContext)
+	d := &testmember.Dials{}
+	a = testmember.StartSimulated(t, n, 1, testmember.Tuned(tune, func(tr *rafthttp.Transport) {
+		tr.DialContext = d.Count(n.Host("m1").DialContext)
 	}))
-	return a, func(host string) int { return d.to(host + ":2380") }
+	return a, func(host string) int { return d.To(host + ":2380") }
 }
 
 // TestShortStreamsAreDialledLess: a peer that accepts streams, says a heartbeat and closes them is dialled less and less often,
@@ -115,11 +116,11 @@ func TestShortStreamsAreDialledLess(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				streamServer(t, n, says)
-				logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-				a, dials := dialling(t, n, tuned(logs, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Minute })) // few probes
-				a.AddPeer(2, []string{urlOf(2)})
+				logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+				a, dials := dialling(t, n, testmember.Tuned(logs, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Minute })) // few probes
+				a.AddPeer(2, []string{testmember.URLOf(2)})
 				time.Sleep(10 * time.Second)
 				require.LessOrEqual(t, dials("m2"), 2*15)
 				before := dials("m2")
@@ -149,7 +150,7 @@ func requireLimited(t *testing.T, lines *observer.ObservedLogs, during time.Dura
 
 // TestPauseStartsOverAfterAStreamThatLived: and only then.
 func TestPauseStartsOverAfterAStreamThatLived(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		var mu sync.Mutex
 		lives := time.Duration(0)
 		streamServer(t, n, func(_ *http.Request, beat func()) {
@@ -161,8 +162,8 @@ func TestPauseStartsOverAfterAStreamThatLived(t *testing.T) {
 				time.Sleep(500 * time.Millisecond)
 			}
 		})
-		a := startSimulated(t, n, 1, nil)
-		a.AddPeer(2, []string{urlOf(2)})
+		a := testmember.StartSimulated(t, n, 1, nil)
+		a.AddPeer(2, []string{testmember.URLOf(2)})
 		connects := func() (n uint64) {
 			for _, s := range a.Status().Peers[0].Streams {
 				n += s.Connects
@@ -171,15 +172,15 @@ func TestPauseStartsOverAfterAStreamThatLived(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		mu.Lock()
-		lives = 2 * readTimeout
+		lives = 2 * testmember.ReadTimeout
 		mu.Unlock()
-		within(t, 3*time.Second, func() bool { return a.ActivePeers() == 1 && a.Status().Peers[0].Streams[2].Up })
-		time.Sleep(readTimeout)
+		testmember.Within(t, 3*time.Second, func() bool { return a.ActivePeers() == 1 && a.Status().Peers[0].Streams[2].Up })
+		time.Sleep(testmember.ReadTimeout)
 		mu.Lock()
 		lives = 0
 		mu.Unlock()
 		before := connects()
-		within(t, 2*readTimeout, func() bool { return connects() > before })
+		testmember.Within(t, 2*testmember.ReadTimeout, func() bool { return connects() > before })
 		time.Sleep(time.Second) // 0, 150, 375, 713 ms, and up to a quarter more
 		require.GreaterOrEqual(t, connects()-before, uint64(4))
 		time.Sleep(20 * time.Second)
@@ -192,8 +193,8 @@ func TestPauseStartsOverAfterAStreamThatLived(t *testing.T) {
 // TestMemberIDThatExistsTwice: two members with one id displace each other's streams; that costs the third neither a busy network
 // nor its log.
 func TestMemberIDThatExistsTwice(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
 		a, dials := dialling(t, n, logs)
 		var all []string
 		for _, host := range []string{"m2", "double"} {
@@ -201,10 +202,10 @@ func TestMemberIDThatExistsTwice(t *testing.T) {
 			require.NoError(t, err)
 			url := "http://" + host + ":2380"
 			all = append(all, url)
-			b := startMemberAt(t, ln, url, 2, func(tr *rafthttp.Transport) {
+			b := testmember.StartAt(t, ln, url, 2, func(tr *rafthttp.Transport) {
 				tr.DialContext = n.Host(host).DialContext
 			})
-			b.AddPeer(1, []string{a.url})
+			b.AddPeer(1, []string{a.URL})
 		}
 		a.AddPeer(2, all)
 		time.Sleep(30 * time.Second)

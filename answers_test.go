@@ -12,32 +12,20 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
-
-// endpointOf names the endpoint that a request is for.
-func endpointOf(path string) string {
-	for _, e := range []struct{ prefix, name string }{
-		{"/raft/stream/message/", "message"}, {"/raft/stream/msgapp/", "msgapp"}, {"/raft/snapshot/offset", "offset"},
-		{"/raft/snapshot", "snapshot"}, {"/raft/probing", "probing"}, {"/raft", "post"},
-	} {
-		if strings.HasPrefix(path, e.prefix) {
-			return e.name
-		}
-	}
-	return ""
-}
 
 // serveStatus answers one endpoint with a status and a header, and the others as
 // a peer with the extension does that does not know who asks.
 func serveStatus(t *testing.T, n *memnet.Network, id types.ID, endpoint string, status int, header http.Header) (asked <-chan struct{}) {
 	t.Helper()
-	ln, err := n.Host(hostOf(id)).Listen("2380")
+	ln, err := n.Host(testmember.HostOf(id)).Listen("2380")
 	require.NoError(t, err)
 	seen := make(chan struct{}, 1)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		switch is := endpointOf(r.URL.Path); {
+		switch is := testmember.EndpointOf(r.URL.Path); {
 		case is == endpoint:
 			select {
 			case seen <- struct{}{}:
@@ -75,7 +63,7 @@ func serveStatus(t *testing.T, n *memnet.Network, id types.ID, endpoint string, 
 // protocol gives this meaning, if they state our cluster. Whatever else a proxy, a
 // wrong server or a member answers ends no server.
 func TestRemovalIsBelieved(t *testing.T) {
-	proof := http.Header{"X-Etcd-Cluster-Id": {testCluster.String()}, "X-Server-Version": {"3.7.0"}}
+	proof := http.Header{"X-Etcd-Cluster-Id": {testmember.ClusterID.String()}, "X-Server-Version": {"3.7.0"}}
 	without := func(name, value string) http.Header {
 		h := proof.Clone()
 		if h.Del(name); value != "" {
@@ -98,13 +86,13 @@ func TestRemovalIsBelieved(t *testing.T) {
 		for _, status := range []int{401, 403, 404, 410} {
 			for name, header := range headers {
 				t.Run(strings.Join([]string{endpoint, http.StatusText(status), name}, "/"), func(t *testing.T) {
-					simulate(t, func(t *testing.T, n *memnet.Network) {
+					testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 						removed := make(chan error, 100)
-						a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.ErrorC = removed })
+						a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.ErrorC = removed })
 						asked := serveStatus(t, n, 2, endpoint, status, header)
-						a.AddPeer(2, []string{urlOf(2)})
-						a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
-						m := newSnapshot(&database{Reader: http.NoBody}, 0)
+						a.AddPeer(2, []string{testmember.URLOf(2)})
+						a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+						m := testmember.NewSnapshot(&testmember.Database{Reader: http.NoBody}, 0)
 						a.SendSnapshot(m)
 						<-m.CloseNotify()
 						time.Sleep(time.Minute)

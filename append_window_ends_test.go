@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -18,14 +19,14 @@ import (
 func TestAppendWindowEndsWithASnapshot(t *testing.T) {
 	ways := map[string]func(c *crowded, index uint64){
 		"with a database": func(c *crowded, index uint64) {
-			m := snap.NewMessage(msgSnap(2, 1, index), &database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000)
+			m := snap.NewMessage(testmember.MsgSnap(2, 1, index), &testmember.Database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000)
 			c.leader.SendSnapshot(m)
-			within(c.t, 10*time.Second, func() bool { return len(c.leader.raft.snapshotReports()) == 1 }) // by which raft goes on
+			testmember.Within(c.t, 10*time.Second, func() bool { return len(c.leader.Recorder.SnapshotReports()) == 1 }) // by which raft goes on
 			require.True(c.t, <-m.CloseNotify())
 		},
 		"by post": func(c *crowded, index uint64) {
-			c.leader.Send([]*raftpb.Message{msgSnap(2, 1, index)})
-			within(c.t, 10*time.Second, func() bool { return len(c.leader.raft.snapshotReports()) == 1 })
+			c.leader.Send([]*raftpb.Message{testmember.MsgSnap(2, 1, index)})
+			testmember.Within(c.t, 10*time.Second, func() bool { return len(c.leader.Recorder.SnapshotReports()) == 1 })
 		},
 	}
 	for way, send := range ways {
@@ -35,22 +36,22 @@ func TestAppendWindowEndsWithASnapshot(t *testing.T) {
 			send(c, 100)
 			began := time.Now()
 			c.append(100, 103)
-			within(t, 4*time.Second, func() bool { return len(c.arrived()) == crowdedQueue+3 })
-			require.Less(t, time.Since(began), readTimeout)
+			testmember.Within(t, 4*time.Second, func() bool { return len(c.arrived()) == crowdedQueue+3 })
+			require.Less(t, time.Since(began), testmember.ReadTimeout)
 			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 101, 102, 103)
 		})
 		crowdedTest(way+", within", t, func(t *testing.T, c *crowded) {
 			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
 			send(c, 5)
 			c.append(5, 6)
-			within(t, 4*time.Second, func() bool { return len(c.arrived()) == crowdedQueue+1 })
+			testmember.Within(t, 4*time.Second, func() bool { return len(c.arrived()) == crowdedQueue+1 })
 			c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 6)
 		})
 		crowdedTest(way+", before raft was told of drops", t, func(t *testing.T, c *crowded) {
 			send(c, 5)
-			require.LessOrEqual(t, c.leader.raft.unreachables(2), 1)
+			require.LessOrEqual(t, c.leader.Recorder.Unreachables(2), 1)
 			synctest.Wait()
-			require.Equal(t, 1, c.leader.raft.unreachables(2))
+			require.Equal(t, 1, c.leader.Recorder.Unreachables(2))
 		})
 	}
 }
@@ -61,9 +62,9 @@ func TestAppendWindowBehindWhatIsAcknowledged(t *testing.T) {
 	crowdedTest("goes on", t, func(t *testing.T, c *crowded) {
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8)
 		c.answer(15, false) // what was sent before by another stream
-		told := c.leader.raft.unreachables(2)
+		told := c.leader.Recorder.Unreachables(2)
 		c.append(2, 20) // raft does not know yet
-		within(t, 10*time.Second, func() bool { return c.leader.raft.unreachables(2) > told })
+		testmember.Within(t, 10*time.Second, func() bool { return c.leader.Recorder.Unreachables(2) > told })
 		c.append(15, 17) // now it does
 		c.requireArrive(1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17)
 	})
@@ -72,10 +73,10 @@ func TestAppendWindowBehindWhatIsAcknowledged(t *testing.T) {
 // TestAppendWindowBehindAnotherWay: entries went by another way meanwhile, which an append without entries behind them shows,
 // and were lost with it. Raft goes back to where the appends of this way ended; copies of what it sends then are told as well.
 func TestAppendWindowBehindAnotherWay(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		c := crowdLine(t, n)
 		c.append(0, 3)
-		behind := msgApp(2, 1, 6, nil)
+		behind := testmember.MsgApp(2, 1, 6, nil)
 		behind.Entries = nil
 		c.leader.Send([]*raftpb.Message{behind})
 		c.append(3, 20)

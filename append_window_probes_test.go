@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -13,10 +14,10 @@ import (
 // probes a follower. However long that takes on its way, it is queued once, unless it
 // seems to be lost, or was rejected.
 func TestAppendWindowSkipsProbes(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, nil)
-		b := startSimulated(t, n, 2, nil)
-		connect(t, a, b)
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, nil)
+		b := testmember.StartSimulated(t, n, 2, nil)
+		testmember.Connect(t, a, b)
 		n.Link("m1", "m2").SetBandwidth(crowdedEntry / 2)
 		c := &crowded{t: t, leader: a, follower: b}
 		for range 15 {
@@ -27,12 +28,12 @@ func TestAppendWindowSkipsProbes(t *testing.T) {
 		require.EqualValues(t, 14, c.lane().Duplicates)
 		c.requireArrive(5)
 
-		before := a.raft.unreachables(2)
-		within(t, 2*readTimeout, func() bool { // nobody answers
+		before := a.Recorder.Unreachables(2)
+		testmember.Within(t, 2*testmember.ReadTimeout, func() bool { // nobody answers
 			c.append(4, 5)
 			return c.arrivals(5) == 2
 		})
-		require.Equal(t, before+1, a.raft.unreachables(2))
+		require.Equal(t, before+1, a.Recorder.Unreachables(2))
 
 		c.append(5, 6)
 		c.answer(4, true)
@@ -44,6 +45,6 @@ func TestAppendWindowSkipsProbes(t *testing.T) {
 		c.append(6, 7)
 		c.append(5, 6) // raft may have missed an answer: what was acknowledged is sent when it asks
 		c.requireArrive(5, 5, 6, 5, 7, 6)
-		require.Equal(t, before+1, a.raft.unreachables(2))
+		require.Equal(t, before+1, a.Recorder.Unreachables(2))
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // The members of TestBadLinksInNamespaces are processes of this test binary, each
@@ -38,9 +39,9 @@ func TestMemberProcess(t *testing.T) {
 	require.NoError(t, err)
 	ln, err := rafthttp.NewListener(*u, nil)
 	require.NoError(t, err)
-	m := startMemberAt(t, ln, u.String(), types.ID(id), socketTimeouts)
-	m.raft.process = discard
-	other := &member{Transport: &rafthttp.Transport{ID: types.ID(3 - id)}}
+	m := testmember.StartAt(t, ln, u.String(), types.ID(id), socketTimeouts)
+	m.Recorder.OnProcess = discard
+	other := &testmember.Member{Transport: &rafthttp.Transport{ID: types.ID(3 - id)}}
 	m.AddPeer(other.ID, []string{cableURL(3 - id)})
 	last, tick := "", time.NewTicker(2*time.Millisecond)
 	for i := uint64(1); ; i++ {

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet/faultproxy"
 )
 
@@ -34,7 +35,7 @@ func await(t *testing.T, start time.Time, cond func() bool) time.Duration {
 }
 
 // disturbed says whether m has found something wrong since it had so many connections.
-func disturbed(m, other *member, before uint64) bool {
+func disturbed(m, other *testmember.Member, before uint64) bool {
 	is, connects := streams(m, other)
 	return !is || connects > before
 }
@@ -91,12 +92,12 @@ func TestBadLinksThroughProxies(t *testing.T) {
 
 // throughProxies returns members 1 and 2, which send to each other all the time,
 // and the proxies that lead to them.
-func throughProxies(t *testing.T) (a, b *member, to1, to2 *faultproxy.Proxy) {
+func throughProxies(t *testing.T) (a, b *testmember.Member, to1, to2 *faultproxy.Proxy) {
 	t.Helper()
-	a, b = startMember(t, 1, socketTimeouts), startMember(t, 2, socketTimeouts)
-	a.raft.process, b.raft.process = discard, discard
-	proxy := func(m *member) *faultproxy.Proxy {
-		p, err := faultproxy.Listen("127.0.0.1:0", types.MustNewURLs([]string{m.url})[0].Host)
+	a, b = testmember.Start(t, 1, socketTimeouts), testmember.Start(t, 2, socketTimeouts)
+	a.Recorder.OnProcess, b.Recorder.OnProcess = discard, discard
+	proxy := func(m *testmember.Member) *faultproxy.Proxy {
+		p, err := faultproxy.Listen("127.0.0.1:0", types.MustNewURLs([]string{m.URL})[0].Host)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, p.Close()) })
 		return p
@@ -118,7 +119,7 @@ func throughProxies(t *testing.T) (a, b *member, to1, to2 *faultproxy.Proxy) {
 }
 
 // send has two members send to each other until stop closes.
-func send(stop <-chan struct{}, a, b *member) {
+func send(stop <-chan struct{}, a, b *testmember.Member) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for i := uint64(1); ; i++ {
@@ -134,7 +135,7 @@ func send(stop <-chan struct{}, a, b *member) {
 
 // trafficTo is what a member sends to another, again and again.
 func trafficTo(to, from types.ID, i uint64) []*raftpb.Message {
-	return []*raftpb.Message{msgApp(to, from, i, make([]byte, 1000)), heartbeat(to, from, i)}
+	return []*raftpb.Message{testmember.MsgApp(to, from, i, make([]byte, 1000)), testmember.Heartbeat(to, from, i)}
 }
 
 func discard(context.Context, *raftpb.Message) error { return nil }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -54,7 +55,7 @@ var badLinks = []badLink{
 // trial is three members, of which 1 and 2 are about to lose each other.
 type trial struct {
 	n       *memnet.Network
-	a, b, c *member
+	a, b, c *testmember.Member
 	stop    func() // ends the traffic
 	traffic sync.WaitGroup
 	late    atomic.Int64 // nanoseconds that messages between 1 and 3 took, in all
@@ -63,19 +64,19 @@ type trial struct {
 func newTrial(t *testing.T, n *memnet.Network, busy bool) *trial {
 	t.Helper()
 	tr := &trial{n: n}
-	tr.a, tr.b, tr.c = startSimulated(t, tr.n, 1, nil), startSimulated(t, tr.n, 2, nil), startSimulated(t, tr.n, 3, nil)
-	for _, m := range []*member{tr.a, tr.b, tr.c} {
-		for _, p := range []*member{tr.a, tr.b, tr.c} {
-			m.AddPeer(p.ID, []string{p.url})
+	tr.a, tr.b, tr.c = testmember.StartSimulated(t, tr.n, 1, nil), testmember.StartSimulated(t, tr.n, 2, nil), testmember.StartSimulated(t, tr.n, 3, nil)
+	for _, m := range []*testmember.Member{tr.a, tr.b, tr.c} {
+		for _, p := range []*testmember.Member{tr.a, tr.b, tr.c} {
+			m.AddPeer(p.ID, []string{p.URL})
 		}
-		m.raft.process = func(context.Context, *raftpb.Message) error { return nil }
+		m.Recorder.OnProcess = func(context.Context, *raftpb.Message) error { return nil }
 	}
 	sent := make(chan time.Time, 1)
-	tr.c.raft.process = func(context.Context, *raftpb.Message) error {
+	tr.c.Recorder.OnProcess = func(context.Context, *raftpb.Message) error {
 		tr.late.Add(int64(time.Since(<-sent)))
 		return nil
 	}
-	within(t, 2*time.Second, tr.whole)
+	testmember.Within(t, 2*time.Second, tr.whole)
 	ctx, stop := context.WithCancel(t.Context())
 	tr.stop = func() {
 		stop()
@@ -85,11 +86,11 @@ func newTrial(t *testing.T, n *memnet.Network, busy bool) *trial {
 	tr.traffic.Go(func() {
 		for i := uint64(1); ctx.Err() == nil; i++ {
 			if busy {
-				tr.a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 1000)), heartbeat(2, 1, i)})
-				tr.b.Send([]*raftpb.Message{msgApp(1, 2, i, make([]byte, 1000)), heartbeat(1, 2, i)})
+				tr.a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, make([]byte, 1000)), testmember.Heartbeat(2, 1, i)})
+				tr.b.Send([]*raftpb.Message{testmember.MsgApp(1, 2, i, make([]byte, 1000)), testmember.Heartbeat(1, 2, i)})
 			}
 			sent <- time.Now()
-			tr.a.Send([]*raftpb.Message{msgApp(3, 1, i, make([]byte, 1000))})
+			tr.a.Send([]*raftpb.Message{testmember.MsgApp(3, 1, i, make([]byte, 1000))})
 			time.Sleep(50 * time.Millisecond)
 		}
 	})
@@ -97,7 +98,7 @@ func newTrial(t *testing.T, n *memnet.Network, busy bool) *trial {
 }
 
 // streams says whether m finds the other active with all streams up, and how many connections it took so far.
-func streams(m, other *member) (up bool, connects uint64) {
+func streams(m, other *testmember.Member) (up bool, connects uint64) {
 	up = true
 	for _, p := range m.Status().Peers {
 		if p.ID != other.ID {
@@ -112,7 +113,7 @@ func streams(m, other *member) (up bool, connects uint64) {
 	return up, connects
 }
 
-func up(m, other *member) bool {
+func up(m, other *testmember.Member) bool {
 	is, _ := streams(m, other)
 	return is
 }
@@ -127,14 +128,14 @@ func (tr *trial) run(t *testing.T, bad badLink, lasts time.Duration) (noticed, r
 	t.Helper()
 	start := time.Now()
 	bad.begin(tr.n)
-	seen, before := map[*member]bool{}, map[*member]uint64{}
+	seen, before := map[*testmember.Member]bool{}, map[*testmember.Member]uint64{}
 	_, before[tr.a] = streams(tr.a, tr.b)
 	_, before[tr.b] = streams(tr.b, tr.a)
 	for passed := time.Duration(0); passed < lasts; passed = time.Since(start) {
 		if bad.again != nil && passed%(50*time.Millisecond) == 0 {
 			bad.again(tr.n)
 		}
-		for m, other := range map[*member]*member{tr.a: tr.b, tr.b: tr.a} {
+		for m, other := range map[*testmember.Member]*testmember.Member{tr.a: tr.b, tr.b: tr.a} {
 			if is, connects := streams(m, other); !seen[m] && (!is || connects > before[m]) {
 				seen[m], noticed = true, passed
 			}
@@ -150,7 +151,7 @@ func (tr *trial) run(t *testing.T, bad badLink, lasts time.Duration) (noticed, r
 		bad.end(tr.n)
 	}
 	start = time.Now()
-	within(t, time.Minute, tr.whole)
+	testmember.Within(t, time.Minute, tr.whole)
 	return noticed, time.Since(start)
 }
 
@@ -171,8 +172,8 @@ func testBadLinks(t *testing.T, network ...memnet.Option) {
 			var noticed, recovered time.Duration
 			for i := range 3 { // at different times between two heartbeats, and between two dials
 				bubble.Test(t, func(t *testing.T) {
-					tr := newTrial(t, newMemnet(network...), i%2 == 0)
-					time.Sleep(10*time.Second + time.Duration(i)*readTimeout/12)
+					tr := newTrial(t, testmember.NewNetwork(network...), i%2 == 0)
+					time.Sleep(10*time.Second + time.Duration(i)*testmember.ReadTimeout/12)
 					n, r := tr.run(t, bad, 12*time.Second+time.Duration(i)*310*time.Millisecond)
 					noticed, recovered = max(noticed, n), max(recovered, r)
 					tr.stop()
@@ -181,10 +182,10 @@ func testBadLinks(t *testing.T, network ...memnet.Option) {
 			}
 			t.Logf("noticed within %v, whole again within %v", noticed, recovered)
 			if bad.end == nil && len(network) > 0 { // noticed is for one stream, recovered for all
-				require.LessOrEqual(t, noticed+recovered, 2*readTimeout+2*time.Second)
+				require.LessOrEqual(t, noticed+recovered, 2*testmember.ReadTimeout+2*time.Second)
 				return
 			}
-			require.LessOrEqual(t, noticed, 2*readTimeout)
+			require.LessOrEqual(t, noticed, 2*testmember.ReadTimeout)
 			require.LessOrEqual(t, recovered, 2*time.Second)
 		})
 	}
@@ -200,29 +201,29 @@ func TestOneWayFirewall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulateBoth(t, func(t *testing.T, n *memnet.Network) {
 				n.DialBlock("m2", "m1", fault)
-				a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
-				a.AddPeer(2, []string{b.url})
-				b.AddPeer(1, []string{a.url})
+				a, b := testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 2, nil)
+				a.AddPeer(2, []string{b.URL})
+				b.AddPeer(1, []string{a.URL})
 				time.Sleep(time.Minute)
-				require.True(t, laneOf(b, 1, "message").Up, "a dials b")
-				require.False(t, laneOf(a, 2, "message").Up, "b cannot dial a")
+				require.True(t, testmember.LaneOf(b, 1, "message").Up, "a dials b")
+				require.False(t, testmember.LaneOf(a, 2, "message").Up, "b cannot dial a")
 				require.Equal(t, 1, a.ActivePeers())
-				before := a.raft.unreachables(2)
+				before := a.Recorder.Unreachables(2)
 				for i := range uint64(600) { // ten minutes
 					start := time.Now()
-					a.Send([]*raftpb.Message{msgApp(2, 1, i, nil), heartbeat(2, 1, i)})
-					b.Send([]*raftpb.Message{msgApp(1, 2, i, nil), heartbeat(1, 2, i)})
+					a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, nil), testmember.Heartbeat(2, 1, i)})
+					b.Send([]*raftpb.Message{testmember.MsgApp(1, 2, i, nil), testmember.Heartbeat(1, 2, i)})
 					synctest.Wait()
-					require.Len(t, a.raft.received(), 2*int(i+1))
-					require.Len(t, b.raft.received(), 2*int(i+1))
+					require.Len(t, a.Recorder.Received(), 2*int(i+1))
+					require.Len(t, b.Recorder.Received(), 2*int(i+1))
 					require.Equal(t, 1, a.ActivePeers())
 					require.Equal(t, 1, b.ActivePeers())
 					require.Zero(t, time.Since(start))
 					time.Sleep(time.Second)
 				}
-				require.Equal(t, before, a.raft.unreachables(2), "nothing is lost")
-				require.Zero(t, laneOf(a, 2, "pipeline").Dropped)
-				require.EqualValues(t, 1200, laneOf(a, 2, "pipeline").Messages)
+				require.Equal(t, before, a.Recorder.Unreachables(2), "nothing is lost")
+				require.Zero(t, testmember.LaneOf(a, 2, "pipeline").Dropped)
+				require.EqualValues(t, 1200, testmember.LaneOf(a, 2, "pipeline").Messages)
 			})
 		})
 	}
@@ -236,7 +237,7 @@ func TestTrickle(t *testing.T) {
 		lives bool
 	}{"a byte a second": {1, false}, "2 KiB a second": {2 << 10, true}} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				ln, err := n.Host("m2").Listen("2380")
 				require.NoError(t, err)
 				ended := make(chan struct{}, 100)
@@ -260,9 +261,9 @@ func TestTrickle(t *testing.T) {
 					defer close(served)
 					_ = server.Serve(ln)
 				}()
-				a := startSimulated(t, n, 1, nil)
-				a.AddPeer(2, []string{urlOf(2)})
-				time.Sleep(2 * readTimeout)
+				a := testmember.StartSimulated(t, n, 1, nil)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				time.Sleep(2 * testmember.ReadTimeout)
 				synctest.Wait()
 				live := len(ended) == 0
 				a.Stop()

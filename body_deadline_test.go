@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -18,21 +19,21 @@ func TestStuckBodyBehindAWrapper(t *testing.T) {
 	for _, path := range []string{"/raft", "/raft/snapshot"} {
 		for _, end := range []string{"in time", "Stop"} {
 			t.Run(path[1:]+", "+end, func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
-					a := startSimulated(t, n, 1, receives(savesAll))
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+					a := testmember.StartSimulated(t, n, 1, testmember.Receives(testmember.SavesAll))
 					var running atomic.Int32
-					h := a.server.Handler
-					a.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					h := a.Server.Handler
+					a.Server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						running.Add(1)
 						defer running.Add(-1)
-						h.ServeHTTP(basicWriter{w}, r)
+						h.ServeHTTP(testmember.BasicWriter{W: w}, r)
 					})
 					c, err := n.Host("m2").DialContext(t.Context(), "tcp", "m1:2380")
 					require.NoError(t, err)
 					defer c.Close()
-					_, err = io.WriteString(c, requestHead(http.MethodPost, path, peerHeader(nil), 1000)+"abc")
+					_, err = io.WriteString(c, testmember.RequestHead(http.MethodPost, path, testmember.PeerHeader(nil), 1000)+"abc")
 					require.NoError(t, err)
-					within(t, time.Second, func() bool { return running.Load() == 1 })
+					testmember.Within(t, time.Second, func() bool { return running.Load() == 1 })
 					if end == "Stop" {
 						began := time.Now()
 						stopped := make(chan struct{})
@@ -46,7 +47,7 @@ func TestStuckBodyBehindAWrapper(t *testing.T) {
 						require.LessOrEqual(t, time.Since(began), time.Second)
 						return
 					}
-					time.Sleep(3 * readTimeout)
+					time.Sleep(3 * testmember.ReadTimeout)
 					left := running.Load()
 					c.Close()
 					require.Zero(t, left)

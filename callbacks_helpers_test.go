@@ -14,108 +14,60 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
-// barrier blocks those that pass it once it is shut, until it is opened for good.
-type barrier struct {
-	mu      sync.Mutex
-	shut    bool
-	opened  chan struct{}
-	entered chan struct{} // has a value for each that is blocked
-}
-
-func newBarrier() *barrier {
-	return &barrier{opened: make(chan struct{}), entered: make(chan struct{}, 1<<20)}
-}
-
-func (b *barrier) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.shut = true
-}
-
-func (b *barrier) open() { close(b.opened) }
-
-func (b *barrier) pass() {
-	b.mu.Lock()
-	shut := b.shut
-	b.mu.Unlock()
-	if shut {
-		b.entered <- struct{}{}
-		<-b.opened
+// pass is at.Pass, and waits in this package: Stop shows the goroutines that wait in functions of the application, and for it
+// all internal packages are the library.
+func pass(at *testmember.Barrier) {
+	if opened := at.Enter(); opened != nil {
+		<-opened
 	}
 }
 
-// blockingCore is a log whose sink blocks at a barrier: for the lines of one member, or for all if peer is "".
-type blockingCore struct {
-	zapcore.LevelEnabler
-	at    *barrier
-	peer  string
-	ofOne bool
-}
-
-func (c blockingCore) With(fields []zapcore.Field) zapcore.Core {
-	for _, f := range fields {
-		c.ofOne = c.ofOne || (f.Key == "remote-peer-id" && f.String == c.peer)
+// passFor is pass for member 2, and returns at once for any other.
+func passFor(at *testmember.Barrier, id types.ID) {
+	if id == 2 {
+		pass(at)
 	}
-	return c
 }
-
-func (c blockingCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	return ce.AddCore(e, c)
-}
-
-func (c blockingCore) Write(zapcore.Entry, []zapcore.Field) error {
-	if c.ofOne || c.peer == "" {
-		c.at.pass()
-	}
-	return nil
-}
-
-func (c blockingCore) Sync() error { return nil }
 
 // slowCallbacks are callbacks of which those about member 2 stand still at a barrier; those of "any" about all.
-var slowCallbacks = map[string]func(tr *rafthttp.Transport, at *barrier){
-	"PeerState": func(tr *rafthttp.Transport, at *barrier) {
-		tr.Observer = &rafthttp.Observer{PeerState: func(id types.ID, _ bool, _ error) { at.passFor(id) }}
+var slowCallbacks = map[string]func(tr *rafthttp.Transport, at *testmember.Barrier){
+	"PeerState": func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Observer = &rafthttp.Observer{PeerState: func(id types.ID, _ bool, _ error) { passFor(at, id) }}
 	},
-	"Dropped": func(tr *rafthttp.Transport, at *barrier) {
-		tr.Observer = &rafthttp.Observer{Dropped: func(id types.ID, _ string, _ int, _ error) { at.passFor(id) }}
+	"Dropped": func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Observer = &rafthttp.Observer{Dropped: func(id types.ID, _ string, _ int, _ error) { passFor(at, id) }}
 	},
-	"Sent": func(tr *rafthttp.Transport, at *barrier) {
-		tr.Observer = &rafthttp.Observer{Sent: func(id types.ID, _ string, _ int, _ int64, _ time.Duration) { at.passFor(id) }}
+	"Sent": func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Observer = &rafthttp.Observer{Sent: func(id types.ID, _ string, _ int, _ int64, _ time.Duration) { passFor(at, id) }}
 	},
-	"Received": func(tr *rafthttp.Transport, at *barrier) {
-		tr.Observer = &rafthttp.Observer{Received: func(id types.ID, _ string, _ int, _ int64) { at.passFor(id) }}
+	"Received": func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Observer = &rafthttp.Observer{Received: func(id types.ID, _ string, _ int, _ int64) { passFor(at, id) }}
 	},
-	"SlowProcess": func(tr *rafthttp.Transport, at *barrier) {
+	"SlowProcess": func(tr *rafthttp.Transport, at *testmember.Barrier) {
 		tr.Observer = &rafthttp.Observer{SlowProcessAfter: 1, SlowProcess: func(id types.ID, _ string, _ raftpb.MessageType, _ time.Duration) {
-			at.passFor(id)
+			passFor(at, id)
 		}}
 	},
-	"Probed": func(tr *rafthttp.Transport, at *barrier) {
-		tr.Observer = &rafthttp.Observer{Probed: func(id types.ID, _, _ time.Duration, _ error) { at.passFor(id) }}
+	"Probed": func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Observer = &rafthttp.Observer{Probed: func(id types.ID, _, _ time.Duration, _ error) { passFor(at, id) }}
 	},
-	"log of one": func(tr *rafthttp.Transport, at *barrier) {
-		tr.Logger = zap.New(blockingCore{LevelEnabler: zap.InfoLevel, at: at, peer: "2"})
+	"log of one": func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Logger = zap.New(testmember.BlockingCore{LevelEnabler: zap.InfoLevel, At: at, Peer: "2"})
 	},
-	"log of all": func(tr *rafthttp.Transport, at *barrier) {
-		tr.Logger = zap.New(blockingCore{LevelEnabler: zap.InfoLevel, at: at})
+	"log of all": func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Logger = zap.New(testmember.BlockingCore{LevelEnabler: zap.InfoLevel, At: at})
 	},
-}
-
-func (b *barrier) passFor(id types.ID) {
-	if id == 2 {
-		b.pass()
-	}
 }
 
 // flappingPeer returns a member whose peer 2 is known from posts only, and a function that has a post to it succeed or fail, so
 // that it becomes active or inactive at once.
-func flappingPeer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (a *member, post func(ok bool)) {
+func flappingPeer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (a *testmember.Member, post func(ok bool)) {
 	t.Helper()
-	a = startSimulated(t, n, 1, tune)
+	a = testmember.StartSimulated(t, n, 1, tune)
 	var mu sync.Mutex
 	good := true
 	ln, err := n.Host("m2").Listen("2380")
@@ -131,45 +83,27 @@ func flappingPeer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport
 	})}
 	go func() { _ = s.Serve(ln) }()
 	t.Cleanup(func() { s.Close() })
-	a.AddPeer(2, []string{urlOf(2)})
+	a.AddPeer(2, []string{testmember.URLOf(2)})
 	return a, func(ok bool) {
 		mu.Lock()
 		good = ok
 		mu.Unlock()
-		a.Send(heartbeats(1, 2, 1))
+		a.Send(testmember.Heartbeats(1, 2, 1))
 		synctest.Wait()
 	}
-}
-
-// states are what PeerState was told.
-type states struct {
-	mu  sync.Mutex
-	all []bool
-}
-
-func (s *states) told(active bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = append(s.all, active)
-}
-
-func (s *states) list() []bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]bool(nil), s.all...)
 }
 
 // levelGate is a log that blocks, once armed, where a line asks whether its level is wanted: where a goroutine may be preempted
 // within Send.
 type levelGate struct {
 	zapcore.Core
-	*barrier
+	*testmember.Barrier
 	level zapcore.Level
 }
 
 func (g levelGate) Enabled(l zapcore.Level) bool {
 	if l == g.level {
-		g.pass()
+		g.Pass()
 	}
 	return true
 }
@@ -184,8 +118,8 @@ func (g levelGate) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 }
 
 // heldLog is the log of a transport whose goroutine stands still at its next warning.
-func heldLog() (tune func(*rafthttp.Transport), at *barrier) {
-	at = newBarrier()
+func heldLog() (tune func(*rafthttp.Transport), at *testmember.Barrier) {
+	at = testmember.NewBarrier()
 	return func(tr *rafthttp.Transport) {
 		tr.Logger = zap.New(levelGate{zapcore.NewNopCore(), at, zap.WarnLevel})
 	}, at

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -25,26 +26,26 @@ import (
 func TestSlowCallbackCostsItsPeerOnly(t *testing.T) {
 	for name, tune := range slowCallbacks {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				at := newBarrier()
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tune(tr, at) })
-				a.raft.process = func(_ context.Context, m *raftpb.Message) error {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				at := testmember.NewBarrier()
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tune(tr, at) })
+				a.Recorder.OnProcess = func(_ context.Context, m *raftpb.Message) error {
 					if m.GetFrom() == 2 {
 						time.Sleep(time.Millisecond) // which is slow
 					}
-					a.raft.keep(m)
+					a.Recorder.Keep(m)
 					return nil
 				}
-				b := startSimulated(t, n, 2, nil)
+				b := testmember.StartSimulated(t, n, 2, nil)
 				// They notice a single heartbeat that is late.
 				patience := func(tr *rafthttp.Transport) { tr.ReadTimeout = 2 * time.Second }
-				others := []*member{startSimulated(t, n, 3, patience), startSimulated(t, n, 4, patience)}
-				t.Cleanup(at.open) // before all of them stop
+				others := []*testmember.Member{testmember.StartSimulated(t, n, 3, patience), testmember.StartSimulated(t, n, 4, patience)}
+				t.Cleanup(at.Open) // before all of them stop
 				for _, m := range append(others, b) {
-					connect(t, a, m)
+					testmember.Connect(t, a, m)
 				}
 				synctest.Wait()
-				at.close()
+				at.Close()
 				sent := 0
 				for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(100 * time.Millisecond) {
 					switch time.Since(start) {
@@ -53,20 +54,20 @@ func TestSlowCallbackCostsItsPeerOnly(t *testing.T) {
 					case 30 * time.Second:
 						n.Heal()
 					}
-					b.Send(heartbeats(2, 1, 1))
-					msgs := append(heartbeats(1, 2, 1), msgApp(2, 1, 1, nil), message(raftpb.MsgSnap, 2))
+					b.Send(testmember.Heartbeats(2, 1, 1))
+					msgs := append(testmember.Heartbeats(1, 2, 1), testmember.MsgApp(2, 1, 1, nil), testmember.Message(raftpb.MsgSnap, 2))
 					for _, m := range others {
-						m.Send(heartbeats(m.ID, 1, 1))
-						msgs = append(msgs, heartbeats(1, m.ID, 1)...)
+						m.Send(testmember.Heartbeats(m.ID, 1, 1))
+						msgs = append(msgs, testmember.Heartbeats(1, m.ID, 1)...)
 					}
 					sent++
-					soon(t, func() { a.Send(msgs) })
+					testmember.Soon(t, func() { a.Send(msgs) })
 				}
-				require.NotEmpty(t, at.entered, "nothing stood still")
+				require.NotEmpty(t, at.Entered, "nothing stood still")
 				for _, m := range others {
-					require.Len(t, m.raft.received(), sent)
-					require.Zero(t, m.raft.unreachables(1), "a stream ended")
-					require.Zero(t, a.raft.unreachables(uint64(m.ID)), "a stream ended")
+					require.Len(t, m.Recorder.Received(), sent)
+					require.Zero(t, m.Recorder.Unreachables(1), "a stream ended")
+					require.Zero(t, a.Recorder.Unreachables(uint64(m.ID)), "a stream ended")
 				}
 			})
 		})
@@ -78,18 +79,18 @@ func TestSlowCallbackCostsItsPeerOnly(t *testing.T) {
 func TestStateChangesComeInOrder(t *testing.T) {
 	for name, flaps := range map[string]int{"all of a few": 5, "the last of many": 100} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				at, seen := newBarrier(), &states{}
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				at, seen := testmember.NewBarrier(), &testmember.States{}
 				a, post := flappingPeer(t, n, func(tr *rafthttp.Transport) {
 					tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, cause error) {
-						at.pass()
+						at.Pass()
 						if active != (cause == nil) {
 							t.Errorf("active %v, cause %v", active, cause)
 						}
-						seen.told(active)
+						seen.Told(active)
 					}}
 				})
-				at.close()
+				at.Close()
 				for range flaps {
 					post(true)
 					require.Equal(t, 1, a.ActivePeers())
@@ -97,10 +98,10 @@ func TestStateChangesComeInOrder(t *testing.T) {
 					require.Zero(t, a.ActivePeers())
 				}
 				post(true)
-				require.Empty(t, seen.list())
-				at.open()
+				require.Empty(t, seen.List())
+				at.Open()
 				synctest.Wait()
-				told := seen.list()
+				told := seen.List()
 				for i, active := range told {
 					require.Equal(t, i%2 == 0, active, "the %dth of %v", i, told)
 				}
@@ -113,31 +114,31 @@ func TestStateChangesComeInOrder(t *testing.T) {
 // TestEveryPeerThatBecameActiveBecomesInactive: also one that is removed, or whose transport stops, shortly after a post to it, or
 // of it, spoke for it.
 func TestEveryPeerThatBecameActiveBecomesInactive(t *testing.T) {
-	ends := map[string]func(*member){
-		"RemovePeer":     func(m *member) { m.RemovePeer(2) },
-		"RemoveAllPeers": func(m *member) { m.RemoveAllPeers() },
-		"Stop":           func(m *member) { m.Stop() },
+	ends := map[string]func(*testmember.Member){
+		"RemovePeer":     func(m *testmember.Member) { m.RemovePeer(2) },
+		"RemoveAllPeers": func(m *testmember.Member) { m.RemoveAllPeers() },
+		"Stop":           func(m *testmember.Member) { m.Stop() },
 	}
-	speaks := map[string]func(t *testing.T, m *member, post func(bool)){
-		"post to it": func(_ *testing.T, _ *member, post func(bool)) { post(true) },
-		"post of it": func(t *testing.T, m *member, _ func(bool)) { introduce(t, m, 2, urlOf(2)) },
+	speaks := map[string]func(t *testing.T, m *testmember.Member, post func(bool)){
+		"post to it": func(_ *testing.T, _ *testmember.Member, post func(bool)) { post(true) },
+		"post of it": func(t *testing.T, m *testmember.Member, _ func(bool)) { introduce(t, m, 2, testmember.URLOf(2)) },
 	}
 	for end, f := range ends {
 		for by, speak := range speaks {
 			t.Run(end+", "+by, func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
-					seen := &states{}
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+					seen := &testmember.States{}
 					a, post := flappingPeer(t, n, func(tr *rafthttp.Transport) {
-						tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { seen.told(active) }}
+						tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { seen.Told(active) }}
 					})
 					speak(t, a, post)
 					synctest.Wait()
-					require.Equal(t, []bool{true}, seen.list())
+					require.Equal(t, []bool{true}, seen.List())
 					f(a)
 					synctest.Wait()
-					require.Equal(t, []bool{true, false}, seen.list())
+					require.Equal(t, []bool{true, false}, seen.List())
 					time.Sleep(time.Minute)
-					require.Len(t, seen.list(), 2)
+					require.Len(t, seen.List(), 2)
 				})
 			})
 		}
@@ -147,30 +148,30 @@ func TestEveryPeerThatBecameActiveBecomesInactive(t *testing.T) {
 // TestDropsAreToldOnceABatch: not once a message, whatever they are dropped for.
 func TestDropsAreToldOnceABatch(t *testing.T) {
 	const sends, batch = 1000, 64
-	for name, enter := range map[string]func(n *memnet.Network, m *member){
-		"paused": func(_ *memnet.Network, m *member) { m.CutPeer(2) },
-		"full": func(n *memnet.Network, m *member) {
+	for name, enter := range map[string]func(n *memnet.Network, m *testmember.Member){
+		"paused": func(_ *memnet.Network, m *testmember.Member) { m.CutPeer(2) },
+		"full": func(n *memnet.Network, m *testmember.Member) {
 			n.Link("m1", "m2").Cut()
-			m.Send(heartbeats(1, 2, 64))
+			m.Send(testmember.Heartbeats(1, 2, 64))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				var mu sync.Mutex
 				calls, dropped := 0, 0
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 					tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, _ error) {
 						mu.Lock()
 						defer mu.Unlock()
 						calls, dropped = calls+1, dropped+n
 					}}
 				})
-				a.AddPeer(2, silentHost(n, 2))
+				a.AddPeer(2, testmember.SilentHost(n, 2))
 				enter(n, a)
 				synctest.Wait()
 				require.Zero(t, calls)
 				for range sends {
-					a.Send(heartbeats(1, 2, batch))
+					a.Send(testmember.Heartbeats(1, 2, batch))
 				}
 				synctest.Wait()
 				require.Equal(t, sends*batch, dropped)
@@ -182,11 +183,11 @@ func TestDropsAreToldOnceABatch(t *testing.T) {
 
 // TestNoDroppedAfterStop: not of a Send either that was under way when Stop began.
 func TestNoDroppedAfterStop(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		held, at := heldLog()
 		var mu sync.Mutex
 		stopped, late := false, 0
-		a := startSimulated(t, n, 1, tuned(held, func(tr *rafthttp.Transport) {
+		a := testmember.StartSimulated(t, n, 1, testmember.Tuned(held, func(tr *rafthttp.Transport) {
 			tr.Observer = &rafthttp.Observer{Dropped: func(types.ID, string, int, error) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -195,13 +196,13 @@ func TestNoDroppedAfterStop(t *testing.T) {
 				}
 			}}
 		}))
-		a.AddPeer(2, silentHost(n, 2))
+		a.AddPeer(2, testmember.SilentHost(n, 2))
 		a.CutPeer(2)
 		time.Sleep(time.Second)
-		at.close()
+		at.Close()
 		var both sync.WaitGroup
-		both.Go(func() { a.Send(heartbeats(1, 2, 10)) })
-		<-at.entered // Send is at the line that it drops
+		both.Go(func() { a.Send(testmember.Heartbeats(1, 2, 10)) })
+		<-at.Entered // Send is at the line that it drops
 		both.Go(func() {
 			a.Stop()
 			mu.Lock()
@@ -209,7 +210,7 @@ func TestNoDroppedAfterStop(t *testing.T) {
 			stopped = true
 		})
 		synctest.Wait()
-		at.open()
+		at.Open()
 		both.Wait()
 		time.Sleep(time.Minute)
 		require.Zero(t, late)
@@ -229,44 +230,44 @@ func TestSlowSnapshotHookHoldsNoPlace(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("incoming %v, stranger %v", incoming, stranger), func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
-					at := newBarrier()
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+					at := testmember.NewBarrier()
 					var mu sync.Mutex
 					var got told
 					end := func(id types.ID, _ uint64, _ int64, _ time.Duration, _ error) {
-						at.pass()
+						at.Pass()
 						mu.Lock()
 						defer mu.Unlock()
 						got.ended = append(got.ended, id)
 					}
-					a := startSimulated(t, n, 1, tuned(receives(savesAll), func(tr *rafthttp.Transport) {
+					a := testmember.StartSimulated(t, n, 1, testmember.Tuned(testmember.Receives(testmember.SavesAll), func(tr *rafthttp.Transport) {
 						tr.MaxSnapshots = 1
 						tr.Observer = &rafthttp.Observer{SnapshotSent: end, SnapshotReceived: end, SnapshotProgress: func(st rafthttp.SnapshotStatus) {
-							at.pass()
+							at.Pass()
 							mu.Lock()
 							defer mu.Unlock()
 							got.progress, got.last = append(got.progress, st.Peer), st
 						}}
 					}))
-					at.close()
+					at.Close()
 					for _, id := range []types.ID{2, 3} {
-						b := startSimulated(t, n, id, receives(savesAll))
-						if b.AddPeer(1, []string{a.url}); !stranger {
-							a.AddPeer(id, []string{b.url})
+						b := testmember.StartSimulated(t, n, id, testmember.Receives(testmember.SavesAll))
+						if b.AddPeer(1, []string{a.URL}); !stranger {
+							a.AddPeer(id, []string{b.URL})
 						}
 						from, to := a, b
 						if incoming {
 							from, to = b, a
 						}
-						slow := &database{Reader: io.LimitReader(readerFunc(func(p []byte) (int, error) {
+						slow := &testmember.Database{Reader: io.LimitReader(testmember.ReaderFunc(func(p []byte) (int, error) {
 							time.Sleep(time.Second)
 							return min(len(p), 1<<10), nil
 						}), 10<<10)}
-						m := snap.NewMessage(msgSnap(to.ID, from.ID, 7), slow, 10<<10)
+						m := snap.NewMessage(testmember.MsgSnap(to.ID, from.ID, 7), slow, 10<<10)
 						from.SendSnapshot(m)
 						require.True(t, <-m.CloseNotify(), "to %s", to.ID)
 					}
-					at.open()
+					at.Open()
 					synctest.Wait()
 					mu.Lock()
 					defer mu.Unlock()
@@ -282,31 +283,31 @@ func TestSlowSnapshotHookHoldsNoPlace(t *testing.T) {
 
 // TestSlowVerifyPeerCostsItsPeerOnly: while VerifyPeer stands still over one member, another that it refuses by now is cut.
 func TestSlowVerifyPeerCostsItsPeerOnly(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		at := newBarrier()
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		at := testmember.NewBarrier()
 		var refused atomic.Bool
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 			tr.VerifyPeer = func(id types.ID, _ *tls.ConnectionState) error {
-				at.passFor(id)
+				passFor(at, id)
 				if id > 2 && refused.Load() {
 					return rafthttp.ErrIdentity
 				}
 				return nil
 			}
 		})
-		t.Cleanup(at.open)
+		t.Cleanup(at.Open)
 		for id := types.ID(2); id < 12; id++ {
-			connect(t, a, startSimulated(t, n, id, nil))
+			testmember.Connect(t, a, testmember.StartSimulated(t, n, id, nil))
 		}
 		require.Equal(t, 10, a.ActivePeers())
 		refused.Store(true)
-		at.close()
+		at.Close()
 		time.Sleep(25 * time.Second) // two rechecks
-		require.NotEmpty(t, at.entered, "nothing stood still")
+		require.NotEmpty(t, at.Entered, "nothing stood still")
 		require.Equal(t, 1, a.ActivePeers())
 		for id := types.ID(3); id < 12; id++ {
-			require.False(t, laneOf(a, id, "message").Up)
+			require.False(t, testmember.LaneOf(a, id, "message").Up)
 		}
-		require.True(t, laneOf(a, 2, "message").Up)
+		require.True(t, testmember.LaneOf(a, 2, "message").Up)
 	})
 }

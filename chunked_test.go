@@ -11,37 +11,38 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // TestSlowChunkedBody: a body of unknown length lives as long as it moves, though net/http goes on to read chunks for as long
 // as there is room for them: a line of 30 KiB/s. Members of etcd send snapshots like that.
 func TestSlowChunkedBody(t *testing.T) {
-	data := randomBytes(1 << 20)
+	data := testmember.RandomBytes(1 << 20)
 	simulateBoth(t, func(t *testing.T, n *memnet.Network) {
-		store := openIn(t, t.TempDir())
-		b := startSimulated(t, n, 1, receives(plain{store}))
+		store := testmember.OpenStore(t, t.TempDir())
+		b := testmember.StartSimulated(t, n, 1, testmember.Receives(testmember.PlainStore{Snapshotter: store}))
 		n.Link("m2", "m1").SetBandwidth(30 << 10)
 		tr := &http.Transport{DialContext: n.Host("m2").DialContext}
 		defer tr.CloseIdleConnections()
-		body := io.MultiReader(snapshotBody(t, msgSnap(1, 2, 7), ""), bytes.NewReader(data))
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+"/raft/snapshot", body)
+		body := io.MultiReader(testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), ""), bytes.NewReader(data))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.URL+"/raft/snapshot", body)
 		require.NoError(t, err)
-		req.Header = peerHeader(nil)
+		req.Header = testmember.PeerHeader(nil)
 		resp, err := tr.RoundTrip(req)
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		require.Equal(t, http.StatusNoContent, resp.StatusCode)
-		requireSaved(t, store, 7, data)
+		testmember.RequireSaved(t, store, 7, data)
 	})
 }
 
 // TestChunkedStreamBringsWhatHasCome: a message of a stream in chunks, as members of etcd write them, does not wait for what follows
 // it and comes slowly, in the same chunk or in the next.
 func TestChunkedStreamBringsWhatHasCome(t *testing.T) {
-	proposal := ofEachKind()["proposal"]
+	proposal := testmember.OfEachKind()["proposal"]
 	proposal.Entries = []*raftpb.Entry{{Data: make([]byte, 3000)}}
-	first, second := framed(encoded(heartbeat(1, 2, 5))), framed(encoded(proposal))
+	first, second := testmember.Frame(testmember.Encode(testmember.Heartbeat(1, 2, 5))), testmember.Frame(testmember.Encode(proposal))
 	for name, tc := range map[string]struct{ head, now, later string }{
 		"plain": {"", first + second[:100], second[100:]},
 		"in chunks": {
@@ -58,7 +59,7 @@ func TestChunkedStreamBringsWhatHasCome(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				ln, err := n.Host("m2").Listen("2380")
 				require.NoError(t, err)
 				ended, served := make(chan struct{}), make(chan struct{})
@@ -68,11 +69,11 @@ func TestChunkedStreamBringsWhatHasCome(t *testing.T) {
 						return
 					}
 					defer c.Close()
-					if endpointOf(r.URL.Path) != "message" {
+					if testmember.EndpointOf(r.URL.Path) != "message" {
 						return
 					}
 					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Server-Version: 3.7.0\r\n"+tc.head+"\r\n"+tc.now)
-					time.Sleep(readTimeout / 2)
+					time.Sleep(testmember.ReadTimeout / 2)
 					_, _ = io.WriteString(c, tc.later)
 					<-ended
 				})}
@@ -80,12 +81,12 @@ func TestChunkedStreamBringsWhatHasCome(t *testing.T) {
 					defer close(served)
 					_ = server.Serve(ln)
 				}()
-				a := startSimulated(t, n, 1, nil)
-				a.AddPeer(2, []string{urlOf(2)})
-				time.Sleep(readTimeout / 4)
-				got := len(a.raft.received())
-				time.Sleep(readTimeout / 2)
-				all := len(a.raft.received())
+				a := testmember.StartSimulated(t, n, 1, nil)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				time.Sleep(testmember.ReadTimeout / 4)
+				got := len(a.Recorder.Received())
+				time.Sleep(testmember.ReadTimeout / 2)
+				all := len(a.Recorder.Received())
 				close(ended)
 				_ = server.Close()
 				<-served

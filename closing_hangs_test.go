@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -32,20 +34,6 @@ type socketLike struct{ unclosable }
 
 func (socketLike) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
 
-// wrappingListener changes the connections that it accepts.
-type wrappingListener struct {
-	net.Listener
-	wrap func(net.Conn) net.Conn
-}
-
-func (l wrappingListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(c), nil
-}
-
 // dialsHanging has a member dial such connections.
 func dialsHanging(free chan struct{}) func(*rafthttp.Transport) {
 	return func(tr *rafthttp.Transport) {
@@ -61,7 +49,7 @@ func dialsHanging(free chan struct{}) func(*rafthttp.Transport) {
 }
 
 // stopsSoon stops a member whose connections do not close.
-func stopsSoon(t *testing.T, m *member, free chan struct{}) {
+func stopsSoon(t *testing.T, m *testmember.Member, free chan struct{}) {
 	t.Helper()
 	time.Sleep(time.Second)
 	stopped := make(chan struct{})
@@ -84,7 +72,7 @@ func stopsSoon(t *testing.T, m *member, free chan struct{}) {
 // silent is a host that accepts connections and says nothing on them.
 func silent(t *testing.T, n *memnet.Network, id types.ID) {
 	t.Helper()
-	ln, err := n.Host(hostOf(id)).Listen("2380")
+	ln, err := n.Host(testmember.HostOf(id)).Listen("2380")
 	require.NoError(t, err)
 	t.Cleanup(func() { ln.Close() })
 	go func() {
@@ -96,18 +84,21 @@ func silent(t *testing.T, n *memnet.Network, id types.ID) {
 
 // TestStopWhileCloseHangs: Stop returns although no Close of a connection does: what reads or writes it is interrupted.
 func TestStopWhileCloseHangs(t *testing.T) {
-	for name, use := range map[string]func(a *member, url string){
-		"streams":  func(a *member, url string) { a.AddPeer(2, []string{url}) },
-		"post":     func(a *member, url string) { a.AddRemote(2, []string{url}); a.Send(heartbeats(1, 2, 1)) },
-		"probe":    func(a *member, url string) { a.AddPeer(2, []string{url}); time.Sleep(4 * time.Second) },
-		"snapshot": func(a *member, url string) { a.AddPeer(2, []string{url}); sendDatabase(a) },
+	for name, use := range map[string]func(a *testmember.Member, url string){
+		"streams": func(a *testmember.Member, url string) { a.AddPeer(2, []string{url}) },
+		"post": func(a *testmember.Member, url string) {
+			a.AddRemote(2, []string{url})
+			a.Send(testmember.Heartbeats(1, 2, 1))
+		},
+		"probe":    func(a *testmember.Member, url string) { a.AddPeer(2, []string{url}); time.Sleep(4 * time.Second) },
+		"snapshot": func(a *testmember.Member, url string) { a.AddPeer(2, []string{url}); sendDatabase(a) },
 	} {
 		for _, scheme := range []string{"http", "https"} {
 			t.Run(name+", no answer, "+scheme, func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 					free := make(chan struct{})
 					silent(t, n, 2)
-					a := startSimulated(t, n, 1, dialsHanging(free))
+					a := testmember.StartSimulated(t, n, 1, dialsHanging(free))
 					use(a, scheme+"://m2:2380")
 					stopsSoon(t, a, free)
 				})
@@ -116,34 +107,34 @@ func TestStopWhileCloseHangs(t *testing.T) {
 	}
 	for _, encrypted := range []bool{false, true} {
 		name := map[bool]string{false: "http", true: "https"}[encrypted]
-		pair := func(t *testing.T, n *memnet.Network, free chan struct{}) (a, b *member) {
+		pair := func(t *testing.T, n *memnet.Network, free chan struct{}) (a, b *testmember.Member) {
 			if !encrypted {
-				a, b = startSimulated(t, n, 1, dialsHanging(free)), startSimulated(t, n, 2, nil)
+				a, b = testmember.StartSimulated(t, n, 1, dialsHanging(free)), testmember.StartSimulated(t, n, 2, nil)
 			} else {
-				ca := newAuthority(t)
-				s := &secured{t, n, ca.dir}
+				ca := testtls.NewAuthority(t)
+				s := testtls.NewNetwork(t, n, ca.Dir)
 				for id := types.ID(1); id <= 2; id++ {
-					s.issue(ca, id, time.Hour)
-					s.trust(id, ca)
-					s.revoke(id, ca)
+					s.Issue(ca, id, time.Hour)
+					s.Trust(id, ca)
+					s.Revoke(id, ca)
 				}
-				a, b = s.start(1, dialsHanging(free)), s.start(2, nil)
+				a, b = s.Start(1, dialsHanging(free)), s.Start(2, nil)
 			}
-			connect(t, a, b)
+			testmember.Connect(t, a, b)
 			return a, b
 		}
 		t.Run("streams, "+name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				free := make(chan struct{})
 				a, _ := pair(t, n, free)
 				stopsSoon(t, a, free)
 			})
 		})
 		t.Run("snapshot, "+name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				free := make(chan struct{})
 				a, b := pair(t, n, free)
-				b.raft.process = func(ctx context.Context, m *raftpb.Message) error {
+				b.Recorder.OnProcess = func(ctx context.Context, m *raftpb.Message) error {
 					if m.GetType() == raftpb.MsgSnap {
 						<-ctx.Done()
 					}
@@ -156,9 +147,9 @@ func TestStopWhileCloseHangs(t *testing.T) {
 	}
 }
 
-func sendDatabase(a *member) {
-	db := &database{Reader: bytes.NewReader(make([]byte, 1000))}
-	a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, 1000))
+func sendDatabase(a *testmember.Member) {
+	db := &testmember.Database{Reader: bytes.NewReader(make([]byte, 1000))}
+	a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, 1000))
 }
 
 // TestStopWhileCloseOfAcceptedHangs is that for connections of a listener, whose other end reads them or does not.
@@ -167,30 +158,30 @@ func TestStopWhileCloseOfAcceptedHangs(t *testing.T) {
 		"any":    func(c unclosable) net.Conn { return c },
 		"socket": func(c unclosable) net.Conn { return socketLike{c} },
 	} {
-		start := func(t *testing.T, n *memnet.Network, free chan struct{}) *member {
+		start := func(t *testing.T, n *memnet.Network, free chan struct{}) *testmember.Member {
 			ln, err := n.Host("m1").Listen("2380")
 			require.NoError(t, err)
-			ln = wrappingListener{ln, func(c net.Conn) net.Conn { return wrap(unclosable{c, free}) }}
-			return startMemberAt(t, ln, urlOf(1), 1, func(tr *rafthttp.Transport) { tr.DialContext = n.Host("m1").DialContext })
+			ln = testmember.WrappingListener{Listener: ln, Wrap: func(c net.Conn) net.Conn { return wrap(unclosable{c, free}) }}
+			return testmember.StartAt(t, ln, testmember.URLOf(1), 1, func(tr *rafthttp.Transport) { tr.DialContext = n.Host("m1").DialContext })
 		}
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				free := make(chan struct{})
 				a := start(t, n, free)
-				connect(t, a, startSimulated(t, n, 2, nil))
+				testmember.Connect(t, a, testmember.StartSimulated(t, n, 2, nil))
 				stopsSoon(t, a, free)
 			})
 		})
 		t.Run(name+", stuck", func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				free := make(chan struct{})
 				a := start(t, n, free)
-				a.AddPeer(2, silentHost(n, 2))
+				a.AddPeer(2, testmember.SilentHost(n, 2))
 				for _, kind := range []string{"message", "msgapp"} {
-					dialStream(t, n.Host("m2").DialContext, a, kind, 2)
+					testmember.DialStream(t, n.Host("m2").DialContext, a, kind, 2)
 				}
-				waitStreams(t, a, 2)
-				a.Send([]*raftpb.Message{msgApp(2, 1, 0, make([]byte, 1<<20))})
+				testmember.WaitStreams(t, a, 2)
+				a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 0, make([]byte, 1<<20))})
 				stopsSoon(t, a, free)
 			})
 		})

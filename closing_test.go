@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -16,7 +15,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -35,25 +35,25 @@ func (l hidingListener) Accept() (net.Conn, error) {
 }
 
 // startHidden runs a member that knows nothing of the TLS that its listener speaks.
-func startHidden(t *testing.T, n *memnet.Network, id types.ID, tune func(*rafthttp.Transport)) *member {
+func startHidden(t *testing.T, n *memnet.Network, id types.ID, tune func(*rafthttp.Transport)) *testmember.Member {
 	t.Helper()
-	ca := newAuthority(t)
-	s := &secured{t, n, ca.dir}
-	s.issue(ca, id, time.Hour)
-	pair, err := tls.LoadX509KeyPair(s.file(id, "pem"), s.file(id, "key"))
+	ca := testtls.NewAuthority(t)
+	s := testtls.NewNetwork(t, n, ca.Dir)
+	s.Issue(ca, id, time.Hour)
+	pair, err := tls.LoadX509KeyPair(s.File(id, "pem"), s.File(id, "key"))
 	require.NoError(t, err)
-	ln, err := n.Host(hostOf(id)).Listen("2380")
+	ln, err := n.Host(testmember.HostOf(id)).Listen("2380")
 	require.NoError(t, err)
 	ln = hidingListener{tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}})}
-	return startMemberAt(t, ln, urlOf(id), id, tuned(func(tr *rafthttp.Transport) {
-		tr.DialContext = n.Host(hostOf(id)).DialContext
+	return testmember.StartAt(t, ln, testmember.URLOf(id), id, testmember.Tuned(func(tr *rafthttp.Transport) {
+		tr.DialContext = n.Host(testmember.HostOf(id)).DialContext
 	}, tune))
 }
 
 // dialTLS dials a member of startHidden.
-func dialTLS(n *memnet.Network, from types.ID) dialFunc {
+func dialTLS(n *memnet.Network, from types.ID) testmember.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := n.Host(hostOf(from)).DialContext(ctx, network, addr)
+		c, err := n.Host(testmember.HostOf(from)).DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -67,33 +67,33 @@ const closed = 200 * time.Millisecond
 // TestStuckStreamOfHiddenTLS: a stream whose client does not read, over TLS that nobody sees, is closed as soon as any other: it
 // does not wait for the end of TLS.
 func TestStuckStreamOfHiddenTLS(t *testing.T) {
-	stuck := func(t *testing.T, n *memnet.Network) *member {
+	stuck := func(t *testing.T, n *memnet.Network) *testmember.Member {
 		a := startHidden(t, n, 1, func(tr *rafthttp.Transport) { tr.WriteTimeout = time.Second })
 		for id := types.ID(2); id < 5; id++ {
-			a.AddPeer(id, silentHost(n, id))
+			a.AddPeer(id, testmember.SilentHost(n, id))
 			for _, kind := range []string{"message", "msgapp"} {
-				dialStream(t, dialTLS(n, id), a, kind, id)
+				testmember.DialStream(t, dialTLS(n, id), a, kind, id)
 			}
-			waitStreams(t, a, id)
+			testmember.WaitStreams(t, a, id)
 			synctest.Wait()
-			a.Send([]*raftpb.Message{msgApp(id, 1, 0, make([]byte, 1<<20))})
+			a.Send([]*raftpb.Message{testmember.MsgApp(id, 1, 0, make([]byte, 1<<20))})
 		}
 		return a
 	}
 	t.Run("dialled anew", func(t *testing.T) {
-		simulate(t, func(t *testing.T, n *memnet.Network) {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 			a := stuck(t, n)
 			time.Sleep(time.Second)
-			c := dialStream(t, dialTLS(n, 2), a, "msgapp", 2)
-			go func() { _, _ = c.read("msgapp", 2, 1) }()
-			waitStreams(t, a, 2)
-			a.Send([]*raftpb.Message{msgApp(2, 1, 1, nil)})
-			within(t, closed, func() bool { return laneOf(a, 2, "msgapp").Messages == 1 })
+			c := testmember.DialStream(t, dialTLS(n, 2), a, "msgapp", 2)
+			go func() { _, _ = c.ReadMessages("msgapp", 2, 1) }()
+			testmember.WaitStreams(t, a, 2)
+			a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, nil)})
+			testmember.Within(t, closed, func() bool { return testmember.LaneOf(a, 2, "msgapp").Messages == 1 })
 		})
 	})
-	for end, f := range map[string]func(*member){"Stop": (*member).Stop, "RemovePeer": func(m *member) { m.RemovePeer(2); m.Stop() }} {
+	for end, f := range map[string]func(*testmember.Member){"Stop": (*testmember.Member).Stop, "RemovePeer": func(m *testmember.Member) { m.RemovePeer(2); m.Stop() }} {
 		t.Run(end, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				a := stuck(t, n)
 				time.Sleep(time.Second) // its write timeout has just passed
 				began := time.Now()
@@ -111,11 +111,11 @@ func TestStuckDialedConn(t *testing.T) {
 		"hidden": func(c net.Conn) net.Conn { return hidden{c} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				ca := newAuthority(t)
-				s := &secured{t, n, ca.dir}
-				s.issue(ca, 2, time.Hour)
-				pair, err := tls.LoadX509KeyPair(s.file(2, "pem"), s.file(2, "key"))
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				ca := testtls.NewAuthority(t)
+				s := testtls.NewNetwork(t, n, ca.Dir)
+				s.Issue(ca, 2, time.Hour)
+				pair, err := tls.LoadX509KeyPair(s.File(2, "pem"), s.File(2, "key"))
 				require.NoError(t, err)
 				ln, err := n.Host("m2").Listen("2380")
 				require.NoError(t, err)
@@ -131,7 +131,7 @@ func TestStuckDialedConn(t *testing.T) {
 					require.NoError(t, c.SetWriteDeadline(time.Now().Add(time.Second)))
 					_, err = c.Write(make([]byte, 1<<20))
 					require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-					kept, cut := keptConn(wrap(c))
+					kept, cut := testmember.KeptConn(wrap(c))
 					began := time.Now()
 					if end == "cut" {
 						cut(io.EOF)
@@ -143,17 +143,4 @@ func TestStuckDialedConn(t *testing.T) {
 			})
 		})
 	}
-}
-
-// keptConn is a connection that is validated again while it is up, and what cuts it.
-func keptConn(c net.Conn) (kept net.Conn, cut func(cause error)) {
-	d := &conn.Dialer{
-		Dial:    func(context.Context, string, string) (net.Conn, error) { return c, nil },
-		Timeout: time.Minute, Verify: func(string, *tls.ConnectionState) error { return nil },
-	}
-	kept, err := d.Connect(context.Background(), url.URL{Scheme: "http"})
-	if err != nil {
-		panic(err)
-	}
-	return kept, kept.(*conn.Dialed).Cut
 }

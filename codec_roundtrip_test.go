@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // fill sets every field of m, and of the messages in it down to depth, to
@@ -96,14 +98,14 @@ func TestEveryTypeAndFieldArrives(t *testing.T) {
 	require.Greater(t, len(raftpb.MessageType_name), 20)
 	for _, way := range []string{"streams", "pipeline", "remote"} {
 		t.Run(way, func(t *testing.T) {
-			a, b := startMember(t, 1, nil), startMember(t, 2, nil)
+			a, b := testmember.Start(t, 1, nil), testmember.Start(t, 2, nil)
 			switch way {
 			case "streams":
-				connect(t, a, b)
+				testmember.Connect(t, a, b)
 			case "pipeline":
-				a.AddPeer(2, []string{b.url})
+				a.AddPeer(2, []string{b.URL})
 			case "remote":
-				a.AddRemote(2, []string{b.url})
+				a.AddRemote(2, []string{b.URL})
 			}
 			all := filledMessages()
 			names := make([]string, 0, len(all))
@@ -115,22 +117,22 @@ func TestEveryTypeAndFieldArrives(t *testing.T) {
 			for i, name := range names {
 				want := proto.CloneOf(all[name])
 				a.Send([]*raftpb.Message{all[name]})
-				eventually(t, func() bool { return len(b.raft.received()) == i+1 })
-				got := b.raft.received()[i]
+				testmember.Eventually(t, func() bool { return len(b.Recorder.Received()) == i+1 })
+				got := b.Recorder.Received()[i]
 				require.True(t, proto.Equal(want, got), "%s: sent %v, received %v", name, want, got)
 				if want.GetType() == raftpb.MsgSnap {
 					snapshots++
 				}
 			}
 			require.GreaterOrEqual(t, snapshots, 2)
-			eventually(t, func() bool { return len(a.raft.snapshotReports()) == snapshots })
-			for _, status := range a.raft.snapshotReports() {
+			testmember.Eventually(t, func() bool { return len(a.Recorder.SnapshotReports()) == snapshots })
+			for _, status := range a.Recorder.SnapshotReports() {
 				require.Equal(t, raft.SnapshotFinish, status)
 			}
 			if way == "streams" {
-				eventually(t, func() bool { return laneOf(a, 2, "pipeline").Messages == uint64(snapshots) })
+				testmember.Eventually(t, func() bool { return testmember.LaneOf(a, 2, "pipeline").Messages == uint64(snapshots) })
 			}
-			require.Zero(t, a.raft.unreachables(2))
+			require.Zero(t, a.Recorder.Unreachables(2))
 		})
 	}
 }
@@ -138,8 +140,8 @@ func TestEveryTypeAndFieldArrives(t *testing.T) {
 // TestAppendsContinueAcrossTerms sends appends of which most go without their
 // head on msgapp v2: gaps, repetitions, term changes and empty ones in between.
 func TestAppendsContinueAcrossTerms(t *testing.T) {
-	a, b := startMember(t, 1, nil), startMember(t, 2, nil)
-	connect(t, a, b)
+	a, b := testmember.Start(t, 1, nil), testmember.Start(t, 2, nil)
+	testmember.Connect(t, a, b)
 	rng := rand.New(rand.NewPCG(3, 4))
 	var sent []*raftpb.Message
 	index, term, logTerm := uint64(0), uint64(1), uint64(1)
@@ -169,9 +171,9 @@ func TestAppendsContinueAcrossTerms(t *testing.T) {
 		sent = append(sent, m)
 		a.Send([]*raftpb.Message{m})
 	}
-	eventually(t, func() bool { return len(b.raft.received()) == len(sent) })
-	for i, got := range b.raft.received() {
+	testmember.Eventually(t, func() bool { return len(b.Recorder.Received()) == len(sent) })
+	for i, got := range b.Recorder.Received() {
 		require.True(t, proto.Equal(sent[i], got), "append %d: sent %v, received %v", i, sent[i], got)
 	}
-	require.EqualValues(t, len(sent), laneOf(a, 2, "msgapp").Messages)
+	require.EqualValues(t, len(sent), testmember.LaneOf(a, 2, "msgapp").Messages)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // numberField is a field of Transport, or of its Observer, that is a duration, a
@@ -81,7 +82,7 @@ func TestNumbersThatCannotWork(t *testing.T) {
 			bad = append(bad, float64(longest)+1e3, math.MaxInt64/4, math.MaxInt64)
 		}
 		for _, v := range bad {
-			tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+			tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}}
 			f.set(tr, v)
 			value := f.of(tr).Interface()
 			err := tr.Start()
@@ -125,26 +126,26 @@ func TestLargestNumbersWork(t *testing.T) {
 // requireWorks has a pair do all that members do.
 func requireWorks(t *testing.T, tune func(*rafthttp.Transport)) {
 	t.Helper()
-	p := newPair(t, tuned(tune, checked), tuned(tune, checked, receives(savesAll)))
+	p := testmember.NewPair(t, testmember.Tuned(tune, checked), testmember.Tuned(tune, checked, testmember.Receives(testmember.SavesAll)))
 	time.Sleep(10 * time.Second)
-	require.Equal(t, 1, p.a.ActivePeers())
+	require.Equal(t, 1, p.A.ActivePeers())
 	start := time.Now()
 	for i := range uint64(100) {
-		p.a.Send([]*raftpb.Message{heartbeat(2, 1, i), msgApp(2, 1, 1+i, make([]byte, 10_000)), message(raftpb.MsgProp, 2)})
+		p.A.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, i), testmember.MsgApp(2, 1, 1+i, make([]byte, 10_000)), testmember.Message(raftpb.MsgProp, 2)})
 	}
-	p.a.Send([]*raftpb.Message{msgSnap(2, 1, 1)}) // a post, of a snapshot that overtakes no append
-	within(t, time.Second, func() bool { return len(p.b.raft.received()) == 301 })
-	require.Zero(t, p.a.raft.unreachables(2))
-	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.a.raft.snapshotReports())
+	p.A.Send([]*raftpb.Message{testmember.MsgSnap(2, 1, 1)}) // a post, of a snapshot that overtakes no append
+	testmember.Within(t, time.Second, func() bool { return len(p.B.Recorder.Received()) == 301 })
+	require.Zero(t, p.A.Recorder.Unreachables(2))
+	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.A.Recorder.SnapshotReports())
 
 	const size = 3 << 20
 	reads, rest := 0, bytes.NewReader(make([]byte, size))
-	m := newSnapshot(&database{Reader: readerFunc(func(p []byte) (int, error) { reads++; return rest.Read(p) })}, size)
-	p.a.SendSnapshot(m)
+	m := testmember.NewSnapshot(&testmember.Database{Reader: testmember.ReaderFunc(func(p []byte) (int, error) { reads++; return rest.Read(p) })}, size)
+	p.A.SendSnapshot(m)
 	require.True(t, <-m.CloseNotify())
 	require.Less(t, time.Since(start), 5*time.Second)
 	require.Less(t, reads, 1000, "a byte at a time")
-	require.Zero(t, p.a.Status().Peers[0].SendFailures+p.b.Status().Peers[0].ReceiveFailures)
+	require.Zero(t, p.A.Status().Peers[0].SendFailures+p.B.Status().Peers[0].ReceiveFailures)
 }
 
 // checked has connections checked again while they are up.
@@ -161,12 +162,12 @@ func TestRoundTripperDialTimeout(t *testing.T) {
 		require.Equal(t, "DialTimeout", wrong.Field)
 		require.Equal(t, d, wrong.Value)
 	}
-	m := startMember(t, 1, nil)
+	m := testmember.Start(t, 1, nil)
 	rt, err := rafthttp.NewRoundTripper(transport.TLSInfo{}, longest)
 	require.NoError(t, err)
 	c := &http.Client{Transport: rt}
 	defer c.CloseIdleConnections()
-	resp, err := c.Get(m.url + rafthttp.ProbingPrefix)
+	resp, err := c.Get(m.URL + rafthttp.ProbingPrefix)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -28,10 +29,10 @@ func TestBadConfig(t *testing.T) {
 		tune  tune
 	}{
 		{"Raft", "nil", func(tr *rafthttp.Transport) { tr.Raft = nil }},
-		{"Raft", "a nil pointer", func(tr *rafthttp.Transport) { tr.Raft = (*recorder)(nil) }},
-		{"Snapshotter", "a nil pointer of another type", func(tr *rafthttp.Transport) { tr.Snapshotter = (*panickingStore)(nil) }},
+		{"Raft", "a nil pointer", func(tr *rafthttp.Transport) { tr.Raft = (*testmember.Recorder)(nil) }},
+		{"Snapshotter", "a nil pointer of another type", func(tr *rafthttp.Transport) { tr.Snapshotter = (*testmember.Saver)(nil) }},
 		{"Snapshotter", "a nil *snap.Store", func(tr *rafthttp.Transport) { tr.Snapshotter = (*snap.Store)(nil) }},
-		{"Snapshotter", "a nil func", func(tr *rafthttp.Transport) { tr.Snapshotter = saver(nil) }},
+		{"Snapshotter", "a nil func", func(tr *rafthttp.Transport) { tr.Snapshotter = testmember.Saver(nil) }},
 		{"ID", "0", func(tr *rafthttp.Transport) { tr.ID = 0 }},
 		{"DialTimeout", "negative", func(tr *rafthttp.Transport) { tr.DialTimeout = -1 }},
 		{"DialRetryFrequency", "negative", func(tr *rafthttp.Transport) { tr.DialRetryFrequency = -1 }},
@@ -73,7 +74,7 @@ func TestBadConfig(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.field+" "+tc.name, func(t *testing.T) {
-			tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+			tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}}
 			tc.tune(tr)
 			err := tr.Start()
 			var bad *rafthttp.ConfigError
@@ -83,8 +84,8 @@ func TestBadConfig(t *testing.T) {
 			require.NotEmpty(t, bad.Want)
 
 			// The error does no harm: the next try counts.
-			tr.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
-			*tr = rafthttp.Transport{ID: 1, Raft: &recorder{}}
+			tr.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+			*tr = rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}}
 			require.NoError(t, tr.Start())
 			tr.Stop()
 		})
@@ -92,18 +93,18 @@ func TestBadConfig(t *testing.T) {
 }
 
 func TestZeroConfigWorks(t *testing.T) {
-	tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+	tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}}
 	require.NoError(t, tr.Start())
 	defer tr.Stop()
-	other := startMember(t, 2, func(tr *rafthttp.Transport) { tr.ClusterID = 0 })
-	tr.AddPeer(2, []string{other.url})
-	tr.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
-	eventually(t, func() bool { return len(other.raft.received()) == 1 })
+	other := testmember.Start(t, 2, func(tr *rafthttp.Transport) { tr.ClusterID = 0 })
+	tr.AddPeer(2, []string{other.URL})
+	tr.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+	testmember.Eventually(t, func() bool { return len(other.Recorder.Received()) == 1 })
 }
 
 func TestExtremeConfigWorks(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, func(tr *rafthttp.Transport) {
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) {
 			tr.DialRetryFrequency, tr.SnapshotRateLimit = rate.Inf, rate.Inf
 			tr.MaxMessageBytes, tr.SendQueueBytes, tr.ReceiveQueueBytes = math.MaxInt64, math.MaxInt64, math.MaxInt64
 			tr.SendQueueMessages, tr.ReceiveQueueMessages = 1, 1
@@ -112,18 +113,18 @@ func TestExtremeConfigWorks(t *testing.T) {
 			tr.ReadTimeout = 10 * time.Millisecond
 			tr.MaxMessageBytes, tr.SendQueueBytes, tr.ReceiveQueueBytes = 1000, 1, 1
 		})
-		p.a.AddPeer(3, []string{"http://b:1"}) // refused, again and again
+		p.A.AddPeer(3, []string{"http://b:1"}) // refused, again and again
 		time.Sleep(time.Second)
-		p.a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
-		p.b.Send([]*raftpb.Message{heartbeat(1, 2, 1)})
+		p.A.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+		p.B.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
 		time.Sleep(time.Second)
-		require.Len(t, p.a.raft.received(), 1)
-		require.Len(t, p.b.raft.received(), 1)
+		require.Len(t, p.A.Recorder.Received(), 1)
+		require.Len(t, p.B.Recorder.Received(), 1)
 	})
 }
 
 func TestStartTwice(t *testing.T) {
-	tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+	tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}}
 	require.NoError(t, tr.Start())
 	require.ErrorContains(t, tr.Start(), "before")
 	tr.Stop()
@@ -134,21 +135,21 @@ func TestStartTwice(t *testing.T) {
 func TestFieldsChangedAfterStart(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		observer := &rafthttp.Observer{}
-		p := newPair(t, func(tr *rafthttp.Transport) { tr.Observer = observer }, receives(savesAll))
-		kept := p.a.raft
-		tr := p.a.Transport
-		tr.Raft, tr.ID, tr.ClusterID, tr.URLs = &recorder{}, 99, 99, nil
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.Observer = observer }, testmember.Receives(testmember.SavesAll))
+		kept := p.A.Recorder
+		tr := p.A.Transport
+		tr.Raft, tr.ID, tr.ClusterID, tr.URLs = &testmember.Recorder{}, 99, 99, nil
 		tr.Snapshotter, tr.ErrorC, tr.Logger, tr.TLSInfo = nil, nil, zap.NewExample(), transport.TLSInfo{CertFile: "/none"}
 		tr.DialContext, tr.ReadTimeout, tr.MaxMessageBytes, tr.ServerVersion = nil, -1, 1, "no"
 		*observer = rafthttp.Observer{PeerState: func(types.ID, bool, error) { t.Error("observed") }}
 		tr.RemovePeer(2)
-		tr.AddPeer(2, []string{p.b.url})
+		tr.AddPeer(2, []string{p.B.URL})
 		time.Sleep(time.Second)
-		tr.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
-		p.b.Send([]*raftpb.Message{heartbeat(1, 2, 1)})
+		tr.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+		p.B.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
 		time.Sleep(time.Second)
-		require.Len(t, p.b.raft.received(), 1)
-		require.Len(t, kept.received(), 1)
+		require.Len(t, p.B.Recorder.Received(), 1)
+		require.Len(t, kept.Received(), 1)
 		require.Equal(t, types.ID(1), tr.Status().ID)
 		*observer = rafthttp.Observer{}
 	})
@@ -156,7 +157,7 @@ func TestFieldsChangedAfterStart(t *testing.T) {
 
 func TestBadURLsPanic(t *testing.T) {
 	for _, logger := range []*zap.Logger{nil, zap.NewNop()} {
-		tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}, Logger: logger}
+		tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}, Logger: logger}
 		require.NoError(t, tr.Start())
 		tr.AddPeer(2, []string{"http://127.0.0.1:1"})
 		before := tr.Status().Peers[0].URLs
@@ -184,7 +185,7 @@ func TestBadURLsPanic(t *testing.T) {
 
 // No member has the id 0, so none gets it, whatever its URLs.
 func TestMemberZeroPanics(t *testing.T) {
-	tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+	tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}}
 	require.NoError(t, tr.Start())
 	t.Cleanup(tr.Stop)
 	for name, method := range map[string]func(types.ID, []string){"AddPeer": tr.AddPeer, "AddRemote": tr.AddRemote} {
@@ -193,7 +194,7 @@ func TestMemberZeroPanics(t *testing.T) {
 			require.Equal(t, want, panicText(func() { method(0, []string{u}) }))
 		}
 	}
-	tr.UpdatePeer(0, []string{refuse}) // as any other that is no peer
+	tr.UpdatePeer(0, []string{testmember.RefusingURL}) // as any other that is no peer
 	tr.RemovePeer(0)
 	require.Empty(t, tr.Status().Peers)
 	require.Empty(t, tr.Status().Remotes)

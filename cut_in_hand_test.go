@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -20,21 +21,21 @@ import (
 func TestCutDropsWhatAWorkerHasTaken(t *testing.T) {
 	for name, c := range cutters {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				h := newHoldingRaft(func(*raftpb.Message) bool { return true })
-				a, _ := onHolding(t, n, h, func(tr *rafthttp.Transport) { tr.Raft = stubbornRaft{h} })
-				b := startSimulated(t, n, 2, nil)
-				connect(t, a, b)
-				b.Send(heartbeats(2, 1, 5)) // one batch
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				h := testmember.NewHoldingRaft(func(*raftpb.Message) bool { return true })
+				a, _ := testmember.OnHolding(t, n, h, func(tr *rafthttp.Transport) { tr.Raft = stubbornRaft{h} })
+				b := testmember.StartSimulated(t, n, 2, nil)
+				testmember.Connect(t, a, b)
+				b.Send(testmember.Heartbeats(2, 1, 5)) // one batch
 				synctest.Wait()
-				calls, running := h.begun()
+				calls, running := h.Begun()
 				require.Equal(t, []int{1, 1}, []int{calls, running})
 				c.cut(a)
 				synctest.Wait()
 				c.mend(a)
-				close(h.release)
+				close(h.Release)
 				time.Sleep(time.Second)
-				calls, _ = h.begun()
+				calls, _ = h.Begun()
 				require.Equal(t, 1, calls, "what waited behind the first was dropped")
 			})
 		})
@@ -45,15 +46,15 @@ func TestCutDropsWhatAWorkerHasTaken(t *testing.T) {
 func TestCutDropsWhatAWriterHasTaken(t *testing.T) {
 	for name, c := range cutters {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, nil)
-				a.AddPeer(2, silentHost(n, 2))
-				stream := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
-				within(t, time.Second, func() bool { return laneOf(a, 2, "msgapp").Up })
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := testmember.StartSimulated(t, n, 1, nil)
+				a.AddPeer(2, testmember.SilentHost(n, 2))
+				stream := testmember.DialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(a, 2, "msgapp").Up })
 				time.Sleep(10 * time.Millisecond)
 				var msgs []*raftpb.Message
 				for i := range uint64(5) {
-					msgs = append(msgs, msgApp(2, 1, 10*i, make([]byte, 1<<20)))
+					msgs = append(msgs, testmember.MsgApp(2, 1, 10*i, make([]byte, 1<<20)))
 				}
 				a.Send(msgs)
 				time.Sleep(100 * time.Millisecond) // the first is being written
@@ -78,28 +79,28 @@ func TestCutDropsWhatAWriterHasTaken(t *testing.T) {
 func TestCutDropsWhatWaitsForRoom(t *testing.T) {
 	for name, c := range cutters {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				h := newHoldingRaft(func(*raftpb.Message) bool { return true })
-				a, posts := onHolding(t, n, h, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = stubbornRaft{h}, 1 })
-				release := sync.OnceFunc(func() { close(h.release) })
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				h := testmember.NewHoldingRaft(func(*raftpb.Message) bool { return true })
+				a, posts := testmember.OnHolding(t, n, h, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = stubbornRaft{h}, 1 })
+				release := sync.OnceFunc(func() { close(h.Release) })
 				t.Cleanup(release)
-				b := startSimulated(t, n, 2, nil)
-				connect(t, a, b)
-				b.Send([]*raftpb.Message{msgApp(1, 2, 1, nil), msgApp(1, 2, 10, nil), msgApp(1, 2, 20, nil)})
+				b := testmember.StartSimulated(t, n, 2, nil)
+				testmember.Connect(t, a, b)
+				b.Send([]*raftpb.Message{testmember.MsgApp(1, 2, 1, nil), testmember.MsgApp(1, 2, 10, nil), testmember.MsgApp(1, 2, 20, nil)})
 				synctest.Wait()
-				posts.post(peerHeader(nil), msgApp(1, 2, 30, nil))
-				calls, _ := h.begun()
+				posts.Post(testmember.PeerHeader(nil), testmember.MsgApp(1, 2, 30, nil))
+				calls, _ := h.Begun()
 				require.Equal(t, 1, calls)
 				c.cut(a)
 				c.mend(a)
-				require.Equal(t, 500, <-posts.codes)
-				b.Send([]*raftpb.Message{msgApp(1, 2, 40, nil)})
+				require.Equal(t, 500, <-posts.Codes)
+				b.Send([]*raftpb.Message{testmember.MsgApp(1, 2, 40, nil)})
 				release()
 				synctest.Wait()
-				calls, _ = h.begun()
+				calls, _ = h.Begun()
 				require.Equal(t, 2, calls, "the one that was processed, and that behind the cut")
-				require.EqualValues(t, 3, laneOf(a, 2, "append").Drops.Paused)
-				require.True(t, laneOf(b, 1, "msgapp").Up)
+				require.EqualValues(t, 3, testmember.LaneOf(a, 2, "append").Drops.Paused)
+				require.True(t, testmember.LaneOf(b, 1, "msgapp").Up)
 			})
 		})
 	}
@@ -108,28 +109,28 @@ func TestCutDropsWhatWaitsForRoom(t *testing.T) {
 // TestEndDropsWhatAWriterHasTaken: what a writer has taken and not written when its peer is removed, or the transport stopped, is
 // dropped for that reason, as what is queued behind it.
 func TestEndDropsWhatAWriterHasTaken(t *testing.T) {
-	for name, end := range map[string]func(a *member){
-		"RemovePeer": func(a *member) { a.RemovePeer(2) }, "Stop": func(a *member) { a.Stop() },
+	for name, end := range map[string]func(a *testmember.Member){
+		"RemovePeer": func(a *testmember.Member) { a.RemovePeer(2) }, "Stop": func(a *testmember.Member) { a.Stop() },
 	} {
 		for _, lane := range []string{"msgapp", "message"} {
 			t.Run(name+"/"+lane, func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 					var mu sync.Mutex
 					drops := map[rafthttp.DropReason]int{}
-					a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+					a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 						tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, cause error) {
 							mu.Lock()
 							defer mu.Unlock()
 							drops[rafthttp.DropReasonOf(cause)] += n
 						}}
 					})
-					a.AddPeer(2, silentHost(n, 2))
-					dialStream(t, n.Host("m2").DialContext, a, lane, 2)
-					within(t, time.Second, func() bool { return laneOf(a, 2, lane).Up })
+					a.AddPeer(2, testmember.SilentHost(n, 2))
+					testmember.DialStream(t, n.Host("m2").DialContext, a, lane, 2)
+					testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(a, 2, lane).Up })
 					time.Sleep(10 * time.Millisecond)
 					var msgs []*raftpb.Message
 					for i := range uint64(5) {
-						msgs = append(msgs, msgApp(2, 1, 10*i, make([]byte, 1<<20)))
+						msgs = append(msgs, testmember.MsgApp(2, 1, 10*i, make([]byte, 1<<20)))
 					}
 					a.Send(msgs)
 					time.Sleep(100 * time.Millisecond) // the first is being written

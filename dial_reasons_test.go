@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -23,12 +24,12 @@ const dialFailedLine = "failed to dial a stream of the peer; retrying"
 // TestReasonOfDialsIsLogged: why dials fail is logged once for each stream and URL, again when the reason of a URL changes,
 // and again after UpdatePeer. A port that differs is no other reason.
 func TestReasonOfDialsIsLogged(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
 		var port atomic.Int64
 		var reason atomic.Value
 		reason.Store("refused")
-		a := startSimulated(t, n, 1, tuned(logs, func(tr *rafthttp.Transport) {
+		a := testmember.StartSimulated(t, n, 1, testmember.Tuned(logs, func(tr *rafthttp.Transport) {
 			tr.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
 				from := &net.TCPAddr{Port: int(port.Add(1))}
 				if strings.HasPrefix(addr, "two") {
@@ -69,9 +70,9 @@ func TestReasonOfDialsIsLogged(t *testing.T) {
 // TestSlowDialIsNoSilence: a dial that takes too long says so, and is not taken for a connection that fell silent; a post's is
 // the same.
 func TestSlowDialIsNoSilence(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-		a := startSimulated(t, n, 1, tuned(logs, func(tr *rafthttp.Transport) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+		a := testmember.StartSimulated(t, n, 1, testmember.Tuned(logs, func(tr *rafthttp.Transport) {
 			tr.DialTimeout = time.Second
 			tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 				<-ctx.Done()
@@ -79,7 +80,7 @@ func TestSlowDialIsNoSilence(t *testing.T) {
 			}
 		}))
 		a.AddPeer(2, []string{"http://two:80"})
-		a.Send(heartbeats(1, 2, 1))
+		a.Send(testmember.Heartbeats(1, 2, 1))
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		for _, message := range []string{dialFailedLine, "dropping messages; further ones are only counted for a while"} {

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -20,11 +21,11 @@ import (
 // upon which its sender stops, is for a message of its own only.
 func TestPostOfARemovedMember(t *testing.T) {
 	var saved atomic.Int32
-	a := startMember(t, 1, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+	a := testmember.Start(t, 1, testmember.Receives(testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 		saved.Add(1)
 		return io.Copy(io.Discard, r)
 	})))
-	a.raft.removed = func(id uint64) bool { return id == 3 }
+	a.Recorder.Removed = func(id uint64) bool { return id == 3 }
 	of := func(mt raftpb.MessageType, from uint64) *raftpb.Message {
 		return &raftpb.Message{Type: mt.Enum(), To: new(uint64(1)), From: new(from)}
 	}
@@ -44,35 +45,35 @@ func TestPostOfARemovedMember(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			h := peerHeader(map[string]string{"X-Server-From": tc.from})
-			before, kept := len(a.raft.received()), saved.Load()
-			require.Equal(t, tc.code, ask(t, a.Transport, "POST", "/raft", h, postOf(t, tc.m)).Code)
-			m := msgSnap(1, types.ID(tc.m.GetFrom()), 7)
-			require.Equal(t, tc.code, ask(t, a.Transport, "POST", "/raft/snapshot", h, snapshotBody(t, m, "db")).Code)
+			h := testmember.PeerHeader(map[string]string{"X-Server-From": tc.from})
+			before, kept := len(a.Recorder.Received()), saved.Load()
+			require.Equal(t, tc.code, testmember.Ask(t, a.Transport, "POST", "/raft", h, testmember.PostBody(t, tc.m)).Code)
+			m := testmember.MsgSnap(1, types.ID(tc.m.GetFrom()), 7)
+			require.Equal(t, tc.code, testmember.Ask(t, a.Transport, "POST", "/raft/snapshot", h, testmember.SnapshotBody(t, m, "db")).Code)
 			want := 0
 			if tc.code == 204 {
 				want = 2
 			}
-			require.Len(t, a.raft.received(), before+want)
+			require.Len(t, a.Recorder.Received(), before+want)
 			require.EqualValues(t, want/2, saved.Load()-kept)
 		})
 	}
-	h := peerHeader(map[string]string{"X-Server-From": "3", "X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "2"})
+	h := testmember.PeerHeader(map[string]string{"X-Server-From": "3", "X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "2"})
 	store, err := snap.Open(t.TempDir())
 	require.NoError(t, err)
-	b := startMember(t, 1, receives(store))
-	require.Equal(t, 204, ask(t, b.Transport, "GET", "/raft/snapshot/offset", h, nil).Code)
-	b.raft.removed = a.raft.removed
-	require.Equal(t, 403, ask(t, b.Transport, "GET", "/raft/snapshot/offset", h, nil).Code)
+	b := testmember.Start(t, 1, testmember.Receives(store))
+	require.Equal(t, 204, testmember.Ask(t, b.Transport, "GET", "/raft/snapshot/offset", h, nil).Code)
+	b.Recorder.Removed = a.Recorder.Removed
+	require.Equal(t, 403, testmember.Ask(t, b.Transport, "GET", "/raft/snapshot/offset", h, nil).Code)
 }
 
 // TestStopUnderALockOfIsIDRemoved: a server may do that.
 func TestStopUnderALockOfIsIDRemoved(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		locked := make(chan struct{}, 1) // a lock for bubbles
-		a := startSimulated(t, n, 1, receives(savesAll))
+		a := testmember.StartSimulated(t, n, 1, testmember.Receives(testmember.SavesAll))
 		asked := make(chan uint64, 10)
-		a.raft.removed = func(id uint64) bool {
+		a.Recorder.Removed = func(id uint64) bool {
 			asked <- id
 			locked <- struct{}{}
 			<-locked
@@ -81,10 +82,10 @@ func TestStopUnderALockOfIsIDRemoved(t *testing.T) {
 		locked <- struct{}{}
 		codes := make(chan int)
 		for path, body := range map[string]io.Reader{
-			"/raft": postOf(t, heartbeat(1, 2, 1)), "/raft/snapshot": snapshotBody(t, msgSnap(1, 2, 7), "db"), messagePath: nil,
+			"/raft": testmember.PostBody(t, testmember.Heartbeat(1, 2, 1)), "/raft/snapshot": testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db"), messagePath: nil,
 		} {
 			method := map[bool]string{true: "GET", false: "POST"}[body == nil]
-			go func() { codes <- ask(t, a.Transport, method, path, peerHeader(nil), body).Code }()
+			go func() { codes <- testmember.Ask(t, a.Transport, method, path, testmember.PeerHeader(nil), body).Code }()
 		}
 		synctest.Wait()
 		require.Len(t, asked, 3)
@@ -95,7 +96,7 @@ func TestStopUnderALockOfIsIDRemoved(t *testing.T) {
 		for range 3 {
 			require.Equal(t, 503, <-codes)
 		}
-		require.Empty(t, a.raft.received())
+		require.Empty(t, a.Recorder.Received())
 	})
 }
 
@@ -103,26 +104,26 @@ func TestStopUnderALockOfIsIDRemoved(t *testing.T) {
 func TestRemovedMemberLearnsIt(t *testing.T) {
 	for _, way := range []string{"post", "snapshot"} {
 		t.Run(way, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				hears := make(chan error, 1)
-				a := startSimulated(t, n, 1, receives(savesAll))
-				a.raft.removed = func(id uint64) bool { return id == 2 }
-				b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ErrorC, tr.DialRetryFrequency = hears, 1e-9 })
+				a := testmember.StartSimulated(t, n, 1, testmember.Receives(testmember.SavesAll))
+				a.Recorder.Removed = func(id uint64) bool { return id == 2 }
+				b := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ErrorC, tr.DialRetryFrequency = hears, 1e-9 })
 				n.Link("m2", "m1").Cut() // until the first dials have failed
-				b.AddPeer(1, []string{a.url})
+				b.AddPeer(1, []string{a.URL})
 				time.Sleep(time.Minute)
 				n.Heal()
 				require.Empty(t, hears)
 				if way == "post" {
-					b.Send([]*raftpb.Message{heartbeat(1, 2, 1)})
+					b.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
 				} else {
-					m := snapshotTo(1)
+					m := testmember.SnapshotTo(1)
 					m.From = new(uint64(2))
 					b.SendSnapshot(m)
 				}
 				time.Sleep(time.Second)
 				require.ErrorIs(t, <-hears, rafthttp.ErrMemberRemoved)
-				require.Empty(t, a.raft.received())
+				require.Empty(t, a.Recorder.Received())
 			})
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,101 +19,44 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
-
-// ask has a member serve one request, without a server.
-func ask(t *testing.T, m *rafthttp.Transport, method, path string, h http.Header, body io.Reader) *httptest.ResponseRecorder {
-	t.Helper()
-	r, w := httptest.NewRequestWithContext(t.Context(), method, path, body), httptest.NewRecorder()
-	r.Header = h
-	m.Handler().ServeHTTP(w, r)
-	return w
-}
-
-// postOf is the body of a post of a message.
-func postOf(t *testing.T, m *raftpb.Message) io.Reader { return bytes.NewReader(marshal(t, m)) }
-
-// startTalker runs a member whose streams a test writes by hand: what is said goes
-// to whoever reads the stream.
-func startTalker(t *testing.T, n *memnet.Network, id types.ID) (say func(kind string, m *raftpb.Message)) {
-	t.Helper()
-	ln, err := n.Host(hostOf(id)).Listen("2380")
-	require.NoError(t, err)
-	said := map[string]chan string{"message": make(chan string), "msgapp": make(chan string)}
-	ended := make(chan struct{})
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		frames := said[endpointOf(r.URL.Path)]
-		if frames == nil {
-			http.NotFound(w, r)
-			return
-		}
-		w.Header().Set("X-Server-Version", "3.7.0")
-		w.WriteHeader(http.StatusOK)
-		for {
-			_ = http.NewResponseController(w).Flush()
-			select {
-			case f := <-frames:
-				_, _ = io.WriteString(w, f)
-			case <-ended:
-				return
-			case <-r.Context().Done():
-				return
-			}
-		}
-	})}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = server.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		close(ended)
-		_ = server.Close()
-		<-served
-	})
-	return func(kind string, m *raftpb.Message) {
-		frame := framed(encoded(m))
-		if kind == "msgapp" {
-			frame = "\x02" + frame
-		}
-		said[kind] <- frame
-	}
-}
 
 // TestPostForAnother: what was meant for another member, because of a wrong
 // address, is not processed, not saved, and no sign of a removal.
 func TestPostForAnother(t *testing.T) {
 	var saved atomic.Int32
 	removed := func(id uint64) bool { return id == 3 }
-	a := startMember(t, 1, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+	a := testmember.Start(t, 1, testmember.Receives(testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 		saved.Add(1)
 		return io.Copy(io.Discard, r)
 	})))
-	a.raft.removed = removed
+	a.Recorder.Removed = removed
 	to := func(m *raftpb.Message, id uint64) *raftpb.Message {
 		m.To = new(id)
 		return m
 	}
 	for _, id := range []uint64{2, 3, 1 << 63} {
 		for _, from := range []types.ID{2, 3} { // 3 was removed, and must not learn it from a stranger
-			h := peerHeader(map[string]string{"X-Server-From": from.String()})
-			post := ask(t, a.Transport, "POST", "/raft", h, postOf(t, to(heartbeat(1, from, 1), id)))
+			h := testmember.PeerHeader(map[string]string{"X-Server-From": from.String()})
+			post := testmember.Ask(t, a.Transport, "POST", "/raft", h, testmember.PostBody(t, to(testmember.Heartbeat(1, from, 1), id)))
 			require.Equal(t, 412, post.Code)
 			require.Equal(t, "to field mismatch\n", post.Body.String())
-			sent := ask(t, a.Transport, "POST", "/raft/snapshot", h, snapshotBody(t, to(msgSnap(1, from, 7), id), "db"))
+			sent := testmember.Ask(t, a.Transport, "POST", "/raft/snapshot", h, testmember.SnapshotBody(t, to(testmember.MsgSnap(1, from, 7), id), "db"))
 			require.Equal(t, 412, sent.Code)
 			require.Equal(t, "to field mismatch\n", sent.Body.String())
 		}
 	}
-	require.Empty(t, a.raft.received())
+	require.Empty(t, a.Recorder.Received())
 	require.Zero(t, saved.Load())
 	for _, id := range []uint64{0, 1} {
-		require.Equal(t, 204, ask(t, a.Transport, "POST", "/raft", peerHeader(nil), postOf(t, to(heartbeat(1, 2, 1), id))).Code)
-		require.Equal(t, 204, ask(t, a.Transport, "POST", "/raft/snapshot", peerHeader(nil), snapshotBody(t, to(msgSnap(1, 2, 7), id), "db")).Code)
+		require.Equal(t, 204, testmember.Ask(t, a.Transport, "POST", "/raft", testmember.PeerHeader(nil), testmember.PostBody(t, to(testmember.Heartbeat(1, 2, 1), id))).Code)
+		require.Equal(t, 204, testmember.Ask(t, a.Transport, "POST", "/raft/snapshot", testmember.PeerHeader(nil), testmember.SnapshotBody(t, to(testmember.MsgSnap(1, 2, 7), id), "db")).Code)
 	}
-	require.Len(t, a.raft.received(), 4)
+	require.Len(t, a.Recorder.Received(), 4)
 	require.EqualValues(t, 2, saved.Load())
 }
 
@@ -123,10 +65,10 @@ func TestPostForAnother(t *testing.T) {
 func TestStreamMessageForAnother(t *testing.T) {
 	for kind, lane := range map[string]string{"message": "control", "msgapp": "append"} {
 		t.Run(kind, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
 				dropped := make(chan error, 10)
-				a := startSimulated(t, n, 1, tuned(logs, func(tr *rafthttp.Transport) {
+				a := testmember.StartSimulated(t, n, 1, testmember.Tuned(logs, func(tr *rafthttp.Transport) {
 					tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, name string, n int, cause error) {
 						for range n { // told together
 							if name == lane {
@@ -135,26 +77,26 @@ func TestStreamMessageForAnother(t *testing.T) {
 						}
 					}}
 				}))
-				say := startTalker(t, n, 2)
-				a.AddPeer(2, []string{urlOf(2)})
+				say := testmember.StartTalker(t, n, 2)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
 				message := func(to types.ID, index uint64) *raftpb.Message {
 					if kind == "msgapp" {
-						m := msgApp(to, 2, index, nil)
+						m := testmember.MsgApp(to, 2, index, nil)
 						m.Context = []byte("a whole message")
 						return m
 					}
-					return heartbeat(to, 2, index)
+					return testmember.Heartbeat(to, 2, index)
 				}
 				for i, to := range []types.ID{1, 3, 0, 3, 1} {
 					say(kind, message(to, uint64(i)))
 				}
 				synctest.Wait()
 				var got []uint64
-				for _, m := range a.raft.received() {
+				for _, m := range a.Recorder.Received() {
 					got = append(got, m.GetCommit())
 				}
 				require.Equal(t, []uint64{0, 2, 4}, got)
-				require.EqualValues(t, 2, laneOf(a, 2, lane).Drops.Refused)
+				require.EqualValues(t, 2, testmember.LaneOf(a, 2, lane).Drops.Refused)
 				require.ErrorIs(t, <-dropped, rafthttp.ErrToMismatch)
 				require.Equal(t, 1, lines.FilterMessageSnippet("refused a message").Len())
 				require.Zero(t, a.Status().Refused, "nobody claimed to be another")
@@ -169,45 +111,45 @@ func TestStreamMessageForAnother(t *testing.T) {
 func TestWrongAddress(t *testing.T) {
 	for _, alsoRight := range []bool{false, true} {
 		t.Run(map[bool]string{false: "instead of the right one", true: "beside the right one"}[alsoRight], func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				removed := make(chan error, 1)
-				sender := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ErrorC = removed })
+				sender := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ErrorC = removed })
 				saved := make(chan uint64, 10)
-				right, wrong := startSimulated(t, n, 3, receives(savesAll)), startSimulated(t, n, 4, receives(saver(func(r io.Reader, id uint64) (int64, error) {
+				right, wrong := testmember.StartSimulated(t, n, 3, testmember.Receives(testmember.SavesAll)), testmember.StartSimulated(t, n, 4, testmember.Receives(testmember.Saver(func(r io.Reader, id uint64) (int64, error) {
 					saved <- id
 					return io.Copy(io.Discard, r)
 				})))
-				urls := []string{wrong.url}
+				urls := []string{wrong.URL}
 				if alsoRight {
-					urls = append(urls, right.url)
+					urls = append(urls, right.URL)
 				}
 				sender.AddPeer(3, urls)
-				wrong.AddPeer(2, []string{sender.url})
-				right.raft.process = func(_ context.Context, m *raftpb.Message) error {
+				wrong.AddPeer(2, []string{sender.URL})
+				right.Recorder.OnProcess = func(_ context.Context, m *raftpb.Message) error {
 					if m.GetTo() != 3 {
 						t.Errorf("%v", m)
 					}
-					right.raft.keep(m)
+					right.Recorder.Keep(m)
 					return nil
 				}
 				for i := range uint64(150) {
-					sender.Send([]*raftpb.Message{heartbeat(3, 2, i), message(raftpb.MsgSnap, 3)})
+					sender.Send([]*raftpb.Message{testmember.Heartbeat(3, 2, i), testmember.Message(raftpb.MsgSnap, 3)})
 					time.Sleep(20 * time.Millisecond)
 				}
-				m := snapshotTo(3)
+				m := testmember.SnapshotTo(3)
 				sender.SendSnapshot(m)
 				ok := <-m.CloseNotify()
 				time.Sleep(time.Second)
-				require.Empty(t, wrong.raft.received())
+				require.Empty(t, wrong.Recorder.Received())
 				require.Empty(t, saved)
 				require.Empty(t, removed)
 				if alsoRight {
-					require.NotEmpty(t, right.raft.received())
+					require.NotEmpty(t, right.Recorder.Received())
 				} else {
 					require.False(t, ok)
-					require.NotContains(t, sender.raft.snapshotReports(), raft.SnapshotFinish)
+					require.NotContains(t, sender.Recorder.SnapshotReports(), raft.SnapshotFinish)
 				}
-				require.NotZero(t, sender.raft.unreachables(3))
+				require.NotZero(t, sender.Recorder.Unreachables(3))
 			})
 		})
 	}
@@ -216,8 +158,10 @@ func TestWrongAddress(t *testing.T) {
 // TestKeptConnectionOfARevokedMember: a connection that is never idle is worth
 // nothing after the revocation, though it was made before, whatever is asked on it.
 func TestKeptConnectionOfARevokedMember(t *testing.T) {
-	post := func(t *testing.T) io.Reader { return bytes.NewReader(marshal(t, heartbeat(1, 2, 1))) }
-	snapshot := func(t *testing.T) io.Reader { return snapshotBody(t, msgSnap(1, 2, 7), "db") }
+	post := func(t *testing.T) io.Reader {
+		return bytes.NewReader(testmember.Marshal(t, testmember.Heartbeat(1, 2, 1)))
+	}
+	snapshot := func(t *testing.T) io.Reader { return testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db") }
 	nothing := func(*testing.T) io.Reader { return nil }
 	question := map[string]string{"X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "2"}
 	other := map[string]string{"X-Raft-To": "9"} // so that the connection is kept
@@ -237,19 +181,19 @@ func TestKeptConnectionOfARevokedMember(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(strings.ReplaceAll(tc.path[1:], "/", " "), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				ca := newAuthority(t)
+				ca := testtls.NewAuthority(t)
 				store, err := snap.Open(t.TempDir())
 				require.NoError(t, err)
-				s, all, certs := startAll(t, ca, receives(store))
-				info := s.info(2)
+				s, all, certs := testtls.StartAll(t, ca, testmember.Receives(store))
+				info := s.Info(2)
 				cfg, err := info.ClientConfig()
 				require.NoError(t, err)
-				tr := &http.Transport{TLSClientConfig: cfg, DialContext: s.net.Host(hostOf(2)).DialContext}
+				tr := &http.Transport{TLSClientConfig: cfg, DialContext: s.Net.Host(testmember.HostOf(2)).DialContext}
 				defer tr.CloseIdleConnections()
 				ask := func() (code int) {
-					req, err := http.NewRequestWithContext(t.Context(), tc.method, all[0].url+tc.path, tc.body(t))
+					req, err := http.NewRequestWithContext(t.Context(), tc.method, all[0].URL+tc.path, tc.body(t))
 					require.NoError(t, err)
-					req.Header = peerHeader(tc.header)
+					req.Header = testmember.PeerHeader(tc.header)
 					resp, err := tr.RoundTrip(req)
 					if err != nil {
 						return 0
@@ -262,8 +206,8 @@ func TestKeptConnectionOfARevokedMember(t *testing.T) {
 					time.Sleep(time.Second)
 					require.Equal(t, tc.before, ask())
 				}
-				taken := len(all[0].raft.received())
-				s.revoke(1, ca, certs[1])
+				taken := len(all[0].Recorder.Received())
+				s.Revoke(1, ca, certs[1])
 				var code int
 				for start := time.Now(); time.Since(start) < recheck+time.Second; time.Sleep(time.Second) {
 					if code = ask(); code != tc.before {
@@ -274,7 +218,7 @@ func TestKeptConnectionOfARevokedMember(t *testing.T) {
 					}
 				}
 				require.Equal(t, tc.revoked, code)
-				require.Len(t, all[0].raft.received(), taken)
+				require.Len(t, all[0].Recorder.Received(), taken)
 				time.Sleep(time.Second)
 				require.Zero(t, ask(), "nor is there another connection")
 			})

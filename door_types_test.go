@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -46,14 +47,14 @@ func TestTypesAtTheDoor(t *testing.T) {
 
 	for _, verified := range []bool{false, true} {
 		t.Run(map[bool]string{false: "without VerifyPeer", true: "with VerifyPeer"}[verified], func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 					if verified {
 						tr.VerifyPeer = func(types.ID, *tls.ConnectionState) error { return nil }
 					}
 				})
-				say := startTalker(t, n, 2)
-				a.AddPeer(2, []string{urlOf(2)})
+				say := testmember.StartTalker(t, n, 2)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
 				for typ, is := range fates {
 					for from, taken := range map[uint64][2]bool{2: {is.own, is.ownVerified}, 3: {is.others, is.othersVerified}} {
 						want, code := 0, 401
@@ -61,14 +62,14 @@ func TestTypesAtTheDoor(t *testing.T) {
 							want, code = 1, 204
 						}
 						m := &raftpb.Message{Type: typ.Enum(), To: new(uint64(1)), From: new(from), Term: new(uint64(1))}
-						before := len(a.raft.received())
-						require.Equal(t, code, ask(t, a.Transport, "POST", "/raft", peerHeader(nil), postOf(t, m)).Code, "%v of %d", typ, from)
-						require.Len(t, a.raft.received(), before+want, "%v of %d, posted", typ, from)
+						before := len(a.Recorder.Received())
+						require.Equal(t, code, testmember.Ask(t, a.Transport, "POST", "/raft", testmember.PeerHeader(nil), testmember.PostBody(t, m)).Code, "%v of %d", typ, from)
+						require.Len(t, a.Recorder.Received(), before+want, "%v of %d, posted", typ, from)
 						for _, kind := range []string{"message", "msgapp"} {
-							before := len(a.raft.received())
+							before := len(a.Recorder.Received())
 							say(kind, m)
 							synctest.Wait()
-							require.Len(t, a.raft.received(), before+want, "%v of %d by the %s stream", typ, from, kind)
+							require.Len(t, a.Recorder.Received(), before+want, "%v of %d by the %s stream", typ, from, kind)
 						}
 					}
 				}
@@ -87,7 +88,7 @@ func forgetsLeader(t *testing.T) bool {
 	node, err := raft.NewRawNode(&raft.Config{ID: 1, ElectionTick: 10, HeartbeatTick: 1, Storage: storage, MaxSizePerMsg: 1, MaxInflightMsgs: 1,
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
 	require.NoError(t, err)
-	require.NoError(t, node.Step(heartbeat(1, 2, 0)))
+	require.NoError(t, node.Step(testmember.Heartbeat(1, 2, 0)))
 	require.EqualValues(t, 2, node.Status().Lead)
 	require.NoError(t, node.Step(&raftpb.Message{Type: raftpb.MsgForgetLeader.Enum(), To: new(uint64(1)), From: new(uint64(2))}))
 	return node.Status().Lead == 0

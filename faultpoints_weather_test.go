@@ -19,6 +19,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 )
 
 const (
@@ -90,16 +92,16 @@ func (b *booked) observer() *rafthttp.Observer {
 func numberedMessage(kind raftpb.MessageType, to, from types.ID, number uint64) *raftpb.Message {
 	switch kind {
 	case raftpb.MsgApp:
-		return msgApp(to, from, number, make([]byte, number%5000))
+		return testmember.MsgApp(to, from, number, make([]byte, number%5000))
 	case raftpb.MsgProp:
-		m := message(raftpb.MsgProp, to)
+		m := testmember.Message(raftpb.MsgProp, to)
 		m.From = new(uint64(from))
 		m.Entries = []*raftpb.Entry{{Data: binary.BigEndian.AppendUint64(nil, number)}}
 		return m
 	case raftpb.MsgSnap:
-		return msgSnap(to, from, number)
+		return testmember.MsgSnap(to, from, number)
 	default:
-		return heartbeat(to, from, number)
+		return testmember.Heartbeat(to, from, number)
 	}
 }
 
@@ -121,22 +123,22 @@ type weather struct {
 	*books
 	t     *testing.T
 	rand  *rand.Rand
-	ca    *authority
-	net   *secured
-	all   []*member
+	ca    *testtls.Authority
+	net   *testtls.Network
+	all   []*testmember.Member
 	rafts []*booked
 }
 
 // runWeather runs one, and checks that each message was processed or reported, and all else is as it should be.
 func runWeather(t *testing.T, seed uint64) {
 	bubble.Test(t, func(t *testing.T) {
-		s := &weather{t: t, rand: rand.New(rand.NewPCG(seed, 3)), ca: newAuthority(t), books: &books{
+		s := &weather{t: t, rand: rand.New(rand.NewPCG(seed, 3)), ca: testtls.NewAuthority(t), books: &books{
 			processed: map[uint64]int{}, reported: map[[2]uint64]time.Time{}, dropped: map[[2]uint64]time.Time{}, snapshots: map[uint64]int{},
 		}}
-		s.net, s.all, _ = startAll(t, s.ca, s.tune)
+		s.net, s.all, _ = testtls.StartAll(t, s.ca, s.tune)
 		for _, from := range s.all {
 			for _, to := range s.all {
-				s.net.net.Link(hostOf(from.ID), hostOf(to.ID)).SetDelay(weatherDelay)
+				s.net.Net.Link(testmember.HostOf(from.ID), testmember.HostOf(to.ID)).SetDelay(weatherDelay)
 			}
 		}
 		faultpoint.Seed(seed)
@@ -144,7 +146,7 @@ func runWeather(t *testing.T, seed uint64) {
 			s.step()
 			time.Sleep(s.upTo(500 * time.Millisecond))
 		}
-		s.net.net.Heal()
+		s.net.Net.Heal()
 		time.Sleep(weatherCalm)
 		s.checkBooks()
 		for range weatherRounds {
@@ -164,7 +166,7 @@ func (s *weather) tune(tr *rafthttp.Transport) {
 	r := &booked{books: s.books, id: uint64(tr.ID)}
 	s.rafts = append(s.rafts, r)
 	tr.Raft, tr.Observer = r, r.observer()
-	tr.ReadTimeout, tr.MaxQueuedBytes = readTimeout, 4<<20
+	tr.ReadTimeout, tr.MaxQueuedBytes = testmember.ReadTimeout, 4<<20
 }
 
 func (s *weather) upTo(d time.Duration) time.Duration { return time.Duration(s.rand.Int64N(int64(d))) }
@@ -178,27 +180,27 @@ func (s *weather) step() {
 	default:
 		s.send(uint64(a.ID), uint64(b.ID), 1+s.rand.IntN(80))
 	case 0, 1:
-		s.net.net.Reset(hostOf(a.ID), hostOf(b.ID))
+		s.net.Net.Reset(testmember.HostOf(a.ID), testmember.HostOf(b.ID))
 	case 2:
-		s.net.net.Link(hostOf(a.ID), hostOf(b.ID)).Cut()
-		time.AfterFunc(s.upTo(9*time.Second), s.net.net.Heal)
+		s.net.Net.Link(testmember.HostOf(a.ID), testmember.HostOf(b.ID)).Cut()
+		time.AfterFunc(s.upTo(9*time.Second), s.net.Net.Heal)
 	case 3:
 		a.RemovePeer(b.ID)
 		time.Sleep(s.upTo(200 * time.Millisecond))
 		if s.rand.IntN(2) == 0 {
-			a.AddRemote(b.ID, []string{b.url})
+			a.AddRemote(b.ID, []string{b.URL})
 			s.send(uint64(a.ID), uint64(b.ID), 1+s.rand.IntN(80))
 		}
-		a.AddPeer(b.ID, []string{b.url})
+		a.AddPeer(b.ID, []string{b.URL})
 	case 4:
-		s.net.issue(s.ca, a.ID, time.Hour)
+		s.net.Issue(s.ca, a.ID, time.Hour)
 	case 5:
 		s.stop(i)
 		time.Sleep(s.upTo(3 * time.Second))
-		s.all[i] = s.net.start(a.ID, s.tune)
+		s.all[i] = s.net.Start(a.ID, s.tune)
 		for k, other := range s.all {
 			if k != i {
-				s.all[i].AddPeer(other.ID, []string{other.url})
+				s.all[i].AddPeer(other.ID, []string{other.URL})
 			}
 		}
 	case 7:
@@ -206,7 +208,7 @@ func (s *weather) step() {
 		time.Sleep(s.upTo(time.Second))
 		a.MendPeer(b.ID)
 	case 6:
-		a.UpdatePeer(b.ID, []string{"https://" + hostOf(b.ID) + ":1", b.url})
+		a.UpdatePeer(b.ID, []string{"https://" + testmember.HostOf(b.ID) + ":1", b.URL})
 	}
 }
 
@@ -217,7 +219,7 @@ func (s *weather) round() {
 	time.Sleep(weatherCalm)
 	s.send(uint64(a.ID), uint64(b.ID), 1+s.rand.IntN(5))
 	time.Sleep(s.upTo(3 * weatherDelay / 2))
-	s.net.net.Reset(hostOf(a.ID), hostOf(b.ID))
+	s.net.Net.Reset(testmember.HostOf(a.ID), testmember.HostOf(b.ID))
 	time.Sleep(weatherCalm)
 	s.checkBooks()
 }
@@ -255,7 +257,7 @@ func (s *weather) stop(i int) {
 	}
 	s.mu.Unlock()
 	require.LessOrEqual(s.t, time.Since(start), weatherStop, "Stop")
-	_ = s.all[i].server.Close()
+	_ = s.all[i].Server.Close()
 	synctest.Wait()
 }
 

@@ -9,11 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // FuzzRequestHeaders gives the handlers any headers, of a member that is no peer.
 func FuzzRequestHeaders(f *testing.F) {
-	tr := &rafthttp.Transport{ID: 1, ClusterID: testCluster, Raft: &recorder{}}
+	tr := &rafthttp.Transport{ID: 1, ClusterID: testmember.ClusterID, Raft: &testmember.Recorder{}}
 	require.NoError(f, tr.Start())
 	f.Cleanup(tr.Stop)
 	h := tr.Handler()

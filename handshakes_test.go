@@ -24,6 +24,8 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 )
 
 const handshakeFailed = "a TLS handshake failed; further ones like it are not logged for a while"
@@ -75,8 +77,8 @@ func listens(t *testing.T, info transport.TLSInfo) net.Listener {
 
 func guard(t *testing.T, way string, info transport.TLSInfo) *guarded {
 	t.Helper()
-	logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-	tr := &rafthttp.Transport{ID: 1, ClusterID: testCluster, Raft: &recorder{}}
+	logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+	tr := &rafthttp.Transport{ID: 1, ClusterID: testmember.ClusterID, Raft: &testmember.Recorder{}}
 	logs(tr)
 	ln, server := guards[way](t, tr, info)
 	require.NoError(t, tr.Start())
@@ -97,10 +99,10 @@ func guard(t *testing.T, way string, info transport.TLSInfo) *guarded {
 // TestRefusedHandshakesAreLogged: the end that refuses says whom and why, once for
 // each address and reason, however often; checks of health are not refused.
 func TestRefusedHandshakesAreLogged(t *testing.T) { //nolint:funlen // a table
-	ca, other := newAuthority(t), newAuthority(t)
-	info := ca.member(t, 1)
-	s := &secured{t: t, dir: ca.dir}
-	info.CRLFile = s.file(1, "crl")
+	ca, other := testtls.NewAuthority(t), testtls.NewAuthority(t)
+	info := ca.Member(t, 1)
+	s := &testtls.Network{T: t, Dir: ca.Dir}
+	info.CRLFile = s.File(1, "crl")
 	here := []net.IP{net.IPv4(127, 0, 0, 1)}
 	clients := []struct {
 		name   string
@@ -113,13 +115,13 @@ func TestRefusedHandshakesAreLogged(t *testing.T) { //nolint:funlen // a table
 			[]string{"certificate signed by unknown authority"}, "unknown authority", false},
 		{"ended", func() *tls.Config {
 			cfg := clientOf(t, ca, "client", &x509.Certificate{IPAddresses: here})
-			ca.signFor(t, "client", &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, IPAddresses: here, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, -time.Minute)
+			ca.SignFor(t, "client", &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, IPAddresses: here, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, -time.Minute)
 			return cfg
 		}, []string{"certificate has expired or is not yet valid"}, "expired", false},
 		{"revoked", func() *tls.Config {
 			c := &x509.Certificate{IPAddresses: here}
 			cfg := clientOf(t, ca, "client", c)
-			s.revoke(1, ca, c)
+			s.Revoke(1, ca, c)
 			return cfg
 		}, []string{"revoked"}, "revoked", false},
 		{"another address", func() *tls.Config {
@@ -135,7 +137,7 @@ func TestRefusedHandshakesAreLogged(t *testing.T) { //nolint:funlen // a table
 	}
 	for way := range guards {
 		t.Run(way, func(t *testing.T) {
-			s.revoke(1, ca)
+			s.Revoke(1, ca)
 			g := guard(t, way, info)
 			var want []string
 			for _, c := range clients {
@@ -151,7 +153,7 @@ func TestRefusedHandshakesAreLogged(t *testing.T) { //nolint:funlen // a table
 					from = shakes(t, g.addr, cfg)
 				}
 				want = append(want, c.reason)
-				eventually(t, func() bool { return len(g.failures()) == len(want) })
+				testmember.Eventually(t, func() bool { return len(g.failures()) == len(want) })
 				line := g.failures()[len(want)-1].ContextMap()
 				host, _, err := net.SplitHostPort(line["remote-addr"].(string))
 				require.NoError(t, err)
@@ -218,11 +220,11 @@ func errorOf(cfg *tls.Config, addr string) error {
 // TestSilentClientsAreNotLogged: one that only connects is cut without a word.
 func TestSilentClientsAreNotLogged(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
+		ca := testtls.NewAuthority(t) // of the bubble's time
 		core, lines := observer.New(zap.InfoLevel)
-		info := ca.member(t, 1)
+		info := ca.Member(t, 1)
 		info.Logger = zap.New(core)
-		n := newMemnet()
+		n := testmember.NewNetwork()
 		ln := tlsListener(t, n, info, nil)
 		greets(t, ln)
 		require.Equal(t, 5*time.Second, closedAfter(dialServer(t, n)), "silent")
@@ -240,11 +242,11 @@ func TestSilentClientsAreNotLogged(t *testing.T) {
 // TestLinesOfHandshakesAreBounded by time, and all together.
 func TestLinesOfHandshakesAreBounded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
+		ca := testtls.NewAuthority(t) // of the bubble's time
 		core, lines := observer.New(zap.InfoLevel)
-		info := ca.member(t, 1)
+		info := ca.Member(t, 1)
 		info.Logger = zap.New(core)
-		n := newMemnet()
+		n := testmember.NewNetwork()
 		greets(t, tlsListener(t, n, info, nil))
 		fail := func(host string) {
 			c, err := n.Host(host).DialContext(t.Context(), "tcp", "server:443")
@@ -274,7 +276,7 @@ func TestLinesOfHandshakesAreBounded(t *testing.T) {
 		for i := range names {
 			names[i] = strings.Repeat("x", 60)
 		}
-		cfg := clientOf(t, newAuthority(t), "long", &x509.Certificate{DNSNames: names, IsCA: true})
+		cfg := clientOf(t, testtls.NewAuthority(t), "long", &x509.Certificate{DNSNames: names, IsCA: true})
 		cfg.InsecureSkipVerify = true
 		before := lines.Len()
 		c := tls.Client(dialServer(t, n), cfg)
@@ -289,11 +291,11 @@ func TestLinesOfHandshakesAreBounded(t *testing.T) {
 // TestTooManyHandshakesAreLogged: the other end does not learn why it is cut.
 func TestTooManyHandshakesAreLogged(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
+		ca := testtls.NewAuthority(t) // of the bubble's time
 		core, lines := observer.New(zap.InfoLevel)
-		info := ca.member(t, 1)
+		info := ca.Member(t, 1)
 		info.Logger = zap.New(core)
-		n := newMemnet()
+		n := testmember.NewNetwork()
 		greets(t, tlsListener(t, n, info, nil))
 		for range 32 {
 			dialServer(t, n)
@@ -315,15 +317,15 @@ func TestTooManyHandshakesAreLogged(t *testing.T) {
 // TestHandshakeErrorsOfPeers: the member that dials knows whom, so its status says
 // why, whichever end refused.
 func TestHandshakeErrorsOfPeers(t *testing.T) {
-	ca, other := newAuthority(t), newAuthority(t)
-	foreign := other.member(t, 3)
-	foreign.TrustedCAFile = ca.file("ca.pem") // accepts the others, who do not accept it
-	a, b := startAt(t, "https", 1, ca.member(t, 1), nil), startAt(t, "https", 2, foreign, nil)
-	a.AddPeer(2, []string{b.url})
-	b.AddPeer(1, []string{a.url})
+	ca, other := testtls.NewAuthority(t), testtls.NewAuthority(t)
+	foreign := other.Member(t, 3)
+	foreign.TrustedCAFile = ca.File("ca.pem") // accepts the others, who do not accept it
+	a, b := testtls.Start(t, "https", 1, ca.Member(t, 1), nil), testtls.Start(t, "https", 2, foreign, nil)
+	a.AddPeer(2, []string{b.URL})
+	b.AddPeer(1, []string{a.URL})
 	for range 20 {
-		for m, says := range map[*member]string{a: "x509: certificate signed by unknown authority", b: "remote error: tls: unknown certificate authority"} {
-			eventually(t, func() bool { return strings.Contains(peerStatus(t, m, 3-m.ID).LastError, says) })
+		for m, says := range map[*testmember.Member]string{a: "x509: certificate signed by unknown authority", b: "remote error: tls: unknown certificate authority"} {
+			testmember.Eventually(t, func() bool { return strings.Contains(testmember.PeerStatus(t, m, 3-m.ID).LastError, says) })
 		}
 	}
 }
@@ -332,30 +334,30 @@ func TestHandshakeErrorsOfPeers(t *testing.T) {
 // the other one dialled.
 func TestRevokedClientInStatus(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t)
-		s := &secured{t, newMemnet(), ca.dir}
+		ca := testtls.NewAuthority(t)
+		s := testtls.NewNetwork(t, testmember.NewNetwork(), ca.Dir)
 		var certs []*x509.Certificate
 		for id := range types.ID(2) {
-			certs = append(certs, s.issue(ca, id+1, time.Hour))
-			s.trust(id+1, ca)
-			s.revoke(id+1, ca)
+			certs = append(certs, s.Issue(ca, id+1, time.Hour))
+			s.Trust(id+1, ca)
+			s.Revoke(id+1, ca)
 		}
-		m := s.start(1, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 0.001 }) // dials once
+		m := s.Start(1, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 0.001 }) // dials once
 		m.AddPeer(2, []string{"https://nowhere:1"})
-		info := s.info(2)
+		info := s.Info(2)
 		cfg, err := info.ClientConfig()
 		require.NoError(t, err)
-		dialStream(t, func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := s.net.Host(hostOf(2)).DialContext(ctx, network, addr)
-			cfg.ServerName = hostOf(1)
+		testmember.DialStream(t, func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := s.Net.Host(testmember.HostOf(2)).DialContext(ctx, network, addr)
+			cfg.ServerName = testmember.HostOf(1)
 			return tls.Client(c, cfg), err
 		}, m, "message", 2)
 		time.Sleep(recheck)
-		require.True(t, laneOf(m, 2, "message").Up)
-		require.NotContains(t, peerStatus(t, m, 2).LastError, "revoked")
-		s.revoke(1, ca, certs[1])
+		require.True(t, testmember.LaneOf(m, 2, "message").Up)
+		require.NotContains(t, testmember.PeerStatus(t, m, 2).LastError, "revoked")
+		s.Revoke(1, ca, certs[1])
 		time.Sleep(recheck)
-		require.False(t, laneOf(m, 2, "message").Up)
-		require.Contains(t, peerStatus(t, m, 2).LastError, "revoked")
+		require.False(t, testmember.LaneOf(m, 2, "message").Up)
+		require.Contains(t, testmember.PeerStatus(t, m, 2).LastError, "revoked")
 	})
 }

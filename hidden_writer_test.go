@@ -14,14 +14,15 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // TestSilentSenderBehindAMiddleware: where a middleware hides the server's ResponseWriter, and with it the deadlines, a
 // sender whose body does not come is answered as elsewhere, and when Stop is called. So ends the Read that was left behind.
 func TestSilentSenderBehindAMiddleware(t *testing.T) {
-	snapshot := read(t, snapshotBody(t, msgSnap(2, 1, 7), strings.Repeat("x", 1<<20)))
-	post := string(marshal(t, msgApp(2, 1, 1, make([]byte, 1<<10))))
+	snapshot := testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(2, 1, 7), strings.Repeat("x", 1<<20)))
+	post := string(testmember.Marshal(t, testmember.MsgApp(2, 1, 1, make([]byte, 1<<10))))
 	tests := []struct {
 		name, path, body string
 		sent             int
@@ -38,9 +39,9 @@ func TestSilentSenderBehindAMiddleware(t *testing.T) {
 			stops, closes := i&1 != 0, i&2 != 0
 			t.Run(fmt.Sprintf("%s, stop %t, close %t", tc.name, stops, closes), func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
-					p := newPair(t, nil, receives(savesAll))
-					p.b.server.Handler = unhijackable(p.b.server.Handler)
-					c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+					p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
+					p.B.Server.Handler = unhijackable(p.B.Server.Handler)
+					c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 					require.NoError(t, err)
 					defer time.AfterFunc(10*time.Second, func() { c.Close() }).Stop() // which would end it
 					defer c.Close()
@@ -48,24 +49,24 @@ func TestSilentSenderBehindAMiddleware(t *testing.T) {
 					if closes {
 						h["Connection"] = "close"
 					}
-					_, err = io.WriteString(c, requestHead("POST", tc.path, peerHeader(h), len(tc.body))+tc.body[:tc.sent])
+					_, err = io.WriteString(c, testmember.RequestHead("POST", tc.path, testmember.PeerHeader(h), len(tc.body))+tc.body[:tc.sent])
 					require.NoError(t, err)
 					time.Sleep(time.Second)
 					start, code := time.Now(), tc.code
 					if stops {
-						p.b.Stop()
+						p.B.Stop()
 						require.Less(t, time.Since(start), time.Second)
 						code = 503
 					}
-					got := readAnswer(t, c)
-					require.Equal(t, code, got.StatusCode, got.body)
+					got := testmember.ReadAnswer(t, c)
+					require.Equal(t, code, got.StatusCode, got.Body)
 					require.Less(t, time.Since(start), 6*time.Second)
 					if closes { // otherwise the server reads on
 						_, err = c.Read(make([]byte, 1))
 						require.ErrorIs(t, err, io.EOF)
 					}
-					require.Empty(t, p.b.Status().Receiving)
-					require.Empty(t, p.b.raft.received())
+					require.Empty(t, p.B.Status().Receiving)
+					require.Empty(t, p.B.Recorder.Received())
 					c.Close()
 					time.Sleep(time.Second) // for the server to see it
 				})
@@ -78,15 +79,15 @@ func TestSilentSenderBehindAMiddleware(t *testing.T) {
 // go on.
 func TestSnapshotCutBehindAMiddleware(t *testing.T) {
 	const size = 1 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		store := openIn(t, dir)
-		p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.Snapshotter, tr.ReadTimeout = store, time.Minute })
-		p.b.server.Handler = unhijackable(p.b.server.Handler)
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) { tr.Snapshotter, tr.ReadTimeout = store, time.Minute })
+		p.B.Server.Handler = unhijackable(p.B.Server.Handler)
 		var conns [2]net.Conn
 		for i := range conns {
-			c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+			c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 			require.NoError(t, err)
 			defer c.Close()
 			conns[i] = c
@@ -95,14 +96,14 @@ func TestSnapshotCutBehindAMiddleware(t *testing.T) {
 			"X-Server-From": "1", "X-Raft-To": "2", "X-Raft-Snapshot-Transfer": "a", "X-Raft-Snapshot-Offset": "0",
 			"X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": fmt.Sprint(size),
 		}
-		body := read(t, snapshotBody(t, msgSnap(2, 1, 7), string(data)+checksumOf(data)))
-		_, err := io.WriteString(conns[0], requestHead("POST", "/raft/snapshot", peerHeader(h), len(body))+body[:len(body)/2])
+		body := testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(2, 1, 7), string(data)+checksumOf(data)))
+		_, err := io.WriteString(conns[0], testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(h), len(body))+body[:len(body)/2])
 		require.NoError(t, err)
 		time.Sleep(time.Second)
-		_, err = io.WriteString(conns[1], requestHead("GET", "/raft/snapshot/offset", peerHeader(h), 0))
+		_, err = io.WriteString(conns[1], testmember.RequestHead("GET", "/raft/snapshot/offset", testmember.PeerHeader(h), 0))
 		require.NoError(t, err)
-		got := readAnswer(t, conns[1])
-		require.Equal(t, 204, got.StatusCode, got.body)
+		got := testmember.ReadAnswer(t, conns[1])
+		require.Equal(t, 204, got.StatusCode, got.Body)
 		require.NotEqual(t, "0", got.Header.Get("X-Raft-Snapshot-Offset"))
 		for _, c := range conns {
 			c.Close()
@@ -121,19 +122,19 @@ type hijackable struct {
 // the connection.
 func TestSnapshotBehindAMiddlewareThatHijacks(t *testing.T) {
 	const size = 4 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		store := openIn(t, dir)
-		p := newPair(t, nil, nil)
-		c := p.start(t, "c", 3, receives(store))
-		h := c.server.Handler
-		c.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, nil)
+		c := p.Start(t, "c", 3, testmember.Receives(store))
+		h := c.Server.Handler
+		c.Server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h.ServeHTTP(hijackable{w, w.(http.Hijacker)}, r)
 		})
-		p.a.AddPeer(3, []string{c.url})
-		p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
-		require.NoError(t, <-p.sent)
-		requireSaved(t, store, 7, data)
+		p.A.AddPeer(3, []string{c.URL})
+		p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(3, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
+		require.NoError(t, <-p.Sent)
+		testmember.RequireSaved(t, store, 7, data)
 	})
 }

@@ -11,16 +11,9 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-)
 
-func encoded(m *raftpb.Message) string {
-	b, err := proto.Marshal(m)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
-}
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+)
 
 // nested is a message in a message, and so on.
 func nested(depth int) string {
@@ -39,9 +32,6 @@ func varint(n int) string {
 	return string(append(b, byte(n)))
 }
 
-// framed is a message with its length.
-func framed(body string) string { return length(uint64(len(body))) + body }
-
 func hostileAttacks() (all []attack) {
 	for _, group := range [][]attack{hostileHeads(), hostileHeaders(), hostileBodies(), hostileSnapshots(), hostileAnswers(), hostileFrames(), hostileStates()} {
 		all = append(all, group...)
@@ -50,7 +40,7 @@ func hostileAttacks() (all []attack) {
 }
 
 func hostileHeads() []attack {
-	head := requestHead("POST", "/raft", enemyHeader(nil), 0)
+	head := testmember.RequestHead("POST", "/raft", enemyHeader(nil), 0)
 	return []attack{
 		{"silence", sends("")},
 		{"TLS on a plain port", sends("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\xaa", 500))},
@@ -85,7 +75,7 @@ func hostileHeads() []attack {
 }
 
 func hostileHeaders() []attack {
-	good := encoded(heartbeat(2, 3, 1))
+	good := testmember.Encode(testmember.Heartbeat(2, 3, 1))
 	with := func(name, value string) func(*hostile) {
 		return asks("POST", "/raft", map[string]string{name: value}, good)
 	}
@@ -121,15 +111,15 @@ func hostileBodies() []attack {
 	}
 	local := &raftpb.Message{Type: raftpb.MsgStorageAppendResp.Enum(), From: new(uint64(math.MaxUint64)), To: new(uint64(2))}
 	post := func(body string) func(*hostile) { return asks("POST", "/raft", nil, body) }
-	head := requestHead("POST", "/raft", enemyHeader(nil), len(encoded(heartbeat(2, 3, 1))))
+	head := testmember.RequestHead("POST", "/raft", enemyHeader(nil), len(testmember.Encode(testmember.Heartbeat(2, 3, 1))))
 	return []attack{
 		{"empty body", post("")},
 		{"garbage for a body", post(strings.Repeat("\xff", 1000))},
 		{"field longer than the body", post("\x3a\xff\xff\xff\xff\x7f")},
 		{"varint without an end", post(strings.Repeat("\x80", 1000))},
 		{"deep message", post(nested(10_000))},
-		{"small on the wire, large in memory", post(encoded(bomb))},
-		{"word of a local thread", post(encoded(local))},
+		{"small on the wire, large in memory", post(testmember.Encode(bomb))},
+		{"word of a local thread", post(testmember.Encode(local))},
 		{"gzip", sends(strings.Replace(declared("/raft", "1000", "\x1f\x8b\x08"+strings.Repeat("\x00", 997)), "\r\n", "\r\nContent-Encoding: gzip\r\n", 1))},
 		{"length of a petabyte", sends(declared("/raft", strconv.FormatInt(1<<50, 10), "\x08\x08"))},
 		{"less than declared, left open", sends(declared("/raft", "1000000", "\x08"))},
@@ -147,10 +137,10 @@ func hostileBodies() []attack {
 		{"endless chunks of a byte", pours(chunked("/raft", ""), "1\r\n\x08\r\n", 8<<20)},
 		{"endless extension of a chunk", pours(chunked("/raft", "1;"), "a", 64<<20)},
 		{"endless trailer", pours(chunked("/raft", "0\r\n"), "A: b\r\n", 64<<20)},
-		{"replayed post", sends(strings.Repeat(head+encoded(heartbeat(2, 3, 1)), 500))},
-		{"a thousand requests at once", sends(strings.Repeat(requestHead("POST", "/raft", enemyHeader(map[string]string{"X-Etcd-Cluster-Id": "9"}), 0), 100))},
+		{"replayed post", sends(strings.Repeat(head+testmember.Encode(testmember.Heartbeat(2, 3, 1)), 500))},
+		{"a thousand requests at once", sends(strings.Repeat(testmember.RequestHead("POST", "/raft", enemyHeader(map[string]string{"X-Etcd-Cluster-Id": "9"}), 0), 100))},
 		{"large bodies at once", func(h *hostile) {
-			body := encoded(msgApp(2, 3, 1, make([]byte, 3<<20)))
+			body := testmember.Encode(testmember.MsgApp(2, 3, 1, make([]byte, 3<<20)))
 			text := []byte(declared("/raft", strconv.Itoa(len(body)), body[:len(body)-1]))
 			for range enemies {
 				c := h.dial()
@@ -161,24 +151,24 @@ func hostileBodies() []attack {
 }
 
 func hostileSnapshots() []attack {
-	app, snapshot := encoded(heartbeat(2, 3, 1)), encoded(msgSnap(2, 3, 7))
-	empty := encoded(&raftpb.Message{Type: raftpb.MsgSnap.Enum()})
+	app, snapshot := testmember.Encode(testmember.Heartbeat(2, 3, 1)), testmember.Encode(testmember.MsgSnap(2, 3, 7))
+	empty := testmember.Encode(&raftpb.Message{Type: raftpb.MsgSnap.Enum()})
 	post := func(body string) func(*hostile) { return asks("POST", "/raft/snapshot", nil, body) }
-	local := msgSnap(2, 3, 7)
+	local := testmember.MsgSnap(2, 3, 7)
 	local.From = new(raft.LocalAppendThread)
 	return []attack{
-		{"snapshot: length of all bytes there are", post(length(math.MaxUint64))},
+		{"snapshot: length of all bytes there are", post(testmember.LengthPrefix(math.MaxUint64))},
 		{"snapshot: no length", post("\x00\x00")},
-		{"snapshot: no message", post(length(0))},
-		{"snapshot: another message", post(framed(app))},
-		{"snapshot: nothing in it", post(framed(empty))},
-		{"snapshot: of a local thread", post(framed(encoded(local)) + "db")},
-		{"snapshot: cut head", sends(declared("/raft/snapshot", "1000", length(500)+"\x08"))},
-		{"snapshot: database that never comes", sends(declared("/raft/snapshot", "1000000", framed(snapshot)))},
-		{"snapshot: a byte a second", trickles(declared("/raft/snapshot", "1000000", framed(snapshot)), "x")},
-		{"snapshot: deep message", post(framed(nested(10_000)))},
-		{"snapshot: endless", pours(chunked("/raft/snapshot", "10000000000\r\n"+framed(snapshot)), "database", 64<<20)},
-		{"snapshot: strange offset", asks("POST", "/raft/snapshot", map[string]string{"X-Raft-Snapshot-Offset": "-9x"}, framed(snapshot))},
+		{"snapshot: no message", post(testmember.LengthPrefix(0))},
+		{"snapshot: another message", post(testmember.Frame(app))},
+		{"snapshot: nothing in it", post(testmember.Frame(empty))},
+		{"snapshot: of a local thread", post(testmember.Frame(testmember.Encode(local)) + "db")},
+		{"snapshot: cut head", sends(declared("/raft/snapshot", "1000", testmember.LengthPrefix(500)+"\x08"))},
+		{"snapshot: database that never comes", sends(declared("/raft/snapshot", "1000000", testmember.Frame(snapshot)))},
+		{"snapshot: a byte a second", trickles(declared("/raft/snapshot", "1000000", testmember.Frame(snapshot)), "x")},
+		{"snapshot: deep message", post(testmember.Frame(nested(10_000)))},
+		{"snapshot: endless", pours(chunked("/raft/snapshot", "10000000000\r\n"+testmember.Frame(snapshot)), "database", 64<<20)},
+		{"snapshot: strange offset", asks("POST", "/raft/snapshot", map[string]string{"X-Raft-Snapshot-Offset": "-9x"}, testmember.Frame(snapshot))},
 	}
 }
 
@@ -206,24 +196,24 @@ func hostileAnswers() []attack {
 }
 
 func hostileFrames() []attack {
-	app := msgApp(2, 3, 1, nil)
+	app := testmember.MsgApp(2, 3, 1, nil)
 	app.Term, app.LogTerm = new(uint64(5)), new(uint64(9)) // never continued
 	return []attack{
-		{"message stream: length of all bytes there are", frames("message", length(math.MaxUint64), "x", 8<<20)},
-		{"message stream: length at the limit, and no more", frames("message", length(4<<20), "", 0)},
+		{"message stream: length of all bytes there are", frames("message", testmember.LengthPrefix(math.MaxUint64), "x", 8<<20)},
+		{"message stream: length at the limit, and no more", frames("message", testmember.LengthPrefix(4<<20), "", 0)},
 		{"message stream: cut", frames("message", "\x00\x00\x00", "", 0)},
-		{"message stream: garbage", frames("message", length(1000)+strings.Repeat("\xff", 1000), "x", 1<<20)},
-		{"message stream: deep message", frames("message", framed(nested(10_000)), "x", 1<<20)},
-		{"message stream: flood", frames("message", "", framed(encoded(heartbeat(2, 3, 1))), 1<<20)},
-		{"message stream: flood of another's", frames("message", "", framed(encoded(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(math.MaxUint64))})), 1<<20)},
-		{"message stream: flood of link heartbeats", frames("message", "", length(2)+"\x08\x08", 1<<20)},
+		{"message stream: garbage", frames("message", testmember.LengthPrefix(1000)+strings.Repeat("\xff", 1000), "x", 1<<20)},
+		{"message stream: deep message", frames("message", testmember.Frame(nested(10_000)), "x", 1<<20)},
+		{"message stream: flood", frames("message", "", testmember.Frame(testmember.Encode(testmember.Heartbeat(2, 3, 1))), 1<<20)},
+		{"message stream: flood of another's", frames("message", "", testmember.Frame(testmember.Encode(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(math.MaxUint64))})), 1<<20)},
+		{"message stream: flood of link heartbeats", frames("message", "", testmember.LengthPrefix(2)+"\x08\x08", 1<<20)},
 		{"msgapp stream: unknown type", frames("msgapp", "\x07", "x", 1<<20)},
-		{"msgapp stream: more entries than there can be", frames("msgapp", "\x01"+length(1<<60), length(0), 4<<20)},
-		{"msgapp stream: entry of all bytes there are", frames("msgapp", "\x01"+length(1)+length(math.MaxUint64), "x", 4<<20)},
-		{"msgapp stream: garbage for an entry", frames("msgapp", "\x01"+length(1)+length(4)+"\xff\xff\xff\xff", "x", 1<<20)},
-		{"msgapp stream: bomb of empty entries", frames("msgapp", "\x01"+length(1<<20), length(0), 16<<20)},
-		{"msgapp stream: replayed append", frames("msgapp", "", "\x02"+framed(encoded(app)), 2<<20)},
-		{"msgapp stream: whole message of no type", frames("msgapp", "\x02"+length(0), "\x00", 4<<20)},
+		{"msgapp stream: more entries than there can be", frames("msgapp", "\x01"+testmember.LengthPrefix(1<<60), testmember.LengthPrefix(0), 4<<20)},
+		{"msgapp stream: entry of all bytes there are", frames("msgapp", "\x01"+testmember.LengthPrefix(1)+testmember.LengthPrefix(math.MaxUint64), "x", 4<<20)},
+		{"msgapp stream: garbage for an entry", frames("msgapp", "\x01"+testmember.LengthPrefix(1)+testmember.LengthPrefix(4)+"\xff\xff\xff\xff", "x", 1<<20)},
+		{"msgapp stream: bomb of empty entries", frames("msgapp", "\x01"+testmember.LengthPrefix(1<<20), testmember.LengthPrefix(0), 16<<20)},
+		{"msgapp stream: replayed append", frames("msgapp", "", "\x02"+testmember.Frame(testmember.Encode(app)), 2<<20)},
+		{"msgapp stream: whole message of no type", frames("msgapp", "\x02"+testmember.LengthPrefix(0), "\x00", 4<<20)},
 	}
 }
 
@@ -233,18 +223,18 @@ func hostileStates() []attack {
 	return []attack{
 		{"ten thousand senders", numbered(10_000, func(i int) string {
 			h := enemyHeader(map[string]string{"X-Server-From": senderOf(i), "X-PeerURLs": "http://10.0.0.1:80"})
-			body := encoded(heartbeat(2, 3, 1))
-			return requestHead("POST", "/raft", h, len(body)) + body
+			body := testmember.Encode(testmember.Heartbeat(2, 3, 1))
+			return testmember.RequestHead("POST", "/raft", h, len(body)) + body
 		})},
 		{"ten thousand streams of strangers", numbered(10_000, func(i int) string {
 			h := enemyHeader(map[string]string{"X-Server-From": senderOf(i), "X-PeerURLs": "http://10.0.0.1:80"})
-			return requestHead("GET", "/raft/stream/message/"+senderOf(i), h, 0)
+			return testmember.RequestHead("GET", "/raft/stream/message/"+senderOf(i), h, 0)
 		})},
 		{"two thousand connections", numbered(2_000, func(int) string { return "" })},
 		{"a stream that is not read", readers("msgapp", 1, func(h *hostile, c net.Conn) {
 			read(c)
 			for i := range uint64(200) {
-				h.victim.Send([]*raftpb.Message{msgApp(3, 2, i, make([]byte, 20<<10))})
+				h.victim.Send([]*raftpb.Message{testmember.MsgApp(3, 2, i, make([]byte, 20<<10))})
 			}
 		})},
 		{"a stream that is asked for again and again", readers("message", 300, func(*hostile, net.Conn) { synctest.Wait() })},

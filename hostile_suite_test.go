@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -36,8 +37,8 @@ const (
 type hostile struct {
 	*testing.T
 	net    *memnet.Network
-	victim *member
-	good   []*member
+	victim *testmember.Member
+	good   []*testmember.Member
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -52,40 +53,40 @@ type attack struct {
 
 func startHostile(t *testing.T) *hostile {
 	t.Helper()
-	h := &hostile{T: t, net: newMemnet()}
+	h := &hostile{T: t, net: testmember.NewNetwork()}
 	small := func(tr *rafthttp.Transport) { tr.MaxMessageBytes, tr.MaxQueuedBytes = 4<<20, 8<<20 }
 	for _, id := range []types.ID{1, 4} {
-		h.good = append(h.good, startSimulated(t, h.net, id, small))
+		h.good = append(h.good, testmember.StartSimulated(t, h.net, id, small))
 	}
-	ln, err := h.net.Host(hostOf(2)).Listen("2380")
+	ln, err := h.net.Host(testmember.HostOf(2)).Listen("2380")
 	require.NoError(t, err)
-	h.victim = &member{raft: &recorder{}, url: urlOf(2)}
+	h.victim = &testmember.Member{Recorder: &testmember.Recorder{}, URL: testmember.URLOf(2)}
 	h.victim.Transport = &rafthttp.Transport{
-		ID: 2, ClusterID: testCluster, Raft: h.victim.raft, URLs: types.MustNewURLs([]string{urlOf(2)}),
-		DialContext: h.net.Host(hostOf(2)).DialContext, Snapshotter: savesAll,
+		ID: 2, ClusterID: testmember.ClusterID, Raft: h.victim.Recorder, URLs: types.MustNewURLs([]string{testmember.URLOf(2)}),
+		DialContext: h.net.Host(testmember.HostOf(2)).DialContext, Snapshotter: testmember.SavesAll,
 	}
-	h.victim.raft.process = func(_ context.Context, m *raftpb.Message) error {
+	h.victim.Recorder.OnProcess = func(_ context.Context, m *raftpb.Message) error {
 		if m.GetFrom() != 3 { // the test's memory is not the victim's
-			h.victim.raft.keep(m)
+			h.victim.Recorder.Keep(m)
 		}
 		return nil
 	}
 	small(h.victim.Transport)
 	require.NoError(t, h.victim.Start())
-	h.victim.server = rafthttp.NewServer(h.victim.Handler())
+	h.victim.Server = rafthttp.NewServer(h.victim.Handler())
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = h.victim.server.Serve(deadlineListener(ln, readTimeout, writeTimeout))
+		_ = h.victim.Server.Serve(testmember.NewDeadlineListener(ln, testmember.ReadTimeout, testmember.WriteTimeout))
 	}()
 	t.Cleanup(func() {
 		h.victim.Stop()
-		_ = h.victim.server.Close()
+		_ = h.victim.Server.Close()
 		<-served
 	})
 	for _, m := range h.good {
-		m.AddPeer(2, []string{h.victim.url})
-		h.victim.AddPeer(m.ID, []string{m.url})
+		m.AddPeer(2, []string{h.victim.URL})
+		h.victim.AddPeer(m.ID, []string{m.URL})
 	}
 	t.Cleanup(h.end)
 	time.Sleep(2 * time.Second)
@@ -95,7 +96,7 @@ func startHostile(t *testing.T) *hostile {
 
 // dial connects to the victim.
 func (h *hostile) dial() net.Conn {
-	c, err := h.net.Host("evil").DialContext(h.Context(), "tcp", hostOf(2)+":2380")
+	c, err := h.net.Host("evil").DialContext(h.Context(), "tcp", testmember.HostOf(2)+":2380")
 	require.NoError(h, err)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -127,17 +128,17 @@ func TestHostileInput(t *testing.T) {
 		t.Run(at.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				h := startHostile(t)
-				stop := load(t, []*member{h.victim, h.good[0]}, 100*time.Millisecond, 100)
+				stop := load(t, []*testmember.Member{h.victim, h.good[0]}, 100*time.Millisecond, 100)
 				time.Sleep(time.Second)
-				memory, goroutines := heap(), runtime.NumGoroutine()
+				memory, goroutines := testmember.HeapBytes(), runtime.NumGoroutine()
 				at.run(h)
 				for _, pause := range []time.Duration{0, 2 * time.Second, hostileTime} {
 					time.Sleep(pause)
 					synctest.Wait()
-					require.Less(t, heap()-memory, int64(hostileMemory), "memory after %v", pause)
+					require.Less(t, testmember.HeapBytes()-memory, int64(hostileMemory), "memory after %v", pause)
 				}
 				require.Less(t, runtime.NumGoroutine()-goroutines, hostileGoroutines)
-				require.LessOrEqual(t, len(h.victim.Status().Remotes), maxRemotes)
+				require.LessOrEqual(t, len(h.victim.Status().Remotes), testmember.MaxRemotes)
 				n := stop()
 				time.Sleep(time.Second)
 				h.unharmed(n)
@@ -150,10 +151,10 @@ func TestHostileInput(t *testing.T) {
 // kind from each other, and that nothing was ever wrong between the three.
 func (h *hostile) unharmed(n uint64) {
 	h.Helper()
-	for _, m := range []*member{h.victim, h.good[0]} {
+	for _, m := range []*testmember.Member{h.victim, h.good[0]} {
 		from := 3 - m.ID
 		next := map[raftpb.MessageType]uint64{}
-		for _, got := range m.raft.received() {
+		for _, got := range m.Recorder.Received() {
 			if got.GetFrom() == uint64(from) {
 				require.Equal(h, next[got.GetType()], got.GetCommit(), "member %s: %s", m.ID, got.GetType())
 				next[got.GetType()]++
@@ -161,7 +162,7 @@ func (h *hostile) unharmed(n uint64) {
 		}
 		require.Equal(h, map[raftpb.MessageType]uint64{raftpb.MsgApp: n, raftpb.MsgHeartbeat: n}, next, "member %s", m.ID)
 	}
-	for _, m := range append([]*member{h.victim}, h.good...) {
+	for _, m := range append([]*testmember.Member{h.victim}, h.good...) {
 		for _, p := range m.Status().Peers {
 			if p.ID == 3 {
 				continue
@@ -189,12 +190,12 @@ func sends(text string) func(*hostile) {
 
 // asks has enemies send a request whose body is as long as it says.
 func asks(method, path string, change map[string]string, body string) func(*hostile) {
-	return sends(requestHead(method, path, enemyHeader(change), len(body)) + body)
+	return sends(testmember.RequestHead(method, path, enemyHeader(change), len(body)) + body)
 }
 
 // enemyHeader is what member 3 says that it is.
 func enemyHeader(change map[string]string) http.Header {
-	h := peerHeader(map[string]string{"X-Server-From": "3", "X-Raft-To": "2"})
+	h := testmember.PeerHeader(map[string]string{"X-Server-From": "3", "X-Raft-To": "2"})
 	for k, v := range change {
 		if v == "" {
 			h.Del(k)
@@ -250,7 +251,7 @@ func trickles(begin, text string) func(*hostile) {
 // everyone who asks.
 func answers(say func(io.Writer)) func(*hostile) {
 	return func(h *hostile) {
-		ln, err := h.net.Host(hostOf(3)).Listen("2380")
+		ln, err := h.net.Host(testmember.HostOf(3)).Listen("2380")
 		require.NoError(h, err)
 		h.Cleanup(func() { ln.Close() })
 		h.background(func() {
@@ -269,7 +270,7 @@ func answers(say func(io.Writer)) func(*hostile) {
 				})
 			}
 		})
-		h.victim.AddPeer(3, []string{urlOf(3)})
+		h.victim.AddPeer(3, []string{testmember.URLOf(3)})
 		h.Cleanup(func() { h.victim.RemovePeer(3) })
 		h.mu.Lock()
 		h.conns = append(h.conns, closes{ln})
@@ -292,7 +293,7 @@ func (c closes) SetWriteDeadline(time.Time) error { return nil }
 func frames(kind, begin, again string, volume int) func(*hostile) {
 	const ok = "HTTP/1.1 200 OK\r\nX-Server-Version: 3.7.0\r\n\r\n"
 	return func(h *hostile) {
-		ln, err := h.net.Host(hostOf(3)).Listen("2380")
+		ln, err := h.net.Host(testmember.HostOf(3)).Listen("2380")
 		require.NoError(h, err)
 		h.background(func() {
 			for {
@@ -316,16 +317,16 @@ func frames(kind, begin, again string, volume int) func(*hostile) {
 		h.mu.Lock()
 		h.conns = append(h.conns, closes{ln})
 		h.mu.Unlock()
-		h.victim.AddPeer(3, []string{urlOf(3)})
+		h.victim.AddPeer(3, []string{testmember.URLOf(3)})
 	}
 }
 
 // readers has member 3, a peer, ask for a stream, and do something with it.
 func readers(kind string, times int, with func(h *hostile, c net.Conn)) func(*hostile) {
 	return func(h *hostile) {
-		h.victim.AddPeer(3, []string{urlOf(3)})
-		h.net.Host(hostOf(3))
-		head := requestHead("GET", "/raft/stream/"+kind+"/3", enemyHeader(nil), 0)
+		h.victim.AddPeer(3, []string{testmember.URLOf(3)})
+		h.net.Host(testmember.HostOf(3))
+		head := testmember.RequestHead("GET", "/raft/stream/"+kind+"/3", enemyHeader(nil), 0)
 		for range times {
 			c := h.dial()
 			if _, err := io.WriteString(c, head); err == nil {
@@ -349,22 +350,18 @@ func numbered(n int, text func(i int) string) func(*hostile) {
 
 // chunked is a request with a body in chunks as given.
 func chunked(path, chunks string) string {
-	head := requestHead("POST", path, enemyHeader(nil), 0)
+	head := testmember.RequestHead("POST", path, enemyHeader(nil), 0)
 	return strings.Replace(head, "Content-Length: 0", "Transfer-Encoding: chunked", 1) + chunks
 }
 
 // declared is a request that says it has a body of this length.
 func declared(path, length, body string) string {
-	head := requestHead("POST", path, enemyHeader(nil), 0)
+	head := testmember.RequestHead("POST", path, enemyHeader(nil), 0)
 	return strings.Replace(head, "Content-Length: 0", "Content-Length: "+length, 1) + body
 }
 
 func withHeader(line string) string {
-	return strings.Replace(requestHead("POST", "/raft", enemyHeader(nil), 0), "\r\n", "\r\n"+line+"\r\n", 1)
-}
-
-func length(n uint64) string {
-	return string([]byte{byte(n >> 56), byte(n >> 48), byte(n >> 40), byte(n >> 32), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+	return strings.Replace(testmember.RequestHead("POST", "/raft", enemyHeader(nil), 0), "\r\n", "\r\n"+line+"\r\n", 1)
 }
 
 func senderOf(i int) string {

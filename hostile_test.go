@@ -1,13 +1,10 @@
 package rafthttp_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,62 +16,12 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// script runs a host "evil" that writes the same to everyone who connects and
-// asks, for as long as they take it, and then closes the connection, unless silent
-// is set. It returns its URL and the number of requests so far.
-func (p *pair) script(t *testing.T, say func(w io.Writer) error, silent bool) (string, *atomic.Int32) {
-	t.Helper()
-	ln, err := p.net.Host("evil").Listen("80")
-	require.NoError(t, err)
-	t.Cleanup(func() { ln.Close() })
-	var requests atomic.Int32
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				r, err := http.ReadRequest(bufio.NewReader(c))
-				if err != nil {
-					return
-				}
-				if strings.Contains(r.URL.Path, "stream") {
-					requests.Add(1)
-				}
-				if say(c) == nil && silent {
-					_, _ = io.Copy(io.Discard, c)
-				}
-			}()
-		}
-	}()
-	return "http://evil:80", &requests
-}
-
 func says(text string) func(io.Writer) error {
 	return func(w io.Writer) error { _, err := io.WriteString(w, text); return err }
-}
-
-// conversation gives one answer to each request of a connection.
-func conversation(answers ...string) func(io.Writer) error {
-	return func(c io.Writer) error {
-		br := bufio.NewReader(c.(io.Reader))
-		for i, answer := range answers {
-			if i > 0 {
-				if _, err := http.ReadRequest(br); err != nil {
-					return err
-				}
-			}
-			if _, err := io.WriteString(c, answer); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 }
 
 func forever(begin, again string) func(io.Writer) error {
@@ -125,23 +72,23 @@ func TestHostileServers(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Second }, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Second })
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Second }, func(tr *rafthttp.Transport) { tr.ReadTimeout = time.Second })
 				time.Sleep(time.Second)
-				active := p.a.ActiveSince(2)
+				active := p.A.ActiveSince(2)
 				require.NotZero(t, active)
-				url, requests := p.script(t, tc.say, tc.silent)
-				p.a.AddPeer(3, []string{url})
+				url, requests := p.Script(t, tc.say, tc.silent)
+				p.A.AddPeer(3, []string{url})
 				time.Sleep(20 * time.Second)
 				require.GreaterOrEqual(t, requests.Load(), int32(4), "dialled again")
-				st := p.a.Status().Peers[1]
+				st := p.A.Status().Peers[1]
 				require.Contains(t, st.LastError, tc.err)
 				require.Less(t, len(st.LastError), 1000)
 
-				p.a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+				p.A.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
 				synctest.Wait()
-				require.Len(t, p.b.raft.received(), 1)
-				require.Equal(t, active, p.a.ActiveSince(2))
-				require.Empty(t, p.a.raft.received())
+				require.Len(t, p.B.Recorder.Received(), 1)
+				require.Equal(t, active, p.A.ActiveSince(2))
+				require.Empty(t, p.A.Recorder.Received())
 			})
 		})
 	}
@@ -150,8 +97,8 @@ func TestHostileServers(t *testing.T) {
 // A member that cannot hijack sends its streams in chunks, and may say how long
 // they are.
 func TestStreamBodies(t *testing.T) {
-	m := heartbeat(1, 3, 5)
-	frame := string(lengthPrefix(uint64(len(marshal(t, m))))) + string(marshal(t, m))
+	m := testmember.Heartbeat(1, 3, 5)
+	frame := string(testmember.LengthPrefixBytes(uint64(len(testmember.Marshal(t, m))))) + string(testmember.Marshal(t, m))
 	tests := []struct{ name, head, body string }{
 		{"plain", "", frame + frame},
 		{"declared", fmt.Sprintf("Content-Length: %d\r\n", 2*len(frame)), frame + frame},
@@ -161,12 +108,12 @@ func TestStreamBodies(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
-				url, _ := p.script(t, says("HTTP/1.1 200 OK\r\nX-Server-Version: 3.4.0\r\n"+tc.head+"\r\n"+tc.body), false)
-				p.a.AddPeer(3, []string{url})
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
+				url, _ := p.Script(t, says("HTTP/1.1 200 OK\r\nX-Server-Version: 3.4.0\r\n"+tc.head+"\r\n"+tc.body), false)
+				p.A.AddPeer(3, []string{url})
 				synctest.Wait()
-				require.Len(t, p.a.raft.received(), 2)
-				for _, got := range p.a.raft.received() {
+				require.Len(t, p.A.Recorder.Received(), 2)
+				for _, got := range p.A.Recorder.Received() {
 					require.EqualValues(t, 5, got.GetCommit())
 				}
 			})
@@ -191,19 +138,19 @@ func TestHostileAnswersToPosts(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
-				url, _ := p.script(t, tc.say, tc.silent)
-				p.a.AddPeer(3, []string{url})
-				p.a.Send([]*raftpb.Message{heartbeat(3, 1, 1)})
-				db := &database{Reader: strings.NewReader("db")}
-				m := newSnapshot(db, 2)
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
+				url, _ := p.Script(t, tc.say, tc.silent)
+				p.A.AddPeer(3, []string{url})
+				p.A.Send([]*raftpb.Message{testmember.Heartbeat(3, 1, 1)})
+				db := &testmember.Database{Reader: strings.NewReader("db")}
+				m := testmember.NewSnapshot(db, 2)
 				m.To = new(uint64(3))
-				p.a.SendSnapshot(m)
+				p.A.SendSnapshot(m)
 				require.False(t, <-m.CloseNotify())
-				require.Error(t, <-p.sent)
+				require.Error(t, <-p.Sent)
 				time.Sleep(time.Minute)
-				require.NotZero(t, p.a.raft.unreachables(3))
-				require.Zero(t, p.a.Status().Peers[1].Lanes[2].Queued)
+				require.NotZero(t, p.A.Recorder.Unreachables(3))
+				require.Zero(t, p.A.Status().Peers[1].Lanes[2].Queued)
 			})
 		})
 	}
@@ -212,15 +159,15 @@ func TestHostileAnswersToPosts(t *testing.T) {
 // An answer that comes before the end of a snapshot is none.
 func TestSnapshotAnsweredTooEarly(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
 		answer := "HTTP/1.1 204 No Content\r\n\r\n"
-		url, _ := p.script(t, conversation(answer, answer), true) // a probe, and then the snapshot
-		p.a.AddPeer(3, []string{url})
-		db := blockingReader(randomBytes(5))
-		m := snap.NewMessage(msgSnap(3, 1, 7), db, 10)
-		p.a.SendSnapshot(m)
-		require.ErrorContains(t, <-p.sent, "before the end of the snapshot")
-		requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+		url, _ := p.Script(t, testmember.Conversation(answer, answer), true) // a probe, and then the snapshot
+		p.A.AddPeer(3, []string{url})
+		db := testmember.BlockingReader(testmember.RandomBytes(5))
+		m := snap.NewMessage(testmember.MsgSnap(3, 1, 7), db, 10)
+		p.A.SendSnapshot(m)
+		require.ErrorContains(t, <-p.Sent, "before the end of the snapshot")
+		testmember.RequireEnd(t, m, db, false, p.A.Recorder, raft.SnapshotFailure)
 	})
 }
 
@@ -236,18 +183,18 @@ func TestErrorC(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				c := channel()
-				p := newPair(t, func(tr *rafthttp.Transport) { tr.ErrorC = c }, func(tr *rafthttp.Transport) {
-					b := tr.Raft.(*recorder)
-					b.removed = func(id uint64) bool { return id == 3 }
-					b.process = func(context.Context, *raftpb.Message) error { return rafthttp.ErrMemberRemoved }
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.ErrorC = c }, func(tr *rafthttp.Transport) {
+					b := tr.Raft.(*testmember.Recorder)
+					b.Removed = func(id uint64) bool { return id == 3 }
+					b.OnProcess = func(context.Context, *raftpb.Message) error { return rafthttp.ErrMemberRemoved }
 				})
 				errorC := channel()
-				removed := p.start(t, "c", 3, func(tr *rafthttp.Transport) { tr.ErrorC = errorC })
-				removed.AddPeer(2, []string{p.b.url})
+				removed := p.Start(t, "c", 3, func(tr *rafthttp.Transport) { tr.ErrorC = errorC })
+				removed.AddPeer(2, []string{p.B.URL})
 				time.Sleep(time.Minute)
 				// A post that is answered 403 says the same.
-				p.a.UpdatePeer(2, []string{p.b.url})
-				p.a.Send([]*raftpb.Message{{Type: raftpb.MsgSnap.Enum(), To: new(uint64(2)), From: new(uint64(1))}})
+				p.A.UpdatePeer(2, []string{p.B.URL})
+				p.A.Send([]*raftpb.Message{{Type: raftpb.MsgSnap.Enum(), To: new(uint64(2)), From: new(uint64(1))}})
 				time.Sleep(time.Minute)
 				switch name {
 				case "room":
@@ -264,21 +211,21 @@ func TestErrorC(t *testing.T) {
 // TestBadClients: what strangers send to the handlers changes nothing for peers.
 func TestBadClients(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, receives(savesAll))
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
 		time.Sleep(time.Second)
-		since := [2]time.Time{p.a.ActiveSince(2), p.b.ActiveSince(1)}
+		since := [2]time.Time{p.A.ActiveSince(2), p.B.ActiveSince(1)}
 		bad := []string{
-			"\x16\x03\x01\x00", "GET / HTTP/9.9\r\n\r\n", requestHead("POST", "/raft", peerHeader(nil), 1<<30),
-			requestHead("POST", "/raft", peerHeader(nil), 5) + "\xff\xff\xff\xff\xff",
-			requestHead("POST", "/raft/snapshot", peerHeader(nil), 50) + strings.Repeat("\xff", 50),
-			requestHead("POST", "/raft/snapshot", peerHeader(map[string]string{"X-Server-From": "1"}), 50) + strings.Repeat("\x00", 50),
-			requestHead("GET", "/raft/stream/message/1", peerHeader(map[string]string{"X-Server-From": "1", "X-Raft-To": "9"}), 0),
-			requestHead("GET", "/raft/stream/msgapp/9", peerHeader(map[string]string{"X-PeerURLs": "::"}), 0),
-			requestHead("GET", "/raft/stream/msgapp/1", peerHeader(map[string]string{"X-Server-Version": "....", "X-Server-From": "1"}), 0),
+			"\x16\x03\x01\x00", "GET / HTTP/9.9\r\n\r\n", testmember.RequestHead("POST", "/raft", testmember.PeerHeader(nil), 1<<30),
+			testmember.RequestHead("POST", "/raft", testmember.PeerHeader(nil), 5) + "\xff\xff\xff\xff\xff",
+			testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(nil), 50) + strings.Repeat("\xff", 50),
+			testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(map[string]string{"X-Server-From": "1"}), 50) + strings.Repeat("\x00", 50),
+			testmember.RequestHead("GET", "/raft/stream/message/1", testmember.PeerHeader(map[string]string{"X-Server-From": "1", "X-Raft-To": "9"}), 0),
+			testmember.RequestHead("GET", "/raft/stream/msgapp/9", testmember.PeerHeader(map[string]string{"X-PeerURLs": "::"}), 0),
+			testmember.RequestHead("GET", "/raft/stream/msgapp/1", testmember.PeerHeader(map[string]string{"X-Server-Version": "....", "X-Server-From": "1"}), 0),
 		}
 		for _, text := range bad {
 			for range 5 {
-				c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+				c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 				require.NoError(t, err)
 				defer c.Close()
 				_, err = io.WriteString(c, text)
@@ -286,19 +233,19 @@ func TestBadClients(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
-		p.a.Send([]*raftpb.Message{heartbeat(2, 1, 1), msgApp(2, 1, 1, nil)})
-		p.b.Send([]*raftpb.Message{heartbeat(1, 2, 1), msgApp(1, 2, 1, nil)})
+		p.A.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1), testmember.MsgApp(2, 1, 1, nil)})
+		p.B.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1), testmember.MsgApp(1, 2, 1, nil)})
 		synctest.Wait()
-		require.Len(t, p.a.raft.received(), 2)
-		require.Len(t, p.b.raft.received(), 2)
-		require.Equal(t, since[0], p.a.ActiveSince(2))
-		require.Equal(t, since[1], p.b.ActiveSince(1))
+		require.Len(t, p.A.Recorder.Received(), 2)
+		require.Len(t, p.B.Recorder.Received(), 2)
+		require.Equal(t, since[0], p.A.ActiveSince(2))
+		require.Equal(t, since[1], p.B.ActiveSince(1))
 		for _, m := range []struct {
-			*member
+			*testmember.Member
 			peer types.ID
-		}{{p.a, 2}, {p.b, 1}} {
-			require.Zero(t, m.raft.unreachables(uint64(m.peer)), "no stream was lost")
-			require.Zero(t, laneOf(m.member, m.peer, "pipeline").Messages)
+		}{{p.A, 2}, {p.B, 1}} {
+			require.Zero(t, m.Recorder.Unreachables(uint64(m.peer)), "no stream was lost")
+			require.Zero(t, testmember.LaneOf(m.Member, m.peer, "pipeline").Messages)
 		}
 	})
 }

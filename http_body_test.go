@@ -18,14 +18,15 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 func TestHandlerPostBodies(t *testing.T) {
 	const max = 10_000
-	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.MaxMessageBytes = max })
-	good := marshal(t, heartbeat(1, 2, 1))
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.MaxMessageBytes = max })
+	good := testmember.Marshal(t, testmember.Heartbeat(1, 2, 1))
 	unsized := func(r io.Reader) io.Reader { return io.MultiReader(r) } // chunked
-	endless := readerFunc(func(p []byte) (int, error) { return len(p), nil })
+	endless := testmember.ReaderFunc(func(p []byte) (int, error) { return len(p), nil })
 	bomb := &raftpb.Message{Entries: make([]*raftpb.Entry, max/10)} // small on the wire only
 	for i := range bomb.Entries {
 		bomb.Entries[i] = &raftpb.Entry{}
@@ -38,39 +39,39 @@ func TestHandlerPostBodies(t *testing.T) {
 		{"good", bytes.NewReader(good), 204},
 		{"good, chunked", unsized(bytes.NewReader(good)), 204},
 		{"good, byte by byte", iotest.OneByteReader(bytes.NewReader(good)), 204},
-		{"largest", bytes.NewReader(marshal(t, msgApp(1, 2, 1, make([]byte, max*9/10)))), 204},
+		{"largest", bytes.NewReader(testmember.Marshal(t, testmember.MsgApp(1, 2, 1, make([]byte, max*9/10)))), 204},
 		{"undecodable", strings.NewReader("\xff\xff\xff"), 400},
 		{"undecodable, chunked", unsized(strings.NewReader("\xff\xff\xff")), 400},
 		{"cut inside a field", bytes.NewReader(good[:len(good)-1]), 400},
 		{"too long", bytes.NewReader(make([]byte, max+1)), 400},
 		{"too long, chunked", unsized(bytes.NewReader(make([]byte, max+1))), 400},
 		{"endless", io.LimitReader(endless, 1<<40), 400},
-		{"too large in memory", bytes.NewReader(marshal(t, bomb)), 400},
+		{"too large in memory", bytes.NewReader(testmember.Marshal(t, bomb)), 400},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			before := len(a.raft.received())
-			got := exchange(t, a.url, "POST", "/raft", peerHeader(nil), tc.body)
-			require.Equal(t, tc.code, got.StatusCode, got.body)
+			before := len(a.Recorder.Received())
+			got := testmember.Exchange(t, a.URL, "POST", "/raft", testmember.PeerHeader(nil), tc.body)
+			require.Equal(t, tc.code, got.StatusCode, got.Body)
 			want := before
 			if tc.code == 204 {
 				want++
 			}
-			require.Len(t, a.raft.received(), want)
+			require.Len(t, a.Recorder.Received(), want)
 		})
 	}
 }
 
 func TestHandlerTruncatedPost(t *testing.T) {
-	a := startMember(t, 1, nil)
-	c, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+	a := testmember.Start(t, 1, nil)
+	c, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 	require.NoError(t, err)
 	defer c.Close()
-	_, err = io.WriteString(c, requestHead("POST", "/raft", peerHeader(nil), 100)+"\x08")
+	_, err = io.WriteString(c, testmember.RequestHead("POST", "/raft", testmember.PeerHeader(nil), 100)+"\x08")
 	require.NoError(t, err)
 	require.NoError(t, c.(*net.TCPConn).CloseWrite())
-	require.Equal(t, 400, readAnswer(t, c).StatusCode)
-	require.Empty(t, a.raft.received())
+	require.Equal(t, 400, testmember.ReadAnswer(t, c).StatusCode)
+	require.Empty(t, a.Recorder.Received())
 }
 
 func TestHandlerProcessErrors(t *testing.T) {
@@ -83,29 +84,29 @@ func TestHandlerProcessErrors(t *testing.T) {
 	}{
 		{"none", nil, 204, "", false},
 		{"plain", errors.New("no leader"), 500, "failed to process raft message: no leader\n", true},
-		{"answers by itself", teapot{}, 418, "", false},
-		{"answers by itself, wrapped", fmt.Errorf("on its way: %w", teapot{}), 418, "", false},
-		{"WriteTo with a result", notTeapot{}, 500, "failed to process raft message: no teapot\n", true},
+		{"answers by itself", testmember.Teapot{}, 418, "", false},
+		{"answers by itself, wrapped", fmt.Errorf("on its way: %w", testmember.Teapot{}), 418, "", false},
+		{"WriteTo with a result", testmember.NotTeapot{}, 500, "failed to process raft message: no teapot\n", true},
 		{"removed", rafthttp.ErrMemberRemoved, 403, "failed to process raft message: the member has been permanently removed from the cluster\n", true},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			a := startMember(t, 1, nil)
-			a.raft.process = func(context.Context, *raftpb.Message) error { return tc.err }
-			body := marshal(t, heartbeat(1, 2, 1))
-			c, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+			a := testmember.Start(t, 1, nil)
+			a.Recorder.OnProcess = func(context.Context, *raftpb.Message) error { return tc.err }
+			body := testmember.Marshal(t, testmember.Heartbeat(1, 2, 1))
+			c, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 			require.NoError(t, err)
 			defer c.Close()
-			_, err = io.WriteString(c, requestHead("POST", "/raft", peerHeader(nil), len(body))+string(body))
+			_, err = io.WriteString(c, testmember.RequestHead("POST", "/raft", testmember.PeerHeader(nil), len(body))+string(body))
 			require.NoError(t, err)
-			got := readAnswer(t, c)
+			got := testmember.ReadAnswer(t, c)
 			require.Equal(t, tc.code, got.StatusCode)
-			require.Equal(t, tc.body, got.body)
+			require.Equal(t, tc.body, got.Body)
 			require.Equal(t, tc.closes, got.Close, "Connection: close")
-			_, err = io.WriteString(c, requestHead("GET", "/raft/probing", nil, 0))
+			_, err = io.WriteString(c, testmember.RequestHead("GET", "/raft/probing", nil, 0))
 			if !tc.closes {
 				require.NoError(t, err)
-				require.Equal(t, 200, readAnswer(t, c).StatusCode, "the connection is good for more")
+				require.Equal(t, 200, testmember.ReadAnswer(t, c).StatusCode, "the connection is good for more")
 				return
 			}
 			_, err = c.Read(make([]byte, 1))
@@ -130,12 +131,12 @@ func TestHandlerPassedOnOfARemovedMember(t *testing.T) {
 		"sent by who knows, alone": {&raftpb.Message{Type: raftpb.MsgProp.Enum()}, "", 403},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := startMember(t, 1, nil)
-			a.raft.process = func(context.Context, *raftpb.Message) error { return rafthttp.ErrMemberRemoved }
+			a := testmember.Start(t, 1, nil)
+			a.Recorder.OnProcess = func(context.Context, *raftpb.Message) error { return rafthttp.ErrMemberRemoved }
 			tc.message.To = new(uint64(1))
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+"/raft", bytes.NewReader(marshal(t, tc.message)))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/raft", bytes.NewReader(testmember.Marshal(t, tc.message)))
 			require.NoError(t, err)
-			req.Header = peerHeader(map[string]string{"X-Server-From": tc.from})
+			req.Header = testmember.PeerHeader(map[string]string{"X-Server-From": tc.from})
 			resp, err := http.DefaultClient.Do(req)
 			require.NoError(t, err)
 			defer resp.Body.Close()
@@ -150,26 +151,26 @@ func TestHandlerSlowBody(t *testing.T) {
 		path, begin string
 		code        int
 	}{
-		{"/raft", string(marshal(t, heartbeat(1, 2, 1))), 400},
+		{"/raft", string(testmember.Marshal(t, testmember.Heartbeat(1, 2, 1))), 400},
 		{"/raft/snapshot", "\x00\x00\x00\x00\x00", 500},
 	}
 	for _, tc := range tests {
 		bubble.Test(t, func(t *testing.T) {
-			p := newPair(t, nil, func(tr *rafthttp.Transport) {
-				tr.ReadTimeout, tr.Snapshotter = 2*time.Second, savesAll
+			p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) {
+				tr.ReadTimeout, tr.Snapshotter = 2*time.Second, testmember.SavesAll
 			})
-			c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+			c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 			require.NoError(t, err)
 			defer c.Close()
 			start := time.Now()
-			_, err = io.WriteString(c, requestHead("POST", tc.path, peerHeader(nil), 1000))
+			_, err = io.WriteString(c, testmember.RequestHead("POST", tc.path, testmember.PeerHeader(nil), 1000))
 			require.NoError(t, err)
 			for i := range 5 { // slow, but moving
 				time.Sleep(time.Second)
 				_, err = io.WriteString(c, tc.begin[i:i+1])
 				require.NoError(t, err)
 			}
-			require.Equal(t, tc.code, readAnswer(t, c).StatusCode)
+			require.Equal(t, tc.code, testmember.ReadAnswer(t, c).StatusCode)
 			require.Equal(t, 7*time.Second, time.Since(start))
 		})
 	}
@@ -193,14 +194,14 @@ func TestHandlerRefusesBeforeTheBody(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.ReadTimeout, tr.Snapshotter = 2*time.Second, savesAll })
-				c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+				p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) { tr.ReadTimeout, tr.Snapshotter = 2*time.Second, testmember.SavesAll })
+				c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 				require.NoError(t, err)
 				defer c.Close()
 				start := time.Now()
-				_, err = io.WriteString(c, requestHead("POST", tc.path, peerHeader(tc.change), 1000)+tc.body)
+				_, err = io.WriteString(c, testmember.RequestHead("POST", tc.path, testmember.PeerHeader(tc.change), 1000)+tc.body)
 				require.NoError(t, err)
-				require.Equal(t, tc.code, readAnswer(t, c).StatusCode)
+				require.Equal(t, tc.code, testmember.ReadAnswer(t, c).StatusCode)
 				require.LessOrEqual(t, time.Since(start), tc.within)
 				_, err = c.Read(make([]byte, 1))
 				require.ErrorIs(t, err, io.EOF)

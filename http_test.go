@@ -3,7 +3,6 @@ package rafthttp_test
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 const (
@@ -28,34 +28,34 @@ const (
 
 // TestHandlerMethods: the method comes first, before any other header is set.
 func TestHandlerMethods(t *testing.T) {
-	a := startMember(t, 1, nil)
+	a := testmember.Start(t, 1, nil)
 	for path, allow := range map[string]string{"/raft": "POST", "/raft/snapshot": "POST", messagePath: "GET", msgappPath: "GET"} {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"} {
 			if method == allow {
 				continue
 			}
-			got := exchange(t, a.url, method, path, http.Header{}, nil)
+			got := testmember.Exchange(t, a.URL, method, path, http.Header{}, nil)
 			require.Equal(t, http.StatusMethodNotAllowed, got.StatusCode, "%s %s", method, path)
 			require.Equal(t, allow, got.Header.Get("Allow"))
 			require.NotContains(t, got.Header, "X-Etcd-Cluster-Id")
 			if method != "HEAD" {
-				require.Equal(t, "Method Not Allowed\n", got.body)
+				require.Equal(t, "Method Not Allowed\n", got.Body)
 			}
 		}
 	}
 }
 
 func TestHandlerProbing(t *testing.T) {
-	a := startMember(t, 1, nil)
+	a := testmember.Start(t, 1, nil)
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
-		got := exchange(t, a.url, method, "/raft/probing", nil, nil)
+		got := testmember.Exchange(t, a.URL, method, "/raft/probing", nil, nil)
 		require.Equal(t, http.StatusOK, got.StatusCode)
 		require.NotContains(t, got.Header, "X-Etcd-Cluster-Id")
 		var health struct {
 			OK  bool
 			Now time.Time
 		}
-		dec := json.NewDecoder(strings.NewReader(got.body))
+		dec := json.NewDecoder(strings.NewReader(got.Body))
 		dec.DisallowUnknownFields()
 		require.NoError(t, dec.Decode(&health))
 		require.True(t, health.OK)
@@ -63,7 +63,7 @@ func TestHandlerProbing(t *testing.T) {
 
 		// Paths below an endpoint are not the endpoint, as upstream.
 		for _, path := range []string{"/raft/probing/", "/raft/probing/x", "/raft/snapshot/x", "/raft/x", "/"} {
-			got := exchange(t, a.url, method, path, nil, nil)
+			got := testmember.Exchange(t, a.URL, method, path, nil, nil)
 			require.Equal(t, http.StatusNotFound, got.StatusCode, "%s %s", method, path)
 		}
 	}
@@ -95,45 +95,37 @@ var checksOfAll = []struct {
 }
 
 func TestHandlerChecksAll(t *testing.T) {
-	a := startMember(t, 1, receives(savesAll))
-	snapshot := func() io.Reader { return snapshotBody(t, msgSnap(1, 2, 7), "db") }
+	a := testmember.Start(t, 1, testmember.Receives(testmember.SavesAll))
+	snapshot := func() io.Reader { return testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db") }
 	endpoints := []struct {
 		method, path string
 		body         func() io.Reader
 		passes       int
 	}{
-		{"POST", "/raft", func() io.Reader { return bytes.NewReader(marshal(t, heartbeat(1, 2, 1))) }, 204},
+		{"POST", "/raft", func() io.Reader { return bytes.NewReader(testmember.Marshal(t, testmember.Heartbeat(1, 2, 1))) }, 204},
 		{"POST", "/raft/snapshot", snapshot, 204},
 		{"GET", messagePath, func() io.Reader { return nil }, 404}, // the sender is not known
 		{"GET", msgappPath, func() io.Reader { return nil }, 404},
 	}
 	for _, e := range endpoints {
 		for _, tc := range checksOfAll {
-			got := exchange(t, a.url, e.method, e.path, peerHeader(tc.change), e.body())
+			got := testmember.Exchange(t, a.URL, e.method, e.path, testmember.PeerHeader(tc.change), e.body())
 			want := tc.code
 			if want == 0 {
 				want = e.passes
 			} else {
-				require.Equal(t, tc.body, got.body, "%s: %s", e.path, tc.name)
+				require.Equal(t, tc.body, got.Body, "%s: %s", e.path, tc.name)
 			}
-			require.Equal(t, want, got.StatusCode, "%s: %s: %s", e.path, tc.name, got.body)
-			require.Equal(t, testCluster.String(), got.Header.Get("X-Etcd-Cluster-ID"))
+			require.Equal(t, want, got.StatusCode, "%s: %s: %s", e.path, tc.name, got.Body)
+			require.Equal(t, testmember.ClusterID.String(), got.Header.Get("X-Etcd-Cluster-ID"))
 		}
 	}
 	require.Empty(t, a.Status().Remotes)
 }
 
-// snapshotBody is the body of a POST of a snapshot.
-func snapshotBody(t *testing.T, m *raftpb.Message, db string) io.Reader {
-	head := marshal(t, m)
-	return io.MultiReader(bytes.NewReader(lengthPrefix(uint64(len(head)))), bytes.NewReader(head), strings.NewReader(db))
-}
-
-func lengthPrefix(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
-
 func TestHandlerLearnsRemotes(t *testing.T) {
-	a := startMember(t, 1, receives(savesAll))
-	a.raft.removed = func(id uint64) bool { return id == 7 }
+	a := testmember.Start(t, 1, testmember.Receives(testmember.SavesAll))
+	a.Recorder.Removed = func(id uint64) bool { return id == 7 }
 	a.AddPeer(0xb, []string{"http://127.0.0.1:1"})
 	tests := []struct {
 		name       string
@@ -158,13 +150,13 @@ func TestHandlerLearnsRemotes(t *testing.T) {
 	}
 	want := []types.ID{}
 	for _, tc := range tests {
-		h := peerHeader(map[string]string{"X-Server-From": tc.from, "X-PeerURLs": tc.urls})
+		h := testmember.PeerHeader(map[string]string{"X-Server-From": tc.from, "X-PeerURLs": tc.urls})
 		bodies := map[string]io.Reader{
-			"/raft":          bytes.NewReader(marshal(t, heartbeat(1, 3, 1))),
-			"/raft/snapshot": snapshotBody(t, msgSnap(1, 3, 7), "db"),
+			"/raft":          bytes.NewReader(testmember.Marshal(t, testmember.Heartbeat(1, 3, 1))),
+			"/raft/snapshot": testmember.SnapshotBody(t, testmember.MsgSnap(1, 3, 7), "db"),
 		}
 		for path, body := range bodies {
-			require.Equal(t, tc.code, exchange(t, a.url, "POST", path, h, body).StatusCode, "%s %s", path, tc.name)
+			require.Equal(t, tc.code, testmember.Exchange(t, a.URL, "POST", path, h, body).StatusCode, "%s %s", path, tc.name)
 		}
 		if tc.learned {
 			id, err := types.IDFromString(tc.from)
@@ -173,16 +165,16 @@ func TestHandlerLearnsRemotes(t *testing.T) {
 		}
 		require.Equal(t, want, a.Status().Remotes, tc.name)
 	}
-	h := peerHeader(map[string]string{"X-Server-From": "6", "X-PeerURLs": "bad"})
-	require.Equal(t, 400, exchange(t, a.url, "GET", "/raft/stream/message/6", h, nil).StatusCode)
+	h := testmember.PeerHeader(map[string]string{"X-Server-From": "6", "X-PeerURLs": "bad"})
+	require.Equal(t, 400, testmember.Exchange(t, a.URL, "GET", "/raft/stream/message/6", h, nil).StatusCode)
 	h.Set("X-PeerURLs", "http://10.0.0.1:80")
-	require.Equal(t, 404, exchange(t, a.url, "GET", "/raft/stream/message/6", h, nil).StatusCode)
+	require.Equal(t, 404, testmember.Exchange(t, a.URL, "GET", "/raft/stream/message/6", h, nil).StatusCode)
 	require.Equal(t, append(want, 6), a.Status().Remotes)
 }
 
 func TestHandlerStreamRefusals(t *testing.T) {
-	a := startMember(t, 1, nil)
-	a.raft.removed = func(id uint64) bool { return id == 3 }
+	a := testmember.Start(t, 1, nil)
+	a.Recorder.Removed = func(id uint64) bool { return id == 3 }
 	a.AddPeer(2, []string{"http://127.0.0.1:1"})
 	tests := []struct {
 		name, path string
@@ -207,49 +199,49 @@ func TestHandlerStreamRefusals(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			got := exchange(t, a.url, "GET", tc.path, peerHeader(tc.change), nil)
+			got := testmember.Exchange(t, a.URL, "GET", tc.path, testmember.PeerHeader(tc.change), nil)
 			require.Equal(t, tc.code, got.StatusCode)
-			require.Equal(t, tc.body, got.body)
-			require.Equal(t, testCluster.String(), got.Header.Get("X-Etcd-Cluster-ID"))
+			require.Equal(t, tc.body, got.Body)
+			require.Equal(t, testmember.ClusterID.String(), got.Header.Get("X-Etcd-Cluster-ID"))
 		})
 	}
-	require.False(t, laneOf(a, 2, "message").Up)
+	require.False(t, testmember.LaneOf(a, 2, "message").Up)
 }
 
 // TestUnservedPathAsksNobody: VerifyPeer is not asked about a request that states no sender, for a path that is none of a stream.
 func TestUnservedPathAsksNobody(t *testing.T) {
 	var asked atomic.Int32
-	a := startMember(t, 1, func(tr *rafthttp.Transport) {
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 		tr.VerifyPeer = func(types.ID, *tls.ConnectionState) error {
 			asked.Add(1)
 			return errors.New("no")
 		}
 	})
-	unstated := peerHeader(map[string]string{"X-Server-From": ""})
+	unstated := testmember.PeerHeader(map[string]string{"X-Server-From": ""})
 	for _, path := range []string{"/raft/stream/message/xyz", "/raft/stream/message/", "/raft/stream/nothing/xyz"} {
-		require.Equal(t, 404, exchange(t, a.url, "GET", path, unstated, nil).StatusCode, path)
+		require.Equal(t, 404, testmember.Exchange(t, a.URL, "GET", path, unstated, nil).StatusCode, path)
 	}
 	require.Zero(t, asked.Load())
 	require.Zero(t, a.Status().Refused.Requests)
-	require.Equal(t, 403, exchange(t, a.url, "GET", "/raft/stream/message/2", unstated, nil).StatusCode)
+	require.Equal(t, 403, testmember.Exchange(t, a.URL, "GET", "/raft/stream/message/2", unstated, nil).StatusCode)
 	require.EqualValues(t, 1, asked.Load())
 }
 
 func TestHandlerStream(t *testing.T) {
-	a := startMember(t, 1, func(tr *rafthttp.Transport) {
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 		tr.ServerVersion, tr.ReadTimeout = "3.6.1", time.Hour // no link heartbeats
 	})
 	a.AddPeer(2, []string{"http://127.0.0.1:1"})
 	for path, lane := range map[string]string{messagePath: "message", msgappPath: "msgapp"} {
-		c, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+		c, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 		require.NoError(t, err)
 		defer c.Close()
-		_, err = io.WriteString(c, strings.Replace(requestHead("GET", path, peerHeader(nil), 0), "Content-Length: 0\r\n", "", 1))
+		_, err = io.WriteString(c, strings.Replace(testmember.RequestHead("GET", path, testmember.PeerHeader(nil), 0), "Content-Length: 0\r\n", "", 1))
 		require.NoError(t, err)
-		eventually(t, func() bool { return laneOf(a, 2, lane).Up })
-		m := heartbeat(2, 1, 5)
+		testmember.Eventually(t, func() bool { return testmember.LaneOf(a, 2, lane).Up })
+		m := testmember.Heartbeat(2, 1, 5)
 		if lane == "msgapp" {
-			m = msgApp(2, 1, 5, []byte("x"))
+			m = testmember.MsgApp(2, 1, 5, []byte("x"))
 		}
 		a.Send([]*raftpb.Message{m})
 
@@ -261,8 +253,8 @@ func TestHandlerStream(t *testing.T) {
 		require.True(t, strings.HasPrefix(head.String(), "HTTP/1.1 200 OK\r\n"))
 		require.Contains(t, head.String(), "\r\nX-Server-Version: 3.6.1\r\n")
 		require.Contains(t, head.String(), "\r\nX-Etcd-Cluster-Id: c1\r\n")
-		want := append(lengthPrefix(uint64(len(marshal(t, m)))), marshal(t, m)...)
-		beat := append(lengthPrefix(2), 8, byte(raftpb.MsgHeartbeat)) // the first thing on a stream
+		want := append(testmember.LengthPrefixBytes(uint64(len(testmember.Marshal(t, m)))), testmember.Marshal(t, m)...)
+		beat := append(testmember.LengthPrefixBytes(2), 8, byte(raftpb.MsgHeartbeat)) // the first thing on a stream
 		if lane == "msgapp" {
 			want = append([]byte{2}, want...)
 			beat = []byte{0}
@@ -276,23 +268,23 @@ func TestHandlerStream(t *testing.T) {
 }
 
 func TestHandlerOutsideItsLife(t *testing.T) {
-	raft := &recorder{}
-	tr := &rafthttp.Transport{ID: 1, ClusterID: testCluster, Raft: raft}
-	m := &member{url: serve(t, tr.Handler())}
+	raft := &testmember.Recorder{}
+	tr := &rafthttp.Transport{ID: 1, ClusterID: testmember.ClusterID, Raft: raft}
+	m := &testmember.Member{URL: serve(t, tr.Handler())}
 	all := func(wantCluster string) {
 		t.Helper()
 		for _, r := range []struct{ method, path string }{{"POST", "/raft"}, {"POST", "/raft/snapshot"}, {"GET", messagePath}, {"GET", msgappPath}} {
-			got := exchange(t, m.url, r.method, r.path, peerHeader(nil), bytes.NewReader(marshal(t, heartbeat(1, 2, 1))))
+			got := testmember.Exchange(t, m.URL, r.method, r.path, testmember.PeerHeader(nil), bytes.NewReader(testmember.Marshal(t, testmember.Heartbeat(1, 2, 1))))
 			require.Equal(t, http.StatusServiceUnavailable, got.StatusCode)
 			require.Equal(t, wantCluster, got.Header.Get("X-Etcd-Cluster-ID"))
 		}
-		require.Equal(t, 405, exchange(t, m.url, "GET", "/raft", nil, nil).StatusCode)
-		require.Equal(t, 503, exchange(t, m.url, "GET", "/raft/probing", nil, nil).StatusCode, "it is not well")
+		require.Equal(t, 405, testmember.Exchange(t, m.URL, "GET", "/raft", nil, nil).StatusCode)
+		require.Equal(t, 503, testmember.Exchange(t, m.URL, "GET", "/raft/probing", nil, nil).StatusCode, "it is not well")
 	}
 	all("")
 	require.NoError(t, tr.Start())
-	require.Equal(t, 204, exchange(t, m.url, "POST", "/raft", peerHeader(nil), bytes.NewReader(marshal(t, heartbeat(1, 2, 1)))).StatusCode)
+	require.Equal(t, 204, testmember.Exchange(t, m.URL, "POST", "/raft", testmember.PeerHeader(nil), bytes.NewReader(testmember.Marshal(t, testmember.Heartbeat(1, 2, 1)))).StatusCode)
 	tr.Stop()
-	all(testCluster.String())
-	require.Len(t, raft.received(), 1)
+	all(testmember.ClusterID.String())
+	require.Len(t, raft.Received(), 1)
 }

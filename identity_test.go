@@ -22,20 +22,22 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/peerid"
 )
 
 // named returns what a member uses whose certificate names it by SPIFFE.
-func named(t *testing.T, a *authority, id types.ID) transport.TLSInfo {
+func named(t *testing.T, a *testtls.Authority, id types.ID) transport.TLSInfo {
 	t.Helper()
-	a.sign(t, id.String(), &x509.Certificate{
+	a.Sign(t, id.String(), &x509.Certificate{
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: "test", Path: "/member/" + id.String()}},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
 	return transport.TLSInfo{
-		CertFile: a.file(id.String() + ".pem"), KeyFile: a.file(id.String() + ".key"),
-		TrustedCAFile: a.file("ca.pem"), ClientCertAuth: true,
+		CertFile: a.File(id.String() + ".pem"), KeyFile: a.File(id.String() + ".key"),
+		TrustedCAFile: a.File("ca.pem"), ClientCertAuth: true,
 	}
 }
 
@@ -44,23 +46,6 @@ func spiffe(t *testing.T) func(*rafthttp.Transport) {
 	verify, err := peerid.SPIFFE("test")
 	require.NoError(t, err)
 	return func(tr *rafthttp.Transport) { tr.VerifyPeer = verify }
-}
-
-// tuned applies several changes to a Transport.
-func tuned(all ...func(*rafthttp.Transport)) func(*rafthttp.Transport) {
-	return func(tr *rafthttp.Transport) {
-		for _, tune := range all {
-			if tune != nil {
-				tune(tr)
-			}
-		}
-	}
-}
-
-// logged has a member log to what it returns.
-func logged(level zap.AtomicLevel) (func(*rafthttp.Transport), *observer.ObservedLogs) {
-	core, logs := observer.New(level)
-	return func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) }, logs
 }
 
 // as does one request with the certificate of a member.
@@ -82,14 +67,16 @@ func as(t *testing.T, info transport.TLSInfo, base, method, path string, h http.
 // TestIdentityOfRequests: what a member may do is decided by its certificate,
 // whatever else a request says. The status never is one that stops its sender.
 func TestIdentityOfRequests(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testtls.NewAuthority(t)
 	two, three := named(t, ca, 2), named(t, ca, 3)
-	logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
-	a := startAt(t, "https", 1, named(t, ca, 1), tuned(spiffe(t), receives(savesAll), logs))
-	a.AddPeer(2, []string{refuse})
-	from := func(id string) http.Header { return peerHeader(map[string]string{"X-Server-From": id}) }
-	post := func(m *raftpb.Message) []byte { return marshal(t, m) }
-	snapshot := func(from types.ID) []byte { return []byte(read(t, snapshotBody(t, msgSnap(1, from, 7), "db"))) }
+	logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+	a := testtls.Start(t, "https", 1, named(t, ca, 1), testmember.Tuned(spiffe(t), testmember.Receives(testmember.SavesAll), logs))
+	a.AddPeer(2, []string{testmember.RefusingURL})
+	from := func(id string) http.Header { return testmember.PeerHeader(map[string]string{"X-Server-From": id}) }
+	post := func(m *raftpb.Message) []byte { return testmember.Marshal(t, m) }
+	snapshot := func(from types.ID) []byte {
+		return []byte(testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(1, from, 7), "db")))
+	}
 	tests := []struct {
 		name, method, path string
 		info               transport.TLSInfo
@@ -99,11 +86,11 @@ func TestIdentityOfRequests(t *testing.T) {
 		requests, messages uint64 // refused
 		taken              int    // by Process
 	}{
-		{"post", "POST", "/raft", two, from("2"), post(heartbeat(1, 2, 1)), 204, 0, 0, 1},
-		{"post of another", "POST", "/raft", three, from("2"), post(heartbeat(1, 2, 1)), 401, 1, 0, 0},
-		{"post of nobody", "POST", "/raft", two, from(""), post(heartbeat(1, 2, 1)), 401, 1, 0, 0},
-		{"post of a stranger", "POST", "/raft", three, from("3"), post(heartbeat(1, 3, 1)), 204, 0, 0, 1},
-		{"message of another", "POST", "/raft", three, from("3"), post(heartbeat(1, 2, 1)), 401, 0, 1, 0},
+		{"post", "POST", "/raft", two, from("2"), post(testmember.Heartbeat(1, 2, 1)), 204, 0, 0, 1},
+		{"post of another", "POST", "/raft", three, from("2"), post(testmember.Heartbeat(1, 2, 1)), 401, 1, 0, 0},
+		{"post of nobody", "POST", "/raft", two, from(""), post(testmember.Heartbeat(1, 2, 1)), 401, 1, 0, 0},
+		{"post of a stranger", "POST", "/raft", three, from("3"), post(testmember.Heartbeat(1, 3, 1)), 204, 0, 0, 1},
+		{"message of another", "POST", "/raft", three, from("3"), post(testmember.Heartbeat(1, 2, 1)), 401, 0, 1, 0},
 		{"message of nobody", "POST", "/raft", two, from("2"), post(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum()}), 401, 0, 1, 0},
 		{"nothing at all", "POST", "/raft", two, from("2"), nil, 401, 0, 1, 0},
 		{"leader transfer", "POST", "/raft", two, from("2"), post(&raftpb.Message{Type: raftpb.MsgTransferLeader.Enum(), From: new(uint64(3))}), 204, 0, 0, 1},
@@ -119,13 +106,13 @@ func TestIdentityOfRequests(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			before, taken := a.Status().Refused, len(a.raft.received())
-			code := as(t, tc.info, a.url, tc.method, tc.path, tc.header, tc.body)
+			before, taken := a.Status().Refused, len(a.Recorder.Received())
+			code := as(t, tc.info, a.URL, tc.method, tc.path, tc.header, tc.body)
 			after := a.Status().Refused
 			require.Equal(t, tc.code, code)
 			require.Equal(t, tc.requests, after.Requests-before.Requests)
 			require.Equal(t, tc.messages, after.Messages-before.Messages)
-			require.Len(t, a.raft.received(), taken+tc.taken)
+			require.Len(t, a.Recorder.Received(), taken+tc.taken)
 		})
 	}
 	of := a.Status().Peers[0].Refused
@@ -177,12 +164,12 @@ func TestIdentityOfStreams(t *testing.T) {
 		{"heartbeat of a local thread", of(raftpb.MsgHeartbeat, apply), true, true},
 		{"append of a local thread", whole(of(raftpb.MsgApp, apply)), true, true},
 	}
-	ca := newAuthority(t)
+	ca := testtls.NewAuthority(t)
 	for _, verified := range []bool{false, true} {
 		t.Run(map[bool]string{false: "without VerifyPeer", true: "with VerifyPeer"}[verified], func(t *testing.T) {
 			var mu sync.Mutex
 			var dropped []error
-			logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+			logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
 			observe := func(tr *rafthttp.Transport) {
 				tr.Observer = &rafthttp.Observer{Dropped: func(_ types.ID, _ string, n int, cause error) {
 					mu.Lock()
@@ -194,9 +181,9 @@ func TestIdentityOfStreams(t *testing.T) {
 			if verified {
 				tune = spiffe(t)
 			}
-			a := startAt(t, "https", 1, named(t, ca, 1), tuned(tune, observe, logs))
-			b := startAt(t, "https", 2, named(t, ca, 2), tune)
-			connect(t, a, b)
+			a := testtls.Start(t, "https", 1, named(t, ca, 1), testmember.Tuned(tune, observe, logs))
+			b := testtls.Start(t, "https", 2, named(t, ca, 2), tune)
+			testmember.Connect(t, a, b)
 			want, refused := 0, uint64(0)
 			for _, tc := range tests {
 				b.Send([]*raftpb.Message{tc.m})
@@ -205,13 +192,13 @@ func TestIdentityOfStreams(t *testing.T) {
 				} else {
 					want++
 				}
-				eventually(t, func() bool {
-					return len(a.raft.received()) == want && a.Status().Refused.Messages == refused
+				testmember.Eventually(t, func() bool {
+					return len(a.Recorder.Received()) == want && a.Status().Refused.Messages == refused
 				})
 			}
 			require.Equal(t, rafthttp.IdentityStatus{Messages: refused}, a.Status().Peers[0].Refused)
-			require.Zero(t, b.raft.unreachables(1), "the streams went on")
-			eventually(t, func() bool { // the Observer is told later, of several together
+			require.Zero(t, b.Recorder.Unreachables(1), "the streams went on")
+			testmember.Eventually(t, func() bool { // the Observer is told later, of several together
 				mu.Lock()
 				defer mu.Unlock()
 				return len(dropped) >= int(refused)
@@ -230,14 +217,14 @@ func TestIdentityOfStreams(t *testing.T) {
 // TestLocalThreadsInPosts: no post and no snapshot speaks for raft's own storage,
 // also where nobody is verified.
 func TestLocalThreadsInPosts(t *testing.T) {
-	a := startMember(t, 1, receives(savesAll))
+	a := testmember.Start(t, 1, testmember.Receives(testmember.SavesAll))
 	for _, from := range []uint64{raft.LocalAppendThread, raft.LocalApplyThread} {
 		m := &raftpb.Message{Type: raftpb.MsgStorageAppendResp.Enum(), To: new(uint64(1)), From: new(from), Index: new(uint64(9)), LogTerm: new(uint64(9))}
-		require.Equal(t, 401, exchange(t, a.url, "POST", "/raft", peerHeader(nil), bytes.NewReader(marshal(t, m))).StatusCode)
-		body := snapshotBody(t, msgSnap(1, types.ID(from), 7), "db")
-		require.Equal(t, 401, exchange(t, a.url, "POST", "/raft/snapshot", peerHeader(nil), body).StatusCode)
+		require.Equal(t, 401, testmember.Exchange(t, a.URL, "POST", "/raft", testmember.PeerHeader(nil), bytes.NewReader(testmember.Marshal(t, m))).StatusCode)
+		body := testmember.SnapshotBody(t, testmember.MsgSnap(1, types.ID(from), 7), "db")
+		require.Equal(t, 401, testmember.Exchange(t, a.URL, "POST", "/raft/snapshot", testmember.PeerHeader(nil), body).StatusCode)
 	}
-	require.Empty(t, a.raft.received())
+	require.Empty(t, a.Recorder.Received())
 	require.EqualValues(t, 4, a.Status().Refused.Messages)
 }
 
@@ -245,26 +232,26 @@ func TestLocalThreadsInPosts(t *testing.T) {
 // nothing, and a member that was refused for its certificate does not take itself
 // for removed.
 func TestIdentityOfDials(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testtls.NewAuthority(t)
 	removed := make(chan error, 10)
 	hears := func(tr *rafthttp.Transport) { tr.ErrorC = removed }
-	a := startAt(t, "https", 1, named(t, ca, 1), tuned(spiffe(t), hears))
-	impostor := startAt(t, "https", 2, named(t, ca, 3), tuned(hears, receives(savesAll)))
-	a.AddPeer(2, []string{impostor.url})
-	impostor.AddPeer(1, []string{a.url})
-	for _, m := range []*member{a, impostor} {
+	a := testtls.Start(t, "https", 1, named(t, ca, 1), testmember.Tuned(spiffe(t), hears))
+	impostor := testtls.Start(t, "https", 2, named(t, ca, 3), testmember.Tuned(hears, testmember.Receives(testmember.SavesAll)))
+	a.AddPeer(2, []string{impostor.URL})
+	impostor.AddPeer(1, []string{a.URL})
+	for _, m := range []*testmember.Member{a, impostor} {
 		other := 3 - m.ID
-		m.Send([]*raftpb.Message{heartbeat(other, m.ID, 1), message(raftpb.MsgSnap, other)})
-		snapshot := snapshotTo(other)
+		m.Send([]*raftpb.Message{testmember.Heartbeat(other, m.ID, 1), testmember.Message(raftpb.MsgSnap, other)})
+		snapshot := testmember.SnapshotTo(other)
 		m.SendSnapshot(snapshot)
 		require.False(t, <-snapshot.CloseNotify())
-		eventually(t, func() bool { return m.raft.unreachables(uint64(other)) > 0 })
+		testmember.Eventually(t, func() bool { return m.Recorder.Unreachables(uint64(other)) > 0 })
 	}
 	// Two streams, two posts and a snapshot in each direction.
-	eventually(t, func() bool { st := a.Status().Refused; return st.Dials >= 5 && st.Requests >= 5 })
+	testmember.Eventually(t, func() bool { st := a.Status().Refused; return st.Dials >= 5 && st.Requests >= 5 })
 	require.Zero(t, a.Status().Peers[0].Refused.Messages)
-	require.Empty(t, impostor.raft.received())
-	require.Empty(t, a.raft.received())
+	require.Empty(t, impostor.Recorder.Received())
+	require.Empty(t, a.Recorder.Received())
 	require.Empty(t, removed, "nobody was removed")
 	require.Contains(t, a.Status().Peers[0].LastError, rafthttp.ErrIdentity.Error())
 	require.Zero(t, a.ActivePeers()+impostor.ActivePeers())
@@ -273,7 +260,7 @@ func TestIdentityOfDials(t *testing.T) {
 // A VerifyPeer that lets a requester without an id in is asked again, about the
 // member that the message names.
 func TestIdentityWithoutAnID(t *testing.T) {
-	a := startMember(t, 1, func(tr *rafthttp.Transport) {
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 		tr.VerifyPeer = func(id types.ID, _ *tls.ConnectionState) error {
 			if id == 0 || id == 2 {
 				return nil
@@ -281,9 +268,9 @@ func TestIdentityWithoutAnID(t *testing.T) {
 			return rafthttp.ErrIdentity
 		}
 	})
-	nobody := peerHeader(map[string]string{"X-Server-From": ""})
-	require.Equal(t, 204, exchange(t, a.url, "POST", "/raft", nobody, bytes.NewReader(marshal(t, heartbeat(1, 2, 1)))).StatusCode)
-	require.Equal(t, 401, exchange(t, a.url, "POST", "/raft", nobody, bytes.NewReader(marshal(t, heartbeat(1, 3, 1)))).StatusCode)
-	require.Equal(t, 403, exchange(t, a.url, "GET", "/raft/stream/message/3", nobody, nil).StatusCode)
-	require.Len(t, a.raft.received(), 1)
+	nobody := testmember.PeerHeader(map[string]string{"X-Server-From": ""})
+	require.Equal(t, 204, testmember.Exchange(t, a.URL, "POST", "/raft", nobody, bytes.NewReader(testmember.Marshal(t, testmember.Heartbeat(1, 2, 1)))).StatusCode)
+	require.Equal(t, 401, testmember.Exchange(t, a.URL, "POST", "/raft", nobody, bytes.NewReader(testmember.Marshal(t, testmember.Heartbeat(1, 3, 1)))).StatusCode)
+	require.Equal(t, 403, testmember.Exchange(t, a.URL, "GET", "/raft/stream/message/3", nobody, nil).StatusCode)
+	require.Len(t, a.Recorder.Received(), 1)
 }

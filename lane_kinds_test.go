@@ -1,7 +1,6 @@
 package rafthttp_test
 
 import (
-	"sync"
 	"testing"
 	"time"
 
@@ -9,7 +8,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
-	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -17,7 +16,7 @@ import (
 // stream of their own, every answer to a heartbeat arrives, and soon. Nor do
 // proposals and appends wait for each other.
 func TestControlMessagesGoFirst(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	const line, size = 10 << 18, 64 << 10 // a second of it is 40 messages
 	data := make([]byte, size)
 	bulk := map[string]func(i uint64) *raftpb.Message{
@@ -28,7 +27,7 @@ func TestControlMessagesGoFirst(t *testing.T) {
 			}
 		},
 		"appends": func(i uint64) *raftpb.Message {
-			m := msgApp(2, 1, i, data)
+			m := testmember.MsgApp(2, 1, i, data)
 			m.Context = []byte("one of several groups, whose appends are all queued")
 			return m
 		},
@@ -36,11 +35,11 @@ func TestControlMessagesGoFirst(t *testing.T) {
 	other := map[string]string{"proposals": "appends", "appends": "proposals"}
 	for name, flood := range bulk {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 18 })
-				a.AddPeer(2, silentHost(n, 2))
-				got := arrivals(t, dialStream(t, n.Host("m2").DialContext, a, "message", 2))
-				within(t, time.Second, func() bool { return laneOf(a, 2, "message").Up })
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 18 })
+				a.AddPeer(2, testmember.SilentHost(n, 2))
+				got := testmember.ReadArrivals(t, testmember.DialStream(t, n.Host("m2").DialContext, a, "message", 2))
+				testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(a, 2, "message").Up })
 				n.Link("m1", "m2").SetBandwidth(line)
 
 				const answers = 100
@@ -51,7 +50,7 @@ func TestControlMessagesGoFirst(t *testing.T) {
 						a.Send([]*raftpb.Message{flood(index)})
 						index++
 					}
-					m := message(raftpb.MsgHeartbeatResp, 2)
+					m := testmember.Message(raftpb.MsgHeartbeatResp, 2)
 					m.Commit = new(uint64(i))
 					a.Send([]*raftpb.Message{m})
 					if sent[i] = time.Now(); i%40 == 10 {
@@ -60,62 +59,14 @@ func TestControlMessagesGoFirst(t *testing.T) {
 					time.Sleep(100 * time.Millisecond)
 				}
 				time.Sleep(time.Second)
-				require.NotZero(t, laneOf(a, 2, "message").Drops.QueueFull, "the line is full")
+				require.NotZero(t, testmember.LaneOf(a, 2, "message").Drops.QueueFull, "the line is full")
 				for i := range sent {
-					at, ok := got.heartbeat(uint64(i))
+					at, ok := got.Heartbeat(uint64(i))
 					require.True(t, ok, "answer %d of %d", i, answers)
 					require.LessOrEqual(t, at.Sub(sent[i]), 250*time.Millisecond, "answer %d", i)
 				}
-				require.Equal(t, 3, got.of(bulk[other[name]](0).GetType()), "the other kind has a queue of its own")
+				require.Equal(t, 3, got.Of(bulk[other[name]](0).GetType()), "the other kind has a queue of its own")
 			})
 		})
 	}
-}
-
-// arrived is what came by a stream, and when.
-type arrived struct {
-	mu         sync.Mutex
-	heartbeats map[uint64]time.Time // by commit index
-	types      map[raftpb.MessageType]int
-}
-
-func arrivals(t *testing.T, c *client) *arrived {
-	a := &arrived{heartbeats: map[uint64]time.Time{}, types: map[raftpb.MessageType]int{}}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		dec := wire.NewMessageDecoder(wire.NewReader(c.body), wire.Limits{})
-		for {
-			m, err := dec.Decode()
-			if err != nil {
-				return
-			}
-			a.mu.Lock()
-			if m != nil {
-				a.types[m.GetType()]++
-			}
-			if m.GetType() == raftpb.MsgHeartbeatResp {
-				a.heartbeats[m.GetCommit()] = time.Now()
-			}
-			a.mu.Unlock()
-		}
-	}()
-	t.Cleanup(func() {
-		c.Close()
-		<-done
-	})
-	return a
-}
-
-func (a *arrived) heartbeat(commit uint64) (at time.Time, ok bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	at, ok = a.heartbeats[commit]
-	return at, ok
-}
-
-func (a *arrived) of(typ raftpb.MessageType) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.types[typ]
 }

@@ -18,17 +18,19 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // So many strangers at once are refused; those of a moment later are not.
 func TestListenerBoundsHandshakes(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
+		ca := testtls.NewAuthority(t) // of the bubble's time
 		const most = 256
 		const each = 32
-		n := newMemnet()
-		greets(t, tlsListener(t, n, ca.member(t, 1), nil))
+		n := testmember.NewNetwork()
+		greets(t, tlsListener(t, n, ca.Member(t, 1), nil))
 		var all []net.Conn
 		from := func(host string) net.Conn {
 			c, err := n.Host(host).DialContext(t.Context(), "tcp", "server:443")
@@ -60,14 +62,14 @@ func TestListenerBoundsHandshakes(t *testing.T) {
 // TestListenerBoundsConnections: those that are not streams are bounded for each
 // address and in all; a stream is not counted, and what is closed makes room.
 func TestListenerBoundsConnections(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		const each, most = 256, 2048
-		ln, err := n.Host(hostOf(1)).Listen("2380")
+		ln, err := n.Host(testmember.HostOf(1)).Listen("2380")
 		require.NoError(t, err)
-		a := startMemberOn(t, deadlineListener(ln, readTimeout, writeTimeout), 1, func(tr *rafthttp.Transport) {
-			tr.DialContext = n.Host(hostOf(1)).DialContext
+		a := testmember.StartOn(t, testmember.NewDeadlineListener(ln, testmember.ReadTimeout, testmember.WriteTimeout), 1, func(tr *rafthttp.Transport) {
+			tr.DialContext = n.Host(testmember.HostOf(1)).DialContext
 		})
-		a.AddPeer(2, silentHost(n, 2))
+		a.AddPeer(2, testmember.SilentHost(n, 2))
 		dial := func(host string) net.Conn {
 			c, err := n.Host(host).DialContext(t.Context(), "tcp", "m1:2380")
 			require.NoError(t, err)
@@ -75,9 +77,9 @@ func TestListenerBoundsConnections(t *testing.T) {
 			return c
 		}
 		for range 10 {
-			dialStream(t, n.Host("x").DialContext, a, "message", 2)
+			testmember.DialStream(t, n.Host("x").DialContext, a, "message", 2)
 		}
-		stream := dialStream(t, n.Host("x").DialContext, a, "msgapp", 2)
+		stream := testmember.DialStream(t, n.Host("x").DialContext, a, "msgapp", 2)
 		for range each {
 			dial("x")
 		}
@@ -89,10 +91,10 @@ func TestListenerBoundsConnections(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, closedAfter(dial("z")))
 
-		time.Sleep(readTimeout)
+		time.Sleep(testmember.ReadTimeout)
 		synctest.Wait()
 		require.NotZero(t, closedAfter(dial("x")), "the silent ones are gone")
-		require.True(t, laneOf(a, 2, "msgapp").Up, "the stream is not")
+		require.True(t, testmember.LaneOf(a, 2, "msgapp").Up, "the stream is not")
 		stream.Close()
 	})
 }
@@ -133,10 +135,10 @@ func TestNewServer(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				ln, err := n.Host("server").Listen("443")
 				require.NoError(t, err)
-				tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}}
+				tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}}
 				require.NoError(t, tr.Start())
 				defer tr.Stop()
 				s := rafthttp.NewServer(tr.Handler())
@@ -174,7 +176,7 @@ func TestListenConfig(t *testing.T) {
 		_, err := c.Listen(u, nil)
 		require.EqualError(t, err, "rafthttp: ListenConfig."+field+" is -1: want 0 for the default, or a positive value")
 	}
-	ca := newAuthority(t)
+	ca := testtls.NewAuthority(t)
 	for name, tt := range map[string]struct {
 		c      rafthttp.ListenConfig
 		scheme string
@@ -185,7 +187,7 @@ func TestListenConfig(t *testing.T) {
 		"handshakes from an address": {rafthttp.ListenConfig{MaxHandshakesPerAddress: 2}, "https"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			info := ca.member(t, 1)
+			info := ca.Member(t, 1)
 			u.Scheme = tt.scheme
 			ln, err := tt.c.Listen(u, &info)
 			require.NoError(t, err)

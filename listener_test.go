@@ -22,15 +22,17 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // clientOf returns the TLS configuration of a client with this certificate.
-func clientOf(t *testing.T, a *authority, name string, c *x509.Certificate) *tls.Config {
+func clientOf(t *testing.T, a *testtls.Authority, name string, c *x509.Certificate) *tls.Config {
 	t.Helper()
 	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	a.sign(t, name, c)
-	info := transport.TLSInfo{CertFile: a.file(name + ".pem"), KeyFile: a.file(name + ".key"), TrustedCAFile: a.file("ca.pem"), ServerName: "localhost"}
+	a.Sign(t, name, c)
+	info := transport.TLSInfo{CertFile: a.File(name + ".pem"), KeyFile: a.File(name + ".key"), TrustedCAFile: a.File("ca.pem"), ServerName: "localhost"}
 	cfg, err := info.ClientConfig()
 	require.NoError(t, err)
 	return cfg
@@ -71,11 +73,11 @@ func greeted(t *testing.T, network, addr string, cfg *tls.Config) error {
 }
 
 func TestListenerChecksClients(t *testing.T) {
-	ca, other := newAuthority(t), newAuthority(t)
+	ca, other := testtls.NewAuthority(t), testtls.NewAuthority(t)
 	here, elsewhere := []net.IP{net.IPv4(127, 0, 0, 1)}, []net.IP{net.IPv4(10, 9, 8, 7)}
 	tests := []struct {
 		name    string
-		ca      *authority
+		ca      *testtls.Authority
 		cert    x509.Certificate
 		skip    bool
 		scheme  string
@@ -95,7 +97,7 @@ func TestListenerChecksClients(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			info := ca.member(t, 1)
+			info := ca.Member(t, 1)
 			info.SkipClientSANVerify = tc.skip
 			failures := make(chan error, 10)
 			info.HandshakeFailure = func(c *tls.Conn, err error) {
@@ -129,18 +131,18 @@ func TestListenerChecksClients(t *testing.T) {
 }
 
 func TestListenerRevokedClient(t *testing.T) {
-	ca := newAuthority(t)
-	info := ca.member(t, 1)
-	info.CRLFile = ca.file("crl")
+	ca := testtls.NewAuthority(t)
+	info := ca.Member(t, 1)
+	info.CRLFile = ca.File("crl")
 	revoked := &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	good := &x509.Certificate{IPAddresses: revoked.IPAddresses}
 	revokedCfg, goodCfg := clientOf(t, ca, "revoked", revoked), clientOf(t, ca, "good", good)
-	issuer := *ca.cert
+	issuer := *ca.Cert
 	issuer.KeyUsage, issuer.SubjectKeyId = x509.KeyUsageCRLSign, []byte{1}
 	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
 		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: revoked.SerialNumber, RevocationTime: time.Now()}},
-	}, &issuer, ca.key)
+	}, &issuer, ca.Key)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(info.CRLFile, list, 0o600))
 
@@ -152,9 +154,9 @@ func TestListenerRevokedClient(t *testing.T) {
 }
 
 func TestListenerArguments(t *testing.T) {
-	ca := newAuthority(t)
-	info := ca.member(t, 1)
-	noList, listInPEM := ca.member(t, 2), ca.member(t, 3)
+	ca := testtls.NewAuthority(t)
+	info := ca.Member(t, 1)
+	noList, listInPEM := ca.Member(t, 2), ca.Member(t, 3)
 	noList.CRLFile, listInPEM.CRLFile = "/none", listInPEM.TrustedCAFile
 	taken, err := rafthttp.NewListener(url.URL{Scheme: "http", Host: "127.0.0.1:0"}, nil)
 	require.NoError(t, err)
@@ -198,11 +200,11 @@ func tlsListener(t *testing.T, n *memnet.Network, info transport.TLSInfo, wrap f
 	ln, err := n.Host("server").Listen("443")
 	require.NoError(t, err)
 	info.SkipClientSANVerify = true
-	ln = deadlineListener(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+	ln = testmember.NewDeadlineListener(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
 	if wrap != nil {
 		ln = wrap(ln)
 	}
-	ln, err = newTLSListener(ln, &info)
+	ln, err = testtls.NewListener(ln, &info)
 	require.NoError(t, err)
 	return ln
 }
@@ -224,11 +226,11 @@ func closedAfter(c net.Conn) time.Duration {
 
 func TestListenerCutsSilentHandshakes(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
-		info := ca.member(t, 1)
+		ca := testtls.NewAuthority(t) // of the bubble's time
+		info := ca.Member(t, 1)
 		failed := 0
 		info.HandshakeFailure = func(*tls.Conn, error) { failed++ }
-		n := newMemnet()
+		n := testmember.NewNetwork()
 		greets(t, tlsListener(t, n, info, nil))
 		require.Equal(t, 5*time.Second, closedAfter(dialServer(t, n)), "silent")
 		synctest.Wait()
@@ -251,10 +253,10 @@ func TestListenerCutsSilentHandshakes(t *testing.T) {
 
 func TestListenerCutsSilentConnections(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		n := newMemnet()
+		n := testmember.NewNetwork()
 		plain, err := n.Host("server").Listen("443")
 		require.NoError(t, err)
-		ln := deadlineListener(plain, 3*time.Second, 2*time.Second)
+		ln := testmember.NewDeadlineListener(plain, 3*time.Second, 2*time.Second)
 		defer ln.Close()
 		c := dialServer(t, n)
 		s, err := ln.Accept()
@@ -281,9 +283,9 @@ func TestListenerCutsSilentConnections(t *testing.T) {
 // Close ends handshakes, and connections that nobody accepted.
 func TestListenerClose(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
-		n := newMemnet()
-		ln := tlsListener(t, n, ca.member(t, 1), nil)
+		ca := testtls.NewAuthority(t) // of the bubble's time
+		n := testmember.NewNetwork()
+		ln := tlsListener(t, n, ca.Member(t, 1), nil)
 		silent := []net.Conn{dialServer(t, n), dialServer(t, n)}
 		ready := tls.Client(dialServer(t, n), clientOf(t, ca, "client", &x509.Certificate{}))
 		require.NoError(t, ready.Handshake())
@@ -320,16 +322,16 @@ func (l *failsAtFirst) Accept() (net.Conn, error) {
 
 func TestListenerOutlivesPassingErrors(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t) // of the bubble's time
-		n := newMemnet()
-		greets(t, tlsListener(t, n, ca.member(t, 1), func(ln net.Listener) net.Listener {
+		ca := testtls.NewAuthority(t) // of the bubble's time
+		n := testmember.NewNetwork()
+		greets(t, tlsListener(t, n, ca.Member(t, 1), func(ln net.Listener) net.Listener {
 			return &failsAtFirst{ln, 10, passing{io.ErrNoProgress}}
 		}))
 		c := tls.Client(dialServer(t, n), clientOf(t, ca, "client", &x509.Certificate{}))
 		_, err := io.ReadFull(c, make([]byte, 2))
 		require.NoError(t, err)
 
-		other := tlsListener(t, newMemnet(), ca.member(t, 1), func(ln net.Listener) net.Listener {
+		other := tlsListener(t, testmember.NewNetwork(), ca.Member(t, 1), func(ln net.Listener) net.Listener {
 			return &failsAtFirst{ln, 1, io.ErrNoProgress}
 		})
 		_, err = other.Accept()
@@ -339,13 +341,13 @@ func TestListenerOutlivesPassingErrors(t *testing.T) {
 }
 
 func TestRoundTripperOverSockets(t *testing.T) {
-	ca := newAuthority(t)
-	info := ca.member(t, 1)
+	ca := testtls.NewAuthority(t)
+	info := ca.Member(t, 1)
 	t.Chdir(t.TempDir())
 	for _, scheme := range []string{"unix", "unixs"} {
 		ln, err := rafthttp.NewListener(url.URL{Scheme: scheme, Host: "localhost:1"}, &info)
 		require.NoError(t, err)
-		m := startMemberOn(t, ln, 1, nil)
+		m := testmember.StartOn(t, ln, 1, nil)
 		rt, err := rafthttp.NewRoundTripper(info, 0)
 		require.NoError(t, err)
 		c := &http.Client{Transport: rt}
@@ -354,12 +356,12 @@ func TestRoundTripperOverSockets(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusOK, resp.StatusCode)
 		c.CloseIdleConnections()
-		m.server.Close()
+		m.Server.Close()
 	}
 
 	rt, err := rafthttp.NewRoundTripper(info, 0)
 	require.NoError(t, err)
-	body := &database{Reader: strings.NewReader("x")}
+	body := &testmember.Database{Reader: strings.NewReader("x")}
 	req, err := http.NewRequest(http.MethodPost, "ftp://a:1/raft", body)
 	require.NoError(t, err)
 	resp, err := rt.RoundTrip(req)
@@ -367,7 +369,7 @@ func TestRoundTripperOverSockets(t *testing.T) {
 		resp.Body.Close()
 	}
 	require.ErrorContains(t, err, "unknown scheme")
-	require.EqualValues(t, 1, body.closes.Load())
+	require.EqualValues(t, 1, body.Closes.Load())
 
 	for _, bad := range []transport.TLSInfo{{CertFile: "/none", KeyFile: "/none"}, {LocalAddr: "no address"}} {
 		_, err = rafthttp.NewRoundTripper(bad, 0)

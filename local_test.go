@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -33,11 +34,11 @@ const localLine = "Send was given messages for raft's local threads"
 // TestLocalMessages: Send drops them for a reason of their own, which Status, the Observer and the log tell, and sends what is
 // beside them. Those to nobody are ignored.
 func TestLocalMessages(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		core, logs := observer.New(zap.WarnLevel)
 		var mu sync.Mutex
 		told := map[string]int{}
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 			tr.Logger = zap.New(core)
 			tr.Observer = &rafthttp.Observer{Dropped: func(id types.ID, lane string, n int, cause error) {
 				mu.Lock()
@@ -45,15 +46,15 @@ func TestLocalMessages(t *testing.T) {
 				told[fmt.Sprint(id, lane, rafthttp.DropReasonOf(cause))] += n
 			}}
 		})
-		b := startSimulated(t, n, 2, nil)
-		connect(t, a, b)
+		b := testmember.StartSimulated(t, n, 2, nil)
+		testmember.Connect(t, a, b)
 		const rounds = 10
 		for range rounds {
-			msgs := []*raftpb.Message{heartbeat(2, 1, 1), {Type: raftpb.MsgHeartbeat.Enum()}}
-			a.Send(append(append(msgs, locals()...), heartbeat(2, 1, 2)))
+			msgs := []*raftpb.Message{testmember.Heartbeat(2, 1, 1), {Type: raftpb.MsgHeartbeat.Enum()}}
+			a.Send(append(append(msgs, locals()...), testmember.Heartbeat(2, 1, 2)))
 		}
 		synctest.Wait()
-		require.Len(t, b.raft.received(), 2*rounds)
+		require.Len(t, b.Recorder.Received(), 2*rounds)
 		require.Equal(t, rafthttp.Drops{Local: 3 * rounds}, a.Status().Drops)
 		mu.Lock()
 		require.Equal(t, map[string]int{"1locallocal": 3 * rounds}, told)
@@ -67,9 +68,9 @@ func TestLocalMessages(t *testing.T) {
 		require.EqualValues(t, 3*rounds+3, lines[1].ContextMap()["dropped-total"])
 		require.Equal(t, rafthttp.ErrLocalMessage.Error(), lines[1].ContextMap()["error"])
 
-		require.Zero(t, a.raft.unreachables(1), "raft would probe itself")
+		require.Zero(t, a.Recorder.Unreachables(1), "raft would probe itself")
 		for _, thread := range []uint64{raft.LocalAppendThread, raft.LocalApplyThread} {
-			require.Zero(t, a.raft.unreachables(thread))
+			require.Zero(t, a.Recorder.Unreachables(thread))
 		}
 		a.Stop()
 		a.Send(locals())
@@ -79,14 +80,16 @@ func TestLocalMessages(t *testing.T) {
 
 // TestLocalThreadIsNoMember: a stranger that calls itself a local thread of raft is not sent what is for the thread: the log.
 func TestLocalThreadIsNoMember(t *testing.T) {
-	for name, add := range map[string]func(t *testing.T, a *member, id types.ID){
-		"stranger": func(t *testing.T, a *member, id types.ID) { introduceBy(t, a, id, urlOf(9), heartbeat(1, 9, 1)) },
-		"remote":   func(_ *testing.T, a *member, id types.ID) { a.AddRemote(id, []string{urlOf(9)}) },
-		"peer":     func(_ *testing.T, a *member, id types.ID) { a.AddPeer(id, []string{urlOf(9)}) },
+	for name, add := range map[string]func(t *testing.T, a *testmember.Member, id types.ID){
+		"stranger": func(t *testing.T, a *testmember.Member, id types.ID) {
+			testmember.IntroduceBy(t, a, id, testmember.URLOf(9), testmember.Heartbeat(1, 9, 1))
+		},
+		"remote": func(_ *testing.T, a *testmember.Member, id types.ID) { a.AddRemote(id, []string{testmember.URLOf(9)}) },
+		"peer":   func(_ *testing.T, a *testmember.Member, id types.ID) { a.AddPeer(id, []string{testmember.URLOf(9)}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				ln, err := n.Host(hostOf(9)).Listen("2380")
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				ln, err := n.Host(testmember.HostOf(9)).Listen("2380")
 				require.NoError(t, err)
 				posted := make(chan string, 100)
 				s := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -96,7 +99,7 @@ func TestLocalThreadIsNoMember(t *testing.T) {
 				})}
 				go func() { _ = s.Serve(ln) }()
 				t.Cleanup(func() { s.Close() })
-				a := startSimulated(t, n, 1, nil)
+				a := testmember.StartSimulated(t, n, 1, nil)
 				for _, id := range []uint64{raft.LocalAppendThread, raft.LocalApplyThread} {
 					add(t, a, types.ID(id))
 				}
@@ -121,10 +124,10 @@ func TestLocalThreadIsNoID(t *testing.T) {
 
 // TestLocalMessagesCostNothing: a server that gives Send everything does so for each Ready.
 func TestLocalMessagesCostNothing(t *testing.T) {
-	if raceEnabled {
+	if testmember.RaceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	a := startMember(t, 1, nil)
+	a := testmember.Start(t, 1, nil)
 	msgs := locals()
 	a.Send(msgs) // the line of the log
 	require.Zero(t, testing.AllocsPerRun(100, func() { a.Send(msgs) }))

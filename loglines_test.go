@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -37,8 +38,8 @@ func promisedLimits(t *testing.T) (ofPeer, ofOthers int) {
 	return ofPeer, ofOthers
 }
 
-// inspectSource calls f for each node of the files of this package and those below it that are not tests, and for each
-// build.
+// inspectSource calls f for each node of the files of this package and those below it that are not for tests, and for
+// each build.
 func inspectSource(t *testing.T, f func(file string, n ast.Node)) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
@@ -48,7 +49,7 @@ func inspectSource(t *testing.T, f func(file string, n ast.Node)) {
 	require.NotEmpty(t, below)
 	files = append(files, below...)
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "internal/test") {
 			continue
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
@@ -119,11 +120,11 @@ func TestEveryMessageIsLimited(t *testing.T) {
 		messages[message] = true
 	})
 	require.Greater(t, len(messages), 20)
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-		a := startSimulated(t, n, 1, logs)
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+		a := testmember.StartSimulated(t, n, 1, logs)
 		n.Link("m1", "m2").Cut()
-		a.AddPeer(2, silentHost(n, 2))
+		a.AddPeer(2, testmember.SilentHost(n, 2))
 		time.Sleep(time.Minute)
 		lines.TakeAll()
 		ofPeer, ofOthers := a.Loggers(2)
@@ -175,14 +176,14 @@ func count(lines map[string][2]int, suppressed map[string][2]uint64, e observer.
 // TestBlockedLogHoldsLittle: a log that stands still costs the memory of a few lines, which come when it goes on, and the next
 // says how many did not.
 func TestBlockedLogHoldsLittle(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		at := newBarrier()
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		at := testmember.NewBarrier()
 		core, lines := observer.New(zap.InfoLevel)
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
-			tr.Logger = zap.New(zapcore.NewTee(blockingCore{LevelEnabler: zap.InfoLevel, at: at}, core))
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.Logger = zap.New(zapcore.NewTee(testmember.BlockingCore{LevelEnabler: zap.InfoLevel, At: at}, core))
 		})
-		at.close()
-		a.AddPeer(2, silentHost(n, 2))
+		at.Close()
+		a.AddPeer(2, testmember.SilentHost(n, 2))
 		log, _ := a.Loggers(2)
 		for range 1000 {
 			for kind := range 100 {
@@ -190,7 +191,7 @@ func TestBlockedLogHoldsLittle(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 		}
-		at.open()
+		at.Open()
 		synctest.Wait()
 		require.LessOrEqual(t, lines.Len(), 65)
 		written := lines.FilterMessage("99").Len()

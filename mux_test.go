@@ -20,6 +20,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -33,7 +35,7 @@ type muxed struct {
 
 func startMuxed(t *testing.T, n *memnet.Network, id types.ID) *muxed {
 	m := &muxed{id: id, net: n}
-	ln, err := n.Host(hostOf(id)).Listen("2380")
+	ln, err := n.Host(testmember.HostOf(id)).Listen("2380")
 	require.NoError(t, err)
 	server := rafthttp.NewServer(&m.mux)
 	served := make(chan struct{})
@@ -49,11 +51,11 @@ func startMuxed(t *testing.T, n *memnet.Network, id types.ID) *muxed {
 }
 
 // join starts the member of a cluster, and adds it.
-func (m *muxed) join(t *testing.T, cluster types.ID, tune ...func(*rafthttp.Transport)) *member {
+func (m *muxed) join(t *testing.T, cluster types.ID, tune ...func(*rafthttp.Transport)) *testmember.Member {
 	t.Helper()
-	r := &recorder{}
+	r := &testmember.Recorder{}
 	tr := &rafthttp.Transport{
-		ID: m.id, ClusterID: cluster, Raft: r, URLs: types.MustNewURLs([]string{urlOf(m.id)}), DialContext: m.net.Host(hostOf(m.id)).DialContext,
+		ID: m.id, ClusterID: cluster, Raft: r, URLs: types.MustNewURLs([]string{testmember.URLOf(m.id)}), DialContext: m.net.Host(testmember.HostOf(m.id)).DialContext,
 	}
 	for _, f := range tune {
 		f(tr)
@@ -61,28 +63,28 @@ func (m *muxed) join(t *testing.T, cluster types.ID, tune ...func(*rafthttp.Tran
 	require.NoError(t, tr.Start())
 	t.Cleanup(tr.Stop)
 	require.NoError(t, m.mux.Add(tr))
-	return &member{Transport: tr, raft: r, url: urlOf(m.id)}
+	return &testmember.Member{Transport: tr, Recorder: r, URL: testmember.URLOf(m.id)}
 }
 
 // TestMuxKeepsClustersApart: members of three clusters in two processes, all with the same ids and URLs.
 func TestMuxKeepsClustersApart(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
-		var groups [][2]*member
+		var groups [][2]*testmember.Member
 		for c := types.ID(1); c <= 3; c++ {
-			g := [2]*member{one.join(t, c), two.join(t, c)}
-			connect(t, g[0], g[1])
+			g := [2]*testmember.Member{one.join(t, c), two.join(t, c)}
+			testmember.Connect(t, g[0], g[1])
 			groups = append(groups, g)
 		}
 		for i, g := range groups {
-			g[0].Send([]*raftpb.Message{msgApp(2, 1, uint64(i), nil), heartbeat(2, 1, uint64(10+i))})
-			snapshot := message(raftpb.MsgSnap, 2) // goes by a POST
+			g[0].Send([]*raftpb.Message{testmember.MsgApp(2, 1, uint64(i), nil), testmember.Heartbeat(2, 1, uint64(10+i))})
+			snapshot := testmember.Message(raftpb.MsgSnap, 2) // goes by a POST
 			snapshot.Term = new(uint64(100 + i))
 			g[0].Send([]*raftpb.Message{snapshot})
 		}
 		for i, g := range groups {
-			within(t, time.Second, func() bool { return len(g[1].raft.received()) == 3 })
-			for _, m := range g[1].raft.received() {
+			testmember.Within(t, time.Second, func() bool { return len(g[1].Recorder.Received()) == 3 })
+			for _, m := range g[1].Recorder.Received() {
 				switch m.GetType() {
 				case raftpb.MsgApp:
 					require.Equal(t, uint64(i), m.GetIndex())
@@ -92,7 +94,7 @@ func TestMuxKeepsClustersApart(t *testing.T) {
 					require.Equal(t, uint64(100+i), m.GetTerm())
 				}
 			}
-			require.Empty(t, g[0].raft.received())
+			require.Empty(t, g[0].Recorder.Received())
 		}
 	})
 }
@@ -100,7 +102,7 @@ func TestMuxKeepsClustersApart(t *testing.T) {
 // TestMuxSnapshots: each cluster has its own Snapshotter, or none. Probes may be answered by another member than the one that
 // the snapshot is for, which can do more or less.
 func TestMuxSnapshots(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
 		var stores [2]*snap.Store
 		two.join(t, 9) // which has none, and answers requests without a cluster
@@ -111,19 +113,19 @@ func TestMuxSnapshots(t *testing.T) {
 			t.Cleanup(func() { require.NoError(t, stores[i].Close()) })
 			cluster := types.ID(i + 1)
 			from, to := one.join(t, cluster), two.join(t, cluster, func(tr *rafthttp.Transport) { tr.Snapshotter = stores[i] })
-			connect(t, from, to)
-			within(t, time.Minute, func() bool { return !from.Status().Peers[0].ProbedAt.IsZero() })
+			testmember.Connect(t, from, to)
+			testmember.Within(t, time.Minute, func() bool { return !from.Status().Peers[0].ProbedAt.IsZero() })
 			content := strings.Repeat(fmt.Sprint(i), 1<<20)
-			link := n.Link(hostOf(1), hostOf(2))
+			link := n.Link(testmember.HostOf(1), testmember.HostOf(2))
 			link.SetBandwidth(len(content) / 4)
-			s := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader([]byte(content))}, int64(len(content)))
+			s := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader([]byte(content))}, int64(len(content)))
 			from.SendSnapshot(s)
 			time.Sleep(2 * time.Second)
-			n.Reset(hostOf(1), hostOf(2)) // the transfer is resumed
+			n.Reset(testmember.HostOf(1), testmember.HostOf(2)) // the transfer is resumed
 			link.SetBandwidth(0)
 			require.True(t, <-s.CloseNotify(), from.Status().Peers[0].LastError)
 			require.Equal(t, 2, from.Status().Peers[0].LastSnapshot.Attempts)
-			within(t, time.Second, func() bool { return len(to.raft.received()) == 1 })
+			testmember.Within(t, time.Second, func() bool { return len(to.Recorder.Received()) == 1 })
 			path, err := stores[i].DBFilePath(7)
 			require.NoError(t, err)
 			saved, err := os.ReadFile(path)
@@ -155,7 +157,7 @@ func TestMuxAnswers(t *testing.T) {
 	requireCode(503, "GET", "/raft/stream/message/2", "1")
 
 	begin := func(cluster types.ID) *rafthttp.Transport {
-		tr := &rafthttp.Transport{ID: 1, ClusterID: cluster, Raft: &recorder{}}
+		tr := &rafthttp.Transport{ID: 1, ClusterID: cluster, Raft: &testmember.Recorder{}}
 		require.NoError(t, mux.Add(tr))
 		return tr
 	}
@@ -205,48 +207,48 @@ func TestMuxRefusesTransports(t *testing.T) {
 
 // TestMuxWhileServing: clusters come and go, and the streams of one that stays notice nothing.
 func TestMuxWhileServing(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
 		a, b := one.join(t, 1), two.join(t, 1)
-		connect(t, a, b)
+		testmember.Connect(t, a, b)
 		since := a.ActiveSince(2)
 		var coming sync.WaitGroup
 		for c := types.ID(2); c < 10; c++ {
 			coming.Go(func() {
 				x, y := one.join(t, c), two.join(t, c)
-				connect(t, x, y)
+				testmember.Connect(t, x, y)
 				one.mux.Remove(x.Transport)
 				x.Stop()
-				y.Send([]*raftpb.Message{heartbeat(1, 2, 1)}) // nobody is there
-				within(t, time.Minute, func() bool { return y.ActivePeers() == 0 })
+				y.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)}) // nobody is there
+				testmember.Within(t, time.Minute, func() bool { return y.ActivePeers() == 0 })
 				require.NoError(t, one.mux.Add(&rafthttp.Transport{ClusterID: c}))
 			})
 		}
 		for i := range uint64(100) {
-			a.Send([]*raftpb.Message{msgApp(2, 1, i, nil)})
+			a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, nil)})
 			time.Sleep(10 * time.Millisecond)
 		}
 		coming.Wait()
-		require.Len(t, b.raft.received(), 100)
+		require.Len(t, b.Recorder.Received(), 100)
 		require.Equal(t, since, a.ActiveSince(2))
-		require.Zero(t, a.raft.unreachables(2))
+		require.Zero(t, a.Recorder.Unreachables(2))
 	})
 }
 
 // TestMuxProbes: our probes are for the member of their cluster, which is not well because another one is.
 func TestMuxProbes(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		one, two := startMuxed(t, n, 1), startMuxed(t, n, 2)
 		two.join(t, 9)
 		a, b := one.join(t, 1), two.join(t, 1)
-		a.AddPeer(2, []string{b.url})
-		within(t, time.Minute, func() bool { return a.Status().Peers[0].Probes > 0 })
+		a.AddPeer(2, []string{b.URL})
+		testmember.Within(t, time.Minute, func() bool { return a.Status().Peers[0].Probes > 0 })
 		require.Zero(t, a.Status().Peers[0].ProbeFailures)
 		b.Stop()
-		within(t, time.Minute, func() bool { return a.Status().Peers[0].ProbeFailures > 0 })
+		testmember.Within(t, time.Minute, func() bool { return a.Status().Peers[0].ProbeFailures > 0 })
 		failures := a.Status().Peers[0].ProbeFailures
 		two.mux.Remove(b.Transport)
-		within(t, time.Minute, func() bool { return a.Status().Peers[0].ProbeFailures > failures })
+		testmember.Within(t, time.Minute, func() bool { return a.Status().Peers[0].ProbeFailures > failures })
 	})
 }
 
@@ -259,10 +261,10 @@ func TestMuxLogsHandshakes(t *testing.T) {
 		"that one stopped": func(_ *rafthttp.Mux, other *rafthttp.Transport) { other.Stop() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			ca := newAuthority(t)
-			ln := listens(t, ca.member(t, 1))
+			ca := testtls.NewAuthority(t)
+			ln := listens(t, ca.Member(t, 1))
 			var mux rafthttp.Mux
-			other := &rafthttp.Transport{ID: 1, ClusterID: 2, Raft: &recorder{}}
+			other := &rafthttp.Transport{ID: 1, ClusterID: 2, Raft: &testmember.Recorder{}}
 			if name != "none ran" {
 				require.NoError(t, other.Start())
 				defer other.Stop()
@@ -286,14 +288,14 @@ func TestMuxLogsHandshakes(t *testing.T) {
 			}()
 			<-begun
 			before(&mux, other)
-			logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-			one := &rafthttp.Transport{ID: 1, ClusterID: 1, Raft: &recorder{}}
+			logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+			one := &rafthttp.Transport{ID: 1, ClusterID: 1, Raft: &testmember.Recorder{}}
 			logs(one)
 			require.NoError(t, one.Start())
 			defer one.Stop()
 			require.NoError(t, mux.Add(one))
 			shakes(t, ln.Addr().String(), &tls.Config{InsecureSkipVerify: true})
-			eventually(t, func() bool { return lines.FilterMessage(handshakeFailed).Len() == 1 })
+			testmember.Eventually(t, func() bool { return lines.FilterMessage(handshakeFailed).Len() == 1 })
 		})
 	}
 }

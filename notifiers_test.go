@@ -18,13 +18,14 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // teller is a callback that stands still at a barrier, and keeps what it was told.
 type teller struct {
-	at *barrier
+	at *testmember.Barrier
 
 	mu            sync.Mutex
 	running, most int
@@ -39,7 +40,7 @@ func (c *teller) tell(id types.ID, what string) {
 	c.running++
 	c.most = max(c.most, c.running)
 	c.mu.Unlock()
-	c.at.pass()
+	c.at.Pass()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running--
@@ -48,7 +49,7 @@ func (c *teller) tell(id types.ID, what string) {
 
 // tellingRaft is a Raft that tells one kind of reports.
 type tellingRaft struct {
-	recorder
+	testmember.Recorder
 	*teller
 	snapshots bool
 }
@@ -113,27 +114,27 @@ const failed = "2" // raft.SnapshotFailure
 // slow they are, also while it becomes a peer, is removed, or added again; which does not wait for them.
 func TestToldOfOneMember(t *testing.T) {
 	const added, removed, receiving = "added a peer", "removed a peer", "receiving database snapshot"
-	add := func(a *member) { a.AddPeer(2, []string{urlOf(2)}) }
+	add := func(a *testmember.Member) { a.AddPeer(2, []string{testmember.URLOf(2)}) }
 	for name, tc := range map[string]struct {
-		begin, change func(a *member)
+		begin, change func(a *testmember.Member)
 		want          map[string][]string
 	}{
-		"replaced": {add, func(a *member) { a.RemovePeer(2); add(a) }, map[string][]string{
+		"replaced": {add, func(a *testmember.Member) { a.RemovePeer(2); add(a) }, map[string][]string{
 			"PeerState": {"true", "false", "true"}, "Dropped": {"1", "2"}, "SnapshotSent": {"7", "8"}, "SnapshotReceived": {"7", "8"},
 			"ReportSnapshot": {failed, failed}, "ReportUnreachable": {"unreachable"},
 			"Logger": {added, receiving, removed, added, receiving},
 		}},
-		"removed": {add, func(a *member) { a.RemovePeer(2) }, map[string][]string{
+		"removed": {add, func(a *testmember.Member) { a.RemovePeer(2) }, map[string][]string{
 			"PeerState": {"true", "false"}, "Dropped": {"1"}, "SnapshotSent": {"7"}, "SnapshotReceived": {"7", "8"},
 			"ReportSnapshot": {failed, failed}, "ReportUnreachable": {"unreachable"},
 			"Logger": {added, receiving, removed, receiving},
 		}},
-		"remote": {func(a *member) { a.AddRemote(2, []string{urlOf(2)}) }, add, map[string][]string{
+		"remote": {func(a *testmember.Member) { a.AddRemote(2, []string{testmember.URLOf(2)}) }, add, map[string][]string{
 			"PeerState": {"true"}, "Dropped": {"1", "2"}, "SnapshotSent": {"8"}, "SnapshotReceived": {"7", "8"},
 			"ReportSnapshot": {failed, failed}, "ReportUnreachable": {"unreachable"},
 			"Logger": {receiving, added, receiving},
 		}},
-		"stranger": {func(*member) {}, add, map[string][]string{
+		"stranger": {func(*testmember.Member) {}, add, map[string][]string{
 			"PeerState": {"true"}, "Dropped": {"2"}, "SnapshotSent": {"8"}, "SnapshotReceived": {"7", "8"},
 			"ReportSnapshot": {failed, failed}, "ReportUnreachable": {"unreachable"},
 			"Logger": {receiving, added, receiving},
@@ -141,16 +142,16 @@ func TestToldOfOneMember(t *testing.T) {
 	} {
 		for callback, install := range toldOfMembers {
 			t.Run(name+"/"+callback, func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
-					silentHost(n, 2)
-					c := &teller{at: newBarrier()}
-					open := sync.OnceFunc(c.at.open)
-					a := startSimulated(t, n, 1, tuned(receives(savesAll), func(tr *rafthttp.Transport) { install(tr, c) }))
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+					testmember.SilentHost(n, 2)
+					c := &teller{at: testmember.NewBarrier()}
+					open := sync.OnceFunc(c.at.Open)
+					a := testmember.StartSimulated(t, n, 1, testmember.Tuned(testmember.Receives(testmember.SavesAll), func(tr *rafthttp.Transport) { install(tr, c) }))
 					t.Cleanup(open)
-					c.at.close()
-					soon(t, func() { tc.begin(a) })
+					c.at.Close()
+					testmember.Soon(t, func() { tc.begin(a) })
 					happens(t, a, 1)
-					soon(t, func() { tc.change(a) })
+					testmember.Soon(t, func() { tc.change(a) })
 					happens(t, a, 2)
 					require.Equal(t, 1, c.running)
 					open()
@@ -171,20 +172,20 @@ func TestToldOfOneMember(t *testing.T) {
 }
 
 // happens has all happen to member 2 that anybody is told of, for the nth time.
-func happens(t *testing.T, a *member, n int) {
+func happens(t *testing.T, a *testmember.Member, n int) {
 	t.Helper()
 	index := uint64(6 + n)
-	soon(t, func() {
-		ask(t, a.Transport, "POST", "/raft/snapshot", peerHeader(nil), snapshotBody(t, msgSnap(1, 2, index), "db"))
+	testmember.Soon(t, func() {
+		testmember.Ask(t, a.Transport, "POST", "/raft/snapshot", testmember.PeerHeader(nil), testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, index), "db"))
 	})
 	a.CutPeer(2)
 	msgs := make([]*raftpb.Message, n)
 	for i := range msgs {
-		msgs[i] = heartbeat(2, 1, 1)
+		msgs[i] = testmember.Heartbeat(2, 1, 1)
 	}
-	soon(t, func() {
+	testmember.Soon(t, func() {
 		a.Send(msgs)
-		a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, index), nil, 0))
+		a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, index), nil, 0))
 	})
 	synctest.Wait()
 	a.MendPeer(2)
@@ -194,20 +195,20 @@ func happens(t *testing.T, a *member, n int) {
 // the last that is told is true.
 func TestStateChangesOfSuccessors(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that the end of a peer comes after the beginning of the next
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		silentHost(n, 2)
-		seen := &states{}
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
-			tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { seen.told(active) }}
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		testmember.SilentHost(n, 2)
+		seen := &testmember.States{}
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.Observer = &rafthttp.Observer{PeerState: func(_ types.ID, active bool, _ error) { seen.Told(active) }}
 		})
 		const successors = 300
 		for range successors {
 			a.RemovePeer(2)
-			a.AddPeer(2, []string{urlOf(2)})
+			a.AddPeer(2, []string{testmember.URLOf(2)})
 			a.Heard(2)
 		}
 		synctest.Wait()
-		told := seen.list()
+		told := seen.List()
 		for i, active := range told {
 			require.Equal(t, i%2 == 0, active, "the %dth of %v", i, told)
 		}
@@ -218,45 +219,45 @@ func TestStateChangesOfSuccessors(t *testing.T) {
 
 // TestToldOfStrangersIsBounded: members that are no peers cost a bounded number of goroutines while a hook stands still over each.
 func TestToldOfStrangersIsBounded(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		at := newBarrier()
-		a := startSimulated(t, n, 1, tuned(receives(savesAll), func(tr *rafthttp.Transport) {
-			tr.Observer = &rafthttp.Observer{SnapshotReceived: func(types.ID, uint64, int64, time.Duration, error) { at.pass() }}
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		at := testmember.NewBarrier()
+		a := testmember.StartSimulated(t, n, 1, testmember.Tuned(testmember.Receives(testmember.SavesAll), func(tr *rafthttp.Transport) {
+			tr.Observer = &rafthttp.Observer{SnapshotReceived: func(types.ID, uint64, int64, time.Duration, error) { at.Pass() }}
 		}))
-		t.Cleanup(at.open)
-		at.close()
+		t.Cleanup(at.Open)
+		at.Close()
 		for i := range types.ID(200) {
-			h := peerHeader(map[string]string{"X-Server-From": (1000 + i).String()})
-			soon(t, func() {
-				require.Equal(t, 204, ask(t, a.Transport, "POST", "/raft/snapshot", h, snapshotBody(t, msgSnap(1, 1000+i, 7), "db")).Code)
+			h := testmember.PeerHeader(map[string]string{"X-Server-From": (1000 + i).String()})
+			testmember.Soon(t, func() {
+				require.Equal(t, 204, testmember.Ask(t, a.Transport, "POST", "/raft/snapshot", h, testmember.SnapshotBody(t, testmember.MsgSnap(1, 1000+i, 7), "db")).Code)
 			})
 		}
 		synctest.Wait()
 		require.Equal(t, 64, a.MembersToldOf())
-		a.AddPeer(2, silentHost(n, 2)) // which the application may do in any case
+		a.AddPeer(2, testmember.SilentHost(n, 2)) // which the application may do in any case
 		require.Equal(t, 65, a.MembersToldOf())
 	})
 }
 
 // TestSnapshotOfAMemberThatBecomesAPeer: of one transfer the progress is told first, and then the end.
 func TestSnapshotOfAMemberThatBecomesAPeer(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		c := &teller{at: newBarrier()}
-		a := startSimulated(t, n, 1, tuned(receives(savesAll), func(tr *rafthttp.Transport) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		c := &teller{at: testmember.NewBarrier()}
+		a := testmember.StartSimulated(t, n, 1, testmember.Tuned(testmember.Receives(testmember.SavesAll), func(tr *rafthttp.Transport) {
 			tr.Observer = &rafthttp.Observer{
 				SnapshotProgress: func(st rafthttp.SnapshotStatus) { c.tell(st.Peer, "progress") },
 				SnapshotReceived: func(id types.ID, _ uint64, _ int64, _ time.Duration, _ error) { c.tell(id, "end") },
 			}
 		}))
-		open := sync.OnceFunc(c.at.open)
+		open := sync.OnceFunc(c.at.Open)
 		t.Cleanup(open)
-		c.at.close()
-		b := startSimulated(t, n, 2, nil)
-		b.AddPeer(1, []string{a.url})
-		m := snap.NewMessage(msgSnap(1, 2, 7), throttled(randomBytes(20<<10), 1<<10, time.Second), 20<<10)
+		c.at.Close()
+		b := testmember.StartSimulated(t, n, 2, nil)
+		b.AddPeer(1, []string{a.URL})
+		m := snap.NewMessage(testmember.MsgSnap(1, 2, 7), testmember.Throttled(testmember.RandomBytes(20<<10), 1<<10, time.Second), 20<<10)
 		b.SendSnapshot(m)
 		time.Sleep(10 * time.Second)
-		a.AddPeer(2, []string{b.url})
+		a.AddPeer(2, []string{b.URL})
 		require.True(t, <-m.CloseNotify())
 		open()
 		synctest.Wait()

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -92,41 +93,41 @@ func (t *tally) observer() *rafthttp.Observer {
 }
 
 // observed is a pair whose members have tallies.
-func observed(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (a, b *member, ofA, ofB *tally) {
+func observed(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (a, b *testmember.Member, ofA, ofB *tally) {
 	t.Helper()
 	ofA, ofB = newTally(2), newTally(1)
-	a = startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Observer = ofA.observer() })
-	b = startSimulated(t, n, 2, func(tr *rafthttp.Transport) {
+	a = testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Observer = ofA.observer() })
+	b = testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) {
 		tr.Observer = ofB.observer()
 		if tune != nil {
 			tune(tr)
 		}
 	})
 	n.Link("m1", "m2").SetDelay(time.Millisecond)
-	connect(t, a, b)
-	within(t, time.Second, func() bool { return a.ActivePeers() == 1 && b.ActivePeers() == 1 })
+	testmember.Connect(t, a, b)
+	testmember.Within(t, time.Second, func() bool { return a.ActivePeers() == 1 && b.ActivePeers() == 1 })
 	return a, b, ofA, ofB
 }
 
 // TestObserverOfTraffic: the hooks are told what Status counts.
 func TestObserverOfTraffic(t *testing.T) {
-	if tinyBuffers {
+	if testmember.TinyBuffers {
 		t.Skip("it is about large batches")
 	}
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, b, ofA, ofB := observed(t, n, nil)
 		for i := range uint64(500) {
-			a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 100)), heartbeat(2, 1, i)})
+			a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, make([]byte, 100)), testmember.Heartbeat(2, 1, i)})
 		}
-		a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2), message(raftpb.MsgProp, 2)})
-		within(t, time.Minute, func() bool { return len(b.raft.received()) == 1002 })
+		a.Send([]*raftpb.Message{testmember.Message(raftpb.MsgSnap, 2), testmember.Message(raftpb.MsgProp, 2)})
+		testmember.Within(t, time.Minute, func() bool { return len(b.Recorder.Received()) == 1002 })
 		time.Sleep(time.Minute)
 		ofA.mu.Lock()
 		defer ofA.mu.Unlock()
 		ofB.mu.Lock()
 		defer ofB.mu.Unlock()
 		for _, lane := range []string{"msgapp", "message", "pipeline"} {
-			l := laneOf(a, 2, lane)
+			l := testmember.LaneOf(a, 2, lane)
 			require.EqualValues(t, l.Messages, ofA.messages[lane], lane)
 			require.EqualValues(t, l.Bytes, ofA.bytes[lane], lane)
 			require.EqualValues(t, l.Batches, ofA.calls[lane], lane)
@@ -134,7 +135,7 @@ func TestObserverOfTraffic(t *testing.T) {
 		require.EqualValues(t, 500, ofA.messages["msgapp"])
 		require.EqualValues(t, 501, ofA.messages["message"])
 		for _, lane := range []string{"append", "control", "proposal"} {
-			l := laneOf(b, 1, lane)
+			l := testmember.LaneOf(b, 1, lane)
 			if lane == "append" { // the MsgSnap was posted
 				require.EqualValues(t, l.Messages, ofB.messages[lane]+ofB.messages["post"])
 				continue
@@ -153,15 +154,15 @@ func TestObserverOfTraffic(t *testing.T) {
 }
 
 func TestObserverOfFailures(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, b, ofA, _ := observed(t, n, nil)
 		a.CutPeer(2)
-		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
 		a.MendPeer(2)
 		n.Host("m2").Crash()
 		b.Stop()
-		within(t, time.Minute, func() bool { return a.ActivePeers() == 0 })
-		a.Send([]*raftpb.Message{heartbeat(2, 1, 2)})
+		testmember.Within(t, time.Minute, func() bool { return a.ActivePeers() == 0 })
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 2)})
 		time.Sleep(time.Minute)
 		ofA.mu.Lock()
 		defer ofA.mu.Unlock()
@@ -184,20 +185,20 @@ func TestSlowProcess(t *testing.T) {
 		{"1 s", time.Second, []string{"append MsgApp 2s", "post MsgSnap 3s"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				a, b, _, ofB := observed(t, n, func(tr *rafthttp.Transport) { tr.Observer.SlowProcessAfter = tt.threshold })
-				b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+				b.Recorder.OnProcess = func(_ context.Context, m *raftpb.Message) error {
 					time.Sleep(map[raftpb.MessageType]time.Duration{
 						raftpb.MsgHeartbeat: 100 * time.Millisecond, raftpb.MsgApp: 2 * time.Second, raftpb.MsgSnap: 3 * time.Second,
 						raftpb.MsgVote: 99 * time.Millisecond,
 					}[m.GetType()])
-					b.raft.keep(m)
+					b.Recorder.Keep(m)
 					return nil
 				}
 				for _, typ := range []raftpb.MessageType{raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap, raftpb.MsgVote} {
-					a.Send([]*raftpb.Message{message(typ, 2)})
+					a.Send([]*raftpb.Message{testmember.Message(typ, 2)})
 				}
-				within(t, time.Minute, func() bool { return len(b.raft.received()) == 4 })
+				testmember.Within(t, time.Minute, func() bool { return len(b.Recorder.Received()) == 4 })
 				time.Sleep(time.Second)
 				ofB.mu.Lock()
 				defer ofB.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
 
@@ -49,7 +50,7 @@ func newOneWayCluster(t *testing.T) *raftCluster {
 	for _, m := range c.members[1:] {
 		m.startClock()
 	}
-	within(t, 10*time.Second, func() bool { return c.members[2].node.Status().RaftState == raft.StateLeader })
+	testmember.Within(t, 10*time.Second, func() bool { return c.members[2].node.Status().RaftState == raft.StateLeader })
 	return c
 }
 

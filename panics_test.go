@@ -24,12 +24,13 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // panicking is a Raft one of whose methods panics.
 type panicking struct {
-	recorder
+	testmember.Recorder
 	in    string
 	value any
 }
@@ -42,7 +43,7 @@ func (p *panicking) panicIn(method string) {
 
 func (p *panicking) Process(ctx context.Context, m *raftpb.Message) error {
 	p.panicIn("Process " + m.GetType().String())
-	return p.recorder.Process(ctx, m)
+	return p.Recorder.Process(ctx, m)
 }
 
 func (p *panicking) IsIDRemoved(uint64) bool { p.panicIn("IsIDRemoved"); return false }
@@ -71,7 +72,7 @@ var deaths = map[string]struct {
 	in    string // of panicking
 	value any    // "whoops", if nil
 	tune  func(*rafthttp.Transport)
-	send  func(a, b *member)
+	send  func(a, b *testmember.Member)
 	log   string
 }{
 	"Process, stream": {in: "Process MsgHeartbeat", send: sendsOne(raftpb.MsgHeartbeat),
@@ -84,34 +85,34 @@ var deaths = map[string]struct {
 		log: `"callback": "Raft.Process", "remote-peer-id": "2", "lane": "post", "type": "MsgSnap", "from": "2"`},
 	"Process, post, an error": {in: "Process MsgSnap", value: errors.New("tocommit(100) is out of range"), send: sendsOne(raftpb.MsgSnap),
 		log: `"type": "MsgSnap"`},
-	"Process, snapshot": {in: "Process MsgSnap", tune: receives(savesAll), send: sendsSnapshot,
+	"Process, snapshot": {in: "Process MsgSnap", tune: testmember.Receives(testmember.SavesAll), send: sendsSnapshot,
 		log: `"callback": "Raft.Process", "remote-peer-id": "2", "lane": "snapshot", "type": "MsgSnap", "from": "2"`},
-	"IsIDRemoved": {in: "IsIDRemoved", send: func(_, _ *member) {}, log: `"callback": "Raft.IsIDRemoved", "remote-peer-id": "2"`},
-	"ReportUnreachable": {in: "ReportUnreachable", send: func(_, b *member) { b.Stop() },
+	"IsIDRemoved": {in: "IsIDRemoved", send: func(_, _ *testmember.Member) {}, log: `"callback": "Raft.IsIDRemoved", "remote-peer-id": "2"`},
+	"ReportUnreachable": {in: "ReportUnreachable", send: func(_, b *testmember.Member) { b.Stop() },
 		log: `"callback": "Raft.ReportUnreachable", "remote-peer-id": "2"`},
-	"ReportSnapshot": {in: "ReportSnapshot", send: func(a, _ *member) {
-		a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)})
+	"ReportSnapshot": {in: "ReportSnapshot", send: func(a, _ *testmember.Member) {
+		a.Send([]*raftpb.Message{testmember.Message(raftpb.MsgSnap, 2)})
 	}, log: `"callback": "Raft.ReportSnapshot", "remote-peer-id": "2"`},
 	"WriteTo": {
 		tune: func(tr *rafthttp.Transport) {
-			tr.Raft = &recorder{process: func(context.Context, *raftpb.Message) error { return answering{io.EOF} }}
+			tr.Raft = &testmember.Recorder{OnProcess: func(context.Context, *raftpb.Message) error { return answering{io.EOF} }}
 		},
 		send: sendsOne(raftpb.MsgSnap), log: `"callback": "WriteTo of an error of Raft.Process", "remote-peer-id": "2"`,
 	},
 	"SaveDBFrom": {
-		tune: receives(saver(func(io.Reader, uint64) (int64, error) { panic("whoops") })), send: sendsSnapshot,
+		tune: testmember.Receives(testmember.Saver(func(io.Reader, uint64) (int64, error) { panic("whoops") })), send: sendsSnapshot,
 		log: `"callback": "Snapshotter.SaveDBFrom", "remote-peer-id": "2", "lane": "snapshot"`,
 	},
 	"PartialDB": {
-		tune: receives(panickingStore{}), send: sendsSnapshot, log: `"callback": "Snapshotter.PartialDB", "remote-peer-id": "2"`,
+		tune: testmember.Receives(panickingStore{}), send: sendsSnapshot, log: `"callback": "Snapshotter.PartialDB", "remote-peer-id": "2"`,
 	},
 	"PrepareDB": {
-		tune: receives(panickingStore{preparing: true}), send: sendsSnapshot,
+		tune: testmember.Receives(panickingStore{preparing: true}), send: sendsSnapshot,
 		log: `"callback": "Snapshotter.PrepareDB", "remote-peer-id": "2", "lane": "snapshot"`,
 	},
 	"DiscardDB": {
-		tune: tuned(receives(panickingStore{discarding: true}), func(tr *rafthttp.Transport) {
-			tr.Raft = &recorder{process: func(context.Context, *raftpb.Message) error { return io.EOF }}
+		tune: testmember.Tuned(testmember.Receives(panickingStore{discarding: true}), func(tr *rafthttp.Transport) {
+			tr.Raft = &testmember.Recorder{OnProcess: func(context.Context, *raftpb.Message) error { return io.EOF }}
 		}),
 		send: sendsSnapshot, log: `"callback": "Snapshotter.DiscardDB", "remote-peer-id": "2"`,
 	},
@@ -120,37 +121,37 @@ var deaths = map[string]struct {
 			tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }
 			tr.VerifyPeer = func(types.ID, *tls.ConnectionState) error { panic("whoops") }
 		},
-		send: func(_, _ *member) {}, log: `"callback": "VerifyPeer", "remote-peer-id": "2"`,
+		send: func(_, _ *testmember.Member) {}, log: `"callback": "VerifyPeer", "remote-peer-id": "2"`,
 	},
 	"VerifyPeer, of a dial": {
 		tune: func(tr *rafthttp.Transport) {
 			tr.VerifyPeer = func(types.ID, *tls.ConnectionState) error { panic("whoops") }
 		},
-		send: func(_, _ *member) {}, log: `"callback": "VerifyPeer", "remote-peer-id": "2"`,
+		send: func(_, _ *testmember.Member) {}, log: `"callback": "VerifyPeer", "remote-peer-id": "2"`,
 	},
 	"DialContext": {
 		tune: func(tr *rafthttp.Transport) {
 			tr.DialContext = func(context.Context, string, string) (net.Conn, error) { panic("whoops") }
 		},
-		send: func(_, _ *member) {}, log: `"callback": "DialContext"`,
+		send: func(_, _ *testmember.Member) {}, log: `"callback": "DialContext"`,
 	},
 	"Logger": {
-		tune: func(tr *rafthttp.Transport) { tr.Logger = zap.New(panickingCore{}) }, send: func(_, _ *member) {},
+		tune: func(tr *rafthttp.Transport) { tr.Logger = zap.New(panickingCore{}) }, send: func(_, _ *testmember.Member) {},
 	},
 	"Process, while the log stands still": {in: "Process MsgHeartbeat", send: sendsOne(raftpb.MsgHeartbeat),
 		tune: func(tr *rafthttp.Transport) {
-			at := newBarrier()
-			at.close()
-			tr.Logger = zap.New(blockingCore{LevelEnabler: zap.InfoLevel, at: at})
+			at := testmember.NewBarrier()
+			at.Close()
+			tr.Logger = zap.New(testmember.BlockingCore{LevelEnabler: zap.InfoLevel, At: at})
 		}},
 	"TLSInfo.HandshakeFailure": {send: failsHandshake, log: `"callback": "TLSInfo.HandshakeFailure"`},
 	"Observer.PeerState": {
 		tune: hooked(rafthttp.Observer{PeerState: func(types.ID, bool, error) { panic("whoops") }}),
-		send: func(_, _ *member) {}, log: `"callback": "Observer.PeerState", "remote-peer-id": "2"`,
+		send: func(_, _ *testmember.Member) {}, log: `"callback": "Observer.PeerState", "remote-peer-id": "2"`,
 	},
 	"Observer.Sent": {
 		tune: hooked(rafthttp.Observer{Sent: func(types.ID, string, int, int64, time.Duration) { panic("whoops") }}),
-		send: func(_, _ *member) {}, log: `"callback": "Observer.Sent", "remote-peer-id": "2"`,
+		send: func(_, _ *testmember.Member) {}, log: `"callback": "Observer.Sent", "remote-peer-id": "2"`,
 	},
 	"Observer.Received": {
 		tune: hooked(rafthttp.Observer{Received: func(types.ID, string, int, int64) { panic("whoops") }}),
@@ -158,7 +159,7 @@ var deaths = map[string]struct {
 	},
 	"Observer.Dropped": {
 		tune: hooked(rafthttp.Observer{Dropped: func(types.ID, string, int, error) { panic("whoops") }}),
-		send: func(a, _ *member) { a.CutPeer(2); a.Send(heartbeats(1, 2, 1)) },
+		send: func(a, _ *testmember.Member) { a.CutPeer(2); a.Send(testmember.Heartbeats(1, 2, 1)) },
 		log:  `"callback": "Observer.Dropped", "remote-peer-id": "2"`,
 	},
 	"Observer.SlowProcess": {
@@ -168,83 +169,51 @@ var deaths = map[string]struct {
 		send: sendsOne(raftpb.MsgSnap), log: `"callback": "Observer.SlowProcess", "remote-peer-id": "2"`,
 	},
 	"Observer.Probed": {
-		tune: tuned(hooked(rafthttp.Observer{Probed: func(types.ID, time.Duration, time.Duration, error) { panic("whoops") }}),
+		tune: testmember.Tuned(hooked(rafthttp.Observer{Probed: func(types.ID, time.Duration, time.Duration, error) { panic("whoops") }}),
 			func(tr *rafthttp.Transport) { tr.ReadTimeout = 20 * time.Millisecond }),
-		send: func(_, _ *member) {}, log: `"callback": "Observer.Probed", "remote-peer-id": "2"`,
+		send: func(_, _ *testmember.Member) {}, log: `"callback": "Observer.Probed", "remote-peer-id": "2"`,
 	},
 	"Observer.SnapshotSent": {
 		tune: hooked(rafthttp.Observer{SnapshotSent: func(types.ID, uint64, int64, time.Duration, error) { panic("whoops") }}),
-		send: func(a, _ *member) { a.SendSnapshot(snapshotTo(2)) }, log: `"callback": "Observer.SnapshotSent", "remote-peer-id": "2"`,
+		send: func(a, _ *testmember.Member) { a.SendSnapshot(testmember.SnapshotTo(2)) }, log: `"callback": "Observer.SnapshotSent", "remote-peer-id": "2"`,
 	},
 	"Observer.SnapshotReceived": {
-		tune: tuned(receives(savesAll),
+		tune: testmember.Tuned(testmember.Receives(testmember.SavesAll),
 			hooked(rafthttp.Observer{SnapshotReceived: func(types.ID, uint64, int64, time.Duration, error) { panic("whoops") }})),
 		send: sendsSnapshot, log: `"callback": "Observer.SnapshotReceived", "remote-peer-id": "2"`,
 	},
 	"Observer.SnapshotProgress": {
-		tune: tuned(receives(savesAll), hooked(rafthttp.Observer{SnapshotProgress: func(rafthttp.SnapshotStatus) { panic("whoops") }}),
+		tune: testmember.Tuned(testmember.Receives(testmember.SavesAll), hooked(rafthttp.Observer{SnapshotProgress: func(rafthttp.SnapshotStatus) { panic("whoops") }}),
 			func(tr *rafthttp.Transport) { tr.ReadTimeout = 20 * time.Millisecond }),
-		send: func(_, b *member) {
-			slow := &database{Reader: readerFunc(func(p []byte) (int, error) {
+		send: func(_, b *testmember.Member) {
+			slow := &testmember.Database{Reader: testmember.ReaderFunc(func(p []byte) (int, error) {
 				<-time.After(time.Millisecond)
 				return min(len(p), 32<<10), nil
 			})}
-			b.SendSnapshot(snap.NewMessage(msgSnap(1, 2, 7), slow, 64<<20))
+			b.SendSnapshot(snap.NewMessage(testmember.MsgSnap(1, 2, 7), slow, 64<<20))
 		},
 		log: `"callback": "Observer.SnapshotProgress", "remote-peer-id": "2"`,
 	},
-}
-
-// panickingStore is a Snapshotter with all that one may have, and panics where it is asked how much it has, unless it is to
-// panic elsewhere.
-type panickingStore struct{ preparing, discarding bool }
-
-func (s panickingStore) SaveDBFrom(r io.Reader, _ uint64) (int64, error) {
-	return io.Copy(io.Discard, r)
-}
-
-func (s panickingStore) PartialDB(snap.Transfer) (int64, uint32) {
-	if !s.preparing && !s.discarding {
-		panic("whoops")
-	}
-	return 0, 0
-}
-
-func (s panickingStore) ResumeDBFrom(r io.Reader, _ snap.Transfer, _ int64, _ func() (uint32, error)) (int64, error) {
-	return io.Copy(io.Discard, r)
-}
-
-func (s panickingStore) PrepareDB(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
-	if s.preparing {
-		panic("whoops")
-	}
-	return nil, nil
-}
-
-func (s panickingStore) DiscardDB(uint64, error) {
-	if s.discarding {
-		panic("whoops")
-	}
 }
 
 func hooked(o rafthttp.Observer) func(*rafthttp.Transport) {
 	return func(tr *rafthttp.Transport) { tr.Observer = &o }
 }
 
-func sendsOne(typ raftpb.MessageType) func(a, b *member) {
-	return func(_, b *member) {
-		m := message(typ, 1)
+func sendsOne(typ raftpb.MessageType) func(a, b *testmember.Member) {
+	return func(_, b *testmember.Member) {
+		m := testmember.Message(typ, 1)
 		m.From = new(uint64(2))
 		b.Send([]*raftpb.Message{m})
 	}
 }
 
-func sendsSnapshot(_, b *member) {
-	b.SendSnapshot(snap.NewMessage(msgSnap(1, 2, 7), &database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000))
+func sendsSnapshot(_, b *testmember.Member) {
+	b.SendSnapshot(snap.NewMessage(testmember.MsgSnap(1, 2, 7), &testmember.Database{Reader: bytes.NewReader(make([]byte, 1000))}, 1000))
 }
 
 // failsHandshake has a client of a member fail, whose HandshakeFailure panics.
-func failsHandshake(a, _ *member) {
+func failsHandshake(a, _ *testmember.Member) {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
 		panic(err)
@@ -304,7 +273,7 @@ func TestPanicHelper(t *testing.T) {
 	if !ok {
 		t.Skip("it is run by TestPanicsEndTheProcess")
 	}
-	a := startMember(t, 1, func(tr *rafthttp.Transport) {
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 		if death.in != "" {
 			p := &panicking{in: death.in, value: death.value}
 			if p.value == nil {
@@ -318,12 +287,43 @@ func TestPanicHelper(t *testing.T) {
 			death.tune(tr)
 		}
 	})
-	b := startMember(t, 2, receives(panickingStoreOfNone{}))
-	a.AddPeer(2, []string{b.url})
-	b.AddPeer(1, []string{a.url})
-	waitStreams(t, b, 1) // some end before
+	b := testmember.Start(t, 2, testmember.Receives(panickingStoreOfNone{}))
+	a.AddPeer(2, []string{b.URL})
+	b.AddPeer(1, []string{a.URL})
+	testmember.WaitStreams(t, b, 1) // some end before
 	death.send(a, b)
 	select {}
+}
+
+// panickingStore is a Snapshotter with all optional methods. PartialDB panics, unless another method is chosen.
+type panickingStore struct{ preparing, discarding bool }
+
+func (s panickingStore) SaveDBFrom(r io.Reader, _ uint64) (int64, error) {
+	return io.Copy(io.Discard, r)
+}
+
+func (s panickingStore) PartialDB(snap.Transfer) (int64, uint32) {
+	if !s.preparing && !s.discarding {
+		panic("whoops")
+	}
+	return 0, 0
+}
+
+func (s panickingStore) ResumeDBFrom(r io.Reader, _ snap.Transfer, _ int64, _ func() (uint32, error)) (int64, error) {
+	return io.Copy(io.Discard, r)
+}
+
+func (s panickingStore) PrepareDB(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
+	if s.preparing {
+		panic("whoops")
+	}
+	return nil, nil
+}
+
+func (s panickingStore) DiscardDB(uint64, error) {
+	if s.discarding {
+		panic("whoops")
+	}
 }
 
 // panickingStoreOfNone is a ResumingSnapshotter with nothing, so that member 2 resumes, too.

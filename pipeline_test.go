@@ -15,13 +15,14 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // postServer is a member that takes posts, and nothing else; take may hold one up.
 func postServer(t *testing.T, n *memnet.Network, id types.ID, take func(ctx context.Context, m *raftpb.Message)) {
 	t.Helper()
-	ln, err := n.Host(hostOf(id)).Listen("2380")
+	ln, err := n.Host(testmember.HostOf(id)).Listen("2380")
 	require.NoError(t, err)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -48,21 +49,21 @@ func postServer(t *testing.T, n *memnet.Network, id types.ID, take func(ctx cont
 // and finds room whatever waits of the others, to a peer and to a remote.
 func TestKindsInThePipeline(t *testing.T) {
 	ofKind := map[string]func(i uint64) *raftpb.Message{
-		"control":    func(i uint64) *raftpb.Message { return heartbeat(2, 1, i) },
-		"appends":    func(i uint64) *raftpb.Message { return msgApp(2, 1, i, nil) },
-		"proposals":  func(uint64) *raftpb.Message { return message(raftpb.MsgProp, 2) },
-		"a snapshot": func(uint64) *raftpb.Message { return message(raftpb.MsgSnap, 2) },
+		"control":    func(i uint64) *raftpb.Message { return testmember.Heartbeat(2, 1, i) },
+		"appends":    func(i uint64) *raftpb.Message { return testmember.MsgApp(2, 1, i, nil) },
+		"proposals":  func(uint64) *raftpb.Message { return testmember.Message(raftpb.MsgProp, 2) },
+		"a snapshot": func(uint64) *raftpb.Message { return testmember.Message(raftpb.MsgSnap, 2) },
 	}
 	held := map[string][]raftpb.MessageType{
 		"control": {raftpb.MsgHeartbeat}, "proposals": {raftpb.MsgProp}, "appends": {raftpb.MsgApp, raftpb.MsgSnap},
 	}
-	for to, add := range map[string]func(m *member){
-		"peer":   func(m *member) { m.AddPeer(2, []string{urlOf(2)}) },
-		"remote": func(m *member) { m.AddRemote(2, []string{urlOf(2)}) },
+	for to, add := range map[string]func(m *testmember.Member){
+		"peer":   func(m *testmember.Member) { m.AddPeer(2, []string{testmember.URLOf(2)}) },
+		"remote": func(m *testmember.Member) { m.AddRemote(2, []string{testmember.URLOf(2)}) },
 	} {
 		for slow, types := range held {
 			t.Run(fmt.Sprintf("%s/%s wait", to, slow), func(t *testing.T) {
-				simulate(t, func(t *testing.T, n *memnet.Network) {
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 					var mu sync.Mutex
 					got, waits := map[raftpb.MessageType]int{}, 0
 					postServer(t, n, 2, func(ctx context.Context, m *raftpb.Message) {
@@ -79,7 +80,7 @@ func TestKindsInThePipeline(t *testing.T) {
 						defer mu.Unlock()
 						got[m.GetType()]++
 					})
-					a := startSimulated(t, n, 1, nil)
+					a := testmember.StartSimulated(t, n, 1, nil)
 					add(a)
 					time.Sleep(time.Second)
 					for i := range uint64(100) {
@@ -116,15 +117,15 @@ func TestKindsInThePipeline(t *testing.T) {
 // TestPipelineInStatus: the lanes of the pipeline are one to those who watch, as full as
 // the fullest.
 func TestPipelineInStatus(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, nil)
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, nil)
 		n.Link("m1", "m2").Cut()
-		a.AddPeer(2, silentHost(n, 2))
+		a.AddPeer(2, testmember.SilentHost(n, 2))
 		for i := range uint64(70) {
-			a.Send([]*raftpb.Message{heartbeat(2, 1, i), msgApp(2, 1, i, nil), message(raftpb.MsgProp, 2)})
+			a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, i), testmember.MsgApp(2, 1, i, nil), testmember.Message(raftpb.MsgProp, 2)})
 			time.Sleep(10 * time.Millisecond)
 		}
-		l := laneOf(a, 2, "pipeline")
+		l := testmember.LaneOf(a, 2, "pipeline")
 		require.Equal(t, 64, l.Queued)
 		require.Equal(t, 64, l.Capacity)
 		require.EqualValues(t, 64<<20, l.CapacityBytes)
@@ -144,34 +145,34 @@ func TestPipelineInStatus(t *testing.T) {
 // no longer.
 func TestSlowPost(t *testing.T) {
 	const size = 2 << 20
-	post := func(t *testing.T, n *memnet.Network, rate int) (a, b *member) {
-		a, b = startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
-		a.AddPeer(2, []string{b.url})
+	post := func(t *testing.T, n *memnet.Network, rate int) (a, b *testmember.Member) {
+		a, b = testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 2, nil)
+		a.AddPeer(2, []string{b.URL})
 		n.Link("m1", "m2").SetBandwidth(rate)
-		a.Send([]*raftpb.Message{msgApp(2, 1, 1, make([]byte, size))})
+		a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, make([]byte, size))})
 		return a, b
 	}
 	t.Run("moves", func(t *testing.T) {
-		simulate(t, func(t *testing.T, n *memnet.Network) {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 			a, b := post(t, n, 100<<10)
-			within(t, 30*time.Second, func() bool { return len(b.raft.received()) == 1 })
-			require.Zero(t, a.raft.unreachables(2))
+			testmember.Within(t, 30*time.Second, func() bool { return len(b.Recorder.Received()) == 1 })
+			require.Zero(t, a.Recorder.Unreachables(2))
 		})
 	})
 	t.Run("below the least rate", func(t *testing.T) {
-		simulate(t, func(t *testing.T, n *memnet.Network) {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 			a, b := post(t, n, 8<<10)
-			within(t, 3*time.Minute, func() bool { return a.raft.unreachables(2) == 1 })
-			require.Empty(t, b.raft.received())
+			testmember.Within(t, 3*time.Minute, func() bool { return a.Recorder.Unreachables(2) == 1 })
+			require.Empty(t, b.Recorder.Received())
 			time.Sleep(time.Second) // the server lingers
 		})
 	})
 	t.Run("stands still", func(t *testing.T) {
-		simulate(t, func(t *testing.T, n *memnet.Network) {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 			a, _ := post(t, n, 100<<10)
 			time.Sleep(5 * time.Second)
 			n.Link("m1", "m2").Cut()
-			within(t, readTimeout+writeTimeout+time.Second, func() bool { return a.raft.unreachables(2) == 1 })
+			testmember.Within(t, testmember.ReadTimeout+testmember.WriteTimeout+time.Second, func() bool { return a.Recorder.Unreachables(2) == 1 })
 			time.Sleep(time.Second) // the server lingers
 		})
 	})

@@ -10,17 +10,18 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // TestMemoryOfPostsThatAreRead: posts that are read together are bounded by what they hold in memory, as messages in queues are, not
 // only by what came over the wire: an entry of two bytes takes some 130 in memory.
 func TestMemoryOfPostsThatAreRead(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		const limit, wire = 16 << 20, 200 << 10
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes, tr.MaxMessageBytes = limit, limit })
-		a.AddPeer(2, silentHost(n, 2))
-		body := append(marshal(t, heartbeat(1, 2, 1)), bytes.Repeat([]byte{7<<3 | 2, 0}, wire/2)...) // empty entries
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes, tr.MaxMessageBytes = limit, limit })
+		a.AddPeer(2, testmember.SilentHost(n, 2))
+		body := append(testmember.Marshal(t, testmember.Heartbeat(1, 2, 1)), bytes.Repeat([]byte{7<<3 | 2, 0}, wire/2)...) // empty entries
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
@@ -38,22 +39,22 @@ func TestMemoryOfPostsThatAreRead(t *testing.T) {
 
 // TestMemoryOfPostsThatWaitForRoom: nor does a post whose lane is full hold memory that nobody counts, while it waits for room.
 func TestMemoryOfPostsThatWaitForRoom(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		const limit, size = 16 << 20, 8 << 20
-		h := newHoldingRaft(func(*raftpb.Message) bool { return true })
-		a, posts := onHolding(t, n, h, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes, tr.ReceiveQueueMessages = limit, 1 })
-		a.AddPeer(2, silentHost(n, 2))
-		body := marshal(t, msgApp(1, 2, 1, make([]byte, size)))
+		h := testmember.NewHoldingRaft(func(*raftpb.Message) bool { return true })
+		a, posts := testmember.OnHolding(t, n, h, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes, tr.ReceiveQueueMessages = limit, 1 })
+		a.AddPeer(2, testmember.SilentHost(n, 2))
+		body := testmember.Marshal(t, testmember.MsgApp(1, 2, 1, make([]byte, size)))
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		refused := 0
 		for range 16 {
-			posts.send("/raft", peerHeader(nil), bytes.NewReader(body))
+			posts.Send("/raft", testmember.PeerHeader(nil), bytes.NewReader(body))
 			select {
-			case code := <-posts.codes:
+			case code := <-posts.Codes:
 				require.Equal(t, 503, code)
-				posts.n--
+				posts.N--
 				refused++
 			default:
 			}
@@ -62,8 +63,8 @@ func TestMemoryOfPostsThatWaitForRoom(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		held := int64(after.HeapAlloc) - int64(before.HeapAlloc)
 		t.Logf("%d MiB held, %d refused", held>>20, refused)
-		close(h.release)
-		require.Equal(t, map[int]int{204: 16 - refused}, posts.all())
+		close(h.Release)
+		require.Equal(t, map[int]int{204: 16 - refused}, posts.All())
 		require.Less(t, held, int64(2*limit))
 		require.Less(t, refused, 15, "one is processed, one waits")
 	})

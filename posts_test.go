@@ -17,17 +17,18 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
 // beginPost connects as a member and sends a request's head and the beginning of
 // its body.
-func beginPost(t *testing.T, n *memnet.Network, m *member, from string, length int, body []byte) net.Conn {
+func beginPost(t *testing.T, n *memnet.Network, m *testmember.Member, from string, length int, body []byte) net.Conn {
 	t.Helper()
-	c, err := n.Host("x").DialContext(t.Context(), "tcp", hostOf(m.ID)+":2380")
+	c, err := n.Host("x").DialContext(t.Context(), "tcp", testmember.HostOf(m.ID)+":2380")
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
-	_, err = io.WriteString(c, requestHead("POST", "/raft", peerHeader(map[string]string{"X-Server-From": from}), length))
+	_, err = io.WriteString(c, testmember.RequestHead("POST", "/raft", testmember.PeerHeader(map[string]string{"X-Server-From": from}), length))
 	require.NoError(t, err)
 	_, err = c.Write(body)
 	require.NoError(t, err)
@@ -37,11 +38,11 @@ func beginPost(t *testing.T, n *memnet.Network, m *member, from string, length i
 // TestPostsAreBounded: 16 of one member and 256 in all are under way, 128 of them of members that are no peers, and
 // others are told to come again.
 func TestPostsAreBounded(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		const each, most, peers = 16, 256, 100
 		held := make(chan struct{})
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
-			tr.Raft.(*recorder).process = func(ctx context.Context, _ *raftpb.Message) error {
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.Raft.(*testmember.Recorder).OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
 				select {
 				case <-held:
 				case <-ctx.Done():
@@ -49,7 +50,7 @@ func TestPostsAreBounded(t *testing.T) {
 				return nil
 			}
 		})
-		body := marshal(t, heartbeat(1, 2, 1))
+		body := testmember.Marshal(t, testmember.Heartbeat(1, 2, 1))
 		post := func(from int) net.Conn { return beginPost(t, n, a, fmt.Sprintf("%x", from), len(body), body) }
 		var all []net.Conn
 		fill := func(first, posts int) {
@@ -57,58 +58,58 @@ func TestPostsAreBounded(t *testing.T) {
 				all = append(all, post(first+i/each))
 				synctest.Wait()
 				if i == each-1 {
-					got := readAnswer(t, post(first))
+					got := testmember.ReadAnswer(t, post(first))
 					require.Equal(t, 503, got.StatusCode)
 					require.Equal(t, "1", got.Header.Get("Retry-After"))
 				}
 			}
 		}
 		fill(peers+most, most/2) // ids may be made up
-		require.Equal(t, 503, readAnswer(t, post(2)).StatusCode)
+		require.Equal(t, 503, testmember.ReadAnswer(t, post(2)).StatusCode)
 		for i := range most/2/each + 1 {
-			a.AddPeer(types.ID(peers+i), silentHost(n, types.ID(peers+i)))
+			a.AddPeer(types.ID(peers+i), testmember.SilentHost(n, types.ID(peers+i)))
 		}
 		fill(peers, most/2)
-		require.Equal(t, 503, readAnswer(t, post(peers+most/2/each)).StatusCode)
+		require.Equal(t, 503, testmember.ReadAnswer(t, post(peers+most/2/each)).StatusCode)
 		close(held)
 		for _, c := range all {
-			require.Equal(t, 204, readAnswer(t, c).StatusCode)
+			require.Equal(t, 204, testmember.ReadAnswer(t, c).StatusCode)
 		}
-		require.Equal(t, 204, readAnswer(t, post(2)).StatusCode)
+		require.Equal(t, 204, testmember.ReadAnswer(t, post(2)).StatusCode)
 	})
 }
 
 // TestRefusedWithoutBody: a request that nobody looks at is answered, too, although its
 // body does not come.
 func TestRefusedWithoutBody(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, nil)
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, nil)
 		a.Stop()
 		c := beginPost(t, n, a, "2", 100, nil)
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(6*time.Second)))
-		require.Equal(t, 503, readAnswer(t, c).StatusCode)
+		require.Equal(t, 503, testmember.ReadAnswer(t, c).StatusCode)
 	})
 }
 
 // TestBodiesOfPostsAreBounded: together they have a quarter of MaxQueuedBytes; one
 // alone may be larger.
 func TestBodiesOfPostsAreBounded(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		const limit = 1 << 20
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 4 * limit })
-		large := marshal(t, msgApp(1, 2, 1, make([]byte, 3*limit)))
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 4 * limit })
+		large := testmember.Marshal(t, testmember.MsgApp(1, 2, 1, make([]byte, 3*limit)))
 		alone := beginPost(t, n, a, "2", len(large), large[:2*limit])
 		synctest.Wait()
-		small := marshal(t, heartbeat(1, 3, 1))
-		require.Equal(t, 204, readAnswer(t, beginPost(t, n, a, "3", len(small), small)).StatusCode, "each has a share")
-		second := marshal(t, msgApp(1, 4, 1, make([]byte, limit/64)))
-		refused := readAnswer(t, beginPost(t, n, a, "4", len(second), second))
+		small := testmember.Marshal(t, testmember.Heartbeat(1, 3, 1))
+		require.Equal(t, 204, testmember.ReadAnswer(t, beginPost(t, n, a, "3", len(small), small)).StatusCode, "each has a share")
+		second := testmember.Marshal(t, testmember.MsgApp(1, 4, 1, make([]byte, limit/64)))
+		refused := testmember.ReadAnswer(t, beginPost(t, n, a, "4", len(second), second))
 		require.Equal(t, 503, refused.StatusCode)
 		require.True(t, refused.Close)
 		_, err := alone.Write(large[2*limit:])
 		require.NoError(t, err)
-		require.Equal(t, 204, readAnswer(t, alone).StatusCode)
-		require.Equal(t, 204, readAnswer(t, beginPost(t, n, a, "3", len(small), small)).StatusCode)
+		require.Equal(t, 204, testmember.ReadAnswer(t, alone).StatusCode)
+		require.Equal(t, 204, testmember.ReadAnswer(t, beginPost(t, n, a, "3", len(small), small)).StatusCode)
 		time.Sleep(time.Second) // the server lingers
 	})
 }
@@ -116,20 +117,20 @@ func TestBodiesOfPostsAreBounded(t *testing.T) {
 // TestLargePostBesideSmallOnes: one message may be larger than what posts have together, also while others come whose posts stay
 // within the share that each has.
 func TestLargePostBesideSmallOnes(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		const limit = 1 << 20
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 4 * limit })
-		large, small := marshal(t, msgApp(1, 2, 1, make([]byte, 3*limit))), marshal(t, heartbeat(1, 3, 1))
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxQueuedBytes = 4 * limit })
+		large, small := testmember.Marshal(t, testmember.MsgApp(1, 2, 1, make([]byte, 3*limit))), testmember.Marshal(t, testmember.Heartbeat(1, 3, 1))
 		alone := beginPost(t, n, a, "2", len(large), large[:2*limit])
 		synctest.Wait()
 		other := beginPost(t, n, a, "3", len(small), small[:1])
 		synctest.Wait()
 		_, err := alone.Write(large[2*limit:])
 		require.NoError(t, err)
-		require.Equal(t, 204, readAnswer(t, alone).StatusCode)
+		require.Equal(t, 204, testmember.ReadAnswer(t, alone).StatusCode)
 		_, err = other.Write(small[1:])
 		require.NoError(t, err)
-		require.Equal(t, 204, readAnswer(t, other).StatusCode)
+		require.Equal(t, 204, testmember.ReadAnswer(t, other).StatusCode)
 		time.Sleep(time.Second) // the server lingers
 	})
 }
@@ -137,23 +138,23 @@ func TestLargePostBesideSmallOnes(t *testing.T) {
 // TestVoteBesideProposalsOfAllMembers: proposals that wait for a leader take nothing from
 // votes, however many members have posted some.
 func TestVoteBesideProposalsOfAllMembers(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, nil)
-		a.raft.process = func(ctx context.Context, m *raftpb.Message) error {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, nil)
+		a.Recorder.OnProcess = func(ctx context.Context, m *raftpb.Message) error {
 			if m.GetType() == raftpb.MsgProp {
 				<-ctx.Done()
 			}
 			return nil
 		}
-		body := marshal(t, message(raftpb.MsgProp, 1))
+		body := testmember.Marshal(t, testmember.Message(raftpb.MsgProp, 1))
 		for i := range 256 {
 			beginPost(t, n, a, fmt.Sprintf("%x", 100+i/4), len(body), body)
 		}
 		synctest.Wait()
-		require.Equal(t, 503, readAnswer(t, beginPost(t, n, a, "2", len(body), body)).StatusCode, "one more proposal")
-		body = marshal(t, message(raftpb.MsgVote, 1))
+		require.Equal(t, 503, testmember.ReadAnswer(t, beginPost(t, n, a, "2", len(body), body)).StatusCode, "one more proposal")
+		body = testmember.Marshal(t, testmember.Message(raftpb.MsgVote, 1))
 		start := time.Now()
-		require.Equal(t, 204, readAnswer(t, beginPost(t, n, a, "2", len(body), body)).StatusCode)
+		require.Equal(t, 204, testmember.ReadAnswer(t, beginPost(t, n, a, "2", len(body), body)).StatusCode)
 		require.Zero(t, time.Since(start))
 		time.Sleep(time.Minute)
 	})
@@ -175,9 +176,9 @@ func TestTricklingPost(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, nil)
-				body := marshal(t, msgApp(1, 2, 1, make([]byte, tc.bytes)))
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := testmember.StartSimulated(t, n, 1, nil)
+				body := testmember.Marshal(t, testmember.MsgApp(1, 2, 1, make([]byte, tc.bytes)))
 				start := time.Now()
 				c := beginPost(t, n, a, "2", len(body), nil)
 				wrote := make(chan struct{})

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -24,13 +25,13 @@ type clockServer struct {
 	there, back time.Duration // how long a request and its answer take
 
 	took   chan error // an error, or nil, for each probe
-	member *member
+	member *testmember.Member
 }
 
 func startClockServer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) *clockServer {
 	t.Helper()
 	s := &clockServer{took: make(chan error, 100)}
-	ln, err := n.Host(hostOf(2)).Listen("2380")
+	ln, err := n.Host(testmember.HostOf(2)).Listen("2380")
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.HandleFunc(rafthttp.ProbingPrefix, func(w http.ResponseWriter, _ *http.Request) {
@@ -51,10 +52,10 @@ func startClockServer(t *testing.T, n *memnet.Network, tune func(*rafthttp.Trans
 		server.Close()
 		<-served
 	})
-	s.member = startSimulated(t, n, 1, tuned(tune, func(tr *rafthttp.Transport) {
+	s.member = testmember.StartSimulated(t, n, 1, testmember.Tuned(tune, func(tr *rafthttp.Transport) {
 		tr.Observer = &rafthttp.Observer{Probed: func(_ types.ID, _, _ time.Duration, err error) { s.took <- err }}
 	}))
-	s.member.AddPeer(2, []string{urlOf(2)})
+	s.member.AddPeer(2, []string{testmember.URLOf(2)})
 	return s
 }
 
@@ -68,7 +69,7 @@ func (s *clockServer) set(ahead, there, back time.Duration) {
 func (s *clockServer) probe(t *testing.T) rafthttp.PeerStatus {
 	t.Helper()
 	require.NoError(t, <-s.took)
-	return peerStatus(t, s.member, 2)
+	return testmember.PeerStatus(t, s.member, 2)
 }
 
 // TestClockOffset: it is known to half of a round trip. A probe that says less than
@@ -118,8 +119,8 @@ func TestClockOffset(t *testing.T) {
 	}
 	for name, steps := range tests {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
 				server := startClockServer(t, n, logs)
 				var warned int
 				for i, st := range steps {

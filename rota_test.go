@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
@@ -66,10 +67,10 @@ const manyPeers = 100
 
 // TestProbesAreSpread: peers that are added together are not probed together.
 func TestProbesAreSpread(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		var probes moments[types.ID]
-		b := startSimulated(t, n, 1000, nil)
-		a := startSimulated(t, n, 1001, func(tr *rafthttp.Transport) {
+		b := testmember.StartSimulated(t, n, 1000, nil)
+		a := testmember.StartSimulated(t, n, 1001, func(tr *rafthttp.Transport) {
 			tr.DialRetryFrequency = 0.001 // b knows none of them
 			tr.Observer = &rafthttp.Observer{Probed: func(id types.ID, _, _ time.Duration, err error) {
 				if err == nil {
@@ -79,7 +80,7 @@ func TestProbesAreSpread(t *testing.T) {
 		})
 		start := time.Now()
 		for id := range types.ID(manyPeers) {
-			a.AddPeer(id+1, []string{b.url})
+			a.AddPeer(id+1, []string{b.URL})
 		}
 		time.Sleep(4*time.Second + time.Millisecond)
 		require.Equal(t, manyPeers, probes.things(), "the first of each within an interval")
@@ -90,21 +91,21 @@ func TestProbesAreSpread(t *testing.T) {
 
 // TestHeartbeatsAreSpread: nor are idle streams written to together.
 func TestHeartbeatsAreSpread(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		type stream struct {
 			kind string
 			id   types.ID
 		}
 		var beats moments[stream]
-		a := startSimulated(t, n, 1001, nil)
+		a := testmember.StartSimulated(t, n, 1001, nil)
 		for id := range types.ID(manyPeers) {
-			a.AddPeer(id+1, []string{refuse})
+			a.AddPeer(id+1, []string{testmember.RefusingURL})
 			for _, kind := range []string{"message", "msgapp"} {
-				c, status := requestStream(t, n.Host("client").DialContext, a, kind, id+1)
+				c, status := testmember.RequestStream(t, n.Host("client").DialContext, a, kind, id+1)
 				require.Equal(t, http.StatusOK, status)
-				dec := wire.NewMessageDecoder(wire.NewReader(c.body), wire.Limits{})
+				dec := wire.NewMessageDecoder(wire.NewReader(c.Body), wire.Limits{})
 				if kind == "msgapp" {
-					dec = wire.NewMsgAppV2Decoder(wire.NewReader(c.body), uint64(a.ID), uint64(id+1), wire.Limits{})
+					dec = wire.NewMsgAppV2Decoder(wire.NewReader(c.Body), uint64(a.ID), uint64(id+1), wire.Limits{})
 				}
 				go func() {
 					for {
@@ -118,6 +119,6 @@ func TestHeartbeatsAreSpread(t *testing.T) {
 		}
 		start := time.Now()
 		time.Sleep(time.Minute)
-		beats.requireSpread(t, 2*manyPeers, start, readTimeout/3, 2*30)
+		beats.requireSpread(t, 2*manyPeers, start, testmember.ReadTimeout/3, 2*30)
 	})
 }

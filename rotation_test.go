@@ -19,6 +19,8 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 )
 
 // TestRotation moves a cluster under load from one authority to another, old, both,
@@ -26,9 +28,9 @@ import (
 // left of the old certificates.
 func TestRotation(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		before, after := newAuthority(t), newAuthority(t)
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-		s, all, _ := startAll(t, before, logs)
+		before, after := testtls.NewAuthority(t), testtls.NewAuthority(t)
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+		s, all, _ := testtls.StartAll(t, before, logs)
 		started := time.Now()
 		stop := load(t, all, 20*time.Millisecond, 1000)
 		each := func(change func(id types.ID)) {
@@ -38,18 +40,18 @@ func TestRotation(t *testing.T) {
 			}
 			time.Sleep(2 * recheck)
 		}
-		each(func(id types.ID) { s.trust(id, before, after) })
+		each(func(id types.ID) { s.Trust(id, before, after) })
 		middle := time.Now()
-		each(func(id types.ID) { s.issue(after, id, time.Hour); s.revoke(id, after) })
+		each(func(id types.ID) { s.Issue(after, id, time.Hour); s.Revoke(id, after) })
 		renewed := time.Now()
-		each(func(id types.ID) { s.trust(id, after) })
+		each(func(id types.ID) { s.Trust(id, after) })
 		time.Sleep(2 * recheck)
 		n := stop()
 		time.Sleep(time.Second)
 
 		for _, m := range all {
 			next := map[string]uint64{}
-			for _, got := range m.raft.received() {
+			for _, got := range m.Recorder.Received() {
 				key := fmt.Sprint(got.GetFrom(), got.GetType())
 				require.Equal(t, next[key], got.GetCommit(), "member %s: %s", m.ID, key)
 				next[key]++
@@ -73,29 +75,31 @@ func TestRotation(t *testing.T) {
 		since := lines.Filter(func(e observer.LoggedEntry) bool { return e.Time.After(started) && e.Level > zap.InfoLevel })
 		require.Empty(t, since.All(), "nobody has to look at what went well")
 		// A member with an old certificate gets nowhere now.
-		s.issue(before, 2, time.Hour)
-		s.trust(2, before, after)
-		old := s.info(2)
-		require.Error(t, probe(t, s, old, all[0].url))
+		s.Issue(before, 2, time.Hour)
+		s.Trust(2, before, after)
+		old := s.Info(2)
+		require.Error(t, probe(t, s, old, all[0].URL))
 	})
 }
 
 // TestRevocationOfALivePeer: it is cut within TLSRecheck, in both directions, and
 // the others go on as if nothing had happened.
 func TestRevocationOfALivePeer(t *testing.T) {
-	revocations := map[string]func(s *secured, ca *authority, certs []*x509.Certificate, verdict *atomic.Uint64){
-		"by the list": func(s *secured, ca *authority, certs []*x509.Certificate, _ *atomic.Uint64) {
-			s.revoke(1, ca, certs[1])
-			s.revoke(3, ca, certs[1])
+	revocations := map[string]func(s *testtls.Network, ca *testtls.Authority, certs []*x509.Certificate, verdict *atomic.Uint64){
+		"by the list": func(s *testtls.Network, ca *testtls.Authority, certs []*x509.Certificate, _ *atomic.Uint64) {
+			s.Revoke(1, ca, certs[1])
+			s.Revoke(3, ca, certs[1])
 		},
-		"by VerifyPeer": func(_ *secured, _ *authority, _ []*x509.Certificate, verdict *atomic.Uint64) { verdict.Store(2) },
+		"by VerifyPeer": func(_ *testtls.Network, _ *testtls.Authority, _ []*x509.Certificate, verdict *atomic.Uint64) {
+			verdict.Store(2)
+		},
 	}
 	for name, revoke := range revocations {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				ca := newAuthority(t)
+				ca := testtls.NewAuthority(t)
 				var refused atomic.Uint64
-				s, all, certs := startAll(t, ca, func(tr *rafthttp.Transport) {
+				s, all, certs := testtls.StartAll(t, ca, func(tr *rafthttp.Transport) {
 					tr.VerifyPeer = func(id types.ID, _ *tls.ConnectionState) error {
 						if uint64(id) == refused.Load() {
 							return errors.New("not any more")
@@ -105,23 +109,23 @@ func TestRevocationOfALivePeer(t *testing.T) {
 				})
 				since := all[0].ActiveSince(3)
 				revoke(s, ca, certs, &refused)
-				within(t, recheck, func() bool {
+				testmember.Within(t, recheck, func() bool {
 					return all[0].ActiveSince(2).IsZero() && all[2].ActiveSince(2).IsZero()
 				})
 				for _, lane := range []string{"message", "msgapp"} {
-					require.False(t, laneOf(all[0], 2, lane).Up)
-					require.False(t, laneOf(all[2], 2, lane).Up)
+					require.False(t, testmember.LaneOf(all[0], 2, lane).Up)
+					require.False(t, testmember.LaneOf(all[2], 2, lane).Up)
 				}
-				sent := len(all[0].raft.received())
+				sent := len(all[0].Recorder.Received())
 				for range 25 {
-					all[1].Send([]*raftpb.Message{heartbeat(1, 2, 1), message(raftpb.MsgSnap, 1)})
-					all[0].Send([]*raftpb.Message{heartbeat(3, 1, 1)})
+					all[1].Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1), testmember.Message(raftpb.MsgSnap, 1)})
+					all[0].Send([]*raftpb.Message{testmember.Heartbeat(3, 1, 1)})
 					time.Sleep(time.Second)
-					require.Len(t, all[0].raft.received(), sent)
+					require.Len(t, all[0].Recorder.Received(), sent)
 					require.Equal(t, 1, all[0].ActivePeers())
 				}
 				require.Equal(t, since, all[0].ActiveSince(3))
-				require.Zero(t, all[0].raft.unreachables(3))
+				require.Zero(t, all[0].Recorder.Unreachables(3))
 				require.NotZero(t, all[0].Status().Peers[0].Refused)
 				require.Contains(t, all[0].Status().Peers[0].LastError, map[string]string{"by the list": "revoked", "by VerifyPeer": "not any more"}[name])
 			})
@@ -135,25 +139,25 @@ func TestRevocationDuringASnapshot(t *testing.T) {
 	for _, sender := range []types.ID{1, 2} {
 		t.Run("sent by "+sender.String(), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				ca := newAuthority(t)
-				s, all, certs := startAll(t, ca, receives(savesAll))
+				ca := testtls.NewAuthority(t)
+				s, all, certs := testtls.StartAll(t, ca, testmember.Receives(testmember.SavesAll))
 				receiver := 3 - sender
-				trickle := &database{Reader: readerFunc(func(p []byte) (int, error) {
+				trickle := &testmember.Database{Reader: testmember.ReaderFunc(func(p []byte) (int, error) {
 					time.Sleep(time.Second)
 					return copy(p, "x"), nil
 				})}
-				m := newSnapshot(trickle, 10_000)
+				m := testmember.NewSnapshot(trickle, 10_000)
 				m.To, m.From = new(uint64(receiver)), new(uint64(sender))
 				all[sender-1].SendSnapshot(m)
 				time.Sleep(time.Minute)
 				require.Len(t, all[receiver-1].Status().Receiving, 1)
-				s.revoke(1, ca, certs[1]) // member 1 does not accept 2 any more
+				s.Revoke(1, ca, certs[1]) // member 1 does not accept 2 any more
 				start := time.Now()
 				require.False(t, <-m.CloseNotify())
-				require.LessOrEqual(t, time.Since(start), recheck+readTimeout)
-				time.Sleep(readTimeout)
+				require.LessOrEqual(t, time.Since(start), recheck+testmember.ReadTimeout)
+				time.Sleep(testmember.ReadTimeout)
 				require.Empty(t, all[receiver-1].Status().Receiving)
-				require.Empty(t, all[receiver-1].raft.received())
+				require.Empty(t, all[receiver-1].Recorder.Received())
 			})
 		})
 	}
@@ -165,17 +169,17 @@ func TestCertificatesThatEnd(t *testing.T) {
 	for _, renewed := range []bool{true, false} {
 		t.Run(map[bool]string{true: "renewed", false: "not renewed"}[renewed], func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				ca := newAuthority(t)
-				s, all, _ := startAll(t, ca, nil)
+				ca := testtls.NewAuthority(t)
+				s, all, _ := testtls.StartAll(t, ca, nil)
 				for id := range types.ID(3) {
-					s.issue(ca, id+1, 3*time.Minute)
+					s.Issue(ca, id+1, 3*time.Minute)
 				}
 				end := time.Now().Add(3 * time.Minute)
 				time.Sleep(time.Minute)
 				since := all[0].ActiveSince(2)
 				if renewed {
 					for id := range types.ID(3) {
-						s.issue(ca, id+1, 5*time.Hour)
+						s.Issue(ca, id+1, 5*time.Hour)
 					}
 				}
 				time.Sleep(time.Until(end.Add(-time.Second)))
@@ -195,39 +199,39 @@ func TestCertificatesThatEnd(t *testing.T) {
 // TestFilesThatCannotBeUsed: what is half written, or gone, changes nothing; a
 // revocation list that cannot be read lets nobody new in.
 func TestFilesThatCannotBeUsed(t *testing.T) {
-	bad := map[string]func(s *secured, name string){
-		"gone":  func(s *secured, name string) { require.NoError(s.t, os.Remove(s.file(1, name))) },
-		"empty": func(s *secured, name string) { s.write(1, name, nil) },
-		"half": func(s *secured, name string) {
-			content, err := os.ReadFile(s.file(1, name))
-			require.NoError(s.t, err)
-			s.write(1, name, content[:len(content)/2])
+	bad := map[string]func(s *testtls.Network, name string){
+		"gone":  func(s *testtls.Network, name string) { require.NoError(s.T, os.Remove(s.File(1, name))) },
+		"empty": func(s *testtls.Network, name string) { s.Write(1, name, nil) },
+		"half": func(s *testtls.Network, name string) {
+			content, err := os.ReadFile(s.File(1, name))
+			require.NoError(s.T, err)
+			s.Write(1, name, content[:len(content)/2])
 		},
-		"garbage": func(s *secured, name string) {
-			s.write(1, name, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+		"garbage": func(s *testtls.Network, name string) {
+			s.Write(1, name, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 		},
 	}
 	for how, spoil := range bad {
 		for _, name := range []string{"pem", "key", "ca", "crl"} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
-					ca := newAuthority(t)
-					s, all, _ := startAll(t, ca, nil)
+					ca := testtls.NewAuthority(t)
+					s, all, _ := testtls.StartAll(t, ca, nil)
 					since := all[0].ActiveSince(2)
 					spoil(s, name)
 					time.Sleep(5 * recheck)
 					require.Equal(t, since, all[0].ActiveSince(2), "streams go on")
 					// Another connection, in both directions.
-					all[0].UpdatePeer(2, []string{all[1].url})
+					all[0].UpdatePeer(2, []string{all[1].URL})
 					time.Sleep(5 * time.Second)
 					up := all[0].ActivePeers() == 2
 					require.Equal(t, name != "crl", up)
 					if name == "crl" {
-						require.Error(t, probe(t, s, s.info(2), all[0].url))
-						s.revoke(1, ca)
-						within(t, 10*time.Second, func() bool { return all[0].ActivePeers() == 2 })
+						require.Error(t, probe(t, s, s.Info(2), all[0].URL))
+						s.Revoke(1, ca)
+						testmember.Within(t, 10*time.Second, func() bool { return all[0].ActivePeers() == 2 })
 					}
-					require.NoError(t, probe(t, s, s.info(2), all[0].url))
+					require.NoError(t, probe(t, s, s.Info(2), all[0].URL))
 				})
 			})
 		}
@@ -236,13 +240,13 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 
 // TestRoundTripperReadsAuthoritiesAgain as its handshakes need them.
 func TestRoundTripperReadsAuthoritiesAgain(t *testing.T) {
-	before, after := newAuthority(t), newAuthority(t)
-	a := startAt(t, "https", 1, before.member(t, 1), nil)
-	b := startAt(t, "https", 2, after.member(t, 2), nil)
-	info := before.member(t, 3)
-	info.TrustedCAFile = before.file("bundle")
-	trust := func(of *authority) {
-		content, err := os.ReadFile(of.file("ca.pem"))
+	before, after := testtls.NewAuthority(t), testtls.NewAuthority(t)
+	a := testtls.Start(t, "https", 1, before.Member(t, 1), nil)
+	b := testtls.Start(t, "https", 2, after.Member(t, 2), nil)
+	info := before.Member(t, 3)
+	info.TrustedCAFile = before.File("bundle")
+	trust := func(of *testtls.Authority) {
+		content, err := os.ReadFile(of.File("ca.pem"))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(info.TrustedCAFile, content, 0o600))
 	}
@@ -258,10 +262,10 @@ func TestRoundTripperReadsAuthoritiesAgain(t *testing.T) {
 		}
 		return err
 	}
-	require.NoError(t, get(a.url))
-	require.ErrorContains(t, get(b.url), "unknown authority")
+	require.NoError(t, get(a.URL))
+	require.ErrorContains(t, get(b.URL), "unknown authority")
 	trust(after)
-	err = get(b.url)
+	err = get(b.URL)
 	require.Error(t, err, "b does not know us") // net/http does not always say why
 	require.NotContains(t, err.Error(), "x509", "but we know it")
 }

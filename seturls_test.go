@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -40,13 +41,13 @@ func (s *stated) listens(t *testing.T, n *memnet.Network) {
 	t.Cleanup(func() { server.Close() })
 }
 
-func (s *stated) since(t *testing.T, a *member) map[string]string {
+func (s *stated) since(t *testing.T, a *testmember.Member) map[string]string {
 	t.Helper()
 	s.mu.Lock()
 	s.byPath = map[string]string{}
 	s.mu.Unlock()
-	a.Send(heartbeats(1, 2, 1))
-	m := snap.NewMessage(msgSnap(2, 1, 7), &database{Reader: bytes.NewReader(make([]byte, 10))}, 10)
+	a.Send(testmember.Heartbeats(1, 2, 1))
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Database{Reader: bytes.NewReader(make([]byte, 10))}, 10)
 	a.SendSnapshot(m)
 	<-m.CloseNotify()
 	time.Sleep(5 * time.Second) // streams are dialled again
@@ -63,14 +64,14 @@ func TestSetURLs(t *testing.T) {
 			"/raft": urls, "/raft/snapshot": urls, "/raft/stream/message/1": urls, "/raft/stream/msgapp/1": urls,
 		}
 	}
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		s := &stated{}
 		s.listens(t, n)
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 			tr.URLs = nil
 			require.NoError(t, tr.SetURLs(types.MustNewURLs([]string{"http://before:1"})))
 		})
-		a.AddPeer(2, []string{urlOf(2)})
+		a.AddPeer(2, []string{testmember.URLOf(2)})
 		require.Equal(t, everywhere("http://before:1"), s.since(t, a))
 		require.NoError(t, a.SetURLs(types.MustNewURLs([]string{"http://b:1", "http://a:1"})))
 		require.Equal(t, everywhere("http://a:1,http://b:1"), s.since(t, a))
@@ -91,32 +92,32 @@ func TestSetURLs(t *testing.T) {
 
 // TestSetURLsMakesARemote: a member that does not know us learns the new URLs, and answers there.
 func TestSetURLsMakesARemote(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		b := startSimulated(t, n, 2, nil)
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.URLs = types.MustNewURLs([]string{"http://elsewhere:1"}) })
-		a.AddPeer(2, []string{b.url})
-		require.NoError(t, a.SetURLs(types.MustNewURLs([]string{a.url})))
-		a.Send(heartbeats(1, 2, 1))
-		within(t, time.Second, func() bool { return len(b.raft.received()) == 1 })
-		within(t, 5*time.Second, func() bool {
-			b.Send([]*raftpb.Message{heartbeat(1, 2, 1)})
-			return len(a.raft.received()) > 0
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		b := testmember.StartSimulated(t, n, 2, nil)
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.URLs = types.MustNewURLs([]string{"http://elsewhere:1"}) })
+		a.AddPeer(2, []string{b.URL})
+		require.NoError(t, a.SetURLs(types.MustNewURLs([]string{a.URL})))
+		a.Send(testmember.Heartbeats(1, 2, 1))
+		testmember.Within(t, time.Second, func() bool { return len(b.Recorder.Received()) == 1 })
+		testmember.Within(t, 5*time.Second, func() bool {
+			b.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
+			return len(a.Recorder.Received()) > 0
 		})
 	})
 }
 
 // TestUpdatePeerAddsNobody: neither a peer nor a remote, and a remote stays where it is.
 func TestUpdatePeerAddsNobody(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 3, nil)
-		a.AddRemote(3, []string{b.url})
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 3, nil)
+		a.AddRemote(3, []string{b.URL})
 		for id := types.ID(2); id <= 3; id++ {
-			a.UpdatePeer(id, silentHost(n, 4))
+			a.UpdatePeer(id, testmember.SilentHost(n, 4))
 		}
 		require.Empty(t, a.Status().Peers)
 		require.Equal(t, []types.ID{3}, a.Status().Remotes)
-		a.Send(heartbeats(1, 2, 1))
-		a.Send(heartbeats(1, 3, 1))
-		within(t, time.Second, func() bool { return len(b.raft.received()) == 1 })
+		a.Send(testmember.Heartbeats(1, 2, 1))
+		a.Send(testmember.Heartbeats(1, 3, 1))
+		testmember.Within(t, time.Second, func() bool { return len(b.Recorder.Received()) == 1 })
 	})
 }

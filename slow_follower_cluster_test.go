@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
@@ -75,7 +76,7 @@ func newNetwork(t *testing.T, window int, tune func(*raft.Config), tuneTransport
 // elect makes member 1 the leader, once all streams are up. Then clocks start.
 func (c *raftCluster) elect(t *testing.T) {
 	t.Helper()
-	within(t, 10*time.Second, func() bool {
+	testmember.Within(t, 10*time.Second, func() bool {
 		for _, m := range c.members[1:] {
 			for _, p := range m.transport.Status().Peers {
 				for _, l := range p.Lanes {
@@ -89,11 +90,11 @@ func (c *raftCluster) elect(t *testing.T) {
 	})
 	leader := c.leader()
 	require.NoError(t, leader.node.Campaign(t.Context()))
-	within(t, 10*time.Second, func() bool { return leader.node.Status().RaftState == raft.StateLeader })
+	testmember.Within(t, 10*time.Second, func() bool { return leader.node.Status().RaftState == raft.StateLeader })
 	for _, m := range c.members[1:] {
 		m.startClock()
 	}
-	within(t, 10*time.Second, func() bool { return leader.acknowledged(theFollower) == leader.lastIndex() })
+	testmember.Within(t, 10*time.Second, func() bool { return leader.acknowledged(theFollower) == leader.lastIndex() })
 }
 
 // emptyLog is what each member begins with.
@@ -339,7 +340,7 @@ const (
 )
 
 // payload is the data of all entries.
-var payload = randomBytes(largestEntry)
+var payload = testmember.RandomBytes(largestEntry)
 
 // load proposes n entries of size bytes as quickly as a quorum commits them, or at
 // pace bytes a second, unless that is 0. It returns when all are proposed.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // groupsRaft is the Raft of a transport that two groups share: the Context of each
@@ -47,7 +48,7 @@ func (g groupsRaft) ReportSnapshot(id uint64, s raft.SnapshotStatus) {
 // each gets all of its own, although their entries have the same terms and indexes. Each
 // has a bound in bytes: copies of appends with a Context are not kept out of a queue.
 func TestCongestedGroups(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	bubble.Test(t, func(t *testing.T) {
 		a, b := newGroups(t, []byte{0}, func(cfg *raft.Config) {
 			cfg.MaxSizePerMsg, cfg.MaxInflightBytes = congestedEntry, congestedQueue/4
@@ -57,31 +58,31 @@ func TestCongestedGroups(t *testing.T) {
 			require.NoError(t, c.leader().load(t.Context(), congestedEntries, congestedEntry, 0))
 		}
 		ideal := transmission(2*congestedEntries*congestedEntry, congestedLine.rate)
-		within(t, ideal+recovery, func() bool { return a.caughtUp(t) && b.caughtUp(t) })
+		testmember.Within(t, ideal+recovery, func() bool { return a.caughtUp(t) && b.caughtUp(t) })
 	})
 }
 
 // TestCongestedGroupAmongOthers: a group without a Context whose follower lost appends
 // goes on soon, although another group's appends with one pass all the time.
 func TestCongestedGroupAmongOthers(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	bubble.Test(t, func(t *testing.T) {
 		a, b := newGroups(t, nil, func(cfg *raft.Config) { cfg.MaxSizePerMsg = congestedEntry })
 		a.connect(nearLine, congestedLine)
 		require.NoError(t, a.leader().load(t.Context(), congestedEntries, congestedEntry, 0))
-		within(t, fullQueue, func() bool { return a.leader().drops(theFollower) > 0 })
+		testmember.Within(t, fullQueue, func() bool { return a.leader().drops(theFollower) > 0 })
 		undo := a.follower().drop(errDisk, func(*raftpb.Message) bool { return true })
 		go func() { _ = b.leader().load(t.Context(), 1000, 100, 1000) }() // ten a second
 		time.Sleep(fullQueue)
 		undo()
-		within(t, transmission(congestedEntries*congestedEntry, congestedLine.rate)+recovery, func() bool { return a.caughtUp(t) })
+		testmember.Within(t, transmission(congestedEntries*congestedEntry, congestedLine.rate)+recovery, func() bool { return a.caughtUp(t) })
 	})
 }
 
 // TestCongestedGroupsWithoutBounds: nor does the line carry little but copies if raft's
 // windows are larger than the queue. It may carry some, since these are not told.
 func TestCongestedGroupsWithoutBounds(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	const n = 200
 	bubble.Test(t, func(t *testing.T) {
 		a, b := newGroups(t, []byte{0}, func(cfg *raft.Config) { cfg.MaxSizePerMsg = congestedEntry })
@@ -92,7 +93,7 @@ func TestCongestedGroupsWithoutBounds(t *testing.T) {
 			go func() { _ = c.leader().load(t.Context(), n, congestedEntry, 0) }()
 		}
 		ideal := transmission(2*n*congestedEntry, congestedLine.rate)
-		within(t, 6*ideal, func() bool {
+		testmember.Within(t, 6*ideal, func() bool {
 			return a.leader().acknowledged(theFollower) >= n && b.leader().acknowledged(theFollower) >= n
 		})
 		took := time.Since(start)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
 
@@ -40,17 +41,17 @@ var fullQueue = transmission(congestedQueue+congestedLine.window, congestedLine.
 
 // recovery is how long a follower may take beyond what its missing entries need: the
 // read timeout, after which what was not acknowledged is taken for lost, and a bit.
-const recovery = readTimeout + 2*time.Second
+const recovery = testmember.ReadTimeout + 2*time.Second
 
 // racedCongestions: one in so many is run with the race detector, which takes a second for
 // each, and all without it.
 const racedCongestions = 4
 
 func TestCongestedFollower(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	for i, g := range congestions {
 		t.Run(g.name, func(t *testing.T) {
-			if raceEnabled && i%racedCongestions != 0 {
+			if testmember.RaceEnabled && i%racedCongestions != 0 {
 				t.Skip("is run without the race detector")
 			}
 			bubble.Test(t, func(t *testing.T) {
@@ -101,7 +102,7 @@ func (c *raftCluster) requireRecovery(t *testing.T, entry, rate int, stale time.
 	carried = c.follower().peer(theLeader).ReceivedBytes + c.follower().peer(2).ReceivedBytes - carried
 	require.NoError(t, c.leading(t).node.Propose(t.Context(), payload[:1]))
 	start = time.Now()
-	within(t, stale+recovery, func() bool { return c.caughtUp(t) })
+	testmember.Within(t, stale+recovery, func() bool { return c.caughtUp(t) })
 	t.Logf("caught up in %.2f s, where the line needs %.2f s (%d MiB for %d); the next entry in %v",
 		took.Seconds(), ideal.Seconds(), carried>>20, int(left)*entry>>20, time.Since(start).Round(time.Millisecond))
 	require.Less(t, time.Since(start), stale+time.Second, "for a lone entry")
@@ -111,7 +112,7 @@ func (c *raftCluster) requireRecovery(t *testing.T, entry, rate int, stale time.
 func (c *raftCluster) leading(t *testing.T) *raftMember {
 	t.Helper()
 	var leader *raftMember
-	within(t, 5*time.Second, func() bool {
+	testmember.Within(t, 5*time.Second, func() bool {
 		for _, m := range c.members[1:] {
 			if m.node.Status().RaftState == raft.StateLeader && (leader == nil || m.term() > leader.term()) {
 				leader = m
@@ -185,7 +186,7 @@ func (c *raftCluster) transfer(t *testing.T, to uint64) {
 	t.Helper()
 	from := c.leading(t)
 	from.node.TransferLeadership(t.Context(), from.id, to)
-	within(t, 5*time.Second, func() bool { return c.members[to].node.Status().RaftState == raft.StateLeader })
+	testmember.Within(t, 5*time.Second, func() bool { return c.members[to].node.Status().RaftState == raft.StateLeader })
 }
 
 // compact has a member forget the entries that it has applied, so that a follower that
@@ -208,7 +209,7 @@ func (c *raftCluster) change(t *testing.T, what raftpb.ConfChangeType, id uint64
 	require.NoError(t, leader.node.ProposeConfChange(t.Context(), &raftpb.ConfChangeV2{
 		Changes: []*raftpb.ConfChangeSingle{{Type: what.Enum(), NodeId: new(id)}},
 	}))
-	within(t, 5*time.Second, func() bool {
+	testmember.Within(t, 5*time.Second, func() bool {
 		_, is := leader.node.Status().Config.Voters.IDs()[id]
 		return is == (what == raftpb.ConfChangeAddNode)
 	})

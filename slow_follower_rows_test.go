@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // slowFollowers are the cases of TestSlowFollower. To run one: go test -run
@@ -114,9 +115,9 @@ var slowFollowers = []slowFollower{
 // TestSlowFollowerBursts: bursts that no queue holds are committed nearly as
 // quickly as with queues that hold everything.
 func TestSlowFollowerBursts(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	rounds, n := 2, 200
-	if raceEnabled {
+	if testmember.RaceEnabled {
 		rounds, n = 1, 128
 	}
 	commits := func(t *testing.T, tune func(*rafthttp.Transport)) (perSecond float64, p99 time.Duration) {

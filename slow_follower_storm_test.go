@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
 
@@ -28,7 +29,7 @@ var stormLine = line{rate: 2e6, rtt: 20 * time.Millisecond, window: 256 << 10}
 // TestCongestedStorm: whatever happens to a follower whose queue is full, in whatever
 // order, it recovers.
 func TestCongestedStorm(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	for seed := range uint64(stormSeeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
@@ -47,7 +48,7 @@ const stormSeeds = 5
 // TestLongFailure: a follower whose Process fails for long, say for want of disk space,
 // goes on soon after that has ended.
 func TestLongFailure(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	for _, d := range []time.Duration{10 * time.Second, time.Minute, 3 * time.Minute} {
 		t.Run(d.String(), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {

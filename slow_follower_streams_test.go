@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
 
@@ -24,7 +25,7 @@ type streamKey struct {
 }
 
 // dial returns a dialler of a member that tells which of its connections are streams.
-func (s *streamConns) dial(reader uint64, next dialFunc) dialFunc {
+func (s *streamConns) dial(reader uint64, next testmember.DialFunc) testmember.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := next(ctx, network, addr)
 		if err != nil {

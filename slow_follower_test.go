@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // line is what goes between the leader and the slow follower.
@@ -127,24 +128,15 @@ func (r slowRun) share(total int) float64 {
 
 func (r slowRun) waste() float64 { return float64(r.carried) / float64(r.bytes) }
 
-// notWithTinyBuffers skips a test that moves so much that it takes minutes a few bytes at a
-// time.
-func notWithTinyBuffers(t *testing.T) {
-	t.Helper()
-	if tinyBuffers {
-		t.Skip("moves hundreds of MiB")
-	}
-}
-
 func TestSlowFollower(t *testing.T) {
-	notWithTinyBuffers(t)
+	testmember.SkipWithTinyBuffers(t)
 	t.Log(slowTableHead)
 	for _, s := range slowFollowers {
-		if raceEnabled {
+		if testmember.RaceEnabled {
 			s = s.lighter()
 		}
 		t.Run(s.name, func(t *testing.T) {
-			if raceEnabled && !s.raced {
+			if testmember.RaceEnabled && !s.raced {
 				t.Skip("is measured without the race detector")
 			}
 			var r slowRun
@@ -189,7 +181,7 @@ func (s slowFollower) run(t *testing.T) slowRun {
 		require.True(t, leader.awaitCommits(n))
 		c.Heal()
 		heard := follower.appends()
-		within(t, 10*time.Second, func() bool { return follower.appends() > heard })
+		testmember.Within(t, 10*time.Second, func() bool { return follower.appends() > heard })
 	} else {
 		go load()
 	}

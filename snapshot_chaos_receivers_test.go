@@ -19,12 +19,13 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // chaosReceiver is a member that receives, in one life after another on one directory.
 type chaosReceiver struct {
-	*member
+	*testmember.Member
 	c     *chaos
 	id    types.ID
 	host  string
@@ -45,27 +46,27 @@ func newChaosReceiver(c *chaos, host string, id types.ID, dir string) *chaosRece
 
 // start begins a life, with options of its own.
 func (r *chaosReceiver) start() {
-	r.store = openIn(r.c.t, r.dir)
-	ln, err := r.c.pair.net.Host(r.host).Listen("80")
+	r.store = testmember.OpenStore(r.c.t, r.dir)
+	ln, err := r.c.pair.Net.Host(r.host).Listen("80")
 	require.NoError(r.c.t, err)
 	if r.rand.IntN(2) == 0 {
-		ln = deadlineListener(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+		ln = testmember.NewDeadlineListener(ln, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
 	}
-	r.member = startMemberBy(r.c.t, r.server(), ln, "http://"+r.host+":80", r.id, func(tr *rafthttp.Transport) {
-		tr.DialContext = r.c.pair.net.Host(r.host).DialContext
+	r.Member = testmember.StartBy(r.c.t, r.server(), ln, "http://"+r.host+":80", r.id, func(tr *rafthttp.Transport) {
+		tr.DialContext = r.c.pair.Net.Host(r.host).DialContext
 		switch store := r.flaky(r.store); r.rand.IntN(12) {
 		case 0:
 			// it takes no databases
 		case 1, 2, 3:
-			tr.Snapshotter = plain{store} // as a stock member
+			tr.Snapshotter = testmember.PlainStore{Snapshotter: store} // as a stock member
 		default:
 			tr.Snapshotter = store
 		}
-		tr.Raft = &recorder{process: r.process}
+		tr.Raft = &testmember.Recorder{OnProcess: r.process}
 		tr.MaxSnapshots = 2 + r.rand.IntN(4)
 		tr.ReadTimeout = time.Duration(2+r.rand.IntN(4)) * time.Second
 	})
-	r.AddPeer(1, []string{r.c.pair.a.url})
+	r.AddPeer(1, []string{r.c.pair.A.URL})
 }
 
 // server draws what serves a life: a server as NewServer makes it, a bare one, or one that hides connections, so that
@@ -79,16 +80,16 @@ func (r *chaosReceiver) server() func(http.Handler) *http.Server {
 	}
 	return func(h http.Handler) *http.Server {
 		return &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			h.ServeHTTP(deadlineWriter{basicWriter{w}}, req)
+			h.ServeHTTP(testmember.NewDeadlineWriter(w), req)
 		})}
 	}
 }
 
 // crash ends a life as kill -9 does: its connections are reset, and what was half written stays on the disk.
 func (r *chaosReceiver) crash() {
-	r.c.pair.net.Host(r.host).Crash()
+	r.c.pair.Net.Host(r.host).Crash()
 	r.Stop()
-	_ = r.member.server.Close()
+	_ = r.Member.Server.Close()
 	require.NoError(r.c.t, r.store.Close())
 	require.NoError(r.c.t, os.WriteFile(filepath.Join(r.dir, "00000000000000ff.snap.db.1.tmp"), []byte("half"), 0o600))
 }

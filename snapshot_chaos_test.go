@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -56,7 +57,7 @@ func TestSnapshotExactlyOnce(t *testing.T) {
 // chaos is a sender, two receivers, and what happens between them.
 type chaos struct {
 	t         *testing.T
-	pair      *pair // the sender, and the network
+	pair      *testmember.Pair // the sender, and the network
 	receivers [2]*chaosReceiver
 	rand      *rand.Rand
 	data      []byte
@@ -78,9 +79,9 @@ type chaosTransfer struct {
 }
 
 func newChaos(t *testing.T, dir string, seed uint64) *chaos {
-	c := &chaos{t: t, rand: rand.New(rand.NewPCG(seed, 1)), data: randomBytes(chaosSize), calm: 1 + int(seed%2)*4000}
-	c.pair = &pair{net: newMemnet(memnet.WithSeed(seed)), deadlines: seed%2 == 0}
-	c.pair.a = c.pair.start(t, "a", 1, func(tr *rafthttp.Transport) {
+	c := &chaos{t: t, rand: rand.New(rand.NewPCG(seed, 1)), data: testmember.RandomBytes(chaosSize), calm: 1 + int(seed%2)*4000}
+	c.pair = &testmember.Pair{Net: testmember.NewNetwork(memnet.WithSeed(seed)), Deadlines: seed%2 == 0}
+	c.pair.A = c.pair.Start(t, "a", 1, func(tr *rafthttp.Transport) {
 		tr.MaxSnapshots, tr.SnapshotAnswerTimeout = 8, 20*time.Second
 		tr.Observer = &rafthttp.Observer{
 			SnapshotSent: func(_ types.ID, index uint64, _ int64, _ time.Duration, err error) {
@@ -93,8 +94,8 @@ func newChaos(t *testing.T, dir string, seed uint64) *chaos {
 		r := newChaosReceiver(c, host, types.ID(2+i), dir)
 		c.receivers[i] = r
 		r.start()
-		c.pair.a.AddPeer(r.id, []string{r.url})
-		c.pair.net.Link("a", host).SetBandwidth(512 << 10)
+		c.pair.A.AddPeer(r.id, []string{r.URL})
+		c.pair.Net.Link("a", host).SetBandwidth(512 << 10)
 	}
 	return c
 }
@@ -104,7 +105,7 @@ func (c *chaos) run() {
 	stopAt := chaosTransfers - c.rand.IntN(10)
 	for i := range chaosTransfers {
 		if i == stopAt {
-			go c.pair.a.Stop()
+			go c.pair.A.Stop()
 			synctest.Wait()
 		}
 		if i < stopAt {
@@ -118,8 +119,8 @@ func (c *chaos) run() {
 		}
 	}
 	time.Sleep(time.Minute)
-	c.pair.net.Heal()
-	c.pair.a.Stop()
+	c.pair.Net.Heal()
+	c.pair.A.Stop()
 }
 
 func (c *chaos) sleep(milliseconds int) {
@@ -139,9 +140,9 @@ func (c *chaos) send(index uint64) {
 	case 2:
 		size--
 	}
-	x.Message = snap.NewMessage(msgSnap(to, 1, index), rc, size)
+	x.Message = snap.NewMessage(testmember.MsgSnap(to, 1, index), rc, size)
 	c.transfers = append(c.transfers, x)
-	c.pair.a.SendSnapshot(x.Message)
+	c.pair.A.SendSnapshot(x.Message)
 }
 
 // reader is a database in one of several conditions.
@@ -151,16 +152,16 @@ func (c *chaos) reader(x *chaosTransfer) io.ReadCloser {
 	closes := func() { x.closes.Add(1) }
 	switch c.rand.IntN(12) {
 	case 0:
-		return &database{Reader: io.MultiReader(io.LimitReader(data, 100_000), errReader{}), onClose: closes}
+		return &testmember.Database{Reader: io.MultiReader(io.LimitReader(data, 100_000), errReader{}), OnClose: closes}
 	case 1:
-		return &database{Reader: readerFunc(func([]byte) (int, error) { panic("in Read") }), onClose: closes}
+		return &testmember.Database{Reader: testmember.ReaderFunc(func([]byte) (int, error) { panic("in Read") }), OnClose: closes}
 	case 2:
-		stuck := blockingReader(content[:100_000])
-		end := stuck.onClose
-		stuck.onClose = func() { closes(); end() }
+		stuck := testmember.BlockingReader(content[:100_000])
+		end := stuck.OnClose
+		stuck.OnClose = func() { closes(); end() }
 		return stuck
 	case 3, 4:
-		return &database{Reader: data, onClose: closes} // cannot go back
+		return &testmember.Database{Reader: data, OnClose: closes} // cannot go back
 	}
 	return &chaosFile{data, closes}
 }
@@ -174,7 +175,7 @@ func (f *chaosFile) Close() error { f.onClose(); return nil }
 
 // trouble is what happens between two calls of SendSnapshot.
 func (c *chaos) trouble() {
-	n, a, m := c.pair.net, c.pair.a, c.receivers[c.rand.IntN(2)]
+	n, a, m := c.pair.Net, c.pair.A, c.receivers[c.rand.IntN(2)]
 	host := m.host
 	switch c.rand.IntN(11) {
 	case 0, 1, 2:
@@ -188,13 +189,13 @@ func (c *chaos) trouble() {
 	case 5:
 		a.RemovePeer(m.ID)
 		c.sleep(200)
-		a.AddPeer(m.ID, []string{m.url})
+		a.AddPeer(m.ID, []string{m.URL})
 	case 6:
 		a.CutPeer(m.ID)
 		c.sleep(200)
 		a.MendPeer(m.ID)
 	case 7:
-		a.UpdatePeer(m.ID, []string{"http://" + host + ":1", m.url})
+		a.UpdatePeer(m.ID, []string{"http://" + host + ":1", m.URL})
 	case 8:
 		c.crashed++
 		m.crash()
@@ -207,7 +208,7 @@ func (c *chaos) trouble() {
 
 // check looks at how the transfers ended.
 func (c *chaos) check(ends *[2]atomic.Int64) {
-	t, a := c.t, c.pair.a
+	t, a := c.t, c.pair.A
 	finished := 0
 	for _, x := range c.transfers {
 		ok := <-x.CloseNotify()
@@ -230,7 +231,7 @@ func (c *chaos) check(ends *[2]atomic.Int64) {
 		return true
 	})
 	var reported [2]int
-	for _, status := range a.raft.snapshotReports() {
+	for _, status := range a.Recorder.SnapshotReports() {
 		if status == raft.SnapshotFinish {
 			reported[1]++
 		} else {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -115,14 +116,14 @@ func TestSnapshotCutTwentyTimes(t *testing.T) {
 	if mib, err := strconv.Atoi(os.Getenv(cutSizeEnv)); err == nil {
 		size, buffer = int64(mib)<<20, 0
 	}
-	source := fileWith(t, nil, randomBytes(int(size)))
+	source := fileWith(t, nil, testmember.RandomBytes(int(size)))
 	dir := t.TempDir()
 	store, err := snap.Open(dir)
 	require.NoError(t, err)
-	b := startMember(t, 2, receives(store))
+	b := testmember.Start(t, 2, testmember.Receives(store))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.url, "http://"), buffer: buffer}
+	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.URL, "http://"), buffer: buffer}
 	for range cuts {
 		proxy.at = append(proxy.at, rand.Int64N(size))
 	}
@@ -130,9 +131,9 @@ func TestSnapshotCutTwentyTimes(t *testing.T) {
 	go proxy.run()
 	t.Cleanup(func() { ln.Close(); proxy.wg.Wait() })
 
-	a := startMember(t, 1, nil)
+	a := testmember.Start(t, 1, nil)
 	a.AddPeer(2, []string{"http://" + ln.Addr().String()})
-	m := snap.NewMessage(msgSnap(2, 1, 7), source, size)
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), source, size)
 	start := time.Now()
 	a.SendSnapshot(m)
 	require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
@@ -145,12 +146,12 @@ func TestSnapshotCutTwentyTimes(t *testing.T) {
 	require.Greater(t, last.Attempts, cuts/2, "cuts close to each other are one")
 	require.Less(t, percent(taken, size), 5.0, "sent twice")
 	a.Stop() // so that no other report can come
-	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.raft.snapshotReports())
+	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.Recorder.SnapshotReports())
 
 	path, err := store.DBFilePath(7)
 	require.NoError(t, err)
 	requireSameFile(t, source.Name(), path)
-	require.Len(t, b.raft.received(), 1)
+	require.Len(t, b.Recorder.Received(), 1)
 }
 
 // percent is how much more of something there is than should be.

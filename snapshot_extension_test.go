@@ -12,15 +12,16 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // Nothing that the headers of a resumed snapshot say is believed.
 func TestSnapshotExtensionHeaders(t *testing.T) {
 	dir := t.TempDir()
-	store := openIn(t, dir)
-	b := startMember(t, 1, receives(store))
-	stock := startMember(t, 1, receives(plain{store}))
+	store := testmember.OpenStore(t, dir)
+	b := testmember.Start(t, 1, testmember.Receives(store))
+	stock := testmember.Start(t, 1, testmember.Receives(testmember.PlainStore{Snapshotter: store}))
 	ask := map[string]string{"X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "100"}
 	with := func(more ...string) map[string]string {
 		h := map[string]string{}
@@ -34,7 +35,7 @@ func TestSnapshotExtensionHeaders(t *testing.T) {
 	}
 	questions := []struct {
 		name string
-		to   *member
+		to   *testmember.Member
 		h    map[string]string
 		code int
 	}{
@@ -51,8 +52,8 @@ func TestSnapshotExtensionHeaders(t *testing.T) {
 	}
 	for _, tc := range questions {
 		t.Run("question, "+tc.name, func(t *testing.T) {
-			got := exchange(t, tc.to.url, "GET", "/raft/snapshot/offset", peerHeader(tc.h), nil)
-			require.Equal(t, tc.code, got.StatusCode, got.body)
+			got := testmember.Exchange(t, tc.to.URL, "GET", "/raft/snapshot/offset", testmember.PeerHeader(tc.h), nil)
+			require.Equal(t, tc.code, got.StatusCode, got.Body)
 			if tc.code == 204 {
 				require.Equal(t, "0", got.Header.Get("X-Raft-Snapshot-Offset"))
 				require.Equal(t, "00000000", got.Header.Get("X-Raft-Snapshot-Checksum"))
@@ -60,11 +61,13 @@ func TestSnapshotExtensionHeaders(t *testing.T) {
 		})
 	}
 	db := "a database of some bytes"
-	body := func(db string) io.Reader { return strings.NewReader(read(t, snapshotBody(t, msgSnap(1, 2, 7), db))) }
+	body := func(db string) io.Reader {
+		return strings.NewReader(testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), db)))
+	}
 	sum := "\x94\x16\x36\x20" // of another
 	snapshots := []struct {
 		name string
-		to   *member
+		to   *testmember.Member
 		h    map[string]string
 		body io.Reader
 		code int
@@ -81,9 +84,9 @@ func TestSnapshotExtensionHeaders(t *testing.T) {
 	}
 	for _, tc := range snapshots {
 		t.Run("snapshot, "+tc.name, func(t *testing.T) {
-			got := exchange(t, tc.to.url, "POST", "/raft/snapshot", peerHeader(tc.h), tc.body)
-			require.Equal(t, tc.code, got.StatusCode, got.body)
-			require.Empty(t, tc.to.raft.received())
+			got := testmember.Exchange(t, tc.to.URL, "POST", "/raft/snapshot", testmember.PeerHeader(tc.h), tc.body)
+			require.Equal(t, tc.code, got.StatusCode, got.Body)
+			require.Empty(t, tc.to.Recorder.Received())
 			files, err := os.ReadDir(dir)
 			require.NoError(t, err)
 			require.Empty(t, files)
@@ -110,15 +113,15 @@ func TestSnapshotHostileReceiver(t *testing.T) {
 	for name, answer := range tests {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
-				url, _ := p.script(t, conversation(probe, answer), true)
-				p.a.AddPeer(3, []string{url})
-				db := &seekable{Reader: bytes.NewReader(randomBytes(10))}
-				m := snap.NewMessage(msgSnap(3, 1, 7), db, 10)
-				p.a.SendSnapshot(m)
-				require.Error(t, <-p.sent)
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
+				url, _ := p.Script(t, testmember.Conversation(probe, answer), true)
+				p.A.AddPeer(3, []string{url})
+				db := &testmember.Seekable{Reader: bytes.NewReader(testmember.RandomBytes(10))}
+				m := snap.NewMessage(testmember.MsgSnap(3, 1, 7), db, 10)
+				p.A.SendSnapshot(m)
+				require.Error(t, <-p.Sent)
 				require.False(t, <-m.CloseNotify())
-				require.EqualValues(t, 1, db.closes.Load())
+				require.EqualValues(t, 1, db.Closes.Load())
 			})
 		})
 	}

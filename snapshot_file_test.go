@@ -19,11 +19,9 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
-
-// plain hides that a store can resume, so that snapshots go as to a stock member.
-type plain struct{ rafthttp.Snapshotter }
 
 // flipping is a reader that knows the file it reads, and gives other bytes, as one that
 // decrypts.
@@ -68,16 +66,16 @@ func TestSnapshotOfAFile(t *testing.T) {
 	}
 	stores := map[string]func(*snap.Store) rafthttp.Snapshotter{
 		"with a checksum": func(s *snap.Store) rafthttp.Snapshotter { return s },
-		"as stock":        func(s *snap.Store) rafthttp.Snapshotter { return plain{s} },
-		"by io.Copy":      func(s *snap.Store) rafthttp.Snapshotter { return saver(copying(t)) },
+		"as stock":        func(s *snap.Store) rafthttp.Snapshotter { return testmember.PlainStore{Snapshotter: s} },
+		"by io.Copy":      func(s *snap.Store) rafthttp.Snapshotter { return testmember.Saver(copying(t)) },
 	}
 	servers := map[string]func(net.Listener) net.Listener{
 		"plain listener": func(l net.Listener) net.Listener { return l },
 		"deadlines": func(l net.Listener) net.Listener {
-			return deadlineListener(l, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
+			return testmember.NewDeadlineListener(l, rafthttp.DefaultConnReadTimeout, rafthttp.DefaultConnWriteTimeout)
 		},
 	}
-	data := randomBytes(5<<20 + 12345)
+	data := testmember.RandomBytes(5<<20 + 12345)
 	for readerName, reader := range readers {
 		for storeName, wrap := range stores {
 			for serverName, listen := range servers {
@@ -85,13 +83,13 @@ func TestSnapshotOfAFile(t *testing.T) {
 					dir := t.TempDir()
 					store, err := snap.Open(dir)
 					require.NoError(t, err)
-					a := startMember(t, 1, nil)
+					a := testmember.Start(t, 1, nil)
 					ln, err := net.Listen("tcp", "127.0.0.1:0")
 					require.NoError(t, err)
-					b := startMemberOn(t, listen(ln), 2, receives(wrap(store)))
-					a.AddPeer(2, []string{b.url})
+					b := testmember.StartOn(t, listen(ln), 2, testmember.Receives(wrap(store)))
+					a.AddPeer(2, []string{b.URL})
 					for _, size := range []int{len(data), 100_000, 32<<10 + 1, 32 << 10, 1, 0} {
-						m := snap.NewMessage(msgSnap(2, 1, uint64(size)+1), reader(fileWith(t, []byte("not of it"), data[:size])), int64(size))
+						m := snap.NewMessage(testmember.MsgSnap(2, 1, uint64(size)+1), reader(fileWith(t, []byte("not of it"), data[:size])), int64(size))
 						a.SendSnapshot(m)
 						require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
 						path, err := store.DBFilePath(uint64(size) + 1)
@@ -113,24 +111,24 @@ func TestSnapshotOfAFile(t *testing.T) {
 // TestSnapshotOfAReaderThatKnowsItsFile: the bytes that are sent are those of Read.
 func TestSnapshotOfAReaderThatKnowsItsFile(t *testing.T) {
 	const size = 4 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	want := bytes.Clone(data)
 	for i := range want {
 		want[i] ^= 0xff
 	}
 	for _, stock := range []bool{false, true} {
-		store := openIn(t, t.TempDir())
-		a := startMember(t, 1, nil)
-		b := startMember(t, 2, func(tr *rafthttp.Transport) {
+		store := testmember.OpenStore(t, t.TempDir())
+		a := testmember.Start(t, 1, nil)
+		b := testmember.Start(t, 2, func(tr *rafthttp.Transport) {
 			if tr.Snapshotter = store; stock {
-				tr.Snapshotter = plain{store}
+				tr.Snapshotter = testmember.PlainStore{Snapshotter: store}
 			}
 		})
-		a.AddPeer(2, []string{b.url})
-		m := snap.NewMessage(msgSnap(2, 1, 7), flipping{fileWith(t, []byte("not of it"), data)}, size)
+		a.AddPeer(2, []string{b.URL})
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), flipping{fileWith(t, []byte("not of it"), data)}, size)
 		a.SendSnapshot(m)
 		require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
-		requireSaved(t, store, 7, want)
+		testmember.RequireSaved(t, store, 7, want)
 	}
 }
 
@@ -158,7 +156,7 @@ func (errReader) Read([]byte) (int, error) { return 0, errors.New("read by its w
 // sent, is never taken for whole.
 func TestSnapshotOfAFileOfAnotherSize(t *testing.T) {
 	const size = 3 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	tests := []struct {
 		name     string
 		declared int64
@@ -176,25 +174,25 @@ func TestSnapshotOfAFileOfAnotherSize(t *testing.T) {
 				store, err := snap.Open(dir)
 				require.NoError(t, err)
 				ended := make(chan error, 1)
-				a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
-				b := startMember(t, 2, func(tr *rafthttp.Transport) {
+				a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				b := testmember.Start(t, 2, func(tr *rafthttp.Transport) {
 					if tr.Snapshotter = store; stock {
-						tr.Snapshotter = plain{store}
+						tr.Snapshotter = testmember.PlainStore{Snapshotter: store}
 					}
 				})
-				a.AddPeer(2, []string{b.url})
-				m := snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, data), tc.declared)
+				a.AddPeer(2, []string{b.URL})
+				m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, nil, data), tc.declared)
 				a.SendSnapshot(m)
 				require.False(t, <-m.CloseNotify())
 				err = <-ended
 				require.ErrorIs(t, err, tc.want)
 				require.ErrorIs(t, err, rafthttp.ErrSnapshotSize)
-				eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
+				testmember.Eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
 				_, err = store.DBFilePath(7)
 				require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
-				require.Empty(t, b.raft.received())
+				require.Empty(t, b.Recorder.Received())
 				a.Stop() // which the report does not outlive
-				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.snapshotReports())
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.Recorder.SnapshotReports())
 			})
 		}
 	}
@@ -202,7 +200,7 @@ func TestSnapshotOfAFileOfAnotherSize(t *testing.T) {
 
 // The memory of a transfer does not depend on its size: a database of 192 MiB.
 func TestSnapshotMemory(t *testing.T) {
-	if raceEnabled {
+	if testmember.RaceEnabled {
 		t.Skip("the race detector makes pools forget")
 	}
 	const size = 192 << 20
@@ -218,12 +216,12 @@ func TestSnapshotMemory(t *testing.T) {
 		require.NoError(t, err)
 		store, err := snap.Open(t.TempDir())
 		require.NoError(t, err)
-		a, b := startMember(t, 1, nil), startMember(t, 2, receives(store))
-		a.AddPeer(2, []string{b.url})
+		a, b := testmember.Start(t, 1, nil), testmember.Start(t, 2, testmember.Receives(store))
+		a.AddPeer(2, []string{b.URL})
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		m := snap.NewMessage(msgSnap(2, 1, 7), reader(f), size)
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), reader(f), size)
 		a.SendSnapshot(m)
 		require.True(t, <-m.CloseNotify())
 		runtime.ReadMemStats(&after)
@@ -234,15 +232,15 @@ func TestSnapshotMemory(t *testing.T) {
 // A connection that was taken over still answers in time why a snapshot is not
 // wanted, whatever the sender has still to say.
 func TestSnapshotRefusedWhileItComes(t *testing.T) {
-	b := startMember(t, 2, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+	b := testmember.Start(t, 2, testmember.Receives(testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 		_, err := io.ReadFull(r, make([]byte, 1<<20))
 		return 0, errors.Join(err, os.ErrPermission)
 	})))
 	ended := make(chan error, 1)
-	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
-	a.AddPeer(2, []string{b.url})
-	f := fileWith(t, nil, randomBytes(64<<20))
-	a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), f, 64<<20))
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+	a.AddPeer(2, []string{b.URL})
+	f := fileWith(t, nil, testmember.RandomBytes(64<<20))
+	a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), f, 64<<20))
 	err := <-ended
 	require.ErrorIs(t, err, rafthttp.ErrSnapshotPermission)
 	var status *rafthttp.StatusError
@@ -273,7 +271,7 @@ func overwrite(t *testing.T, path string, at int64) {
 // whichever way it is sent, and not taken for whole by the receiver.
 func TestSnapshotOfAFileThatChanges(t *testing.T) {
 	const size = 24 << 20 // half of it does not fit into the buffers of sockets
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	changes := map[string]func(t *testing.T, path string){
 		"the part that was sent": func(t *testing.T, path string) { overwrite(t, path, 1000) },
 		"the part to come":       func(t *testing.T, path string) { overwrite(t, path, size-size/4) },
@@ -290,22 +288,22 @@ func TestSnapshotOfAFileThatChanges(t *testing.T) {
 		for _, stock := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, in one attempt, stock %t", name, stock), func(t *testing.T) {
 				f := oldFile(t, data)
-				store := openIn(t, t.TempDir())
+				store := testmember.OpenStore(t, t.TempDir())
 				var s rafthttp.Snapshotter = &hanging{store, size / 2, func() { change(t, f.Name()) }}
 				if stock {
-					s = plain{s}
+					s = testmember.PlainStore{Snapshotter: s}
 				}
-				b := startMember(t, 2, receives(s))
-				_ = requireUnlessChanged(t, b, b.url, f, store, data, ok)
+				b := testmember.Start(t, 2, testmember.Receives(s))
+				_ = requireUnlessChanged(t, b, b.URL, f, store, data, ok)
 			})
 		}
 		t.Run(name+", between two attempts", func(t *testing.T) {
 			f := oldFile(t, data)
-			store := openIn(t, t.TempDir())
-			b := startMember(t, 2, receives(store))
+			store := testmember.OpenStore(t, t.TempDir())
+			b := testmember.Start(t, 2, testmember.Receives(store))
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
-			proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.url, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
+			proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.URL, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
 			proxy.onCut = func() { change(t, f.Name()) }
 			go proxy.run()
 			t.Cleanup(func() { ln.Close(); proxy.wg.Wait() })
@@ -317,37 +315,37 @@ func TestSnapshotOfAFileThatChanges(t *testing.T) {
 		f := oldFile(t, data)
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(&hanging{store, size / 2, func() { overwrite(t, f.Name(), 1000) }}))
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), f, size))
-			require.ErrorIs(t, <-p.sent, rafthttp.ErrSnapshotChanged)
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(&hanging{store, size / 2, func() { overwrite(t, f.Name(), 1000) }}))
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), f, size))
+			require.ErrorIs(t, <-p.Sent, rafthttp.ErrSnapshotChanged)
 			time.Sleep(time.Second)
-			require.Empty(t, p.b.raft.received())
+			require.Empty(t, p.B.Recorder.Received())
 			_, err := store.DBFilePath(7)
 			require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
 		})
 	})
 }
 
-func requireUnlessChanged(t *testing.T, b *member, url string, f *os.File, store *snap.Store, data []byte, ok bool) *member {
+func requireUnlessChanged(t *testing.T, b *testmember.Member, url string, f *os.File, store *snap.Store, data []byte, ok bool) *testmember.Member {
 	t.Helper()
 	ended := make(chan error, 1)
-	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
 	a.AddPeer(2, []string{url})
-	m := snap.NewMessage(msgSnap(2, 1, 7), f, int64(len(data)))
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), f, int64(len(data)))
 	a.SendSnapshot(m)
 	err := <-ended
 	require.Equal(t, ok, <-m.CloseNotify())
-	eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
+	testmember.Eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
 	if ok {
 		require.NoError(t, err)
-		requireSaved(t, store, 7, data)
+		testmember.RequireSaved(t, store, 7, data)
 		return a
 	}
 	require.ErrorIs(t, err, rafthttp.ErrSnapshotChanged)
 	require.ErrorIs(t, err, rafthttp.ErrSnapshotReader)
 	_, err = store.DBFilePath(7)
 	require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
-	require.Empty(t, b.raft.received())
+	require.Empty(t, b.Recorder.Received())
 	return a
 }

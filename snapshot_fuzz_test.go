@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // FuzzSnapshotRequest gives the handler any body for a snapshot, and compares what
@@ -30,12 +31,12 @@ func FuzzSnapshotRequest(f *testing.F) {
 		saved     [][]byte
 	)
 	tr := &rafthttp.Transport{
-		ID: 1, ClusterID: testCluster, MaxMessageBytes: limit,
-		Raft: &recorder{process: func(_ context.Context, m *raftpb.Message) error {
+		ID: 1, ClusterID: testmember.ClusterID, MaxMessageBytes: limit,
+		Raft: &testmember.Recorder{OnProcess: func(_ context.Context, m *raftpb.Message) error {
 			processed = append(processed, m)
 			return nil
 		}},
-		Snapshotter: saver(func(r io.Reader, _ uint64) (int64, error) {
+		Snapshotter: testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 			b, err := io.ReadAll(r)
 			saved = append(saved, b)
 			return int64(len(b)), err
@@ -47,24 +48,24 @@ func FuzzSnapshotRequest(f *testing.F) {
 	add := func(m *raftpb.Message, db string) {
 		b, err := proto.Marshal(m)
 		require.NoError(f, err)
-		f.Add(append(append(lengthPrefix(uint64(len(b))), b...), db...), true)
+		f.Add(append(append(testmember.LengthPrefixBytes(uint64(len(b))), b...), db...), true)
 	}
-	add(msgSnap(1, 2, 7), "db")
-	add(msgSnap(0, 2, 7), "db")
-	add(msgSnap(1, 2, 0), "db")
-	add(msgSnap(3, 2, 7), "for another member")
-	add(msgSnap(1, types.ID(raft.LocalAppendThread), 7), "of a local thread")
-	add(msgSnap(1, types.ID(raft.LocalApplyThread), 7), "of a local thread")
-	add(msgApp(1, 2, 7, []byte("x")), "")
+	add(testmember.MsgSnap(1, 2, 7), "db")
+	add(testmember.MsgSnap(0, 2, 7), "db")
+	add(testmember.MsgSnap(1, 2, 0), "db")
+	add(testmember.MsgSnap(3, 2, 7), "for another member")
+	add(testmember.MsgSnap(1, types.ID(raft.LocalAppendThread), 7), "of a local thread")
+	add(testmember.MsgSnap(1, types.ID(raft.LocalApplyThread), 7), "of a local thread")
+	add(testmember.MsgApp(1, 2, 7, []byte("x")), "")
 	add(&raftpb.Message{Type: raftpb.MsgSnap.Enum()}, "")
-	f.Add(append(lengthPrefix(2), 8, 8), false) // a link heartbeat
-	f.Add(lengthPrefix(1<<62), true)
-	f.Add(lengthPrefix(limit), false)
+	f.Add(append(testmember.LengthPrefixBytes(2), 8, 8), false) // a link heartbeat
+	f.Add(testmember.LengthPrefixBytes(1<<62), true)
+	f.Add(testmember.LengthPrefixBytes(limit), false)
 	f.Fuzz(func(t *testing.T, body []byte, declared bool) {
 		want, db, code := snapshotOf(body, limit)
 		processed, saved = nil, nil
 		r := httptest.NewRequest(http.MethodPost, "/raft/snapshot", iotest.HalfReader(bytes.NewReader(body)))
-		for k, v := range peerHeader(nil) {
+		for k, v := range testmember.PeerHeader(nil) {
 			r.Header[k] = v
 		}
 		r.ContentLength = -1

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -39,7 +40,7 @@ func (c carelessResumer) ResumeDBFrom(r io.Reader, _ snap.Transfer, _ int64, _ f
 // where it has not read the rest.
 func TestSnapshotOfHalfADatabaseIsNotProcessed(t *testing.T) {
 	const size = 2 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	tests := map[string]struct {
 		save func(r io.Reader)
 		cut  bool
@@ -59,18 +60,18 @@ func TestSnapshotOfHalfADatabaseIsNotProcessed(t *testing.T) {
 					if stock {
 						s = c
 					}
-					p := newPair(t, nil, receives(s))
+					p := testmember.NewPair(t, nil, testmember.Receives(s))
 					time.Sleep(time.Second)
-					db := &seekable{Reader: bytes.NewReader(data), onRead: func(at int64) {
+					db := &testmember.Seekable{Reader: bytes.NewReader(data), OnRead: func(at int64) {
 						if tc.cut && at == size/2 { // again and again, until the sender gives up
-							p.net.Reset("a", "b")
+							p.Net.Reset("a", "b")
 						}
 					}}
-					p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, size))
-					require.ErrorIs(t, <-p.sent, tc.is)
+					p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, size))
+					require.ErrorIs(t, <-p.Sent, tc.is)
 					time.Sleep(time.Second)
-					require.Empty(t, p.b.raft.received())
-					require.EqualValues(t, p.a.Status().Peers[0].LastSnapshot.Attempts, c.discards.Load())
+					require.Empty(t, p.B.Recorder.Received())
+					require.EqualValues(t, p.A.Status().Peers[0].LastSnapshot.Attempts, c.discards.Load())
 				})
 			})
 		}

@@ -19,13 +19,14 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // installs has a member take its time to process the message of a snapshot.
-func installs(p *pair, d time.Duration) {
-	p.b.raft.process = func(ctx context.Context, m *raftpb.Message) error {
+func installs(p *testmember.Pair, d time.Duration) {
+	p.B.Recorder.OnProcess = func(ctx context.Context, m *raftpb.Message) error {
 		if m.GetType() == raftpb.MsgSnap {
 			select {
 			case <-time.After(d):
@@ -33,7 +34,7 @@ func installs(p *pair, d time.Duration) {
 				return ctx.Err()
 			}
 		}
-		p.b.raft.keep(m)
+		p.B.Recorder.Keep(m)
 		return nil
 	}
 }
@@ -43,7 +44,7 @@ func installs(p *pair, d time.Duration) {
 // waits for is its own. The message is processed once.
 func TestSnapshotResumedWhileItIsInstalled(t *testing.T) {
 	const size = 1 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	for name, tc := range map[string]struct {
 		places, others int // MaxSnapshots; peers of the receiver beside the sender
 		transfers      int // at once, as of several groups
@@ -56,24 +57,24 @@ func TestSnapshotResumedWhileItIsInstalled(t *testing.T) {
 		dir := t.TempDir()
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				store := openIn(t, dir)
-				p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.Snapshotter, tr.MaxSnapshots = store, tc.places })
+				store := testmember.OpenStore(t, dir)
+				p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) { tr.Snapshotter, tr.MaxSnapshots = store, tc.places })
 				for i := range tc.others {
-					p.b.AddPeer(types.ID(10+i), []string{"http://a:1"})
+					p.B.AddPeer(types.ID(10+i), []string{"http://a:1"})
 				}
 				installs(p, 20*time.Second)
 				time.Sleep(time.Second)
 				for i := range tc.transfers {
-					p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, uint64(7+i)), &seekable{Reader: bytes.NewReader(data)}, size))
+					p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, uint64(7+i)), &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
 				}
 				time.Sleep(2 * time.Second)
-				p.net.Reset("a", "b")
+				p.Net.Reset("a", "b")
 				for range tc.transfers {
-					require.NoError(t, <-p.sent)
+					require.NoError(t, <-p.Sent)
 				}
-				requireSaved(t, store, 7, data)
-				require.Len(t, p.b.raft.received(), tc.transfers)
-				for _, st := range p.a.Status().Peers {
+				testmember.RequireSaved(t, store, 7, data)
+				require.Len(t, p.B.Recorder.Received(), tc.transfers)
+				for _, st := range p.A.Status().Peers {
 					require.LessOrEqual(t, st.SentBytes, uint64(tc.transfers*size+1000), "sent twice")
 				}
 			})
@@ -98,27 +99,27 @@ func (c consumed) PartialDB(t snap.Transfer) (int64, uint32) {
 // database is no longer where it was saved. The transfer has succeeded all the same.
 func TestSnapshotAnswerLostAndPlacesTaken(t *testing.T) {
 	const size = 1 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		gone := false
-		p := newPair(t, nil, func(tr *rafthttp.Transport) {
-			tr.Snapshotter, tr.MaxSnapshots = consumed{openIn(t, dir), &gone}, 1
+		p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) {
+			tr.Snapshotter, tr.MaxSnapshots = consumed{testmember.OpenStore(t, dir), &gone}, 1
 		})
-		c := p.start(t, "c", 3, nil)
-		c.AddPeer(2, []string{p.b.url})
-		p.b.raft.process = func(_ context.Context, m *raftpb.Message) error {
-			p.net.Reset("a", "b")
-			c.SendSnapshot(newSnapshot(blockingReader(nil), 10))
+		c := p.Start(t, "c", 3, nil)
+		c.AddPeer(2, []string{p.B.URL})
+		p.B.Recorder.OnProcess = func(_ context.Context, m *raftpb.Message) error {
+			p.Net.Reset("a", "b")
+			c.SendSnapshot(testmember.NewSnapshot(testmember.BlockingReader(nil), 10))
 			gone = true
-			p.b.raft.keep(m)
+			p.B.Recorder.Keep(m)
 			return nil
 		}
 		time.Sleep(time.Second)
-		p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
-		require.NoError(t, <-p.sent)
-		require.Equal(t, 2, p.a.Status().Peers[0].LastSnapshot.Attempts)
-		require.Len(t, p.b.raft.received(), 1)
+		p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
+		require.NoError(t, <-p.Sent)
+		require.Equal(t, 2, p.A.Status().Peers[0].LastSnapshot.Attempts)
+		require.Len(t, p.B.Recorder.Received(), 1)
 		c.Stop()
 	})
 }
@@ -126,9 +127,9 @@ func TestSnapshotAnswerLostAndPlacesTaken(t *testing.T) {
 // TestSnapshotResumedInTheHead: an attempt that stands still in the message at the head has the only place, which its sender
 // knows to be broken: it is ended by the question about the same transfer, and by no other.
 func TestSnapshotResumedInTheHead(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, tuned(receives(heldSaves{}), func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }))
-		a.AddPeer(2, silentHost(n, 2))
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, testmember.Tuned(testmember.Receives(heldSaves{}), func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }))
+		a.AddPeer(2, testmember.SilentHost(n, 2))
 		header := func(transfer string) map[string]string {
 			return map[string]string{
 				"X-Server-From": "2", "X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "2",
@@ -137,13 +138,13 @@ func TestSnapshotResumedInTheHead(t *testing.T) {
 		}
 		silent, end := io.Pipe()
 		defer end.Close()
-		transfers := &posting{t: t, m: a.Transport, codes: make(chan int)}
-		transfers.send("/raft/snapshot", peerHeader(header("a")), silent)
-		require.Equal(t, 503, ask(t, a.Transport, "GET", "/raft/snapshot/offset", peerHeader(header("b")), nil).Code)
-		body := snapshotBody(t, msgSnap(1, 2, 7), "db")
-		require.Equal(t, 409, ask(t, a.Transport, "POST", "/raft/snapshot", peerHeader(header("a")), body).Code)
-		require.Equal(t, 204, ask(t, a.Transport, "GET", "/raft/snapshot/offset", peerHeader(header("a")), nil).Code)
-		require.Equal(t, map[int]int{500: 1}, transfers.all())
+		transfers := &testmember.Posts{T: t, M: a.Transport, Codes: make(chan int)}
+		transfers.Send("/raft/snapshot", testmember.PeerHeader(header("a")), silent)
+		require.Equal(t, 503, testmember.Ask(t, a.Transport, "GET", "/raft/snapshot/offset", testmember.PeerHeader(header("b")), nil).Code)
+		body := testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db")
+		require.Equal(t, 409, testmember.Ask(t, a.Transport, "POST", "/raft/snapshot", testmember.PeerHeader(header("a")), body).Code)
+		require.Equal(t, 204, testmember.Ask(t, a.Transport, "GET", "/raft/snapshot/offset", testmember.PeerHeader(header("a")), nil).Code)
+		require.Equal(t, map[int]int{500: 1}, transfers.All())
 	})
 }
 
@@ -153,17 +154,17 @@ func TestSnapshotResumedInTheHead(t *testing.T) {
 func TestSnapshotThatWasInstalled(t *testing.T) {
 	const db = "database"
 	dir := t.TempDir()
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		store := openIn(t, dir)
-		a := startSimulated(t, n, 1, receives(store))
-		a.AddPeer(2, silentHost(n, 2))
-		a.AddPeer(3, silentHost(n, 3))
-		frame, err := io.ReadAll(snapshotBody(t, msgSnap(1, 2, 7), ""))
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		store := testmember.OpenStore(t, dir)
+		a := testmember.StartSimulated(t, n, 1, testmember.Receives(store))
+		a.AddPeer(2, testmember.SilentHost(n, 2))
+		a.AddPeer(3, testmember.SilentHost(n, 3))
+		frame, err := io.ReadAll(testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), ""))
 		require.NoError(t, err)
 		again := append(bytes.Clone(frame), checksumOf([]byte(db))...)
 		post := func(from, transfer string, offset int, length int64, body io.Reader) int {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/raft/snapshot", body)
-			r.Header, r.ContentLength = peerHeader(map[string]string{
+			r.Header, r.ContentLength = testmember.PeerHeader(map[string]string{
 				"X-Server-From": from, "X-Raft-Snapshot-Transfer": transfer, "X-Raft-Snapshot-Offset": strconv.Itoa(offset),
 			}), length
 			w := httptest.NewRecorder()
@@ -186,7 +187,7 @@ func TestSnapshotThatWasInstalled(t *testing.T) {
 		require.Equal(t, 409, whole("2", "b", len(db), again), "another transfer")
 		require.Equal(t, 409, whole("3", "a", len(db), again), "another member's")
 		require.Equal(t, 409, whole("2", "a", len(db)-1, again), "an earlier byte")
-		require.Len(t, a.raft.received(), 1)
+		require.Len(t, a.Recorder.Received(), 1)
 
 		silent, end := io.Pipe()
 		older := make(chan int)
@@ -200,8 +201,8 @@ func TestSnapshotThatWasInstalled(t *testing.T) {
 		require.Equal(t, 204, whole("2", "a", len(db), again))
 		time.Sleep(2 * time.Minute)
 		require.Equal(t, 409, whole("2", "a", len(db), again), "too late")
-		require.Len(t, a.raft.received(), 1)
+		require.Len(t, a.Recorder.Received(), 1)
 		require.Equal(t, 204, whole("2", "a", 0, first), "from its first byte it is a snapshot as any other")
-		require.Len(t, a.raft.received(), 2)
+		require.Len(t, a.Recorder.Received(), 2)
 	})
 }

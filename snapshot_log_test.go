@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -32,18 +33,18 @@ func TestSnapshotForSomebodyElse(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				logsA, linesA := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
-				logsB, linesB := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
-				p := newPair(t, logsA, tuned(receives(savesAll), logsB))
+				logsA, linesA := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+				logsB, linesB := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+				p := testmember.NewPair(t, logsA, testmember.Tuned(testmember.Receives(testmember.SavesAll), logsB))
 				warned := func(want int) {
 					for _, lines := range []int{linesA.FilterMessage(ignored).Len(), linesB.FilterMessage(ignored).Len()} {
 						require.Equal(t, want, lines)
 					}
 				}
-				m := msgSnap(2, 1, 7)
+				m := testmember.MsgSnap(2, 1, 7)
 				m.Snapshot.Metadata.ConfState = tc.conf
-				p.a.SendSnapshot(snap.NewMessage(m, nil, 0))
-				require.NoError(t, <-p.sent)
+				p.A.SendSnapshot(snap.NewMessage(m, nil, 0))
+				require.NoError(t, <-p.Sent)
 				synctest.Wait() // for the log
 				if !tc.warn {
 					warned(0)
@@ -51,7 +52,7 @@ func TestSnapshotForSomebodyElse(t *testing.T) {
 				}
 				warned(1)
 				require.EqualValues(t, 7, linesA.FilterMessage(ignored).All()[0].ContextMap()["snapshot-index"])
-				p.a.Send([]*raftpb.Message{m})
+				p.A.Send([]*raftpb.Message{m})
 				synctest.Wait()
 				require.Equal(t, 2, linesA.FilterMessage(ignored).Len(), "by Send")
 			})
@@ -65,16 +66,16 @@ func TestSnapshotLinesAreBounded(t *testing.T) {
 	for name, known := range map[string]bool{"peer": true, "stranger": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				logsA, linesA := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-				logsB, linesB := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-				p := newPair(t, logsA, tuned(receives(savesAll), logsB))
+				logsA, linesA := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+				logsB, linesB := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+				p := testmember.NewPair(t, logsA, testmember.Tuned(testmember.Receives(testmember.SavesAll), logsB))
 				if !known {
-					p.b.RemovePeer(1)
+					p.B.RemovePeer(1)
 					synctest.Wait()
 				}
 				for range 100 {
-					p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), nil, 0))
-					require.NoError(t, <-p.sent)
+					p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), nil, 0))
+					require.NoError(t, <-p.Sent)
 				}
 				synctest.Wait()
 				for _, lines := range []*observer.ObservedLogs{linesA, linesB} {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -24,27 +25,27 @@ import (
 func TestSetSnapshotRateLimit(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const size = 10 << 20
-		p := newPair(t, func(tr *rafthttp.Transport) { tr.SnapshotRateLimit = 1 }, receives(savesAll))
-		m := newSnapshot(&database{Reader: bytes.NewReader(randomBytes(size))}, size)
-		p.a.SendSnapshot(m)
-		sent := func() float64 { return float64(p.a.Status().Peers[0].Snapshots[0].Bytes) }
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.SnapshotRateLimit = 1 }, testmember.Receives(testmember.SavesAll))
+		m := testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(size))}, size)
+		p.A.SendSnapshot(m)
+		sent := func() float64 { return float64(p.A.Status().Peers[0].Snapshots[0].Bytes) }
 		time.Sleep(time.Minute)
 		require.Less(t, sent(), 64<<10+100.0, "a byte a second, but for the burst at first")
 		for _, limit := range []rate.Limit{100_000, 10_000, 200_000} {
-			require.NoError(t, p.a.SetSnapshotRateLimit(limit))
+			require.NoError(t, p.A.SetSnapshotRateLimit(limit))
 			before := sent()
 			time.Sleep(20 * time.Second)
 			require.InDelta(t, 20*float64(limit), sent()-before, 70_000, "up to a burst")
 		}
-		require.NoError(t, p.a.SetSnapshotRateLimit(0))
+		require.NoError(t, p.A.SetSnapshotRateLimit(0))
 		start := time.Now()
-		require.NoError(t, <-p.sent)
+		require.NoError(t, <-p.Sent)
 		require.Zero(t, time.Since(start))
 	})
 }
 
 func TestSetSnapshotRateLimitRefuses(t *testing.T) {
-	a := startMember(t, 1, nil)
+	a := testmember.Start(t, 1, nil)
 	for _, limit := range []rate.Limit{-1, rate.Limit(math.NaN())} {
 		var wrong *rafthttp.ConfigError
 		require.ErrorAs(t, a.SetSnapshotRateLimit(limit), &wrong)
@@ -74,14 +75,14 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, func(tr *rafthttp.Transport) {
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) {
 					tr.MaxSnapshots, tr.SnapshotRateLimit, tr.ReadTimeout = 16, tc.limit, tc.timeout
 				}, nil)
 				var (
 					mu      sync.Mutex
 					longest time.Duration
 				)
-				watch := saver(func(r io.Reader, _ uint64) (int64, error) {
+				watch := testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 					last, b := time.Now(), make([]byte, 64<<10)
 					for {
 						n, err := r.Read(b)
@@ -93,14 +94,14 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 						}
 					}
 				})
-				c := p.start(t, "c", 3, func(tr *rafthttp.Transport) { tr.MaxSnapshots, tr.Snapshotter = 16, watch })
-				p.a.AddPeer(3, []string{c.url})
+				c := p.Start(t, "c", 3, func(tr *rafthttp.Transport) { tr.MaxSnapshots, tr.Snapshotter = 16, watch })
+				p.A.AddPeer(3, []string{c.URL})
 				const size = 1 << 20
 				for i := range tc.transfers {
-					p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, uint64(7+i)), &database{Reader: bytes.NewReader(randomBytes(size))}, size))
+					p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(3, 1, uint64(7+i)), &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(size))}, size))
 				}
 				time.Sleep(10 * time.Minute)
-				require.Len(t, p.a.Status().Peers[1].Snapshots, tc.transfers, "all go on")
+				require.Len(t, p.A.Status().Peers[1].Snapshots, tc.transfers, "all go on")
 				mu.Lock()
 				defer mu.Unlock()
 				require.Less(t, longest, rafthttp.DefaultConnReadTimeout/2)
@@ -114,12 +115,12 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 func TestSnapshotGivesWay(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const size, bandwidth = 1 << 30, 8 << 20
-		p := newPair(t, nil, receives(savesAll))
-		p.net.Link("a", "b").SetBandwidth(bandwidth)
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
+		p.Net.Link("a", "b").SetBandwidth(bandwidth)
 		time.Sleep(time.Second)
-		m := newSnapshot(&database{Reader: zeros{}}, size)
-		p.a.SendSnapshot(m)
-		sent := func() int64 { return p.a.Status().Peers[0].Snapshots[0].Bytes }
+		m := testmember.NewSnapshot(&testmember.Database{Reader: zeros{}}, size)
+		p.A.SendSnapshot(m)
+		sent := func() int64 { return p.A.Status().Peers[0].Snapshots[0].Bytes }
 		rateOver := func(d time.Duration) float64 {
 			before := sent()
 			time.Sleep(d)
@@ -132,21 +133,21 @@ func TestSnapshotGivesWay(t *testing.T) {
 		defer stop()
 		go func() {
 			for i := uint64(1); ctx.Err() == nil; i++ {
-				p.a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 1<<20))})
+				p.A.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, make([]byte, 1<<20))})
 				time.Sleep(50 * time.Millisecond)
 			}
 		}()
 		time.Sleep(3 * time.Second)
-		received := len(p.b.raft.received())
+		received := len(p.B.Recorder.Received())
 		const busy = 8
 		shared := rateOver(busy * time.Second)
 		require.Less(t, shared, 0.45*bandwidth, "it gives way")
 		require.Greater(t, shared, 0.1*bandwidth, "it goes on")
-		require.Greater(t, float64(len(p.b.raft.received())-received)/busy*(1<<20), 0.5*bandwidth, "the messages have the better part")
+		require.Greater(t, float64(len(p.B.Recorder.Received())-received)/busy*(1<<20), 0.5*bandwidth, "the messages have the better part")
 		stop()
 		time.Sleep(16 * time.Second) // until all of them have gone
 		require.InEpsilon(t, bandwidth, rateOver(4*time.Second), 0.1)
-		p.a.RemovePeer(types.ID(2))
+		p.A.RemovePeer(types.ID(2))
 		require.False(t, <-m.CloseNotify())
 	})
 }

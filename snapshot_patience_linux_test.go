@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -42,13 +43,13 @@ func TestSnapshotKernelIsAsPatient(t *testing.T) {
 				})
 			}
 		}
-		var s rafthttp.Snapshotter = &hanging{openIn(t, t.TempDir()), size / 2, look}
+		var s rafthttp.Snapshotter = &hanging{testmember.OpenStore(t, t.TempDir()), size / 2, look}
 		if stock {
-			s = plain{s}
+			s = testmember.PlainStore{Snapshotter: s}
 		}
-		b := startMember(t, 2, receives(s))
+		b := testmember.Start(t, 2, testmember.Receives(s))
 		ended := make(chan error, 1)
-		a := startMember(t, 1, func(tr *rafthttp.Transport) {
+		a := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 			tr.Observer = sentTo(ended)
 			tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				c, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -60,8 +61,8 @@ func TestSnapshotKernelIsAsPatient(t *testing.T) {
 				return c, err
 			}
 		})
-		a.AddPeer(2, []string{b.url})
-		a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, randomBytes(size)), size))
+		a.AddPeer(2, []string{b.URL})
+		a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, nil, testmember.RandomBytes(size)), size))
 		require.NoError(t, <-ended)
 		a.Stop()
 		require.Equal(t, time.Hour, during)

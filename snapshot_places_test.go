@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -57,27 +58,27 @@ func TestSnapshotShares(t *testing.T) {
 		{1, 2, []types.ID{2}, []types.ID{2, 3, nobody}, nil},
 	} {
 		t.Run(fmt.Sprintf("%d for %d, %v", tc.max, tc.peers, tc.from), func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				held := heldSaves{make(chan struct{})}
 				release := sync.OnceFunc(func() { close(held.release) })
 				t.Cleanup(release)
-				a := startSimulated(t, n, 1, tuned(receives(held), func(tr *rafthttp.Transport) { tr.MaxSnapshots = tc.max }))
+				a := testmember.StartSimulated(t, n, 1, testmember.Tuned(testmember.Receives(held), func(tr *rafthttp.Transport) { tr.MaxSnapshots = tc.max }))
 				for i := range tc.peers {
-					a.AddPeer(types.ID(2+i), silentHost(n, 2))
+					a.AddPeer(types.ID(2+i), testmember.SilentHost(n, 2))
 				}
-				transfers := &posting{t: t, m: a.Transport, codes: make(chan int)}
+				transfers := &testmember.Posts{T: t, M: a.Transport, Codes: make(chan int)}
 				start := time.Now()
 				for i, id := range append(tc.from, tc.next...) {
 					if i == len(tc.from) {
 						requireAnswers(t, a, tc.refused, 503)
 					}
-					transfers.send("/raft/snapshot", senderHeader(id), snapshotBody(t, msgSnap(1, id|0x1000, 7), "db"))
+					transfers.Send("/raft/snapshot", senderHeader(id), testmember.SnapshotBody(t, testmember.MsgSnap(1, id|0x1000, 7), "db"))
 					require.Len(t, a.Status().Receiving, i+1, "of %s", id)
 				}
 				requireAnswers(t, a, tc.refused, 503)
 				require.Zero(t, time.Since(start))
 				release()
-				require.Equal(t, map[int]int{204: len(tc.from) + len(tc.next)}, transfers.all())
+				require.Equal(t, map[int]int{204: len(tc.from) + len(tc.next)}, transfers.All())
 				synctest.Wait()
 				requireAnswers(t, a, tc.refused, 204)
 			})
@@ -91,20 +92,20 @@ func senderHeader(id types.ID) http.Header {
 	if id != 0 {
 		from = id.String()
 	}
-	return peerHeader(map[string]string{
+	return testmember.PeerHeader(map[string]string{
 		"X-Server-From": from, "X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "2",
 	})
 }
 
 // requireAnswers requires that a snapshot of each is answered so, and the question about one.
-func requireAnswers(t *testing.T, a *member, from []types.ID, code int) {
+func requireAnswers(t *testing.T, a *testmember.Member, from []types.ID, code int) {
 	t.Helper()
 	for _, id := range from {
-		codes, body := make(chan int, 2), snapshotBody(t, msgSnap(1, id|0x1000, 7), "db")
+		codes, body := make(chan int, 2), testmember.SnapshotBody(t, testmember.MsgSnap(1, id|0x1000, 7), "db")
 		go func() {
-			codes <- ask(t, a.Transport, "POST", "/raft/snapshot", senderHeader(id), body).Code
+			codes <- testmember.Ask(t, a.Transport, "POST", "/raft/snapshot", senderHeader(id), body).Code
 			if id != 0 { // who states no id cannot ask
-				codes <- ask(t, a.Transport, "GET", "/raft/snapshot/offset", senderHeader(id), nil).Code
+				codes <- testmember.Ask(t, a.Transport, "GET", "/raft/snapshot/offset", senderHeader(id), nil).Code
 			}
 			close(codes)
 		}()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -28,33 +29,33 @@ import (
 // database, from its first byte.
 func TestSnapshotPeerBecomesPlain(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
-	events := map[string]func(t *testing.T, p *pair, store *snap.Store){
-		"restarted with another Snapshotter": func(t *testing.T, p *pair, store *snap.Store) {
-			p.net.Host("b").Crash()
-			b := p.start(t, "b", 2, receives(plain{store}))
-			b.AddPeer(1, []string{p.a.url})
+	data := testmember.RandomBytes(size)
+	events := map[string]func(t *testing.T, p *testmember.Pair, store *snap.Store){
+		"restarted with another Snapshotter": func(t *testing.T, p *testmember.Pair, store *snap.Store) {
+			p.Net.Host("b").Crash()
+			b := p.Start(t, "b", 2, testmember.Receives(testmember.PlainStore{Snapshotter: store}))
+			b.AddPeer(1, []string{p.A.URL})
 		},
-		"a stream request in its name": func(t *testing.T, p *pair, _ *snap.Store) {
-			dialStream(t, p.net.Host("c").DialContext, p.a, "message", 2).Close()
-			p.net.Reset("a", "b")
+		"a stream request in its name": func(t *testing.T, p *testmember.Pair, _ *snap.Store) {
+			testmember.DialStream(t, p.Net.Host("c").DialContext, p.A, "message", 2).Close()
+			p.Net.Reset("a", "b")
 		},
 	}
 	for name, event := range events {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				store := openIn(t, dir)
-				p := newPair(t, nil, receives(store))
-				p.net.Link("a", "b").SetBandwidth(4 << 20)
+				store := testmember.OpenStore(t, dir)
+				p := testmember.NewPair(t, nil, testmember.Receives(store))
+				p.Net.Link("a", "b").SetBandwidth(4 << 20)
 				time.Sleep(time.Second)
-				m := snap.NewMessage(msgSnap(2, 1, 7), breaking(data, func() { event(t, p, store) }, size/2), size)
-				p.a.SendSnapshot(m)
-				require.NoError(t, <-p.sent)
+				m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(data, func() { event(t, p, store) }, size/2), size)
+				p.A.SendSnapshot(m)
+				require.NoError(t, <-p.Sent)
 				require.True(t, <-m.CloseNotify())
-				requireSaved(t, store, 7, data)
+				testmember.RequireSaved(t, store, 7, data)
 				time.Sleep(time.Second)
-				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.a.raft.snapshotReports())
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.A.Recorder.SnapshotReports())
 			})
 		})
 	}
@@ -63,46 +64,46 @@ func TestSnapshotPeerBecomesPlain(t *testing.T) {
 // TestSnapshotOfAFilePeerBecomesPlain is the same over sockets, by sendfile.
 func TestSnapshotOfAFilePeerBecomesPlain(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
-	store := openIn(t, t.TempDir())
-	first := startMember(t, 2, receives(store))
-	second := startMember(t, 2, receives(plain{store}))
+	data := testmember.RandomBytes(size)
+	store := testmember.OpenStore(t, t.TempDir())
+	first := testmember.Start(t, 2, testmember.Receives(store))
+	second := testmember.Start(t, 2, testmember.Receives(testmember.PlainStore{Snapshotter: store}))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(first.url, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
-	proxy.onCut = func() { proxy.target = strings.TrimPrefix(second.url, "http://") }
+	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(first.URL, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
+	proxy.onCut = func() { proxy.target = strings.TrimPrefix(second.URL, "http://") }
 	go proxy.run()
 	t.Cleanup(func() { ln.Close(); proxy.wg.Wait() })
 
 	ended := make(chan error, 1)
-	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
 	a.AddPeer(2, []string{"http://" + ln.Addr().String()})
-	m := snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, []byte("not of it"), data), size)
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, []byte("not of it"), data), size)
 	a.SendSnapshot(m)
 	require.NoError(t, <-ended)
 	require.True(t, <-m.CloseNotify())
-	requireSaved(t, store, 7, data)
-	require.Len(t, second.raft.received(), 1)
-	require.Empty(t, first.raft.received())
+	testmember.RequireSaved(t, store, 7, data)
+	require.Len(t, second.Recorder.Received(), 1)
+	require.Empty(t, first.Recorder.Received())
 	a.Stop()
-	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.raft.snapshotReports())
+	require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.Recorder.SnapshotReports())
 }
 
 // slowSeekable is a database that can go back, each Read of which takes a while.
-func slowSeekable(data []byte, pause time.Duration) *seekable {
-	return &seekable{Reader: bytes.NewReader(data), onRead: func(int64) { time.Sleep(pause) }}
+func slowSeekable(data []byte, pause time.Duration) *testmember.Seekable {
+	return &testmember.Seekable{Reader: bytes.NewReader(data), OnRead: func(int64) { time.Sleep(pause) }}
 }
 
 // leavePart has b keep the first half of a database of a, as after a failure.
-func leavePart(t *testing.T, p *pair, data []byte) {
+func leavePart(t *testing.T, p *testmember.Pair, data []byte) {
 	t.Helper()
-	p.net.Link("a", "b").SetBandwidth(4 << 20)
+	p.Net.Link("a", "b").SetBandwidth(4 << 20)
 	time.Sleep(time.Second)
-	m := snap.NewMessage(msgSnap(2, 1, 7), breaking(data, func() { p.a.RemovePeer(2) }, int64(len(data)/2)), int64(len(data)))
-	p.a.SendSnapshot(m)
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(data, func() { p.A.RemovePeer(2) }, int64(len(data)/2)), int64(len(data)))
+	p.A.SendSnapshot(m)
 	require.False(t, <-m.CloseNotify())
-	require.Error(t, <-p.sent)
-	p.a.AddPeer(2, []string{p.b.url})
+	require.Error(t, <-p.Sent)
+	p.A.AddPeer(2, []string{p.B.URL})
 	time.Sleep(time.Second)
 }
 
@@ -111,30 +112,30 @@ func leavePart(t *testing.T, p *pair, data []byte) {
 // same, and takes no longer than a whole transfer.
 func TestSnapshotFromASlowReader(t *testing.T) {
 	const size, pause = 8 << 20, 600 * time.Millisecond // a Read
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	whole := size / (256 << 10) * pause
 	for _, part := range []bool{false, true} {
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, nil)
-			p.deadlines = true
-			p.b.Stop()
-			p.net.Host("b").Crash()
-			p.b = p.start(t, "b", 2, receives(store))
-			p.b.AddPeer(1, []string{p.a.url})
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, nil)
+			p.Deadlines = true
+			p.B.Stop()
+			p.Net.Host("b").Crash()
+			p.B = p.Start(t, "b", 2, testmember.Receives(store))
+			p.B.AddPeer(1, []string{p.A.URL})
 			if part {
 				leavePart(t, p, data)
 			}
-			before := p.a.Status().Peers[0].SentBytes
-			m := snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), size)
+			before := p.A.Status().Peers[0].SentBytes
+			m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), slowSeekable(data, pause), size)
 			start := time.Now()
-			p.a.SendSnapshot(m)
-			require.NoError(t, <-p.sent)
+			p.A.SendSnapshot(m)
+			require.NoError(t, <-p.Sent)
 			require.Less(t, time.Since(start), whole+5*time.Second)
-			requireSaved(t, store, 7, data)
+			testmember.RequireSaved(t, store, 7, data)
 			if part {
-				require.Less(t, p.a.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
+				require.Less(t, p.A.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
 			}
 		})
 	}
@@ -144,32 +145,32 @@ func TestSnapshotFromASlowReader(t *testing.T) {
 // the first one was.
 func TestSnapshotOfAFileResumedByTheNext(t *testing.T) {
 	const size = 16 << 20
-	data := randomBytes(size)
-	store := openIn(t, t.TempDir())
-	b := startMember(t, 2, receives(store))
+	data := testmember.RandomBytes(size)
+	store := testmember.OpenStore(t, t.TempDir())
+	b := testmember.Start(t, 2, testmember.Receives(store))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.url, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
+	proxy := &cutter{Listener: ln, target: strings.TrimPrefix(b.URL, "http://"), buffer: 64 << 10, at: []int64{size / 2}}
 	go proxy.run()
 	t.Cleanup(func() { ln.Close(); proxy.wg.Wait() })
-	a := startMember(t, 1, nil)
+	a := testmember.Start(t, 1, nil)
 	a.AddPeer(2, []string{"http://" + ln.Addr().String()})
 	proxy.onCut = func() { a.RemovePeer(2) }
 	f := fileWith(t, []byte("not of it"), data)
-	m := snap.NewMessage(msgSnap(2, 1, 7), f, size)
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), f, size)
 	a.SendSnapshot(m)
 	require.False(t, <-m.CloseNotify())
-	eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
+	testmember.Eventually(t, func() bool { return len(b.Status().Receiving) == 0 })
 
 	a.AddPeer(2, []string{"http://" + ln.Addr().String()})
 	again, err := os.Open(f.Name())
 	require.NoError(t, err)
 	_, err = again.Seek(int64(len("not of it")), io.SeekStart)
 	require.NoError(t, err)
-	m = snap.NewMessage(msgSnap(2, 1, 7), again, size)
+	m = snap.NewMessage(testmember.MsgSnap(2, 1, 7), again, size)
 	a.SendSnapshot(m)
 	require.True(t, <-m.CloseNotify(), a.Status().Peers[0].LastError)
-	requireSaved(t, store, 7, data)
+	testmember.RequireSaved(t, store, 7, data)
 	require.Less(t, a.Status().Peers[0].SentBytes, uint64(size*6/10), "sent twice")
 }
 
@@ -177,25 +178,25 @@ func TestSnapshotOfAFileResumedByTheNext(t *testing.T) {
 // waited for; then the transfer is resumed.
 func TestSnapshotCutDuringASlowRead(t *testing.T) {
 	const size = 4 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	for _, slow := range []time.Duration{600 * time.Millisecond, 4 * time.Second} {
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(store))
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(store))
 			time.Sleep(time.Second)
 			db := breaking(data, func() {
 				time.Sleep(100 * time.Millisecond)
-				p.net.Reset("a", "b")
+				p.Net.Reset("a", "b")
 				time.Sleep(slow)
 			}, 1<<20)
-			m := snap.NewMessage(msgSnap(2, 1, 7), db, size)
-			p.a.SendSnapshot(m)
-			require.NoError(t, <-p.sent)
-			requireSaved(t, store, 7, data)
-			require.Equal(t, 2, p.a.Status().Peers[0].LastSnapshot.Attempts)
+			m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, size)
+			p.A.SendSnapshot(m)
+			require.NoError(t, <-p.Sent)
+			testmember.RequireSaved(t, store, 7, data)
+			require.Equal(t, 2, p.A.Status().Peers[0].LastSnapshot.Attempts)
 			require.True(t, <-m.CloseNotify())
-			require.EqualValues(t, 1, db.closes.Load())
+			require.EqualValues(t, 1, db.Closes.Load())
 		})
 	}
 }
@@ -205,29 +206,29 @@ func TestSnapshotCutDuringASlowRead(t *testing.T) {
 func TestSnapshotCutDuringAStalledRead(t *testing.T) {
 	tests := []struct {
 		name  string
-		event func(p *pair)
+		event func(p *testmember.Pair)
 		want  error
 		max   time.Duration
 	}{
-		{"cut", func(p *pair) { p.net.Reset("a", "b") }, rafthttp.ErrStalled, 7 * time.Second},
-		{"removed", func(p *pair) { p.a.RemovePeer(2) }, rafthttp.ErrPeerRemoved, time.Second},
+		{"cut", func(p *testmember.Pair) { p.Net.Reset("a", "b") }, rafthttp.ErrStalled, 7 * time.Second},
+		{"removed", func(p *testmember.Pair) { p.A.RemovePeer(2) }, rafthttp.ErrPeerRemoved, time.Second},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, nil, receives(openIn(t, dir)))
+				p := testmember.NewPair(t, nil, testmember.Receives(testmember.OpenStore(t, dir)))
 				time.Sleep(time.Second)
 				closed := make(chan struct{})
-				db := breaking(randomBytes(4<<20), func() { tc.event(p); <-closed }, 1<<20)
-				db.onClose = func() { close(closed) }
-				m := snap.NewMessage(msgSnap(2, 1, 7), db, 4<<20)
+				db := breaking(testmember.RandomBytes(4<<20), func() { tc.event(p); <-closed }, 1<<20)
+				db.OnClose = func() { close(closed) }
+				m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, 4<<20)
 				start := time.Now()
-				p.a.SendSnapshot(m)
-				require.ErrorIs(t, <-p.sent, tc.want)
+				p.A.SendSnapshot(m)
+				require.ErrorIs(t, <-p.Sent, tc.want)
 				require.Less(t, time.Since(start), tc.max)
 				require.False(t, <-m.CloseNotify())
-				require.EqualValues(t, 1, db.closes.Load())
+				require.EqualValues(t, 1, db.Closes.Load())
 			})
 		})
 	}
@@ -236,21 +237,21 @@ func TestSnapshotCutDuringAStalledRead(t *testing.T) {
 // TestSnapshotEndsWhileItsAnswerIsAwaited: there is nothing left to wait for.
 func TestSnapshotEndsWhileItsAnswerIsAwaited(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, receives(savesAll))
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
 		processing := make(chan struct{})
-		p.b.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+		p.B.Recorder.OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
 			close(processing)
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		m := newSnapshot(&database{Reader: bytes.NewReader(randomBytes(1 << 20))}, 1<<20)
-		p.a.SendSnapshot(m)
+		m := testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(1 << 20))}, 1<<20)
+		p.A.SendSnapshot(m)
 		<-processing
 		start := time.Now()
-		p.a.RemovePeer(2)
-		require.ErrorIs(t, <-p.sent, rafthttp.ErrPeerRemoved)
+		p.A.RemovePeer(2)
+		require.ErrorIs(t, <-p.Sent, rafthttp.ErrPeerRemoved)
 		require.Zero(t, time.Since(start))
-		p.b.Stop()
+		p.B.Stop()
 	})
 }
 
@@ -292,42 +293,42 @@ func oneRequest(t *testing.T, ln net.Listener, target string, say bool) {
 // the plan is the plain one, on a connection of its own.
 func TestSnapshotWithoutKeepAlive(t *testing.T) {
 	const size = 4 << 20
-	data := randomBytes(size)
-	paths := map[string]func(t *testing.T, b *member) (url string){
-		"server": func(_ *testing.T, b *member) string {
-			b.server.SetKeepAlivesEnabled(false)
-			return b.url
+	data := testmember.RandomBytes(size)
+	paths := map[string]func(t *testing.T, b *testmember.Member) (url string){
+		"server": func(_ *testing.T, b *testmember.Member) string {
+			b.Server.SetKeepAlivesEnabled(false)
+			return b.URL
 		},
-		"proxy": func(t *testing.T, b *member) string {
+		"proxy": func(t *testing.T, b *testmember.Member) string {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
-			oneRequest(t, ln, strings.TrimPrefix(b.url, "http://"), true)
+			oneRequest(t, ln, strings.TrimPrefix(b.URL, "http://"), true)
 			return "http://" + ln.Addr().String()
 		},
-		"proxy that does not say so": func(t *testing.T, b *member) string {
+		"proxy that does not say so": func(t *testing.T, b *testmember.Member) string {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
-			oneRequest(t, ln, strings.TrimPrefix(b.url, "http://"), false)
+			oneRequest(t, ln, strings.TrimPrefix(b.URL, "http://"), false)
 			return "http://" + ln.Addr().String()
 		},
 	}
 	for name, path := range paths {
 		for _, stock := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, stock %t", name, stock), func(t *testing.T) {
-				store := openIn(t, t.TempDir())
-				b := startMember(t, 2, func(tr *rafthttp.Transport) {
+				store := testmember.OpenStore(t, t.TempDir())
+				b := testmember.Start(t, 2, func(tr *rafthttp.Transport) {
 					if tr.Snapshotter = store; stock {
-						tr.Snapshotter = plain{store}
+						tr.Snapshotter = testmember.PlainStore{Snapshotter: store}
 					}
 				})
 				ended := make(chan error, 1)
-				a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
 				a.AddPeer(2, []string{path(t, b)})
-				a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, data), size))
+				a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, nil, data), size))
 				require.NoError(t, <-ended)
-				requireSaved(t, store, 7, data)
+				testmember.RequireSaved(t, store, 7, data)
 				require.Equal(t, 1, a.Status().Peers[0].LastSnapshot.Attempts)
-				require.Len(t, b.raft.received(), 1)
+				require.Len(t, b.Recorder.Received(), 1)
 			})
 		}
 	}
@@ -338,21 +339,21 @@ func TestSnapshotWithoutKeepAlive(t *testing.T) {
 func TestSnapshotSummingIsWeighed(t *testing.T) {
 	const pause = 2 * time.Second // a Read
 	for _, size := range []int{32 << 20, 112 << 20, 192 << 20} {
-		data := randomBytes(size)
+		data := testmember.RandomBytes(size)
 		reads := time.Duration(size / (256 << 10))
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(store))
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(store))
 			leavePart(t, p, data)
-			before := p.a.Status().Peers[0].SentBytes
+			before := p.A.Status().Peers[0].SentBytes
 			start := time.Now()
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), int64(size)))
-			require.NoError(t, <-p.sent)
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), slowSeekable(data, pause), int64(size)))
+			require.NoError(t, <-p.Sent)
 			require.Less(t, time.Since(start), reads*pause+90*time.Second, size)
-			requireSaved(t, store, 7, data)
+			testmember.RequireSaved(t, store, 7, data)
 			if reads*pause/2 < 8*time.Minute {
-				require.Less(t, p.a.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
+				require.Less(t, p.A.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -17,7 +18,7 @@ import (
 // costs another one, and not the snapshot.
 func TestSnapshotProbeIsCut(t *testing.T) {
 	const size = 1 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	cuts := map[string]func(net.Conn){
 		"reset":  func(c net.Conn) { _ = c.(interface{ SetLinger(int) error }).SetLinger(0) },
 		"closed": func(net.Conn) {},
@@ -25,11 +26,11 @@ func TestSnapshotProbeIsCut(t *testing.T) {
 	for how, cut := range cuts {
 		for _, n := range []int64{1, 2} { // how many; with two the plan is plain
 			t.Run(fmt.Sprintf("%s, %d", how, n), func(t *testing.T) {
-				store := openIn(t, t.TempDir())
+				store := testmember.OpenStore(t, t.TempDir())
 				ln, err := net.Listen("tcp", "127.0.0.1:0")
 				require.NoError(t, err)
 				var left atomic.Int64
-				b := startMemberBy(t, func(h http.Handler) *http.Server {
+				b := testmember.StartBy(t, func(h http.Handler) *http.Server {
 					return rafthttp.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						// Those of members that measure their clocks end their connections.
 						if r.URL.Path != rafthttp.ProbingPrefix || r.Close || left.Add(-1) < 0 {
@@ -45,14 +46,14 @@ func TestSnapshotProbeIsCut(t *testing.T) {
 				}, ln, "http://"+ln.Addr().String(), 2, func(tr *rafthttp.Transport) { tr.Snapshotter = store })
 				left.Store(n)
 				ended := make(chan error, 1)
-				a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
-				a.AddPeer(2, []string{b.url})
-				a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, data), size))
+				a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				a.AddPeer(2, []string{b.URL})
+				a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, nil, data), size))
 				require.NoError(t, <-ended)
 				require.Less(t, left.Load(), int64(1))
-				requireSaved(t, store, 7, data)
+				testmember.RequireSaved(t, store, 7, data)
 				require.Equal(t, 1, a.Status().Peers[0].LastSnapshot.Attempts)
-				require.Len(t, b.raft.received(), 1)
+				require.Len(t, b.Recorder.Received(), 1)
 			})
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -23,31 +24,31 @@ func TestSnapshotNotSent(t *testing.T) {
 	failure := []raft.SnapshotStatus{raft.SnapshotFailure}
 	tests := []struct {
 		name    string
-		prepare func(p *pair) *rafthttp.Transport
+		prepare func(p *testmember.Pair) *rafthttp.Transport
 		reports []raft.SnapshotStatus
 	}{
-		{"unknown peer", func(p *pair) *rafthttp.Transport { p.a.RemovePeer(2); return p.a.Transport }, failure},
-		{"remote", func(p *pair) *rafthttp.Transport {
-			p.a.RemovePeer(2)
-			p.a.AddRemote(2, []string{p.b.url})
-			return p.a.Transport
+		{"unknown peer", func(p *testmember.Pair) *rafthttp.Transport { p.A.RemovePeer(2); return p.A.Transport }, failure},
+		{"remote", func(p *testmember.Pair) *rafthttp.Transport {
+			p.A.RemovePeer(2)
+			p.A.AddRemote(2, []string{p.B.URL})
+			return p.A.Transport
 		}, failure},
-		{"paused peer", func(p *pair) *rafthttp.Transport { p.a.CutPeer(2); return p.a.Transport }, failure},
-		{"paused transport", func(p *pair) *rafthttp.Transport { p.a.Pause(); return p.a.Transport }, failure},
-		{"paused receiver", func(p *pair) *rafthttp.Transport { p.b.Pause(); return p.a.Transport }, failure},
-		{"before Start", func(p *pair) *rafthttp.Transport { return &rafthttp.Transport{ID: 9, Raft: p.a.raft} }, nil},
-		{"after Stop", func(p *pair) *rafthttp.Transport { p.a.Stop(); return p.a.Transport }, nil},
+		{"paused peer", func(p *testmember.Pair) *rafthttp.Transport { p.A.CutPeer(2); return p.A.Transport }, failure},
+		{"paused transport", func(p *testmember.Pair) *rafthttp.Transport { p.A.Pause(); return p.A.Transport }, failure},
+		{"paused receiver", func(p *testmember.Pair) *rafthttp.Transport { p.B.Pause(); return p.A.Transport }, failure},
+		{"before Start", func(p *testmember.Pair) *rafthttp.Transport { return &rafthttp.Transport{ID: 9, Raft: p.A.Recorder} }, nil},
+		{"after Stop", func(p *testmember.Pair) *rafthttp.Transport { p.A.Stop(); return p.A.Transport }, nil},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, nil, receives(savesAll))
+				p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
 				tr := tc.prepare(p)
-				db := &database{Reader: bytes.NewReader(randomBytes(10))}
-				m := newSnapshot(db, 10)
+				db := &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(10))}
+				m := testmember.NewSnapshot(db, 10)
 				tr.SendSnapshot(m)
-				requireEnd(t, m, db, false, p.a.raft, tc.reports...)
-				require.Empty(t, p.b.raft.received())
+				testmember.RequireEnd(t, m, db, false, p.A.Recorder, tc.reports...)
+				require.Empty(t, p.B.Recorder.Received())
 			})
 		})
 	}
@@ -60,25 +61,25 @@ func TestSnapshotTakenSlowly(t *testing.T) {
 	const slow = 4 * rafthttp.DefaultConnReadTimeout
 	for _, deadlines := range []bool{false, true} {
 		bubble.Test(t, func(t *testing.T) {
-			p := newPair(t, nil, nil)
-			p.deadlines = deadlines
-			c := p.start(t, "c", 3, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+			p := testmember.NewPair(t, nil, nil)
+			p.Deadlines = deadlines
+			c := p.Start(t, "c", 3, testmember.Receives(testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 				n, err := io.Copy(io.Discard, r)
 				time.Sleep(slow)
 				return n, err
 			})))
-			c.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+			c.Recorder.OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
 				time.Sleep(slow)
 				return ctx.Err()
 			}
-			p.a.AddPeer(3, []string{c.url})
-			db := &database{Reader: bytes.NewReader(randomBytes(1 << 20))}
-			m := snap.NewMessage(msgSnap(3, 1, 7), db, 1<<20)
+			p.A.AddPeer(3, []string{c.URL})
+			db := &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(1 << 20))}
+			m := snap.NewMessage(testmember.MsgSnap(3, 1, 7), db, 1<<20)
 			start := time.Now()
-			p.a.SendSnapshot(m)
-			require.NoError(t, <-p.sent)
+			p.A.SendSnapshot(m)
+			require.NoError(t, <-p.Sent)
 			require.Equal(t, 2*slow, time.Since(start))
-			requireEnd(t, m, db, true, p.a.raft, raft.SnapshotFinish)
+			testmember.RequireEnd(t, m, db, true, p.A.Recorder, raft.SnapshotFinish)
 		})
 	}
 }
@@ -86,15 +87,15 @@ func TestSnapshotTakenSlowly(t *testing.T) {
 func TestSnapshotsWaitTheirTurn(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const n, each = 5, 10 * time.Second // each longer than any timeout
-		p := newPair(t, func(tr *rafthttp.Transport) {
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) {
 			tr.MaxSnapshots, tr.ReadTimeout, tr.SnapshotAnswerTimeout = 1, time.Second, time.Second
-		}, receives(savesAll))
+		}, testmember.Receives(testmember.SavesAll))
 		start := time.Now()
 		var all []*snap.Message
 		for i := range uint64(n) {
 			const size = 100
 			left := size
-			m := snap.NewMessage(msgSnap(2, 1, 7+i), &database{Reader: readerFunc(func(b []byte) (int, error) {
+			m := snap.NewMessage(testmember.MsgSnap(2, 1, 7+i), &testmember.Database{Reader: testmember.ReaderFunc(func(b []byte) (int, error) {
 				if left == 0 {
 					return 0, io.EOF
 				}
@@ -104,69 +105,69 @@ func TestSnapshotsWaitTheirTurn(t *testing.T) {
 				return 1, nil
 			})}, size)
 			all = append(all, m)
-			p.a.SendSnapshot(m)
+			p.A.SendSnapshot(m)
 		}
 		time.Sleep(time.Second)
-		require.Len(t, p.a.Status().Peers[0].Snapshots, n, "waiting and under way")
-		require.Len(t, p.b.Status().Receiving, 1)
+		require.Len(t, p.A.Status().Peers[0].Snapshots, n, "waiting and under way")
+		require.Len(t, p.B.Status().Receiving, 1)
 		for range n {
-			require.NoError(t, <-p.sent)
+			require.NoError(t, <-p.Sent)
 		}
 		require.Equal(t, n*each, time.Since(start))
 		for _, m := range all {
 			require.True(t, <-m.CloseNotify())
 		}
 		synctest.Wait()
-		require.Len(t, p.a.raft.snapshotReports(), n)
-		require.Empty(t, p.a.Status().Peers[0].Snapshots)
-		require.Empty(t, p.b.Status().Receiving)
+		require.Len(t, p.A.Recorder.SnapshotReports(), n)
+		require.Empty(t, p.A.Status().Peers[0].Snapshots)
+		require.Empty(t, p.B.Status().Receiving)
 	})
 }
 
 func TestSnapshotsOfOnePeerAreBounded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, receives(savesAll))
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, testmember.Receives(testmember.SavesAll))
 		const waiting, over = 16, 3
-		var dbs []*database
+		var dbs []*testmember.Database
 		var all []*snap.Message
 		for i := range uint64(waiting + over) {
-			db := blockingReader(nil)
-			m := snap.NewMessage(msgSnap(2, 1, 7+i), db, 10)
+			db := testmember.BlockingReader(nil)
+			m := snap.NewMessage(testmember.MsgSnap(2, 1, 7+i), db, 10)
 			dbs, all = append(dbs, db), append(all, m)
-			p.a.SendSnapshot(m)
+			p.A.SendSnapshot(m)
 		}
 		for range over {
-			require.ErrorIs(t, <-p.sent, rafthttp.ErrQueueFull)
+			require.ErrorIs(t, <-p.Sent, rafthttp.ErrQueueFull)
 		}
-		p.a.Stop()
+		p.A.Stop()
 		for i, m := range all {
 			require.False(t, <-m.CloseNotify())
-			require.EqualValues(t, 1, dbs[i].closes.Load())
+			require.EqualValues(t, 1, dbs[i].Closes.Load())
 		}
-		require.Len(t, p.a.raft.snapshotReports(), waiting+over)
+		require.Len(t, p.A.Recorder.SnapshotReports(), waiting+over)
 	})
 }
 
 func TestSnapshotRefusedOverMax(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, func(tr *rafthttp.Transport) { tr.MaxSnapshots, tr.Snapshotter = 1, savesAll })
-		c := p.start(t, "c", 3, nil)
-		c.AddPeer(2, []string{p.b.url})
-		first := newSnapshot(blockingReader(nil), 10)
+		p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) { tr.MaxSnapshots, tr.Snapshotter = 1, testmember.SavesAll })
+		c := p.Start(t, "c", 3, nil)
+		c.AddPeer(2, []string{p.B.URL})
+		first := testmember.NewSnapshot(testmember.BlockingReader(nil), 10)
 		c.SendSnapshot(first)
 		synctest.Wait()
 
-		db := &database{Reader: bytes.NewReader(randomBytes(10))}
-		m := newSnapshot(db, 10)
-		p.a.SendSnapshot(m)
+		db := &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(10))}
+		m := testmember.NewSnapshot(db, 10)
+		p.A.SendSnapshot(m)
 		var status *rafthttp.StatusError
-		require.ErrorAs(t, <-p.sent, &status)
+		require.ErrorAs(t, <-p.Sent, &status)
 		require.Equal(t, 503, status.Code)
-		requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+		testmember.RequireEnd(t, m, db, false, p.A.Recorder, raft.SnapshotFailure)
 
-		again := newSnapshot(&database{Reader: bytes.NewReader(randomBytes(10))}, 10)
-		p.a.SendSnapshot(again)
-		require.NoError(t, <-p.sent, "the first has ended")
+		again := testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(10))}, 10)
+		p.A.SendSnapshot(again)
+		require.NoError(t, <-p.Sent, "the first has ended")
 		require.True(t, <-again.CloseNotify())
 	})
 }
@@ -187,20 +188,20 @@ func TestSnapshotRateLimit(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				max := func(tr *rafthttp.Transport) { tr.MaxSnapshots = 16 }
-				p := newPair(t, func(tr *rafthttp.Transport) {
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) {
 					max(tr)
 					tr.SnapshotRateLimit = tc.rate
 				}, func(tr *rafthttp.Transport) {
 					max(tr)
-					tr.Snapshotter = savesAll
+					tr.Snapshotter = testmember.SavesAll
 				})
 				start := time.Now()
 				for i := range tc.transfers {
-					db := &database{Reader: bytes.NewReader(randomBytes(int(tc.size)))}
-					p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, uint64(7+i)), db, tc.size))
+					db := &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(int(tc.size)))}
+					p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, uint64(7+i)), db, tc.size))
 				}
 				for range tc.transfers {
-					require.NoError(t, <-p.sent)
+					require.NoError(t, <-p.Sent)
 				}
 				paced := float64(tc.size*int64(tc.transfers) - burst)
 				want := time.Duration(paced / float64(tc.rate) * float64(time.Second))
@@ -214,14 +215,14 @@ func TestSnapshotRateLimit(t *testing.T) {
 func TestSnapshotMovesToNextURL(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		// Streams would move on as well.
-		p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-4 }, receives(savesAll))
-		p.a.RemovePeer(2)
-		p.a.AddPeer(2, []string{"http://b:1", p.b.url})
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-4 }, testmember.Receives(testmember.SavesAll))
+		p.A.RemovePeer(2)
+		p.A.AddPeer(2, []string{"http://b:1", p.B.URL})
 		synctest.Wait()
 		var ok bool
 		for range 2 {
-			p.a.SendSnapshot(newSnapshot(&database{Reader: bytes.NewReader(randomBytes(10))}, 10))
-			if ok = <-p.sent == nil; ok {
+			p.A.SendSnapshot(testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(10))}, 10))
+			if ok = <-p.Sent == nil; ok {
 				break
 			}
 		}
@@ -232,31 +233,31 @@ func TestSnapshotMovesToNextURL(t *testing.T) {
 // A reader that fails says nothing about the peer, which posts show to be there.
 func TestSnapshotReaderIsNotThePeer(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, receives(savesAll))
-		p.b.RemovePeer(1) // so that it dials no streams and grants none
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
+		p.B.RemovePeer(1) // so that it dials no streams and grants none
 		time.Sleep(time.Minute)
-		require.Zero(t, p.a.ActivePeers())
-		p.a.Send(heartbeats(1, 2, 1))
+		require.Zero(t, p.A.ActivePeers())
+		p.A.Send(testmember.Heartbeats(1, 2, 1))
 		synctest.Wait()
-		require.Equal(t, 1, p.a.ActivePeers())
-		p.a.SendSnapshot(newSnapshot(&database{Reader: bytes.NewReader(nil)}, 10))
-		require.ErrorIs(t, <-p.sent, rafthttp.ErrSnapshotSize)
-		require.Equal(t, 1, p.a.ActivePeers())
+		require.Equal(t, 1, p.A.ActivePeers())
+		p.A.SendSnapshot(testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader(nil)}, 10))
+		require.ErrorIs(t, <-p.Sent, rafthttp.ErrSnapshotSize)
+		require.Equal(t, 1, p.A.ActivePeers())
 	})
 }
 
 func TestSnapshotTo(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, receives(savesAll))
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
 		for _, to := range []types.ID{0, 1, 99} { // nobody, itself, a stranger
-			m := snap.NewMessage(msgSnap(to, 1, 7), nil, 0)
-			p.a.SendSnapshot(m)
+			m := snap.NewMessage(testmember.MsgSnap(to, 1, 7), nil, 0)
+			p.A.SendSnapshot(m)
 			require.False(t, <-m.CloseNotify())
 		}
-		m := snap.NewMessage(msgSnap(2, 1, 7), nil, 0)
-		p.a.SendSnapshot(m)
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), nil, 0)
+		p.A.SendSnapshot(m)
 		require.True(t, <-m.CloseNotify(), "without a database")
 		synctest.Wait()
-		require.Len(t, p.a.raft.snapshotReports(), 4)
+		require.Len(t, p.A.Recorder.SnapshotReports(), 4)
 	})
 }

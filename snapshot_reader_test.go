@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -51,11 +52,11 @@ func (s *stuckSeeker) Close() error {
 // ends within the stall limit, and at once with its peer or the transport.
 func TestSnapshotWhoseSeekHangs(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
-	ends := map[string]func(a *member){
-		"stall":  func(*member) {},
-		"remove": func(a *member) { a.RemovePeer(2) },
-		"stop":   func(a *member) { a.Stop() },
+	data := testmember.RandomBytes(size)
+	ends := map[string]func(a *testmember.Member){
+		"stall":  func(*testmember.Member) {},
+		"remove": func(a *testmember.Member) { a.RemovePeer(2) },
+		"stop":   func(a *testmember.Member) { a.Stop() },
 	}
 	for name, end := range ends {
 		for nth := 1; nth <= 2; nth++ { // before the first attempt, and before one after a cut
@@ -63,27 +64,27 @@ func TestSnapshotWhoseSeekHangs(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					dir := t.TempDir()
 					bubble.Test(t, func(t *testing.T) {
-						p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, receives(openIn(t, dir)))
-						p.net.Link("a", "b").SetBandwidth(4 << 20)
+						p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, testmember.Receives(testmember.OpenStore(t, dir)))
+						p.Net.Link("a", "b").SetBandwidth(4 << 20)
 						time.Sleep(time.Second)
 						db := newStuckSeeker(data, nth, deaf)
 						defer db.free()
 						time.AfterFunc(time.Minute, db.free) // so that the test ends
-						m := snap.NewMessage(msgSnap(2, 1, 7), db, size)
-						p.a.SendSnapshot(m)
+						m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, size)
+						p.A.SendSnapshot(m)
 						time.Sleep(time.Second)
-						p.net.Reset("a", "b")
+						p.Net.Reset("a", "b")
 						time.Sleep(500 * time.Millisecond)
 						start := time.Now()
-						end(p.a)
+						end(p.A)
 						require.False(t, <-m.CloseNotify())
 						require.Less(t, time.Since(start), 8*time.Second)
 						time.Sleep(3 * time.Second)
-						require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, p.a.raft.snapshotReports())
+						require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, p.A.Recorder.SnapshotReports())
 						if name == "stall" {
-							require.ErrorIs(t, <-p.sent, rafthttp.ErrStalled)
-							p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 8), io.NopCloser(bytes.NewReader(nil)), 0))
-							require.NoError(t, <-p.sent, "the turn is free")
+							require.ErrorIs(t, <-p.Sent, rafthttp.ErrStalled)
+							p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 8), io.NopCloser(bytes.NewReader(nil)), 0))
+							require.NoError(t, <-p.Sent, "the turn is free")
 						}
 					})
 				})
@@ -98,21 +99,21 @@ func TestSnapshotErrorWithTheLastBytes(t *testing.T) {
 	cause := errors.New("checksum of the source differs")
 	for _, size := range []int64{1, 1000, 1 << 20} {
 		bubble.Test(t, func(t *testing.T) {
-			p := newPair(t, nil, receives(savesAll))
+			p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
 			time.Sleep(time.Second)
-			rest := bytes.NewReader(randomBytes(int(size)))
-			db := &database{Reader: readerFunc(func(b []byte) (int, error) {
+			rest := bytes.NewReader(testmember.RandomBytes(int(size)))
+			db := &testmember.Database{Reader: testmember.ReaderFunc(func(b []byte) (int, error) {
 				n, err := rest.Read(b)
 				if err == nil && rest.Len() == 0 {
 					return n, cause
 				}
 				return n, err
 			})}
-			p.a.SendSnapshot(newSnapshot(db, size))
-			err := <-p.sent
+			p.A.SendSnapshot(testmember.NewSnapshot(db, size))
+			err := <-p.Sent
 			require.ErrorIs(t, err, cause)
 			require.ErrorIs(t, err, rafthttp.ErrSnapshotReader)
-			require.Empty(t, p.b.raft.received())
+			require.Empty(t, p.B.Recorder.Received())
 		})
 	}
 }
@@ -122,16 +123,16 @@ func TestSnapshotErrorWithTheLastBytes(t *testing.T) {
 func TestSnapshotWhoseReaderIsSlowAtItsEnd(t *testing.T) {
 	const chunk, pause = 256 << 10, 3 * time.Second
 	for _, size := range []int64{2, chunk, chunk + 1, chunk + 2, 1 << 20} {
-		data := randomBytes(int(size))
+		data := testmember.RandomBytes(int(size))
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(store))
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(store))
 			time.Sleep(time.Second)
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), slowSeekable(data, pause), size))
-			require.NoError(t, <-p.sent, size)
-			require.Equal(t, 1, p.a.Status().Peers[0].LastSnapshot.Attempts)
-			requireSaved(t, store, 7, data)
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), slowSeekable(data, pause), size))
+			require.NoError(t, <-p.Sent, size)
+			require.Equal(t, 1, p.A.Status().Peers[0].LastSnapshot.Attempts)
+			testmember.RequireSaved(t, store, 7, data)
 		})
 	}
 }
@@ -149,18 +150,18 @@ func TestSnapshotReaderIsLeftAloneOnceClosed(t *testing.T) {
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, nil, receives(savesAll))
+				p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
 				time.Sleep(time.Second)
 				closed := make(chan struct{})
 				reads := 0
-				db := &database{onClose: func() { close(closed) }, Reader: readerFunc(func([]byte) (int, error) {
+				db := &testmember.Database{OnClose: func() { close(closed) }, Reader: testmember.ReaderFunc(func([]byte) (int, error) {
 					reads++
 					<-closed
 					time.Sleep(100 * time.Millisecond)
 					return end.n, end.err
 				})}
-				p.a.SendSnapshot(newSnapshot(db, 1000))
-				require.ErrorIs(t, <-p.sent, rafthttp.ErrStalled)
+				p.A.SendSnapshot(testmember.NewSnapshot(db, 1000))
+				require.ErrorIs(t, <-p.Sent, rafthttp.ErrStalled)
 				time.Sleep(time.Second)
 				require.Equal(t, 1, reads)
 			})
@@ -172,28 +173,28 @@ func TestSnapshotReaderIsLeftAloneOnceClosed(t *testing.T) {
 // peer, wherever it does.
 func TestSnapshotOfAStalledReaderIsNotThePeer(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	tests := map[string]func() io.ReadCloser{
-		"in Read":             func() io.ReadCloser { return blockingReader(data[:size/2]) },
+		"in Read":             func() io.ReadCloser { return testmember.BlockingReader(data[:size/2]) },
 		"in Read, deaf":       func() io.ReadCloser { return deafReader(data[:size/2]) },
 		"in Seek":             func() io.ReadCloser { return newStuckSeeker(data, 1, false) },
 		"in Seek, deaf":       func() io.ReadCloser { return newStuckSeeker(data, 1, true) },
-		"in Read, at the end": func() io.ReadCloser { return blockingReader(data) },
+		"in Read, at the end": func() io.ReadCloser { return testmember.BlockingReader(data) },
 	}
 	for name, reader := range tests {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				p := newPair(t, nil, receives(openIn(t, dir)))
-				p.net.Link("a", "b").SetBandwidth(4 << 20)
+				p := testmember.NewPair(t, nil, testmember.Receives(testmember.OpenStore(t, dir)))
+				p.Net.Link("a", "b").SetBandwidth(4 << 20)
 				time.Sleep(time.Second)
 				db := reader()
-				p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, size))
-				err := <-p.sent
+				p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, size))
+				err := <-p.Sent
 				require.ErrorIs(t, err, rafthttp.ErrStalled)
 				require.ErrorIs(t, err, rafthttp.ErrSnapshotReader)
 				time.Sleep(time.Second)
-				require.Zero(t, p.a.raft.unreachables(2))
+				require.Zero(t, p.A.Recorder.Unreachables(2))
 				if s, ok := db.(interface{ free() }); ok {
 					s.free()
 				}
@@ -203,9 +204,9 @@ func TestSnapshotOfAStalledReaderIsNotThePeer(t *testing.T) {
 }
 
 // deaf is a database of which Read hangs until it is freed, whatever Close does.
-type deaf struct{ *database }
+type deaf struct{ *testmember.Database }
 
-func (d deaf) free()        { _ = d.database.Close() }
+func (d deaf) free()        { _ = d.Database.Close() }
 func (d deaf) Close() error { return nil }
 
-func deafReader(data []byte) deaf { return deaf{blockingReader(data)} }
+func deafReader(data []byte) deaf { return deaf{testmember.BlockingReader(data)} }

@@ -25,56 +25,49 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// read returns what r brings.
-func read(t *testing.T, r io.Reader) string {
-	t.Helper()
-	b, err := io.ReadAll(r)
-	require.NoError(t, err)
-	return string(b)
-}
-
 func TestSnapshotBodies(t *testing.T) {
 	const max = 10_000
-	a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.MaxMessageBytes, tr.Snapshotter = max, savesAll })
-	app := msgApp(1, 2, 7, nil)
-	large := msgSnap(1, 2, 7)
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.MaxMessageBytes, tr.Snapshotter = max, testmember.SavesAll })
+	app := testmember.MsgApp(1, 2, 7, nil)
+	large := testmember.MsgSnap(1, 2, 7)
 	large.Snapshot.Data = make([]byte, max)
-	mixed := msgSnap(1, 2, 7)
+	mixed := testmember.MsgSnap(1, 2, 7)
 	mixed.Type = raftpb.MsgApp.Enum()
-	noIndex := msgSnap(1, 2, 0)
+	noIndex := testmember.MsgSnap(1, 2, 0)
 	tests := []struct {
 		name string
 		body io.Reader
 		code int
 	}{
-		{"good", snapshotBody(t, msgSnap(1, 2, 7), "db"), 204},
-		{"without a database", snapshotBody(t, msgSnap(1, 2, 7), ""), 204},
+		{"good", testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db"), 204},
+		{"without a database", testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), ""), 204},
 		{"empty body", strings.NewReader(""), 400},
 		{"half a length", strings.NewReader("\x00\x00\x00"), 400},
-		{"length alone", bytes.NewReader(lengthPrefix(10)), 400},
-		{"cut message", bytes.NewReader(append(lengthPrefix(10), 8, 7)), 400},
-		{"undecodable", bytes.NewReader(append(lengthPrefix(2), 0xff, 0xff)), 400},
-		{"over-long", bytes.NewReader(lengthPrefix(1 << 40)), 400},
-		{"over the limit", snapshotBody(t, large, ""), 400},
-		{"empty message", bytes.NewReader(lengthPrefix(0)), 400},
-		{"link heartbeat", bytes.NewReader(append(lengthPrefix(2), 8, 8)), 400},
-		{"append", snapshotBody(t, app, ""), 400},
-		{"append with a snapshot in it", snapshotBody(t, mixed, ""), 400},
-		{"no snapshot in it", snapshotBody(t, &raftpb.Message{Type: raftpb.MsgSnap.Enum()}, ""), 400},
-		{"empty snapshot", snapshotBody(t, noIndex, ""), 400},
+		{"length alone", bytes.NewReader(testmember.LengthPrefixBytes(10)), 400},
+		{"cut message", bytes.NewReader(append(testmember.LengthPrefixBytes(10), 8, 7)), 400},
+		{"undecodable", bytes.NewReader(append(testmember.LengthPrefixBytes(2), 0xff, 0xff)), 400},
+		{"over-long", bytes.NewReader(testmember.LengthPrefixBytes(1 << 40)), 400},
+		{"over the limit", testmember.SnapshotBody(t, large, ""), 400},
+		{"empty message", bytes.NewReader(testmember.LengthPrefixBytes(0)), 400},
+		{"link heartbeat", bytes.NewReader(append(testmember.LengthPrefixBytes(2), 8, 8)), 400},
+		{"append", testmember.SnapshotBody(t, app, ""), 400},
+		{"append with a snapshot in it", testmember.SnapshotBody(t, mixed, ""), 400},
+		{"no snapshot in it", testmember.SnapshotBody(t, &raftpb.Message{Type: raftpb.MsgSnap.Enum()}, ""), 400},
+		{"empty snapshot", testmember.SnapshotBody(t, noIndex, ""), 400},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			want := len(a.raft.received())
-			got := exchange(t, a.url, "POST", "/raft/snapshot", peerHeader(nil), tc.body)
-			require.Equal(t, tc.code, got.StatusCode, got.body)
+			want := len(a.Recorder.Received())
+			got := testmember.Exchange(t, a.URL, "POST", "/raft/snapshot", testmember.PeerHeader(nil), tc.body)
+			require.Equal(t, tc.code, got.StatusCode, got.Body)
 			if tc.code == 204 {
 				want++
 			}
-			require.Len(t, a.raft.received(), want)
+			require.Len(t, a.Recorder.Received(), want)
 			require.Empty(t, a.Status().Receiving)
 		})
 	}
@@ -84,19 +77,19 @@ func TestSnapshotBodies(t *testing.T) {
 // encodes the message before it: here a field comes twice, and a number has an idle byte.
 func TestSnapshotHeadEncodedOtherwise(t *testing.T) {
 	var saved []string
-	a := startMember(t, 1, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+	a := testmember.Start(t, 1, testmember.Receives(testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 		b, err := io.ReadAll(r)
 		saved = append(saved, string(b))
 		return int64(len(b)), err
 	})))
-	head := append([]byte{4 << 3, 9, 4 << 3, 0x89, 0}, marshal(t, msgSnap(1, 2, 7))...)
+	head := append([]byte{4 << 3, 9, 4 << 3, 0x89, 0}, testmember.Marshal(t, testmember.MsgSnap(1, 2, 7))...)
 	for _, db := range []string{"", "x", "database", strings.Repeat("long ", 100_000)} {
-		body := append(append(lengthPrefix(uint64(len(head))), head...), db...)
-		got := exchange(t, a.url, "POST", "/raft/snapshot", peerHeader(nil), bytes.NewReader(body))
-		require.Equal(t, 204, got.StatusCode, got.body)
+		body := append(append(testmember.LengthPrefixBytes(uint64(len(head))), head...), db...)
+		got := testmember.Exchange(t, a.URL, "POST", "/raft/snapshot", testmember.PeerHeader(nil), bytes.NewReader(body))
+		require.Equal(t, 204, got.StatusCode, got.Body)
 		require.Equal(t, db, saved[len(saved)-1])
 	}
-	require.Len(t, a.raft.received(), 4)
+	require.Len(t, a.Recorder.Received(), 4)
 }
 
 func TestSnapshotProcessErrors(t *testing.T) {
@@ -107,63 +100,63 @@ func TestSnapshotProcessErrors(t *testing.T) {
 		body string
 	}{
 		{"plain", errors.New("no"), 500, "failed to process raft message: no\n"},
-		{"answers by itself", teapot{}, 418, ""},
-		{"WriteTo with a result", notTeapot{}, 500, "failed to process raft message: no teapot\n"},
+		{"answers by itself", testmember.Teapot{}, 418, ""},
+		{"WriteTo with a result", testmember.NotTeapot{}, 500, "failed to process raft message: no teapot\n"},
 		{"removed", rafthttp.ErrMemberRemoved, 403, "failed to process raft message: the member has been permanently removed from the cluster\n"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			a := startMember(t, 1, receives(savesAll))
-			a.raft.process = func(context.Context, *raftpb.Message) error { return tc.err }
-			body := read(t, snapshotBody(t, msgSnap(1, 2, 7), "db"))
-			c, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+			a := testmember.Start(t, 1, testmember.Receives(testmember.SavesAll))
+			a.Recorder.OnProcess = func(context.Context, *raftpb.Message) error { return tc.err }
+			body := testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db"))
+			c, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 			require.NoError(t, err)
 			defer c.Close()
 			for range 2 { // the connection is kept
-				_, err = io.WriteString(c, requestHead("POST", "/raft/snapshot", peerHeader(nil), len(body))+body)
+				_, err = io.WriteString(c, testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(nil), len(body))+body)
 				require.NoError(t, err)
-				got := readAnswer(t, c)
+				got := testmember.ReadAnswer(t, c)
 				require.Equal(t, tc.code, got.StatusCode)
-				require.Equal(t, tc.body, got.body)
+				require.Equal(t, tc.body, got.Body)
 			}
 		})
 	}
 }
 
 func TestSnapshotNotTaken(t *testing.T) {
-	body := func() io.Reader { return snapshotBody(t, msgSnap(1, 2, 7), "db") }
-	a := startMember(t, 1, nil)
-	got := exchange(t, a.url, "POST", "/raft/snapshot", peerHeader(nil), body())
+	body := func() io.Reader { return testmember.SnapshotBody(t, testmember.MsgSnap(1, 2, 7), "db") }
+	a := testmember.Start(t, 1, nil)
+	got := testmember.Exchange(t, a.URL, "POST", "/raft/snapshot", testmember.PeerHeader(nil), body())
 	require.Equal(t, 501, got.StatusCode)
-	require.Equal(t, "this member takes no database snapshots\n", got.body)
+	require.Equal(t, "this member takes no database snapshots\n", got.Body)
 
 	held := make(chan struct{})
-	b := startMember(t, 1, func(tr *rafthttp.Transport) {
+	b := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 		tr.MaxSnapshots = 1
-		tr.Snapshotter = saver(func(io.Reader, uint64) (int64, error) { <-held; return 0, errors.New("disk full") })
+		tr.Snapshotter = testmember.Saver(func(io.Reader, uint64) (int64, error) { <-held; return 0, errors.New("disk full") })
 	})
-	bytes := read(t, body())
-	first, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	bytes := testmember.ReadString(t, body())
+	first, err := net.Dial("tcp", strings.TrimPrefix(b.URL, "http://"))
 	require.NoError(t, err)
 	defer first.Close()
-	_, err = io.WriteString(first, requestHead("POST", "/raft/snapshot", peerHeader(nil), len(bytes))+bytes)
+	_, err = io.WriteString(first, testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(nil), len(bytes))+bytes)
 	require.NoError(t, err)
-	eventually(t, func() bool { return len(b.Status().Receiving) == 1 })
-	got = exchange(t, b.url, "POST", "/raft/snapshot", peerHeader(nil), body())
+	testmember.Eventually(t, func() bool { return len(b.Status().Receiving) == 1 })
+	got = testmember.Exchange(t, b.URL, "POST", "/raft/snapshot", testmember.PeerHeader(nil), body())
 	require.Equal(t, 503, got.StatusCode)
 	require.Equal(t, "1", got.Header.Get("Retry-After"))
 	close(held)
-	got = readAnswer(t, first)
+	got = testmember.ReadAnswer(t, first)
 	require.Equal(t, 500, got.StatusCode)
-	require.Equal(t, "failed to save database snapshot: disk full\n", got.body)
-	require.Empty(t, a.raft.received())
-	require.Empty(t, b.raft.received())
+	require.Equal(t, "failed to save database snapshot: disk full\n", got.Body)
+	require.Empty(t, a.Recorder.Received())
+	require.Empty(t, b.Recorder.Received())
 }
 
 // A sender that dies without a word holds its handler for the read timeout, and
 // nothing of it is taken.
 func TestSnapshotSenderFallsSilent(t *testing.T) {
-	whole := read(t, snapshotBody(t, msgSnap(2, 1, 7), strings.Repeat("x", 1000)))
+	whole := testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(2, 1, 7), strings.Repeat("x", 1000)))
 	tests := []struct {
 		name string
 		sent string
@@ -181,25 +174,25 @@ func TestSnapshotSenderFallsSilent(t *testing.T) {
 				store, err := snap.Open(dir)
 				require.NoError(t, err)
 				received := make(chan error, 1)
-				p := newPair(t, nil, func(tr *rafthttp.Transport) {
+				p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) {
 					tr.ReadTimeout, tr.Snapshotter = 3*time.Second, store
 					tr.Observer = &rafthttp.Observer{SnapshotReceived: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) { received <- err }}
 				})
-				c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+				c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 				require.NoError(t, err)
 				defer c.Close()
 				start := time.Now()
-				_, err = io.WriteString(c, requestHead("POST", "/raft/snapshot", peerHeader(nil), len(whole))+tc.sent)
+				_, err = io.WriteString(c, testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(nil), len(whole))+tc.sent)
 				require.NoError(t, err)
 				time.Sleep(3*time.Second - 1)
 				synctest.Wait()
-				require.Len(t, p.b.Status().Receiving, 1, "patient until then")
+				require.Len(t, p.B.Status().Receiving, 1, "patient until then")
 				time.Sleep(time.Nanosecond)
 				synctest.Wait()
-				require.Empty(t, p.b.Status().Receiving)
-				require.GreaterOrEqual(t, readAnswer(t, c).StatusCode, 400)
+				require.Empty(t, p.B.Status().Receiving)
+				require.GreaterOrEqual(t, testmember.ReadAnswer(t, c).StatusCode, 400)
 				require.LessOrEqual(t, time.Since(start), 6*time.Second)
-				require.Empty(t, p.b.raft.received())
+				require.Empty(t, p.B.Recorder.Received())
 				if len(tc.sent) > 100 {
 					require.ErrorIs(t, <-received, rafthttp.ErrStalled)
 				}
@@ -215,20 +208,20 @@ func TestSnapshotSenderFallsSilent(t *testing.T) {
 func TestSnapshotStatus(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const size, gone = 1 << 20, 300_000
-		p := newPair(t, nil, receives(savesAll))
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
 		var mu sync.Mutex
 		var told []rafthttp.SnapshotStatus
-		c := p.start(t, "c", 3, func(tr *rafthttp.Transport) {
+		c := p.Start(t, "c", 3, func(tr *rafthttp.Transport) {
 			tr.Observer = &rafthttp.Observer{SnapshotProgress: func(s rafthttp.SnapshotStatus) {
 				mu.Lock()
 				defer mu.Unlock()
 				told = append(told, s)
 			}}
 		})
-		c.AddPeer(2, []string{p.b.url})
+		c.AddPeer(2, []string{p.B.URL})
 		start := time.Now()
-		slow := throttled(randomBytes(size), size/16, time.Second) // all of it in 16 seconds
-		m := snap.NewMessage(msgSnap(2, 3, 7), slow, size)
+		slow := testmember.Throttled(testmember.RandomBytes(size), size/16, time.Second) // all of it in 16 seconds
+		m := snap.NewMessage(testmember.MsgSnap(2, 3, 7), slow, size)
 		c.SendSnapshot(m)
 		time.Sleep(8*time.Second + time.Second/2)
 		want := rafthttp.SnapshotStatus{
@@ -240,7 +233,7 @@ func TestSnapshotStatus(t *testing.T) {
 		require.InDelta(t, 8, sending[0].ETA.Seconds(), 4)
 		sending[0].Rate, sending[0].ETA = 0, 0
 		require.Equal(t, want, sending[0])
-		receiving := p.b.Status().Receiving
+		receiving := p.B.Status().Receiving
 		require.Len(t, receiving, 1)
 		require.InDelta(t, size/16, receiving[0].Rate, size/16/2)
 		receiving[0].Rate, receiving[0].ETA = 0, 0
@@ -254,8 +247,8 @@ func TestSnapshotStatus(t *testing.T) {
 		require.True(t, <-m.CloseNotify())
 		synctest.Wait()
 		require.Empty(t, c.Status().Peers[0].Snapshots)
-		require.Empty(t, p.b.Status().Receiving)
-		for _, last := range []*rafthttp.SnapshotStatus{c.Status().Peers[0].LastSnapshot, p.b.Status().LastReceived} {
+		require.Empty(t, p.B.Status().Receiving)
+		for _, last := range []*rafthttp.SnapshotStatus{c.Status().Peers[0].LastSnapshot, p.B.Status().LastReceived} {
 			require.EqualValues(t, size, last.Bytes)
 			require.InDelta(t, size/16, last.Rate, size/16/8)
 			require.Zero(t, last.ETA)
@@ -263,21 +256,6 @@ func TestSnapshotStatus(t *testing.T) {
 			require.Equal(t, time.Now(), last.Ended)
 		}
 	})
-}
-
-// throttled returns a reader that gives n bytes after each pause.
-func throttled(data []byte, n int, pause time.Duration) *database {
-	rest := bytes.NewReader(data)
-	left := 0
-	return &database{Reader: readerFunc(func(p []byte) (int, error) {
-		if left == 0 && rest.Len() > 0 {
-			time.Sleep(pause)
-			left = n
-		}
-		m, err := rest.Read(p[:min(len(p), max(left, 1))])
-		left -= m
-		return m, err
-	})}
 }
 
 // The reason of a receiver reaches the sender's log, status and observer, and the
@@ -306,14 +284,14 @@ func TestSnapshotCauses(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
 					core, logged := observer.New(zap.WarnLevel)
 					received := make(chan error, 1)
-					p := newPair(t, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) }, func(tr *rafthttp.Transport) {
-						tr.Snapshotter = saver(func(io.Reader, uint64) (int64, error) { return 0, tc.err })
+					p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) }, func(tr *rafthttp.Transport) {
+						tr.Snapshotter = testmember.Saver(func(io.Reader, uint64) (int64, error) { return 0, tc.err })
 						tr.Observer = &rafthttp.Observer{SnapshotReceived: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) { received <- err }}
 					})
-					db := &database{Reader: bytes.NewReader(randomBytes(size))}
-					m := newSnapshot(db, int64(size))
-					p.a.SendSnapshot(m)
-					err := <-p.sent
+					db := &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(size))}
+					m := testmember.NewSnapshot(db, int64(size))
+					p.A.SendSnapshot(m)
+					err := <-p.Sent
 					for _, err := range []error{err, <-received} {
 						require.ErrorIs(t, err, tc.want)
 						require.ErrorIs(t, err, rafthttp.ErrSnapshotNotSaved)
@@ -322,12 +300,12 @@ func TestSnapshotCauses(t *testing.T) {
 						}
 						require.NotContains(t, err.Error(), "\n")
 					}
-					requireEnd(t, m, db, false, p.a.raft, raft.SnapshotFailure)
+					testmember.RequireEnd(t, m, db, false, p.A.Recorder, raft.SnapshotFailure)
 					lines := logged.FilterMessage("failed to send database snapshot").All()
 					require.Len(t, lines, 1)
 					require.Equal(t, err.Error(), lines[0].ContextMap()["error"])
-					require.Equal(t, err.Error(), p.a.Status().Peers[0].LastSnapshot.Error)
-					require.Contains(t, p.b.Status().LastReceived.Error, "failed to save database snapshot")
+					require.Equal(t, err.Error(), p.A.Status().Peers[0].LastSnapshot.Error)
+					require.Contains(t, p.B.Status().LastReceived.Error, "failed to save database snapshot")
 				})
 			})
 		}
@@ -337,7 +315,7 @@ func TestSnapshotCauses(t *testing.T) {
 // TestVerifyPeerDuringASnapshot: it is asked again under no lock, so that nothing
 // else waits for it.
 func TestVerifyPeerDuringASnapshot(t *testing.T) {
-	var b *member
+	var b *testmember.Member
 	started, asked := make(chan struct{}), make(chan struct{}, 1)
 	verify := func(types.ID, *tls.ConnectionState) error {
 		select {
@@ -361,15 +339,15 @@ func TestVerifyPeerDuringASnapshot(t *testing.T) {
 		}
 		return nil
 	}
-	a := startMember(t, 1, nil)
-	b = startMember(t, 2, func(tr *rafthttp.Transport) {
-		tr.Snapshotter, tr.VerifyPeer, tr.TLSRecheck = savesAll, verify, 10*time.Millisecond
+	a := testmember.Start(t, 1, nil)
+	b = testmember.Start(t, 2, func(tr *rafthttp.Transport) {
+		tr.Snapshotter, tr.VerifyPeer, tr.TLSRecheck = testmember.SavesAll, verify, 10*time.Millisecond
 	})
-	a.AddPeer(2, []string{b.url})
-	db := blockingReader([]byte("the first bytes"))
-	m := newSnapshot(db, 1000)
+	a.AddPeer(2, []string{b.URL})
+	db := testmember.BlockingReader([]byte("the first bytes"))
+	m := testmember.NewSnapshot(db, 1000)
 	a.SendSnapshot(m)
-	eventually(t, func() bool { return len(b.Status().Receiving) == 1 })
+	testmember.Eventually(t, func() bool { return len(b.Status().Receiving) == 1 })
 	close(started)
 	<-asked
 	a.RemovePeer(2)

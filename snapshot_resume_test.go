@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,36 +17,14 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// seekable is a database that can go back, and counts what is read of it.
-type seekable struct {
-	*bytes.Reader
-	closes  atomic.Int32
-	onRead  func(at int64)
-	onClose func()
-}
-
-func (s *seekable) Read(p []byte) (int, error) {
-	if s.onRead != nil {
-		s.onRead(s.Size() - int64(s.Len()))
-	}
-	return s.Reader.Read(p)
-}
-
-func (s *seekable) Close() error {
-	s.closes.Add(1)
-	if s.onClose != nil {
-		s.onClose()
-	}
-	return nil
-}
-
 // breaking returns a database during which event happens at each of the offsets,
 // once.
-func breaking(data []byte, event func(), offsets ...int64) *seekable {
-	return &seekable{Reader: bytes.NewReader(data), onRead: func(at int64) {
+func breaking(data []byte, event func(), offsets ...int64) *testmember.Seekable {
+	return &testmember.Seekable{Reader: bytes.NewReader(data), OnRead: func(at int64) {
 		if len(offsets) > 0 && at >= offsets[0] {
 			offsets = offsets[1:]
 			event()
@@ -55,54 +32,38 @@ func breaking(data []byte, event func(), offsets ...int64) *seekable {
 	}}
 }
 
-func openIn(t *testing.T, dir string) *snap.Store {
-	t.Helper()
-	store, err := snap.Open(dir)
-	require.NoError(t, err)
-	return store
-}
-
-func requireSaved(t *testing.T, store *snap.Store, index uint64, data []byte) {
-	t.Helper()
-	path, err := store.DBFilePath(index)
-	require.NoError(t, err)
-	got, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(data, got), "the database differs")
-}
-
 func TestSnapshotResumes(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
-	events := map[string]func(p *pair){
-		"reset": func(p *pair) { p.net.Reset("a", "b") },
-		"black hole": func(p *pair) {
-			p.net.Partition([]string{"a"}, []string{"b"})
-			time.AfterFunc(8*time.Second, p.net.Heal)
+	data := testmember.RandomBytes(size)
+	events := map[string]func(p *testmember.Pair){
+		"reset": func(p *testmember.Pair) { p.Net.Reset("a", "b") },
+		"black hole": func(p *testmember.Pair) {
+			p.Net.Partition([]string{"a"}, []string{"b"})
+			time.AfterFunc(8*time.Second, p.Net.Heal)
 		},
 	}
 	for name, event := range events {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				store := openIn(t, dir)
-				p := newPair(t, nil, receives(store))
-				p.net.Link("a", "b").SetBandwidth(4 << 20)
+				store := testmember.OpenStore(t, dir)
+				p := testmember.NewPair(t, nil, testmember.Receives(store))
+				p.Net.Link("a", "b").SetBandwidth(4 << 20)
 				time.Sleep(time.Second)
 				db := breaking(data, func() { event(p) }, 1<<20, 3<<20, 7<<20)
-				m := snap.NewMessage(msgSnap(2, 1, 7), db, size)
-				p.a.SendSnapshot(m)
-				require.NoError(t, <-p.sent)
+				m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, size)
+				p.A.SendSnapshot(m)
+				require.NoError(t, <-p.Sent)
 				require.True(t, <-m.CloseNotify())
-				requireSaved(t, store, 7, data)
+				testmember.RequireSaved(t, store, 7, data)
 				synctest.Wait()
-				last := p.a.Status().Peers[0].LastSnapshot
+				last := p.A.Status().Peers[0].LastSnapshot
 				require.Equal(t, 4, last.Attempts)
 				require.EqualValues(t, size, last.Bytes)
-				require.Less(t, p.a.Status().Peers[0].SentBytes, uint64(size+size/10), "sent twice")
-				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.a.raft.snapshotReports())
-				require.EqualValues(t, 1, db.closes.Load())
-				require.Len(t, p.b.raft.received(), 1)
+				require.Less(t, p.A.Status().Peers[0].SentBytes, uint64(size+size/10), "sent twice")
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.A.Recorder.SnapshotReports())
+				require.EqualValues(t, 1, db.Closes.Load())
+				require.Len(t, p.B.Recorder.Received(), 1)
 			})
 		})
 	}
@@ -111,9 +72,9 @@ func TestSnapshotResumes(t *testing.T) {
 // What is not cut is not tried again, nor what cannot be resumed.
 func TestSnapshotIsTriedOnce(t *testing.T) {
 	const size = 4 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	fails := func(err error) rafthttp.Snapshotter {
-		return saver(func(io.Reader, uint64) (int64, error) { return 0, err })
+		return testmember.Saver(func(io.Reader, uint64) (int64, error) { return 0, err })
 	}
 	tests := []struct {
 		name  string
@@ -123,7 +84,7 @@ func TestSnapshotIsTriedOnce(t *testing.T) {
 	}{
 		{
 			name:  "a receiver as stock",
-			store: func(s *snap.Store) rafthttp.Snapshotter { return plain{s} },
+			store: func(s *snap.Store) rafthttp.Snapshotter { return testmember.PlainStore{Snapshotter: s} },
 			db:    func(cut func()) (io.ReadCloser, int64) { return breaking(data, cut, 1<<20), size },
 			want:  rafthttp.ErrSnapshotCut,
 		},
@@ -150,18 +111,18 @@ func TestSnapshotIsTriedOnce(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				var s rafthttp.Snapshotter = openIn(t, dir)
+				var s rafthttp.Snapshotter = testmember.OpenStore(t, dir)
 				if tc.store != nil {
 					s = tc.store(s.(*snap.Store))
 				}
-				p := newPair(t, nil, receives(s))
+				p := testmember.NewPair(t, nil, testmember.Receives(s))
 				time.Sleep(time.Second)
-				rc, declared := tc.db(func() { p.net.Reset("a", "b") })
-				m := snap.NewMessage(msgSnap(2, 1, 7), rc, declared)
-				p.a.SendSnapshot(m)
-				require.ErrorIs(t, <-p.sent, tc.want)
-				require.Equal(t, 1, p.a.Status().Peers[0].LastSnapshot.Attempts)
-				require.Empty(t, p.b.raft.received())
+				rc, declared := tc.db(func() { p.Net.Reset("a", "b") })
+				m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), rc, declared)
+				p.A.SendSnapshot(m)
+				require.ErrorIs(t, <-p.Sent, tc.want)
+				require.Equal(t, 1, p.A.Status().Peers[0].LastSnapshot.Attempts)
+				require.Empty(t, p.B.Recorder.Received())
 			})
 		})
 	}
@@ -172,18 +133,18 @@ func TestSnapshotIsGivenUp(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		const size = 4 << 20
-		p := newPair(t, nil, receives(openIn(t, dir)))
-		p.net.Link("a", "b").SetBandwidth(4 << 20)
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.OpenStore(t, dir)))
+		p.Net.Link("a", "b").SetBandwidth(4 << 20)
 		time.Sleep(time.Second)
-		db := breaking(randomBytes(size), func() { p.net.Host("b").Crash() }, 1<<20)
-		m := snap.NewMessage(msgSnap(2, 1, 7), db, size)
+		db := breaking(testmember.RandomBytes(size), func() { p.Net.Host("b").Crash() }, 1<<20)
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, size)
 		start := time.Now()
-		p.a.SendSnapshot(m)
-		require.ErrorIs(t, <-p.sent, syscall.ECONNREFUSED)
+		p.A.SendSnapshot(m)
+		require.ErrorIs(t, <-p.Sent, syscall.ECONNREFUSED)
 		require.Less(t, time.Since(start), 15*time.Second)
 		synctest.Wait()
-		require.Equal(t, 6, p.a.Status().Peers[0].LastSnapshot.Attempts)
-		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, p.a.raft.snapshotReports())
+		require.Equal(t, 6, p.A.Status().Peers[0].LastSnapshot.Attempts)
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, p.A.Recorder.SnapshotReports())
 	})
 }
 
@@ -192,29 +153,29 @@ func TestSnapshotAnswerLost(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		const size = 4 << 20
-		data := randomBytes(size)
-		store := openIn(t, dir)
-		p := newPair(t, nil, receives(store))
+		data := testmember.RandomBytes(size)
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, testmember.Receives(store))
 		time.Sleep(time.Second)
 		calls := 0
-		p.b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+		p.B.Recorder.OnProcess = func(_ context.Context, m *raftpb.Message) error {
 			if calls++; calls == 1 {
-				p.net.Reset("a", "b")
+				p.Net.Reset("a", "b")
 				time.Sleep(20 * time.Second)
 			}
-			p.b.raft.keep(m)
+			p.B.Recorder.Keep(m)
 			return nil
 		}
-		m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
-		p.a.SendSnapshot(m)
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)
+		p.A.SendSnapshot(m)
 		start := time.Now()
-		require.NoError(t, <-p.sent)
+		require.NoError(t, <-p.Sent)
 		require.InDelta(t, 20*time.Second, time.Since(start), float64(2*time.Second))
 		time.Sleep(time.Minute)
-		requireSaved(t, store, 7, data)
-		require.InDelta(t, size, p.a.Status().Peers[0].SentBytes, 1000)
-		require.Equal(t, 2, p.a.Status().Peers[0].LastSnapshot.Attempts)
-		require.Len(t, p.b.raft.received(), 1)
+		testmember.RequireSaved(t, store, 7, data)
+		require.InDelta(t, size, p.A.Status().Peers[0].SentBytes, 1000)
+		require.Equal(t, 2, p.A.Status().Peers[0].LastSnapshot.Attempts)
+		require.Len(t, p.B.Recorder.Received(), 1)
 	})
 }
 
@@ -224,15 +185,15 @@ func TestSnapshotChecksum(t *testing.T) {
 	t.Run("on its way", func(t *testing.T) {
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(corrupting{store, 1 << 20}))
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(corrupting{store, 1 << 20}))
 			time.Sleep(time.Second)
-			m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(randomBytes(size))}, size)
-			p.a.SendSnapshot(m)
-			require.ErrorIs(t, <-p.sent, rafthttp.ErrSnapshotChecksum)
+			m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(testmember.RandomBytes(size))}, size)
+			p.A.SendSnapshot(m)
+			require.ErrorIs(t, <-p.Sent, rafthttp.ErrSnapshotChecksum)
 			_, err := store.DBFilePath(7)
 			require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
-			require.Empty(t, p.b.raft.received())
+			require.Empty(t, p.B.Recorder.Received())
 		})
 		files, err := os.ReadDir(dir)
 		require.NoError(t, err)
@@ -241,27 +202,27 @@ func TestSnapshotChecksum(t *testing.T) {
 	t.Run("between attempts", func(t *testing.T) {
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(store))
-			p.net.Link("a", "b").SetBandwidth(4 << 20)
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(store))
+			p.Net.Link("a", "b").SetBandwidth(4 << 20)
 			time.Sleep(time.Second)
-			data := randomBytes(size)
+			data := testmember.RandomBytes(size)
 			// The first transfer brings half of it; then there is another database of
 			// the same index and size.
-			first := breaking(data, func() { p.a.RemovePeer(2) }, size/2)
-			m := snap.NewMessage(msgSnap(2, 1, 7), first, size)
-			p.a.SendSnapshot(m)
+			first := breaking(data, func() { p.A.RemovePeer(2) }, size/2)
+			m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), first, size)
+			p.A.SendSnapshot(m)
 			require.False(t, <-m.CloseNotify())
 			time.Sleep(time.Second)
 			other := bytes.Clone(data)
 			other[100]++
-			p.a.AddPeer(2, []string{p.b.url})
+			p.A.AddPeer(2, []string{p.B.URL})
 			time.Sleep(time.Second)
-			m = snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(other)}, size)
-			p.a.SendSnapshot(m)
-			require.True(t, <-m.CloseNotify(), p.a.Status().Peers[0].LastError)
-			requireSaved(t, store, 7, other)
-			require.GreaterOrEqual(t, p.a.Status().Peers[0].SentBytes, uint64(size), "all of it anew")
+			m = snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(other)}, size)
+			p.A.SendSnapshot(m)
+			require.True(t, <-m.CloseNotify(), p.A.Status().Peers[0].LastError)
+			testmember.RequireSaved(t, store, 7, other)
+			require.GreaterOrEqual(t, p.A.Status().Peers[0].SentBytes, uint64(size), "all of it anew")
 		})
 	})
 }
@@ -274,7 +235,7 @@ type corrupting struct {
 
 func (c corrupting) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
 	at := c.at - offset
-	return c.Store.ResumeDBFrom(readerFunc(func(p []byte) (int, error) {
+	return c.Store.ResumeDBFrom(testmember.ReaderFunc(func(p []byte) (int, error) {
 		n, err := r.Read(p)
 		if at >= 0 && at < int64(n) {
 			p[at]++
@@ -290,20 +251,20 @@ func TestSnapshotResumedByTheNext(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		const size = 8 << 20
-		data := randomBytes(size)
-		store := openIn(t, dir)
-		p := newPair(t, nil, receives(store))
-		p.net.Link("a", "b").SetBandwidth(4 << 20)
+		data := testmember.RandomBytes(size)
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, testmember.Receives(store))
+		p.Net.Link("a", "b").SetBandwidth(4 << 20)
 		time.Sleep(time.Second)
-		m := snap.NewMessage(msgSnap(2, 1, 7), breaking(data, func() { p.a.RemovePeer(2) }, size/2), size)
-		p.a.SendSnapshot(m)
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(data, func() { p.A.RemovePeer(2) }, size/2), size)
+		p.A.SendSnapshot(m)
 		require.False(t, <-m.CloseNotify())
-		p.a.AddPeer(2, []string{p.b.url})
+		p.A.AddPeer(2, []string{p.B.URL})
 		time.Sleep(time.Second)
-		m = snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
-		p.a.SendSnapshot(m)
+		m = snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)
+		p.A.SendSnapshot(m)
 		require.True(t, <-m.CloseNotify())
-		requireSaved(t, store, 7, data)
-		require.Less(t, p.a.Status().Peers[0].SentBytes, uint64(size*6/10))
+		testmember.RequireSaved(t, store, 7, data)
+		require.Less(t, p.A.Status().Peers[0].SentBytes, uint64(size*6/10))
 	})
 }

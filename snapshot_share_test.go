@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -27,10 +28,10 @@ import (
 // the same peer, and shares its result.
 func TestSnapshotSentTwiceAtOnce(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
-	whole := func() io.ReadCloser { return &seekable{Reader: bytes.NewReader(data)} }
+	data := testmember.RandomBytes(size)
+	whole := func() io.ReadCloser { return &testmember.Seekable{Reader: bytes.NewReader(data)} }
 	failing := func() io.ReadCloser {
-		return &database{Reader: io.MultiReader(bytes.NewReader(data[:size/2]), iotest.ErrReader(errors.New("bad sector")))}
+		return &testmember.Database{Reader: io.MultiReader(bytes.NewReader(data[:size/2]), iotest.ErrReader(errors.New("bad sector")))}
 	}
 	tests := []struct {
 		name      string
@@ -50,42 +51,42 @@ func TestSnapshotSentTwiceAtOnce(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				store := openIn(t, dir)
+				store := testmember.OpenStore(t, dir)
 				var s rafthttp.Snapshotter = store
 				if tc.refused {
 					s = corrupting{store, size / 2}
 				}
-				p := newPair(t, nil, receives(s))
-				p.net.Link("a", "b").SetBandwidth(4 << 20)
+				p := testmember.NewPair(t, nil, testmember.Receives(s))
+				p.Net.Link("a", "b").SetBandwidth(4 << 20)
 				time.Sleep(time.Second)
-				first := snap.NewMessage(msgSnap(2, 1, 7), tc.first, size)
-				head := msgSnap(2, 1, 7)
+				first := snap.NewMessage(testmember.MsgSnap(2, 1, 7), tc.first, size)
+				head := testmember.MsgSnap(2, 1, 7)
 				if tc.laterTerm {
 					head.Term = new(uint64(2))
 				}
-				second := &seekable{Reader: bytes.NewReader(data)}
+				second := &testmember.Seekable{Reader: bytes.NewReader(data)}
 				start := time.Now()
-				p.a.SendSnapshot(first)
+				p.A.SendSnapshot(first)
 				time.Sleep(500 * time.Millisecond)
 				m := snap.NewMessage(head, second, size)
-				p.a.SendSnapshot(m)
+				p.A.SendSnapshot(m)
 				ends := []bool{<-first.CloseNotify(), <-m.CloseNotify()}
 				require.Equal(t, tc.ends, ends)
 				require.InDelta(t, float64(tc.sent)/(4<<20), time.Since(start).Seconds(), 1)
 				synctest.Wait()
-				st := p.a.Status().Peers[0]
+				st := p.A.Status().Peers[0]
 				require.LessOrEqual(t, st.SentBytes, uint64(tc.sent+1000))
-				require.Len(t, p.b.raft.received(), tc.processed)
-				require.EqualValues(t, 1, second.closes.Load())
+				require.Len(t, p.B.Recorder.Received(), tc.processed)
+				require.EqualValues(t, 1, second.Closes.Load())
 				if tc.processed > 0 {
-					requireSaved(t, store, 7, data)
+					testmember.RequireSaved(t, store, 7, data)
 				}
 				want := []raft.SnapshotStatus{raft.SnapshotFailure, raft.SnapshotFinish}
 				var reports []raft.SnapshotStatus
 				for _, ok := range tc.ends {
 					reports = append(reports, map[bool]raft.SnapshotStatus{false: want[0], true: want[1]}[ok])
 				}
-				require.Equal(t, reports, p.a.raft.snapshotReports())
+				require.Equal(t, reports, p.A.Recorder.SnapshotReports())
 			})
 		})
 	}
@@ -96,31 +97,31 @@ func TestSnapshotSentTwiceAtOnce(t *testing.T) {
 // goes on, and the younger one waits for it.
 func TestSnapshotIsNotInterruptedByAYoungerOne(t *testing.T) {
 	const size = 32 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		store := openIn(t, dir)
-		p := newPair(t, nil, receives(store))
-		p.net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, testmember.Receives(store))
+		p.Net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
 		time.Sleep(time.Second)
-		m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
-		p.a.SendSnapshot(m)
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)
+		p.A.SendSnapshot(m)
 		time.Sleep(time.Second)
 		ended := make(chan error, 1)
-		twin := p.start(t, "c", 1, func(tr *rafthttp.Transport) {
+		twin := p.Start(t, "c", 1, func(tr *rafthttp.Transport) {
 			tr.Observer, tr.DialRetryFrequency = sentTo(ended), 1e-3
 		})
-		twin.AddPeer(2, []string{p.b.url})
+		twin.AddPeer(2, []string{p.B.URL})
 		start := time.Now()
-		twin.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
-		require.NoError(t, <-p.sent)
+		twin.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
+		require.NoError(t, <-p.Sent)
 		require.Less(t, time.Since(start), 8*time.Second)
-		require.Equal(t, 1, p.a.Status().Peers[0].LastSnapshot.Attempts)
+		require.Equal(t, 1, p.A.Status().Peers[0].LastSnapshot.Attempts)
 		require.NoError(t, <-ended)
 		require.Less(t, time.Since(start), 12*time.Second)
 		require.Less(t, twin.Status().Peers[0].SentBytes, uint64(size/10), "the receiver has it")
 		require.Zero(t, twin.Status().Peers[0].SendFailures)
-		requireSaved(t, store, 7, data)
+		testmember.RequireSaved(t, store, 7, data)
 	})
 }
 
@@ -128,26 +129,26 @@ func TestSnapshotIsNotInterruptedByAYoungerOne(t *testing.T) {
 // is asked by the process that took its place. What does not move is ended then.
 func TestSnapshotOfASenderThatIsGone(t *testing.T) {
 	const size = 32 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		store := openIn(t, dir)
-		p := newPair(t, nil, receives(store))
-		p.net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, testmember.Receives(store))
+		p.Net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
 		time.Sleep(time.Second)
-		m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
-		p.a.SendSnapshot(m)
+		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)
+		p.A.SendSnapshot(m)
 		time.Sleep(4 * time.Second)
-		p.net.Host("a").PowerLoss()
-		p.a.Stop()
+		p.Net.Host("a").PowerLoss()
+		p.A.Stop()
 		ended := make(chan error, 1)
-		a := p.start(t, "a", 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
-		a.AddPeer(2, []string{p.b.url})
+		a := p.Start(t, "a", 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+		a.AddPeer(2, []string{p.B.URL})
 		start := time.Now()
-		a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
+		a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
 		require.NoError(t, <-ended)
 		require.Less(t, time.Since(start), 8*time.Second, "resumed")
-		requireSaved(t, store, 7, data)
+		testmember.RequireSaved(t, store, 7, data)
 	})
 }
 
@@ -160,14 +161,14 @@ func TestSnapshotRefusedAfterTheQuestion(t *testing.T) {
 		"still writing an earlier part of this snapshot", "the snapshot is not there up to this offset", "of another version",
 	} {
 		bubble.Test(t, func(t *testing.T) {
-			p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
+			p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, nil)
 			refusal := fmt.Sprintf("HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-			url, _ := p.script(t, conversation(probe, nothing, refusal), true)
-			p.a.AddPeer(3, []string{url})
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, 7), &seekable{Reader: bytes.NewReader(randomBytes(10))}, 10))
-			err := <-p.sent
+			url, _ := p.Script(t, testmember.Conversation(probe, nothing, refusal), true)
+			p.A.AddPeer(3, []string{url})
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(3, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(testmember.RandomBytes(10))}, 10))
+			err := <-p.Sent
 			require.Error(t, err)
-			for _, st := range p.a.Status().Peers {
+			for _, st := range p.A.Status().Peers {
 				if st.ID == 3 {
 					require.Equal(t, 6, st.LastSnapshot.Attempts, err)
 				}
@@ -201,14 +202,14 @@ func (c *halfOpen) Close() error {
 // broken. It believes the sender that asks how far it is, and at once.
 func TestSnapshotOfAHalfOpenConnection(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		var broken atomic.Pointer[atomic.Bool] // of the newest connection
 		var mu sync.Mutex
 		var conns []net.Conn
-		store := openIn(t, dir)
-		p := newPair(t, func(tr *rafthttp.Transport) {
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) {
 			dial := tr.DialContext
 			tr.DialRetryFrequency = 1e-3
 			tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -222,15 +223,15 @@ func TestSnapshotOfAHalfOpenConnection(t *testing.T) {
 				broken.Store(new(atomic.Bool))
 				return &halfOpen{c, broken.Load()}, nil
 			}
-		}, receives(store))
+		}, testmember.Receives(store))
 		time.Sleep(time.Second)
 		start := time.Now()
 		db := breaking(data, func() { broken.Load().Store(true) }, size/4, size/2)
-		p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), db, size))
-		require.NoError(t, <-p.sent)
+		p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), db, size))
+		require.NoError(t, <-p.Sent)
 		require.Less(t, time.Since(start), 2*time.Second, "half a second each for an answer that may say why")
-		require.Equal(t, 3, p.a.Status().Peers[0].LastSnapshot.Attempts)
-		requireSaved(t, store, 7, data)
+		require.Equal(t, 3, p.A.Status().Peers[0].LastSnapshot.Attempts)
+		testmember.RequireSaved(t, store, 7, data)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, c := range conns {

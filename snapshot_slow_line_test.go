@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -45,29 +47,29 @@ func TestSnapshotOverASlowLineThatMoves(t *testing.T) {
 	const size, timeout = 100 << 10, 5 * time.Second
 	for _, encrypted := range []bool{false, true} {
 		t.Run(map[bool]string{false: "of its own kind", true: "TLS"}[encrypted], func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				ended := make(chan error, 1)
 				tuneA := func(tr *rafthttp.Transport) {
 					dialsDripping(tr)
 					tr.Observer, tr.ReadTimeout = sentTo(ended), timeout
 				}
-				tuneB := tuned(receives(savesAll), func(tr *rafthttp.Transport) { tr.ReadTimeout = timeout })
-				var a, b *member
+				tuneB := testmember.Tuned(testmember.Receives(testmember.SavesAll), func(tr *rafthttp.Transport) { tr.ReadTimeout = timeout })
+				var a, b *testmember.Member
 				if encrypted {
-					ca := newAuthority(t)
-					s := &secured{t, n, ca.dir}
+					ca := testtls.NewAuthority(t)
+					s := testtls.NewNetwork(t, n, ca.Dir)
 					for id := types.ID(1); id <= 2; id++ {
-						s.issue(ca, id, time.Hour)
-						s.trust(id, ca)
-						s.revoke(id, ca)
+						s.Issue(ca, id, time.Hour)
+						s.Trust(id, ca)
+						s.Revoke(id, ca)
 					}
-					a, b = s.start(1, tuneA), s.start(2, tuneB)
+					a, b = s.Start(1, tuneA), s.Start(2, tuneB)
 				} else {
-					a, b = startSimulated(t, n, 1, tuneA), startSimulated(t, n, 2, tuneB)
+					a, b = testmember.StartSimulated(t, n, 1, tuneA), testmember.StartSimulated(t, n, 2, tuneB)
 				}
-				connect(t, a, b)
+				testmember.Connect(t, a, b)
 				time.Sleep(time.Second)
-				a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &database{Reader: bytes.NewReader(make([]byte, size))}, size))
+				a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Database{Reader: bytes.NewReader(make([]byte, size))}, size))
 				require.NoError(t, <-ended)
 			})
 		})

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -30,38 +31,38 @@ func smallDisk(t *testing.T, size string) string {
 // TestSnapshotToASmallDisk: a disk that has room for the database, and for little more,
 // gets it although the connection breaks on the way, and at the end.
 func TestSnapshotToASmallDisk(t *testing.T) {
-	const size = 8 * mib
-	data := randomBytes(size)
+	const size = 8 * testmember.MiB
+	data := testmember.RandomBytes(size)
 	t.Run("cut in the middle", func(t *testing.T) {
 		dir := smallDisk(t, "10m")
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(store))
-			p.net.Link("a", "b").SetBandwidth(4 << 20)
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(store))
+			p.Net.Link("a", "b").SetBandwidth(4 << 20)
 			time.Sleep(time.Second)
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), breaking(data, func() { p.net.Reset("a", "b") }, size/2), size))
-			require.NoError(t, <-p.sent)
-			requireSaved(t, store, 7, data)
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(data, func() { p.Net.Reset("a", "b") }, size/2), size))
+			require.NoError(t, <-p.Sent)
+			testmember.RequireSaved(t, store, 7, data)
 		})
 	})
 	t.Run("the answer got lost", func(t *testing.T) {
 		dir := smallDisk(t, "12m")
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, nil, receives(store))
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, nil, testmember.Receives(store))
 			time.Sleep(time.Second)
 			calls := 0
-			p.b.raft.process = func(context.Context, *raftpb.Message) error {
+			p.B.Recorder.OnProcess = func(context.Context, *raftpb.Message) error {
 				if calls++; calls == 1 {
-					p.net.Reset("a", "b")
+					p.Net.Reset("a", "b")
 					time.Sleep(100 * time.Millisecond)
 				}
 				return nil
 			}
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size))
-			require.NoError(t, <-p.sent)
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
+			require.NoError(t, <-p.Sent)
 			require.Equal(t, 1, calls)
-			requireSaved(t, store, 7, data)
+			testmember.RequireSaved(t, store, 7, data)
 		})
 	})
 }

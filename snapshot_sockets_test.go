@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -33,7 +34,7 @@ func (f *countedFile) ReadFrom(r io.Reader) (int64, error) {
 // deadlines end each of both many times.
 func TestSnapshotIsMovedFromFileToFile(t *testing.T) {
 	const size = 1 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	for name, rate := range map[string]int{"fast": 0, "slow": 20 << 10} {
 		for _, stock := range []bool{false, true} {
 			if stock {
@@ -41,26 +42,26 @@ func TestSnapshotIsMovedFromFileToFile(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "received")
-				simulateSockets(t, func(t *testing.T, n *memnet.Network) {
-					uses, ended := new(socketUses), make(chan error, 1)
-					a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+				testmember.SimulateSockets(t, func(t *testing.T, n *memnet.Network) {
+					uses, ended := new(testmember.SocketUses), make(chan error, 1)
+					a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 						tr.Observer = sentTo(ended)
-						uses.dials(tr)
+						uses.Dials(tr)
 					})
 					f, err := os.Create(path)
 					require.NoError(t, err)
 					defer f.Close()
 					to := &countedFile{file: f}
-					var s rafthttp.Snapshotter = saver(func(r io.Reader, _ uint64) (int64, error) { return r.(io.WriterTo).WriteTo(to) })
+					var s rafthttp.Snapshotter = testmember.Saver(func(r io.Reader, _ uint64) (int64, error) { return r.(io.WriterTo).WriteTo(to) })
 					if stock {
-						s = plain{s}
+						s = testmember.PlainStore{Snapshotter: s}
 					}
-					b := startSimulated(t, n, 2, receives(s))
-					a.AddPeer(2, []string{b.url})
+					b := testmember.StartSimulated(t, n, 2, testmember.Receives(s))
+					a.AddPeer(2, []string{b.URL})
 					n.Link("m1", "m2").SetBandwidth(rate)
-					a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, []byte("before"), data), size))
+					a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, []byte("before"), data), size))
 					require.NoError(t, <-ended)
-					require.NotZero(t, uses.files.Load(), "sendfile")
+					require.NotZero(t, uses.Files.Load(), "sendfile")
 					require.NotZero(t, to.moves.Load(), "splice")
 				})
 				got, err := os.ReadFile(path)
@@ -77,24 +78,24 @@ func TestSnapshotSocketIsAsPatient(t *testing.T) {
 	for name, stock := range map[string]bool{"resumable": false, "plain": true} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			simulateSockets(t, func(t *testing.T, n *memnet.Network) {
-				uses, ended := new(socketUses), make(chan error, 1)
-				var s rafthttp.Snapshotter = &hanging{openIn(t, dir), size / 2, func() { time.Sleep(20 * time.Second) }}
+			testmember.SimulateSockets(t, func(t *testing.T, n *memnet.Network) {
+				uses, ended := new(testmember.SocketUses), make(chan error, 1)
+				var s rafthttp.Snapshotter = &hanging{testmember.OpenStore(t, dir), size / 2, func() { time.Sleep(20 * time.Second) }}
 				if stock {
-					s = plain{s}
+					s = testmember.PlainStore{Snapshotter: s}
 				}
-				b := startSimulated(t, n, 2, receives(s))
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+				b := testmember.StartSimulated(t, n, 2, testmember.Receives(s))
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 					tr.Observer = sentTo(ended)
-					uses.dials(tr)
+					uses.Dials(tr)
 				})
-				a.AddPeer(2, []string{b.url})
-				a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, randomBytes(size)), size))
+				a.AddPeer(2, []string{b.URL})
+				a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, nil, testmember.RandomBytes(size)), size))
 				require.NoError(t, <-ended)
 				a.Stop()
-				uses.mu.Lock()
-				defer uses.mu.Unlock()
-				require.Equal(t, []time.Duration{time.Hour, readTimeout}, uses.timeouts)
+				uses.Mu.Lock()
+				defer uses.Mu.Unlock()
+				require.Equal(t, []time.Duration{time.Hour, testmember.ReadTimeout}, uses.Timeouts)
 			})
 		})
 	}

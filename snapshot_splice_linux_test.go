@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -37,7 +38,7 @@ func TestSnapshotFileFailsWhileTheKernelMovesBytes(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			b := startMember(t, 2, receives(saver(func(r io.Reader, _ uint64) (int64, error) {
+			b := testmember.Start(t, 2, testmember.Receives(testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
 				f, err := os.Create(filepath.Join(t.TempDir(), "db"))
 				if err != nil {
 					return 0, err
@@ -46,10 +47,10 @@ func TestSnapshotFileFailsWhileTheKernelMovesBytes(t *testing.T) {
 				return r.(io.WriterTo).WriteTo(&failingFile{f, tc.err})
 			})))
 			ended := make(chan error, 1)
-			a := startMember(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
-			a.AddPeer(2, []string{b.url})
+			a := testmember.Start(t, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+			a.AddPeer(2, []string{b.URL})
 			const size = 4 << 20
-			a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, randomBytes(size)), size))
+			a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, nil, testmember.RandomBytes(size)), size))
 			err := <-ended
 			require.ErrorIs(t, err, tc.is)
 			if name != "connection" {

@@ -23,6 +23,8 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -93,11 +95,11 @@ func testSnapshotTable(t *testing.T, network ...memnet.Option) {
 	for _, c := range cells("memnet") {
 		t.Run(c.name(), func(t *testing.T) {
 			dir := t.TempDir()
-			file := fileWith(t, []byte("not of it"), randomBytes(tableSize))
+			file := fileWith(t, []byte("not of it"), testmember.RandomBytes(tableSize))
 			bubble.Test(t, func(t *testing.T) {
-				n := newMemnet(network...)
+				n := testmember.NewNetwork(network...)
 				tb := &table{T: t, cell: c, dir: dir, file: file}
-				tb.dialer = func(host string) dialFunc { return n.Host(host).DialContext }
+				tb.dialer = func(host string) testmember.DialFunc { return n.Host(host).DialContext }
 				tb.listen = func(host string, _ transport.TLSInfo) (net.Listener, string, func() (net.Conn, error)) {
 					ln, err := n.Host(host).Listen("80")
 					require.NoError(t, err)
@@ -114,16 +116,16 @@ func testSnapshotTable(t *testing.T, network ...memnet.Option) {
 // TestSnapshotTable is the same over sockets: the file goes by sendfile, and is spliced,
 // where it can.
 func TestSnapshotTable(t *testing.T) {
-	ca := newAuthority(t)
-	tls := [4]transport.TLSInfo{{}, ca.member(t, 1), ca.member(t, 2), ca.member(t, 3)}
+	ca := testtls.NewAuthority(t)
+	tls := [4]transport.TLSInfo{{}, ca.Member(t, 1), ca.Member(t, 2), ca.Member(t, 3)}
 	for _, c := range cells(tableNetworks...) {
 		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
 			sockets, err := os.MkdirTemp("", "rafthttp") // a path that is short enough for a socket
 			require.NoError(t, err)
 			t.Cleanup(func() { os.RemoveAll(sockets) })
-			tb := &table{T: t, cell: c, dir: t.TempDir(), file: fileWith(t, []byte("not of it"), randomBytes(tableSize))}
-			tb.dialer = func(string) dialFunc { return nil }
+			tb := &table{T: t, cell: c, dir: t.TempDir(), file: fileWith(t, []byte("not of it"), testmember.RandomBytes(tableSize))}
+			tb.dialer = func(string) testmember.DialFunc { return nil }
 			if c.network == "https" {
 				tb.tls = tls
 			}
@@ -151,7 +153,7 @@ type table struct {
 	cell
 	dir    string
 	file   *os.File
-	dialer func(host string) dialFunc
+	dialer func(host string) testmember.DialFunc
 	tls    [4]transport.TLSInfo // by member
 	listen func(host string, info transport.TLSInfo) (ln net.Listener, url string, dial func() (net.Conn, error))
 
@@ -171,7 +173,7 @@ func (tb *table) all() []*audited {
 type audited struct {
 	*snap.Store
 	t    *testing.T
-	m    *member
+	m    *testmember.Member
 	dial func() (net.Conn, error)
 	full atomic.Bool
 }
@@ -216,13 +218,13 @@ func (tb *table) receiver(id types.ID, place *audited, isPlain, keepAlive bool) 
 	tb.Cleanup(func() { a.Close() })
 	ln, url, dial := tb.listen(host, tb.tls[id])
 	a.dial = dial
-	a.m = startMemberAt(tb.T, ln, url, id, func(tr *rafthttp.Transport) {
+	a.m = testmember.StartAt(tb.T, ln, url, id, func(tr *rafthttp.Transport) {
 		if tr.Snapshotter = a; isPlain {
-			tr.Snapshotter = plain{a}
+			tr.Snapshotter = testmember.PlainStore{Snapshotter: a}
 		}
 		tr.TLSInfo, tr.DialContext = tb.tls[id], tb.dialer(host)
 	})
-	a.m.server.SetKeepAlivesEnabled(keepAlive)
+	a.m.Server.SetKeepAlivesEnabled(keepAlive)
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	tb.receivers = append(tb.receivers, a)
@@ -236,7 +238,7 @@ func (tb *table) change() {
 	switch tb.cell.receiver {
 	case "restarted":
 		old.m.Stop()
-		_ = old.m.server.Close()
+		_ = old.m.Server.Close()
 		require.NoError(tb, old.Close())
 		tb.receiver(2, old, false, true)
 	case "now plain":
@@ -264,23 +266,23 @@ func (tb *table) source() io.ReadCloser {
 	case "file":
 		return tb.file
 	case "reader":
-		return &seekable{Reader: bytes.NewReader(data)}
+		return &testmember.Seekable{Reader: bytes.NewReader(data)}
 	}
-	return &database{Reader: bytes.NewReader(data)}
+	return &testmember.Database{Reader: bytes.NewReader(data)}
 }
 
 func (tb *table) run(pass func(time.Duration)) {
-	want := read(tb.T, io.NewSectionReader(tb.file, int64(len("not of it")), tableSize))
+	want := testmember.ReadString(tb.T, io.NewSectionReader(tb.file, int64(len("not of it")), tableSize))
 	first := tb.receiver(2, nil, tb.cell.receiver == "plain from the beginning", true)
 	var roadURL string
 	tb.road, roadURL = tb.newRoad()
 	tb.road.lead(first.dial, false)
 	aln, aURL, _ := tb.listen("a", tb.tls[1])
-	a := startMemberAt(tb.T, aln, aURL, 1, func(tr *rafthttp.Transport) { tr.DialContext, tr.TLSInfo = tb.dialer("a"), tb.tls[1] })
+	a := testmember.StartAt(tb.T, aln, aURL, 1, func(tr *rafthttp.Transport) { tr.DialContext, tr.TLSInfo = tb.dialer("a"), tb.tls[1] })
 	a.AddPeer(2, []string{roadURL})
-	first.m.AddPeer(1, []string{a.url})
+	first.m.AddPeer(1, []string{a.URL})
 	pass(time.Second)
-	waitStreams(tb.T, a, 2) // by which the receiver has said what it can
+	testmember.WaitStreams(tb.T, a, 2) // by which the receiver has said what it can
 
 	var once sync.Once
 	if tb.later {
@@ -290,7 +292,7 @@ func (tb *table) run(pass func(time.Duration)) {
 	} else {
 		tb.change()
 	}
-	m := snap.NewMessage(msgSnap(2, 1, 7), tb.source(), tableSize)
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), tb.source(), tableSize)
 	a.SendSnapshot(m)
 	ok := <-m.CloseNotify()
 	pass(10 * time.Second)
@@ -312,14 +314,14 @@ func (tb *table) newRoad() (*road, string) {
 }
 
 // check compares what was reported with what is on disk, and was processed.
-func (tb *table) check(a *member, want string, ok bool) {
+func (tb *table) check(a *testmember.Member, want string, ok bool) {
 	reports := map[bool]raft.SnapshotStatus{true: raft.SnapshotFinish, false: raft.SnapshotFailure}
 	a.Stop()
-	require.Equal(tb, []raft.SnapshotStatus{reports[ok]}, a.raft.snapshotReports())
+	require.Equal(tb, []raft.SnapshotStatus{reports[ok]}, a.Recorder.SnapshotReports())
 	all := tb.all()
 	for i, r := range all {
 		last := i == len(all)-1
-		eventually(tb.T, func() bool { return len(r.m.Status().Receiving) == 0 })
+		testmember.Eventually(tb.T, func() bool { return len(r.m.Status().Receiving) == 0 })
 		got := ""
 		path, err := r.DBFilePath(7)
 		if err == nil {
@@ -331,12 +333,12 @@ func (tb *table) check(a *member, want string, ok bool) {
 		}
 		if ok && last {
 			require.True(tb, want == got, "the database differs: %d bytes", len(got))
-			require.NotEmpty(tb, r.m.raft.received())
+			require.NotEmpty(tb, r.m.Recorder.Received())
 		} else if !(i == 0 && tb.cell.receiver == "restarted") { // which has the same directory
 			require.Empty(tb, got, "a database that nobody was told of")
 		}
 		if !ok || !last {
-			require.Empty(tb, r.m.raft.received())
+			require.Empty(tb, r.m.Recorder.Received())
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -52,7 +53,7 @@ func gateway(codes ...int) func() (net.Conn, error) {
 // others' for a while. Only a member that does not resume makes its plan a plain one.
 func TestSnapshotTransientAnswers(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	tests := []struct {
 		name       string
 		codes      []int
@@ -72,10 +73,10 @@ func TestSnapshotTransientAnswers(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				store := openIn(t, dir)
-				p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, receives(store))
-				toB := func() (net.Conn, error) { return p.net.Host("road").DialContext(context.Background(), "tcp", "b:80") }
-				ln, err := p.net.Host("road").Listen("80")
+				store := testmember.OpenStore(t, dir)
+				p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, testmember.Receives(store))
+				toB := func() (net.Conn, error) { return p.Net.Host("road").DialContext(context.Background(), "tcp", "b:80") }
+				ln, err := p.Net.Host("road").Listen("80")
 				require.NoError(t, err)
 				r := newRoad(t, ln)
 				r.lead(toB, false)
@@ -87,12 +88,12 @@ func TestSnapshotTransientAnswers(t *testing.T) {
 					}
 					time.AfterFunc(tc.lasts, func() { r.lead(toB, false) })
 				}
-				p.a.UpdatePeer(2, []string{"http://road:80"})
-				p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), breaking(data, nil), size))
-				require.NoError(t, <-p.sent)
-				requireSaved(t, store, 7, data)
+				p.A.UpdatePeer(2, []string{"http://road:80"})
+				p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(data, nil), size))
+				require.NoError(t, <-p.Sent)
+				testmember.RequireSaved(t, store, 7, data)
 				if len(tc.codes) < 3 { // else the proxy took some
-					require.Less(t, p.a.Status().Peers[0].SentBytes, uint64(size+size/5), "the receiver had half of it")
+					require.Less(t, p.A.Status().Peers[0].SentBytes, uint64(size+size/5), "the receiver had half of it")
 				}
 			})
 		})
@@ -103,25 +104,25 @@ func TestSnapshotTransientAnswers(t *testing.T) {
 // the first answer to the next one is a proxy's.
 func TestSnapshotTransientAnswerToTheFirst(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	for _, code := range []int{502, 404} {
 		dir := t.TempDir()
 		bubble.Test(t, func(t *testing.T) {
-			store := openIn(t, dir)
-			p := newPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, receives(store))
+			store := testmember.OpenStore(t, dir)
+			p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.DialRetryFrequency = 1e-3 }, testmember.Receives(store))
 			leavePart(t, p, data)
-			toB := func() (net.Conn, error) { return p.net.Host("road").DialContext(context.Background(), "tcp", "b:80") }
-			ln, err := p.net.Host("road").Listen("80")
+			toB := func() (net.Conn, error) { return p.Net.Host("road").DialContext(context.Background(), "tcp", "b:80") }
+			ln, err := p.Net.Host("road").Listen("80")
 			require.NoError(t, err)
 			r := newRoad(t, ln)
 			r.lead(gateway(code), false)
-			p.a.UpdatePeer(2, []string{"http://road:80"})
-			before := p.a.Status().Peers[0].SentBytes
+			p.A.UpdatePeer(2, []string{"http://road:80"})
+			before := p.A.Status().Peers[0].SentBytes
 			time.AfterFunc(50*time.Millisecond, func() { r.lead(toB, false) })
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), breaking(data, nil), size))
-			require.NoError(t, <-p.sent)
-			requireSaved(t, store, 7, data)
-			require.Less(t, p.a.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(data, nil), size))
+			require.NoError(t, <-p.Sent)
+			testmember.RequireSaved(t, store, 7, data)
+			require.Less(t, p.A.Status().Peers[0].SentBytes-before, uint64(size*6/10), "sent twice")
 		})
 	}
 }

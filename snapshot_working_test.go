@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -37,7 +38,7 @@ func (h *hanging) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum f
 }
 
 func (h *hanging) reader(r io.Reader) io.Reader {
-	return readerFunc(func(p []byte) (int, error) {
+	return testmember.ReaderFunc(func(p []byte) (int, error) {
 		n, err := r.Read(p)
 		if h.at -= int64(n); h.at <= 0 && h.hang != nil {
 			hang := h.hang
@@ -59,7 +60,7 @@ func unhijackable(h http.Handler) http.Handler {
 // so where it can, and is waited for. A sender that cannot be told asks how far it is.
 func TestSnapshotWhileTheDiskHangs(t *testing.T) {
 	const size = 8 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	tests := []struct {
 		name      string
 		stock     bool // as to the extension snapshot-1
@@ -80,32 +81,32 @@ func TestSnapshotWhileTheDiskHangs(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
-				store := openIn(t, dir)
-				p := newPair(t, nil, nil)
+				store := testmember.OpenStore(t, dir)
+				p := testmember.NewPair(t, nil, nil)
 				var s rafthttp.Snapshotter = &hanging{store, size / 2, func() { time.Sleep(tc.hang) }}
 				if tc.stock {
-					s = plain{s}
+					s = testmember.PlainStore{Snapshotter: s}
 				}
-				c := p.start(t, "c", 3, receives(s))
+				c := p.Start(t, "c", 3, testmember.Receives(s))
 				if tc.wrapped {
-					c.server.Handler = unhijackable(c.server.Handler)
+					c.Server.Handler = unhijackable(c.Server.Handler)
 				}
-				p.a.AddPeer(3, []string{c.url})
+				p.A.AddPeer(3, []string{c.URL})
 				start := time.Now()
-				m := snap.NewMessage(msgSnap(3, 1, 7), &seekable{Reader: bytes.NewReader(data)}, size)
-				p.a.SendSnapshot(m)
-				err := <-p.sent
+				m := snap.NewMessage(testmember.MsgSnap(3, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)
+				p.A.SendSnapshot(m)
+				err := <-p.Sent
 				require.Equal(t, tc.succeeded, <-m.CloseNotify(), err)
-				for _, st := range p.a.Status().Peers {
+				for _, st := range p.A.Status().Peers {
 					if st.ID == 3 {
 						require.Equal(t, tc.attempts, st.LastSnapshot.Attempts)
 					}
 				}
 				if tc.succeeded {
 					require.Less(t, time.Since(start), tc.hang+5*time.Second)
-					requireSaved(t, store, 7, data)
+					testmember.RequireSaved(t, store, 7, data)
 					time.Sleep(time.Second)
-					require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.a.raft.snapshotReports())
+					require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.A.Recorder.SnapshotReports())
 				} else {
 					require.Less(t, time.Since(start), time.Hour)
 					time.Sleep(tc.hang)
@@ -122,27 +123,27 @@ func TestSnapshotIsInstalledForMinutes(t *testing.T) {
 		for _, size := range []int{0, 10, 300_000} {
 			for _, deadlines := range []bool{false, true} {
 				t.Run(fmt.Sprintf("stock %t, %d bytes, deadlines %t", stock, size, deadlines), func(t *testing.T) {
-					data := randomBytes(size)
+					data := testmember.RandomBytes(size)
 					dir := t.TempDir()
 					bubble.Test(t, func(t *testing.T) {
-						store := openIn(t, dir)
+						store := testmember.OpenStore(t, dir)
 						var s rafthttp.Snapshotter = store
 						if stock {
-							s = plain{s}
+							s = testmember.PlainStore{Snapshotter: s}
 						}
-						p := newPair(t, nil, nil)
-						p.deadlines = deadlines
-						c := p.start(t, "c", 3, func(tr *rafthttp.Transport) {
+						p := testmember.NewPair(t, nil, nil)
+						p.Deadlines = deadlines
+						c := p.Start(t, "c", 3, func(tr *rafthttp.Transport) {
 							tr.Snapshotter, tr.SnapshotAnswerTimeout = s, time.Hour
 						})
-						c.raft.process = func(ctx context.Context, _ *raftpb.Message) error {
+						c.Recorder.OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
 							time.Sleep(3 * time.Minute)
 							return ctx.Err()
 						}
-						p.a.AddPeer(3, []string{c.url})
-						p.a.SendSnapshot(snap.NewMessage(msgSnap(3, 1, 7), &seekable{Reader: bytes.NewReader(data)}, int64(size)))
-						require.NoError(t, <-p.sent)
-						requireSaved(t, store, 7, data)
+						p.A.AddPeer(3, []string{c.URL})
+						p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(3, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, int64(size)))
+						require.NoError(t, <-p.Sent)
+						testmember.RequireSaved(t, store, 7, data)
 					})
 				})
 			}
@@ -186,9 +187,9 @@ func TestSnapshotOfAFileWhileTheDiskHangs(t *testing.T) {
 		size    = 16 << 20
 		timeout = time.Second // also of the kernel's connections
 	)
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	for _, stock := range []bool{false, true} {
-		store := openIn(t, t.TempDir())
+		store := testmember.OpenStore(t, t.TempDir())
 		working := make(chan struct{}, 100)
 		var s rafthttp.Snapshotter = &hanging{store, size / 4, func() {
 			for range 12 { // three seconds
@@ -200,22 +201,22 @@ func TestSnapshotOfAFileWhileTheDiskHangs(t *testing.T) {
 			}
 		}}
 		if stock {
-			s = plain{s}
+			s = testmember.PlainStore{Snapshotter: s}
 		}
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		b := startMemberOn(t, watchingListener{ln, working}, 2, func(tr *rafthttp.Transport) {
+		b := testmember.StartOn(t, watchingListener{ln, working}, 2, func(tr *rafthttp.Transport) {
 			tr.Snapshotter = s
 		})
 		ended := make(chan error, 1)
-		a := startMember(t, 1, func(tr *rafthttp.Transport) {
+		a := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 			tr.Observer, tr.ReadTimeout, tr.WriteTimeout = sentTo(ended), timeout, timeout
 		})
-		a.AddPeer(2, []string{b.url})
-		a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), fileWith(t, nil, data), size))
+		a.AddPeer(2, []string{b.URL})
+		a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), fileWith(t, nil, data), size))
 		require.NoError(t, <-ended)
 		require.Equal(t, 1, a.Status().Peers[0].LastSnapshot.Attempts)
-		requireSaved(t, store, 7, data)
+		testmember.RequireSaved(t, store, 7, data)
 	}
 }
 
@@ -223,20 +224,20 @@ func TestSnapshotOfAFileWhileTheDiskHangs(t *testing.T) {
 // answer alone.
 func TestSnapshotWorkIsToldToWhomItConcerns(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, receives(savesAll))
-		p.b.raft.process = func(context.Context, *raftpb.Message) error {
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
+		p.B.Recorder.OnProcess = func(context.Context, *raftpb.Message) error {
 			time.Sleep(30 * time.Second)
 			return nil
 		}
-		body := read(t, snapshotBody(t, msgSnap(2, 1, 7), strings.Repeat("x", 1<<20)))
+		body := testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(2, 1, 7), strings.Repeat("x", 1<<20)))
 		for _, asks := range []bool{false, true} {
-			c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+			c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 			require.NoError(t, err)
 			h := map[string]string{"Connection": "close"}
 			if asks {
 				h["X-Raft-Extensions"] = "snapshot-working-1"
 			}
-			_, err = io.WriteString(c, requestHead("POST", "/raft/snapshot", peerHeader(h), len(body))+body)
+			_, err = io.WriteString(c, testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(h), len(body))+body)
 			require.NoError(t, err)
 			answer, err := io.ReadAll(c)
 			require.NoError(t, err)
@@ -253,20 +254,20 @@ func TestSnapshotWorkIsToldToWhomItConcerns(t *testing.T) {
 // TestSnapshotWorkIsNotToldOverHTTP10: it has no interim responses, and there are proxies that pass the header on.
 func TestSnapshotWorkIsNotToldOverHTTP10(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, nil, receives(savesAll))
-		p.b.raft.process = func(context.Context, *raftpb.Message) error {
+		p := testmember.NewPair(t, nil, testmember.Receives(testmember.SavesAll))
+		p.B.Recorder.OnProcess = func(context.Context, *raftpb.Message) error {
 			time.Sleep(30 * time.Second)
 			return nil
 		}
-		body := read(t, snapshotBody(t, msgSnap(2, 1, 7), strings.Repeat("x", 1<<20)))
-		c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+		body := testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(2, 1, 7), strings.Repeat("x", 1<<20)))
+		c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 		require.NoError(t, err)
 		defer c.Close()
 		h := map[string]string{"Connection": "close", "X-Raft-Extensions": "snapshot-working-1"}
-		head := requestHead("POST", "/raft/snapshot", peerHeader(h), len(body))
+		head := testmember.RequestHead("POST", "/raft/snapshot", testmember.PeerHeader(h), len(body))
 		_, err = io.WriteString(c, strings.Replace(head, "HTTP/1.1", "HTTP/1.0", 1)+body)
 		require.NoError(t, err)
-		answer := read(t, c)
+		answer := testmember.ReadString(t, c)
 		require.True(t, strings.HasPrefix(answer, "HTTP/1.0 204 No Content\r\n"), answer)
 	})
 }
@@ -275,25 +276,25 @@ func TestSnapshotWorkIsNotToldOverHTTP10(t *testing.T) {
 // no other transfer's turn.
 func TestSnapshotsGoOnWhileOneIsInstalled(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		p := newPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, receives(savesAll))
-		c := p.start(t, "c", 3, func(tr *rafthttp.Transport) {
-			tr.Snapshotter, tr.SnapshotAnswerTimeout = savesAll, time.Hour
+		p := testmember.NewPair(t, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 }, testmember.Receives(testmember.SavesAll))
+		c := p.Start(t, "c", 3, func(tr *rafthttp.Transport) {
+			tr.Snapshotter, tr.SnapshotAnswerTimeout = testmember.SavesAll, time.Hour
 		})
-		c.raft.process = func(context.Context, *raftpb.Message) error {
+		c.Recorder.OnProcess = func(context.Context, *raftpb.Message) error {
 			time.Sleep(3 * time.Minute)
 			return nil
 		}
-		p.a.AddPeer(3, []string{c.url})
+		p.A.AddPeer(3, []string{c.URL})
 		start := time.Now()
 		for _, to := range []types.ID{3, 2, 2} {
-			db := &database{Reader: bytes.NewReader(randomBytes(1 << 20))}
-			p.a.SendSnapshot(snap.NewMessage(msgSnap(to, 1, 7), db, 1<<20))
+			db := &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(1 << 20))}
+			p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(to, 1, 7), db, 1<<20))
 			time.Sleep(time.Second)
 		}
-		require.NoError(t, <-p.sent)
-		require.NoError(t, <-p.sent)
+		require.NoError(t, <-p.Sent)
+		require.NoError(t, <-p.Sent)
 		require.Less(t, time.Since(start), 10*time.Second)
-		require.NoError(t, <-p.sent)
+		require.NoError(t, <-p.Sent)
 		require.GreaterOrEqual(t, time.Since(start), 3*time.Minute)
 	})
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -33,10 +34,10 @@ func filesIn(t *testing.T, dir string) (names []string) {
 }
 
 // receiver gives a member a Snapshotter, and changes its Raft before it starts.
-func receiver(s rafthttp.Snapshotter, change func(*recorder)) func(*rafthttp.Transport) {
+func receiver(s rafthttp.Snapshotter, change func(*testmember.Recorder)) func(*rafthttp.Transport) {
 	return func(tr *rafthttp.Transport) {
 		tr.Snapshotter = s
-		change(tr.Raft.(*recorder))
+		change(tr.Raft.(*testmember.Recorder))
 	}
 }
 
@@ -59,28 +60,28 @@ func TestSnapshotRefusedBeforeItsDatabase(t *testing.T) {
 			t.Run(tc.name, func(t *testing.T) {
 				dir := t.TempDir()
 				bubble.Test(t, func(t *testing.T) {
-					p := newPair(t, receiver(openIn(t, dir), func(r *recorder) {
-						r.removed = func(id uint64) bool { return id == 3 }
+					p := testmember.NewPair(t, receiver(testmember.OpenStore(t, dir), func(r *testmember.Recorder) {
+						r.Removed = func(id uint64) bool { return id == 3 }
 					}), nil)
-					c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "a:80")
+					c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "a:80")
 					require.NoError(t, err)
 					defer c.Close()
 					from := uint64(2)
 					if tc.code == 403 {
 						from = 3
 					}
-					m := msgSnap(1, 0, 7)
+					m := testmember.MsgSnap(1, 0, 7)
 					m.To, m.From = &tc.to, &from
-					head := read(t, snapshotBody(t, m, ""))
+					head := testmember.ReadString(t, testmember.SnapshotBody(t, m, ""))
 					start := time.Now()
-					h := peerHeader(map[string]string{"X-Server-From": tc.from, "Connection": "close"})
-					_, err = io.WriteString(c, requestHead("POST", "/raft/snapshot", h, len(head)+size)+head)
+					h := testmember.PeerHeader(map[string]string{"X-Server-From": tc.from, "Connection": "close"})
+					_, err = io.WriteString(c, testmember.RequestHead("POST", "/raft/snapshot", h, len(head)+size)+head)
 					require.NoError(t, err)
-					got := readAnswer(t, c)
+					got := testmember.ReadAnswer(t, c)
 					require.Equal(t, tc.code, got.StatusCode)
-					require.Equal(t, tc.body, got.body)
+					require.Equal(t, tc.body, got.Body)
 					require.Less(t, time.Since(start), time.Second, "it waited for the database")
-					require.Empty(t, p.a.raft.received())
+					require.Empty(t, p.A.Recorder.Received())
 				})
 				require.Empty(t, filesIn(t, dir))
 			})
@@ -92,17 +93,17 @@ func TestSnapshotRefusedBeforeItsDatabase(t *testing.T) {
 // sent, saved and refused again and again.
 func TestSnapshotNotUsedIsNotKept(t *testing.T) {
 	var removed atomic.Bool
-	tests := map[string]func(context.Context, *pair) error{
-		"an error of Process": func(context.Context, *pair) error { return errors.New("no") },
-		"Process says that the member was removed": func(context.Context, *pair) error {
+	tests := map[string]func(context.Context, *testmember.Pair) error{
+		"an error of Process": func(context.Context, *testmember.Pair) error { return errors.New("no") },
+		"Process says that the member was removed": func(context.Context, *testmember.Pair) error {
 			return rafthttp.ErrMemberRemoved
 		},
-		"Process takes too long": func(ctx context.Context, _ *pair) error {
+		"Process takes too long": func(ctx context.Context, _ *testmember.Pair) error {
 			<-ctx.Done()
 			return ctx.Err()
 		},
-		"the transport stops": func(ctx context.Context, p *pair) error {
-			go p.b.Stop()
+		"the transport stops": func(ctx context.Context, p *testmember.Pair) error {
+			go p.B.Stop()
 			<-ctx.Done()
 			return ctx.Err()
 		},
@@ -114,15 +115,15 @@ func TestSnapshotNotUsedIsNotKept(t *testing.T) {
 				dir := t.TempDir()
 				bubble.Test(t, func(t *testing.T) {
 					removed.Store(false)
-					store := openIn(t, dir)
+					store := testmember.OpenStore(t, dir)
 					var s rafthttp.Snapshotter = store
 					if !resumes {
 						s = discarding{store}
 					}
-					var p *pair
-					p = newPair(t, nil, receiver(s, func(r *recorder) {
-						r.removed = func(uint64) bool { return removed.Load() }
-						r.process = func(ctx context.Context, m *raftpb.Message) error {
+					var p *testmember.Pair
+					p = testmember.NewPair(t, nil, receiver(s, func(r *testmember.Recorder) {
+						r.Removed = func(uint64) bool { return removed.Load() }
+						r.OnProcess = func(ctx context.Context, m *raftpb.Message) error {
 							if m.GetType() == raftpb.MsgSnap {
 								return process(ctx, p)
 							}
@@ -130,8 +131,8 @@ func TestSnapshotNotUsedIsNotKept(t *testing.T) {
 						}
 					}))
 					time.Sleep(time.Second)
-					m := snap.NewMessage(msgSnap(2, 1, 7), breaking(randomBytes(1<<20), func() { removed.Store(process == nil) }, 1<<19), 1<<20)
-					p.a.SendSnapshot(m)
+					m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(testmember.RandomBytes(1<<20), func() { removed.Store(process == nil) }, 1<<19), 1<<20)
+					p.A.SendSnapshot(m)
 					require.False(t, <-m.CloseNotify())
 					synctest.Wait()
 					_, err := store.DBFilePath(7)
@@ -147,10 +148,10 @@ func TestSnapshotNotUsedIsNotKept(t *testing.T) {
 func TestSnapshotNotDiscardedAfterStop(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		store := counting{Store: openIn(t, dir), saves: new(atomic.Int32), discards: new(atomic.Int32)}
+		store := counting{Store: testmember.OpenStore(t, dir), saves: new(atomic.Int32), discards: new(atomic.Int32)}
 		unlocked := make(chan struct{})
-		p := newPair(t, nil, receiver(store, func(r *recorder) {
-			r.removed = func(uint64) bool {
+		p := testmember.NewPair(t, nil, receiver(store, func(r *testmember.Recorder) {
+			r.Removed = func(uint64) bool {
 				if store.saves.Load() > 0 {
 					<-unlocked
 				}
@@ -158,11 +159,11 @@ func TestSnapshotNotDiscardedAfterStop(t *testing.T) {
 			}
 		}))
 		time.Sleep(time.Second)
-		m := newSnapshot(&database{Reader: bytes.NewReader([]byte("db"))}, 2)
-		p.a.SendSnapshot(m)
+		m := testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader([]byte("db"))}, 2)
+		p.A.SendSnapshot(m)
 		time.Sleep(time.Second)
 		require.EqualValues(t, 1, store.saves.Load())
-		p.b.Stop()
+		p.B.Stop()
 		require.Zero(t, store.discards.Load())
 		close(unlocked)
 		require.False(t, <-m.CloseNotify())
@@ -177,23 +178,23 @@ func TestSnapshotSavedDuringStopIsDiscarded(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		saving, stopping := make(chan struct{}), make(chan struct{})
-		store := openIn(t, dir)
-		p := newPair(t, nil, receives(preparing{store, func(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, testmember.Receives(preparing{store, func(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
 			close(saving)
 			<-stopping
 			return discarding{store}, nil
 		}}))
 		time.Sleep(time.Second)
-		m := newSnapshot(&database{Reader: bytes.NewReader([]byte("db"))}, 2)
-		p.a.SendSnapshot(m)
+		m := testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader([]byte("db"))}, 2)
+		p.A.SendSnapshot(m)
 		<-saving
 		stopped := make(chan struct{})
-		go func() { p.b.Stop(); close(stopped) }()
+		go func() { p.B.Stop(); close(stopped) }()
 		time.Sleep(time.Second)
 		close(stopping)
 		<-stopped
 		require.Empty(t, filesIn(t, dir))
-		require.Empty(t, p.b.raft.received())
+		require.Empty(t, p.B.Recorder.Received())
 		require.False(t, <-m.CloseNotify())
 		require.NoError(t, store.Close())
 	})
@@ -240,15 +241,15 @@ func (c counting) DiscardDB(id uint64, cause error) {
 // also where only the rest of it comes, and may let another one save it.
 func TestSnapshotPrepared(t *testing.T) {
 	const size = 4 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dirs := [2]string{t.TempDir(), t.TempDir()}
 	bubble.Test(t, func(t *testing.T) {
 		type call struct{ index, from, size int64 }
 		var calls []call
-		store := openIn(t, dirs[0])
-		other := counting{Store: openIn(t, dirs[1]), saves: new(atomic.Int32), discards: new(atomic.Int32)}
+		store := testmember.OpenStore(t, dirs[0])
+		other := counting{Store: testmember.OpenStore(t, dirs[1]), saves: new(atomic.Int32), discards: new(atomic.Int32)}
 		var refuses atomic.Bool
-		p := newPair(t, nil, receiver(preparing{store, func(_ context.Context, m *raftpb.Message, size int64) (snap.Saver, error) {
+		p := testmember.NewPair(t, nil, receiver(preparing{store, func(_ context.Context, m *raftpb.Message, size int64) (snap.Saver, error) {
 			index := m.GetSnapshot().GetMetadata().GetIndex()
 			calls = append(calls, call{int64(index), int64(m.GetFrom()), size})
 			switch index {
@@ -258,49 +259,49 @@ func TestSnapshotPrepared(t *testing.T) {
 				return (*snap.Store)(nil), nil // a variable that was not set
 			}
 			return nil, nil
-		}}, func(r *recorder) {
-			r.process = func(context.Context, *raftpb.Message) error {
+		}}, func(r *testmember.Recorder) {
+			r.OnProcess = func(context.Context, *raftpb.Message) error {
 				if refuses.Load() {
 					return errors.New("no")
 				}
 				return nil
 			}
 		}))
-		p.net.Link("a", "b").SetBandwidth(4 << 20)
+		p.Net.Link("a", "b").SetBandwidth(4 << 20)
 		time.Sleep(time.Second)
 		send := func(m *snap.Message) bool {
-			p.a.SendSnapshot(m)
+			p.A.SendSnapshot(m)
 			return <-m.CloseNotify()
 		}
-		require.True(t, send(snap.NewMessage(msgSnap(2, 1, 7), breaking(data, func() { p.net.Reset("a", "b") }, 1<<20), size)))
+		require.True(t, send(snap.NewMessage(testmember.MsgSnap(2, 1, 7), breaking(data, func() { p.Net.Reset("a", "b") }, 1<<20), size)))
 		require.Equal(t, []call{{7, 1, size}, {7, 1, size}}, calls, "the whole size, also of the rest")
-		requireSaved(t, store, 7, data)
+		testmember.RequireSaved(t, store, 7, data)
 
-		require.True(t, send(snap.NewMessage(msgSnap(2, 1, 8), &seekable{Reader: bytes.NewReader(data)}, size)))
-		requireSaved(t, other.Store, 8, data)
+		require.True(t, send(snap.NewMessage(testmember.MsgSnap(2, 1, 8), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)))
+		testmember.RequireSaved(t, other.Store, 8, data)
 		_, err := store.DBFilePath(8)
 		require.ErrorIs(t, err, snap.ErrNoDBSnapshot)
 		require.EqualValues(t, 1, other.saves.Load())
 
 		refuses.Store(true)
-		require.False(t, send(snap.NewMessage(msgSnap(2, 1, 8), &seekable{Reader: bytes.NewReader(data[1:])}, size-1)))
+		require.False(t, send(snap.NewMessage(testmember.MsgSnap(2, 1, 8), &testmember.Seekable{Reader: bytes.NewReader(data[1:])}, size-1)))
 		require.EqualValues(t, 1, other.discards.Load(), "it is told that has saved it")
-		requireSaved(t, other.Store, 8, data[1:])
+		testmember.RequireSaved(t, other.Store, 8, data[1:])
 
 		calls = nil
 		refuses.Store(false)
-		c, err := p.net.Host("c").DialContext(t.Context(), "tcp", "b:80")
+		c, err := p.Net.Host("c").DialContext(t.Context(), "tcp", "b:80")
 		require.NoError(t, err)
 		defer c.Close()
 		_, err = io.WriteString(c, "POST /raft/snapshot HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\nX-Server-From: 1\r\n"+
-			"X-Server-Version: 3.7.0\r\nX-Etcd-Cluster-Id: "+testCluster.String()+"\r\n\r\n")
+			"X-Server-Version: 3.7.0\r\nX-Etcd-Cluster-Id: "+testmember.ClusterID.String()+"\r\n\r\n")
 		require.NoError(t, err)
-		body := read(t, snapshotBody(t, msgSnap(2, 1, 9), "db"))
+		body := testmember.ReadString(t, testmember.SnapshotBody(t, testmember.MsgSnap(2, 1, 9), "db"))
 		_, err = fmt.Fprintf(c, "%x\r\n%s\r\n0\r\n\r\n", len(body), body)
 		require.NoError(t, err)
-		readAnswer(t, c)
+		testmember.ReadAnswer(t, c)
 		require.Equal(t, []call{{9, 1, -1}}, calls)
-		requireSaved(t, store, 9, []byte("db"))
+		testmember.RequireSaved(t, store, 9, []byte("db"))
 	})
 }
 
@@ -308,11 +309,11 @@ func TestSnapshotPrepared(t *testing.T) {
 func TestSnapshotPreparedByAWrapper(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		store := counting{Store: openIn(t, dir), saves: new(atomic.Int32), discards: new(atomic.Int32)}
-		p := newPair(t, nil, receives(store))
+		store := counting{Store: testmember.OpenStore(t, dir), saves: new(atomic.Int32), discards: new(atomic.Int32)}
+		p := testmember.NewPair(t, nil, testmember.Receives(store))
 		time.Sleep(time.Second)
-		m := newSnapshot(&database{Reader: bytes.NewReader([]byte("db"))}, 2)
-		p.a.SendSnapshot(m)
+		m := testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader([]byte("db"))}, 2)
+		p.A.SendSnapshot(m)
 		require.True(t, <-m.CloseNotify())
 		require.EqualValues(t, 1, store.saves.Load())
 	})
@@ -330,7 +331,7 @@ func TestSnapshotPrepareRefuses(t *testing.T) {
 			return nil, fmt.Errorf("for this: %w", syscall.ENOSPC)
 		}, rafthttp.ErrSnapshotDiskFull},
 		{"for its own reasons", func(context.Context, *raftpb.Message, int64) (snap.Saver, error) {
-			return savesAll, errors.New("no")
+			return testmember.SavesAll, errors.New("no")
 		}, rafthttp.ErrSnapshotNotSaved},
 		{"by waiting", func(ctx context.Context, _ *raftpb.Message, _ int64) (snap.Saver, error) {
 			<-ctx.Done()
@@ -342,19 +343,19 @@ func TestSnapshotPrepareRefuses(t *testing.T) {
 			dir := t.TempDir()
 			bubble.Test(t, func(t *testing.T) {
 				received := make(chan error, 10)
-				p := newPair(t, nil, func(tr *rafthttp.Transport) {
-					tr.Snapshotter = preparing{openIn(t, dir), tc.prepare}
+				p := testmember.NewPair(t, nil, func(tr *rafthttp.Transport) {
+					tr.Snapshotter = preparing{testmember.OpenStore(t, dir), tc.prepare}
 					tr.Observer = &rafthttp.Observer{SnapshotReceived: func(_ types.ID, _ uint64, _ int64, _ time.Duration, err error) { received <- err }}
 				})
-				p.net.Link("a", "b").SetBandwidth(1 << 20)
+				p.Net.Link("a", "b").SetBandwidth(1 << 20)
 				time.Sleep(time.Second)
-				m := snap.NewMessage(msgSnap(2, 1, 7), &seekable{Reader: bytes.NewReader(randomBytes(size))}, size)
-				p.a.SendSnapshot(m)
+				m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(testmember.RandomBytes(size))}, size)
+				p.A.SendSnapshot(m)
 				require.False(t, <-m.CloseNotify())
-				require.ErrorIs(t, <-p.sent, tc.is)
+				require.ErrorIs(t, <-p.Sent, tc.is)
 				require.Error(t, <-received)
-				require.Less(t, p.a.Status().Peers[0].SentBytes, uint64(8<<20), "of 16 MiB, at 1 MiB/s")
-				require.Empty(t, p.b.raft.received())
+				require.Less(t, p.A.Status().Peers[0].SentBytes, uint64(8<<20), "of 16 MiB, at 1 MiB/s")
+				require.Empty(t, p.B.Recorder.Received())
 			})
 			require.Empty(t, filesIn(t, dir))
 		})
@@ -366,16 +367,16 @@ func TestSnapshotPrepareStopped(t *testing.T) {
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		var cause error
-		p := newPair(t, nil, receives(nil))
-		c := p.start(t, "c", 3, receives(preparing{openIn(t, dir), func(ctx context.Context, _ *raftpb.Message, _ int64) (snap.Saver, error) {
+		p := testmember.NewPair(t, nil, testmember.Receives(nil))
+		c := p.Start(t, "c", 3, testmember.Receives(preparing{testmember.OpenStore(t, dir), func(ctx context.Context, _ *raftpb.Message, _ int64) (snap.Saver, error) {
 			<-ctx.Done()
 			cause = context.Cause(ctx)
 			return nil, cause
 		}}))
-		p.a.AddPeer(3, []string{c.url})
+		p.A.AddPeer(3, []string{c.URL})
 		time.Sleep(time.Second)
-		m := snap.NewMessage(msgSnap(3, 1, 7), &seekable{Reader: bytes.NewReader([]byte("db"))}, 2)
-		p.a.SendSnapshot(m)
+		m := snap.NewMessage(testmember.MsgSnap(3, 1, 7), &testmember.Seekable{Reader: bytes.NewReader([]byte("db"))}, 2)
+		p.A.SendSnapshot(m)
 		time.Sleep(time.Second)
 		start := time.Now()
 		c.Stop()

@@ -14,23 +14,14 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
-func peerStatus(t testing.TB, m *member, id types.ID) rafthttp.PeerStatus {
+func streamOf(t testing.TB, m *testmember.Member, id types.ID, name, direction string) rafthttp.StreamStatus {
 	t.Helper()
-	for _, p := range m.Status().Peers {
-		if p.ID == id {
-			return p
-		}
-	}
-	require.FailNow(t, "no such peer")
-	return rafthttp.PeerStatus{}
-}
-
-func streamOf(t testing.TB, m *member, id types.ID, name, direction string) rafthttp.StreamStatus {
-	t.Helper()
-	for _, s := range peerStatus(t, m, id).Streams {
+	for _, s := range testmember.PeerStatus(t, m, id).Streams {
 		if s.Name == name && s.Direction == direction {
 			return s
 		}
@@ -40,14 +31,14 @@ func streamOf(t testing.TB, m *member, id types.ID, name, direction string) raft
 }
 
 func TestStatusOfTheTransport(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		begin := time.Now()
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.ServerVersion = "3.6.1" })
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.ServerVersion = "3.6.1" })
 		time.Sleep(time.Minute)
 		st := a.Status()
 		require.Equal(t, types.ID(1), st.ID)
-		require.Equal(t, testCluster, st.ClusterID)
-		require.Equal(t, []string{urlOf(1)}, st.URLs)
+		require.Equal(t, testmember.ClusterID, st.ClusterID)
+		require.Equal(t, []string{testmember.URLOf(1)}, st.URLs)
 		require.Equal(t, "3.6.1", st.Version)
 		require.True(t, st.Started.Equal(begin))
 		require.True(t, st.Time.Equal(begin.Add(time.Minute)))
@@ -59,23 +50,23 @@ func TestStatusOfTheTransport(t *testing.T) {
 
 // TestStatusOfLanes: fill, capacity and age of the lanes, in virtual time.
 func TestStatusOfLanes(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueMessages, tr.SendQueueBytes = 10, 1<<20 })
-		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ReceiveQueueMessages, tr.ReceiveQueueBytes = 20, 2<<20 })
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueMessages, tr.SendQueueBytes = 10, 1<<20 })
+		b := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.ReceiveQueueMessages, tr.ReceiveQueueBytes = 20, 2<<20 })
 		release := make(chan struct{})
-		b.raft.process = func(_ context.Context, m *raftpb.Message) error {
+		b.Recorder.OnProcess = func(_ context.Context, m *raftpb.Message) error {
 			<-release
 			return nil
 		}
-		connect(t, a, b)
-		require.Zero(t, laneOf(b, 1, "control").OldestAge)
+		testmember.Connect(t, a, b)
+		require.Zero(t, testmember.LaneOf(b, 1, "control").OldestAge)
 
-		a.Send([]*raftpb.Message{heartbeat(2, 1, 1)})
-		within(t, time.Second, func() bool { return laneOf(b, 1, "control").Queued == 1 })
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+		testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(b, 1, "control").Queued == 1 })
 		time.Sleep(2 * time.Second)
-		a.Send([]*raftpb.Message{heartbeat(2, 1, 2)})
-		within(t, time.Second, func() bool { return laneOf(b, 1, "control").Queued == 2 })
-		l := laneOf(b, 1, "control")
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 2)})
+		testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(b, 1, "control").Queued == 2 })
+		l := testmember.LaneOf(b, 1, "control")
 		require.Equal(t, 2*time.Second, l.OldestAge.Truncate(100*time.Millisecond), "of the one in the hands of Process")
 		require.Equal(t, 20, l.Capacity)
 		require.EqualValues(t, 2<<20, l.CapacityBytes)
@@ -84,16 +75,16 @@ func TestStatusOfLanes(t *testing.T) {
 		time.Sleep(time.Second)
 		release <- struct{}{}
 		time.Sleep(time.Second)
-		l = laneOf(b, 1, "control")
+		l = testmember.LaneOf(b, 1, "control")
 		require.Equal(t, 1, l.Queued)
 		require.Equal(t, 2*time.Second, l.OldestAge.Truncate(100*time.Millisecond), "of the next: it came 2 s ago")
 		require.EqualValues(t, 1, l.Batches)
 		require.Equal(t, 3*time.Second, l.BusyTime.Truncate(100*time.Millisecond))
 		close(release)
-		within(t, time.Second, func() bool { return laneOf(b, 1, "control").Queued == 0 })
-		require.Zero(t, laneOf(b, 1, "control").OldestAge)
+		testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(b, 1, "control").Queued == 0 })
+		require.Zero(t, testmember.LaneOf(b, 1, "control").OldestAge)
 
-		sent := laneOf(a, 2, "message")
+		sent := testmember.LaneOf(a, 2, "message")
 		require.Equal(t, 10, sent.Capacity)
 		require.EqualValues(t, 1<<20, sent.CapacityBytes)
 		require.EqualValues(t, 2, sent.Messages)
@@ -104,43 +95,43 @@ func TestStatusOfLanes(t *testing.T) {
 // TestAgeOfWhatWaitsToBeWritten: the age is that of the oldest also behind the
 // first batch, and counts from when it was sent.
 func TestAgeOfWhatWaitsToBeWritten(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.WriteTimeout = time.Minute })
-		a.AddPeer(2, silentHost(n, 2))
-		dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2) // and is not read
-		within(t, time.Second, func() bool { return laneOf(a, 2, "msgapp").Up })
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.WriteTimeout = time.Minute })
+		a.AddPeer(2, testmember.SilentHost(n, 2))
+		testmember.DialStream(t, n.Host("m2").DialContext, a, "msgapp", 2) // and is not read
+		testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(a, 2, "msgapp").Up })
 		time.Sleep(time.Second) // the first heartbeat is written
 		fill := make([]byte, 8<<20)
 		start := time.Now()
-		a.Send([]*raftpb.Message{msgApp(2, 1, 1, fill)})
+		a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, fill)})
 		time.Sleep(3 * time.Second)
-		a.Send([]*raftpb.Message{msgApp(2, 1, 2, nil)})
+		a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 2, nil)})
 		time.Sleep(2 * time.Second)
-		l := laneOf(a, 2, "msgapp")
+		l := testmember.LaneOf(a, 2, "msgapp")
 		require.Equal(t, 2, l.Queued)
 		require.Equal(t, time.Since(start), l.OldestAge)
 	})
 }
 
 func TestStatusOfDrops(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueMessages = 1 })
-		b := startSimulated(t, n, 2, nil)
-		connect(t, a, b)
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.SendQueueMessages = 1 })
+		b := testmember.StartSimulated(t, n, 2, nil)
+		testmember.Connect(t, a, b)
 		a.CutPeer(2)
-		a.Send([]*raftpb.Message{heartbeat(2, 1, 1), heartbeat(2, 1, 2)})
-		require.Equal(t, rafthttp.Drops{Paused: 2}, laneOf(a, 2, "message").Drops)
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1), testmember.Heartbeat(2, 1, 2)})
+		require.Equal(t, rafthttp.Drops{Paused: 2}, testmember.LaneOf(a, 2, "message").Drops)
 		a.MendPeer(2)
 
 		n.Link("m1", "m2").Cut()
 		n.Link("m2", "m1").Cut()
-		a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)}) // a post, that cannot get through
-		within(t, time.Minute, func() bool { return laneOf(a, 2, "pipeline").Drops.Disconnected == 1 })
+		a.Send([]*raftpb.Message{testmember.Message(raftpb.MsgSnap, 2)}) // a post, that cannot get through
+		testmember.Within(t, time.Minute, func() bool { return testmember.LaneOf(a, 2, "pipeline").Drops.Disconnected == 1 })
 		b.Stop()
 		n.Heal()
-		a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)})
-		within(t, time.Minute, func() bool { return laneOf(a, 2, "pipeline").Drops.Refused == 1 }) // 503
-		l := laneOf(a, 2, "pipeline")
+		a.Send([]*raftpb.Message{testmember.Message(raftpb.MsgSnap, 2)})
+		testmember.Within(t, time.Minute, func() bool { return testmember.LaneOf(a, 2, "pipeline").Drops.Refused == 1 }) // 503
+		l := testmember.LaneOf(a, 2, "pipeline")
 		require.EqualValues(t, 2, l.Dropped)
 		require.Equal(t, l.Dropped, l.Drops.Total())
 		sum := map[rafthttp.DropReason]uint64{}
@@ -151,7 +142,7 @@ func TestStatusOfDrops(t *testing.T) {
 			rafthttp.DropQueueFull: 0, rafthttp.DropDisconnected: 1, rafthttp.DropRefused: 1, rafthttp.DropPaused: 0, rafthttp.DropEnded: 0,
 			rafthttp.DropMemoryLimit: 0, rafthttp.DropTooLarge: 0, rafthttp.DropLocal: 0,
 		}, sum)
-		require.GreaterOrEqual(t, peerStatus(t, a, 2).SendFailures, uint64(4))
+		require.GreaterOrEqual(t, testmember.PeerStatus(t, a, 2).SendFailures, uint64(4))
 	})
 }
 
@@ -179,10 +170,10 @@ func TestDropReasons(t *testing.T) {
 
 // TestStatusOfStreams: age, reconnects and failed dials, in both directions.
 func TestStatusOfStreams(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
-		connect(t, a, b)
-		within(t, time.Second, func() bool {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 2, nil)
+		testmember.Connect(t, a, b)
+		testmember.Within(t, time.Second, func() bool {
 			return streamOf(t, a, 2, "message", rafthttp.StreamIn).Up && streamOf(t, a, 2, "msgapp", rafthttp.StreamIn).Up
 		})
 		connected := time.Now()
@@ -196,62 +187,64 @@ func TestStatusOfStreams(t *testing.T) {
 				require.Positive(t, s.Bytes, "link heartbeats")
 			}
 		}
-		require.Zero(t, peerStatus(t, a, 2).Disconnects)
-		require.Equal(t, "3.7.0", peerStatus(t, a, 2).Version)
+		require.Zero(t, testmember.PeerStatus(t, a, 2).Disconnects)
+		require.Equal(t, "3.7.0", testmember.PeerStatus(t, a, 2).Version)
 
 		b.Stop() // refuses with 503
-		within(t, time.Second, func() bool { return streamOf(t, a, 2, "message", rafthttp.StreamIn).DialFailures > 2 })
+		testmember.Within(t, time.Second, func() bool { return streamOf(t, a, 2, "message", rafthttp.StreamIn).DialFailures > 2 })
 		require.False(t, streamOf(t, a, 2, "message", rafthttp.StreamIn).Up)
 		require.Zero(t, streamOf(t, a, 2, "message", rafthttp.StreamIn).Since)
 		require.Zero(t, streamOf(t, a, 2, "message", rafthttp.StreamOut).Since)
-		within(t, time.Minute, func() bool { return peerStatus(t, a, 2).Disconnects == 1 })
-		require.False(t, peerStatus(t, a, 2).Active)
+		testmember.Within(t, time.Minute, func() bool { return testmember.PeerStatus(t, a, 2).Disconnects == 1 })
+		require.False(t, testmember.PeerStatus(t, a, 2).Active)
 
-		dialStream(t, n.Host("m2").DialContext, a, "message", 2)
-		within(t, time.Second, func() bool { return streamOf(t, a, 2, "message", rafthttp.StreamOut).Connects == 2 })
+		testmember.DialStream(t, n.Host("m2").DialContext, a, "message", 2)
+		testmember.Within(t, time.Second, func() bool { return streamOf(t, a, 2, "message", rafthttp.StreamOut).Connects == 2 })
 	})
 }
 
 // TestStatusOfTraffic: both ends count the same bytes, whatever way they go.
 func TestStatusOfTraffic(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, nil)
-		b := startSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Snapshotter = savesAll })
-		connect(t, a, b)
-		db := randomBytes(1 << 20)
-		a.Send([]*raftpb.Message{msgApp(2, 1, 1, db), heartbeat(2, 1, 1), message(raftpb.MsgSnap, 2)})
-		m := newSnapshot(&database{Reader: bytes.NewReader(db)}, int64(len(db)))
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, nil)
+		b := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Snapshotter = testmember.SavesAll })
+		testmember.Connect(t, a, b)
+		db := testmember.RandomBytes(1 << 20)
+		a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, db), testmember.Heartbeat(2, 1, 1), testmember.Message(raftpb.MsgSnap, 2)})
+		m := testmember.NewSnapshot(&testmember.Database{Reader: bytes.NewReader(db)}, int64(len(db)))
 		a.SendSnapshot(m)
 		require.True(t, <-m.CloseNotify())
-		within(t, time.Minute, func() bool { return len(b.raft.received()) == 4 })
-		within(t, time.Minute, func() bool { return peerStatus(t, a, 2).SentBytes == peerStatus(t, b, 1).ReceivedBytes })
-		require.Greater(t, peerStatus(t, a, 2).SentBytes, uint64(2*len(db)))
-		require.Zero(t, peerStatus(t, a, 2).SendFailures)
-		require.Zero(t, peerStatus(t, b, 1).ReceiveFailures)
+		testmember.Within(t, time.Minute, func() bool { return len(b.Recorder.Received()) == 4 })
+		testmember.Within(t, time.Minute, func() bool {
+			return testmember.PeerStatus(t, a, 2).SentBytes == testmember.PeerStatus(t, b, 1).ReceivedBytes
+		})
+		require.Greater(t, testmember.PeerStatus(t, a, 2).SentBytes, uint64(2*len(db)))
+		require.Zero(t, testmember.PeerStatus(t, a, 2).SendFailures)
+		require.Zero(t, testmember.PeerStatus(t, b, 1).ReceiveFailures)
 	})
 }
 
 func TestStatusOfProbes(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 2, nil)
 		n.Link("m1", "m2").SetDelay(30 * time.Millisecond)
-		connect(t, a, b)
-		within(t, time.Minute, func() bool { return peerStatus(t, a, 2).Probes == 2 })
-		st := peerStatus(t, a, 2)
+		testmember.Connect(t, a, b)
+		testmember.Within(t, time.Minute, func() bool { return testmember.PeerStatus(t, a, 2).Probes == 2 })
+		st := testmember.PeerStatus(t, a, 2)
 		require.GreaterOrEqual(t, st.RTT, 30*time.Millisecond)
 		require.Zero(t, st.ProbeFailures)
 		require.WithinDuration(t, time.Now(), st.ProbedAt, time.Second)
 		n.Host("m2").Crash()
-		within(t, time.Minute, func() bool { return peerStatus(t, a, 2).ProbeFailures == 1 })
-		require.Equal(t, st.ProbedAt, peerStatus(t, a, 2).ProbedAt)
+		testmember.Within(t, time.Minute, func() bool { return testmember.PeerStatus(t, a, 2).ProbeFailures == 1 })
+		require.Equal(t, st.ProbedAt, testmember.PeerStatus(t, a, 2).ProbedAt)
 	})
 }
 
 func TestStatusOfCertificates(t *testing.T) {
-	ca := newAuthority(t)
-	a := startAt(t, "https", 1, ca.member(t, 1), nil)
-	b := startAt(t, "https", 2, ca.member(t, 2), nil)
-	a.AddPeer(2, []string{b.url})
-	eventually(t, func() bool { return !peerStatus(t, a, 2).CertificateExpires.IsZero() })
-	require.WithinDuration(t, time.Now().Add(time.Hour), peerStatus(t, a, 2).CertificateExpires, 10*time.Minute)
+	ca := testtls.NewAuthority(t)
+	a := testtls.Start(t, "https", 1, ca.Member(t, 1), nil)
+	b := testtls.Start(t, "https", 2, ca.Member(t, 2), nil)
+	a.AddPeer(2, []string{b.URL})
+	testmember.Eventually(t, func() bool { return !testmember.PeerStatus(t, a, 2).CertificateExpires.IsZero() })
+	require.WithinDuration(t, time.Now().Add(time.Hour), testmember.PeerStatus(t, a, 2).CertificateExpires, 10*time.Minute)
 }

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -47,19 +48,19 @@ func (withDeadlines) SetReadDeadline(time.Time) error { return nil }
 // between two reads. 400 says that the message was bad: the sender of a snapshot does not try again after it.
 func TestStopBetweenTwoReads(t *testing.T) {
 	frame := func(m *raftpb.Message) []byte {
-		head := marshal(t, m)
-		return append(lengthPrefix(uint64(len(head))), head...)
+		head := testmember.Marshal(t, m)
+		return append(testmember.LengthPrefixBytes(uint64(len(head))), head...)
 	}
-	snapshot := msgSnap(1, 2, 7)
+	snapshot := testmember.MsgSnap(1, 2, 7)
 	snapshot.Snapshot.Data = make([]byte, 64<<10)
 	for path, body := range map[string][]byte{
-		"/raft":          marshal(t, msgApp(1, 2, 1, make([]byte, 64<<10))),
+		"/raft":          testmember.Marshal(t, testmember.MsgApp(1, 2, 1, make([]byte, 64<<10))),
 		"/raft/snapshot": append(frame(snapshot), "database"...),
 	} {
 		t.Run(path, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a := startSimulated(t, n, 1, receives(savesAll))
-				a.AddPeer(2, silentHost(n, 2))
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := testmember.StartSimulated(t, n, 1, testmember.Receives(testmember.SavesAll))
+				a.AddPeer(2, testmember.SilentHost(n, 2))
 				stopped := make(chan struct{})
 				half := len(body) / 2
 				r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, &twoParts{
@@ -69,7 +70,7 @@ func TestStopBetweenTwoReads(t *testing.T) {
 						time.Sleep(time.Millisecond)
 					},
 				})
-				r.Header, r.ContentLength = peerHeader(nil), int64(len(body))
+				r.Header, r.ContentLength = testmember.PeerHeader(nil), int64(len(body))
 				w := withDeadlines{httptest.NewRecorder()}
 				a.Handler().ServeHTTP(w, r)
 				<-stopped
@@ -85,18 +86,18 @@ func TestStopBetweenTwoReads(t *testing.T) {
 // TestSnapshotCutBetweenTwoReads: the same goes for an attempt that is ended by the question before the next one. Its answer says
 // that the connection was cut.
 func TestSnapshotCutBetweenTwoReads(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
-		a := startSimulated(t, n, 1, receives(heldSaves{}))
-		a.AddPeer(2, silentHost(n, 2))
-		head := marshal(t, msgSnap(1, 2, 7))
-		h := peerHeader(map[string]string{
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, testmember.Receives(heldSaves{}))
+		a.AddPeer(2, testmember.SilentHost(n, 2))
+		head := testmember.Marshal(t, testmember.MsgSnap(1, 2, 7))
+		h := testmember.PeerHeader(map[string]string{
 			"X-Server-From": "2", "X-Raft-Snapshot-Term": "1", "X-Raft-Snapshot-Index": "7", "X-Raft-Snapshot-Size": "2",
 			"X-Raft-Snapshot-Offset": "0", "X-Raft-Snapshot-Transfer": "a",
 		})
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/raft/snapshot", &twoParts{
-			parts: [][]byte{lengthPrefix(uint64(len(head))), head},
+			parts: [][]byte{testmember.LengthPrefixBytes(uint64(len(head))), head},
 			between: func() {
-				go ask(t, a.Transport, "GET", "/raft/snapshot/offset", h, nil)
+				go testmember.Ask(t, a.Transport, "GET", "/raft/snapshot/offset", h, nil)
 				time.Sleep(time.Millisecond)
 			},
 		})
@@ -127,16 +128,16 @@ func (b *afterFirst) Read(p []byte) (int, error) {
 // message at the head is read.
 func TestSnapshotOfAReceiverRestartedInTheHead(t *testing.T) {
 	const size = 1 << 20
-	data := randomBytes(size)
+	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
-		store := openIn(t, dir)
-		p := newPair(t, nil, nil)
-		c := p.start(t, "c", 3, receives(store))
-		inner := c.server.Handler
+		store := testmember.OpenStore(t, dir)
+		p := testmember.NewPair(t, nil, nil)
+		c := p.Start(t, "c", 3, testmember.Receives(store))
+		inner := c.Server.Handler
 		var once sync.Once
 		stopped := make(chan struct{})
-		c.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.Server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/raft/snapshot" {
 				once.Do(func() {
 					r.Body = &afterFirst{r.Body, func() {
@@ -147,17 +148,17 @@ func TestSnapshotOfAReceiverRestartedInTheHead(t *testing.T) {
 			}
 			inner.ServeHTTP(w, r)
 		})
-		p.a.AddPeer(3, []string{c.url})
+		p.A.AddPeer(3, []string{c.URL})
 		time.Sleep(time.Second)
-		m := msgSnap(3, 1, 7)
+		m := testmember.MsgSnap(3, 1, 7)
 		m.Snapshot.Data = make([]byte, 1<<20)
-		p.a.SendSnapshot(snap.NewMessage(m, &seekable{Reader: bytes.NewReader(data)}, size))
+		p.A.SendSnapshot(snap.NewMessage(m, &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
 		<-stopped
 		time.Sleep(100 * time.Millisecond) // it was answered
-		_ = c.server.Close()
-		p.net.Host("c").Crash()
-		p.start(t, "c", 3, receives(store))
-		require.NoError(t, <-p.sent)
-		requireSaved(t, store, 7, data)
+		_ = c.Server.Close()
+		p.Net.Host("c").Crash()
+		p.Start(t, "c", 3, testmember.Receives(store))
+		require.NoError(t, <-p.Sent)
+		testmember.RequireSaved(t, store, 7, data)
 	})
 }

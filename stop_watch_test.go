@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -29,20 +30,20 @@ const stopWaits = "Stop still waits for callbacks"
 
 // standing is a Raft whose methods pass a barrier.
 type standing struct {
-	recorder
-	at *barrier
+	testmember.Recorder
+	at *testmember.Barrier
 	in string
 }
 
 func (s *standing) pass(in string) {
 	if s.in == in {
-		s.at.pass()
+		pass(s.at)
 	}
 }
 
 func (s *standing) Process(ctx context.Context, m *raftpb.Message) error {
 	s.pass("Process " + m.GetType().String())
-	return s.recorder.Process(ctx, m)
+	return s.Recorder.Process(ctx, m)
 }
 func (s *standing) ReportUnreachable(id uint64) { s.pass("ReportUnreachable") }
 func (s *standing) ReportSnapshot(id uint64, _ raft.SnapshotStatus) {
@@ -52,9 +53,9 @@ func (s *standing) ReportSnapshot(id uint64, _ raft.SnapshotStatus) {
 // stands are callbacks of member 1 that stand still, and what is said of each.
 var stands = map[string]struct {
 	in   string // of standing
-	tune func(tr *rafthttp.Transport, at *barrier)
-	send func(a, b *member)
-	end  func(a *member) // before Stop
+	tune func(tr *rafthttp.Transport, at *testmember.Barrier)
+	send func(a, b *testmember.Member)
+	end  func(a *testmember.Member) // before Stop
 	want string
 }{
 	"Process, control":  {in: "Process MsgHeartbeat", send: sendsOne(raftpb.MsgHeartbeat), want: "Raft.Process, control, of 2"},
@@ -63,68 +64,68 @@ var stands = map[string]struct {
 	"Process, post":     {in: "Process MsgSnap", send: sendsOne(raftpb.MsgSnap), want: "Raft.Process, append, of 2"},
 	"Process, snapshot": {in: "Process MsgSnap", tune: saving, send: sendsSnapshot, want: "Raft.Process, append, of 2"},
 	"Process, of a peer that was removed": {in: "Process MsgHeartbeat", send: sendsOne(raftpb.MsgHeartbeat),
-		end: func(a *member) { a.RemovePeer(2) }, want: "Raft.Process, control, of 2"},
-	"Process, of a member that is no peer": {in: "Process MsgHeartbeat", send: func(a, b *member) {
+		end: func(a *testmember.Member) { a.RemovePeer(2) }, want: "Raft.Process, control, of 2"},
+	"Process, of a member that is no peer": {in: "Process MsgHeartbeat", send: func(a, b *testmember.Member) {
 		a.RemovePeer(2)
 		time.Sleep(time.Second) // b has no stream any more
 		sendsOne(raftpb.MsgHeartbeat)(a, b)
 	}, want: "Raft.Process, control, of 2"},
-	"ReportUnreachable": {in: "ReportUnreachable", send: func(_, b *member) { b.RemoveAllPeers() }, want: "Raft.ReportUnreachable of 2"},
-	"ReportSnapshot": {in: "ReportSnapshot", send: func(a, _ *member) { a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)}) },
+	"ReportUnreachable": {in: "ReportUnreachable", send: func(_, b *testmember.Member) { b.RemoveAllPeers() }, want: "Raft.ReportUnreachable of 2"},
+	"ReportSnapshot": {in: "ReportSnapshot", send: func(a, _ *testmember.Member) { a.Send([]*raftpb.Message{testmember.Message(raftpb.MsgSnap, 2)}) },
 		want: "Raft.ReportSnapshot of 2"},
-	"SaveDBFrom": {tune: func(tr *rafthttp.Transport, at *barrier) {
-		tr.Snapshotter = saver(func(io.Reader, uint64) (int64, error) { at.pass(); return 0, io.EOF })
+	"SaveDBFrom": {tune: func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.Snapshotter = testmember.Saver(func(io.Reader, uint64) (int64, error) { pass(at); return 0, io.EOF })
 	}, send: sendsSnapshot, want: "Snapshotter.SaveDBFrom of 2"},
-	"VerifyPeer": {tune: func(tr *rafthttp.Transport, at *barrier) {
-		tr.VerifyPeer = func(id types.ID, _ *tls.ConnectionState) error { at.passFor(id); return nil }
+	"VerifyPeer": {tune: func(tr *rafthttp.Transport, at *testmember.Barrier) {
+		tr.VerifyPeer = func(id types.ID, _ *tls.ConnectionState) error { passFor(at, id); return nil }
 	}, send: sendsOne(raftpb.MsgSnap), want: "VerifyPeer of 2"},
-	"DialContext": {tune: func(tr *rafthttp.Transport, at *barrier) {
+	"DialContext": {tune: func(tr *rafthttp.Transport, at *testmember.Barrier) {
 		dial := tr.DialContext
 		tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			at.pass()
+			pass(at)
 			return dial(ctx, network, addr)
 		}
-	}, send: func(_, b *member) { b.RemoveAllPeers() }, want: "DialContext"},
-	"PeerState": {tune: slowCallbacks["PeerState"], send: func(_, b *member) { b.Stop() }, want: "Observer.PeerState of 2"},
-	"Dropped": {tune: slowCallbacks["Dropped"], send: func(a, _ *member) { a.CutPeer(2); a.Send(heartbeats(1, 2, 1)) },
+	}, send: func(_, b *testmember.Member) { b.RemoveAllPeers() }, want: "DialContext"},
+	"PeerState": {tune: slowCallbacks["PeerState"], send: func(_, b *testmember.Member) { b.Stop() }, want: "Observer.PeerState of 2"},
+	"Dropped": {tune: slowCallbacks["Dropped"], send: func(a, _ *testmember.Member) { a.CutPeer(2); a.Send(testmember.Heartbeats(1, 2, 1)) },
 		want: "Observer.Dropped of 2"},
-	"Sent": {tune: slowCallbacks["Sent"], send: func(a, _ *member) { a.Send(heartbeats(1, 2, 1)) }, want: "Observer.Sent, message, of 2"},
-	"Sent, post": {tune: slowCallbacks["Sent"], send: func(a, _ *member) { a.Send([]*raftpb.Message{message(raftpb.MsgSnap, 2)}) },
+	"Sent": {tune: slowCallbacks["Sent"], send: func(a, _ *testmember.Member) { a.Send(testmember.Heartbeats(1, 2, 1)) }, want: "Observer.Sent, message, of 2"},
+	"Sent, post": {tune: slowCallbacks["Sent"], send: func(a, _ *testmember.Member) { a.Send([]*raftpb.Message{testmember.Message(raftpb.MsgSnap, 2)}) },
 		want: "Observer.Sent, pipeline, of 2"},
 	"Received":       {tune: slowCallbacks["Received"], send: sendsOne(raftpb.MsgHeartbeat), want: "Observer.Received, control, of 2"},
 	"Received, post": {tune: slowCallbacks["Received"], send: sendsOne(raftpb.MsgSnap), want: "Observer.Received of 2"},
-	"SlowProcess": {tune: func(tr *rafthttp.Transport, at *barrier) {
+	"SlowProcess": {tune: func(tr *rafthttp.Transport, at *testmember.Barrier) {
 		slowCallbacks["SlowProcess"](tr, at)
-		tr.Raft.(*standing).process = func(context.Context, *raftpb.Message) error { time.Sleep(time.Second); return nil }
+		tr.Raft.(*standing).OnProcess = func(context.Context, *raftpb.Message) error { time.Sleep(time.Second); return nil }
 	}, send: sendsOne(raftpb.MsgHeartbeat), want: "Observer.SlowProcess of 2"},
-	"Probed": {tune: slowCallbacks["Probed"], send: func(*member, *member) { time.Sleep(time.Minute) }, want: "Observer.Probed of 2"},
+	"Probed": {tune: slowCallbacks["Probed"], send: func(*testmember.Member, *testmember.Member) { time.Sleep(time.Minute) }, want: "Observer.Probed of 2"},
 }
 
-func saving(tr *rafthttp.Transport, _ *barrier) { tr.Snapshotter = savesAll }
+func saving(tr *rafthttp.Transport, _ *testmember.Barrier) { tr.Snapshotter = testmember.SavesAll }
 
 // TestStopSaysWhatItWaitsFor: after 5 s, with the callback, its member and its goroutine, and then less and less often.
 func TestStopSaysWhatItWaitsFor(t *testing.T) {
 	for name, tt := range stands {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				core, logs := observer.New(zap.WarnLevel)
-				at := newBarrier()
-				open := sync.OnceFunc(at.open)
+				at := testmember.NewBarrier()
+				open := sync.OnceFunc(at.Open)
 				t.Cleanup(open)
-				a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 					tr.Logger = zap.New(core)
 					s := &standing{at: at, in: tt.in}
 					if tr.Raft = s; tt.tune != nil {
 						tt.tune(tr, at)
 					}
 				})
-				b := startSimulated(t, n, 2, nil)
-				connect(t, a, b)
+				b := testmember.StartSimulated(t, n, 2, nil)
+				testmember.Connect(t, a, b)
 				synctest.Wait()
-				at.close()
+				at.Close()
 				tt.send(a, b)
 				select {
-				case <-at.entered:
+				case <-at.Entered:
 				case <-time.After(time.Hour):
 					require.FailNow(t, "it is not called")
 				}
@@ -144,8 +145,8 @@ func TestStopSaysWhatItWaitsFor(t *testing.T) {
 				require.Len(t, lines(), 1)
 				fields := lines()[0].ContextMap()
 				require.Equal(t, []any{tt.want}, fields["callbacks"])
-				require.Contains(t, fields["goroutines"], "barrier).pass")
-				require.Equal(t, 1, strings.Count(fmt.Sprint(fields["goroutines"]), "barrier).pass("))
+				require.Contains(t, fields["goroutines"], "_test.pass")
+				require.Equal(t, 1, strings.Count(fmt.Sprint(fields["goroutines"]), "_test.pass("))
 				time.Sleep(time.Minute)
 				var after []time.Duration
 				for _, l := range lines() {
@@ -163,14 +164,14 @@ func TestStopSaysWhatItWaitsFor(t *testing.T) {
 
 // TestStopWithoutWaitingSaysNothing: nor does one that takes a while.
 func TestStopWithoutWaitingSaysNothing(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		core, logs := observer.New(zap.WarnLevel)
-		a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) })
-		b := startSimulated(t, n, 2, nil)
-		connect(t, a, b)
-		b.raft.process = nil
-		slow := &database{Reader: bytes.NewReader(make([]byte, 1000))}
-		a.SendSnapshot(snap.NewMessage(msgSnap(2, 1, 7), slow, 1000))
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Logger = zap.New(core) })
+		b := testmember.StartSimulated(t, n, 2, nil)
+		testmember.Connect(t, a, b)
+		b.Recorder.OnProcess = nil
+		slow := &testmember.Database{Reader: bytes.NewReader(make([]byte, 1000))}
+		a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), slow, 1000))
 		a.Stop()
 		require.Zero(t, logs.FilterMessage(stopWaits).Len())
 	})

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -28,25 +29,25 @@ func (d *drops) observe(tr *rafthttp.Transport) {
 
 // startSender runs member 1 with a peer 2 that nobody is: the test dials its
 // streams.
-func startSender(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (*member, *drops) {
+func startSender(t *testing.T, n *memnet.Network, tune func(*rafthttp.Transport)) (*testmember.Member, *drops) {
 	t.Helper()
 	lost := &drops{}
-	a := startSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+	a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 		lost.observe(tr)
 		if tune != nil {
 			tune(tr)
 		}
 	})
-	a.AddPeer(2, silentHost(n, 2))
+	a.AddPeer(2, testmember.SilentHost(n, 2))
 	return a, lost
 }
 
 // streamMessage returns the i-th message that goes over a kind of stream.
 func streamMessage(kind string, i uint64, size int) *raftpb.Message {
 	if kind == "msgapp" {
-		return msgApp(2, 1, i, make([]byte, size))
+		return testmember.MsgApp(2, 1, i, make([]byte, size))
 	}
-	m := heartbeat(2, 1, i)
+	m := testmember.Heartbeat(2, 1, i)
 	m.Context = make([]byte, size)
 	return m
 }
@@ -68,7 +69,7 @@ func TestReplacedConnectionsLoseNothingSilently(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				const sent = 2000
 				kind := tc.kind
 				a, lost := startSender(t, n, nil)
@@ -78,9 +79,9 @@ func TestReplacedConnectionsLoseNothingSilently(t *testing.T) {
 				var got []*raftpb.Message
 				var readers sync.WaitGroup
 				dial := func() {
-					c := dialStream(t, n.Host("m2").DialContext, a, kind, 2)
+					c := testmember.DialStream(t, n.Host("m2").DialContext, a, kind, 2)
 					readers.Go(func() {
-						ms, _ := c.read(kind, 2, 1)
+						ms, _ := c.ReadMessages(kind, 2, 1)
 						mu.Lock()
 						defer mu.Unlock()
 						got = append(got, ms...)
@@ -97,13 +98,13 @@ func TestReplacedConnectionsLoseNothingSilently(t *testing.T) {
 						dial()
 					}
 				}
-				within(t, 3*time.Minute, func() bool { return laneOf(a, 2, kind).Queued == 0 })
-				written := laneOf(a, 2, kind).Messages
+				testmember.Within(t, 3*time.Minute, func() bool { return testmember.LaneOf(a, 2, kind).Queued == 0 })
+				written := testmember.LaneOf(a, 2, kind).Messages
 				require.EqualValues(t, sent, int64(written)+lost.n.Load(), "each is written or dropped")
-				if !tinyBuffers { // with those, no batch is long enough
+				if !testmember.TinyBuffers { // with those, no batch is long enough
 					require.Equal(t, tc.cut, lost.n.Load() > 0, "writes that were cut")
 				}
-				require.NotZero(t, a.raft.unreachables(2))
+				require.NotZero(t, a.Recorder.Unreachables(2))
 				a.Stop()
 				readers.Wait()
 
@@ -122,26 +123,26 @@ func TestReplacedConnectionsLoseNothingSilently(t *testing.T) {
 // TestLostConnectionIsReported: what was written to a connection may not have
 // been read, so the end of one is reported even if nothing was queued.
 func TestLostConnectionIsReported(t *testing.T) {
-	ends := map[string]func(*testing.T, *memnet.Network, *member, *client){
-		"closed by the peer": func(_ *testing.T, _ *memnet.Network, _ *member, c *client) { c.Close() },
-		"reset":              func(_ *testing.T, n *memnet.Network, _ *member, _ *client) { n.Reset("m1", "m2") },
-		"replaced": func(t *testing.T, n *memnet.Network, a *member, _ *client) {
-			dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+	ends := map[string]func(*testing.T, *memnet.Network, *testmember.Member, *testmember.Stream){
+		"closed by the peer": func(_ *testing.T, _ *memnet.Network, _ *testmember.Member, c *testmember.Stream) { c.Close() },
+		"reset":              func(_ *testing.T, n *memnet.Network, _ *testmember.Member, _ *testmember.Stream) { n.Reset("m1", "m2") },
+		"replaced": func(t *testing.T, n *memnet.Network, a *testmember.Member, _ *testmember.Stream) {
+			testmember.DialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
 		},
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				a, lost := startSender(t, n, nil)
-				c := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				c := testmember.DialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
 				synctest.Wait()
 				for i := range uint64(5) {
-					a.Send([]*raftpb.Message{msgApp(2, 1, i, nil)})
+					a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, nil)})
 				}
-				within(t, time.Second, func() bool { return laneOf(a, 2, "msgapp").Messages == 5 })
-				require.Zero(t, a.raft.unreachables(2))
+				testmember.Within(t, time.Second, func() bool { return testmember.LaneOf(a, 2, "msgapp").Messages == 5 })
+				require.Zero(t, a.Recorder.Unreachables(2))
 				end(t, n, a, c)
-				within(t, time.Second, func() bool { return a.raft.unreachables(2) == 1 })
+				testmember.Within(t, time.Second, func() bool { return a.Recorder.Unreachables(2) == 1 })
 				require.Zero(t, lost.n.Load())
 			})
 		})
@@ -150,33 +151,33 @@ func TestLostConnectionIsReported(t *testing.T) {
 
 // TestQueuedMessagesAreReported: a connection ends while messages wait for it.
 func TestQueuedMessagesAreReported(t *testing.T) {
-	ends := map[string]func(*memnet.Network, *member, *client){
-		"closed by the peer": func(_ *memnet.Network, _ *member, c *client) { c.Close() },
-		"cut":                func(n *memnet.Network, _ *member, _ *client) { n.Link("m1", "m2").Cut() },
-		"not read":           func(*memnet.Network, *member, *client) {},
-		"RemovePeer":         func(_ *memnet.Network, a *member, _ *client) { a.RemovePeer(2) },
-		"Stop":               func(_ *memnet.Network, a *member, _ *client) { a.Stop() },
+	ends := map[string]func(*memnet.Network, *testmember.Member, *testmember.Stream){
+		"closed by the peer": func(_ *memnet.Network, _ *testmember.Member, c *testmember.Stream) { c.Close() },
+		"cut":                func(n *memnet.Network, _ *testmember.Member, _ *testmember.Stream) { n.Link("m1", "m2").Cut() },
+		"not read":           func(*memnet.Network, *testmember.Member, *testmember.Stream) {},
+		"RemovePeer":         func(_ *memnet.Network, a *testmember.Member, _ *testmember.Stream) { a.RemovePeer(2) },
+		"Stop":               func(_ *memnet.Network, a *testmember.Member, _ *testmember.Stream) { a.Stop() },
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				const sent = 1000
 				a, lost := startSender(t, n, nil)
-				c := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				c := testmember.DialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
 				synctest.Wait()
 				for i := range uint64(sent) { // far more than the window
-					a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 1000))})
+					a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, make([]byte, 1000))})
 				}
 				start := time.Now()
 				end(n, a, c)
 				// What went into the window was progress.
-				within(t, 2*writeTimeout+time.Second, func() bool { return a.raft.unreachables(2) > 0 })
+				testmember.Within(t, 2*testmember.WriteTimeout+time.Second, func() bool { return a.Recorder.Unreachables(2) > 0 })
 				if strings.HasPrefix(name, "cut") || strings.HasPrefix(name, "not") {
-					require.GreaterOrEqual(t, time.Since(start), writeTimeout)
+					require.GreaterOrEqual(t, time.Since(start), testmember.WriteTimeout)
 				}
 				time.Sleep(time.Second)
 				n.Heal()
-				got, _ := c.read("msgapp", 2, 1)
+				got, _ := c.ReadMessages("msgapp", 2, 1)
 				if name != "closed by the peer" { // who does not read what was written
 					require.GreaterOrEqual(t, len(got)+int(lost.n.Load()), sent)
 				}
@@ -185,8 +186,8 @@ func TestQueuedMessagesAreReported(t *testing.T) {
 					require.EqualValues(t, i, m.GetIndex())
 				}
 				if a.Get(2) != nil {
-					require.EqualValues(t, sent, int64(laneOf(a, 2, "msgapp").Messages)+lost.n.Load())
-					require.False(t, laneOf(a, 2, "msgapp").Up)
+					require.EqualValues(t, sent, int64(testmember.LaneOf(a, 2, "msgapp").Messages)+lost.n.Load())
+					require.False(t, testmember.LaneOf(a, 2, "msgapp").Up)
 				}
 			})
 		})
@@ -194,90 +195,54 @@ func TestQueuedMessagesAreReported(t *testing.T) {
 }
 
 func TestNewerConnectionReplacesTheOlder(t *testing.T) {
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, _ := startSender(t, n, nil)
 		dial := n.Host("m2").DialContext
-		first, other := dialStream(t, dial, a, "message", 2), dialStream(t, dial, a, "msgapp", 2)
-		second := dialStream(t, dial, a, "message", 2)
-		require.Equal(t, time.Now(), first.ended(t))
-		a.Send([]*raftpb.Message{heartbeat(2, 1, 5)})
-		time.Sleep(10 * readTimeout)
+		first, other := testmember.DialStream(t, dial, a, "message", 2), testmember.DialStream(t, dial, a, "msgapp", 2)
+		second := testmember.DialStream(t, dial, a, "message", 2)
+		require.Equal(t, time.Now(), first.WaitEnd(t))
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 5)})
+		time.Sleep(10 * testmember.ReadTimeout)
 		a.Stop()
-		got, _ := second.read("message", 2, 1)
+		got, _ := second.ReadMessages("message", 2, 1)
 		require.Len(t, got, 1)
 		require.EqualValues(t, 5, got[0].GetCommit())
-		_, err := other.read("msgapp", 2, 1)
+		_, err := other.ReadMessages("msgapp", 2, 1)
 		require.Equal(t, io.EOF, err, "the other kind was left alone until Stop")
 	})
 }
 
 func TestTalkativeClientIsDropped(t *testing.T) {
-	tests := map[string]func(c *client) error{
-		"data":     func(c *client) error { _, err := c.Write([]byte("x")); return err },
-		"one more": func(c *client) error { _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); return err },
+	tests := map[string]func(c *testmember.Stream) error{
+		"data": func(c *testmember.Stream) error { _, err := c.Write([]byte("x")); return err },
+		"one more": func(c *testmember.Stream) error {
+			_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			return err
+		},
 	}
 	for name, talk := range tests {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				a, _ := startSender(t, n, nil)
-				c := dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+				c := testmember.DialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
 				synctest.Wait()
-				require.True(t, laneOf(a, 2, "msgapp").Up)
+				require.True(t, testmember.LaneOf(a, 2, "msgapp").Up)
 				require.NoError(t, talk(c))
 				synctest.Wait()
-				require.False(t, laneOf(a, 2, "msgapp").Up)
-				require.Equal(t, time.Now(), c.ended(t))
+				require.False(t, testmember.LaneOf(a, 2, "msgapp").Up)
+				require.Equal(t, time.Now(), c.WaitEnd(t))
 			})
 		})
 	}
 }
 
-// basicWriter is a ResponseWriter as middleware makes it: there is no way to
-// hijack the connection below, nor to bound its writes.
-type basicWriter struct{ w http.ResponseWriter }
-
-func (b basicWriter) Header() http.Header         { return b.w.Header() }
-func (b basicWriter) Write(p []byte) (int, error) { return b.w.Write(p) }
-func (b basicWriter) WriteHeader(code int)        { b.w.WriteHeader(code) }
-func (b basicWriter) Flush()                      { b.w.(http.Flusher).Flush() }
-
-// deadlineWriter is one that takes deadlines as well.
-type deadlineWriter struct{ basicWriter }
-
-func (d deadlineWriter) SetReadDeadline(t time.Time) error {
-	return http.NewResponseController(d.w).SetReadDeadline(t)
-}
-
-func (d deadlineWriter) SetWriteDeadline(t time.Time) error {
-	return http.NewResponseController(d.w).SetWriteDeadline(t)
-}
-
-var wrappers = map[string]func(http.ResponseWriter) http.ResponseWriter{
-	"hijacked":       func(w http.ResponseWriter) http.ResponseWriter { return w },
-	"with deadlines": func(w http.ResponseWriter) http.ResponseWriter { return deadlineWriter{basicWriter{w}} },
-}
-
-// wrap changes the ResponseWriters of a simulated member, before its first
-// request. It returns how many stream handlers run.
-func wrap(m *member, f func(http.ResponseWriter) http.ResponseWriter) *atomic.Int32 {
-	running, h := new(atomic.Int32), m.server.Handler
-	m.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, rafthttp.RaftStreamPrefix) {
-			running.Add(1)
-			defer running.Add(-1)
-		}
-		h.ServeHTTP(f(w), r)
-	})
-	return running
-}
-
 func TestStreamsThroughResponseWriters(t *testing.T) {
-	for name, f := range wrappers {
+	for name, f := range testmember.Writers {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
-				a, b := startSimulated(t, n, 1, nil), startSimulated(t, n, 2, nil)
-				running := wrap(a, f)
-				connect(t, a, b)
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a, b := testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 2, nil)
+				running := testmember.WrapWriters(a, f)
+				testmember.Connect(t, a, b)
 				synctest.Wait()
 				if name == "hijacked" {
 					require.Zero(t, running.Load(), "the handler returns")
@@ -285,13 +250,15 @@ func TestStreamsThroughResponseWriters(t *testing.T) {
 					require.EqualValues(t, 2, running.Load())
 				}
 				for i := range uint64(50) {
-					a.Send([]*raftpb.Message{msgApp(2, 1, i, make([]byte, 40<<10)), heartbeat(2, 1, i)})
+					a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, make([]byte, 40<<10)), testmember.Heartbeat(2, 1, i)})
 				}
-				within(t, time.Second, func() bool { return len(b.raft.received()) == 100 })
-				require.Zero(t, laneOf(a, 2, "pipeline").Messages)
+				testmember.Within(t, time.Second, func() bool { return len(b.Recorder.Received()) == 100 })
+				require.Zero(t, testmember.LaneOf(a, 2, "pipeline").Messages)
 
 				b.Stop() // the client leaves
-				within(t, time.Second, func() bool { return running.Load() == 0 && !laneOf(a, 2, "msgapp").Up && !laneOf(a, 2, "message").Up })
+				testmember.Within(t, time.Second, func() bool {
+					return running.Load() == 0 && !testmember.LaneOf(a, 2, "msgapp").Up && !testmember.LaneOf(a, 2, "message").Up
+				})
 			})
 		})
 	}
@@ -301,64 +268,66 @@ func TestStreamsThroughResponseWriters(t *testing.T) {
 // hijacked returns when the stream is replaced, when the peer is removed, and
 // with Stop.
 func TestHandlerEndsWithItsStream(t *testing.T) {
-	for name, f := range wrappers {
+	for name, f := range testmember.Writers {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, func(t *testing.T, n *memnet.Network) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				a, _ := startSender(t, n, nil)
-				running := wrap(a, f)
+				running := testmember.WrapWriters(a, f)
 				dial := n.Host("m2").DialContext
 				want := int32(1)
 				if name == "hijacked" {
 					want = 0
 				}
-				first := dialStream(t, dial, a, "msgapp", 2)
-				dialStream(t, dial, a, "msgapp", 2)
-				require.Equal(t, time.Now(), first.ended(t), "replaced")
+				first := testmember.DialStream(t, dial, a, "msgapp", 2)
+				testmember.DialStream(t, dial, a, "msgapp", 2)
+				require.Equal(t, time.Now(), first.WaitEnd(t), "replaced")
 				synctest.Wait()
 				require.Equal(t, want, running.Load())
 
 				a.RemovePeer(2)
 				synctest.Wait()
 				require.Zero(t, running.Load(), "removed")
-				_, status := requestStream(t, dial, a, "msgapp", 2)
+				_, status := testmember.RequestStream(t, dial, a, "msgapp", 2)
 				require.Equal(t, http.StatusNotFound, status)
 
-				a.AddPeer(2, silentHost(n, 2))
-				last := dialStream(t, dial, a, "msgapp", 2)
+				a.AddPeer(2, testmember.SilentHost(n, 2))
+				last := testmember.DialStream(t, dial, a, "msgapp", 2)
 				a.Stop()
 				synctest.Wait() // for what wraps the handler
 				require.Zero(t, running.Load(), "stopped")
-				require.Equal(t, time.Now(), last.ended(t))
+				require.Equal(t, time.Now(), last.WaitEnd(t))
 			})
 		})
 	}
 }
 
 // slowWriter is one whose write deadlines take a while to set.
-type slowWriter struct{ deadlineWriter }
+type slowWriter struct{ testmember.DeadlineWriter }
 
 func (s slowWriter) SetWriteDeadline(t time.Time) error {
 	if t.After(time.Now()) {
 		time.Sleep(time.Second)
 	}
-	return s.deadlineWriter.SetWriteDeadline(t)
+	return s.DeadlineWriter.SetWriteDeadline(t)
 }
 
 // TestEndDuringAWrite: a stream that ends at the moment its writer sets a new
 // deadline does not wait for that deadline.
 func TestEndDuringAWrite(t *testing.T) {
-	if tinyBuffers {
+	if testmember.TinyBuffers {
 		t.Skip("it is about large batches")
 	}
-	simulate(t, func(t *testing.T, n *memnet.Network) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		a, _ := startSender(t, n, nil)
-		running := wrap(a, func(w http.ResponseWriter) http.ResponseWriter { return slowWriter{deadlineWriter{basicWriter{w}}} })
-		dialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
-		within(t, 5*time.Second, func() bool { return laneOf(a, 2, "msgapp").Bytes > 0 }) // the first heartbeat
-		a.Send([]*raftpb.Message{msgApp(2, 1, 1, make([]byte, 1<<20))})                   // is not read
+		running := testmember.WrapWriters(a, func(w http.ResponseWriter) http.ResponseWriter {
+			return slowWriter{testmember.NewDeadlineWriter(w)}
+		})
+		testmember.DialStream(t, n.Host("m2").DialContext, a, "msgapp", 2)
+		testmember.Within(t, 5*time.Second, func() bool { return testmember.LaneOf(a, 2, "msgapp").Bytes > 0 }) // the first heartbeat
+		a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, make([]byte, 1<<20))})                              // is not read
 		time.Sleep(time.Second / 2)
 		require.EqualValues(t, 1, running.Load())
 		a.RemovePeer(2)
-		within(t, time.Second, func() bool { return running.Load() == 0 })
+		testmember.Within(t, time.Second, func() bool { return running.Load() == 0 })
 	})
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // socketOption reads an option of a TCP connection.
@@ -71,7 +72,7 @@ func TestTimeoutsOfDialledConnections(t *testing.T) {
 		"a second at least":  {100 * time.Millisecond, 50 * time.Millisecond, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}, ReadTimeout: tc.read, WriteTimeout: tc.write}
+			tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}, ReadTimeout: tc.read, WriteTimeout: tc.write}
 			c, err := tr.DialPlain(t.Context(), ln.Addr().String())
 			require.NoError(t, err)
 			defer c.Close()
@@ -92,7 +93,7 @@ func TestTimeoutsOverThoseOfTheSystem(t *testing.T) {
 	defer ln.Close()
 	const overflowing = 1 << 32 * time.Millisecond // and five seconds, for a system that counts in 32 bits
 	for _, timeout := range []time.Duration{10 * time.Hour, 30 * 24 * time.Hour, overflowing + 5*time.Second, longest} {
-		tr := &rafthttp.Transport{ID: 1, Raft: &recorder{}, ReadTimeout: timeout}
+		tr := &rafthttp.Transport{ID: 1, Raft: &testmember.Recorder{}, ReadTimeout: timeout}
 		c, err := tr.DialPlain(t.Context(), ln.Addr().String())
 		require.NoError(t, err)
 		tcp := c.(syscall.Conn)
@@ -122,8 +123,10 @@ func TestTimeoutsOfAcceptedConnections(t *testing.T) {
 // listener it came from.
 func TestTimeoutsOfStreams(t *testing.T) {
 	for name, wrap := range map[string]func(net.Listener) net.Listener{
-		"plain":               func(l net.Listener) net.Listener { return l },
-		"with deadlines":      func(l net.Listener) net.Listener { return deadlineListener(l, readTimeout, writeTimeout) },
+		"plain": func(l net.Listener) net.Listener { return l },
+		"with deadlines": func(l net.Listener) net.Listener {
+			return testmember.NewDeadlineListener(l, testmember.ReadTimeout, testmember.WriteTimeout)
+		},
 		"encrypted, and both": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,17 +139,17 @@ func TestTimeoutsOfStreams(t *testing.T) {
 			} else {
 				server := httptest.NewTLSServer(nil)
 				defer server.Close()
-				ln = tls.NewListener(deadlineListener(seen, readTimeout, writeTimeout), &tls.Config{Certificates: server.TLS.Certificates})
+				ln = tls.NewListener(testmember.NewDeadlineListener(seen, testmember.ReadTimeout, testmember.WriteTimeout), &tls.Config{Certificates: server.TLS.Certificates})
 			}
-			m := startMemberOn(t, ln, 1, func(tr *rafthttp.Transport) { tr.ReadTimeout = 20 * time.Second })
-			m.AddPeer(2, []string{refuse})
-			dial := dialLoopback
+			m := testmember.StartOn(t, ln, 1, func(tr *rafthttp.Transport) { tr.ReadTimeout = 20 * time.Second })
+			m.AddPeer(2, []string{testmember.RefusingURL})
+			dial := testmember.DialLoopback
 			if wrap == nil {
 				dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 					return (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, network, addr)
 				}
 			}
-			dialStream(t, dial, m, "message", 2)
+			testmember.DialStream(t, dial, m, "message", 2)
 			requireTimeouts(t, <-seen.conns, 20*time.Second)
 		})
 	}
@@ -171,9 +174,9 @@ func givesWay(c net.Conn) bool {
 func TestSnapshotGivesWayInKernel(t *testing.T) {
 	var mu sync.Mutex
 	var dialled []net.Conn
-	a := startMember(t, 1, func(tr *rafthttp.Transport) {
+	a := testmember.Start(t, 1, func(tr *rafthttp.Transport) {
 		tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := dialLoopback(ctx, network, addr)
+			c, err := testmember.DialLoopback(ctx, network, addr)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -182,8 +185,8 @@ func TestSnapshotGivesWayInKernel(t *testing.T) {
 			return c, err
 		}
 	})
-	b := startMember(t, 2, receives(savesAll))
-	connect(t, a, b)
+	b := testmember.Start(t, 2, testmember.Receives(testmember.SavesAll))
+	testmember.Connect(t, a, b)
 	giving := func() (n int) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -196,19 +199,19 @@ func TestSnapshotGivesWayInKernel(t *testing.T) {
 	}
 	require.Zero(t, giving())
 	meanwhile := 0
-	look := readerFunc(func([]byte) (int, error) {
+	look := testmember.ReaderFunc(func([]byte) (int, error) {
 		meanwhile = giving()
 		return 0, io.EOF
 	})
-	m := newSnapshot(&database{Reader: io.MultiReader(strings.NewReader("database"), look)}, 8)
+	m := testmember.NewSnapshot(&testmember.Database{Reader: io.MultiReader(strings.NewReader("database"), look)}, 8)
 	a.SendSnapshot(m)
 	require.True(t, <-m.CloseNotify())
 	require.Equal(t, 1, meanwhile)
 
-	c, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	c, err := net.Dial("tcp", strings.TrimPrefix(b.URL, "http://"))
 	require.NoError(t, err)
 	defer c.Close()
-	kept, _ := keptConn(c)
+	kept, _ := testmember.KeptConn(c)
 	conn.GiveWay(tls.Client(kept, nil))
 	require.True(t, givesWay(c), "below TLS")
 	near := false
@@ -244,10 +247,10 @@ func TestNearStreamsHaveBoundedSendBuffers(t *testing.T) {
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	seen := &capture{plain, make(chan net.Conn, 100)}
-	m := startMemberOn(t, seen, 1, nil)
-	m.AddPeer(2, []string{refuse})
+	m := testmember.StartOn(t, seen, 1, nil)
+	m.AddPeer(2, []string{testmember.RefusingURL})
 	for _, kind := range []string{"message", "msgapp"} {
-		dialStream(t, dialLoopback, m, kind, 2)
+		testmember.DialStream(t, testmember.DialLoopback, m, kind, 2)
 		accepted := (<-seen.conns).(syscall.Conn)
 		require.Equal(t, sendBufferOf(t, 512<<10), socketOption(t, accepted, syscall.SOL_SOCKET, syscall.SO_SNDBUF), kind)
 	}
@@ -260,26 +263,26 @@ func TestSmallMessagesAreAcknowledgedTogether(t *testing.T) {
 		message func(i uint64) *raftpb.Message
 		delayed bool
 	}{
-		"heartbeats":    {func(i uint64) *raftpb.Message { return heartbeat(2, 1, i) }, true},
-		"small appends": {func(i uint64) *raftpb.Message { return msgApp(2, 1, i, make([]byte, 256)) }, true},
-		"large appends": {func(i uint64) *raftpb.Message { return msgApp(2, 1, i, make([]byte, 64<<10)) }, false},
+		"heartbeats":    {func(i uint64) *raftpb.Message { return testmember.Heartbeat(2, 1, i) }, true},
+		"small appends": {func(i uint64) *raftpb.Message { return testmember.MsgApp(2, 1, i, make([]byte, 256)) }, true},
+		"large appends": {func(i uint64) *raftpb.Message { return testmember.MsgApp(2, 1, i, make([]byte, 64<<10)) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if tinyBuffers && !tt.delayed {
+			if testmember.TinyBuffers && !tt.delayed {
 				t.Skip("large appends come by small reads, as small ones do")
 			}
 			dialled := make(chan net.Conn, 100)
-			a := startMember(t, 1, nil)
-			b := startMember(t, 2, func(tr *rafthttp.Transport) {
+			a := testmember.Start(t, 1, nil)
+			b := testmember.Start(t, 2, func(tr *rafthttp.Transport) {
 				tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-					c, err := dialLoopback(ctx, network, addr)
+					c, err := testmember.DialLoopback(ctx, network, addr)
 					if err == nil {
 						dialled <- c
 					}
 					return c, err
 				}
 			})
-			connect(t, a, b)
+			testmember.Connect(t, a, b)
 			streams := []syscall.Conn{(<-dialled).(syscall.Conn), (<-dialled).(syscall.Conn)}
 			sent := 0
 			// The kernel forgets it 40 ms after the last message, so it is asked while they come.
@@ -287,7 +290,7 @@ func TestSmallMessagesAreAcknowledgedTogether(t *testing.T) {
 				for range 100 {
 					sent++
 					a.Send([]*raftpb.Message{tt.message(uint64(sent))})
-					eventually(t, func() bool { return len(b.raft.received()) == sent })
+					testmember.Eventually(t, func() bool { return len(b.Recorder.Received()) == sent })
 					for _, c := range streams {
 						if socketOption(t, c, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK) == 0 {
 							return true
@@ -297,7 +300,7 @@ func TestSmallMessagesAreAcknowledgedTogether(t *testing.T) {
 				return false
 			}
 			if tt.delayed {
-				eventually(t, delayed)
+				testmember.Eventually(t, delayed)
 			} else {
 				require.False(t, delayed())
 			}

@@ -22,21 +22,23 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 )
 
-func pemOf(t *testing.T, a *authority, name string) string {
+func pemOf(t *testing.T, a *testtls.Authority, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(a.file(name + ".pem"))
+	text, err := os.ReadFile(a.File(name + ".pem"))
 	require.NoError(t, err)
 	return string(text)
 }
 
 // TestBundles: a bundle of authorities is whole, or an error.
 func TestBundles(t *testing.T) {
-	first, second := newAuthority(t), newAuthority(t)
+	first, second := testtls.NewAuthority(t), testtls.NewAuthority(t)
 	one, two := pemOf(t, first, "ca"), pemOf(t, second, "ca")
-	file := first.file("bundle")
-	key, err := os.ReadFile(second.file("ca.key"))
+	file := first.File("bundle")
+	key, err := os.ReadFile(second.File("ca.key"))
 	require.NoError(t, err)
 	read := func(text string) error {
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
@@ -78,9 +80,9 @@ func TestBundles(t *testing.T) {
 // TestCertificateFiles: a file of certificates is whole as well, but may have in
 // it what tools write before a block.
 func TestCertificateFiles(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testtls.NewAuthority(t)
 	inter := intermediate(t, ca, time.Hour)
-	info := inter.member(t, 1)
+	info := inter.Member(t, 1)
 	leaf, chain := pemOf(t, inter, "1"), pemOf(t, ca, "inter")
 	key, err := os.ReadFile(info.KeyFile)
 	require.NoError(t, err)
@@ -106,11 +108,11 @@ func TestCertificateFiles(t *testing.T) {
 
 // intermediate returns an authority of this one's, whose members have to show its
 // certificate beside theirs. It is in the file inter.pem of this one's folder.
-func intermediate(t *testing.T, a *authority, life time.Duration) *authority {
+func intermediate(t *testing.T, a *testtls.Authority, life time.Duration) *testtls.Authority {
 	t.Helper()
-	inter := &authority{dir: t.TempDir()}
-	inter.cert, inter.key = a.signFor(t, "inter", interTemplate(), life)
-	require.NoError(t, os.WriteFile(inter.file("ca.pem"), []byte(pemOf(t, a, "ca")), 0o600))
+	inter := &testtls.Authority{Dir: t.TempDir()}
+	inter.Cert, inter.Key = a.SignFor(t, "inter", interTemplate(), life)
+	require.NoError(t, os.WriteFile(inter.File("ca.pem"), []byte(pemOf(t, a, "ca")), 0o600))
 	return inter
 }
 
@@ -122,27 +124,27 @@ func interTemplate() *x509.Certificate {
 }
 
 // renew writes another certificate for the key of an intermediate.
-func renew(t *testing.T, a *authority, inter *authority, life time.Duration) {
+func renew(t *testing.T, a *testtls.Authority, inter *testtls.Authority, life time.Duration) {
 	t.Helper()
 	c := interTemplate()
 	c.SerialNumber = big.NewInt(4711)
 	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(life)
-	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, inter.key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, c, a.Cert, inter.Key.Public(), a.Key)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(a.file("inter.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	require.NoError(t, os.WriteFile(a.File("inter.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 }
 
 // issueChain gives a member a certificate of an intermediate, and that one's.
-func issueChain(s *secured, inter *authority, id types.ID, chain string) {
-	s.t.Helper()
-	s.issue(inter, id, time.Hour)
+func issueChain(s *testtls.Network, inter *testtls.Authority, id types.ID, chain string) {
+	s.T.Helper()
+	s.Issue(inter, id, time.Hour)
 	writeChain(s, inter, id, chain)
 }
 
 // writeChain gives a member the certificate that it has, and another chain.
-func writeChain(s *secured, inter *authority, id types.ID, chain string) {
-	s.t.Helper()
-	s.write(id, "pem", []byte(pemOf(s.t, inter, id.String())+chain))
+func writeChain(s *testtls.Network, inter *testtls.Authority, id types.ID, chain string) {
+	s.T.Helper()
+	s.Write(id, "pem", []byte(pemOf(s.T, inter, id.String())+chain))
 }
 
 // TestHalfWrittenBundle: members go on with the last whole one.
@@ -150,24 +152,24 @@ func TestHalfWrittenBundle(t *testing.T) {
 	for _, file := range []string{"ca", "pem"} {
 		t.Run(file, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				ca, other := newAuthority(t), newAuthority(t)
-				logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
-				s, all, _ := startAll(t, ca, logs)
+				ca, other := testtls.NewAuthority(t), testtls.NewAuthority(t)
+				logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+				s, all, _ := testtls.StartAll(t, ca, logs)
 				inter := intermediate(t, ca, time.Hour)
 				for id := range types.ID(3) {
 					issueChain(s, inter, id+1, pemOf(t, ca, "inter"))
-					s.trust(id+1, other, ca)
+					s.Trust(id+1, other, ca)
 				}
 				time.Sleep(3 * recheck)
 				since := all[0].ActiveSince(2)
-				text, err := os.ReadFile(s.file(1, file))
+				text, err := os.ReadFile(s.File(1, file))
 				require.NoError(t, err)
 				second := bytes.LastIndex(text, []byte("-----BEGIN"))
-				s.write(1, file, text[:(second+len(text))/2])
+				s.Write(1, file, text[:(second+len(text))/2])
 				time.Sleep(5 * recheck)
 				require.Equal(t, since, all[0].ActiveSince(2), "streams go on")
-				all[0].UpdatePeer(2, []string{all[1].url})
-				all[1].UpdatePeer(1, []string{all[0].url})
+				all[0].UpdatePeer(2, []string{all[1].URL})
+				all[1].UpdatePeer(1, []string{all[0].URL})
 				time.Sleep(5 * time.Second)
 				require.Equal(t, 2, all[0].ActivePeers())
 				require.Equal(t, 2, all[1].ActivePeers())
@@ -181,9 +183,9 @@ func TestHalfWrittenBundle(t *testing.T) {
 // lost when the old one ends.
 func TestRenewedIntermediate(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t)
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.InfoLevel))
-		s, all, _ := startAll(t, ca, logs)
+		ca := testtls.NewAuthority(t)
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
+		s, all, _ := testtls.StartAll(t, ca, logs)
 		inter := intermediate(t, ca, 10*time.Minute)
 		end := time.Now().Add(10 * time.Minute)
 		for id := range types.ID(3) {
@@ -211,7 +213,7 @@ func TestRenewedIntermediate(t *testing.T) {
 		n := stop()
 		time.Sleep(time.Second)
 		for _, m := range all {
-			require.Len(t, m.raft.received(), int(4*n))
+			require.Len(t, m.Recorder.Received(), int(4*n))
 			for _, p := range m.Status().Peers {
 				require.Zero(t, p.SendFailures+p.ReceiveFailures+p.Disconnects)
 				for _, st := range p.Streams {
@@ -228,25 +230,25 @@ func TestRenewedIntermediate(t *testing.T) {
 // what the older one did: nothing is cut.
 func TestRenewedAuthority(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t)
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
-		s, all, _ := startAll(t, ca, logs)
+		ca := testtls.NewAuthority(t)
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+		s, all, _ := testtls.StartAll(t, ca, logs)
 		lines.TakeAll()
 		stop := load(t, all, 100*time.Millisecond, 1000)
-		template := *ca.cert
+		template := *ca.Cert
 		template.SerialNumber, template.NotAfter = big.NewInt(4711), time.Now().Add(48*time.Hour)
-		der, err := x509.CreateCertificate(rand.Reader, &template, &template, ca.key.Public(), ca.key)
+		der, err := x509.CreateCertificate(rand.Reader, &template, &template, ca.Key.Public(), ca.Key)
 		require.NoError(t, err)
 		again := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-		s.write(1, "ca", again) // the others follow later
+		s.Write(1, "ca", again) // the others follow later
 		time.Sleep(5 * recheck)
-		s.write(2, "ca", again)
-		s.write(3, "ca", again)
+		s.Write(2, "ca", again)
+		s.Write(3, "ca", again)
 		time.Sleep(5 * recheck)
 		n := stop()
 		time.Sleep(time.Second)
 		for _, m := range all {
-			require.Len(t, m.raft.received(), int(4*n))
+			require.Len(t, m.Recorder.Received(), int(4*n))
 			for _, p := range m.Status().Peers {
 				require.Zero(t, p.SendFailures+p.ReceiveFailures+p.Disconnects)
 				for _, st := range p.Streams {
@@ -262,22 +264,22 @@ func TestRenewedAuthority(t *testing.T) {
 // said beside what is said of other files.
 func TestWhatIsSaidOfARevocationList(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		ca := newAuthority(t)
-		logs, lines := logged(zap.NewAtomicLevelAt(zap.WarnLevel))
-		s, all, _ := startAll(t, ca, logs)
+		ca := testtls.NewAuthority(t)
+		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.WarnLevel))
+		s, all, _ := testtls.StartAll(t, ca, logs)
 		lastGood := func() int {
 			return lines.FilterMessage("cannot use a changed file of TLSInfo; going on with the last good one").Len()
 		}
 		refusing := func() int {
 			return lines.FilterMessage("cannot use the revocation list of TLSInfo; refusing new connections until it can be read").Len()
 		}
-		require.NoError(t, os.Remove(s.file(1, "crl")))
+		require.NoError(t, os.Remove(s.File(1, "crl")))
 		time.Sleep(2 * recheck)
 		require.Equal(t, 1, refusing())
 		require.Zero(t, lastGood())
 		require.Equal(t, 2, all[0].ActivePeers())
 		for _, name := range []string{"ca", "pem"} {
-			require.NoError(t, os.Remove(s.file(1, name)))
+			require.NoError(t, os.Remove(s.File(1, name)))
 		}
 		time.Sleep(2 * recheck)
 		require.Equal(t, 1, refusing())
@@ -285,7 +287,7 @@ func TestWhatIsSaidOfARevocationList(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Equal(t, 2, refusing())
 		require.True(t, slices.ContainsFunc(lines.All(), func(e observer.LoggedEntry) bool {
-			return strings.Contains(e.ContextMap()["error"].(string), s.file(1, "crl"))
+			return strings.Contains(e.ContextMap()["error"].(string), s.File(1, "crl"))
 		}))
 	})
 }

@@ -12,6 +12,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/testtls"
 )
 
 // linkLocal is an address that means something on one interface only.
@@ -39,10 +41,10 @@ func (l zoned) Accept() (net.Conn, error) {
 }
 
 // linkLocalMember returns the files of a member with the link-local address.
-func linkLocalMember(t *testing.T, a *authority, id types.ID) transport.TLSInfo {
+func linkLocalMember(t *testing.T, a *testtls.Authority, id types.ID) transport.TLSInfo {
 	t.Helper()
-	info := a.member(t, id)
-	a.sign(t, id.String(), &x509.Certificate{
+	info := a.Member(t, id)
+	a.Sign(t, id.String(), &x509.Certificate{
 		IPAddresses: []net.IP{net.ParseIP(linkLocal)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
@@ -52,16 +54,16 @@ func linkLocalMember(t *testing.T, a *authority, id types.ID) transport.TLSInfo 
 // TestZoneOfAnAddress: the zone of an address is the business of one machine, and
 // in no certificate. Both ends leave it out when they compare.
 func TestZoneOfAnAddress(t *testing.T) {
-	ca := newAuthority(t)
-	start := func(id types.ID, from string) *member {
+	ca := testtls.NewAuthority(t)
+	start := func(id types.ID, from string) *testmember.Member {
 		plain, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		info := linkLocalMember(t, ca, id)
-		ln, err := newTLSListener(zoned{plain, &net.TCPAddr{IP: net.ParseIP(from), Port: 1, Zone: "eth0"}}, &info)
+		ln, err := testtls.NewListener(zoned{plain, &net.TCPAddr{IP: net.ParseIP(from), Port: 1, Zone: "eth0"}}, &info)
 		require.NoError(t, err)
 		_, port, err := net.SplitHostPort(plain.Addr().String())
 		require.NoError(t, err)
-		return startMemberAt(t, ln, "https://["+linkLocal+"%25eth0]:"+port, id, func(tr *rafthttp.Transport) {
+		return testmember.StartAt(t, ln, "https://["+linkLocal+"%25eth0]:"+port, id, func(tr *rafthttp.Transport) {
 			tr.TLSInfo = info
 			tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				host, port, err := net.SplitHostPort(addr)
@@ -72,15 +74,15 @@ func TestZoneOfAnAddress(t *testing.T) {
 		})
 	}
 	a, b := start(1, linkLocal), start(2, linkLocal)
-	connect(t, a, b)
-	require.Equal(t, []string{b.url}, a.Status().Peers[0].URLs)
-	a.Send([]*raftpb.Message{heartbeat(2, 1, 1), msgApp(2, 1, 1, nil), msgSnap(2, 1, 1)}) // the last by a post
-	eventually(t, func() bool { return len(b.raft.received()) == 3 })
+	testmember.Connect(t, a, b)
+	require.Equal(t, []string{b.URL}, a.Status().Peers[0].URLs)
+	a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1), testmember.MsgApp(2, 1, 1, nil), testmember.MsgSnap(2, 1, 1)}) // the last by a post
+	testmember.Eventually(t, func() bool { return len(b.Recorder.Received()) == 3 })
 
 	stranger := start(3, "fe80::2") // which its certificate is not for
-	stranger.AddPeer(1, []string{a.url})
-	a.AddPeer(3, []string{stranger.url})
-	eventually(t, func() bool { return peerStatus(t, a, 3).LastError != "" })
+	stranger.AddPeer(1, []string{a.URL})
+	a.AddPeer(3, []string{stranger.URL})
+	testmember.Eventually(t, func() bool { return testmember.PeerStatus(t, a, 3).LastError != "" })
 	require.True(t, a.ActiveSince(3).IsZero())
 }
 
@@ -91,10 +93,10 @@ func TestLinkLocalMembers(t *testing.T) {
 	if zone == "" {
 		t.Skip("no interface with a link-local address")
 	}
-	ca := newAuthority(t)
-	start := func(id types.ID) *member {
-		info := ca.member(t, id)
-		ca.sign(t, id.String(), &x509.Certificate{
+	ca := testtls.NewAuthority(t)
+	start := func(id types.ID) *testmember.Member {
+		info := ca.Member(t, id)
+		ca.Sign(t, id.String(), &x509.Certificate{
 			IPAddresses: []net.IP{ip}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		})
 		at := func(port string) string { return "https://[" + ip.String() + "%25" + zone + "]:" + port }
@@ -102,12 +104,12 @@ func TestLinkLocalMembers(t *testing.T) {
 		require.NoError(t, err)
 		_, port, err := net.SplitHostPort(ln.Addr().String())
 		require.NoError(t, err)
-		return startMemberAt(t, ln, at(port), id, func(tr *rafthttp.Transport) { tr.TLSInfo = info })
+		return testmember.StartAt(t, ln, at(port), id, func(tr *rafthttp.Transport) { tr.TLSInfo = info })
 	}
 	a, b := start(1), start(2)
-	connect(t, a, b)
-	a.Send([]*raftpb.Message{heartbeat(2, 1, 1), msgSnap(2, 1, 1)})
-	eventually(t, func() bool { return len(b.raft.received()) == 2 })
+	testmember.Connect(t, a, b)
+	a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1), testmember.MsgSnap(2, 1, 1)})
+	testmember.Eventually(t, func() bool { return len(b.Recorder.Received()) == 2 })
 }
 
 func linkLocalHere(t *testing.T) (net.IP, string) {

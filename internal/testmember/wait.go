@@ -1,0 +1,69 @@
+package testmember
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// HeapBytes returns the size of all reachable objects.
+func HeapBytes() int64 {
+	runtime.GC()
+	runtime.GC() // what finalizers and pools let go of
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Eventually waits for cond, in real time.
+func Eventually(t testing.TB, cond func() bool) {
+	t.Helper()
+	require.Eventually(t, cond, 20*time.Second, time.Millisecond)
+}
+
+// Within waits for cond, inside a bubble.
+func Within(t *testing.T, d time.Duration, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(d); ; time.Sleep(time.Millisecond) {
+		if cond() {
+			return
+		}
+		if !time.Now().Before(deadline) {
+			require.FailNow(t, "did not happen", "within %v", d)
+		}
+	}
+}
+
+// Always has cond hold for d, inside a bubble.
+func Always(t *testing.T, d time.Duration, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(d); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		require.True(t, cond())
+	}
+}
+
+// Soon has f return in no time, inside a bubble.
+func Soon(t *testing.T, f func()) {
+	t.Helper()
+	start, done := time.Now(), make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+		require.Zero(t, time.Since(start), "it waited")
+	case <-time.After(time.Hour):
+		require.FailNow(t, "it blocks")
+	}
+}
+
+// SkipWithTinyBuffers skips a test that moves so much that it takes minutes a few bytes at a time.
+func SkipWithTinyBuffers(t *testing.T) {
+	t.Helper()
+	if TinyBuffers {
+		t.Skip("moves hundreds of MiB")
+	}
+}

@@ -1,5 +1,0 @@
-//go:build !race
-
-package rafthttp_test
-
-const raceEnabled = false

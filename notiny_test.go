@@ -1,5 +1,0 @@
-//go:build !tinybuffers
-
-package rafthttp_test
-
-const tinyBuffers = false
