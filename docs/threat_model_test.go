@@ -32,7 +32,7 @@ func sources(t *testing.T, patterns ...string) string {
 func TestThreatModel(t *testing.T) {
 	text, err := os.ReadFile("threat-model.md")
 	require.NoError(t, err)
-	tests := sources(t, "../*_test.go", "../*/*_test.go", "../internal/*/*_test.go")
+	tests := sources(t, "../*_test.go", "../*/*_test.go", "../internal/*/*_test.go", "../tests/*/*_test.go")
 	named := regexp.MustCompile("`(Test\\w+)(?:/([^`]+))?`").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(named), 40)
 	for _, n := range named {
