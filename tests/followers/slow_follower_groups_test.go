@@ -1,4 +1,4 @@
-package rafthttp_test
+package followers_test
 
 import (
 	"bytes"
