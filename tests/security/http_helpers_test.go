@@ -1,4 +1,4 @@
-package rafthttp_test
+package security_test
 
 import (
 	"net/http"
