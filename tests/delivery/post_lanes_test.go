@@ -1,4 +1,4 @@
-package rafthttp_test
+package delivery_test
 
 import (
 	"context"
