@@ -1,4 +1,4 @@
-package rafthttp_test
+package members_test
 
 import (
 	"context"
