@@ -14,7 +14,7 @@ import (
 )
 
 // slowFollowers are the cases of TestSlowFollower. To run one: go test -run
-// 'TestSlowFollower/slow-line$' -v .
+// 'TestSlowFollower/slow-line$' -v ./tests/followers.
 var slowFollowers = []slowFollower{
 	{
 		name: "slow-line", raced: true, what: "line of 20 MB/s, 40 ms",

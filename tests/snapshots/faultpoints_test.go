@@ -44,7 +44,7 @@ func TestFaultPoints(t *testing.T) {
 			}
 			faultpoint.Seed(0)
 			if t.Failed() {
-				t.Fatalf("%s: again with: go test -tags faultpoints -run TestFaultPoints . -faultseed %d -faultseeds 1", name, seed)
+				t.Fatalf("%s: again with: go test -tags faultpoints -run TestFaultPoints ./tests/snapshots -faultseed %d -faultseeds 1", name, seed)
 			}
 		}
 	}
