@@ -51,7 +51,7 @@ func (c call) isLibrary() bool {
 	if !ok || strings.Contains(c.at, "_test.go:") {
 		return false
 	}
-	return startsWithAny(rest, ".", "/internal/closeconn.", "/internal/conn.", "/internal/protocol.", "/internal/snapshot.", "/internal/wire.", "/snap.")
+	return startsWithAny(rest, ".", "/snap.", "/internal/") && !startsWithAny(rest, "/internal/bubble.", "/internal/stacks.", "/internal/test")
 }
 
 // isNeutral reports whether the call is one that the library makes itself: of the standard library, or the network.
