@@ -43,6 +43,7 @@ func (t Target) Measure(ctx context.Context, u url.URL) (rtt, offset time.Durati
 		return 0, 0, err
 	}
 	if err := req.Write(c); err != nil {
+		t.Unreachable(u)
 		return 0, 0, err
 	}
 	answer, err := conn.ReadAnswer(c, req, protocol.MaxAnswerBytes)
