@@ -115,8 +115,8 @@ func (in *incomingSnapshot) SetReadDeadline(t time.Time) error {
 	return in.request.rc.SetReadDeadline(t)
 }
 func (in *incomingSnapshot) ProtoMajor() int { return in.request.r.ProtoMajor }
-func (in *incomingSnapshot) CloseAfter()    { in.request.w.Header().Set("Connection", "close") }
-func (in *incomingSnapshot) Resumes() error { return in.request.mayResume() }
+func (in *incomingSnapshot) CloseAfter()     { in.request.w.Header().Set("Connection", "close") }
+func (in *incomingSnapshot) Resumes() error  { return in.request.mayResume() }
 
 // Hijack implements snapshot.Incoming.
 func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, err error) {

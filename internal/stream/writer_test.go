@@ -251,7 +251,7 @@ func TestIdleWriterNeedsNoGoroutine(t *testing.T) {
 		require.Len(t, d.got, 1)
 		require.Equal(t, idle, runtime.NumGoroutine())
 		w.Detach(d.c, errors.New("cut"))
-		<-d.err
+		require.ErrorIs(t, <-d.err, io.EOF)
 		m.End(errs.ErrPeerRemoved)
 		w.Close()
 	})
