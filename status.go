@@ -36,6 +36,10 @@ type Status struct {
 	// Refused counts requests, messages and dials refused because they are not of their
 	// stated member.
 	Refused IdentityStatus `json:"refused"`
+	// Handshakes counts TLS handshakes of clients that failed at the listener that
+	// NewServer serves the Handler with, for each reason, in a fixed order. With a Mux,
+	// those of its listener are in the Status of its first Transport that runs.
+	Handshakes []HandshakeStatus `json:"handshakes,omitempty"`
 	// Drops counts messages that Send dropped before they reached a lane:
 	// Drops.Local, those for the local member or for raft's local threads.
 	Drops Drops `json:"drops"`
@@ -109,6 +113,21 @@ type IdentityStatus struct {
 
 func identityStatus(c *member.IdentityCounters) IdentityStatus {
 	return IdentityStatus{Dials: c.Dials.Load(), Requests: c.Requests.Load(), Messages: c.Messages.Load()}
+}
+
+// HandshakeStatus is what is known of the TLS handshakes of clients that failed for one
+// reason. Clients that only connect, as checks of health do, are not counted.
+type HandshakeStatus struct {
+	// Reason is that of the log, such as "unknown authority" or "expired".
+	Reason   string `json:"reason"`
+	Failures uint64 `json:"failures"`
+	// Since is when they began: there was none for this reason in the 5 minutes before.
+	// LastAt, LastAddress and LastError are of the last one: when it was, the client's
+	// address with its port, and the error, up to 256 bytes, which the client contributes to.
+	Since       time.Time `json:"since,omitzero"`
+	LastAt      time.Time `json:"last_at,omitzero"`
+	LastAddress string    `json:"last_address,omitempty"`
+	LastError   string    `json:"last_error,omitempty"`
 }
 
 // LaneStatus is the state of one bounded queue.
@@ -215,6 +234,9 @@ func (t *Transport) Status() Status {
 		ID: e.cfg.ID, ClusterID: e.cfg.Self.ClusterID, Version: e.cfg.Self.VersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.cfg.Queued.Used(), MaxQueuedBytes: e.cfg.Queued.Max(),
 		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: identityStatus(e.cfg.AllRefused), Drops: dropsOf(e.local.Dropped()),
+	}
+	for _, h := range t.clientFailures.Handshakes() {
+		st.Handshakes = append(st.Handshakes, HandshakeStatus(h))
 	}
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
 	if urls := *e.cfg.URLs.Load(); urls != "" {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,9 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	refused.send(ch, float64(st.Refused.Dials), "dial")
 	refused.send(ch, float64(st.Refused.Requests), "request")
 	refused.send(ch, float64(st.Refused.Messages), "message")
+	for _, h := range st.Handshakes {
+		handshakes.send(ch, float64(h.Failures), strings.ReplaceAll(h.Reason, " ", "_"))
+	}
 	if st.ID != 0 { // it was started
 		laneDropped.send(ch, float64(st.Drops.Local), st.ID.String(), string(rafthttp.DropLocal), string(rafthttp.DropLocal))
 	}

@@ -14,7 +14,7 @@ import (
 var sections = map[string]string{
 	"report": "## JSON", "application": "### `application`", "Fact": "### `application`", "peerReport": "### `peers[]`", "laneReport": "### `peers[]`",
 	"Status": "### `status`", "PeerStatus": "### `status.peers[]`", "LaneStatus": "### `status.peers[].lanes[]`",
-	"SnapshotStatus": "### A snapshot in `status`",
+	"SnapshotStatus": "### A snapshot in `status`", "HandshakeStatus": "### `status`",
 }
 
 // section returns what is below a heading, or all.

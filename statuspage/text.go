@@ -33,6 +33,12 @@ func writeText(w io.Writer, r *report) error {
 	if last := ending(st.Time, st.LastReceived); last != "" {
 		fmt.Fprintf(&b, "\nlast snapshot from %s: %s\n", st.LastReceived.Peer, plain(last))
 	}
+	if failed := handshakes(st); len(failed) > 0 {
+		fmt.Fprintf(&b, "\nTLS handshakes failed:\n")
+		for _, line := range failed {
+			fmt.Fprintf(&b, "  %s\n", plain(line))
+		}
+	}
 	if len(st.Remotes) > 0 {
 		fmt.Fprintf(&b, "\nremotes: %s\n", strings.Trim(fmt.Sprint(st.Remotes), "[]"))
 	}

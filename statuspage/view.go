@@ -21,6 +21,7 @@ type pageView struct {
 	Peers          []peerView
 	Receiving      []snapshotView
 	LastReceived   string
+	Handshakes     []string
 	URLs, Remotes  []string
 	Facts          []fact
 	Application    *application
@@ -49,6 +50,7 @@ func newPage(title string, r *report) *pageView {
 	if last := ending(st.Time, st.LastReceived); last != "" {
 		v.LastReceived = "from " + st.LastReceived.Peer.String() + ": " + last
 	}
+	v.Handshakes = handshakes(st)
 	for _, id := range st.Remotes {
 		v.Remotes = append(v.Remotes, id.String())
 	}
@@ -62,6 +64,16 @@ func newPage(title string, r *report) *pageView {
 		{Name: "Queued bytes", Value: bytesOf(float64(st.QueuedBytes)), Title: "of " + bytesOf(float64(st.MaxQueuedBytes))},
 	}
 	return v
+}
+
+// handshakes says which TLS handshakes of clients have failed, and who the last client was.
+func handshakes(st rafthttp.Status) (lines []string) {
+	for _, h := range st.Handshakes {
+		if h.Failures > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %s, the last one %s with %s: %s", h.Reason, count(float64(h.Failures)), ago(st.Time, h.LastAt), h.LastAddress, h.LastError))
+		}
+	}
+	return lines
 }
 
 // traffic returns the sum over all peers, as far as known; nil if unknown.

@@ -128,7 +128,7 @@ func serve(ctx context.Context, cfg config) error {
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	peers := rafthttp.NewServer(t.Handler())
+	peers := rafthttp.NewServer(t.Handler()) // has t log and count clients whose TLS handshake fails
 	defer peers.Close()
 	go func() { end(peers.Serve(listener)) }()
 

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,13 +37,53 @@ var handshakeReasons = [...]struct {
 // one line a minute. The zero value is ready. It is safe for concurrent use.
 type Failures struct {
 	lines   loglimit.Recent[handshakeFailure]
-	counts  [len(handshakeReasons)]atomic.Uint64 // by reason
 	accepts loglimit.Limiter
+
+	mu       sync.Mutex
+	byReason [len(handshakeReasons)]FailedHandshakes
+}
+
+// FailedHandshakes are those that failed for one reason.
+type FailedHandshakes struct {
+	Reason   string // in the words of the log
+	Failures uint64
+	// Since is when the run began that the last of them belongs to: a run ends with handshakeRun
+	// without a failure. LastAt, LastAddress and LastError are of the last one.
+	Since, LastAt          time.Time
+	LastAddress, LastError string
+}
+
+// handshakeRun is how long a failed handshake counts as going on.
+const handshakeRun = 5 * time.Minute
+
+// Handshakes returns the failed handshakes for each reason, in a fixed order, also for those that
+// have not occurred.
+func (f *Failures) Handshakes() []FailedHandshakes {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := slices.Clone(f.byReason[:])
+	for n := range all {
+		all[n].Reason = handshakeReasons[n].reason
+	}
+	return all
+}
+
+// count counts a handshake that failed, and returns how many did for the same reason.
+func (f *Failures) count(reason int, from, text string) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, now := &f.byReason[reason], time.Now()
+	if now.Sub(c.LastAt) >= handshakeRun {
+		c.Since = now
+	}
+	c.Failures++
+	c.LastAt, c.LastAddress, c.LastError = now, from, text
+	return c.Failures
 }
 
 type handshakeFailure struct{ address, reason string }
 
-// maxHandshakeError is the most bytes of an error's text that are logged: the certificates of
+// maxHandshakeError is the most bytes of an error's text that are logged and kept: the certificates of
 // unauthenticated clients contribute to it.
 const maxHandshakeError = 256
 
@@ -64,13 +104,14 @@ func (f *Failures) handshake(log *zap.Logger, from, text string, fields ...zap.F
 		n++
 	}
 	reason := handshakeReasons[n].reason
-	total := f.counts[n].Add(1)
+	text = fmt.Sprintf("%.*s", maxHandshakeError, text)
+	total := f.count(n, from, text)
 	if log == nil || !f.lines.First(handshakeFailure{HostOfAddress(from), reason}) {
 		return
 	}
 	log.Warn("a TLS handshake failed; further ones like it are not logged for a while", append(fields,
 		zap.String("remote-addr", from), zap.String("reason", reason), zap.Uint64("failed-total", total),
-		zap.String("error", fmt.Sprintf("%.*s", maxHandshakeError, text)))...)
+		zap.String("error", text))...)
 }
 
 // Accept logs that connections cannot be accepted at the moment. The log may be nil.

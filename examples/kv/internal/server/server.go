@@ -262,7 +262,8 @@ func (s *Server) listen() (peer, client net.Listener, err error) {
 }
 
 // servePeers serves the other members. Until the transport is started, that
-// answers that it is not.
+// answers that it is not. NewServer has it log and count clients whose TLS handshake
+// fails, since the mux has its handler for RaftPrefix.
 func (s *Server) servePeers(l net.Listener) {
 	mux, handler := http.NewServeMux(), s.transport.Handler()
 	mux.Handle(rafthttp.RaftPrefix, handler)
