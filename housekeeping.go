@@ -5,6 +5,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/rota"
 )
@@ -100,7 +101,11 @@ func (p *peer) probePeer() {
 	if err == nil {
 		p.probe.Measured(rtt, offset, m.Log)
 	} else {
-		p.probe.Failed()
+		log := m.Log
+		if p.activeSince().IsZero() {
+			log = nil // its dials say why
+		}
+		p.probe.Failed(err, member.ClassOf(err), log)
 	}
 	if f := m.Cfg.Observer.Probed; f != nil {
 		f(m.RemoteID, rtt, offset, err)

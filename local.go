@@ -33,7 +33,7 @@ func (e *engine) dropLocal(msgs []*raftpb.Message) (n int) {
 		return n
 	}
 	total := e.local.Drop(n, queue.DropLocal)
-	if e.local.DropLogDue(time.Now()) {
+	if e.local.DropLogDue(queue.DropLocal, time.Now()) {
 		e.cfg.Log.Warn("Send was given messages for raft's local threads or the local member, see SplitMessages; further ones are only counted for a while",
 			zap.Stringer("type", msgs[0].GetType()), zap.String("to", types.ID(msgs[0].GetTo()).String()),
 			zap.Uint64("dropped-total", total), zap.Error(ErrLocalMessage))

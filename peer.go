@@ -214,6 +214,7 @@ func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
 	p.urls.update(urls)
+	p.member.Activity.Moved()
 	for _, r := range p.readers {
 		r.Update()
 	}

@@ -16,6 +16,9 @@ func (p *peer) status() PeerStatus {
 	}
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
+	if m.Cause != nil {
+		st.ProbeError = m.Cause.Error()
+	}
 	if v := p.member.Version.Load(); v != nil {
 		st.Version = *v
 	}

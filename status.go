@@ -58,7 +58,8 @@ type PeerStatus struct {
 	ActiveSince time.Time `json:"active_since,omitzero"`
 	// Disconnects counts how often the peer became inactive.
 	Disconnects uint64 `json:"disconnects"`
-	// LastError is the last failure with the peer, and LastErrorAt when it was.
+	// LastError is the last failure with the peer at its present URLs, and LastErrorAt
+	// when it was: the present cause while the peer is inactive.
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 	// Refused is the part of Status.Refused with this peer as the stated member.
@@ -75,6 +76,8 @@ type PeerStatus struct {
 	ProbedAt      time.Time `json:"probed_at,omitzero"`
 	Probes        uint64    `json:"probes"`
 	ProbeFailures uint64    `json:"probe_failures"`
+	// ProbeError is why the last probe failed; empty after one that succeeded.
+	ProbeError string `json:"probe_error,omitempty"`
 	// Version is the peer's stated version; empty until it connected.
 	Version string `json:"version,omitempty"`
 	// CertificateExpires is the end of validity of the peer's certificate at the last

@@ -99,9 +99,19 @@ func (a *Activity) Tick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.since.IsZero() && a.silent() {
+		if a.lastAt.Before(a.since) {
+			a.failure(errs.ErrStalled)
+		}
 		a.deactivate(errs.ErrStalled)
 	}
 	a.say() // suppressed before, because of too many lines
+}
+
+// Moved notes that the peer has other URLs: the last failure says nothing about them.
+func (a *Activity) Moved() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last, a.lastAt = nil, time.Time{}
 }
 
 // End notes that the peer was removed, or that the transport stopped: later events

@@ -188,8 +188,9 @@ func (m *Member) Drop(q *queue.Queue, n int, cause error) {
 	if n == 0 {
 		return
 	}
-	total := q.Drop(n, ReasonOf(cause))
-	if now := time.Now(); q.DropLogDue(now) && m.Ctx.Err() == nil {
+	why := ReasonOf(cause)
+	total := q.Drop(n, why)
+	if now := time.Now(); q.DropLogDue(why, now) && m.Ctx.Err() == nil {
 		m.Log.Warn("dropping messages; further ones are only counted for a while",
 			zap.String("lane", q.Name()), zap.Uint64("dropped-total", total), zap.Error(cause))
 	}

@@ -37,6 +37,8 @@ type Estimate struct {
 
 	at               time.Time // when it was measured
 	probes, failures uint64
+	cause            error  // of the last probe, if that failed
+	logged           string // class of the cause of the last line since one succeeded
 }
 
 // Measurement is the current state of an Estimate.
@@ -44,21 +46,28 @@ type Measurement struct {
 	RTT, ClockOffset time.Duration
 	At               time.Time // of the last measurement
 	Probes, Failures uint64
+	Cause            error // why the last probe failed; nil after one that did not
 }
 
 // Measurement returns the current state; the zero value before the first probe.
 func (e *Estimate) Measurement() Measurement {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Measurement{e.rtt, e.offset, e.at, e.probes, e.failures}
+	return Measurement{e.rtt, e.offset, e.at, e.probes, e.failures, e.cause}
 }
 
-// Failed counts a probe without a measurement.
-func (e *Estimate) Failed() {
+// Failed counts a probe without a measurement. It logs a line in the log for each class of causes in a row, unless log is
+// nil.
+func (e *Estimate) Failed(cause error, class string, log *zap.Logger) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.probes++
 	e.failures++
+	e.cause = cause
+	if log != nil && class != e.logged {
+		e.logged = class
+		log.Warn("failed to probe the peer; retrying", zap.Error(cause))
+	}
 }
 
 // Begin is called every interval, and reports whether a probe should start: one at
@@ -93,6 +102,7 @@ func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
 	e.learnOffset(offset, rtt/2)
 	e.at = time.Now()
 	e.probes++
+	e.cause, e.logged = nil, ""
 	e.skip = steadyProbes - 1
 	bad := e.offset.Abs()-e.within > maxClockOffset
 	if bad && !e.warned && e.warning.Due(time.Now()) {

@@ -43,7 +43,7 @@ type Counters struct {
 	busy       atomic.Int64  // nanoseconds spent on them
 	drops      [DropReasons]atomic.Uint64
 	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are in transit or were in a snapshot
-	dropLog    loglimit.Limiter
+	dropLog    [DropReasons]loglimit.Limiter
 }
 
 // Done counts a batch of written or processed messages, and its duration. A batch
@@ -76,6 +76,6 @@ func (c *Counters) Dropped() (d Drops) {
 // Bytes returns the bytes of written or processed messages.
 func (c *Counters) Bytes() uint64 { return c.bytes.Load() }
 
-// DropLogDue reports whether dropped messages should be logged now, at most once a minute. It must
-// be called only after a drop.
-func (c *Counters) DropLogDue(now time.Time) bool { return c.dropLog.Due(now) }
+// DropLogDue reports whether messages dropped for a reason should be logged now, at most once a
+// minute for each reason. It must be called only after a drop.
+func (c *Counters) DropLogDue(why DropReason, now time.Time) bool { return c.dropLog[why].Due(now) }

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
-	"regexp"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -62,7 +61,7 @@ type Reader struct {
 
 	// Owned by run.
 	delivers time.Time         // when the stream delivered its first frame; zero: none yet
-	failures map[string]string // reason of each URL's last failure since the last success, as logged
+	failures map[string]string // class of each URL's last failure since the last success, as logged
 	lines    *rate.Limiter     // of the log, for failed attempts
 }
 
@@ -211,24 +210,19 @@ func (r *Reader) about(u url.URL, err error) error {
 }
 
 // failed notes a failed dial of a URL, with one line for the first of consecutive failures and
-// for each with another reason than the last of this URL.
+// for each of another class than the last of this URL. A class over the limit of lines is logged
+// at a later attempt, unless it has changed by then.
 func (r *Reader) failed(u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
 	r.mu.Unlock()
 	r.member.Activity.Failed(err, false)
-	why := reasonOf(err)
+	why := member.ClassOf(err)
 	if r.failures[u.String()] != why && r.member.Ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why
 		r.member.Log.Warn("failed to dial a stream of the peer; retrying", zap.Stringer("stream", r.Kind), zap.Error(err))
 	}
 }
-
-// portOrTime matches the differences between the texts of errors with the same reason.
-var portOrTime = regexp.MustCompile(`:\d+`)
-
-// reasonOf returns the common text of the errors of one reason.
-func reasonOf(err error) string { return portOrTime.ReplaceAllString(err.Error(), "") }
 
 // read delivers the messages of the stream until it ends.
 func (r *Reader) read(ctx context.Context, s *incoming) error {
