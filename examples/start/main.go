@@ -109,7 +109,7 @@ func serve(ctx context.Context, cfg config) error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.New(t, nil)) // before Start
+	registry.MustRegister(metrics.New(t, nil), m.seconds) // before Start
 	if err := t.Start(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,8 @@ type member struct {
 	mu      sync.Mutex
 	data    map[string]string
 	waiting map[uint64]chan struct{} // by id of the command: closed when it is applied
+
+	seconds *prometheus.HistogramVec // how long a step of the Ready loop takes
 }
 
 // Process takes a message of another member.
@@ -44,6 +47,11 @@ type command struct {
 // founds a cluster of these members.
 func startMember(members []uint64, log *diskLog, logger raft.Logger) (*member, error) {
 	m := &member{log: log, data: map[string]string{}, waiting: map[uint64]chan struct{}{}}
+	// Raft's Step does not wait for the loop, so nothing but this shows a slow disk.
+	m.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "raft_ready_seconds", Help: "How long the Ready loop takes to save (with fsync), and to apply.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10), // 0.1 ms to 26 s
+	}, []string{"step"})
 	cfg := &raft.Config{
 		ID: log.owner.Member, Storage: log, Logger: logger,
 		ElectionTick: 10, HeartbeatTick: 1, PreVote: true, CheckQuorum: true,
@@ -77,13 +85,17 @@ func (m *member) run(ctx context.Context, t *rafthttp.Transport) error {
 		case <-ticker.C:
 			m.Tick()
 		case rd := <-m.Ready():
+			start := time.Now()
 			if err := m.log.save(rd); err != nil { // before anybody is promised that it is
 				return fmt.Errorf("save: %w", err)
 			}
+			m.took("save", start)
 			t.Send(rd.Messages) // does not block; what is lost is reported, and raft sends again
+			start = time.Now()
 			if err := m.apply(rd.CommittedEntries); err != nil {
 				return fmt.Errorf("apply: %w", err)
 			}
+			m.took("apply", start)
 			m.Advance()
 		case err := <-t.ErrorC: // another member says that this one was removed
 			return err
@@ -91,6 +103,11 @@ func (m *member) run(ctx context.Context, t *rafthttp.Transport) error {
 			return nil
 		}
 	}
+}
+
+// took observes a step of the Ready loop that began at start.
+func (m *member) took(step string, start time.Time) {
+	m.seconds.WithLabelValues(step).Observe(time.Since(start).Seconds())
 }
 
 // apply carries out what the members have agreed on.

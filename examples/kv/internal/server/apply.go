@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -28,6 +29,7 @@ func (s *Server) apply(entries []*raftpb.Entry) error {
 	if first, applied := entries[0].GetIndex(), s.storage.Data.Position().Index; first != applied+1 {
 		return fmt.Errorf("apply: entry %d after entry %d", first, applied)
 	}
+	defer s.took("apply", time.Now())
 	if err := s.applyBatch(entries); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}

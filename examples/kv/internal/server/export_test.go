@@ -52,7 +52,7 @@ func ApplyWith(cfg Config, st *storage.Storage, committed []*raftpb.Entry) (then
 
 // newApplier returns the part of a Server that applies entries; its raft is told nothing.
 func newApplier(cfg Config, st *storage.Storage, snapshots *snapshots) *Server {
-	s := &Server{cfg: cfg, log: zap.NewNop(), storage: st, snapshots: snapshots, waiters: newWaiters(), transport: &rafthttp.Transport{}}
+	s := &Server{cfg: cfg, log: zap.NewNop(), storage: st, snapshots: snapshots, waiters: newWaiters(), transport: &rafthttp.Transport{}, readySeconds: newReadySeconds()}
 	s.life, s.end = context.WithCancelCause(context.Background())
 	s.node = toldNode{told: func() {}}
 	return s

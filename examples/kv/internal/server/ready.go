@@ -115,6 +115,7 @@ func (s *Server) handleReady(rd raft.Ready) error {
 
 // save makes a hard state, if there is one, and entries durable.
 func (s *Server) save(hs *raftpb.HardState, entries []*raftpb.Entry) error {
+	defer s.took("save", time.Now())
 	if err := s.storage.Log.Save(hs, entries); err != nil {
 		return fmt.Errorf("save to log: %w", err)
 	}

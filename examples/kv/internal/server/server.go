@@ -97,6 +97,8 @@ type Server struct {
 	transport *rafthttp.Transport
 	metrics   *prometheus.Registry // of the transport, and of the process
 
+	readySeconds *prometheus.HistogramVec // how long a step of the Ready loop takes
+
 	waiters waiters
 	reads   reads
 	applied appliedIndex
@@ -146,13 +148,14 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 // newServer returns a server of which nothing runs yet.
 func newServer(cfg Config) *Server {
 	s := &Server{
-		cfg:     cfg,
-		log:     cfg.Logger.With(zap.Uint64("member", cfg.ID)),
-		waiters: newWaiters(),
-		reads:   newReads(),
-		writing: make(chan struct{}, maxWrites),
-		peers:   make(map[uint64]string),
-		closed:  make(chan struct{}),
+		cfg:          cfg,
+		readySeconds: newReadySeconds(),
+		log:          cfg.Logger.With(zap.Uint64("member", cfg.ID)),
+		waiters:      newWaiters(),
+		reads:        newReads(),
+		writing:      make(chan struct{}, maxWrites),
+		peers:        make(map[uint64]string),
+		closed:       make(chan struct{}),
 
 		snapshotSteps: make(chan snapshotStep),
 	}

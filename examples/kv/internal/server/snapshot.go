@@ -295,6 +295,7 @@ func (s *Server) sendCopy(m *raftpb.Message) (sent bool, err error) {
 // installSnapshot replaces the data by that of a snapshot, which the transport
 // has saved before raft heard of it.
 func (s *Server) installSnapshot(snapshot *raftpb.Snapshot, hs *raftpb.HardState) error {
+	defer s.took("install", time.Now())
 	s.state.Lock() // no entry is applied meanwhile
 	defer s.state.Unlock()
 	index := snapshot.GetMetadata().GetIndex()

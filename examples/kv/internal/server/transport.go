@@ -46,6 +46,7 @@ func (s *Server) startTransport(known storage.Membership) error {
 	s.transport.ClusterID = types.ID(s.clusterID)
 	s.metrics = prometheus.NewRegistry()
 	s.metrics.MustRegister(metrics.New(s.transport, nil), // before Start, since it hooks into the transport
+		s.readySeconds,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.transport.Start(); err != nil {
 		return err
