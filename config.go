@@ -82,6 +82,8 @@ func (t *Transport) settings() (*member.Config, error) {
 		ReadTimeout:  orDefault(t.ReadTimeout, DefaultConnReadTimeout),
 		WriteTimeout: orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
 		TLSRecheck:   orDefault(t.TLSRecheck, defaultTLSRecheck),
+
+		SnapshotBackoff: t.SnapshotBackoff,
 	}
 	s.Guard = callback.Guard{Log: s.DirectLog, Calls: new(callback.Calls)}
 	s.AsyncLog = callback.NewAsyncLog(s.Guard, callback.TransportLines)
@@ -268,6 +270,7 @@ func (t *Transport) validateNumbers() error {
 		{"WriteTimeout", t.WriteTimeout, 1},
 		{"TLSRecheck", t.TLSRecheck, 1},
 		{"SnapshotAnswerTimeout", t.SnapshotAnswerTimeout, 1},
+		{"SnapshotBackoff", t.SnapshotBackoff, 1},
 	} {
 		if err := checkTimeout(c.field, c.value, c.least); err != nil {
 			return err

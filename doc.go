@@ -143,7 +143,8 @@
 //
 // SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and one value
 // from CloseNotify, however it ends; only a transport that is stopped or not started does
-// not report. The reader is never closed by the goroutine that calls SendSnapshot.
+// not report. SnapshotBackoff holds reports of failures back, and nothing else. The
+// reader is never closed by the goroutine that calls SendSnapshot.
 // Process is called only after the Snapshotter has saved the whole database, and a
 // database is discarded if its message is not processed ([DiscardingSnapshotter]). There
 // is no limit to how long a transfer takes while bytes move; an interrupted transfer is

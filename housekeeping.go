@@ -48,9 +48,13 @@ func (e *engine) serveDue(beats, probes []*peer) {
 	}
 	e.heartbeat(beats)
 	for _, p := range probes {
-		if p.probe.Begin() && !p.member.Spawn(p.probePeer) {
-			p.probe.End()
-		}
+		p.probeIfDue()
+	}
+}
+
+func (p *peer) probeIfDue() {
+	if p.probe.Begin() && !p.member.Spawn(p.probePeer) {
+		p.probe.End()
 	}
 }
 

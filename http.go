@@ -274,6 +274,10 @@ func (q *request) serveStream() error {
 		return err
 	}
 	p.member.SawVersion(q.r.Header)
+	if p.member.SawCertificate(q.r.TLS) {
+		p.probe.Hurry() // which dials, for CertificateExpires
+		p.probeIfDue()
+	}
 	if err := q.serveHijacked(p, kind); !errors.Is(err, conn.ErrNotHijacked) {
 		return err
 	}

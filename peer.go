@@ -73,7 +73,12 @@ var (
 func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 	picker := newURLPicker(urls)
 	l := member.New(e.cfg, id, picker)
-	l.Activity.Changed = l.Events.StateChanged
+	l.Activity.Changed = func(active bool, cause error) {
+		if active {
+			l.HurrySnapshots()
+		}
+		l.Events.StateChanged(active, cause)
+	}
 	p := &peer{
 		member: l, engine: e, urls: picker, pipeline: newPipeline(l), receivers: receive.NewReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
@@ -215,6 +220,7 @@ func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 func (p *peer) update(urls types.URLs) {
 	p.urls.update(urls)
 	p.member.Activity.Moved()
+	p.member.HurrySnapshots()
 	for _, r := range p.readers {
 		r.Update()
 	}

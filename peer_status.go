@@ -1,6 +1,9 @@
 package rafthttp
 
 import (
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 )
@@ -16,11 +19,13 @@ func (p *peer) status() PeerStatus {
 	}
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
+	st.ProbeStale = !m.At.IsZero() && (!st.Active || time.Since(m.At) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval()))
+	st.SnapshotRetryAt = p.member.SnapshotsHeldUntil()
 	if m.Cause != nil {
 		st.ProbeError = m.Cause.Error()
 	}
 	if v := p.member.Version.Load(); v != nil {
-		st.Version = *v
+		st.Version, st.VersionStale = *v, !st.Active
 	}
 	st.CertificateExpires = p.member.Dialer.CertificateExpires()
 	for _, w := range p.writers {

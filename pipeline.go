@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -131,7 +132,7 @@ func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 		if p.snapshotTaken != nil {
 			p.snapshotTaken(it.Msg)
 		}
-		p.member.Reports.Snapshot(nil)
+		p.member.SnapshotEnded(nil)
 	}
 }
 
@@ -176,6 +177,9 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	if err != nil {
 		p.member.URLs.Unreachable(u)
+		if context.Cause(ctx) == ErrStalled && !pace.Began() {
+			return fmt.Errorf("post to %s at %s: %w: a POST waits %v for one", p.member.RemoteID, u.String(), conn.ErrDialTimeout, p.member.Cfg.PostTimeout())
+		}
 		return fmt.Errorf("post to %s at %s: %w", p.member.RemoteID, u.String(), conn.CauseOf(ctx, err))
 	}
 	return nil

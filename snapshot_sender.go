@@ -105,6 +105,6 @@ func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) 
 	} else {
 		s.of.snapshotTaken(m)
 	}
-	s.member.Reports.Snapshot(err)
+	s.member.SnapshotEnded(err)
 	snapshotEnded(s.member.Events, s.settings.sent, st, err)
 }

@@ -64,6 +64,9 @@ type PeerStatus struct {
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 	// Refused is the part of Status.Refused with this peer as the stated member.
 	Refused IdentityStatus `json:"refused"`
+	// ProbeStale says that RTT and ClockOffset are not current: the peer is inactive, or
+	// has answered no probe for 5 minutes, or for twice the usual interval if that is longer.
+	ProbeStale bool `json:"probe_stale,omitempty"`
 	// RTT is the smoothed round-trip time of probes, in nanoseconds; 0 until it
 	// was measured.
 	RTT time.Duration `json:"rtt_ns"`
@@ -80,8 +83,12 @@ type PeerStatus struct {
 	ProbeError string `json:"probe_error,omitempty"`
 	// Version is the peer's stated version; empty until it connected.
 	Version string `json:"version,omitempty"`
+	// VersionStale says that it did so before it became inactive.
+	VersionStale bool `json:"version_stale,omitempty"`
 	// CertificateExpires is the end of validity of the peer's certificate at the last
-	// dial; the zero time without TLS.
+	// dial; the zero time without TLS. A peer that has dialled us with a new certificate is
+	// dialled at once, for a probe; a new one that it has not used yet is seen with the next
+	// probe.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	// SentBytes and ReceivedBytes count streams, POSTs and database snapshots, on
 	// the wire without HTTP headers.
@@ -102,6 +109,9 @@ type PeerStatus struct {
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
 	// LastSnapshot is the transfer to the peer that ended last, with success or failure.
 	LastSnapshot *SnapshotStatus `json:"last_snapshot,omitempty"`
+	// SnapshotRetryAt is when raft is told of failed snapshots that SnapshotBackoff holds
+	// back; the zero time: there are none.
+	SnapshotRetryAt time.Time `json:"snapshot_retry_at,omitzero"`
 }
 
 // IdentityStatus counts refusals with ErrIdentity.

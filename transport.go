@@ -215,6 +215,14 @@ type Transport struct {
 	// working, as members with this library do. On a receiver, it limits
 	// the Process of a snapshot.
 	SnapshotAnswerTimeout time.Duration
+	// SnapshotBackoff is how long ReportSnapshot is held back after a snapshot to a peer
+	// failed, since raft sends the next one as soon as it is told: 2 to 5 times a second.
+	// It is doubled with each failure in a row, up to a minute, or to SnapshotBackoff if
+	// that is longer. 0 means none. There is still one report for each snapshot; reader and
+	// CloseNotify are not held back. A report that is held back comes at once when the peer
+	// becomes active, is given other URLs or removed, and with Stop. Meanwhile raft sends
+	// the peer no appends: 1 s is a good value.
+	SnapshotBackoff time.Duration
 
 	// ServerVersion and MinClusterVersion are the local member's version and the lowest
 	// version that it works with, as requests and answers state them; empty

@@ -76,11 +76,15 @@ func collectPeer(ch chan<- prometheus.Metric, st rafthttp.Status, p rafthttp.Pee
 	etcdGetFails.send(ch, float64(p.ReceiveFailures), id)
 	etcdSending.send(ch, float64(len(p.Snapshots)), id)
 
-	peerInfo.send(ch, 1, id, p.Version)
+	version := p.Version
+	if p.VersionStale {
+		version = ""
+	}
+	peerInfo.send(ch, 1, id, version)
 	peerSince.send(ch, timestamp(p.ActiveSince), id)
 	probes.send(ch, float64(p.Probes), id)
 	probeFails.send(ch, float64(p.ProbeFailures), id)
-	if !p.ProbedAt.IsZero() {
+	if !p.ProbedAt.IsZero() && !p.ProbeStale {
 		peerRTT.send(ch, p.RTT.Seconds(), id)
 		clockOffset.send(ch, p.ClockOffset.Seconds(), id)
 	}

@@ -170,6 +170,9 @@ func (d *dbFile) allocate(n int64) error {
 		return nil
 	}
 	d.allocated += room
+	if err != nil {
+		err = &os.PathError{Op: "allocate", Path: d.real.Name(), Err: err}
+	}
 	d.failed = err
 	return err
 }

@@ -54,7 +54,7 @@ func (s *Store) makeRoom(t Transfer) error {
 		free = min(free, need-1)
 	}
 	if err == nil && free < need {
-		return fmt.Errorf("snap: database %016x needs %d bytes, and %d are free: %w", t.Index, need, free, syscall.ENOSPC)
+		return fmt.Errorf("snap: database %016x needs %d bytes, and %d are free in %s: %w", t.Index, need, free, s.dir, syscall.ENOSPC)
 	}
 	return nil // or the free space is unknown
 }

@@ -173,7 +173,7 @@ func newNode(now time.Time, p picture, peer peerReport, x, y, aim float64) node 
 	}
 	if peer.p.Active {
 		n.Line = "active"
-		if !peer.staleProbe(now) {
+		if !peer.staleProbe() {
 			n.Line = "RTT " + duration(peer.p.RTT.Round(10*time.Microsecond))
 		}
 	}

@@ -19,8 +19,7 @@ const (
 	fullLane    = 0.8
 	clockApart  = time.Second
 	certificate = 14 * 24 * time.Hour
-	oldProbe    = 5 * time.Minute  // of an active peer: probes fail
-	oldSnapshot = 10 * time.Minute // a failure without a later attempt
+	oldSnapshot = 10 * time.Minute // a failure that was not followed by another attempt
 	// A stream flaps if it reconnects flapCount times within flapWindow.
 	flapWindow = 2 * time.Minute
 	flapCount  = 3
@@ -76,7 +75,7 @@ func (pr *peerReport) judge(st rafthttp.Status, looks []look) {
 	if last := pr.p.LastSnapshot; snapshotFailed(st.Time, last, len(pr.p.Snapshots)) {
 		pr.problem(warn, anchorSnapshots, "the last snapshot to it failed: %s", shortCause(last.Error))
 	}
-	if !pr.staleProbe(st.Time) && pr.p.ClockOffset.Abs() > clockApart {
+	if !pr.staleProbe() && pr.p.ClockOffset.Abs() > clockApart {
 		pr.problem(warn, anchorLog, "its clock is %s", offset(pr.p.ClockOffset))
 	}
 	if at := pr.p.CertificateExpires; !at.IsZero() {
@@ -133,18 +132,16 @@ func snapshotFailed(now time.Time, last *rafthttp.SnapshotStatus, running int) b
 	return last != nil && last.Error != "" && (running > 0 || now.Sub(last.Ended) < oldSnapshot)
 }
 
-// staleProbe reports whether round-trip time and clock are unknown, or were measured too long ago.
-func (pr *peerReport) staleProbe(now time.Time) bool {
-	return !pr.p.Active || pr.p.ProbedAt.IsZero() || now.Sub(pr.p.ProbedAt) > oldProbe
-}
+// staleProbe says whether round-trip time and clock are unknown, or were measured too long ago.
+func (pr *peerReport) staleProbe() bool { return pr.p.ProbedAt.IsZero() || pr.p.ProbeStale }
 
 // stale names the fields of the peer's status that are not current.
-func (pr *peerReport) stale(now time.Time) []string {
+func (pr *peerReport) stale() []string {
 	names := []string{}
-	if pr.staleProbe(now) && !pr.p.ProbedAt.IsZero() {
+	if pr.p.ProbeStale {
 		names = append(names, "rtt_ns", "clock_offset_ns")
 	}
-	if !pr.p.Active && pr.p.Version != "" {
+	if pr.p.VersionStale {
 		names = append(names, "version")
 	}
 	return names

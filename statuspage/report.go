@@ -126,7 +126,7 @@ func newPeerReport(st rafthttp.Status, p rafthttp.PeerStatus, looks []look) peer
 		pr.Lanes = append(pr.Lanes, newLaneReport(p.ID, l, looks))
 	}
 	pr.judge(st, looks)
-	pr.Stale = pr.stale(st.Time)
+	pr.Stale = pr.stale()
 	return pr
 }
 

@@ -139,10 +139,10 @@ func newPeerView(r *report, pr peerReport) peerView {
 	if p.Active {
 		v.For = duration(now.Sub(p.ActiveSince))
 	}
-	if !pr.staleProbe(now) {
+	if !pr.staleProbe() {
 		v.RTT, v.Clock = duration(p.RTT), offset(p.ClockOffset)
 	}
-	if !p.Active && p.Version != "" {
+	if p.VersionStale {
 		v.Version += " (stale)"
 	}
 	if at := p.CertificateExpires; !at.IsZero() {

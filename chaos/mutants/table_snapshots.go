@@ -8,7 +8,7 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "snapshot-failure-unreported", wrong: "a snapshot that failed is not reported", breaks: "exactly one report",
-		edits: []edit{{"snapshot_sender.go", "\ts.member.Reports.Snapshot(err)", "\tif err == nil {\n\t\ts.member.Reports.Snapshot(nil)\n\t}"}},
+		edits: []edit{{"snapshot_sender.go", "\ts.member.SnapshotEnded(err)", "\tif err == nil {\n\t\ts.member.SnapshotEnded(nil)\n\t}"}},
 	},
 	{
 		name: "snapshot-for-nobody-unreported", wrong: "a snapshot for a member that is no peer is not reported", breaks: "exactly one report",
@@ -24,7 +24,7 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "posted-snapshot-unreported", wrong: "a MsgSnap given to Send that arrives is not reported", breaks: "exactly one report",
-		edits: []edit{{"pipeline.go", "\t\tp.member.Reports.Snapshot(nil)", ""}},
+		edits: []edit{{"pipeline.go", "\t\tp.member.SnapshotEnded(nil)", ""}},
 	},
 	{
 		name: "reader-closed-twice", wrong: "the reader of a snapshot is closed twice", breaks: "exactly one Close",

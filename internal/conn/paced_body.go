@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +24,11 @@ type BodyPace struct {
 	stall time.Duration
 	end   time.Time // of the complete body
 	timer *time.Timer
+	began atomic.Bool // the body is read, which is after there is a connection
 }
+
+// Began reports whether there was a connection for the request.
+func (p *BodyPace) Began() bool { return p.began.Load() }
 
 // NewBodyPace returns the pace of a request with a body, and its context. Stop releases both; stalled is the context's cause
 // if the request was aborted.
@@ -50,6 +55,7 @@ type pacedBody struct {
 
 // Read implements io.Reader.
 func (b *pacedBody) Read(p []byte) (int, error) {
+	b.pace.began.Store(true)
 	n, err := b.rest.Read(p)
 	left := time.Until(b.pace.end)
 	if b.rest.Len() > 0 { // the last bytes may still be in the system's buffers

@@ -44,7 +44,8 @@ type Config struct {
 
 	DialTimeout, ReadTimeout, WriteTimeout time.Duration
 	RedialInterval                         time.Duration
-	IdlePosts                              int // idle connections kept for POSTs to one member
+	SnapshotBackoff                        time.Duration // 0: none
+	IdlePosts                              int           // idle connections kept for POSTs to one member
 
 	SendLimits, PipelineLimits, ReceiveLimits queue.Limits
 	InflightAdvice                            *atomic.Bool // it was logged that raft's window is larger than SendLimits
@@ -78,8 +79,8 @@ func (c *Config) TCPTimeout() time.Duration {
 	return max(c.ReadTimeout, c.WriteTimeout, conn.MinTimeout)
 }
 
-// ProbeInterval is the time after which a failed probe is repeated, and
-// the least time between two: 4 s by default (PROTOCOL.md, section 9).
+// ProbeInterval is the time after which a failed probe is repeated: 4 s by default.
+// After one that succeeded, package probe leaves out six intervals: 28 s.
 func (c *Config) ProbeInterval() time.Duration { return c.ReadTimeout * 4 / 5 }
 
 // IsLocal reports whether a message to this id is for the local member, or for one of

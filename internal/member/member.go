@@ -5,6 +5,8 @@ package member
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -55,6 +57,10 @@ type Member struct {
 	RefusedLog loglimit.Limiter // of messages
 	Refusals   loglimit.Recent[Refusal]
 	Paused     atomic.Bool // by Pause or CutPeer
+
+	snapshots snapshotReports
+	shown     atomic.Pointer[x509.Certificate] // by the member, when it dialled
+	renewals  loglimit.Limiter
 }
 
 // Refusal is a kind of answer to a member, for the log.
@@ -179,7 +185,7 @@ func (m *Member) LoseCounted(q *queue.Queue, n, snapshots int, cause error) {
 	}
 	m.Reports.Unreachable()
 	for range snapshots {
-		m.Reports.Snapshot(cause)
+		m.SnapshotEnded(cause)
 	}
 }
 
@@ -205,6 +211,17 @@ func (m *Member) SawVersion(h http.Header) {
 		v = strings.Clone(v) // not a reference to the complete head
 		m.Version.Store(&v)
 	}
+}
+
+// SawCertificate reports whether the member has dialled with another certificate than before: then it shows another one when
+// it is dialled, too. At most one a minute counts.
+func (m *Member) SawCertificate(state *tls.ConnectionState) (renewed bool) {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return false
+	}
+	now := state.PeerCertificates[0]
+	before := m.shown.Swap(now)
+	return before != nil && !before.Equal(now) && m.renewals.Due(time.Now())
 }
 
 // InflightBytes is how much data may be in flight for a send queue with the first limit,

@@ -16,10 +16,10 @@ const (
 	// maxClockOffset is the largest clock difference without a warning (PROTOCOL.md,
 	// section 9).
 	maxClockOffset = time.Second
-	// steadyProbes is how many intervals pass between two probes of a peer that
+	// Steady is how many intervals pass between two probes of a peer that
 	// answers. Each dials again, since a connection kept for it would cost three
 	// goroutines, and stock members close it after 5 s.
-	steadyProbes = 7
+	Steady = 7
 )
 
 // Estimate estimates the round-trip time to one peer and the difference of its clock. Its zero value is ready, and it
@@ -83,6 +83,13 @@ func (e *Estimate) Begin() bool {
 	return true
 }
 
+// Hurry has the next Begin start a probe, unless one is running.
+func (e *Estimate) Hurry() {
+	e.mu.Lock()
+	e.skip = 0
+	e.mu.Unlock()
+}
+
 // End notes that a probe has ended.
 func (e *Estimate) End() {
 	e.mu.Lock()
@@ -103,7 +110,7 @@ func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
 	e.at = time.Now()
 	e.probes++
 	e.cause, e.logged = nil, ""
-	e.skip = steadyProbes - 1
+	e.skip = Steady - 1
 	bad := e.offset.Abs()-e.within > maxClockOffset
 	if bad && !e.warned && e.warning.Due(time.Now()) {
 		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", e.offset), zap.Duration("rtt", rtt))

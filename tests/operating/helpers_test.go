@@ -73,6 +73,13 @@ func (r *reports) reported() (failed, sent int) {
 	return failed, sent
 }
 
+// all returns how snapshots ended, in order.
+func (r *reports) all() []raft.SnapshotStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]raft.SnapshotStatus(nil), r.snapshots...)
+}
+
 func host(id types.ID) string { return "m" + id.String() }
 
 func urls(ids ...types.ID) (all []string) {

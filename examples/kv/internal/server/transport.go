@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -32,6 +33,8 @@ func (s *Server) newTransport() (*rafthttp.Transport, error) {
 		ErrorC:      make(chan error, 1),
 		TLSInfo:     s.cfg.PeerTLS,
 		TLSRecheck:  s.cfg.TLSRecheck,
+		// A follower whose disk is full would be sent snapshots several times a second.
+		SnapshotBackoff: time.Second,
 	}
 	if s.cfg.TrustDomain != "" && !s.cfg.PeerTLS.Empty() {
 		if t.VerifyPeer, err = peerid.SPIFFE(s.cfg.TrustDomain); err != nil {

@@ -1,0 +1,187 @@
+package operating_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// TestFullDiskNamesTheFolder: the receiver's log and the sender's error say where there is no room.
+func TestFullDiskNamesTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	store, err := snap.Open(dir)
+	require.NoError(t, err)
+	defer store.Close()
+	_, err = store.PrepareDB(t.Context(), snapshot(1, 2, nil, 0).Message, 1<<60)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorContains(t, err, " are free in "+dir)
+}
+
+// disk is a Snapshotter whose disk is full, or not.
+type disk struct{ room atomic.Bool }
+
+func (d *disk) SaveDBFrom(r io.Reader, _ uint64) (int64, error) {
+	if !d.room.Load() {
+		return 0, &os.PathError{Op: "write", Path: "/data/db", Err: syscall.ENOSPC}
+	}
+	return io.Copy(io.Discard, r)
+}
+
+// repeating sends snapshots to member 2 as raft does: the next one at the first tick after a failure was reported.
+func repeating(m *node, d time.Duration, send func()) (attempts int) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		failed, sent := m.raft.reported()
+		if sent > 0 {
+			break
+		}
+		if failed == attempts {
+			send()
+			attempts++
+		}
+	}
+	synctest.Wait()
+	return attempts
+}
+
+// TestSnapshotBackoff: without it raft repeats a snapshot that fails with each heartbeat, and the log says what to do; with it
+// the reports, of which there is still one for each snapshot, are held back longer and longer. It holds for each way on which
+// a snapshot fails.
+func TestSnapshotBackoff(t *testing.T) {
+	for _, tt := range []struct {
+		backoff time.Duration
+		least   int
+		most    int
+	}{{0, 500, 2000}, {time.Second, 6, 9}, {2 * time.Minute, 2, 2}} {
+		for _, way := range []string{"database", "message"} {
+			t.Run(fmt.Sprint(way, " ", tt.backoff), func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					a := start(t, n, 1, func(tr *rafthttp.Transport) { tr.SnapshotBackoff = tt.backoff })
+					b := start(t, n, 2, func(tr *rafthttp.Transport) {
+						tr.Snapshotter = &disk{}
+						tr.Raft.(*reports).process = refuseSnapshots
+					})
+					meet(a, b)
+					time.Sleep(time.Second)
+					closed := 0
+					attempts := repeating(a, 3*time.Minute, func() {
+						m := snapshot(1, 2, bytes.NewReader(make([]byte, 10)), 10)
+						if way == "message" {
+							a.Send([]*raftpb.Message{m.Message})
+							return
+						}
+						a.SendSnapshot(m)
+						require.False(t, <-m.CloseNotify(), "not held back")
+						closed++
+					})
+					require.GreaterOrEqual(t, attempts, tt.least)
+					require.LessOrEqual(t, attempts, tt.most)
+					if tt.backoff > 0 {
+						require.True(t, a.peer(t, 2).SnapshotRetryAt.After(time.Now()))
+					} else {
+						require.Zero(t, a.peer(t, 2).SnapshotRetryAt)
+					}
+					said := a.lines("raft repeats failed snapshots")
+					require.Equal(t, tt.backoff == 0, len(said) > 0, "%v", said)
+					require.LessOrEqual(t, len(said), 3)
+					a.Stop()
+					failed, _ := a.raft.reported()
+					require.Equal(t, attempts, failed, "one report for each, the last with Stop")
+				})
+			})
+		}
+	}
+}
+
+func refuseSnapshots(_ context.Context, m *raftpb.Message) error {
+	if m.GetType() == raftpb.MsgSnap {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// TestSnapshotBackoffEndsEarly: raft is told at once when the peer becomes active, moves, or is removed, and the back-off begins
+// anew after a success.
+func TestSnapshotBackoffEndsEarly(t *testing.T) {
+	for name, end := range map[string]func(a, b *node){
+		"moved":   func(a, _ *node) { a.UpdatePeer(2, urls(2)) },
+		"removed": func(a, _ *node) { a.RemovePeer(2) },
+		"active": func(a, b *node) {
+			b.RemovePeer(1)
+			time.Sleep(10 * time.Second)
+			b.AddPeer(1, urls(1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				store := &disk{}
+				a := start(t, n, 1, func(tr *rafthttp.Transport) { tr.SnapshotBackoff = time.Hour })
+				b := start(t, n, 2, func(tr *rafthttp.Transport) { tr.Snapshotter = store })
+				meet(a, b)
+				time.Sleep(time.Second)
+				for range 3 {
+					a.SendSnapshot(snapshot(1, 2, strings.NewReader("db"), 2))
+				}
+				time.Sleep(10 * time.Minute)
+				failed, _ := a.raft.reported()
+				require.Zero(t, failed)
+				end(a, b)
+				time.Sleep(2 * time.Second)
+				failed, _ = a.raft.reported()
+				require.Equal(t, 3, failed)
+				if name == "removed" {
+					return
+				}
+				require.Zero(t, a.peer(t, 2).SnapshotRetryAt)
+				store.room.Store(true)
+				a.SendSnapshot(snapshot(1, 2, strings.NewReader("db"), 2))
+				time.Sleep(time.Second)
+				_, sent := a.raft.reported()
+				require.Equal(t, 1, sent)
+			})
+		})
+	}
+}
+
+// TestSnapshotReportsAreInOrder: a success is reported after the failures before it, which are held back no longer.
+func TestSnapshotReportsAreInOrder(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		store := &disk{}
+		a := start(t, n, 1, func(tr *rafthttp.Transport) { tr.SnapshotBackoff = time.Minute })
+		b := start(t, n, 2, func(tr *rafthttp.Transport) { tr.Snapshotter = store })
+		meet(a, b)
+		time.Sleep(time.Second)
+		send := func() {
+			a.SendSnapshot(snapshot(1, 2, strings.NewReader("db"), 2))
+			time.Sleep(time.Second)
+		}
+		send()
+		send()
+		require.Empty(t, a.raft.all())
+		store.room.Store(true)
+		send()
+		want := []raft.SnapshotStatus{raft.SnapshotFailure, raft.SnapshotFailure, raft.SnapshotFinish}
+		require.Equal(t, want, a.raft.all())
+		store.room.Store(false)
+		send()
+		time.Sleep(58 * time.Second)
+		require.Equal(t, want, a.raft.all(), "the back-off has begun anew")
+		time.Sleep(2 * time.Second)
+		require.Equal(t, append(want, raft.SnapshotFailure), a.raft.all())
+	})
+}
