@@ -76,14 +76,12 @@ func (t *Transport) settings() (*member.Config, error) {
 		ID: t.ID, URLs: &t.urls,
 		ErrorC: t.ErrorC, StatusError: statusError, IdlePosts: maxIdlePosts,
 		DirectLog:  log.With(zap.String("local-member-id", t.ID.String())),
-		AllRefused: new(member.IdentityCounters), InflightAdvice: new(atomic.Bool),
+		AllRefused: new(member.IdentityCounters), InflightAdvice: new(atomic.Bool), SnapshotBackoff: t.SnapshotBackoff,
 
 		DialTimeout:  orDefault(t.DialTimeout, defaultDialTimeout),
 		ReadTimeout:  orDefault(t.ReadTimeout, DefaultConnReadTimeout),
 		WriteTimeout: orDefault(t.WriteTimeout, DefaultConnWriteTimeout),
 		TLSRecheck:   orDefault(t.TLSRecheck, defaultTLSRecheck),
-
-		SnapshotBackoff: t.SnapshotBackoff,
 	}
 	s.Guard = callback.Guard{Log: s.DirectLog, Calls: new(callback.Calls)}
 	s.AsyncLog = callback.NewAsyncLog(s.Guard, callback.TransportLines)

@@ -77,6 +77,7 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 		if active {
 			l.HurrySnapshots()
 		}
+		e.activityChanged()
 		l.Events.StateChanged(active, cause)
 	}
 	p := &peer{

@@ -13,7 +13,7 @@ func (p *peer) status() PeerStatus {
 	st := PeerStatus{ID: p.member.RemoteID, URLs: p.urls.list(), Refused: identityStatus(&p.member.Refused)}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
 	a := p.member.Activity.State()
-	st.Active, st.ActiveSince, st.Disconnects = !a.Since.IsZero(), a.Since, a.Ends
+	st.Active, st.ActiveSince, st.InactiveSince, st.Disconnects = !a.Since.IsZero(), a.Since, a.Until, a.Ends
 	if a.Last != nil {
 		st.LastError, st.LastErrorAt = a.Last.Error(), a.LastAt
 	}
@@ -65,6 +65,7 @@ func laneStatus(l *queue.Queue) LaneStatus {
 		Queued: st.Queued, QueuedBytes: st.QueuedBytes, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge,
 		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,
 		Duplicates: st.Duplicates, Dropped: st.Dropped.Total(), Drops: dropsOf(st.Dropped),
+		DroppingSince: st.Dropping.Since, Dropping: dropsOf(st.Dropping.Drops),
 	}
 }
 
@@ -87,11 +88,16 @@ func (st *LaneStatus) add(l LaneStatus) {
 	st.Duplicates += l.Duplicates
 	st.Dropped += l.Dropped
 	st.Drops.add(l.Drops)
+	if st.DroppingSince.IsZero() || !l.DroppingSince.IsZero() && l.DroppingSince.Before(st.DroppingSince) {
+		st.DroppingSince = l.DroppingSince
+	}
+	st.Dropping.add(l.Dropping)
 }
 
 func streamStatus(kind stream.Kind, direction string, st stream.State) StreamStatus {
 	return StreamStatus{
 		Name: kind.String(), Direction: direction, Up: !st.Since.IsZero(), Since: st.Since,
 		Connects: st.Connects, DialFailures: st.DialFailures, Bytes: st.Bytes,
+		DownSince: st.DownSince, Reconnects: st.Reconnects, ReconnectsSince: st.ReconnectsSince,
 	}
 }

@@ -21,6 +21,8 @@ type Status struct {
 	// URLs and Version are those of the local member, as requests state them.
 	URLs    []string `json:"urls,omitempty"`
 	Version string   `json:"version"`
+	// Stopped says that Stop was called.
+	Stopped bool `json:"stopped,omitempty"`
 	// Time is when the status was taken, Started when the transport was started.
 	Time    time.Time `json:"time"`
 	Started time.Time `json:"started"`
@@ -56,6 +58,8 @@ type PeerStatus struct {
 	Active bool     `json:"active"`
 	// ActiveSince is the zero time while the peer is inactive.
 	ActiveSince time.Time `json:"active_since,omitzero"`
+	// InactiveSince is when it became inactive, or was added; the zero time while it is active.
+	InactiveSince time.Time `json:"inactive_since,omitzero"`
 	// Disconnects counts how often the peer became inactive.
 	Disconnects uint64 `json:"disconnects"`
 	// LastError is the last failure with the peer at its present URLs, and LastErrorAt
@@ -174,6 +178,10 @@ type LaneStatus struct {
 	// Dropped counts messages that were not delivered, Drops the same by reason.
 	Dropped uint64 `json:"dropped"`
 	Drops   Drops  `json:"drops"`
+	// DroppingSince is since when messages are dropped without a pause of 10 s, the zero
+	// time while none are, and Dropping how many were since then.
+	DroppingSince time.Time `json:"dropping_since,omitzero"`
+	Dropping      Drops     `json:"dropping,omitzero"`
 }
 
 // Drops counts messages that were not delivered, by reason.
@@ -228,6 +236,13 @@ type StreamStatus struct {
 	Up        bool   `json:"up"`
 	// Since is when the connection was established; the zero time if there is none.
 	Since time.Time `json:"since,omitzero"`
+	// DownSince is when the last connection ended, or the peer was added; the zero time
+	// while there is one.
+	DownSince time.Time `json:"down_since,omitzero"`
+	// Reconnects counts those of the last two minutes, up to 16, and ReconnectsSince is when
+	// the first of them was.
+	Reconnects      int       `json:"reconnects,omitempty"`
+	ReconnectsSince time.Time `json:"reconnects_since,omitzero"`
 	// Connects counts connections: all except the first are reconnects. DialFailures
 	// counts failed attempts to dial an inbound stream.
 	Connects     uint64 `json:"connects"`
@@ -244,7 +259,7 @@ func (t *Transport) Status() Status {
 		return Status{}
 	}
 	st := Status{
-		ID: e.cfg.ID, ClusterID: e.cfg.Self.ClusterID, Version: e.cfg.Self.VersionText, Time: time.Now(), Started: e.started,
+		ID: e.cfg.ID, Stopped: e.ctx.Err() != nil, ClusterID: e.cfg.Self.ClusterID, Version: e.cfg.Self.VersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.cfg.Queued.Used(), MaxQueuedBytes: e.cfg.Queued.Max(),
 		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: identityStatus(e.cfg.AllRefused), Drops: dropsOf(e.local.Dropped()),
 	}

@@ -32,6 +32,7 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	refused.send(ch, float64(st.Refused.Dials), "dial")
 	refused.send(ch, float64(st.Refused.Requests), "request")
 	refused.send(ch, float64(st.Refused.Messages), "message")
+	collectProblems(ch, st)
 	for _, h := range st.Handshakes {
 		handshakes.send(ch, float64(h.Failures), strings.ReplaceAll(h.Reason, " ", "_"))
 	}
@@ -51,6 +52,27 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	for id, all := range receiving {
 		etcdReceiving.send(ch, float64(len(all)), id.String())
 		collectSnapshots(ch, st.Time, id, "in", all)
+	}
+}
+
+// collectProblems sends how many problems of each kind there are; that there is no majority, or that a peer is inactive, also
+// if that is not so.
+func collectProblems(ch chan<- prometheus.Metric, st rafthttp.Status) {
+	type series struct{ peer, kind, severity string }
+	local := st.ID.String()
+	n := map[series]int{{local, "no_majority", rafthttp.SeverityCritical.String()}: 0}
+	for _, p := range st.Peers {
+		n[series{p.ID.String(), "peer_inactive", rafthttp.SeverityError.String()}] = 0
+	}
+	for _, p := range st.Health().Problems {
+		s := series{local, p.Kind, p.Severity.String()}
+		if p.Peer != 0 {
+			s.peer = p.Peer.String()
+		}
+		n[s]++
+	}
+	for s, count := range n {
+		problems.send(ch, float64(count), s.peer, s.kind, s.severity)
 	}
 }
 

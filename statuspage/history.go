@@ -22,19 +22,14 @@ const (
 	oldSample = 10 * time.Second
 )
 
-// laneKey identifies a lane. The name "" stands for all lanes of a peer, and those of
-// streamKey for streams.
+// laneKey identifies a lane. The name "" stands for all lanes of a peer.
 type laneKey struct {
 	peer types.ID
 	lane string
 }
 
-func streamKey(peer types.ID, s rafthttp.StreamStatus) laneKey {
-	return laneKey{peer, s.Direction + " " + s.Name}
-}
-
 // totals are counters at one time. For all lanes of a peer, a and b are bytes
-// sent and received; for a lane, messages and bytes; for a stream, a is connections.
+// sent and received; for a lane, messages and bytes.
 type totals struct {
 	a, b  uint64
 	drops rafthttp.Drops // of a lane
@@ -66,9 +61,6 @@ func (h *history) look(st rafthttp.Status) []look {
 		now.lanes[laneKey{p.ID, ""}] = totals{a: p.SentBytes, b: p.ReceivedBytes}
 		for _, l := range p.Lanes {
 			now.lanes[laneKey{p.ID, l.Name}] = totals{l.Messages, l.Bytes, l.Drops}
-		}
-		for _, s := range p.Streams {
-			now.lanes[streamKey(p.ID, s)] = totals{a: s.Connects}
 		}
 	}
 	h.mu.Lock()

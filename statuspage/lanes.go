@@ -44,16 +44,6 @@ func directionOf(s rafthttp.StreamStatus) string {
 	return "from it"
 }
 
-// title names a lane in a sentence.
-func (lr laneReport) title() string {
-	text := laneTexts[lr.Name]
-	direction := "to it"
-	if text.in {
-		direction = "from it"
-	}
-	return fmt.Sprintf("%s (%s %s)", lr.Name, text.contents, direction)
-}
-
 func newLaneView(lr laneReport) laneView {
 	l := lr.l
 	v := laneView{

@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/health"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
 	"github.com/seed-4d73690b/rafthttp/statuspage"
@@ -144,7 +145,7 @@ func TestFlap(t *testing.T) {
 			time.Sleep(6 * time.Second)
 		}
 		h := statuspage.Handler(a, nil)
-		requireProblem(t, h, "stream message to it reconnected 10 times in 1 min 5 s")
+		requireProblem(t, h, "stream message to it reconnected 10 times in 60 s")
 		time.Sleep(45 * time.Second)
 		requireHealthy(t, statuspage.Handler(a, nil))
 	})
@@ -202,8 +203,8 @@ func TestAnchors(t *testing.T) {
 		name := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(m[1]), "")
 		sections[strings.ReplaceAll(name, " ", "-")] = true
 	}
-	require.NotEmpty(t, statuspage.Anchors)
-	for _, anchor := range statuspage.Anchors {
+	require.NotEmpty(t, health.Kinds)
+	for _, anchor := range health.Kinds {
 		require.True(t, sections[anchor], "docs/operating.md has no section %q", anchor)
 	}
 }

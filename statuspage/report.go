@@ -3,7 +3,6 @@ package statuspage
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"io"
 	"slices"
 
@@ -85,23 +84,12 @@ func newReport(st rafthttp.Status, looks []look, name func(uint64) string) *repo
 		Schema: schemaVersion, Status: st, Local: memberName{st.ID.String(), name(uint64(st.ID))},
 		Peers: []peerReport{}, Problems: []problem{},
 	}
-	if last := st.LastReceived; snapshotFailed(st.Time, last, len(st.Receiving)) {
-		r.Health = warn
-		r.Problems = append(r.Problems, problem{warn, fmt.Sprintf("the last snapshot from %s failed: %s", last.Peer, shortCause(last.Error)), anchorSnapshots})
-	}
 	for _, p := range st.Peers {
-		pr := newPeerReport(st, p, looks)
+		pr := newPeerReport(p, looks)
 		pr.memberName = memberName{p.ID.String(), name(uint64(p.ID))}
 		r.Peers = append(r.Peers, pr)
-		if r.Health < warn && pr.Health > good {
-			r.Health = warn
-		}
 	}
-	// Without a majority of active members, including the local one, raft makes no
-	// progress: learners are not distinguished here.
-	if active := r.active(); len(r.Peers) > 0 && 2*(active+1) <= len(r.Peers)+1 {
-		r.Health = bad
-	}
+	r.judge(st.Health())
 	return r
 }
 
@@ -115,7 +103,7 @@ func (r *report) active() (n int) {
 	return n
 }
 
-func newPeerReport(st rafthttp.Status, p rafthttp.PeerStatus, looks []look) peerReport {
+func newPeerReport(p rafthttp.PeerStatus, looks []look) peerReport {
 	pr := peerReport{p: p, Problems: []problem{}, Lanes: []laneReport{}}
 	k := laneKey{p.ID, ""}
 	pr.points = points(looks, k)
@@ -125,7 +113,7 @@ func newPeerReport(st rafthttp.Status, p rafthttp.PeerStatus, looks []look) peer
 	for _, l := range p.Lanes {
 		pr.Lanes = append(pr.Lanes, newLaneReport(p.ID, l, looks))
 	}
-	pr.judge(st, looks)
+	pr.out, pr.in = directions(p)
 	pr.Stale = pr.stale()
 	return pr
 }
@@ -138,12 +126,6 @@ func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneRepor
 	}
 	if drops, reasons, ok := recentDrops(looks, k); ok {
 		lr.DropRate, lr.DropReasons = &drops, reasons
-	}
-	switch {
-	case lr.Fill >= 1:
-		lr.Health = bad
-	case lr.Fill >= fullLane, l.OldestAge >= oldMessage:
-		lr.Health = warn
 	}
 	return lr
 }

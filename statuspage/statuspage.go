@@ -21,6 +21,7 @@ import (
 	"html/template"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +50,8 @@ type Options struct {
 // Handler returns a handler that shows t, which may not be started yet. It serves
 // any path that it is mounted on, in three formats: by the parameter format
 // (html, json, text), or else by the Accept header; clients that do not accept
-// a page, such as curl, get text.
+// a page, such as curl, get text. A fourth, health, is one line for each problem
+// of Transport.Health, with status 503 if one is critical, and else 200.
 //
 // A rate needs two samples that are at most 10 s apart. The handler takes a sample
 // at each request, at most one per second, and keeps those of the last three
@@ -94,15 +96,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Vary", "Accept")
 	format, ok := formatOf(r)
 	if !ok {
-		http.Error(w, "format: want html, json or text", http.StatusBadRequest)
+		http.Error(w, "format: want html, json, text or health", http.StatusBadRequest)
 		return
 	}
-	facts := h.facts.get()
+	var facts *application
+	if format != "health" { // which waits for nobody
+		facts = h.facts.get()
+	}
 	st := h.t.Status()
 	report := newReport(st, h.history.look(st), h.name)
 	report.Application = facts
 	var body bytes.Buffer
 	var err error
+	code := http.StatusOK
 	switch format {
 	case "html":
 		header.Set("Content-Type", "text/html; charset=utf-8")
@@ -110,6 +116,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "json":
 		header.Set("Content-Type", "application/json")
 		err = writeJSON(&body, report)
+	case "health":
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+		code = writeHealth(&body, st.Health(), h.name)
 	case "text":
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 		err = writeText(&body, report)
@@ -119,6 +128,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header.Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(code)
 	_, _ = body.WriteTo(w) // fails if the client has disconnected
 }
 
@@ -126,7 +136,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func formatOf(r *http.Request) (format string, ok bool) {
 	if q := r.URL.Query(); q.Has("format") {
 		format = q.Get("format")
-		return format, format == "html" || format == "json" || format == "text"
+		return format, slices.Contains([]string{"html", "json", "text", "health"}, format)
 	}
 	for _, accepted := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		media, _, _ := mime.ParseMediaType(accepted)

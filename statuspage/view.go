@@ -159,7 +159,7 @@ func newPeerView(r *report, pr peerReport) peerView {
 	}
 	v.lanes(pr)
 	v.streams(now, p)
-	v.facts(now, p)
+	v.facts(now, pr)
 	return v
 }
 
@@ -188,17 +188,18 @@ func (v *peerView) streams(now time.Time, p rafthttp.PeerStatus) {
 }
 
 // facts adds a number of facts that fits into rows of four and of two.
-func (v *peerView) facts(now time.Time, p rafthttp.PeerStatus) {
+func (v *peerView) facts(now time.Time, pr peerReport) {
+	p := pr.p
 	since := fact{Name: "Active for", Value: v.For, Time: machine(p.ActiveSince), Title: exact(p.ActiveSince)}
 	if !p.Active {
 		since.Health = bad
 	}
 	clock := fact{Name: "Clock", Value: v.Clock}
-	if v.Clock != none && p.ClockOffset.Abs() > clockApart {
+	if pr.has("clock") {
 		clock.Health = warn
 	}
 	cert := fact{Name: "Certificate expires in", Value: v.Certificate, Time: machine(p.CertificateExpires), Title: exact(p.CertificateExpires)}
-	if at := p.CertificateExpires; !at.IsZero() && at.Sub(now) < certificate {
+	if pr.has("certificate_expires", "certificate_expired") {
 		cert.Health = warn
 	}
 	drops := fact{Name: "Dropped", Value: v.Dropped, Title: dropTitle(p.Lanes)}

@@ -198,6 +198,17 @@ func (m *member) handler(t *rafthttp.Transport, registry *prometheus.Registry) h
 		w.Header().Set("Content-Type", "application/octet-stream") // else a browser would run what others have put
 		fmt.Fprint(w, value)
 	})
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		health := t.Health()
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if health.Severity >= rafthttp.SeverityCritical { // no majority is active
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintln(w, health.Severity)
+		for _, p := range health.Problems {
+			fmt.Fprintln(w, p.Severity, p.Kind, p.Peer, p.Cause)
+		}
+	})
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/debug/rafthttp", statuspage.Handler(t, nil))
 	return mux

@@ -26,6 +26,7 @@ type Activity struct {
 	posted  time.Time // last POST or snapshot to the peer, if it succeeded
 	heard   time.Time // last successful POST or snapshot from the peer
 	since   time.Time // zero while inactive
+	until   time.Time // when it became inactive, or was made
 	ends    uint64    // how often the peer became inactive
 	last    error     // last failure
 	lastAt  time.Time
@@ -37,7 +38,7 @@ type Activity struct {
 }
 
 func newActivity(log *zap.Logger, timeout time.Duration) *Activity {
-	return &Activity{log: log, timeout: timeout, lines: loglimit.PerMinute(callback.MemberLines)}
+	return &Activity{log: log, timeout: timeout, until: time.Now(), lines: loglimit.PerMinute(callback.MemberLines)}
 }
 
 // StreamUp notes that a stream from the peer began to deliver.
@@ -126,6 +127,7 @@ func (a *Activity) End(cause error) {
 // State is the state of a peer at one moment.
 type State struct {
 	Since  time.Time // the zero time: not active
+	Until  time.Time // when it became inactive, or was made; the zero time while it is active
 	Ends   uint64    // how often it became inactive
 	Last   error     // the last failure, or nil
 	LastAt time.Time
@@ -135,7 +137,11 @@ type State struct {
 func (a *Activity) State() State {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return State{Since: a.since, Ends: a.ends, Last: a.last, LastAt: a.lastAt}
+	st := State{Since: a.since, Ends: a.ends, Last: a.last, LastAt: a.lastAt}
+	if a.since.IsZero() {
+		st.Until = a.until
+	}
+	return st
 }
 
 // ActiveSince returns when the peer became active, or the zero time.
@@ -166,7 +172,7 @@ func (a *Activity) deactivate(cause error) {
 		return
 	}
 	a.cause, a.lasted = cause, time.Since(a.since)
-	a.since = time.Time{}
+	a.since, a.until = time.Time{}, time.Now()
 	a.ends++
 	a.say()
 	a.Changed(false, cause)

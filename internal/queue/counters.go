@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +45,20 @@ type Counters struct {
 	drops      [DropReasons]atomic.Uint64
 	duplicates atomic.Uint64 // appends that were not queued, or not sent, since their entries are in transit or were in a snapshot
 	dropLog    [DropReasons]loglimit.Limiter
+
+	runMu sync.Mutex
+	run   DropRun
+	last  time.Time // drop of run
 }
+
+// DropRun is a run of drops without a pause of DropPause.
+type DropRun struct {
+	Since time.Time // the zero time: nothing is dropped
+	Drops Drops
+}
+
+// DropPause is how long nothing is dropped before a run of drops is over.
+const DropPause = 10 * time.Second
 
 // Done counts a batch of written or processed messages, and its duration. A batch
 // without messages has link heartbeats only: its bytes and time count.
@@ -61,8 +75,30 @@ func (c *Counters) Done(messages int, bytes uint64, took time.Duration) {
 // all reasons.
 func (c *Counters) Drop(n int, why DropReason) (total uint64) {
 	c.drops[why].Add(uint64(n))
+	c.addToRun(n, why)
 	d := c.Dropped()
 	return d.Total()
+}
+
+func (c *Counters) addToRun(n int, why DropReason) {
+	now := time.Now()
+	c.runMu.Lock()
+	defer c.runMu.Unlock()
+	if now.Sub(c.last) >= DropPause {
+		c.run = DropRun{Since: now}
+	}
+	c.last = now
+	c.run.Drops[why] += uint64(n)
+}
+
+// Dropping returns the run of drops that goes on; the zero value if nothing is dropped.
+func (c *Counters) Dropping() DropRun {
+	c.runMu.Lock()
+	defer c.runMu.Unlock()
+	if time.Since(c.last) >= DropPause {
+		return DropRun{}
+	}
+	return c.run
 }
 
 // Dropped returns the number of dropped messages, by reason.

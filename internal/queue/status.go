@@ -23,6 +23,7 @@ type Status struct {
 	// transit, or in a snapshot.
 	Duplicates uint64
 	Dropped    Drops
+	Dropping   DropRun // that goes on
 }
 
 // Status returns the state of the queue. It takes its lock for a moment.
@@ -30,7 +31,7 @@ func (q *Queue) Status() Status {
 	st := Status{
 		Name: q.cfg.Name, Capacity: q.cfg.Limits.Messages, CapacityBytes: q.cfg.Limits.Bytes,
 		Messages: q.messages.Load(), Bytes: q.bytes.Load(), Batches: q.batches.Load(),
-		BusyTime: time.Duration(q.busy.Load()), Duplicates: q.duplicates.Load(), Dropped: q.Dropped(),
+		BusyTime: time.Duration(q.busy.Load()), Duplicates: q.duplicates.Load(), Dropped: q.Dropped(), Dropping: q.Dropping(),
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

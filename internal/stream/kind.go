@@ -52,4 +52,9 @@ type State struct {
 	Connects     uint64
 	DialFailures uint64 // of a reader
 	Bytes        uint64
+	// DownSince is when the last connection ended, or the stream was made; the zero time while there is a connection.
+	DownSince time.Time
+	// Reconnects counts those of the last two minutes, up to 16; ReconnectsSince is when the first of them was.
+	Reconnects      int
+	ReconnectsSince time.Time
 }

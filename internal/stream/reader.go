@@ -57,6 +57,7 @@ type Reader struct {
 
 	since                  time.Time // when the stream began; zero while down; guarded by mu, like the next
 	connects, dialFailures uint64
+	history                reconnects
 	bytes                  atomic.Uint64 // received by streams
 
 	// Owned by run.
@@ -68,7 +69,7 @@ type Reader struct {
 // NewReader returns a reader; Run makes it dial.
 func NewReader(m *member.Member, kind Kind, to Handler) *Reader {
 	return &Reader{
-		member: m, Kind: kind, to: to,
+		member: m, Kind: kind, to: to, history: reconnects{down: time.Now()},
 		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: loglimit.PerMinute(callback.MemberLines / int(Kinds)),
 	}
 }
@@ -337,6 +338,7 @@ func (r *Reader) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st.Since, st.Connects, st.DialFailures = r.since, r.connects, r.dialFailures
+	r.history.addTo(&st, time.Now())
 	return st
 }
 
@@ -346,6 +348,7 @@ func (r *Reader) opened(c net.Conn) {
 	defer r.mu.Unlock()
 	r.conn, r.since = c, time.Now()
 	r.connects++
+	r.history.connect(r.since)
 }
 
 // closed notes that it ended.
@@ -353,4 +356,5 @@ func (r *Reader) closed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.conn, r.since = nil, time.Time{}
+	r.history.disconnect()
 }

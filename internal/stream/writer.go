@@ -52,8 +52,9 @@ type Writer struct {
 	mu   sync.Mutex // guards conn; held while the queue changes between up and down
 	conn *Conn      // nil while down
 
-	since    time.Time // when conn was attached; guarded by mu, like connects
+	since    time.Time // when conn was attached; guarded by mu, like the next
 	connects uint64
+	history  reconnects
 
 	lastWritten *Conn      // owned by the one worker of the queue
 	batch       wire.Batch // owned by the one worker of the queue
@@ -62,7 +63,7 @@ type Writer struct {
 
 // NewWriter returns a writer that is down until a connection is attached.
 func NewWriter(m *member.Member, kind Kind) *Writer {
-	w := &Writer{member: m, Kind: kind}
+	w := &Writer{member: m, Kind: kind, history: reconnects{down: time.Now()}}
 	w.Queue = queue.New(queue.Config{
 		Name: kind.String(), Limits: m.Cfg.SendLimits, Workers: 1, Work: w.work, Wait: m.Wait,
 		ByKind: kind == Message, BulkBytes: flushBytes,
@@ -87,6 +88,7 @@ func (w *Writer) Attach(c *Conn) bool {
 	old := w.conn
 	w.conn, w.since = c, time.Now()
 	w.connects++
+	w.history.connect(w.since)
 	// The peer learns at once, before any message, that the stream delivers.
 	w.beat.Store(true)
 	w.Queue.Open()
@@ -117,6 +119,7 @@ func (w *Writer) Detach(c *Conn, cause error) {
 	var lost []queue.Item
 	if current {
 		w.conn, w.since = nil, time.Time{}
+		w.history.disconnect()
 		lost = w.Queue.Shut()
 	}
 	w.mu.Unlock()
@@ -279,6 +282,7 @@ func (w *Writer) State() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st.Since, st.Connects = w.since, w.connects
+	w.history.addTo(&st, time.Now())
 	return st
 }
 

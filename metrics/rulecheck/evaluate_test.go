@@ -57,6 +57,8 @@ var sick = map[string]struct {
 	labels map[string]string
 }{
 	"RaftPeerInactive":    {`etcd_network_active_peers{instance="m1:9100",Remote="2"}`, always(0), both("Remote")},
+	"RaftUnhealthy":       {`rafthttp_problems{instance="m1:9100",kind="no_majority"}`, always(1), map[string]string{"instance": "m1:9100", "kind": "no_majority"}},
+	"RaftProblem":         {`rafthttp_problems{instance="m1:9100",kind="peer_inactive",peer="2"}`, always(1), both("peer", "kind", "peer_inactive")},
 	"RaftStreamFlapping":  {`rafthttp_stream_connects_total{instance="m1:9100",peer="2",direction="in"}`, each(1), both("peer")},
 	"RaftQueueOld":        {`rafthttp_lane_oldest_age_seconds{instance="m1:9100",peer="2",lane="append"}`, always(3), both("peer", "lane", "append")},
 	"RaftQueueFilling":    {`rafthttp_lane_queued_bytes{instance="m1:9100",peer="2",lane="append"}`, always(60 << 20), both("peer", "lane", "append")},
@@ -99,6 +101,7 @@ func TestAlertsFire(t *testing.T) {
 				require.Empty(t, well.query(t, r.Expr, end), "members that are well")
 				s, end := live(t, true) // else there is no series of failures
 				s.change(t, "etcd_network_snapshot_send_failures", always(1))
+				s.change(t, "rafthttp_problems", always(0))
 				what, ok := sick[r.Alert]
 				require.True(t, ok, "nothing here makes it fire")
 				s.change(t, what.series, what.change)

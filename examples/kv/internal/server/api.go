@@ -35,6 +35,7 @@ const maxMemberBytes = 16 << 10
 //	POST   /members           add a member: {"id", "peer_url", "client_url"}
 //	DELETE /members/{id}      remove a member
 //	GET    /status            how this member sees itself, its group and its connections
+//	GET    /health            whether it can serve: 503 without a leader, or without a majority of members
 //	GET    /hash              hash of all data, and the entry it is the state after
 //	POST   /compact           drop the part of the log that is not needed
 //	GET    /debug/rafthttp    the connections to the other members, as a page, JSON or text
@@ -55,6 +56,7 @@ func (s *Server) Handler() http.Handler {
 	handle("GET /status", s.getStatus)
 	handle("GET /hash", s.getHash)
 	handle("POST /compact", s.postCompact)
+	mux.HandleFunc("GET /health", s.getHealth)
 	mux.Handle("/debug/rafthttp", statuspage.Handler(s.transport, nil))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	handle("/", func(context.Context, *http.Request) (any, error) { return nil, api.ErrNoRoute })

@@ -1,0 +1,265 @@
+// Package health has the rules by which something is wrong with a member: what Transport.Health, the status page, and the
+// metrics say. It looks at a status only, and keeps nothing.
+package health
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// When something is a problem.
+const (
+	OldMessage  = 2 * time.Second
+	FullQueue   = 0.8 // of a bound
+	ClockApart  = time.Second
+	Certificate = 14 * 24 * time.Hour // before its end
+	// OldSnapshot is how long a failed snapshot matters that no other one followed.
+	OldSnapshot = 10 * time.Minute
+	// OldHandshake is how long a failed handshake does.
+	OldHandshake = 5 * time.Minute
+	// A stream flaps if it reconnects FlapCount times within FlapWindow, and has not been up for FlapPause since.
+	FlapWindow = 2 * time.Minute
+	FlapCount  = 3
+	FlapPause  = FlapWindow / FlapCount
+)
+
+// Severity is how bad a problem is.
+type Severity int
+
+// The severities.
+const (
+	None     Severity = iota
+	Warning           // something is not as it should be
+	Error             // a part does not work
+	Critical          // the member cannot work
+)
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Severity Severity
+	Kind     string    // one of Kinds
+	Peer     types.ID  // 0: the local member
+	Lane     string    // that it is about, or ""
+	Since    time.Time // the zero time: not known
+	Cause    string    // a line without an end
+}
+
+// Member is the state of the local member. The zero value is one that is not started.
+type Member struct {
+	Started, Stopped            bool
+	Now                         time.Time
+	QueuedBytes, MaxQueuedBytes int64
+	Receiving                   int       // snapshots under way
+	LastReceived                *Snapshot // nil: none
+	Handshakes                  []Handshake
+	Peers                       []Peer
+}
+
+// Handshake is what is known of failed TLS handshakes of one reason.
+type Handshake struct {
+	Reason, Address, Error string
+	Since, Last            time.Time
+}
+
+// Snapshot is one that has ended.
+type Snapshot struct {
+	Peer  types.ID
+	Error string
+	Ended time.Time
+}
+
+// Peer is the state of one peer.
+type Peer struct {
+	ID                 types.ID
+	Active             bool
+	InactiveSince      time.Time
+	LastError          string
+	Streams            []Stream
+	Lanes              []Lane
+	ProbedAt           time.Time
+	ProbeError         string
+	ProbeStale         bool
+	ClockOffset        time.Duration
+	CertificateExpires time.Time
+	Sending            int       // snapshots under way
+	LastSent           *Snapshot // nil: none
+}
+
+// Stream is one stream in one direction.
+type Stream struct {
+	Name          string
+	Out           bool // to the peer
+	Up            bool
+	DownSince     time.Time
+	Since         time.Time // while it is up
+	Reconnects    int       // within FlapWindow
+	FlappingSince time.Time // the first of them
+}
+
+// Lane is one bounded queue.
+type Lane struct {
+	Name          string
+	Fill          float64 // of the bound that is nearer
+	OldestAge     time.Duration
+	Dropped       uint64 // since DroppingSince
+	Reasons       []string
+	DroppingSince time.Time // the zero time: nothing is dropped
+}
+
+// Find returns what is wrong, the worst first.
+func Find(m Member) []Problem {
+	c := &check{now: m.Now}
+	switch {
+	case !m.Started:
+		c.add(Critical, NotStarted, time.Time{}, "the transport is not started")
+		return c.problems
+	case m.Stopped:
+		c.add(Critical, Stopped, time.Time{}, "the transport is stopped")
+		return c.problems
+	}
+	c.majority(m.Peers)
+	for _, p := range m.Peers {
+		c.peer = p.ID
+		c.ofPeer(p)
+	}
+	c.peer = 0
+	if last := m.LastReceived; c.failed(last, m.Receiving) {
+		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot from %s failed: %s", last.Peer, ShortCause(last.Error))
+	}
+	for _, h := range m.Handshakes {
+		if !h.Last.IsZero() && c.now.Sub(h.Last) < OldHandshake {
+			c.add(Warning, HandshakeFailed, h.Since, "a TLS handshake with %s failed (%s): %s", h.Address, h.Reason, ShortCause(h.Error))
+		}
+	}
+	if m.MaxQueuedBytes > 0 && float64(m.QueuedBytes) >= FullQueue*float64(m.MaxQueuedBytes) {
+		c.add(Warning, MemoryLimit, time.Time{}, "all queues together hold %.0f %% of MaxQueuedBytes", 100*float64(m.QueuedBytes)/float64(m.MaxQueuedBytes))
+	}
+	slices.SortStableFunc(c.problems, func(a, b Problem) int { return cmp.Compare(b.Severity, a.Severity) })
+	return c.problems
+}
+
+// check collects problems.
+type check struct {
+	now      time.Time
+	peer     types.ID
+	problems []Problem
+}
+
+func (c *check) add(s Severity, kind string, since time.Time, format string, args ...any) {
+	c.addLane(s, kind, "", since, format, args...)
+}
+
+func (c *check) addLane(s Severity, kind, lane string, since time.Time, format string, args ...any) {
+	c.problems = append(c.problems, Problem{s, kind, c.peer, lane, since, fmt.Sprintf(format, args...)})
+}
+
+// majority finds out whether fewer members than a majority are active, the local one among them: raft stands still then.
+// Learners are not told apart.
+func (c *check) majority(peers []Peer) {
+	var since []time.Time // when peers became inactive, in order
+	for _, p := range peers {
+		if !p.Active {
+			since = append(since, p.InactiveSince)
+		}
+	}
+	active, tolerated := len(peers)-len(since), len(peers)/2 // of n members, (n-1)/2 may be lost
+	if len(since) > tolerated {
+		slices.SortFunc(since, time.Time.Compare)
+		c.add(Critical, NoMajority, since[tolerated], "%d of %d peers active, no majority", active, len(peers))
+	}
+}
+
+func (c *check) ofPeer(p Peer) {
+	if !p.Active {
+		c.add(Error, PeerInactive, p.InactiveSince, "down: %s", cmp.Or(ShortCause(p.LastError), "no stream from it delivers, and no POST succeeds"))
+	} else {
+		c.down(p.Streams, true, "a stream to it is down")
+		c.down(p.Streams, false, "a stream from it is down")
+	}
+	for _, s := range p.Streams {
+		if s.Reconnects >= FlapCount && (!s.Up || c.now.Sub(s.Since) < FlapPause) {
+			c.add(Warning, StreamFlaps, s.FlappingSince, "stream %s %s reconnected %d times in %s", s.Name, directionOf(s.Out), s.Reconnects, duration(c.now.Sub(s.FlappingSince)))
+		}
+	}
+	for _, l := range p.Lanes {
+		c.lane(l)
+	}
+	if p.Active {
+		c.drops(p.Lanes)
+	}
+	if last := p.LastSent; c.failed(last, p.Sending) {
+		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot to it failed: %s", ShortCause(last.Error))
+	}
+	if p.Active && p.ProbeStale && p.ProbeError != "" {
+		c.add(Warning, ProbesFail, p.ProbedAt, "its probes fail: %s", ShortCause(p.ProbeError))
+	}
+	if !p.ProbeStale && p.ClockOffset.Abs() > ClockApart {
+		c.add(Warning, Clock, time.Time{}, "its clock is %s", offset(p.ClockOffset))
+	}
+	if at := p.CertificateExpires; !at.IsZero() {
+		if left := at.Sub(c.now); left <= 0 {
+			c.add(Error, CertificateExpired, at, "its certificate has expired")
+		} else if left < Certificate {
+			c.add(Warning, CertificateExpires, at.Add(-Certificate), "its certificate expires in %s", duration(left))
+		}
+	}
+}
+
+// down finds streams in one direction that are down: one problem for both.
+func (c *check) down(streams []Stream, out bool, text string) {
+	var since time.Time
+	for _, s := range streams {
+		if !s.Up && s.Out == out && (since.IsZero() || s.DownSince.Before(since)) {
+			since = s.DownSince
+		}
+	}
+	if !since.IsZero() {
+		c.add(Warning, StreamDown, since, "%s", text)
+	}
+}
+
+func (c *check) lane(l Lane) {
+	since := c.now.Add(-l.OldestAge)
+	switch {
+	case l.Fill >= FullQueue:
+		severity := Warning
+		if l.Fill >= 1 {
+			severity = Error
+		}
+		c.addLane(severity, QueueFull, l.Name, since, "queue %s is %.0f %% full", title(l.Name), 100*l.Fill)
+	case l.OldestAge >= OldMessage:
+		c.addLane(Warning, QueueOld, l.Name, since, "queue %s has not moved for %s", title(l.Name), duration(l.OldestAge))
+	}
+}
+
+// drops finds lanes that drop messages: one problem for all.
+func (c *check) drops(lanes []Lane) {
+	var rate float64
+	var reasons []string
+	var since time.Time
+	for _, l := range lanes {
+		if l.DroppingSince.IsZero() {
+			continue
+		}
+		rate += float64(l.Dropped) / max(1, c.now.Sub(l.DroppingSince).Seconds())
+		reasons = append(reasons, l.Reasons...)
+		if since.IsZero() || l.DroppingSince.Before(since) {
+			since = l.DroppingSince
+		}
+	}
+	if since.IsZero() {
+		return
+	}
+	slices.Sort(reasons)
+	c.add(Warning, Drops, since, "drops %s: %s", perSecond(rate), strings.ReplaceAll(strings.Join(slices.Compact(reasons), ", "), "_", " "))
+}
+
+// failed reports whether the last snapshot failed and that still matters: another one is under way, or was until recently.
+func (c *check) failed(last *Snapshot, running int) bool {
+	return last != nil && last.Error != "" && (running > 0 || c.now.Sub(last.Ended) < OldSnapshot)
+}
