@@ -52,6 +52,7 @@ func TestFaultsAreFoundByTheirWords(t *testing.T) {
 				s.waitFor(w)
 				require.Contains(t, entries, w, "neither operating.md nor faq.md has cause and remedy of it. The members say:\n%s", s.said())
 			}
+			s.requireSigns(signs[f.name])
 			for _, e := range s.errors() {
 				explains := func(words string) bool { return strings.Contains(words, " ") && pattern(words).MatchString(e) }
 				require.True(t, slices.ContainsFunc(entries, explains), "neither operating.md nor faq.md explains: %s", e)
