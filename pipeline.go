@@ -2,6 +2,7 @@ package rafthttp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -177,7 +178,7 @@ func (p *pipeline) post(body []byte, t raftpb.MessageType) error {
 	}
 	if err != nil {
 		p.member.URLs.Unreachable(u)
-		if context.Cause(ctx) == ErrStalled && !pace.Began() {
+		if errors.Is(context.Cause(ctx), ErrStalled) && !pace.Began() {
 			return fmt.Errorf("post to %s at %s: %w: a POST waits %v for one", p.member.RemoteID, u.String(), conn.ErrDialTimeout, p.member.Cfg.PostTimeout())
 		}
 		return fmt.Errorf("post to %s at %s: %w", p.member.RemoteID, u.String(), conn.CauseOf(ctx, err))

@@ -72,7 +72,7 @@ func newPicture(r *report) picture {
 		if at.inner {
 			aim -= math.Copysign(nodeWidth/2, at.x)
 		}
-		p.Nodes = append(p.Nodes, newNode(r.Status.Time, p, peers[i], x, y, aim))
+		p.Nodes = append(p.Nodes, newNode(p, peers[i], x, y, aim))
 	}
 	p.Text = pictureText(r)
 	return p
@@ -161,7 +161,7 @@ func texts(problems []problem) string {
 	return strings.Join(all, ", ")
 }
 
-func newNode(now time.Time, p picture, peer peerReport, x, y, aim float64) node {
+func newNode(p picture, peer peerReport, x, y, aim float64) node {
 	n := node{
 		ID: peer.Member, Label: short(nameOf(peer.memberName), 9), Title: "peer " + peer.label(), Health: peer.Health,
 		Mark: marks[peer.Health],

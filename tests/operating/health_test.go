@@ -204,9 +204,9 @@ func TestWaitActive(t *testing.T) {
 		a := start(t, n, 1, nil)
 		require.NoError(t, a.WaitActive(t.Context(), 0))
 		began := time.Now()
-		wait := func(ctx context.Context, n int) (err error, took time.Duration) {
+		wait := func(ctx context.Context, n int) (took time.Duration, err error) {
 			err = a.WaitActive(ctx, n)
-			return err, time.Since(began)
+			return time.Since(began), err
 		}
 		for id := types.ID(2); id <= 3; id++ {
 			a.AddPeer(id, urls(id))
@@ -221,7 +221,7 @@ func TestWaitActive(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Minute, errors.New("too long"))
 			t.Cleanup(cancel)
 			go func() {
-				err, took := wait(ctx, i)
+				took, err := wait(ctx, i)
 				results <- result{i, err, took}
 			}()
 		}
