@@ -17,11 +17,14 @@ type Conn struct {
 
 	// Guarded by net.mu.
 	in         bytes.Buffer
-	used       int  // bytes written and not acknowledged by the peer: the window in use
-	unacked    int  // of these, bytes that the peer has read, but could not acknowledge because the link back is cut
-	writing    bool // a Write is in progress, others wait
-	eof        bool // the peer will send no more
-	peerClosed bool // the peer no longer reads
+	written    int64 // bytes, in all
+	unsent     int64 // bytes of a Write in progress that find no room in the window
+	received   int64 // bytes, in all
+	used       int   // bytes written and not acknowledged by the peer: the window in use
+	unacked    int   // of these, bytes that the peer has read, but could not acknowledge because the link back is cut
+	writing    bool  // a Write is in progress, others wait
+	eof        bool  // the peer will send no more
+	peerClosed bool  // the peer no longer reads
 	wasReset   bool
 	finished   bool // CloseWrite was called
 	vanished   bool // closed by a loss of power: later bytes are answered with a reset
@@ -65,7 +68,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	c.writing = true
 	defer func() {
-		c.writing = false
+		c.writing, c.unsent = false, 0
 		c.changed.Broadcast()
 	}()
 	for {
@@ -74,12 +77,14 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		}
 		if sent := min(len(b)-n, c.net.buffer-c.used); sent > 0 {
 			c.used += sent
+			c.written += int64(sent)
 			c.out.send(b[n:n+sent], noSignal)
 			n += sent
 		}
 		if n == len(b) {
 			return n, nil
 		}
+		c.unsent = int64(len(b) - n)
 		c.changed.Wait()
 	}
 }
@@ -122,6 +127,7 @@ func (c *Conn) receive(s segment) {
 		return
 	}
 	c.in.Write(s.data)
+	c.received += int64(len(s.data))
 	switch s.signal {
 	case signalEOF:
 		c.eof = true
@@ -140,6 +146,14 @@ func (c *Conn) Close() error {
 	defer c.net.mu.Unlock()
 	c.close(signalClose)
 	return nil
+}
+
+// SendState returns how many bytes have arrived at the peer, of all that were written; how many have not; and how many of
+// these were not sent, since Write finds no room for them in the window.
+func (c *Conn) SendState() (acked, unacked, unsent int64) {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	return c.peer.received, c.written - c.peer.received + c.unsent, c.unsent
 }
 
 // CloseWrite ends the stream to the peer, which reads io.EOF after all bytes sent; the other direction continues.

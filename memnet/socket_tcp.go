@@ -216,6 +216,14 @@ func (s *Socket) SetUserTimeout(d time.Duration) error {
 	return nil
 }
 
+// SendState returns how many bytes the peer has acknowledged, of all that were written; how many it has not; and how many
+// of these were not sent.
+func (s *Socket) SendState() (acked, unacked, unsent int64) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	return s.acked, s.written - s.acked, s.written - s.sent
+}
+
 // patience returns how long the socket waits for progress; 0: it does not wait.
 func (s *Socket) patience() time.Duration {
 	underWay := s.sent > s.acked || s.finSent && !s.finAcked

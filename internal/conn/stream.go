@@ -17,6 +17,7 @@ type Stream struct {
 	out   io.Writer    // paced, or a wrapper that adds writev
 	flush func() error // called after each write; nil: not needed
 	end   func()       // closes the connection; does not block
+	gauge *SendGauge   // nil: nothing is known
 
 	once  sync.Once
 	gone  chan struct{} // closed by Close
@@ -26,7 +27,7 @@ type Stream struct {
 // NewHijackedStream returns the stream on a hijacked connection, which is a *tls.Conn or the result of Release. Writes whose
 // progress is unknown have a deadline for each piece of pieceBytes bytes. spawn runs a Close that may block.
 func NewHijackedStream(c net.Conn, pieceBytes int, spawn func(func())) *Stream {
-	s := &Stream{gone: make(chan struct{}), end: func() { closeconn.Close(c) }}
+	s := &Stream{gone: make(chan struct{}), end: func() { closeconn.Close(c) }, gauge: NewSendGauge(c)}
 	s.paced = NewProgressWriter(c, s.untilGone(c.SetWriteDeadline), pieceBytes)
 	s.out = s.paced.Vectors(c)
 	if !closeconn.IsQuick(c) {

@@ -6,8 +6,11 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
 // Socket options of Linux without names in package syscall.
@@ -121,4 +124,36 @@ func GiveWay(conn net.Conn) {
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_PRIORITY, priorityBulk)
 	})
 	snapshotBuffer().apply(conn)
+}
+
+// tcpInfo is where the kernel writes what it knows of a connection: as a part of something that is there anyway, it is not
+// allocated each time, as by unix.GetsockoptTCPInfo.
+type tcpInfo struct {
+	unix.TCPInfo
+	size uint32
+}
+
+// read asks the kernel, and leaves what an older one does not know at 0.
+func (i *tcpInfo) read(fd int) bool {
+	i.TCPInfo = unix.TCPInfo{}
+	i.size = unix.SizeofTCPInfo
+	_, _, err := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&i.TCPInfo)), uintptr(unsafe.Pointer(&i.size)), 0)
+	return err == 0
+}
+
+// sendState asks the kernel how far what was written to a TCP connection has got. Bytes that were received are
+// acknowledged, whether they were read or not: then nothing is on its way, and if there is more to be sent the
+// receiver's buffer is full.
+func sendState(fd int, info *tcpInfo) (socket.SendState, bool) {
+	unacked, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil || !info.read(fd) || info.Bytes_acked == 0 && info.Bytes_sent == 0 { // an old kernel, or no byte was sent yet
+		return socket.SendState{}, false
+	}
+	return socket.SendState{
+		Acked: int64(min(info.Bytes_acked, math.MaxInt64)), Unacked: int64(unacked), Unsent: int64(info.Notsent_bytes),
+		Shut: info.Notsent_bytes > 0 && info.Unacked == 0,
+		RTT:  time.Duration(info.Rtt) * time.Microsecond, MinRTT: time.Duration(info.Min_rtt) * time.Microsecond,
+		Retransmits: uint64(info.Total_retrans), Window: int64(info.Snd_wnd),
+	}, true
 }

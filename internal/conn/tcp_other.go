@@ -6,6 +6,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
 // Control sets no option: other systems have no user timeout, or not
@@ -22,3 +24,8 @@ func DelayAcks(net.Conn) func() { return nil }
 
 // GiveWay does nothing: only the sender yields.
 func GiveWay(net.Conn) {}
+
+type tcpInfo struct{}
+
+// sendState returns false: other systems are not asked.
+func sendState(int, *tcpInfo) (socket.SendState, bool) { return socket.SendState{}, false }

@@ -77,3 +77,23 @@ type sendfile struct{ *net.TCPConn }
 func (c sendfile) SendFile(f *os.File, n int64) (int64, error) {
 	return c.ReadFrom(&io.LimitedReader{R: f, N: n})
 }
+
+// SendState is how far what was written to a connection has got.
+type SendState struct {
+	Acked   int64 // bytes that the other end's system has acknowledged, of all that were written
+	Unacked int64 // bytes that it has not, those that were not sent included
+	Unsent  int64 // of these, bytes that were not sent
+	// Shut says that bytes are unsent, and all others acknowledged: the other end does not read, and its buffer is full.
+	Shut bool
+
+	// Where the system knows them; 0: it does not.
+	RTT, MinRTT time.Duration // smoothed, and the least of the last minutes
+	Retransmits uint64        // segments that were sent again
+	Window      int64         // bytes that the other end takes without an acknowledgement
+}
+
+// SendStater is a socket that tells how far what was written has got: bytes that were acknowledged, that were not, and, of
+// these, that were not sent.
+type SendStater interface {
+	SendState() (acked, unacked, unsent int64)
+}
