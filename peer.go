@@ -222,6 +222,7 @@ func (p *peer) update(urls types.URLs) {
 	p.urls.update(urls)
 	p.member.Activity.Moved()
 	p.member.HurrySnapshots()
+	p.member.Latency.Out.Moved()
 	for _, r := range p.readers {
 		r.Update()
 	}
@@ -292,6 +293,7 @@ func (p *peer) appendsAnswered(m *raftpb.Message) {
 		w.Queue.AppendAnswered(m)
 	}
 	p.pipeline.queues[queue.Append].AppendAnswered(m)
+	p.member.Latency.Out.Answered(m)
 }
 
 // snapshotTaken updates the windows after the peer has accepted the snapshot of m. Raft is told afterwards.
@@ -300,6 +302,7 @@ func (p *peer) snapshotTaken(m *raftpb.Message) {
 		w.Queue.SnapshotTaken(m)
 	}
 	p.pipeline.queues[queue.Append].SnapshotTaken(m)
+	p.member.Latency.Out.Drop()
 }
 
 // Pause implements Pausable.
@@ -321,6 +324,7 @@ func (p *peer) pause(on bool) {
 	for _, w := range p.writers {
 		p.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)
 	}
+	p.member.Latency.Out.Restart()
 	p.member.Reports.Unreachable() // also the withheld reports
 	p.pipeline.dropQueued()
 	p.snapshots.sender.Drop()

@@ -29,7 +29,9 @@ func (p *peer) status() PeerStatus {
 	}
 	st.CertificateExpires = p.member.Dialer.CertificateExpires()
 	for _, w := range p.writers {
-		st.Streams = append(st.Streams, streamStatus(w.Kind, StreamOut, w.State()))
+		s := streamStatus(w.Kind, StreamOut, w.State())
+		s.TCP = tcpStatus(w.SendState())
+		st.Streams = append(st.Streams, s)
 		st.addSent(laneStatus(w.Queue))
 	}
 	for _, r := range p.readers {

@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -109,6 +110,8 @@ type PeerStatus struct {
 	// Lanes are the lanes to the peer, "message", "msgapp" and "pipeline", and the lanes
 	// from it, "control", "append" and "proposal".
 	Lanes []LaneStatus `json:"lanes"`
+	// Appends is how long appends take on their way to the peer and from it, and which part of that is slow.
+	Appends AppendStatus `json:"appends"`
 	// Snapshots are the transfers to the peer, waiting and in progress.
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
 	// LastSnapshot is the transfer to the peer that ended last, with success or failure.
@@ -249,6 +252,9 @@ type StreamStatus struct {
 	DialFailures uint64 `json:"dial_failures"`
 	// Bytes counts the bytes of all its connections.
 	Bytes uint64 `json:"bytes"`
+	// TCP is what the system knows of the connection; nil for streams from the peer, and where it does not tell: without a
+	// connection, on systems other than Linux, and where DialContext or a listener has connections of its own kind.
+	TCP *TCPStatus `json:"tcp,omitempty"`
 }
 
 // Status returns the state of the transport and its peers. It does not block on
@@ -270,8 +276,11 @@ func (t *Transport) Status() Status {
 	if urls := *e.cfg.URLs.Load(); urls != "" {
 		st.URLs = strings.Split(urls, ",")
 	}
-	for _, p := range e.peerMap() {
-		st.Peers = append(st.Peers, p.status())
+	peers := slices.Collect(maps.Values(e.peerMap()))
+	for i, appends := range appendStatuses(peers) {
+		p := peers[i].status()
+		p.Appends = appends
+		st.Peers = append(st.Peers, p)
 	}
 	slices.SortFunc(st.Peers, func(a, b PeerStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return st

@@ -67,6 +67,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, f := range statusFamilies {
 		ch <- f.desc
 	}
+	ch <- appendSeconds
 	c.events.describe(ch)
 }
 

@@ -120,6 +120,7 @@ func collectPeer(ch chan<- prometheus.Metric, st rafthttp.Status, p rafthttp.Pee
 	for _, l := range p.Lanes {
 		collectLane(ch, id, l)
 	}
+	collectAppends(ch, id, p.Appends)
 }
 
 func collectSnapshots(ch chan<- prometheus.Metric, now time.Time, id types.ID, direction string, all []rafthttp.SnapshotStatus) {
@@ -149,6 +150,7 @@ func collectStream(ch chan<- prometheus.Metric, now time.Time, id string, s raft
 	streamAge.send(ch, age.Seconds(), id, s.Name, s.Direction)
 	streamConnects.send(ch, float64(s.Connects), id, s.Name, s.Direction)
 	streamBytes.send(ch, float64(s.Bytes), id, s.Name, s.Direction)
+	collectTCP(ch, id, s.Name, s.TCP)
 	if s.Direction == rafthttp.StreamIn { // the peer dials the others
 		streamFails.send(ch, float64(s.DialFailures), id, s.Name)
 	}

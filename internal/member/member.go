@@ -22,6 +22,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/latency"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -50,6 +51,7 @@ type Member struct {
 	Events     *callback.Events
 	notifiers  *callback.Notifiers // reports, events and log belong to them
 	Counters   Counters
+	Latency    latency.Peer
 	checking   atomic.Bool            // a recheck is running
 	Version    atomic.Pointer[string] // the peer's stated version; nil: unknown
 

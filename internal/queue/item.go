@@ -23,6 +23,10 @@ type Item struct {
 // each message more than all work of the window.
 var windowTracks = new(Ticket)
 
+// IsTracked reports whether the append window of the queue that the item was taken from tracks it: it is an append of the one
+// raft group that has the queue to itself, as its leader makes it.
+func (it Item) IsTracked() bool { return it.tracked() }
+
 func (it Item) tracked() bool { return it.ticket == windowTracks }
 
 // NewItem returns the item of m, with its size.

@@ -53,3 +53,10 @@ func (q *Queue) Status() Status {
 	}
 	return st
 }
+
+// Age returns how long an item that was taken from the queue has been in it until now, too high by at most the time that the
+// batch before it took.
+func (q *Queue) Age(it Item, now time.Time) time.Duration { return q.Clock(now) - it.at }
+
+// Clock returns what the clock of the queue shows at this time.
+func (q *Queue) Clock(now time.Time) time.Duration { return now.Sub(q.born) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/latency"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
@@ -24,6 +25,9 @@ type Receiver struct {
 	Member  *member.Member
 	Queue   *queue.Queue
 	failing bool // the last call of Process returned an error; owned by the one worker
+
+	began    atomic.Int64 // when Process was given the first of what it has, by the clock of the queue, in ns
+	sampleAt time.Time    // when the times of appends are taken next; owned by the worker
 
 	Told atomic.Int32 // calls of Observer.Received in progress
 
@@ -76,6 +80,8 @@ const releaseAfter = 10 * time.Millisecond
 // processSome processes the first items, and returns their number.
 func (r *Receiver) processSome(items []queue.Item) (n int) {
 	start := time.Now()
+	r.began.Store(int64(r.Queue.Clock(start)))
+	sampled := !start.Before(r.sampleAt) && queue.IsAppend(items[0].Msg) // which is not ours afterwards
 	var under *raftpb.Message
 	defer r.Member.Cfg.Guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.Member.RemoteID, Lane: r.Queue.Name()}, &under)
 	var bytes int64
@@ -97,8 +103,19 @@ func (r *Receiver) processSome(items []queue.Item) (n int) {
 		bytes += items[n].Size
 		n++
 	}
-	r.Queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
+	now := time.Now()
+	r.Queue.Done(n-others, uint64(bytes-otherBytes), now.Sub(start))
+	if sampled && n > others {
+		r.sampleAt = now.Add(latency.Every)
+		r.Member.Latency.In.Processed(r.Queue.Age(items[0], start), now.Sub(start)/time.Duration(n-others), now)
+	}
 	return n
+}
+
+// Processing returns for how long Process has had messages that it was given together; it says nothing if the queue holds
+// none.
+func (r *Receiver) Processing(now time.Time) time.Duration {
+	return r.Queue.Clock(now) - time.Duration(r.began.Load())
 }
 
 // processOne is called under guard. It returns false if the message was that of a request

@@ -15,9 +15,11 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/latency"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -59,6 +61,7 @@ type Writer struct {
 	lastWritten *Conn      // owned by the one worker of the queue
 	batch       wire.Batch // owned by the one worker of the queue
 	encodeStart time.Time  // of batch; owned by the worker
+	sampleAt    time.Time  // when the next append may be followed; owned by the worker
 }
 
 // NewWriter returns a writer that is down until a connection is attached.
@@ -96,6 +99,7 @@ func (w *Writer) Attach(c *Conn) bool {
 	faultpoint.Hit(faultpoint.StreamAttached)
 	w.Heartbeat()
 	if old != nil {
+		w.member.Latency.Out.Restart()
 		if c.renews(old) {
 			w.member.Log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.Kind))
 		} else {
@@ -128,6 +132,7 @@ func (w *Writer) Detach(c *Conn, cause error) {
 		return
 	}
 	faultpoint.Hit(faultpoint.StreamShut)
+	w.member.Latency.Out.Restart()
 	w.member.Log.Warn("lost a stream to the peer", zap.Stringer("stream", w.Kind), zap.Int("dropped", len(lost)), zap.Error(cause))
 	w.member.Lose(w.Queue, lost, cause)
 	w.member.Reports.Unreachable()
@@ -237,7 +242,7 @@ func (w *Writer) send(c *Conn, items []queue.Item) (sent int, err error) {
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue
 		}
-		if err := w.flush(c, i+1-sent); err != nil {
+		if err := w.flush(c, items[sent:i+1]); err != nil {
 			w.member.Lose(w.Queue, items[sent:], cmp.Or(w.member.Cause(), err))
 			return sent, err
 		}
@@ -245,14 +250,15 @@ func (w *Writer) send(c *Conn, items []queue.Item) (sent int, err error) {
 		sent = i + 1
 	}
 	if w.batch.Len() > 0 { // a heartbeat without messages
-		return sent, w.flush(c, 0)
+		return sent, w.flush(c, nil)
 	}
 	return sent, nil
 }
 
-// flush writes the batch, which holds n messages.
-func (w *Writer) flush(c *Conn, n int) error {
-	size := uint64(w.batch.Len())
+// flush writes the batch, which holds these items.
+func (w *Writer) flush(c *Conn, items []queue.Item) error {
+	n, size := len(items), uint64(w.batch.Len())
+	sampled := w.sample(c, items)
 	err := c.Stream.Write(&w.batch, w.member.Cfg.WriteTimeout)
 	w.batch.Reset()
 	if err != nil {
@@ -262,6 +268,9 @@ func (w *Writer) flush(c *Conn, n int) error {
 	took := now.Sub(w.encodeStart)
 	w.encodeStart = now
 	w.Queue.Done(n, size, took)
+	if sampled {
+		w.member.Latency.Out.Written(now)
+	}
 	if f := w.member.Cfg.Observer.Sent; f != nil {
 		w.Told.Add(1)
 		f(w.member.RemoteID, w.Queue.Name(), n, int64(size), took)
@@ -269,6 +278,32 @@ func (w *Writer) flush(c *Conn, n int) error {
 	}
 	return nil
 }
+
+// sample follows one of the first appends of a batch that is about to be written, if that is due, and reports whether it
+// does.
+func (w *Writer) sample(c *Conn, items []queue.Item) bool {
+	if len(items) == 0 {
+		return false
+	}
+	out, now := &w.member.Latency.Out, w.encodeStart
+	if out.IsFollowing() {
+		out.Sent(items[0].Msg, now)
+		return false
+	}
+	if now.Before(w.sampleAt) || !items[0].IsTracked() {
+		return false
+	}
+	w.sampleAt = now.Add(latency.Every)
+	for _, it := range items[:min(len(items), sampleAmong)] {
+		if it.IsTracked() && out.Begin(it.Msg, w.Queue.Age(it, now), c.Stream, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// sampleAmong is how many appends of a batch are looked at: those that tell only a commit index are not followed.
+const sampleAmong = 8
 
 // Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping
 // calls it.
@@ -284,6 +319,14 @@ func (w *Writer) State() State {
 	st.Since, st.Connects = w.since, w.connects
 	w.history.addTo(&st, time.Now())
 	return st
+}
+
+// SendState returns how far what was written to the connection has got; false if there is none, or the system does not tell.
+func (w *Writer) SendState() (socket.SendState, bool) {
+	if c := w.current(); c != nil {
+		return c.Stream.SendState()
+	}
+	return socket.SendState{}, false
 }
 
 // Recheck checks the connection that the peer dialled.

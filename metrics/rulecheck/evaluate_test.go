@@ -61,6 +61,7 @@ var sick = map[string]struct {
 	"RaftProblem":         {`rafthttp_problems{instance="m1:9100",kind="peer_inactive",peer="2"}`, always(1), both("peer", "kind", "peer_inactive")},
 	"RaftStreamFlapping":  {`rafthttp_stream_connects_total{instance="m1:9100",peer="2",direction="in"}`, each(1), both("peer")},
 	"RaftQueueOld":        {`rafthttp_lane_oldest_age_seconds{instance="m1:9100",peer="2",lane="append"}`, always(3), both("peer", "lane", "append")},
+	"RaftAppendsSlow":     {`rafthttp_append_slow{instance="m1:9100",peer="2",part="follower"}`, always(1), both("peer", "part", "follower")},
 	"RaftQueueFilling":    {`rafthttp_lane_queued_bytes{instance="m1:9100",peer="2",lane="append"}`, always(60 << 20), both("peer", "lane", "append")},
 	"RaftMessagesDropped": {`rafthttp_lane_dropped_messages_total{instance="m1:9100",peer="2",lane="message",reason="queue_full"}`, each(10), both("peer", "reason", "queue_full")},
 	"RaftIdentityRefused": {`rafthttp_identity_refused_total{instance="m1:9100",kind="dial"}`, each(1), map[string]string{"instance": "m1:9100", "kind": "dial"}},

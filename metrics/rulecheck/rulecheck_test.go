@@ -124,7 +124,7 @@ func TestAlerts(t *testing.T) {
 			n++
 		}
 	}
-	require.Equal(t, 14, n)
+	require.Equal(t, 15, n)
 }
 
 type gridPos struct{ H, W, X, Y int }

@@ -1,0 +1,110 @@
+package latency
+
+import "time"
+
+const (
+	// floor is the least that is slow.
+	floor = 100 * time.Millisecond
+	// apart is how many times as long as before, and as at other peers, something takes that is slow.
+	apart = 4
+	// lasts is how long it has to last until it is said.
+	lasts = time.Second
+	// over is how many samples in a row must not be slow for a run of slow ones to have ended.
+	over = 3
+	// fresh is for how long the last sample says something about now.
+	fresh = 30 * time.Second
+
+	pastWeight, recentWeight = 64, 8 // how many samples a mean goes back
+	pastKnown                = 8     // from this number of samples on the past is known
+)
+
+// course is how the times of samples develop: what they were before, what they are now, and since
+// when they have been slow. The zero value knows nothing. It is not safe for concurrent use.
+type course struct {
+	past   Times // mean of those that were not slow
+	n      int   // of them, up to pastWeight
+	recent Times // mean of all
+	m      int   // of them, up to recentWeight
+	last   time.Time
+	run    run
+}
+
+// run is consecutive samples that are slow.
+type run struct {
+	since, until time.Time
+	mean         Times
+	n            int // up to recentWeight; 0: there is no run
+	others       int // that were not slow since
+}
+
+// threshold returns from where on a part is slow. As long as the past is not known it is what usual
+// says; 0: nothing.
+func (c *course) threshold(p Part, usual Times) time.Duration {
+	if c.n >= pastKnown {
+		usual = c.past
+	}
+	return max(floor, apart*usual[p])
+}
+
+func (c *course) isSlow(t Times, usual Times) bool {
+	for p, d := range t {
+		if d >= c.threshold(Part(p), usual) {
+			return true
+		}
+	}
+	return false
+}
+
+// add takes in a sample from its begin to its end.
+func (c *course) add(t, usual Times, begin, end time.Time) {
+	if c.run.n > 0 && begin.Sub(c.run.until) > fresh {
+		c.run = run{}
+	}
+	c.last = end
+	c.m = min(c.m+1, recentWeight)
+	approach(&c.recent, t, c.m)
+	if c.isSlow(t, usual) {
+		c.run.add(t, begin, end)
+		return
+	}
+	c.n = min(c.n+1, pastWeight)
+	approach(&c.past, t, c.n)
+	if c.run.others++; c.run.others >= over {
+		c.run = run{}
+	}
+}
+
+func (r *run) add(t Times, begin, end time.Time) {
+	if r.n == 0 {
+		r.since = begin
+	}
+	r.until, r.others = end, 0
+	r.n = min(r.n+1, recentWeight)
+	approach(&r.mean, t, r.n)
+}
+
+// approach moves a mean of n samples, the last of which is t.
+func approach(mean *Times, t Times, n int) {
+	for p := range mean {
+		mean[p] += (t[p] - mean[p]) / time.Duration(n)
+	}
+}
+
+// view returns how it is now. pending is what a sample that has begun, and not ended, had taken until then; nil:
+// there is none.
+func (c *course) view(pending *Times, usual Times, begin, until, now time.Time) View {
+	r := c.run
+	if pending != nil && c.isSlow(*pending, usual) {
+		r.add(*pending, begin, until)
+	}
+	var v View
+	if v.Known = c.m > 0 && now.Sub(c.last) <= fresh; v.Known {
+		v.Now = c.recent
+	}
+	if r.n > 0 && now.Sub(r.until) <= fresh {
+		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.until.Sub(r.since), r.since
+		p := v.Now.largest()
+		v.Slow = v.SlowFor >= lasts && v.Now[p] >= c.threshold(p, usual)
+	}
+	return v
+}

@@ -1,0 +1,102 @@
+package latency
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// View is how long the appends to or from one peer take now.
+type View struct {
+	Known   bool  // there was a sample in the last half a minute
+	Now     Times // in the mean of the last samples; of those that are slow, if they are
+	Slow    bool  // they have been slow for a while, against what they were before
+	Since   time.Time
+	SlowFor time.Duration
+	Guessed bool // the system does not tell when the peer's has acknowledged: wire and follower are told apart by the round trip of probes
+}
+
+// Verdict says which part of one peer stands out.
+type Verdict struct {
+	Part  Part
+	Since time.Time
+	Took  time.Duration // all parts together
+	Of    time.Duration // that, in the part
+	Text  string        // what the peer does, or what happens to its appends: a sentence without its subject
+}
+
+// Judge returns a verdict on each peer whose appends are slow in one part, compared with its own past,
+// and with that part at most of the other peers; else nil. What is slow for most peers is slow here, or
+// is everywhere, and no peer stands out.
+func Judge(to []View) []*Verdict {
+	all := make([]*Verdict, len(to))
+	for i, v := range to {
+		p := v.Now.largest()
+		if v.Slow && standsOut(v.Now[p], to, i, p) {
+			all[i] = v.verdict(p)
+		}
+	}
+	return all
+}
+
+// Own returns the verdict on the local member's part in the appends from a peer, or nil.
+func Own(from View) *Verdict {
+	if !from.Slow {
+		return nil
+	}
+	return from.verdict(from.Now.largest())
+}
+
+// standsOut reports whether d is long for this part, compared with the others.
+func standsOut(d time.Duration, all []View, except int, p Part) bool {
+	var others []time.Duration
+	for i, v := range all {
+		if i != except && v.Known {
+			others = append(others, v.Now[p])
+		}
+	}
+	if len(others) == 0 {
+		return true
+	}
+	slices.Sort(others)
+	return d >= apart*others[(len(others)-1)/2]
+}
+
+func (v View) verdict(p Part) *Verdict {
+	d := &Verdict{Part: p, Since: v.Since, Took: v.Now.Total(), Of: v.Now[p]}
+	took, of := short(d.Took), short(d.Of)
+	switch p {
+	case Queue:
+		d.Text = fmt.Sprintf("its appends take %s, %s of it in the send queue here: more is sent to it than it, or its line, takes", took, of)
+	case Wire:
+		d.Text = fmt.Sprintf("answers appends after %s, %s of it on the wire: its round trip, losses, or bandwidth", took, of)
+	case Follower:
+		d.Text = fmt.Sprintf("answers appends after %s, %s of it at the follower: its disk, or its Ready loop", took, of)
+		if v.Guessed {
+			d.Text += "; perhaps the wire, which cannot be told apart on this connection"
+		}
+	case Receive:
+		d.Text = fmt.Sprintf("its appends take %s here, %s of it in the receive queue: Process of this member takes too few", took, of)
+	default:
+		d.Text = fmt.Sprintf("its appends take %s here, %s of it in Process: the disk, a lock, or the Ready loop of this member", took, of)
+	}
+	return d
+}
+
+// short is d with two digits.
+func short(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", int(rounded(float64(d.Milliseconds()))))
+	}
+	return fmt.Sprintf("%g s", rounded(10*d.Seconds())/10)
+}
+
+// rounded is f, of which only the first two digits are not 0.
+func rounded(f float64) float64 {
+	unit := 1.0
+	for f/unit >= 100 {
+		unit *= 10
+	}
+	return math.Round(f/unit) * unit
+}

@@ -1,0 +1,95 @@
+package latency_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+)
+
+// fault is why a follower is slow.
+type fault struct {
+	name   string
+	inject func(c *cluster)
+	size   int // of the entries, of which 50 come in a second
+	part   string
+}
+
+var faults = []fault{
+	{"slow disk", func(c *cluster) { c.nodes[slow].fsync.Store(int64(2 * time.Second)) }, 100, "follower"},
+	{"slow disk of 190 ms", func(c *cluster) { c.nodes[slow].fsync.Store(int64(190 * time.Millisecond)) }, 100, "follower"},
+	{"slow line", func(c *cluster) {
+		c.Link(leader, slow).SetDelay(150 * time.Millisecond)
+		c.Link(slow, leader).SetDelay(150 * time.Millisecond)
+	}, 100, "wire"},
+	{"full queue", func(c *cluster) { c.Link(leader, slow).SetBandwidth(1 << 20) }, 100 << 10, "queue"},
+	{"busy receiver", func(c *cluster) { c.nodes[slow].process.Store(int64(200 * time.Millisecond)) }, 100, "follower"},
+	{"receiver that does not read", func(c *cluster) { c.nodes[slow].process.Store(int64(2 * time.Second)) }, 200 << 10, "follower"},
+}
+
+// TestSlowFollowerIsNamed: within 3 s after a fault the leader names the peer, and the part that is slow, and nobody else is
+// accused; a while after the fault nobody is.
+func TestSlowFollowerIsNamed(t *testing.T) {
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				c := start(t, time.Millisecond, 2*time.Millisecond, func(_ uint64, tr *rafthttp.Transport) { tr.ReceiveQueueBytes = 1 << 20 })
+				c.load(t, f.size, 50)
+				time.Sleep(20 * time.Second)
+				for _, id := range []uint64{healthy, slow} {
+					require.Nil(t, c.peer(t, leader, id).Appends.Slow, "before the fault: %d", id)
+				}
+				f.inject(c)
+				time.Sleep(3 * time.Second)
+				a := c.peer(t, leader, slow).Appends
+				require.NotNil(t, a.Slow, "pending %s", a.Pending)
+				t.Log(a.Slow.Text)
+				require.Equal(t, f.part, a.Slow.Part, a.Slow.Text)
+				require.WithinRange(t, a.Slow.Since, time.Now().Add(-5*time.Second), time.Now())
+				require.Nil(t, c.peer(t, leader, healthy).Appends.Slow)
+			})
+		})
+	}
+}
+
+// TestBusyReceiverKnows: a member whose Process is slow says so itself.
+func TestBusyReceiverKnows(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := start(t, time.Millisecond, 2*time.Millisecond, nil)
+		c.load(t, 100, 50)
+		time.Sleep(20 * time.Second)
+		a := c.peer(t, slow, leader).Appends
+		require.Nil(t, a.Slow)
+		require.NotZero(t, a.Receive.Count)
+		require.NotZero(t, a.Process.Count)
+		require.NotZero(t, a.Process.P50)
+		c.nodes[slow].process.Store(int64(2 * time.Second))
+		time.Sleep(3 * time.Second)
+		s := c.peer(t, slow, leader).Appends.Slow
+		require.NotNil(t, s)
+		t.Log(s.Text)
+		require.Contains(t, []string{"process", "receive"}, s.Part)
+	})
+}
+
+// TestVerdictEnds: what was slow, and is not any more, is not said for long.
+func TestVerdictEnds(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := start(t, time.Millisecond, 2*time.Millisecond, nil)
+		c.load(t, 100, 50)
+		time.Sleep(10 * time.Second)
+		c.nodes[slow].fsync.Store(int64(500 * time.Millisecond))
+		time.Sleep(time.Minute)
+		a := c.peer(t, leader, slow).Appends
+		require.NotNil(t, a.Slow, "also after a minute")
+		require.Greater(t, a.Answer.P50, 400*time.Millisecond)
+		require.Greater(t, a.Follower.P99, 400*time.Millisecond)
+		require.Less(t, a.Wire.P99, 20*time.Millisecond)
+		c.nodes[slow].fsync.Store(int64(2 * time.Millisecond))
+		time.Sleep(5 * time.Second)
+		require.Nil(t, c.peer(t, leader, slow).Appends.Slow)
+	})
+}
