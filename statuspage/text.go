@@ -83,6 +83,13 @@ func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 	if p.p.LastError != "" {
 		fmt.Fprintf(b, "  last error, %s: %s\n", ago(st.Time, p.p.LastErrorAt), plain(p.p.LastError))
 	}
+	for _, v := range newParts(p.p.Appends) {
+		fmt.Fprintf(b, "  %s: %s", strings.ToLower(v.Name[:1])+v.Name[1:], v.Total)
+		for i, one := range v.Parts {
+			fmt.Fprintf(b, "%s %s %s", [...]string{" =", " +"}[min(i, 1)], one.Name, one.Took)
+		}
+		fmt.Fprintf(b, "; %s\n", v.Title)
+	}
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	textLanes(tw, p, "  TO THE PEER", false)
 	textLanes(tw, p, "  FROM THE PEER", true)

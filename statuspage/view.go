@@ -117,6 +117,7 @@ type peerView struct {
 	Problems                          []problem
 	URLs                              []string
 	Facts                             []fact
+	Parts                             []partsView
 	Out, In                           []laneView
 	Streams                           []streamView
 	StreamsUp                         string
@@ -156,6 +157,9 @@ func newPeerView(r *report, pr peerReport) peerView {
 	}
 	for _, s := range p.Snapshots {
 		v.Snapshots = append(v.Snapshots, newSnapshotView(now, s, "to the peer"))
+	}
+	if p.Active {
+		v.Parts = newParts(p.Appends)
 	}
 	v.lanes(pr)
 	v.streams(now, p)

@@ -30,6 +30,20 @@ func TestScreenshots(t *testing.T) {
 	shoot(ctx, t, s.url, filepath.Join(dir, "dark.png"), 1280, "dark", time.Second)
 	shoot(ctx, t, s.url, filepath.Join(dir, "phone.png"), 390, "light", time.Second)
 
+	slow := s.members[1] // answers late
+	slow.mu.Lock()
+	quick := slow.process
+	slow.process = func(ctx context.Context, msg *raftpb.Message) error {
+		time.AfterFunc(200*time.Millisecond, func() { _ = quick(ctx, msg) })
+		return nil
+	}
+	slow.mu.Unlock()
+	shoot(ctx, t, s.url, filepath.Join(dir, "slow.png"), 1280, "light", 10*time.Second)
+	shoot(ctx, t, s.url, filepath.Join(dir, "slow-phone.png"), 390, "dark", time.Second)
+	slow.mu.Lock()
+	slow.process = quick
+	slow.mu.Unlock()
+
 	s.members[3].Stop()
 	_ = s.members[3].server.Close()
 	s.sendSnapshot(t, s.members[0], s.members[1], 16<<20)
