@@ -86,6 +86,9 @@ func (st *PeerStatus) health() health.Peer {
 		ProbedAt: st.ProbedAt, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale, ClockOffset: st.ClockOffset,
 		CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
 	}
+	if slow := st.Appends.Slow; slow != nil {
+		p.SlowAppends, p.SlowSince = slow.Text, slow.Since
+	}
 	for _, s := range st.Streams {
 		p.Streams = append(p.Streams, health.Stream{
 			Name: s.Name, Out: s.Direction == StreamOut, Up: s.Up, Since: s.Since, DownSince: s.DownSince,

@@ -164,7 +164,7 @@ var otherPathMutants = []mutant{
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
-			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)\n\t}\n\tp.member.Reports.Unreachable() // also the withheld reports\n\tp.pipeline.dropQueued()", ""},
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)\n\t}\n\tp.member.Latency.Out.Restart()\n\tp.member.Reports.Unreachable() // also the withheld reports\n\tp.pipeline.dropQueued()", ""},
 			{"internal/stream/writer.go", "if i == sent && (w.member.Paused.Load() || w.Queue.WasEmptied()) {", "if i == sent && i < 0 {"},
 			{"pipeline.go", "\tif p.member.Paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.Paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
 		},

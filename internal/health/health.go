@@ -88,6 +88,8 @@ type Peer struct {
 	CertificateExpires time.Time
 	Sending            int       // snapshots under way
 	LastSent           *Snapshot // nil: none
+	SlowAppends        string    // in words; empty: they are not
+	SlowSince          time.Time
 }
 
 // Stream is one stream in one direction.
@@ -191,6 +193,9 @@ func (c *check) ofPeer(p Peer) {
 	}
 	if p.Active {
 		c.drops(p.Lanes)
+	}
+	if p.SlowAppends != "" {
+		c.add(Warning, AppendsSlow, p.SlowSince, "%s", p.SlowAppends)
 	}
 	if last := p.LastSent; c.failed(last, p.Sending) {
 		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot to it failed: %s", ShortCause(last.Error))

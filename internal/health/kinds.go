@@ -10,6 +10,7 @@ const (
 	StreamFlaps        = "stream_flaps"
 	QueueFull          = "queue_full"
 	QueueOld           = "queue_old"
+	AppendsSlow        = "appends_slow"
 	Drops              = "drops"
 	SnapshotFailed     = "snapshot_failed"
 	ProbesFail         = "probes_fail"
@@ -30,6 +31,7 @@ var Kinds = map[string]string{
 	StreamFlaps:        "streams-flap",
 	QueueFull:          "a-lane-is-slow",
 	QueueOld:           "a-lane-is-slow",
+	AppendsSlow:        "a-follower-is-slow",
 	Drops:              "messages-are-dropped",
 	SnapshotFailed:     "snapshots",
 	ProbesFail:         "log-messages",
