@@ -86,8 +86,8 @@ func (st *PeerStatus) health() health.Peer {
 		ProbedAt: st.ProbedAt, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale, ClockOffset: st.ClockOffset,
 		CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
 	}
-	if slow := st.Appends.Slow; slow != nil {
-		p.SlowAppends, p.SlowSince = slow.Text, slow.Since
+	if s := st.Appends.Slow; s != nil {
+		p.AppendsSlow, p.AppendsSlowSince = s.Text, s.Since
 	}
 	for _, s := range st.Streams {
 		p.Streams = append(p.Streams, health.Stream{

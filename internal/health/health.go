@@ -81,6 +81,8 @@ type Peer struct {
 	LastError          string
 	Streams            []Stream
 	Lanes              []Lane
+	AppendsSlow        string    // which part of the way of appends is slow, in words; empty: none
+	AppendsSlowSince   time.Time // of that
 	ProbedAt           time.Time
 	ProbeError         string
 	ProbeStale         bool
@@ -88,8 +90,6 @@ type Peer struct {
 	CertificateExpires time.Time
 	Sending            int       // snapshots under way
 	LastSent           *Snapshot // nil: none
-	SlowAppends        string    // in words; empty: they are not
-	SlowSince          time.Time
 }
 
 // Stream is one stream in one direction.
@@ -191,11 +191,11 @@ func (c *check) ofPeer(p Peer) {
 	for _, l := range p.Lanes {
 		c.lane(l)
 	}
+	if p.Active && p.AppendsSlow != "" {
+		c.add(Warning, AppendsSlow, p.AppendsSlowSince, "%s", p.AppendsSlow)
+	}
 	if p.Active {
 		c.drops(p.Lanes)
-	}
-	if p.SlowAppends != "" {
-		c.add(Warning, AppendsSlow, p.SlowSince, "%s", p.SlowAppends)
 	}
 	if last := p.LastSent; c.failed(last, p.Sending) {
 		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot to it failed: %s", ShortCause(last.Error))

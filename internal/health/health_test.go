@@ -50,6 +50,9 @@ func TestRules(t *testing.T) {
 			{Severity: health.Warning, Kind: health.QueueFull, Lane: "control", Since: now, Cause: "queue control (heartbeats, votes, responses from it) is 80 % full"},
 		}},
 		{func(p *health.Peer) { p.Lanes[0].OldestAge = 2*time.Second - 1 }, nil},
+		{func(p *health.Peer) { p.AppendsSlow, p.AppendsSlowSince = "answers appends late", before(time.Second) }, []health.Problem{
+			{Severity: health.Warning, Kind: health.AppendsSlow, Since: before(time.Second), Cause: "answers appends late"},
+		}},
 		{func(p *health.Peer) { p.Streams[0].Up, p.Streams[0].DownSince = false, before(time.Second) }, []health.Problem{
 			{Severity: health.Warning, Kind: health.StreamDown, Since: before(time.Second), Cause: "a stream to it is down"},
 		}},
