@@ -2,7 +2,6 @@ package rafthttp
 
 import (
 	"fmt"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -185,10 +184,10 @@ func (t *Transport) dialFunc(s *member.Config) (conn.DialFunc, error) {
 }
 
 func (t *Transport) validate() error {
-	if t.Raft == nil || isNilPointer(t.Raft) {
+	if t.Raft == nil || callback.IsNilPointer(t.Raft) {
 		return &ConfigError{"Raft", t.Raft, "what receives messages and reports"}
 	}
-	if isNil(t.Snapshotter) {
+	if callback.IsNil(t.Snapshotter) {
 		return &ConfigError{"Snapshotter", fmt.Sprintf("a nil %T", t.Snapshotter), "what saves databases, or nil itself for none"}
 	}
 	if t.ID == 0 {
@@ -201,20 +200,6 @@ func (t *Transport) validate() error {
 		return err
 	}
 	return validateURLs(t.URLs)
-}
-
-// isNilPointer reports whether v, which is not nil, holds a nil pointer: an unset variable
-// that panics with the first call.
-func isNilPointer(v any) bool {
-	p := reflect.ValueOf(v)
-	return p.Kind() == reflect.Pointer && p.IsNil()
-}
-
-// isNil is isNilPointer, for functions as well: a nil function cannot implement a type with one
-// method. A Raft may be a function type that ignores messages while nil.
-func isNil(v any) bool {
-	p := reflect.ValueOf(v)
-	return isNilPointer(v) || p.Kind() == reflect.Func && p.IsNil()
 }
 
 // validateURLs returns a *ConfigError for URLs that X-PeerURLs cannot state, or that

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
@@ -158,59 +157,6 @@ func (q *request) isRemoved(id types.ID) (bool, error) {
 	return removed, nil
 }
 
-// Reasons for refusing a message, without the message: a peer that sends many must
-// not make us build as many texts.
-var (
-	errLocalThread = fmt.Errorf("%w: message of a local thread of raft", ErrIdentity)
-	errLocalType   = fmt.Errorf("%w: message of a type that raft sends to itself only", ErrIdentity)
-	errOtherFrom   = fmt.Errorf("%w: message of another member", ErrIdentity)
-)
-
-// authorizeMessage returns why a message from another member is
-// refused, or nil.
-//
-// A message for another member, sent to a wrong address, must not reach our raft, which
-// would accept the other's entries and commit index as its own.
-//
-// Raft accepts a message whose From is one of its local threads as one from
-// its own storage: entries are durable, or applied. No member has such an id
-// or sends such a message, so it is refused with and without
-// VerifyPeer. So is MsgForgetLeader, which only an application may give to its own raft,
-// and which raft does not count among its local types. Other checks of From
-// apply only with VerifyPeer, since without it the member is not verified
-// at all: raft itself ignores local types whose From is not a local thread.
-func (e *engine) authorizeMessage(m *raftpb.Message, from types.ID) error {
-	to := m.GetTo()
-	switch {
-	case to != 0 && to != uint64(e.cfg.ID):
-		return ErrToMismatch
-	case raft.IsLocalMsgTarget(m.GetFrom()):
-		return errLocalThread
-	case m.GetType() == raftpb.MsgForgetLeader:
-		return errLocalType
-	case e.cfg.VerifyPeer == nil:
-		return nil
-	case raft.IsLocalMsg(m.GetType()):
-		return errLocalType
-	case m.GetFrom() == uint64(from) || speaksForOthers(m.GetType()):
-		return nil
-	}
-	return errOtherFrom
-}
-
-// speaksForOthers reports whether raft sends messages of a type with a From that
-// is not the sender's. A follower forwards a proposal to the leader unchanged,
-// and the receiver ignores From. From of MsgTransferLeader is the
-// new leader, whichever member sends it.
-//
-// MsgReadIndex is not among them: its answer goes to From, so that a member could
-// make another one take an old index for the answer to its own later
-// request. One that two followers forwarded, while the leader changed, is lost by
-// that; raft may lose them anyway, and the requester asks again.
-func speaksForOthers(t raftpb.MessageType) bool {
-	return t == raftpb.MsgProp || t == raftpb.MsgTransferLeader
-}
-
 // authorize checks a message of a request after it was read, which may have taken a
 // while.
 func (q *request) authorize(m *raftpb.Message) error {
@@ -242,7 +188,7 @@ func (q *request) sender(m *raftpb.Message) types.ID {
 	return types.ID(m.GetFrom())
 }
 
-// authorizeMessage is engine.authorizeMessage for a request, whose sender may have been
+// authorizeMessage is Config.AuthorizeMessage for a request, whose sender may have been
 // removed. VerifyPeer is called again for a request that states no id.
 func (q *request) authorizeMessage(m *raftpb.Message) error {
 	sender, author := q.sender(m), types.ID(m.GetFrom())
@@ -251,7 +197,7 @@ func (q *request) authorizeMessage(m *raftpb.Message) error {
 			return fmt.Errorf("%w: %w", ErrIdentity, err)
 		}
 	}
-	if err := q.engine.authorizeMessage(m, sender); err != nil {
+	if err := q.engine.cfg.AuthorizeMessage(m, sender); err != nil {
 		return err
 	}
 	if sender == author {

@@ -1,16 +1,16 @@
 package rafthttp
 
 import (
+	"crypto/tls"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/rota"
 )
-
-// This file has the periodic work of a Transport.
 
 // beatTogether and probeTogether are about how many peers get a link heartbeat, or
 // a probe, at a time. A probe dials, and may cost a TLS handshake.
@@ -114,5 +114,52 @@ func (p *peer) probePeer() {
 	}
 	if f := m.Cfg.Observer.Probed; f != nil {
 		f(m.RemoteID, rtt, offset, err)
+	}
+}
+
+// recheck reads the files of TLSInfo again and revalidates all connections against them and
+// VerifyPeer. A revoked connection is closed at once. A connection that is only outdated, since
+// one end has another certificate now, is replaced by a new one, and closed if it is still
+// open at the next recheck. VerifyPeer, which may be slow, delays only its own member.
+func (e *engine) recheck() {
+	e.cfg.Files.Reload()
+	for _, p := range e.peerMap() {
+		p.member.StartRecheck(p.recheck)
+	}
+	for _, l := range e.remotes.members() {
+		l.StartRecheck(l.RecheckConns)
+	}
+	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {
+		st, _ := e.cfg.Validate(sender, over) // calls the application
+		return st >= conn.Outdated
+	})
+}
+
+// recheck checks all connections with the peer except those of its snapshots to us.
+func (p *peer) recheck() {
+	p.member.RecheckConns()
+	for _, r := range p.readers {
+		if r.IsOutdated() {
+			r.Renew()
+		}
+	}
+	for _, w := range p.writers {
+		w.Recheck()
+	}
+}
+
+// rechecks reports whether anything must be rechecked: TLS or
+// VerifyPeer is configured.
+func (e *engine) rechecks() bool {
+	return e.cfg.VerifyPeer != nil || e.cfg.Files.Change()
+}
+
+// startRecheck runs recheck, which reads files, on a separate goroutine.
+func (e *engine) startRecheck() {
+	if !e.checking.CompareAndSwap(false, true) {
+		return
+	}
+	if !e.spawn(func() { defer e.checking.Store(false); e.recheck() }) {
+		e.checking.Store(false)
 	}
 }

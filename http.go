@@ -3,7 +3,6 @@ package rafthttp
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -14,11 +13,9 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
-	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
-	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
 // Paths that Handler serves.
@@ -145,11 +142,13 @@ func (q *request) servePost() error {
 		return protocol.ErrBusyPosts
 	}
 	defer post.End()
-	body := q.postBody(post)
+	body := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)
+	body.RequireRate(q.engine.cfg.PostTimeout())
+	if q.r.ProtoMajor > 1 {
+		body.RemoveDeadlines()
+	}
 	defer body.Release()
-	limits := q.engine.cfg.MessageLimits
-	limits.Reserve = post.Reserve
-	m, err := readPost(body, q.r.ContentLength, limits)
+	m, err := post.Read(body, q.engine.cfg.MessageLimits)
 	if errors.Is(err, protocol.ErrBusyPosts) {
 		p.dropUnread()
 		q.w.Header().Set("Connection", "close")
@@ -194,33 +193,6 @@ func (q *request) servePost() error {
 	return nil
 }
 
-// postBody is the body of a POST: it has a minimum rate, and counts against the memory
-// limit of all POSTs.
-type postBody struct {
-	*conn.RequestBody
-	post *postlimit.Post
-}
-
-func (q *request) postBody(post *postlimit.Post) *postBody {
-	b := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)
-	b.RequireRate(q.engine.cfg.PostTimeout())
-	if q.r.ProtoMajor > 1 {
-		b.RemoveDeadlines()
-	}
-	return &postBody{b, post}
-}
-
-// Read implements io.Reader.
-func (b *postBody) Read(p []byte) (int, error) {
-	n, err := b.RequestBody.Read(p)
-	if n > 0 {
-		if busy := b.post.Reserve(uint64(n)); busy != nil {
-			return 0, busy
-		}
-	}
-	return n, err
-}
-
 // succeed answers a request whose message was processed, and counts it as activity of the
 // peer, as the sender does the answer.
 func (q *request) succeed() {
@@ -235,18 +207,6 @@ func (q *request) succeed() {
 func (q *request) badBody(text string, err error) error {
 	q.w.Header().Set("Connection", "close")
 	return protocol.BadRequest("%s: %s", text, err)
-}
-
-// readPost reads a body that is one message; length is below 0 if not declared.
-func readPost(body io.Reader, length int64, lim wire.Limits) (*raftpb.Message, error) {
-	if length >= 0 {
-		return wire.ReadMessage(wire.NewReader(body), uint64(length), lim)
-	}
-	b, err := wire.ReadBody(body, length, lim.MaxMessageBytes)
-	if err != nil {
-		return nil, err
-	}
-	return wire.UnmarshalMessage(b, lim)
 }
 
 // serveStream gives the requester a stream to read (PROTOCOL.md, sections 1 and

@@ -183,19 +183,5 @@ func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http
 	if err := checkTimeout("DialTimeout", dialTimeout, 1); err != nil {
 		return nil, err
 	}
-	files, err := conn.NewFiles(&tlsInfo, tlsInfo.Logger)
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := files.Client(tlsInfo)
-	if err != nil {
-		return nil, err
-	}
-	timeout := orDefault(dialTimeout, defaultDialTimeout)
-	d, err := conn.NewNetDialer(tlsInfo.LocalAddr, timeout, DefaultConnReadTimeout)
-	if err != nil {
-		return nil, err
-	}
-	dialer := &conn.Dialer{Dial: d.DialContext, TLS: cfg, Files: files, Timeout: timeout}
-	return conn.Schemes{Transport: dialer.NewHTTPTransport(DefaultConnReadTimeout, maxIdlePosts, protocol.MaxAnswerBytes)}, nil
+	return conn.NewRoundTripper(tlsInfo, orDefault(dialTimeout, defaultDialTimeout), DefaultConnReadTimeout, maxIdlePosts, protocol.MaxAnswerBytes)
 }

@@ -60,7 +60,6 @@ type peer struct {
 	receivers     receive.Receivers
 	receiveQueues *receive.Queues // including those from before it was a peer
 	probe         probe.Estimate
-	engine        *engine
 	snapshotLines *rate.Limiter // of the log, for transfers from the peer
 }
 
@@ -81,12 +80,12 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 		l.Events.StateChanged(active, cause)
 	}
 	p := &peer{
-		member: l, engine: e, urls: picker, pipeline: newPipeline(l), receivers: receive.NewReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
+		member: l, urls: picker, pipeline: newPipeline(l), receivers: receive.NewReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	p.pipeline.queues[queue.Append].TrackAppends(l.Cfg.ReadTimeout, l.Reports.Unreachable) // a pipeline is short by design
 	for kind := range stream.Kinds {
 		p.writers[kind] = stream.NewWriter(l, kind)
-		p.readers[kind] = stream.NewReader(l, kind, stream.Handler{Authorize: p.authorize, Refuse: p.refuse, Receive: p.receive})
+		p.readers[kind] = stream.NewReader(l, kind, stream.Handler{Refuse: p.refuse, Receive: p.receive})
 	}
 	p.pipeline.snapshotTaken = p.snapshotTaken
 	p.snapshots = newSnapshotSender(l, e.snapshots, e.pace, p)
@@ -255,11 +254,6 @@ func (p *peer) receive(ctx context.Context, items []queue.Item, wait time.Durati
 		p.answered(it.Msg)
 	}
 	return p.receivers.Receive(ctx, items, wait)
-}
-
-// authorize returns why a message from a stream of the peer is refused, or nil.
-func (p *peer) authorize(m *raftpb.Message) error {
-	return p.engine.authorizeMessage(m, p.member.RemoteID)
 }
 
 // dropPost counts a message of a POST or a snapshot that did not reach its receive queue. p

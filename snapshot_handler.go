@@ -166,7 +166,7 @@ func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, er
 		if err != nil {
 			return nil, err
 		}
-		if saver != nil && !isNil(saver) {
+		if saver != nil && !callback.IsNil(saver) {
 			in.saver = saver
 		}
 	}

@@ -160,7 +160,7 @@ var deliveryMutants = []mutant{
 		name: "stop-waits-for-body", wrong: "a request whose body stands still is not interrupted by Stop", breaks: "Stop within its bound",
 		edits: []edit{
 			{
-				"http.go", "conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)\n\tb.RequireRate(q.engine.cfg.PostTimeout())\n",
+				"http.go", "conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)\n\tbody.RequireRate(q.engine.cfg.PostTimeout())\n",
 				"conn.NewRequestBody(q.r.Context(), q.r.Body, q.r.ContentLength, 1000*q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)\n",
 			},
 		},

@@ -25,7 +25,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "message-for-another", wrong: "a message for another member is processed", breaks: "Process only what is for us", found: "path 4",
-		edits: []edit{{"door.go", "case to != 0 && to != uint64(e.cfg.ID):", "case to != 0 && to != uint64(e.cfg.ID) && e.cfg.ID == 0:"}},
+		edits: []edit{{"internal/member/authorize.go", "case to != 0 && to != uint64(c.ID):", "case to != 0 && to != uint64(c.ID) && c.ID == 0:"}},
 	},
 	{
 		name: "message-of-removed", wrong: "posts and snapshots of a removed member are processed", breaks: "Process only what is for us", found: "path 5",
@@ -67,11 +67,11 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "author-unchecked", wrong: "with VerifyPeer, a member may send messages in the name of another one", breaks: "VerifyPeer binds certificates to members",
-		edits: []edit{{"door.go", "\treturn errOtherFrom\n", "\treturn nil\n"}},
+		edits: []edit{{"internal/member/authorize.go", "\treturn errOtherFrom\n", "\treturn nil\n"}},
 	},
 	{
 		name: "forget-leader-processed", wrong: "MsgForgetLeader of a peer is processed", breaks: "Process only what raft sends to others", found: "path 8",
-		edits: []edit{{"door.go", "case m.GetType() == raftpb.MsgForgetLeader:", "case m.GetType() == raftpb.MsgForgetLeader && e.cfg.ID == 0:"}},
+		edits: []edit{{"internal/member/authorize.go", "case m.GetType() == raftpb.MsgForgetLeader:", "case m.GetType() == raftpb.MsgForgetLeader && c.ID == 0:"}},
 	},
 	{
 		name: "cut-remote-ignored", wrong: "CutPeer of a remote does nothing", breaks: "CutPeer drops everything", found: "path 9",

@@ -36,6 +36,7 @@ var guarantees = []guarantee{
 	{"If messages carry a Context, by which several groups share a Transport, copies cannot be recognized: an append without room is reported after the last one with a Context has left the queue, and those in transit by then are sent twice.", []string{"reported"}, ""},
 	{"Such groups should each have a MaxInflightBytes, so that together they never fill a queue.", nil, "it is advice"},
 	{"SendSnapshot ends in exactly one ReportSnapshot, one Close of the reader and one value from CloseNotify, however it ends; only a transport that is stopped or not started does not report.", []string{"snapshot ends"}, ""},
+	{"SnapshotBackoff holds reports of failures back, and nothing else.", nil, "no member of the simulation has a back-off: tests/operating looks at its reports"},
 	{"The reader is never closed by the goroutine that calls SendSnapshot.", []string{"snapshot ends"}, ""},
 	{"Process is called only after the Snapshotter has saved the whole database, and a database is discarded if its message is not processed ([DiscardingSnapshotter]).", []string{"snapshot bytes"}, ""},
 	{"There is no limit to how long a transfer takes while bytes move; an interrupted transfer is resumed if both members can.", []string{"snapshot arrives"}, ""},

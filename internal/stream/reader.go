@@ -28,9 +28,8 @@ import (
 
 // Handler receives the messages of a reader. The readers of a peer call its functions concurrently.
 type Handler struct {
-	// Authorize returns why a message is refused; Refuse is called with that error.
-	Authorize func(m *raftpb.Message) error
-	Refuse    func(m *raftpb.Message, cause error)
+	// Refuse takes a message that AuthorizeMessage refuses, and why.
+	Refuse func(m *raftpb.Message, cause error)
 	// Receive takes messages. Appends wait up to wait for room; an error ends the stream.
 	Receive func(ctx context.Context, items []queue.Item, wait time.Duration) error
 }
@@ -320,7 +319,7 @@ func (d *delivery) run(dec wire.Decoder) error {
 		if m == nil {
 			continue // a link heartbeat: raft does not see it
 		}
-		if err := d.reader.to.Authorize(m); err != nil {
+		if err := d.reader.member.Cfg.AuthorizeMessage(m, d.reader.member.RemoteID); err != nil {
 			d.reader.to.Refuse(m, err)
 			continue
 		}
