@@ -126,7 +126,8 @@ func TestMembersWithTLS(t *testing.T) {
 			DialContext: c.Network().Host("stranger").DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		}}
 		_, err := stranger.Get(c.URL(1) + rafthttp.ProbingPrefix)
-		require.ErrorContains(t, err, "certificate required")
+		require.Error(t, err)
+		require.Regexp(t, "certificate required|broken pipe|connection reset", err.Error()) // the alert may come too late
 
 		two.Crash() // and it comes back with the same certificate
 		again := &recorder{}
