@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -143,7 +144,7 @@ func (l *TLSListener) handshake(c *tls.Conn) (heard bool, err error) {
 		l.hooks.Refused(c, err)
 		answerPlain(c.NetConn(), err)
 		c.Close()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 			err = fmt.Errorf("the client ended the handshake: %w", err)
 		}
 		return heard, err
