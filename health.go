@@ -96,7 +96,7 @@ func (st *PeerStatus) health() health.Peer {
 		})
 	}
 	for _, l := range st.Lanes {
-		lane := health.Lane{Name: l.Name, Fill: l.fill(), OldestAge: l.OldestAge, Dropped: l.Dropping.Total(), DroppingSince: l.DroppingSince}
+		lane := health.Lane{Name: l.Name, Messages: l.Queued, Fill: l.fill(), OldestAge: l.OldestAge, Dropped: l.Dropping.Total(), DroppingSince: l.DroppingSince}
 		for reason, n := range l.Dropping.All() {
 			if n > 0 {
 				lane.Reasons = append(lane.Reasons, string(reason))

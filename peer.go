@@ -313,6 +313,7 @@ func (p *peer) pause(on bool) {
 		p.receiveQueues.Pause(p.member.RemoteID, on)
 	}
 	if !on {
+		p.member.HurrySnapshots()
 		return
 	}
 	for _, w := range p.writers {
@@ -327,8 +328,7 @@ func (p *peer) pause(on bool) {
 	}
 }
 
-// shut refuses new work, cancels work in progress and closes all connections.
-// It does not wait.
+// shut refuses new work, cancels work in progress and closes all connections. It does not wait.
 func (p *peer) shut(cause error) {
 	p.member.End(cause)
 	for _, w := range p.writers {

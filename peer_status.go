@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
@@ -19,7 +20,8 @@ func (p *peer) status() PeerStatus {
 	}
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
-	st.ProbeStale = !m.At.IsZero() && (!st.Active || time.Since(m.At) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval()))
+	old := time.Since(cmp.Or(m.At, a.Since)) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval())
+	st.ProbeStale = st.Active && old || !st.Active && !m.At.IsZero()
 	st.SnapshotRetryAt = p.member.SnapshotsHeldUntil()
 	if m.Cause != nil {
 		st.ProbeError = m.Cause.Error()

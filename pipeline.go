@@ -111,7 +111,7 @@ func (p *pipeline) deliver(k queue.Kind, it queue.Item) {
 	err := p.post(body, it.Msg.GetType())
 	faultpoint.Hit(faultpoint.PostAnswered)
 	if err != nil {
-		p.member.Activity.Failed(err, true)
+		p.member.Activity.PostFailed(start, err)
 		q.ForgetAppends()
 		p.member.Lose(q, []queue.Item{it}, err)
 		return

@@ -94,7 +94,7 @@ func (s *snapshotSender) Succeeded() { s.member.Activity.PostOK() }
 // Failed implements snapshot.Events.
 func (s *snapshotSender) Failed(at url.URL, err error) {
 	s.member.URLs.Unreachable(at)
-	s.member.Activity.Failed(err, true)
+	s.member.Activity.PostFailed(time.Now(), err)
 	s.member.Reports.Unreachable()
 }
 

@@ -51,7 +51,7 @@ func (r *report) judge(h rafthttp.Health) {
 		switch pr := byPeer[of.Peer.String()]; {
 		case pr != nil:
 			pr.take(p)
-		case of.Severity < rafthttp.SeverityCritical:
+		case of.Kind != "no_majority": // which the summary says
 			r.Problems = append(r.Problems, p)
 		}
 	}
@@ -105,6 +105,8 @@ func (r *report) summary() string {
 	switch {
 	case r.Status.ID == 0:
 		return "The transport is not started."
+	case r.Status.Stopped:
+		return "The transport is stopped."
 	case n == 0:
 		head = "There are no peers"
 	case r.Health == good && n == 1:

@@ -217,7 +217,7 @@ func TestNothingIsUnescaped(t *testing.T) {
 	defer tr.Stop()
 	tr.AddPeer(2, []string{liar.URL})
 	tr.Send([]*raftpb.Message{{Type: raftpb.MsgVote.Enum(), To: new(uint64(2))}})
-	require.Eventually(t, func() bool { return strings.Contains(tr.Status().Peers[0].LastError, "alert(2)>\x1b[31m") }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(tr.Status().Peers[0].LastError, "alert(2)>?[31m") }, 20*time.Second, time.Millisecond)
 	h := statuspage.Handler(tr, &statuspage.Options{Title: evil, Name: func(uint64) string { return evil }})
 
 	page := get(h, "/?format=html").Body.String()

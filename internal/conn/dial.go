@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 )
 
 // DialFunc dials a connection of the network.
@@ -130,7 +131,7 @@ func (d *Dialer) secure(ctx context.Context, network, addr string, wrap func(net
 	tc := tls.Client(wrap(conn), cfg)
 	if err := tlsHandshake(ctx, tc); err != nil {
 		closeconn.Close(conn)
-		return nil, dialError(fmt.Errorf("TLS handshake with %s: %w", addr, err))
+		return nil, dialError(fmt.Errorf("TLS handshake with %s: %w", addr, errs.PlainError(err))) // it has text of the server
 	}
 	state := tc.ConnectionState()
 	if len(state.PeerCertificates) > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 )
 
@@ -92,7 +93,7 @@ func (f *Failures) Handshake(log *zap.Logger, from string, err error) {
 	var fields []zap.Field
 	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(bad.UnverifiedCertificates) > 0 {
 		leaf := bad.UnverifiedCertificates[0]
-		fields = append(fields, zap.String("certificate", fmt.Sprintf("%.*q, serial %x", maxHandshakeError, leaf.Subject, leaf.SerialNumber)))
+		fields = append(fields, zap.String("certificate", fmt.Sprintf("%q, serial %x", errs.Plain(leaf.Subject.String(), maxHandshakeError), leaf.SerialNumber)))
 	}
 	f.handshake(log, from, err.Error(), fields...)
 }
@@ -104,7 +105,7 @@ func (f *Failures) handshake(log *zap.Logger, from, text string, fields ...zap.F
 		n++
 	}
 	reason := handshakeReasons[n].reason
-	text = fmt.Sprintf("%.*s", maxHandshakeError, text)
+	text = errs.Plain(text, maxHandshakeError)
 	total := f.count(n, from, text)
 	if log == nil || !f.lines.First(handshakeFailure{HostOfAddress(from), reason}) {
 		return

@@ -106,6 +106,7 @@ type Stream struct {
 // Lane is one bounded queue.
 type Lane struct {
 	Name          string
+	Messages      int
 	Fill          float64 // of the bound that is nearer
 	OldestAge     time.Duration
 	Dropped       uint64 // since DroppingSince
@@ -231,7 +232,7 @@ func (c *check) down(streams []Stream, out bool, text string) {
 func (c *check) lane(l Lane) {
 	since := c.now.Add(-l.OldestAge)
 	switch {
-	case l.Fill >= FullQueue:
+	case l.Fill >= FullQueue && l.Messages != 1: // one is taken whatever its size
 		severity := Warning
 		if l.Fill >= 1 {
 			severity = Error

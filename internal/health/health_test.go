@@ -49,6 +49,7 @@ func TestRules(t *testing.T) {
 		{func(p *health.Peer) { p.Lanes[0].Fill = 0.8 }, []health.Problem{
 			{Severity: health.Warning, Kind: health.QueueFull, Lane: "control", Since: now, Cause: "queue control (heartbeats, votes, responses from it) is 80 % full"},
 		}},
+		{func(p *health.Peer) { p.Lanes[0].Messages, p.Lanes[0].Fill = 1, 1.2 }, nil},
 		{func(p *health.Peer) { p.Lanes[0].OldestAge = 2*time.Second - 1 }, nil},
 		{func(p *health.Peer) { p.AppendsSlow, p.AppendsSlowSince = "answers appends late", before(time.Second) }, []health.Problem{
 			{Severity: health.Warning, Kind: health.AppendsSlow, Since: before(time.Second), Cause: "answers appends late"},

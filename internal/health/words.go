@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 )
 
 // contents says what each lane carries, and whether from the peer.
@@ -32,7 +34,7 @@ var addresses = regexp.MustCompile(`^(?:\w+ stream of|post to|snapshot \d+ to) \
 // ShortCause shortens an error for a line of text.
 func ShortCause(err string) string {
 	const limit = 140
-	r := []rune(addresses.ReplaceAllString(err, ""))
+	r := []rune(errs.Plain(addresses.ReplaceAllString(err, ""), 4*limit))
 	if len(r) > limit {
 		r = append(r[:limit-1], '…')
 	}

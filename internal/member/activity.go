@@ -30,6 +30,7 @@ type Activity struct {
 	ends    uint64    // how often the peer became inactive
 	last    error     // last failure
 	lastAt  time.Time
+	moved   time.Time // last time that the URLs changed
 
 	lines  *rate.Limiter // of the log
 	logged bool          // the log has the peer as active
@@ -60,6 +61,17 @@ func (a *Activity) StreamDown(cause error) {
 	}
 }
 
+// StreamMoved notes that a stream that was up ended since the peer has other URLs: that is
+// no failure of the new ones.
+func (a *Activity) StreamMoved(cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.streams--
+	if a.silent() {
+		a.deactivate(cause)
+	}
+}
+
 // silent reports whether nothing keeps the peer active. It is called with mu held.
 func (a *Activity) silent() bool {
 	return a.streams == 0 && time.Since(a.posted) >= a.timeout && time.Since(a.heard) >= a.timeout
@@ -81,13 +93,20 @@ func (a *Activity) PostOf() {
 	a.activate()
 }
 
-// Failed notes that a dial or a POST to the peer failed.
-func (a *Activity) Failed(cause error, post bool) {
+// DialFailed notes that a dial, or anything but a POST, to the peer failed.
+func (a *Activity) DialFailed(cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failure(cause)
-	if !post {
-		return
+}
+
+// PostFailed notes that a POST to the peer failed that began at that time: if it was before
+// Moved, the cause says nothing of the present URLs.
+func (a *Activity) PostFailed(began time.Time, cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !began.Before(a.moved) {
+		a.failure(cause)
 	}
 	if a.posted = (time.Time{}); a.silent() {
 		a.deactivate(cause)
@@ -112,7 +131,7 @@ func (a *Activity) Tick() {
 func (a *Activity) Moved() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.last, a.lastAt = nil, time.Time{}
+	a.last, a.lastAt, a.moved = nil, time.Time{}, time.Now()
 }
 
 // End notes that the peer was removed, or that the transport stopped: later events

@@ -35,14 +35,14 @@ func TestActivity(t *testing.T) {
 		do   func(a *Activity)
 		told []error // nil: it became active
 	}{
-		{"nothing", func(a *Activity) { a.Failed(errCut, true); a.Tick() }, nil},
+		{"nothing", func(a *Activity) { a.PostFailed(time.Now(), errCut); a.Tick() }, nil},
 		{"stream", func(a *Activity) { a.StreamUp() }, []error{nil}},
 		{"stream that ends", func(a *Activity) { a.StreamUp(); a.StreamDown(errCut) }, []error{nil, errCut}},
 		{"one of two streams", func(a *Activity) { a.StreamUp(); a.StreamUp(); a.StreamDown(errCut) }, []error{nil}},
-		{"post that fails beside a stream", func(a *Activity) { a.StreamUp(); a.PostOK(); a.Failed(errCut, true) }, []error{nil}},
-		{"dial that fails", func(a *Activity) { a.PostOK(); a.Failed(errCut, false) }, []error{nil}},
-		{"post that fails", func(a *Activity) { a.PostOK(); a.Failed(errCut, true) }, []error{nil, errCut}},
-		{"post that fails after one of the peer", func(a *Activity) { a.PostOf(); a.Failed(errCut, true) }, []error{nil}},
+		{"post that fails beside a stream", func(a *Activity) { a.StreamUp(); a.PostOK(); a.PostFailed(time.Now(), errCut) }, []error{nil}},
+		{"dial that fails", func(a *Activity) { a.PostOK(); a.DialFailed(errCut) }, []error{nil}},
+		{"post that fails", func(a *Activity) { a.PostOK(); a.PostFailed(time.Now(), errCut) }, []error{nil, errCut}},
+		{"post that fails after one of the peer", func(a *Activity) { a.PostOf(); a.PostFailed(time.Now(), errCut) }, []error{nil}},
 		{"stream that ends after a post", func(a *Activity) { a.StreamUp(); a.PostOK(); a.StreamDown(errCut) }, []error{nil}},
 		{"nothing more", func(a *Activity) { a.PostOK(); time.Sleep(5 * time.Second); a.Tick() }, []error{nil, errs.ErrStalled}},
 		{"not yet", func(a *Activity) { a.PostOK(); time.Sleep(5*time.Second - 1); a.Tick() }, []error{nil}},

@@ -183,7 +183,7 @@ func (m *Member) LoseCounted(q *queue.Queue, n, snapshots int, cause error) {
 	}
 	m.Drop(q, n, cause)
 	if errors.Is(cause, wire.ErrExceedSizeLimit) { // raft will send it again and again
-		m.Activity.Failed(cause, false)
+		m.Activity.DialFailed(cause)
 	}
 	m.Reports.Unreachable()
 	for range snapshots {

@@ -123,13 +123,14 @@ func IsVerdict(err error) bool {
 	return false
 }
 
+// maxFirstLine is the most bytes of text from a peer.
+const maxFirstLine = 256
+
 // FirstLine shortens text from a peer, for errors and logs.
 func FirstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
-	if len(s) > 256 {
-		s = s[:256]
-	}
-	return strings.ToValidUTF8(strings.TrimSpace(s), "?")
+	s = s[:min(len(s), maxFirstLine)]
+	return errs.Plain(strings.TrimSpace(s), 3*maxFirstLine) // a byte that is no text takes three
 }
 
 // ProcessError is an error of Process.

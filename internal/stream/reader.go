@@ -168,10 +168,13 @@ func (r *Reader) dialOnce(ctx context.Context) error {
 		}
 		break
 	}
-	if r.delivers.IsZero() {
-		r.member.Activity.Failed(err, false)
-	} else {
+	switch moved := errors.Is(err, errUpdated); {
+	case !r.delivers.IsZero() && moved:
+		r.member.Activity.StreamMoved(err)
+	case !r.delivers.IsZero():
 		r.member.Activity.StreamDown(err)
+	case !moved:
+		r.member.Activity.DialFailed(err)
 	}
 	if r.member.Ctx.Err() == nil {
 		r.member.Log.Warn("a stream of the peer ended", zap.Stringer("stream", r.Kind), zap.Error(err))
@@ -216,7 +219,7 @@ func (r *Reader) failed(u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
 	r.mu.Unlock()
-	r.member.Activity.Failed(err, false)
+	r.member.Activity.DialFailed(err)
 	why := member.ClassOf(err)
 	if r.failures[u.String()] != why && r.member.Ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why

@@ -341,7 +341,7 @@ func (w *Writer) Recheck() {
 		w.member.Cutting("from", err)
 		w.member.Cfg.AllRefused.Requests.Add(1)
 		w.member.Refused.Requests.Add(1)
-		w.member.Activity.Failed(err, false)
+		w.member.Activity.DialFailed(err)
 		w.Detach(c, fmt.Errorf("%w: %w", protocol.ErrIdentity, err))
 	case st == conn.Outdated:
 		c.outdated = true // the peer should dial again
