@@ -157,8 +157,7 @@ func (q *request) isRemoved(id types.ID) (bool, error) {
 	return removed, nil
 }
 
-// authorize checks a message of a request after it was read, which may have taken a
-// while.
+// authorize checks a message of a request after it was read, which may have taken a while.
 func (q *request) authorize(m *raftpb.Message) error {
 	if err := q.checkNotRevoked(); err != nil {
 		return err

@@ -67,8 +67,7 @@ func (p *pipeline) status() (st LaneStatus) {
 	return st
 }
 
-// close closes the pipeline permanently. The member's context has ended, so POSTs in
-// progress fail.
+// close closes the pipeline permanently. The member's context has ended, so POSTs in progress fail.
 func (p *pipeline) close() {
 	for _, q := range p.queues {
 		p.member.Lose(q, q.Close(), p.member.Cause())
