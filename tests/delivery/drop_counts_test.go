@@ -136,7 +136,10 @@ func TestSnapshotsDroppedByACutAreCounted(t *testing.T) {
 // TestPostsGivenUpAreNotCountedAsProcessed: a post whose time was over before its turn was dropped, and not handed to Process.
 func TestPostsGivenUpAreNotCountedAsProcessed(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
-		h := testmember.NewHoldingRaft(func(*raftpb.Message) bool { return true })
+		h := testmember.NewHoldingRaft(func(*raftpb.Message) bool {
+			time.Sleep(time.Minute) // the time of the post behind it is over by then
+			return true
+		})
 		a, posts := testmember.OnHolding(t, n, h, nil)
 		a.AddPeer(2, testmember.SilentHost(n, 2))
 		posts.Post(testmember.PeerHeader(nil), testmember.OfEachKind()["proposal"])
