@@ -16,11 +16,11 @@ var boundMutants = []mutant{
 	},
 	{
 		name: "goroutine-leaked", wrong: "each stream leaves a goroutine behind", breaks: "bound of goroutines",
-		edits: []edit{{"internal/stream/writer.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.Kind))", "\t\tw.member.Spawn(func() { <-w.member.Ctx.Done() })"}},
+		edits: []edit{{"internal/stream/attachment.go", "\t\ta.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", a.kind))", "\t\ta.member.Spawn(func() { <-a.member.Ctx.Done() })"}},
 	},
 	{
 		name: "goroutine-outlives-stop", wrong: "each stream leaves a goroutine behind, which Stop does not wait for", breaks: "no goroutine once Stop has returned",
-		edits: []edit{{"internal/stream/writer.go", "\t\tw.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", w.Kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
+		edits: []edit{{"internal/stream/attachment.go", "\t\ta.member.Log.Info(\"established a stream to the peer\", zap.Stringer(\"stream\", a.kind))", "\t\tgo func() { time.Sleep(time.Hour) }()"}},
 	},
 	{
 		name: "connection-leaked", wrong: "the connection of a stream that ended is kept", breaks: "bound of descriptors",

@@ -48,15 +48,15 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "drops-unreported", wrong: "messages that find no room, or wait for a stream that ends, are only counted", breaks: "taken or reported",
-		edits: []edit{{"internal/member/member.go", "\tm.Reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"internal/stream/writer.go", "\tw.member.Lose(w.Queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.Queue, lost, cause)"}},
+		edits: []edit{{"internal/member/member.go", "\tm.Reports.Unreachable()\n\tfor range snapshots {", "\tfor range snapshots {"}, {"internal/stream/attachment.go", "\tlose(cause)\n\ta.member.Reports.Unreachable()", "\tlose(cause)"}},
 	},
 	{
 		name: "stream-end-unreported", wrong: "the end of a stream with nothing in its queue is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"internal/stream/writer.go", "\tw.member.Lose(w.Queue, lost, cause)\n\tw.member.Reports.Unreachable()", "\tw.member.Lose(w.Queue, lost, cause)"}},
+		edits: []edit{{"internal/stream/attachment.go", "\tlose(cause)\n\ta.member.Reports.Unreachable()", "\tlose(cause)"}},
 	},
 	{
 		name: "replaced-stream-unreported", wrong: "a stream that a newer connection replaces is not reported", breaks: "a broken connection is always reported",
-		edits: []edit{{"internal/stream/writer.go", "\t\tw.member.Reports.Unreachable() // messages on it that the peer has not read", ""}},
+		edits: []edit{{"internal/stream/attachment.go", "\t\ta.member.Reports.Unreachable() // messages on it that the peer has not read", ""}},
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
@@ -94,7 +94,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "burst-tail-lost", wrong: "the last of 128 messages that a stream brings at once is lost", breaks: "taken or reported",
-		edits: []edit{{"internal/stream/reader.go", "\terr := d.reader.to.Receive(d.ctx, d.items, d.wait)", "\tif len(d.items) == deliverMessages {\n\t\td.items = d.items[:deliverMessages-1]\n\t}\n\terr := d.reader.to.Receive(d.ctx, d.items, d.wait)"}},
+		edits: []edit{{"internal/stream/delivery.go", "\terr := d.to.Receive(d.ctx, d.items, d.wait)", "\tif len(d.items) == deliverMessages {\n\t\td.items = d.items[:deliverMessages-1]\n\t}\n\terr := d.to.Receive(d.ctx, d.items, d.wait)"}},
 	},
 	{
 		name: "full-append-lane-drops", wrong: "an append that finds the lane full is dropped, in place of slowing its stream down", breaks: "a full append lane slows its stream down",

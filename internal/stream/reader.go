@@ -1,19 +1,16 @@
 package stream
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/url"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -22,17 +19,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
-	"github.com/seed-4d73690b/rafthttp/internal/queue"
-	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
-
-// Handler receives the messages of a reader. The readers of a peer call its functions concurrently.
-type Handler struct {
-	// Refuse takes a message that AuthorizeMessage refuses, and why.
-	Refuse func(m *raftpb.Message, cause error)
-	// Receive takes messages. Appends wait up to wait for room; an error ends the stream.
-	Receive func(ctx context.Context, items []queue.Item, wait time.Duration) error
-}
 
 // maxRedialInterval is the longest pause between two attempts.
 const maxRedialInterval = time.Second
@@ -45,8 +32,8 @@ var errUpdated = errors.New("rafthttp: the peer's URLs changed")
 type Reader struct {
 	member *member.Member
 	Kind   Kind
-	to     Handler
-	redial chan struct{} // has a value if the URLs changed
+	read   func(ctx context.Context, s *incoming) error // delivers the messages of a connection until it ends
+	redial chan struct{}                                // has a value if the URLs changed
 
 	mu          sync.Mutex
 	target      context.Context         // ends when the URLs change
@@ -67,8 +54,14 @@ type Reader struct {
 
 // NewReader returns a reader; Run makes it dial.
 func NewReader(m *member.Member, kind Kind, to Handler) *Reader {
+	r := newReader(m, kind)
+	r.read = func(ctx context.Context, s *incoming) error { return r.deliver(ctx, s, to) }
+	return r
+}
+
+func newReader(m *member.Member, kind Kind) *Reader {
 	return &Reader{
-		member: m, Kind: kind, to: to, history: reconnects{down: time.Now()},
+		member: m, Kind: kind, history: reconnects{down: time.Now()},
 		redial: make(chan struct{}, 1), failures: map[string]string{}, lines: loglimit.PerMinute(callback.MemberLines / int(Kinds)),
 	}
 }
@@ -224,113 +217,6 @@ func (r *Reader) failed(u url.URL, err error) {
 	if r.failures[u.String()] != why && r.member.Ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why
 		r.member.Log.Warn("failed to dial a stream of the peer; retrying", zap.Stringer("stream", r.Kind), zap.Error(err))
-	}
-}
-
-// read delivers the messages of the stream until it ends.
-func (r *Reader) read(ctx context.Context, s *incoming) error {
-	d := &delivery{reader: r, ctx: ctx, s: s, delayAcks: conn.DelayAcks(s.conn)}
-	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
-		return err
-	}
-	var dec wire.Decoder
-	if r.Kind == MsgAppV2 {
-		// A full append queue slows down the stream that carries only appends.
-		d.wait = r.member.Cfg.ReadTimeout
-		dec = wire.NewMsgAppV2Decoder(wire.NewReader(d), uint64(r.member.Cfg.ID), uint64(r.member.RemoteID), r.member.Cfg.MessageLimits)
-	} else {
-		dec = wire.NewMessageDecoder(wire.NewReader(d), r.member.Cfg.MessageLimits)
-	}
-	err := d.run(dec)
-	if !d.some && conn.IsTimeout(err) {
-		return fmt.Errorf("the stream brought nothing, not even a link heartbeat: %w", err)
-	}
-	return err
-}
-
-// ackReads is after how many reads the delay of acknowledgements is set again, so that it
-// costs little when messages are rare, if they were at most ackBytes: TCP handles bulk
-// data better.
-const (
-	ackReads = 32
-	ackBytes = ackReads * 4 << 10
-)
-
-// delivery is the source below a decoder. It delivers decoded messages before
-// it waits for more, so that a burst costs one delivery and a single message does
-// not wait for others.
-type delivery struct {
-	reader *Reader
-	ctx    context.Context
-	s      *incoming
-	wait   time.Duration // how long Process may make no progress while the append queue is full; 0: do not wait
-	items  []queue.Item
-
-	delayAcks func() // nil: no
-	reads     int    // since delayAcks was last considered
-	brought   int    // bytes of these reads
-
-	some bool // a message or a link heartbeat arrived
-}
-
-// Read implements io.Reader. The read timeout without progress ends the stream.
-func (d *delivery) Read(p []byte) (int, error) {
-	lone := len(d.items) == 1
-	if err := d.flush(); err != nil {
-		return 0, err
-	}
-	if lone {
-		// The goroutine that processes the messages runs first: the read below most likely
-		// finds nothing, and would delay the message by two microseconds.
-		runtime.Gosched()
-	}
-	if d.reads++; d.reads == ackReads {
-		if d.delayAcks != nil && d.brought <= ackBytes {
-			d.delayAcks()
-		}
-		d.reads, d.brought = 0, 0
-	}
-	n, err := d.s.body.Read(p)
-	n = max(n, 0)
-	d.brought += n
-	d.reader.bytes.Add(uint64(n))
-	return n, err
-}
-
-// flush delivers decoded messages. An error ends the stream: so the sender's raft
-// is told of messages that had no room.
-func (d *delivery) flush() error {
-	if len(d.items) == 0 {
-		return nil
-	}
-	err := d.reader.to.Receive(d.ctx, d.items, d.wait)
-	clear(d.items)
-	d.items = d.items[:0]
-	return err
-}
-
-func (d *delivery) run(dec wire.Decoder) error {
-	for {
-		m, err := dec.Decode()
-		if err != nil {
-			return cmp.Or(d.flush(), err)
-		}
-		if d.s.in.Moved(); !d.some {
-			d.some = true
-			d.reader.delivering()
-		}
-		if m == nil {
-			continue // a link heartbeat: raft does not see it
-		}
-		if err := d.reader.member.Cfg.AuthorizeMessage(m, d.reader.member.RemoteID); err != nil {
-			d.reader.to.Refuse(m, err)
-			continue
-		}
-		if d.items = append(d.items, queue.Item{Msg: m, Size: dec.Memory()}); len(d.items) == deliverMessages {
-			if err := d.flush(); err != nil {
-				return err
-			}
-		}
 	}
 }
 

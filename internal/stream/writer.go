@@ -2,42 +2,16 @@ package stream
 
 import (
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
-	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/latency"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
-	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/socket"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
-
-// Conn is a stream that a peer dialled, to be written by us. Its writer
-// owns it from Attach on.
-type Conn struct {
-	Kind   Kind
-	enc    wire.Encoder // of this connection: msgapp v2 keeps state
-	Stream *conn.Stream
-
-	state    *tls.ConnectionState // nil: no TLS; does not change
-	outdated bool                 // the client is expected to dial again; owned by Recheck
-}
-
-// NewConn returns a connection for Writer.Attach. state is the TLS state, or nil.
-func NewConn(kind Kind, s *conn.Stream, state *tls.ConnectionState) *Conn {
-	return &Conn{Kind: kind, enc: kind.encoder(), Stream: s, state: state}
-}
 
 // Writer sends the messages of one queue over the stream that the peer
 // dialled last. Without a stream its queue is down.
@@ -51,13 +25,7 @@ type Writer struct {
 
 	Told atomic.Int32 // calls of Observer.Sent in progress
 
-	mu   sync.Mutex // guards conn; held while the queue changes between up and down
-	conn *Conn      // nil while down
-
-	since    time.Time // when conn was attached; guarded by mu, like the next
-	connects uint64
-	history  reconnects
-
+	conn        *attachment
 	lastWritten *Conn      // owned by the one worker of the queue
 	batch       wire.Batch // owned by the one worker of the queue
 	encodeStart time.Time  // of batch; owned by the worker
@@ -66,7 +34,8 @@ type Writer struct {
 
 // NewWriter returns a writer that is down until a connection is attached.
 func NewWriter(m *member.Member, kind Kind) *Writer {
-	w := &Writer{member: m, Kind: kind, history: reconnects{down: time.Now()}}
+	w := &Writer{member: m, Kind: kind}
+	w.conn = newAttachment(m, kind, w)
 	w.Queue = queue.New(queue.Config{
 		Name: kind.String(), Limits: m.Cfg.SendLimits, Workers: 1, Work: w.work, Wait: m.Wait,
 		ByKind: kind == Message, BulkBytes: flushBytes,
@@ -78,85 +47,44 @@ func NewWriter(m *member.Member, kind Kind) *Writer {
 // WasGiven reports whether a connection was given a message since the start.
 func (w *Writer) WasGiven() bool { return w.given.Load() }
 
-// Attach takes over c: a newer connection replaces the older one. The queue
+// Attach takes over c, which the peer dialled: a newer connection replaces the older one. The queue
 // continues over c. It returns false, and closes c, if the peer has ended.
-func (w *Writer) Attach(c *Conn) bool {
-	failed := faultpoint.Fails(faultpoint.StreamAttach)
-	w.mu.Lock()
-	if w.member.Ctx.Err() != nil || failed {
-		w.mu.Unlock()
-		c.Stream.Close()
-		return false
-	}
-	old := w.conn
-	w.conn, w.since = c, time.Now()
-	w.connects++
-	w.history.connect(w.since)
-	// The peer learns at once, before any message, that the stream delivers.
-	w.beat.Store(true)
-	w.Queue.Open()
-	w.mu.Unlock()
-	faultpoint.Hit(faultpoint.StreamAttached)
-	w.Heartbeat()
-	if old != nil {
-		w.member.Latency.Out.Restart()
-		if c.renews(old) {
-			w.member.Log.Info("moved a stream to a connection with the peer's new certificate", zap.Stringer("stream", w.Kind))
-		} else {
-			w.member.Log.Warn("closed a stream for a newer connection", zap.Stringer("stream", w.Kind))
-		}
-		w.closeAfterDrain(old)
-		w.member.Reports.Unreachable() // messages on it that the peer has not read
-	} else {
-		w.member.Log.Info("established a stream to the peer", zap.Stringer("stream", w.Kind))
-	}
-	return true
-}
+func (w *Writer) Attach(c *Conn) bool { return w.conn.attach(c) }
 
 // Detach ends c, if it is still the connection of the writer: the messages of the queue
-// are lost, and reported. Written messages may be lost as well, unread by the
-// peer, so the peer is reported in any case.
-func (w *Writer) Detach(c *Conn, cause error) {
-	faultpoint.Hit(faultpoint.StreamDetach)
-	w.mu.Lock()
-	current := w.conn == c
-	var lost []queue.Item
-	if current {
-		w.conn, w.since = nil, time.Time{}
-		w.history.disconnect()
-		lost = w.Queue.Shut()
-	}
-	w.mu.Unlock()
-	c.Stream.Close()
-	if !current {
-		return
-	}
-	faultpoint.Hit(faultpoint.StreamShut)
-	w.member.Latency.Out.Restart()
-	w.member.Log.Warn("lost a stream to the peer", zap.Stringer("stream", w.Kind), zap.Int("dropped", len(lost)), zap.Error(cause))
-	w.member.Lose(w.Queue, lost, cause)
-	w.member.Reports.Unreachable()
-}
+// are lost, and reported.
+func (w *Writer) Detach(c *Conn, cause error) { w.conn.detach(c, cause) }
 
 // Close ends the writer. The peer's context has ended.
-func (w *Writer) Close() {
-	w.mu.Lock()
-	c := w.conn
-	w.conn, w.since = nil, time.Time{}
-	lost := w.Queue.Close()
-	w.mu.Unlock()
-	if c != nil {
-		c.Stream.Close()
-	}
-	faultpoint.Hit(faultpoint.StreamClosed)
-	w.member.Lose(w.Queue, lost, w.member.Cause())
+func (w *Writer) Close() { w.conn.close() }
+
+// State returns the current state.
+func (w *Writer) State() State { return w.conn.state(State{Bytes: w.Queue.Bytes()}) }
+
+// SendState returns how far what was written to the connection has got; false if there is none, or the system does not tell.
+func (w *Writer) SendState() (socket.SendState, bool) { return w.conn.sendState() }
+
+// Recheck checks the connection that the peer dialled.
+func (w *Writer) Recheck() { w.conn.recheck() }
+
+// open implements attachedQueue.
+func (w *Writer) open() {
+	w.beat.Store(true)
+	w.Queue.Open()
 }
 
-func (w *Writer) current() *Conn {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.conn
+// shut implements attachedQueue.
+func (w *Writer) shut(forever bool) (int, func(cause error)) {
+	shut := w.Queue.Shut
+	if forever {
+		shut = w.Queue.Close
+	}
+	lost := shut()
+	return len(lost), func(cause error) { w.member.Lose(w.Queue, lost, cause) }
 }
+
+// interrupted implements attachedQueue.
+func (w *Writer) interrupted() { w.member.Latency.Out.Restart() }
 
 // Heartbeat makes the worker write a link heartbeat, if the stream is up (PROTOCOL.md,
 // section 7).
@@ -195,7 +123,7 @@ func (w *Writer) work() {
 // writeBatch writes the taken messages, and a heartbeat that is due. Only the queue's
 // worker calls it.
 func (w *Writer) writeBatch(items []queue.Item) {
-	c := w.current()
+	c := w.conn.current()
 	if w.lastWritten != c && w.lastWritten != nil {
 		w.lastWritten.Stream.Close() // it was replaced, and its last batch is written
 	}
@@ -309,80 +237,4 @@ const sampleAmong = 8
 // calls it.
 func (w *Writer) Tidy() {
 	w.Queue.TrimIfIdle(w.batch.Shrink)
-}
-
-// State returns the current state.
-func (w *Writer) State() State {
-	st := State{Bytes: w.Queue.Bytes()}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	st.Since, st.Connects = w.since, w.connects
-	w.history.addTo(&st, time.Now())
-	return st
-}
-
-// SendState returns how far what was written to the connection has got; false if there is none, or the system does not tell.
-func (w *Writer) SendState() (socket.SendState, bool) {
-	if c := w.current(); c != nil {
-		return c.Stream.SendState()
-	}
-	return socket.SendState{}, false
-}
-
-// Recheck checks the connection that the peer dialled.
-func (w *Writer) Recheck() {
-	c := w.current()
-	if c == nil {
-		return
-	}
-	st, err := w.member.Cfg.Validate(w.member.RemoteID, c.state)
-	switch {
-	case st == conn.Revoked, st == conn.Outdated && c.outdated:
-		w.member.Cutting("from", err)
-		w.member.Cfg.AllRefused.Requests.Add(1)
-		w.member.Refused.Requests.Add(1)
-		w.member.Activity.DialFailed(err)
-		w.Detach(c, fmt.Errorf("%w: %w", protocol.ErrIdentity, err))
-	case st == conn.Outdated:
-		c.outdated = true // the peer should dial again
-	}
-}
-
-// renews reports whether the client has dialled c with another certificate or chain than
-// the older connection.
-func (c *Conn) renews(old *Conn) bool {
-	now, before := shownOn(c.state), shownOn(old.state)
-	return len(now) > 0 && len(before) > 0 && !slices.EqualFunc(now, before, (*x509.Certificate).Equal)
-}
-
-// shownOn returns the certificates of the other end.
-func shownOn(state *tls.ConnectionState) []*x509.Certificate {
-	if state == nil {
-		return nil
-	}
-	return state.PeerCertificates
-}
-
-// handoverGrace is how long a replaced connection has to complete
-// the batch that is being written to it.
-const handoverGrace = 500 * time.Millisecond
-
-// closeAfterDrain closes a replaced connection between two batches: a live peer
-// reads it to its end, and continues with the newer one. A stuck
-// connection is closed after handoverGrace.
-func (w *Writer) closeAfterDrain(old *Conn) {
-	grace := time.NewTimer(handoverGrace)
-	wait := func() {
-		defer grace.Stop()
-		select {
-		case <-old.Stream.Gone():
-		case <-grace.C:
-		case <-w.member.Ctx.Done():
-		}
-		old.Stream.Close()
-	}
-	if !w.member.Spawn(wait) {
-		grace.Stop()
-		old.Stream.Close()
-	}
 }
