@@ -15,7 +15,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
-	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
@@ -126,52 +125,28 @@ func (e *engine) spawn(f func()) bool {
 }
 
 // runningCallbacks names the callbacks that have not returned, of these members and of those
-// that are ending. Queues are closed: a worker has each message that they still hold.
+// that are ending. Their queues are closed.
 func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []string) {
 	named := e.cfg.Guard.Calls.List()
 	for _, c := range named {
 		all = append(all, callback.Call{Name: c.Name, Peer: c.Peer}.String())
 	}
-	slowProcess := func(id types.ID, k queue.Kind) bool {
-		return slices.ContainsFunc(named, func(c callback.Call) bool {
-			return c.Name == callback.ObserverSlowProcess && c.Peer == id && queue.KindOf(c.Type) == k
-		})
-	}
-	receiving := func(rs receive.Receivers) {
-		for k, r := range rs {
-			if r == nil {
-				continue // of a guest, which has queues of some kinds only
-			}
-			if r.Queue.HasMessages() && !slowProcess(r.Member.RemoteID, queue.Kind(k)) {
-				all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.Queue.Name(), Peer: r.Member.RemoteID}.String())
-			}
-			if r.Told.Load() > 0 {
-				all = append(all, callback.Call{Name: "Observer.Received", Lane: r.Queue.Name(), Peer: r.Member.RemoteID}.String())
-			}
-		}
-	}
-	sending := func(id types.ID, lane string, told *atomic.Int32) {
-		if told.Load() > 0 {
-			all = append(all, callback.Call{Name: "Observer.Sent", Lane: lane, Peer: id}.String())
-		}
-	}
-	posting := func(p *pipeline) {
-		for k := range p.told {
-			sending(p.member.RemoteID, p.queues[k].Name(), &p.told[k])
-		}
-	}
+	var calls []callback.Call
 	for _, p := range append(e.endingPeers(), peers...) {
-		receiving(p.receivers)
-		posting(p.pipeline)
+		calls = append(calls, p.receivers.Calls(named)...)
+		calls = append(calls, p.pipeline.calls()...)
 		for _, w := range p.writers {
-			sending(p.member.RemoteID, w.Queue.Name(), &w.Told)
+			calls = append(calls, w.Calls()...)
 		}
 	}
 	for _, r := range remotes {
-		posting(r.pipeline)
+		calls = append(calls, r.pipeline.calls()...)
 	}
 	for _, rs := range e.receiveQueues.OfGuests() {
-		receiving(rs)
+		calls = append(calls, rs.Calls(named)...)
+	}
+	for _, c := range calls {
+		all = append(all, c.String())
 	}
 	slices.Sort(all)
 	return all

@@ -67,6 +67,16 @@ func (p *pipeline) status() (st LaneStatus) {
 	return st
 }
 
+// calls returns the calls of Observer.Sent that have not returned.
+func (p *pipeline) calls() (all []callback.Call) {
+	for k := range p.told {
+		if p.told[k].Load() > 0 {
+			all = append(all, callback.Call{Name: "Observer.Sent", Lane: p.queues[k].Name(), Peer: p.member.RemoteID})
+		}
+	}
+	return all
+}
+
 // close closes the pipeline permanently. The member's context has ended, so POSTs in progress fail.
 func (p *pipeline) close() {
 	for _, q := range p.queues {

@@ -7,9 +7,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
@@ -29,7 +31,7 @@ type Receiver struct {
 	began    atomic.Int64 // when Process was given the first of what it has, by the clock of the queue, in ns
 	sampleAt time.Time    // when the times of appends are taken next; owned by the worker
 
-	Told atomic.Int32 // calls of Observer.Received in progress
+	told atomic.Int32 // calls of Observer.Received in progress
 
 	ended <-chan struct{}   // closed once Process is done with all messages of the queue
 	after []<-chan struct{} // those of the earlier queues; set before the receiver is used
@@ -142,9 +144,9 @@ func (r *Receiver) offer(ctx context.Context, items []queue.Item, wait time.Dura
 		for _, it := range items {
 			bytes += it.Size
 		}
-		r.Told.Add(1)
+		r.told.Add(1)
 		f(r.Member.RemoteID, r.Queue.Name(), len(items), bytes)
-		r.Told.Add(-1)
+		r.told.Add(-1)
 	}
 	rest, v := items, queue.Accepted
 	var err error
@@ -194,6 +196,28 @@ func NewReceivers(m *member.Member) (all Receivers) {
 
 // Of returns the queue for a type of messages.
 func (r *Receivers) Of(t raftpb.MessageType) *Receiver { return r[queue.KindOf(t)] }
+
+// Calls returns the callbacks of the queues that have not returned, except those of named, which
+// are tracked by name. The queues are closed: a worker has each message that they still hold.
+func (r *Receivers) Calls(named []callback.Call) (all []callback.Call) {
+	slowProcess := func(id types.ID, k queue.Kind) bool {
+		return slices.ContainsFunc(named, func(c callback.Call) bool {
+			return c.Name == callback.ObserverSlowProcess && c.Peer == id && queue.KindOf(c.Type) == k
+		})
+	}
+	for k, r := range r {
+		if r == nil {
+			continue // of a guest, which has queues of some kinds only
+		}
+		if r.Queue.HasMessages() && !slowProcess(r.Member.RemoteID, queue.Kind(k)) {
+			all = append(all, callback.Call{Name: callback.RaftProcess, Lane: r.Queue.Name(), Peer: r.Member.RemoteID})
+		}
+		if r.told.Load() > 0 {
+			all = append(all, callback.Call{Name: "Observer.Received", Lane: r.Queue.Name(), Peer: r.Member.RemoteID})
+		}
+	}
+	return all
+}
 
 // Receive sorts items into the queues. Appends wait for room, if wait is not 0; the
 // error is why there was none.

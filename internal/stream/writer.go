@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/latency"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
@@ -23,7 +24,7 @@ type Writer struct {
 	beat  atomic.Bool // a link heartbeat is due
 	given atomic.Bool // a connection was given a message
 
-	Told atomic.Int32 // calls of Observer.Sent in progress
+	told atomic.Int32 // calls of Observer.Sent in progress
 
 	conn        *attachment
 	lastWritten *Conn      // owned by the one worker of the queue
@@ -46,6 +47,14 @@ func NewWriter(m *member.Member, kind Kind) *Writer {
 
 // WasGiven reports whether a connection was given a message since the start.
 func (w *Writer) WasGiven() bool { return w.given.Load() }
+
+// Calls returns the call of Observer.Sent that has not returned, if there is one.
+func (w *Writer) Calls() (all []callback.Call) {
+	if w.told.Load() > 0 {
+		all = append(all, callback.Call{Name: "Observer.Sent", Lane: w.Queue.Name(), Peer: w.member.RemoteID})
+	}
+	return all
+}
 
 // Attach takes over c, which the peer dialled: a newer connection replaces the older one. The queue
 // continues over c. It returns false, and closes c, if the peer has ended.
@@ -200,9 +209,9 @@ func (w *Writer) flush(c *Conn, items []queue.Item) error {
 		w.member.Latency.Out.Written(now)
 	}
 	if f := w.member.Cfg.Observer.Sent; f != nil {
-		w.Told.Add(1)
+		w.told.Add(1)
 		f(w.member.RemoteID, w.Queue.Name(), n, int64(size), took)
-		w.Told.Add(-1)
+		w.told.Add(-1)
 	}
 	return nil
 }
