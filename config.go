@@ -14,6 +14,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -39,12 +40,9 @@ const (
 	defaultServerVersion         = "3.7.0"
 	defaultMinClusterVersion     = "3.0.0"
 
-	pipelineMessages    = 64                                 // queue of a pipeline, per kind of messages
-	pipelineWorkers     = 4                                  // concurrent POSTs of one kind of one pipeline
-	maxIdlePosts        = int(queue.Kinds) * pipelineWorkers // idle connections of a pipeline
-	maxRequestHeadBytes = 64 << 10                           // of a request, behind NewServer
-	minRedialSeconds    = 1e-3                               // for an infinite DialRetryFrequency
-	maxRedialSeconds    = 3600                               // for one close to zero
+	maxRequestHeadBytes = 64 << 10 // of a request, behind NewServer
+	minRedialSeconds    = 1e-3     // for an infinite DialRetryFrequency
+	maxRedialSeconds    = 3600     // for one close to zero
 	maxRemotes          = 128
 	remoteLifetime      = 10 * time.Minute
 )
@@ -73,7 +71,7 @@ func (t *Transport) settings() (*member.Config, error) {
 	}
 	s := &member.Config{
 		ID: t.ID, URLs: &t.urls,
-		ErrorC: t.ErrorC, StatusError: statusError, IdlePosts: maxIdlePosts,
+		ErrorC: t.ErrorC, StatusError: statusError, IdlePosts: pipeline.MaxIdle,
 		DirectLog:  log.With(zap.String("local-member-id", t.ID.String())),
 		AllRefused: new(member.IdentityCounters), InflightAdvice: new(atomic.Bool), SnapshotBackoff: t.SnapshotBackoff,
 
@@ -100,7 +98,7 @@ func (t *Transport) settings() (*member.Config, error) {
 	s.SendLimits = queue.Limits{
 		Messages: orDefault(t.SendQueueMessages, defaultQueueMessages), Bytes: sendBytes, Shared: s.Queued, MessageBytes: maxMessage,
 	}
-	s.PipelineLimits = queue.Limits{Messages: pipelineMessages, Bytes: sendBytes, Shared: s.Queued, MessageBytes: maxMessage}
+	s.PipelineLimits = queue.Limits{Messages: pipeline.Messages, Bytes: sendBytes, Shared: s.Queued, MessageBytes: maxMessage}
 	s.ReceiveLimits = queue.Limits{
 		Messages: orDefault(t.ReceiveQueueMessages, defaultQueueMessages),
 		Bytes:    sizeLimit(t.ReceiveQueueBytes, defaultQueueBytes),

@@ -134,13 +134,13 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 	var calls []callback.Call
 	for _, p := range append(e.endingPeers(), peers...) {
 		calls = append(calls, p.receivers.Calls(named)...)
-		calls = append(calls, p.pipeline.calls()...)
+		calls = append(calls, p.pipeline.Calls()...)
 		for _, w := range p.writers {
 			calls = append(calls, w.Calls()...)
 		}
 	}
 	for _, r := range remotes {
-		calls = append(calls, r.pipeline.calls()...)
+		calls = append(calls, r.pipeline.Calls()...)
 	}
 	for _, rs := range e.receiveQueues.OfGuests() {
 		calls = append(calls, rs.Calls(named)...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/listener"
+	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
@@ -183,5 +184,5 @@ func NewRoundTripper(tlsInfo transport.TLSInfo, dialTimeout time.Duration) (http
 	if err := checkTimeout("DialTimeout", dialTimeout, 1); err != nil {
 		return nil, err
 	}
-	return conn.NewRoundTripper(tlsInfo, orDefault(dialTimeout, defaultDialTimeout), DefaultConnReadTimeout, maxIdlePosts, protocol.MaxAnswerBytes)
+	return conn.NewRoundTripper(tlsInfo, orDefault(dialTimeout, defaultDialTimeout), DefaultConnReadTimeout, pipeline.MaxIdle, protocol.MaxAnswerBytes)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
@@ -55,7 +56,7 @@ type peer struct {
 	urls          *urlPicker
 	writers       [stream.Kinds]*stream.Writer
 	readers       [stream.Kinds]*stream.Reader
-	pipeline      *pipeline
+	pipeline      *pipeline.Pipeline
 	snapshots     *snapshotSender
 	receivers     receive.Receivers
 	receiveQueues *receive.Queues // including those from before it was a peer
@@ -80,14 +81,14 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 		l.Events.StateChanged(active, cause)
 	}
 	p := &peer{
-		member: l, urls: picker, pipeline: newPipeline(l), receivers: receive.NewReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
+		member: l, urls: picker, pipeline: pipeline.New(l), receivers: receive.NewReceivers(l), receiveQueues: e.receiveQueues, snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
-	p.pipeline.queues[queue.Append].TrackAppends(l.Cfg.ReadTimeout, l.Reports.Unreachable) // a pipeline is short by design
+	p.pipeline.Queues[queue.Append].TrackAppends(l.Cfg.ReadTimeout, l.Reports.Unreachable) // a pipeline is short by design
 	for kind := range stream.Kinds {
 		p.writers[kind] = stream.NewWriter(l, kind)
 		p.readers[kind] = stream.NewReader(l, kind, stream.Handler{Refuse: p.refuse, Receive: p.receive})
 	}
-	p.pipeline.snapshotTaken = p.snapshotTaken
+	p.pipeline.SnapshotTaken = p.snapshotTaken
 	p.snapshots = newSnapshotSender(l, e.snapshots, e.pace, p)
 	return p
 }
@@ -105,7 +106,7 @@ func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
 // route, so that they cost one lock. It returns their number, and false if the
 // peer has ended: then those after them were neither accepted nor reported.
 func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
-	first, posts := p.queueFor(msgs[0]), p.pipeline.queueOf(msgs[0].GetType())
+	first, posts := p.queueFor(msgs[0]), p.pipeline.QueueOf(msgs[0].GetType())
 	n = p.sameWay(msgs)
 	if p.member.Paused.Load() {
 		if !p.member.Enter() {
@@ -136,7 +137,7 @@ func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
 	if !p.writers[stream.MsgAppV2].WasGiven() {
 		return false
 	}
-	taken := p.pipeline.taken.Load()
+	taken := p.pipeline.Taken.Load()
 	return slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) > taken })
 }
 
@@ -175,7 +176,7 @@ func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.
 func (p *peer) queueFor(m *raftpb.Message) *queue.Queue {
 	switch m.GetType() {
 	case raftpb.MsgSnap:
-		return p.pipeline.queues[queue.Append]
+		return p.pipeline.Queues[queue.Append]
 	case raftpb.MsgApp:
 		return p.writers[stream.MsgAppV2].Queue
 	default:
@@ -208,7 +209,7 @@ func (p *peer) sameWay(msgs []*raftpb.Message) int {
 	to, kind := msgs[0].GetTo(), msgs[0].GetType()
 	for n, m := range msgs[:min(len(msgs), queue.RunMessages)] {
 		t := m.GetType()
-		if m.GetTo() != to || t != kind && (p.queueFor(m) != p.queueFor(msgs[0]) || p.pipeline.queueOf(t) != p.pipeline.queueOf(kind)) {
+		if m.GetTo() != to || t != kind && (p.queueFor(m) != p.queueFor(msgs[0]) || p.pipeline.QueueOf(t) != p.pipeline.QueueOf(kind)) {
 			return n
 		}
 	}
@@ -230,7 +231,7 @@ func (p *peer) update(urls types.URLs) {
 
 func (p *peer) attachOutgoingConn(c *stream.Conn) bool {
 	if c.Kind == stream.MsgAppV2 {
-		p.pipeline.taken.Store(0) // the peer may have restarted with another limit
+		p.pipeline.Taken.Store(0) // the peer may have restarted with another limit
 	}
 	return p.writers[c.Kind].Attach(c)
 }
@@ -286,7 +287,7 @@ func (p *peer) appendsAnswered(m *raftpb.Message) {
 	for _, w := range p.writers {
 		w.Queue.AppendAnswered(m)
 	}
-	p.pipeline.queues[queue.Append].AppendAnswered(m)
+	p.pipeline.Queues[queue.Append].AppendAnswered(m)
 	p.member.Latency.Out.Answered(m)
 }
 
@@ -295,7 +296,7 @@ func (p *peer) snapshotTaken(m *raftpb.Message) {
 	for _, w := range p.writers {
 		w.Queue.SnapshotTaken(m)
 	}
-	p.pipeline.queues[queue.Append].SnapshotTaken(m)
+	p.pipeline.Queues[queue.Append].SnapshotTaken(m)
 	p.member.Latency.Out.Drop()
 }
 
@@ -321,7 +322,7 @@ func (p *peer) pause(on bool) {
 	}
 	p.member.Latency.Out.Restart()
 	p.member.Reports.Unreachable() // also the withheld reports
-	p.pipeline.dropQueued()
+	p.pipeline.DropQueued()
 	p.snapshots.sender.Drop()
 	for _, r := range p.receivers {
 		r.Discard(r.Queue.Empty(), ErrPaused)
@@ -334,7 +335,7 @@ func (p *peer) shut(cause error) {
 	for _, w := range p.writers {
 		w.Close()
 	}
-	p.pipeline.close()
+	p.pipeline.Close()
 	p.snapshots.sender.Close()
 	for _, r := range p.receivers {
 		r.Close()
@@ -372,7 +373,7 @@ func (p *peer) tick() {
 	for _, r := range p.receivers {
 		r.Queue.TrimIfIdle(nil)
 	}
-	p.pipeline.tidy()
-	p.pipeline.queues[queue.Append].ExpireAppends()
+	p.pipeline.Tidy()
+	p.pipeline.Queues[queue.Append].ExpireAppends()
 	p.member.Activity.Tick()
 }

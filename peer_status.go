@@ -41,7 +41,7 @@ func (p *peer) status() PeerStatus {
 		st.Streams = append(st.Streams, s)
 		st.ReceivedBytes += s.Bytes
 	}
-	st.addSent(p.pipeline.status())
+	st.addSent(pipelineStatus(p.pipeline))
 	for _, r := range p.receivers {
 		l := laneStatus(r.Queue)
 		st.Lanes = append(st.Lanes, l)
@@ -71,31 +71,6 @@ func laneStatus(l *queue.Queue) LaneStatus {
 		Duplicates: st.Duplicates, Dropped: st.Dropped.Total(), Drops: dropsOf(st.Dropped),
 		DroppingSince: st.Dropping.Since, Dropping: dropsOf(st.Dropping.Drops),
 	}
-}
-
-// fill is the fill level of the lane, from 0 to 1.
-func (st *LaneStatus) fill() float64 {
-	return max(float64(st.Queued)/float64(st.Capacity), float64(st.QueuedBytes)/float64(st.CapacityBytes))
-}
-
-// add merges two lanes of one name into one. It shows the fuller of the two.
-func (st *LaneStatus) add(l LaneStatus) {
-	st.Name, st.Up = l.Name, st.Up || l.Up
-	if st.Capacity == 0 || l.fill() > st.fill() {
-		st.Queued, st.QueuedBytes, st.Capacity, st.CapacityBytes = l.Queued, l.QueuedBytes, l.Capacity, l.CapacityBytes
-	}
-	st.OldestAge = max(st.OldestAge, l.OldestAge)
-	st.Messages += l.Messages
-	st.Bytes += l.Bytes
-	st.Batches += l.Batches
-	st.BusyTime += l.BusyTime
-	st.Duplicates += l.Duplicates
-	st.Dropped += l.Dropped
-	st.Drops.add(l.Drops)
-	if st.DroppingSince.IsZero() || !l.DroppingSince.IsZero() && l.DroppingSince.Before(st.DroppingSince) {
-		st.DroppingSince = l.DroppingSince
-	}
-	st.Dropping.add(l.Dropping)
 }
 
 func streamStatus(kind stream.Kind, direction string, st stream.State) StreamStatus {

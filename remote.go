@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
@@ -20,14 +21,14 @@ import (
 type remote struct {
 	member   *member.Member
 	urls     *urlPicker
-	pipeline *pipeline
+	pipeline *pipeline.Pipeline
 	learned  bool      // from a header, not by the application
 	used     time.Time // guarded by remotes.mu
 }
 
 func (r *remote) shut(cause error) {
 	r.member.End(cause)
-	r.pipeline.close()
+	r.pipeline.Close()
 }
 
 // remotes are the remotes of a Transport: at most maxRemotes, each dropped after
@@ -77,7 +78,7 @@ func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() 
 	if evicted != nil && evicted.member.RemoteID == id {
 		l.Paused.Store(evicted.member.Paused.Load())
 	}
-	rs.byID[id] = &remote{member: l, urls: picker, pipeline: newPipeline(l), learned: learned, used: time.Now()}
+	rs.byID[id] = &remote{member: l, urls: picker, pipeline: pipeline.New(l), learned: learned, used: time.Now()}
 	return evicted, true
 }
 
@@ -107,7 +108,7 @@ func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
 	// Until mu is released r does not end: its queue is not down, and enter succeeds.
 	r.used = time.Now()
 	var cause error
-	q := r.pipeline.queueOf(m.GetType())
+	q := r.pipeline.QueueOf(m.GetType())
 	if r.member.Paused.Load() {
 		cause = ErrPaused
 	} else if cause = q.Offer(it).Err(); cause == nil {
@@ -132,7 +133,7 @@ func (rs *remotes) pause(id types.ID, paused bool) bool {
 		return false
 	}
 	if r.member.Paused.Store(paused); paused {
-		r.pipeline.dropQueued()
+		r.pipeline.DropQueued()
 	}
 	return true
 }
@@ -164,7 +165,7 @@ func (rs *remotes) tick(now time.Time) (expired []*remote) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for id, r := range rs.byID {
-		r.pipeline.tidy()
+		r.pipeline.Tidy()
 		if now.Sub(r.used) >= remoteLifetime {
 			delete(rs.byID, id)
 			r.shut(ErrPeerRemoved)

@@ -60,7 +60,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "failed-post-unreported", wrong: "a post that fails is not reported", breaks: "taken or reported",
-		edits: []edit{{"pipeline.go", "\t\tq.ForgetAppends()\n\t\tp.member.Lose(q, []queue.Item{it}, err)", "\t\tq.ForgetAppends()\n\t\tp.member.Drop(q, 1, err)"}},
+		edits: []edit{{"internal/pipeline/pipeline.go", "\t\tq.ForgetAppends()\n\t\tp.member.Lose(q, []queue.Item{it}, err)", "\t\tq.ForgetAppends()\n\t\tp.member.Drop(q, 1, err)"}},
 	},
 	{
 		name: "withheld-unreported", wrong: "appends that a full queue withholds are not reported once it has drained", breaks: "taken or reported",
@@ -130,7 +130,7 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "proposal-posted-twice", wrong: "a post of a proposal is made again where its connection was being closed", breaks: "none twice",
-		edits: []edit{{"pipeline.go", "if t != raftpb.MsgProp {", "if t >= 0 {"}},
+		edits: []edit{{"internal/pipeline/post.go", "if t != raftpb.MsgProp {", "if t >= 0 {"}},
 	},
 }
 

@@ -5,7 +5,7 @@ package main
 var sendingPathMutants = []mutant{
 	{
 		name: "posts-in-one-queue", wrong: "posts of all kinds wait for the same four workers", breaks: "a control message waits for no proposal", found: "path 1",
-		edits: []edit{{"pipeline.go", "{ return p.queues[queue.KindOf(t)] }", "{ return p.queues[queue.Append] }"}},
+		edits: []edit{{"internal/pipeline/pipeline.go", "{ return p.Queues[queue.KindOf(t)] }", "{ return p.Queues[queue.Append] }"}},
 	},
 	{
 		name: "posts-received-in-one-lane", wrong: "received posts of all kinds wait for Process in one lane", breaks: "Process may block on one kind", found: "path 1",
@@ -164,9 +164,9 @@ var otherPathMutants = []mutant{
 	{
 		name: "cut-lets-through", wrong: "what is queued when a peer is cut is sent", breaks: "CutPeer drops everything", found: "path 23",
 		edits: []edit{
-			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)\n\t}\n\tp.member.Latency.Out.Restart()\n\tp.member.Reports.Unreachable() // also the withheld reports\n\tp.pipeline.dropQueued()", ""},
+			{"peer.go", "\tfor _, w := range p.writers {\n\t\tp.member.Lose(w.Queue, w.Queue.Empty(), ErrPaused)\n\t}\n\tp.member.Latency.Out.Restart()\n\tp.member.Reports.Unreachable() // also the withheld reports\n\tp.pipeline.DropQueued()", ""},
 			{"internal/stream/writer.go", "if i == sent && (w.member.Paused.Load() || w.Queue.WasEmptied()) {", "if i == sent && i < 0 {"},
-			{"pipeline.go", "\tif p.member.Paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.Paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
+			{"internal/pipeline/pipeline.go", "\tif p.member.Paused.Load() {\n\t\tq.ForgetAppends()", "\tif p.member.Paused.Load() && it.Msg == nil {\n\t\tq.ForgetAppends()"},
 		},
 	},
 	{

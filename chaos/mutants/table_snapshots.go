@@ -24,7 +24,7 @@ var snapshotMutants = []mutant{
 	},
 	{
 		name: "posted-snapshot-unreported", wrong: "a MsgSnap given to Send that arrives is not reported", breaks: "exactly one report",
-		edits: []edit{{"pipeline.go", "\t\tp.member.SnapshotEnded(nil)", ""}},
+		edits: []edit{{"internal/pipeline/pipeline.go", "\t\tp.member.SnapshotEnded(nil)", ""}},
 	},
 	{
 		name: "reader-closed-twice", wrong: "the reader of a snapshot is closed twice", breaks: "exactly one Close",

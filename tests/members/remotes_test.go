@@ -115,7 +115,7 @@ func TestIdleRemotesCostNothing(t *testing.T) {
 // pipelineWorkers returns how many goroutines work for pipelines, or wait to.
 func pipelineWorkers() int {
 	stacks := make([]byte, 8<<20)
-	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "rafthttp.(*pipeline).work(")
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "internal/pipeline.(*Pipeline).work(")
 }
 
 func TestRemoteBecomesPeer(t *testing.T) {
