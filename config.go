@@ -43,8 +43,6 @@ const (
 	maxRequestHeadBytes = 64 << 10 // of a request, behind NewServer
 	minRedialSeconds    = 1e-3     // for an infinite DialRetryFrequency
 	maxRedialSeconds    = 3600     // for one close to zero
-	maxRemotes          = 128
-	remoteLifetime      = 10 * time.Minute
 )
 
 // snapshotSettings are the fields of a Transport for snapshots, with defaults

@@ -243,7 +243,7 @@ func (q *request) isPaused() bool {
 	if p := q.engine.peerOf(q.from); p != nil {
 		return p.member.Paused.Load()
 	}
-	return q.engine.remotes.isPaused(q.from)
+	return q.engine.remotes.IsPaused(q.from)
 }
 
 // refuse drops a message from a stream that is not for us, or not from the

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -29,7 +30,7 @@ type engine struct {
 	done      chan struct{} // closed when Stop is done
 
 	peers         atomic.Pointer[map[types.ID]*peer] // replaced under mu, never modified
-	remotes       *remotes
+	remotes       *pipeline.Remotes
 	pace          *snapshot.Pace
 	receiving     *snapshot.Receiver
 	snapshotLines *rate.Limiter // of the log, for snapshots from members that are not peers
@@ -126,7 +127,7 @@ func (e *engine) spawn(f func()) bool {
 
 // runningCallbacks names the callbacks that have not returned, of these members and of those
 // that are ending. Their queues are closed.
-func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []string) {
+func (e *engine) runningCallbacks(peers []*peer, remotes []*pipeline.Remote) (all []string) {
 	named := e.cfg.Guard.Calls.List()
 	for _, c := range named {
 		all = append(all, callback.Call{Name: c.Name, Peer: c.Peer}.String())
@@ -140,7 +141,7 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*remote) (all []strin
 		}
 	}
 	for _, r := range remotes {
-		calls = append(calls, r.pipeline.Calls()...)
+		calls = append(calls, r.Pipeline.Calls()...)
 	}
 	for _, rs := range e.receiveQueues.OfGuests() {
 		calls = append(calls, rs.Calls(named)...)

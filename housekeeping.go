@@ -85,8 +85,8 @@ func (e *engine) housekeeping() {
 			known = peers
 			next.Reset(min(beats.Wait(known), probes.Wait(known)))
 		case <-remotes.C:
-			for _, r := range e.remotes.tick(time.Now()) {
-				e.wg.Go(r.member.Join)
+			for _, r := range e.remotes.Tick(time.Now()) {
+				e.wg.Go(r.Member.Join)
 			}
 		case <-check:
 			e.startRecheck()
@@ -126,7 +126,7 @@ func (e *engine) recheck() {
 	for _, p := range e.peerMap() {
 		p.member.StartRecheck(p.recheck)
 	}
-	for _, l := range e.remotes.members() {
+	for _, l := range e.remotes.Members() {
 		l.StartRecheck(l.RecheckConns)
 	}
 	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {

@@ -108,28 +108,6 @@ func (q *request) passedOn(m *raftpb.Message) bool {
 	return q.from != 0 && m.GetFrom() != uint64(q.from)
 }
 
-// rememberRemote adds the requester as a remote, so that it can be answered before it
-// is a peer (PROTOCOL.md, sections 3.4 and 3.5). A removed member is not added.
-func (q *request) rememberRemote() error {
-	list, err := protocol.PeerURLsIn(q.r.Header)
-	if err != nil {
-		return err
-	}
-	peers := q.engine.peers.Load()
-	if list == "" || q.from == 0 || q.from == q.engine.cfg.ID || (*peers)[q.from] != nil {
-		return nil
-	}
-	if removed, err := q.isRemoved(q.from); err != nil || removed {
-		return err
-	}
-	urls, err := protocol.ParsePeerURLs(list)
-	if err != nil {
-		return err
-	}
-	q.engine.addRemote(q.from, urls, true, peers) // or at its next request
-	return nil
-}
-
 // servePost receives one message (PROTOCOL.md, sections 1 and 3.6).
 func (q *request) servePost() error {
 	if err := q.rememberRemote(); err != nil {

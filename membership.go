@@ -12,39 +12,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
 )
 
-// AddRemote adds a member that receives messages before it is a peer, such as one
-// known from a discovery service. There are at most 128 remotes; one that is not
-// used for 10 minutes is dropped, as is one that becomes a peer. It panics,
-// naming it, if a URL is invalid or the id is 0. After Stop it does nothing.
-func (t *Transport) AddRemote(id types.ID, urls []string) {
-	us := mustMember("AddRemote", id, urls)
-	e := t.engine.Load()
-	if e == nil {
-		panic("rafthttp: AddRemote before Start")
-	}
-	if id == e.cfg.ID || !e.enter() {
-		return
-	}
-	defer e.leave()
-	for {
-		peers := e.peers.Load()
-		if (*peers)[id] != nil || e.addRemote(id, us, false, peers) {
-			return
-		}
-	}
-}
-
-// addRemote adds a remote. It returns false if asked is no longer the map of peers:
-// the member may have become a peer. The caller was admitted by enter.
-func (e *engine) addRemote(id types.ID, urls types.URLs, learned bool, asked *map[types.ID]*peer) bool {
-	same := func() bool { return e.peers.Load() == asked }
-	evicted, ok := e.remotes.add(id, urls, learned, same)
-	if evicted != nil {
-		e.wg.Go(evicted.member.Join) // waits for calls in progress
-	}
-	return ok
-}
-
 // AddPeer adds a member of the cluster: its streams are dialled from now on, and
 // it may dial ours. For a member that is a peer already, and for the local one,
 // it does nothing. It panics, naming it, if a URL is invalid or the id is 0, and
@@ -75,7 +42,7 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 		return nil
 	}
 	p := newPeer(e, id, urls)
-	p.member.Paused.Store(e.remotes.isPaused(id)) // no message is accepted meanwhile
+	p.member.Paused.Store(e.remotes.IsPaused(id)) // no message is accepted meanwhile
 	peers := maps.Clone(e.peerMap())
 	peers[id] = p
 	e.receiveQueues.Replace([]*receive.Receivers{&p.receivers}, nil, func() { e.peers.Store(&peers) })
@@ -84,8 +51,8 @@ func (e *engine) addPeer(id types.ID, urls types.URLs) *peer {
 	default:
 	}
 	// After the peer is added: a message sent meanwhile finds one of them.
-	if old := e.remotes.remove(id, ErrPeerRemoved); old != nil {
-		e.wg.Go(old.member.Join)
+	if old := e.remotes.Remove(id, ErrPeerRemoved); old != nil {
+		e.wg.Go(old.Member.Join)
 	}
 	return p
 }
@@ -236,7 +203,7 @@ func (t *Transport) pause(id types.ID, paused bool) {
 	}
 	e.mu.Lock() // so that no remote becomes a peer meanwhile
 	defer e.mu.Unlock()
-	if e.remotes.pause(id, paused) {
+	if e.remotes.Pause(id, paused) {
 		e.receiveQueues.Pause(id, paused)
 	}
 	if p := e.peerOf(id); p != nil {
@@ -261,8 +228,8 @@ func (t *Transport) Resume() {
 	}
 	e.mu.Lock() // as in pause
 	defer e.mu.Unlock()
-	for _, id := range e.remotes.ids() {
-		e.remotes.pause(id, false)
+	for _, id := range e.remotes.IDs() {
+		e.remotes.Pause(id, false)
 		e.receiveQueues.Pause(id, false)
 	}
 	for _, p := range e.peerMap() {

@@ -1,8 +1,6 @@
 package rafthttp
 
 import (
-	"slices"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -12,202 +10,68 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// remote is a member known only by its URLs, so that it can
-// be answered before it is a peer. It has only a pipeline, and costs
-// no goroutine until a message is sent.
-type remote struct {
-	member   *member.Member
-	urls     *urlPicker
-	pipeline *pipeline.Pipeline
-	learned  bool      // from a header, not by the application
-	used     time.Time // guarded by remotes.mu
+// newRemotes returns no remotes, which pick their URLs like peers.
+func newRemotes(s *member.Config) *pipeline.Remotes {
+	return pipeline.NewRemotes(s, func(urls types.URLs) pipeline.URLs { return newURLPicker(urls) })
 }
 
-func (r *remote) shut(cause error) {
-	r.member.End(cause)
-	r.pipeline.Close()
+// AddRemote adds a member that receives messages before it is a peer, such as one
+// known from a discovery service. There are at most 128 remotes; one that is not
+// used for 10 minutes is dropped, as is one that becomes a peer. It panics,
+// naming it, if a URL is invalid or the id is 0. After Stop it does nothing.
+func (t *Transport) AddRemote(id types.ID, urls []string) {
+	us := mustMember("AddRemote", id, urls)
+	e := t.engine.Load()
+	if e == nil {
+		panic("rafthttp: AddRemote before Start")
+	}
+	if id == e.cfg.ID || !e.enter() {
+		return
+	}
+	defer e.leave()
+	for {
+		peers := e.peers.Load()
+		if (*peers)[id] != nil || e.addRemote(id, us, false, peers) {
+			return
+		}
+	}
 }
 
-// remotes are the remotes of a Transport: at most maxRemotes, each dropped after
-// remoteLifetime without use. Safe for concurrent use.
-type remotes struct {
-	s *member.Config
-
-	mu     sync.Mutex
-	byID   map[types.ID]*remote
-	closed bool
-}
-
-// add adds a remote unless there is one, or valid returns false: then it returns false.
-// When a peer is added, it is in the map before its remote is removed, and remove waits for
-// the lock that valid is called under. When there are too many, the least recently used
-// remote is evicted, those learned from headers first: an unauthenticated client
-// cannot displace remotes added by the application. The caller must join the evicted
-// remote.
-func (rs *remotes) add(id types.ID, urls types.URLs, learned bool, valid func() bool) (evicted *remote, ok bool) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.closed {
-		return nil, true
-	}
-	if !valid() {
-		return nil, false
-	}
-	if r := rs.byID[id]; r != nil {
-		if r.urls.same(urls) && (learned || !r.learned) {
-			return nil, true
-		}
-		if learned && !r.learned {
-			return nil, true
-		}
-		evicted = r
-	} else if len(rs.byID) >= maxRemotes {
-		if evicted = rs.oldest(learned); evicted == nil {
-			return nil, true
-		}
-	}
+// addRemote adds a remote. It returns false if asked is no longer the map of peers:
+// the member may have become a peer. The caller was admitted by enter.
+func (e *engine) addRemote(id types.ID, urls types.URLs, learned bool, asked *map[types.ID]*peer) bool {
+	same := func() bool { return e.peers.Load() == asked }
+	evicted, ok := e.remotes.Add(id, urls, learned, same)
 	if evicted != nil {
-		delete(rs.byID, evicted.member.RemoteID)
-		evicted.shut(ErrPeerRemoved)
+		e.wg.Go(evicted.Member.Join) // waits for calls in progress
 	}
-	picker := newURLPicker(urls)
-	l := member.New(rs.s, id, picker)
-	if evicted != nil && evicted.member.RemoteID == id {
-		l.Paused.Store(evicted.member.Paused.Load())
-	}
-	rs.byID[id] = &remote{member: l, urls: picker, pipeline: pipeline.New(l), learned: learned, used: time.Now()}
-	return evicted, true
+	return ok
 }
 
-// oldest is called with mu held.
-func (rs *remotes) oldest(learnedOnly bool) *remote {
-	var oldest *remote
-	for _, r := range rs.byID {
-		if learnedOnly && !r.learned {
-			continue
-		}
-		if oldest == nil || (r.learned && !oldest.learned) || (r.learned == oldest.learned && r.used.Before(oldest.used)) {
-			oldest = r
-		}
+// rememberRemote adds the requester as a remote, so that it can be answered before it
+// is a peer (PROTOCOL.md, sections 3.4 and 3.5). A removed member is not added.
+func (q *request) rememberRemote() error {
+	list, err := protocol.PeerURLsIn(q.r.Header)
+	if err != nil {
+		return err
 	}
-	return oldest
-}
-
-// send gives m to the pipeline of a remote, and reports whether there is one.
-func (rs *remotes) send(id types.ID, m *raftpb.Message) bool {
-	it := queue.NewItem(m)
-	rs.mu.Lock()
-	r := rs.byID[id]
-	if r == nil {
-		rs.mu.Unlock()
-		return false
+	peers := q.engine.peers.Load()
+	if list == "" || q.from == 0 || q.from == q.engine.cfg.ID || (*peers)[q.from] != nil {
+		return nil
 	}
-	// Until mu is released r does not end: its queue is not down, and enter succeeds.
-	r.used = time.Now()
-	var cause error
-	q := r.pipeline.QueueOf(m.GetType())
-	if r.member.Paused.Load() {
-		cause = ErrPaused
-	} else if cause = q.Offer(it).Err(); cause == nil {
-		rs.mu.Unlock()
-		return true
+	if removed, err := q.isRemoved(q.from); err != nil || removed {
+		return err
 	}
-	entered := r.member.Enter()
-	rs.mu.Unlock()
-	if entered {
-		defer r.member.Wait.Done()
-		r.member.Lose(q, []queue.Item{it}, cause)
+	urls, err := protocol.ParsePeerURLs(list)
+	if err != nil {
+		return err
 	}
-	return true
-}
-
-// pause pauses a remote, or ends that. It reports whether there is one.
-func (rs *remotes) pause(id types.ID, paused bool) bool {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	r := rs.byID[id]
-	if r == nil {
-		return false
-	}
-	if r.member.Paused.Store(paused); paused {
-		r.pipeline.DropQueued()
-	}
-	return true
-}
-
-// isPaused reports whether a member is a paused remote.
-func (rs *remotes) isPaused(id types.ID) bool {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	r := rs.byID[id]
-	return r != nil && r.member.Paused.Load()
-}
-
-// remove removes a remote and returns it shut; the caller must join it.
-func (rs *remotes) remove(id types.ID, cause error) *remote {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	r := rs.byID[id]
-	if r != nil {
-		delete(rs.byID, id)
-		r.shut(cause)
-	}
-	return r
-}
-
-// tick is called every heartbeat interval: idle queues release goroutines and
-// memory. Remotes not used for remoteLifetime are removed and returned; the caller
-// must join them.
-func (rs *remotes) tick(now time.Time) (expired []*remote) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for id, r := range rs.byID {
-		r.pipeline.Tidy()
-		if now.Sub(r.used) >= remoteLifetime {
-			delete(rs.byID, id)
-			r.shut(ErrPeerRemoved)
-			expired = append(expired, r)
-		}
-	}
-	return expired
-}
-
-// close removes all remotes permanently.
-func (rs *remotes) close(cause error) (all []*remote) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	rs.closed = true
-	for id, r := range rs.byID {
-		delete(rs.byID, id)
-		r.shut(cause)
-		all = append(all, r)
-	}
-	return all
-}
-
-// members returns the members of all remotes.
-func (rs *remotes) members() (all []*member.Member) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for _, r := range rs.byID {
-		all = append(all, r.member)
-	}
-	return all
-}
-
-// ids returns the ids of the remotes, sorted.
-func (rs *remotes) ids() []types.ID {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	ids := make([]types.ID, 0, len(rs.byID))
-	for id := range rs.byID {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
+	q.engine.addRemote(q.from, urls, true, peers) // or at its next request
+	return nil
 }
 
 // laneLocal is the lane name for drops of messages for the local member, which reach

@@ -268,7 +268,7 @@ func (t *Transport) Status() Status {
 	st := Status{
 		ID: e.cfg.ID, Stopped: e.ctx.Err() != nil, ClusterID: e.cfg.Self.ClusterID, Version: e.cfg.Self.VersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.cfg.Queued.Used(), MaxQueuedBytes: e.cfg.Queued.Max(),
-		Peers: []PeerStatus{}, Remotes: e.remotes.ids(), Refused: identityStatus(e.cfg.AllRefused), Drops: dropsOf(e.local.Dropped()),
+		Peers: []PeerStatus{}, Remotes: e.remotes.IDs(), Refused: identityStatus(e.cfg.AllRefused), Drops: dropsOf(e.local.Dropped()),
 	}
 	for _, h := range t.clientFailures.Handshakes() {
 		st.Handshakes = append(st.Handshakes, HandshakeStatus(h))

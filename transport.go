@@ -247,7 +247,7 @@ func (t *Transport) Start() error {
 	}
 	e := &engine{
 		cfg: s, snapshots: t.snapshotSettings(s), started: time.Now(), done: make(chan struct{}),
-		remotes: &remotes{s: s, byID: map[types.ID]*remote{}},
+		remotes: newRemotes(s),
 		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
 		postLimit:     postlimit.New(s.Queued.Max()),
 		local:         &localDrops{events: callback.NewEvents(s.ID, s.EventHooks())},
@@ -262,7 +262,7 @@ func (t *Transport) Start() error {
 	e.changed.Store(&changed)
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	e.receiveQueues = receive.NewQueues(receive.Config{
-		Ctx: e.ctx, Cfg: s, Wait: &e.wg, PeerOf: e.receiversOf, IsPaused: e.remotes.isPaused,
+		Ctx: e.ctx, Cfg: s, Wait: &e.wg, PeerOf: e.receiversOf, IsPaused: e.remotes.IsPaused,
 	})
 	if !t.engine.CompareAndSwap(nil, e) {
 		return errors.New("rafthttp: Transport.Start was called before")
@@ -311,7 +311,7 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 				return n
 			}
 			// The member was removed, and is no longer in the map of peers.
-		} else if to == 0 || e.remotes.send(to, msgs[0]) {
+		} else if to == 0 || e.remotes.Send(to, msgs[0]) {
 			return 1
 		}
 		if e.peerOf(to) == p { // there is none, or it has ended
@@ -380,10 +380,10 @@ func (t *Transport) Stop() {
 	for _, p := range peers {
 		p.shut(ErrStopped)
 	}
-	remotes := e.remotes.close(ErrStopped)
+	remotes := e.remotes.Close(ErrStopped)
 	watch := callback.WatchStop(e.cfg.Log, func() []string { return e.runningCallbacks(peers, remotes) })
 	for _, r := range remotes {
-		r.member.Join()
+		r.Member.Join()
 	}
 	for _, p := range peers {
 		p.member.Join()

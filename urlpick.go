@@ -52,8 +52,8 @@ func (p *urlPicker) list() []string {
 	return p.urls.StringSlice()
 }
 
-// same reports whether urls are the current ones.
-func (p *urlPicker) same(urls types.URLs) bool {
+// Same reports whether urls are the current ones.
+func (p *urlPicker) Same(urls types.URLs) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Equal(p.urls, urls)

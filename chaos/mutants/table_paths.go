@@ -75,7 +75,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "cut-remote-ignored", wrong: "CutPeer of a remote does nothing", breaks: "CutPeer drops everything", found: "path 9",
-		edits: []edit{{"membership.go", "if e.remotes.pause(id, paused) {", "if e.remotes.pause(id, false) {"}},
+		edits: []edit{{"membership.go", "if e.remotes.Pause(id, paused) {", "if e.remotes.Pause(id, false) {"}},
 	},
 	{
 		name: "reserved-ahead", wrong: "lanes reserve 256 KiB ahead, and keep it while they are idle", breaks: "the bound counts what is held", found: "path 10",

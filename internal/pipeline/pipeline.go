@@ -1,5 +1,5 @@
-// Package pipeline posts messages to members that no stream goes to: a Pipeline has the queues and
-// the workers of one member.
+// Package pipeline posts messages that no stream carries: a Pipeline has the queues and the workers
+// of one member. A Remote is a member that has nothing else.
 package pipeline
 
 import (
