@@ -22,7 +22,7 @@ func (t *Transport) DialPlain(ctx context.Context, addr string) (net.Conn, error
 // QueuePosts gives messages to the pipeline of a peer, as a Send does that was under way when the peer was cut.
 func (t *Transport) QueuePosts(peer types.ID, msgs []*raftpb.Message) {
 	p := t.peer(peer)
-	p.offerRun(p.pipeline.QueueOf(msgs[0].GetType()), msgs)
+	p.routes.Offer(p.pipeline.QueueOf(msgs[0].GetType()), msgs)
 }
 
 // Loggers returns what all lines about one peer, and what all others are logged by.

@@ -2,7 +2,6 @@ package rafthttp
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -16,8 +15,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
+	"github.com/seed-4d73690b/rafthttp/internal/routing"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
-	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -57,6 +56,7 @@ type peer struct {
 	writers       [stream.Kinds]*stream.Writer
 	readers       [stream.Kinds]*stream.Reader
 	pipeline      *pipeline.Pipeline
+	routes        *routing.Routes // to the writers and the pipeline
 	snapshots     *snapshotSender
 	receivers     receive.Receivers
 	receiveQueues *receive.Queues // including those from before it was a peer
@@ -88,7 +88,8 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 		p.writers[kind] = stream.NewWriter(l, kind)
 		p.readers[kind] = stream.NewReader(l, kind, stream.Handler{Refuse: p.refuse, Receive: p.receive})
 	}
-	p.pipeline.SnapshotTaken = p.snapshotTaken
+	p.routes = routing.New(l, p.writers, p.pipeline)
+	p.pipeline.SnapshotTaken = p.routes.SnapshotTaken
 	p.snapshots = newSnapshotSender(l, e.snapshots, e.pace, p)
 	return p
 }
@@ -100,121 +101,7 @@ func (p *peer) start() {
 	}
 }
 
-func (p *peer) send(m *raftpb.Message) { p.sendRun([]*raftpb.Message{m}) }
-
-// sendRun sends the first of msgs, and the following ones with the same member and
-// route, so that they cost one lock. It returns their number, and false if the
-// peer has ended: then those after them were neither accepted nor reported.
-func (p *peer) sendRun(msgs []*raftpb.Message) (n int, alive bool) {
-	first, posts := p.queueFor(msgs[0]), p.pipeline.QueueOf(msgs[0].GetType())
-	n = p.sameWay(msgs)
-	if p.member.Paused.Load() {
-		if !p.member.Enter() {
-			return 0, false
-		}
-		defer p.member.Wait.Done()
-		p.member.LoseCounted(first, n, countSnapshots(msgs[:n]), ErrPaused)
-		return n, true
-	}
-	rest := msgs[:n]
-	for _, q := range [...]*queue.Queue{first, p.writers[stream.Message].Queue, posts} {
-		if q != first && q != posts && p.mayBreakStreams(rest) {
-			continue
-		}
-		if rest = p.offerRun(q, rest); len(rest) == 0 {
-			return n, true
-		}
-		// Try the next queue; the pipeline is down only when the peer has ended.
-	}
-	return n - len(rest), false
-}
-
-// mayBreakStreams reports whether one of msgs, which are appends whose own stream is
-// down, is larger than all that the peer has accepted by POST since it last dialled that
-// stream. The peer may have closed it because of such a message, and would close the message
-// stream as well. It refuses a POST with the reason.
-func (p *peer) mayBreakStreams(msgs []*raftpb.Message) bool {
-	if !p.writers[stream.MsgAppV2].WasGiven() {
-		return false
-	}
-	taken := p.pipeline.Taken.Load()
-	return slices.ContainsFunc(msgs, func(m *raftpb.Message) bool { return wire.MemorySize(m) > taken })
-}
-
-// offerRun offers msgs to a queue, reports those without room as lost, and
-// returns the rest when the queue is down.
-func (p *peer) offerRun(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.Message) {
-	refused, snapshots, last := 0, 0, queue.Accepted
-	lose := func() {
-		if refused > 0 {
-			p.member.LoseCounted(q, refused, snapshots, last.Err())
-			p.member.Wait.Done()
-		}
-		refused, snapshots = 0, 0
-	}
-	for rest = msgs; len(rest) > 0; {
-		n, lost, v, why := q.OfferRun(rest)
-		p.member.Drop(q, lost, why) // raft is told once the queue has drained
-		rest = rest[n:]
-		if v.Err() == nil {
-			break // all are handled, or the queue is down
-		}
-		if v != last {
-			lose()
-		}
-		if refused == 0 && !p.member.Enter() { // the peer has ended since
-			break
-		}
-		last, refused, snapshots = v, refused+1, snapshots+countSnapshots(rest[:1])
-		rest = rest[1:] // a smaller one may fit
-	}
-	lose()
-	return rest
-}
-
-// queueFor returns the queue for m (PROTOCOL.md, section 10).
-func (p *peer) queueFor(m *raftpb.Message) *queue.Queue {
-	switch m.GetType() {
-	case raftpb.MsgSnap:
-		return p.pipeline.Queues[queue.Append]
-	case raftpb.MsgApp:
-		return p.writers[stream.MsgAppV2].Queue
-	default:
-		return p.writers[stream.Message].Queue
-	}
-}
-
-func countSnapshots(msgs []*raftpb.Message) (n int) {
-	for _, m := range msgs {
-		if m.GetType() == raftpb.MsgSnap {
-			n++
-		}
-	}
-	return n
-}
-
-// streamsBusy reports whether messages wait for a stream, or are being written.
-func (p *peer) streamsBusy() bool {
-	for _, w := range p.writers {
-		if w.Queue.HasMessages() {
-			return true
-		}
-	}
-	return false
-}
-
-// sameWay returns how many of msgs go to one member by the same route, one after another, up to
-// queue.RunMessages.
-func (p *peer) sameWay(msgs []*raftpb.Message) int {
-	to, kind := msgs[0].GetTo(), msgs[0].GetType()
-	for n, m := range msgs[:min(len(msgs), queue.RunMessages)] {
-		t := m.GetType()
-		if m.GetTo() != to || t != kind && (p.queueFor(m) != p.queueFor(msgs[0]) || p.pipeline.QueueOf(t) != p.pipeline.QueueOf(kind)) {
-			return n
-		}
-	}
-	return min(len(msgs), queue.RunMessages)
-}
+func (p *peer) send(m *raftpb.Message) { p.routes.Send([]*raftpb.Message{m}) }
 
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
@@ -276,28 +163,8 @@ func (p *peer) dropUnread() {
 // enough to be inlined: most messages are not responses.
 func (p *peer) answered(m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgAppResp {
-		p.appendsAnswered(m)
+		p.routes.AppendsAnswered(m)
 	}
-}
-
-func (p *peer) appendsAnswered(m *raftpb.Message) {
-	if m.GetFrom() != uint64(p.member.RemoteID) || m.Context != nil {
-		return
-	}
-	for _, w := range p.writers {
-		w.Queue.AppendAnswered(m)
-	}
-	p.pipeline.Queues[queue.Append].AppendAnswered(m)
-	p.member.Latency.Out.Answered(m)
-}
-
-// snapshotTaken updates the windows after the peer has accepted the snapshot of m. Raft is told afterwards.
-func (p *peer) snapshotTaken(m *raftpb.Message) {
-	for _, w := range p.writers {
-		w.Queue.SnapshotTaken(m)
-	}
-	p.pipeline.Queues[queue.Append].SnapshotTaken(m)
-	p.member.Latency.Out.Drop()
 }
 
 // Pause implements Pausable.

@@ -81,7 +81,7 @@ func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 }
 
 // Busy implements snapshot.Peer.
-func (s *snapshotSender) Busy() bool { return s.of.streamsBusy() }
+func (s *snapshotSender) Busy() bool { return s.of.routes.StreamsBusy() }
 
 // Observe implements snapshot.Events.
 func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
@@ -103,7 +103,7 @@ func (s *snapshotSender) Done(m *raftpb.Message, st snapshot.Status, err error) 
 	if err != nil {
 		s.member.Counters.FailedSnapshots.Add(1)
 	} else {
-		s.of.snapshotTaken(m)
+		s.of.routes.SnapshotTaken(m)
 	}
 	s.member.SnapshotEnded(err)
 	snapshotEnded(s.member.Events, s.settings.sent, st, err)

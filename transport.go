@@ -306,7 +306,7 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 	for {
 		p := e.peerOf(to)
 		if p != nil {
-			n, alive := p.sendRun(msgs)
+			n, alive := p.routes.Send(msgs)
 			if alive || n > 0 {
 				return n
 			}

@@ -40,7 +40,10 @@ var lossMutants = []mutant{
 	},
 	{
 		name: "batch-reversed", wrong: "what a stream brings at once is processed in reverse", breaks: "order in a lane",
-		edits: []edit{{"peer.go", "return p.receivers.Receive(ctx, items, wait)", "slices.Reverse(items)\n\treturn p.receivers.Receive(ctx, items, wait)"}},
+		edits: []edit{
+			{"peer.go", "return p.receivers.Receive(ctx, items, wait)", "slices.Reverse(items)\n\treturn p.receivers.Receive(ctx, items, wait)"},
+			{"peer.go", "import (\n", "import (\n\t\"slices\"\n"},
+		},
 	},
 	{
 		name: "never-unreachable", wrong: "ReportUnreachable is never called", breaks: "taken or reported",
@@ -175,7 +178,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "heartbeat-behind-appends", wrong: "heartbeats go over the stream of appends", breaks: "a control message waits for no append",
-		edits: []edit{{"peer.go", "\tcase raftpb.MsgApp:\n\t\treturn p.writers[stream.MsgAppV2].Queue", "\tcase raftpb.MsgApp, raftpb.MsgHeartbeat:\n\t\treturn p.writers[stream.MsgAppV2].Queue"}},
+		edits: []edit{{"internal/routing/routing.go", "\tcase raftpb.MsgApp:\n\t\treturn r.writers[stream.MsgAppV2].Queue", "\tcase raftpb.MsgApp, raftpb.MsgHeartbeat:\n\t\treturn r.writers[stream.MsgAppV2].Queue"}},
 	},
 	{
 		name: "one-receive-lane", wrong: "what a peer sends waits for Process in one lane", breaks: "Process may block on one kind",
@@ -187,7 +190,10 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "send-blocks", wrong: "Send waits up to 100 ms for room in a full queue", breaks: "Send never blocks",
-		edits: []edit{{"peer.go", "\t\tn, lost, v, why := q.OfferRun(rest)\n", "\t\tn, lost, v, why := q.OfferRun(rest)\n\t\tfor i := 0; v == queue.Full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = q.OfferRun(rest)\n\t\t}\n"}},
+		edits: []edit{
+			{"internal/routing/routing.go", "\t\tn, lost, v, why := q.OfferRun(rest)\n", "\t\tn, lost, v, why := q.OfferRun(rest)\n\t\tfor i := 0; v == queue.Full && n == 0 && i < 100; i++ {\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\tn, lost, v, why = q.OfferRun(rest)\n\t\t}\n"},
+			{"internal/routing/routing.go", "import (\n", "import (\n\t\"time\"\n"},
+		},
 	},
 	{
 		name: "link-heartbeats-off", wrong: "no link heartbeats", breaks: "an idle link stays up",

@@ -17,7 +17,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "too-large-on-both-streams", wrong: "an append that the receiver takes for too large cuts the message stream as well", breaks: "a healthy link loses no control message", found: "path 3",
-		edits: []edit{{"peer.go", "if !p.writers[stream.MsgAppV2].WasGiven() {", "if p != nil {"}},
+		edits: []edit{{"internal/routing/routing.go", "if !r.writers[stream.MsgAppV2].WasGiven() {", "if r != nil {"}},
 	},
 	{
 		name: "too-large-is-sent", wrong: "Send takes messages over MaxMessageBytes", breaks: "a message over MaxMessageBytes is dropped", found: "path 3",
