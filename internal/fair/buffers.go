@@ -1,0 +1,11 @@
+//go:build !tinybuffers
+
+package fair
+
+// With the build tag tinybuffers these are tiny, so that tests meet every boundary.
+const (
+	// quantum is how many bytes a flow may send at a turn.
+	quantum = 16 << 10
+	// turnMessages is how many messages of an inbox a worker processes at a turn.
+	turnMessages = 16
+)

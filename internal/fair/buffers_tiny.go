@@ -1,0 +1,9 @@
+//go:build tinybuffers
+
+package fair
+
+// For tests: see buffers.go.
+const (
+	quantum      = 300
+	turnMessages = 2
+)

@@ -1,0 +1,13 @@
+// Package fair has bounded queues that the messages of many raft groups share, without a group that blocks
+// or floods delaying the others.
+//
+// A SendQueue has the outgoing messages of many groups for one connection. They leave by deficit round robin, in
+// bytes, among the flows with messages. A Pool has a bounded number of workers that give received messages to
+// Process: in order within an Inbox, round robin among inboxes, and with another worker in place of each whose
+// Process blocks.
+//
+// A flow, or an inbox, has the messages of one kind of one replica of one group. It may hold as much as is
+// left, and no more: so one group that floods leaves half of the room to the others, and n leave 1/(n+1). A flow
+// without messages costs no memory but its struct, and no goroutine or timer. The package knows the size and
+// kind of messages; it knows nothing of peers, connections or requests.
+package fair

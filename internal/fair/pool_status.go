@@ -1,0 +1,68 @@
+package fair
+
+import (
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+)
+
+// stuckAfter is how long Process may take before PoolStatus counts its group as blocked.
+const stuckAfter = time.Second
+
+// PoolStatus is the state of a Pool at one moment.
+type PoolStatus struct {
+	Name string
+	// Waiting counts messages that wait for Process. Held are these and those that Process has, or had a moment ago, HeldBytes
+	// their memory.
+	Waiting   int
+	Held      int
+	HeldBytes int64
+	// Workers counts workers, Running their calls of Process, Blocked those of them that took longer than a second until
+	// now. BlockedFor is how long the longest takes, and BlockedGroup its group; 0: none is blocked.
+	Workers, Running, Blocked int
+	BlockedFor                time.Duration
+	BlockedGroup              uint64
+	// Messages and Bytes count messages that were processed, and their memory.
+	Messages, Bytes uint64
+	Dropped         queue.Drops
+	Dropping        queue.DropRun // that goes on
+}
+
+// Status returns the state of the pool. It takes its lock for a moment.
+func (p *Pool) Status() PoolStatus {
+	st := PoolStatus{Name: p.cfg.Name, Dropped: p.drops.Dropped(), Dropping: p.drops.Dropping()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st.Waiting, st.Held, st.HeldBytes = p.waiting, p.held, p.heldBytes
+	st.Messages, st.Bytes, st.Workers = p.processed, p.bytes, len(p.workers)
+	now := time.Since(p.born)
+	for _, w := range p.workers {
+		if w.in == nil {
+			continue
+		}
+		st.Running++
+		st.Waiting += w.n - int(w.claimed.Load())
+		if took := now - time.Duration(w.began.Load()); took > stuckAfter {
+			if st.Blocked++; took > st.BlockedFor {
+				st.BlockedFor, st.BlockedGroup = took, w.in.Group
+			}
+		}
+	}
+	return st
+}
+
+// Held returns how many messages of a Share wait or are being processed, and their memory.
+func (p *Pool) Held(s *Share) (messages int, bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return s.account.messages, s.account.held.bytes
+}
+
+// Drop counts n messages that were not processed, and returns the number of drops until now for all reasons.
+func (p *Pool) Drop(n int, why queue.DropReason) (total uint64) { return p.drops.Drop(n, why) }
+
+// DropLogDue reports whether messages dropped for a reason should be logged now, at most once a minute for
+// each reason. It must be called only after a drop.
+func (p *Pool) DropLogDue(why queue.DropReason, now time.Time) bool {
+	return p.drops.DropLogDue(why, now)
+}

@@ -1,0 +1,214 @@
+package fair
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+)
+
+// Item is a message that was taken from a SendQueue, or that it returns.
+type Item struct {
+	Flow *Flow
+	Msg  *raftpb.Message
+	Size int64 // bytes of memory that the message occupies
+
+	units int32 // of places
+}
+
+// SendConfig is the configuration of a SendQueue.
+type SendConfig struct {
+	Name   string       // for SendStatus and the log
+	Limits queue.Limits // of each kind
+
+	Workers int             // at most
+	Work    func()          // a worker: calls Take and Release until Take returns false, then returns
+	Wait    *sync.WaitGroup // joins the workers
+
+	// Ended is closed once the queue is closed and has no worker; nil: not reported.
+	Ended chan<- struct{}
+}
+
+// SendQueue is a bounded queue of messages of many groups for one connection, with workers that exist only while it is in
+// use, as those of a queue.Queue.
+//
+// An offer either accepts a message or refuses it, in one step under one lock. The messages of one
+// flow leave in order: by Take, or by Shut, Empty, Close and Remove, which return the queued messages. Control messages
+// leave first, then appends and proposals in turn, and within a kind the flows by deficit round robin.
+//
+// All methods are safe for concurrent use. Only Take blocks.
+type SendQueue struct {
+	cfg SendConfig
+
+	emptied atomic.Uint64 // how often Empty and Close were called
+	taken   uint64        // emptied when the worker took its items; owned by the worker of a queue that has one
+
+	Counters
+
+	mu        sync.Mutex
+	accepting bool // offers are accepted
+	closed    bool // permanently
+	lanes     [queue.Kinds]lane
+	turn      queue.Kind // the kind taken last, of those other than control
+	queued    int        // messages that wait
+	held      int        // messages queued or held by a worker
+	free      nodes
+	workers   int           // goroutines
+	waiting   int           // those of them that wait for more
+	more      chan struct{} // has a value for each one that should look again
+	woken     bool          // a worker should look, even if the queue is empty
+	spare     []Item        // for the next worker's Take
+	used      bool          // since the last TrimIfIdle
+	ended     chan<- struct{}
+}
+
+// NewSendQueue returns a queue that is shut.
+func NewSendQueue(c SendConfig) *SendQueue {
+	q := &SendQueue{cfg: c, turn: queue.Proposal, more: make(chan struct{}, c.Workers), ended: c.Ended}
+	for k := range q.lanes {
+		q.lanes[k].account = newAccount(c.Limits)
+	}
+	return q
+}
+
+// Name returns the name of the queue.
+func (q *SendQueue) Name() string { return q.cfg.Name }
+
+// Open makes the queue accept offers from now on, unless it is closed.
+func (q *SendQueue) Open() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.accepting = !q.closed
+}
+
+// IsOpen reports whether the queue accepts offers.
+func (q *SendQueue) IsOpen() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.accepting
+}
+
+// HasMessages reports whether messages wait, or a worker holds some.
+func (q *SendQueue) HasMessages() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.held > 0
+}
+
+// Offer queues or refuses a message of a flow, of this size in memory. A coalesced message takes
+// 1/CoalescedPerPlace of a place. If messages wait already the flow may hold as much as all flows of its kind leave.
+func (q *SendQueue) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool) queue.Verdict {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.accepting {
+		return queue.Down
+	}
+	if f.held.units == 0 {
+		f.kind = queue.KindOf(m.GetType())
+	}
+	l, units := &q.lanes[f.kind], units(coalesced)
+	if v := l.accept(&f.held, m, size, units); v != queue.Accepted {
+		return v
+	}
+	if f.waiting.first == nil {
+		l.ring.push(f)
+	}
+	f.waiting.push(q.free.get(m, size, units))
+	l.queued++
+	q.queued++
+	q.held++
+	q.used = true
+	q.useWorker()
+	return queue.Accepted
+}
+
+// next is called with mu held, while messages wait: it returns the lane to take from.
+func (q *SendQueue) next() (_ *lane, limited bool) {
+	if l := &q.lanes[queue.Control]; l.queued > 0 {
+		return l, false
+	}
+	if other := queue.Append + queue.Proposal - q.turn; q.lanes[other].queued > 0 {
+		q.turn = other
+	}
+	return &q.lanes[q.turn], true
+}
+
+// Release makes room for items that a worker has taken and finished.
+func (q *SendQueue) Release(items []Item) {
+	if len(items) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range items {
+		it := &items[i]
+		q.lanes[it.Flow.kind].release(&it.Flow.held, it.Size, it.units)
+	}
+	q.held -= len(items)
+	q.settle()
+}
+
+// settle is called with mu held.
+func (q *SendQueue) settle() {
+	for k := range q.lanes {
+		q.lanes[k].settle(q.closed)
+	}
+}
+
+// Shut refuses offers until the queue is opened again, and returns the queued messages.
+func (q *SendQueue) Shut() []Item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.accepting = false
+	return q.drain()
+}
+
+// Empty returns the queued messages. A worker must drop items that it has not started with, see
+// WasEmptied.
+func (q *SendQueue) Empty() []Item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.emptied.Add(1)
+	return q.drain()
+}
+
+// WasEmptied reports whether the queue was emptied or closed since its only worker, the caller, took its items.
+func (q *SendQueue) WasEmptied() bool { return q.emptied.Load() != q.taken }
+
+// Close shuts the queue permanently and returns the queued messages. Workers finish their items.
+func (q *SendQueue) Close() []Item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.accepting, q.closed, q.woken = false, true, false
+	q.emptied.Add(1)
+	q.wakeIdle()
+	q.signalEnd()
+	return q.drain()
+}
+
+// drain is called with mu held.
+func (q *SendQueue) drain() (items []Item) {
+	for k := range q.lanes {
+		for l := &q.lanes[k]; l.ring.first != nil; {
+			items = l.drain(l.ring.first, items, &q.free)
+		}
+	}
+	q.queued -= len(items)
+	q.held -= len(items)
+	q.settle()
+	return items
+}
+
+// Remove returns the queued messages of a flow. Those that a worker has taken count until it releases them.
+func (q *SendQueue) Remove(f *Flow) []Item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := &q.lanes[f.kind]
+	items := l.drain(f, nil, &q.free)
+	q.queued -= len(items)
+	q.held -= len(items)
+	l.settle(q.closed)
+	return items
+}
