@@ -41,8 +41,7 @@ type Pool struct {
 	born  time.Time // zero of the clock of the pool
 	drops queue.Counters
 
-	waitingOffers atomic.Int32  // offers that wait for room
-	ended         chan struct{} // closed by Close
+	waitingOffers atomic.Int32 // offers that wait for room
 
 	mu        sync.Mutex
 	closed    bool
@@ -71,7 +70,7 @@ type Pool struct {
 func NewPool(c PoolConfig) *Pool {
 	c.MaxWorkers = cmp.Or(c.MaxWorkers, defaultMaxWorkers)
 	c.Workers = min(cmp.Or(c.Workers, runtime.GOMAXPROCS(0)), c.MaxWorkers)
-	return &Pool{cfg: c, born: time.Now(), ended: make(chan struct{}), more: make(chan struct{}, c.MaxWorkers)}
+	return &Pool{cfg: c, born: time.Now(), more: make(chan struct{}, c.MaxWorkers)}
 }
 
 // Name returns the name of the pool.
@@ -162,7 +161,6 @@ func (p *Pool) Close() (left []Received) {
 		return nil
 	}
 	p.closed = true
-	close(p.ended)
 	for p.run.first != nil {
 		left = append(left, p.empty(p.run.first)...)
 	}

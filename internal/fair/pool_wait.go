@@ -43,7 +43,6 @@ func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size
 		select {
 		case <-try.room:
 		case <-poll:
-		case <-p.ended:
 		case <-patience.C:
 			if poll != nil {
 				return try.err

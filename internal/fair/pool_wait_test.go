@@ -71,6 +71,21 @@ func TestOfferWait(t *testing.T) {
 	}
 }
 
+// TestOfferWaitsWithinItsPart: an inbox waits while it holds less than each may that holds something.
+func TestOfferWaitsWithinItsPart(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p, s := newTestPool(t, 1, 64), NewShare(queue.Limits{Messages: 8, Bytes: 1000})
+		app, inboxes := message(raftpb.MsgApp), p.inboxes(4, 0, s, true)
+		for i := range inboxes { // they hold 4, 2, 1 and 1; if all left as much to another one it would be 8/5
+			for p.Offer(&inboxes[i], app, 1, false) == queue.Accepted {
+			}
+		}
+		require.NotErrorIs(t, p.OfferWait(t.Context(), &inboxes[1], app, 1, time.Second), errs.ErrProcessStalled)
+		require.ErrorIs(t, p.OfferWait(t.Context(), &inboxes[2], app, 1, time.Second), errs.ErrProcessStalled)
+		p.end()
+	})
+}
+
 // TestOfferWaitsWhileProcessIsSlow: an offer waits longer than its patience while Process takes messages, one by one.
 func TestOfferWaitsWhileProcessIsSlow(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
