@@ -80,3 +80,30 @@ func UnmarshalEntry(b []byte, lim Limits) (*raftpb.Entry, error) {
 
 // AppendMessage appends m as bare protobuf, without any framing.
 func (b *Batch) AppendMessage(m *raftpb.Message) { b.buf = b.message(b.buf, m) }
+
+// TakeGroupsApart is TakeApart for a GroupDecoder.
+func TakeGroupsApart(d *GroupDecoder, large uint64) { d.large = large }
+
+// Limits of the extension groups-1.
+const (
+	MaxSlots   = maxSlots
+	MaxPayload = maxPayload
+)
+
+// SameGroupPlace reports whether a heartbeat of a after a response of b ends the frame.
+func SameGroupPlace(a, b uint64) bool {
+	var s groupSet
+	s.add(b)
+	return s.has(a)
+}
+
+// RowsCap returns the bytes that e keeps for rows.
+func RowsCap(e *GroupEncoder) (n int) {
+	for _, c := range []*columns{&e.heartbeats, &e.responses} {
+		n += cap(c.group.b) + cap(c.from.b) + cap(c.to.b) + cap(c.term.b) + cap(c.commit)
+	}
+	if e.responded.places != nil {
+		n += len(e.responded.places) * 8
+	}
+	return n
+}

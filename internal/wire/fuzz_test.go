@@ -252,3 +252,42 @@ func (d *plainMsgAppV2) entries() (*raftpb.Message, error) {
 	d.index += count
 	return m, nil
 }
+
+// FuzzGroupDecode compares the decoder with a plain one, and encodes again what came of
+// it: it comes back in order in each flow.
+func FuzzGroupDecode(f *testing.F) {
+	f.Add(golden(f, "groups.hex"))
+	f.Add(groupFrames(f, grouped{1, msgApp(1, 0, 2, 5)}, grouped{2, msgApp(1, 0, 1, 5)}, grouped{}, grouped{1, msgApp(1, 2, 3, 5)}))
+	f.Add([]byte{5, 12, 2, 0, 1, 2, 2, 0, 4, 0, 6, 0, 4, 5})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got := checkGroups(t, b)
+		requireSameFlows(t, got, checkGroups(t, groupFrames(t, got...)))
+	})
+}
+
+// FuzzGroupRoundTrip has many groups send what a seed makes, in batches: it all comes out, in order in each flow. A limit
+// for messages refuses those over it, and no others.
+func FuzzGroupRoundTrip(f *testing.F) {
+	f.Add(uint64(1), uint16(100), uint16(3), uint16(7), uint32(0))
+	f.Add(uint64(2), uint16(400), uint16(300), uint16(1), uint32(0))
+	f.Add(uint64(3), uint16(50), uint16(1), uint16(50), uint32(600))
+	f.Fuzz(func(t *testing.T, seed uint64, n, groups, batch uint16, limit uint32) {
+		want := randomGroups(t, rand.New(rand.NewPCG(seed, 0)), int(n%1000), 1+int(groups))
+		enc := wire.NewGroupEncoder()
+		var b []byte
+		for rest := want; len(rest) > 0; {
+			k := min(1+int(batch), len(rest))
+			b = append(b, appendGroupFrames(t, enc, rest[:k]...)...)
+			rest = rest[k:]
+		}
+		got := checkGroups(t, b)
+		requireSameFlows(t, want, got)
+		limited, err := decodeGroups(newGroupDecoder(bytes.NewReader(b), wire.Limits{MaxMessageBytes: uint64(limit)}))
+		requireSameGroups(t, got[:len(limited)], limited)
+		if len(limited) < len(got) {
+			require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
+		} else {
+			require.Equal(t, io.EOF, err)
+		}
+	})
+}

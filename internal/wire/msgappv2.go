@@ -28,6 +28,17 @@ func (p *position) after(m *raftpb.Message) {
 	}
 }
 
+// continues reports whether m may be sent without its head: it is the message that the receiver expects
+// next, and has no field that the receiver would not restore. The receiver sets
+// From and To to the two ends of the link, and always the term, the index and the commit
+// index, so that an unset one of these arrives as an explicit zero.
+func (p *position) continues(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MessageType_MsgApp &&
+		m.GetIndex() == p.index && m.GetLogTerm() == p.term && m.GetTerm() == p.term &&
+		m.Vote == nil && m.Snapshot == nil && m.Reject == nil && m.RejectHint == nil &&
+		m.Context == nil && len(m.Responses) == 0 && len(unknownOfMessage(m)) == 0
+}
+
 type msgAppV2Encoder struct {
 	pos position
 }
@@ -42,7 +53,7 @@ func (e *msgAppV2Encoder) AppendLinkHeartbeat(b *Batch) {
 }
 
 func (e *msgAppV2Encoder) Append(b *Batch, m *raftpb.Message) {
-	if !e.continues(m) {
+	if !e.pos.continues(m) {
 		b.buf = append(b.buf, frameMessage)
 		b.lengthPrefixed(m)
 		e.pos.after(m)
@@ -58,17 +69,6 @@ func (e *msgAppV2Encoder) Append(b *Batch, m *raftpb.Message) {
 	}
 	b.buf = binary.BigEndian.AppendUint64(dst, m.GetCommit())
 	e.pos.index += uint64(len(m.Entries))
-}
-
-// continues reports whether m may be sent without its head: it is the message that the receiver expects
-// next, and has no field that the receiver would not restore. The receiver sets
-// From and To to the two ends of the link, and always the term, the index and the commit
-// index, so that an unset one of these arrives as an explicit zero.
-func (e *msgAppV2Encoder) continues(m *raftpb.Message) bool {
-	return m.GetType() == raftpb.MessageType_MsgApp &&
-		m.GetIndex() == e.pos.index && m.GetLogTerm() == e.pos.term && m.GetTerm() == e.pos.term &&
-		m.Vote == nil && m.Snapshot == nil && m.Reject == nil && m.RejectHint == nil &&
-		m.Context == nil && len(m.Responses) == 0 && len(unknownOfMessage(m)) == 0
 }
 
 type msgAppV2Decoder struct {
@@ -129,33 +129,19 @@ func (d *msgAppV2Decoder) entries() (*raftpb.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	// size is the minimum size of the frame, as far as it is known.
 	size := saturated(1+2*lengthBytes, saturatedMul(count, lengthBytes))
-	if err := d.begin(size); err != nil {
-		return nil, err
-	}
-	defer d.end()
-	// The entries have not arrived: nothing is allocated for all of
-	// them, but that many empty ones must fit.
-	if count > d.dec.left/entryMemory {
-		return nil, d.dec.exceeded(saturatedMul(count, entryMemory))
-	}
-	m, err := d.head(count)
+	m, err := d.beginAppend(count, size, d.pos)
 	if err != nil {
 		return nil, err
 	}
+	defer d.end()
+	m.to, m.from = d.local, d.remote
 	for left := count; left > 0; left-- {
 		n, err := d.src.readUint64()
 		if err != nil {
 			return nil, err
 		}
-		if n > d.limit-size {
-			return nil, &SizeError{What: "message", Size: saturated(size, n), Limit: d.limit}
-		}
-		size += n
-		d.dec.moreEntries = int(min(left, chunkEntries))
-		d.dec.moreData = n + (min(left, chunkEntries)-1)*min(n, ownData)
-		if err := d.entryOf(m, n); err != nil {
+		if size, err = d.nextEntry(m, n, left, size); err != nil {
 			return nil, err
 		}
 	}
@@ -189,10 +175,11 @@ func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
 	}
 	d.src.most = maxBuffer
 	d.src.discard(int(size - 1 - lengthBytes))
-	m, err := d.head(1)
+	m, err := d.appendHead(1, d.pos)
 	if err != nil {
 		return nil, err
 	}
+	m.to, m.from = d.local, d.remote
 	if err := d.dec.entry(m, b[head:head+n], maxNesting); err != nil {
 		return nil, err
 	}
@@ -200,42 +187,4 @@ func (d *msgAppV2Decoder) loneEntry() (*raftpb.Message, error) {
 	d.pos.index++
 	d.end()
 	return &m.msg, nil
-}
-
-// entryOf reads the next entry of m, of n bytes. One of keptEntry and more that has
-// already arrived stays in place: its message keeps the Reader's buffer, at most
-// keptBuffer, and the Reader takes a new one. That saves copying an entry that is too
-// small to be read past the buffer. A smaller one would keep too much: the other
-// bytes in the buffer, link heartbeats for example, are charged to no message.
-func (d *msgAppV2Decoder) entryOf(m *messageBlock, n uint64) error {
-	if n < keptEntry || n >= d.large {
-		d.src.most = maxBuffer
-		return d.readEntry(m, n)
-	}
-	if d.src.most = keptBuffer; len(d.src.buf) > keptBuffer {
-		return d.readEntry(m, n)
-	}
-	b, err := d.collect(n)
-	if err != nil {
-		return err
-	}
-	d.src.kept, d.dec.owned = true, true
-	err = d.dec.entry(m, b, maxNesting)
-	d.dec.owned = false
-	return err
-}
-
-// head returns the block of the MsgApp that continues at the current position, with
-// room for count entries, or for the first of them.
-func (d *msgAppV2Decoder) head(count uint64) (*messageBlock, error) {
-	if err := d.dec.charge(messageMemory); err != nil {
-		return nil, err
-	}
-	m := d.dec.newMessage(int(min(count, chunkEntries)))
-	m.typ, m.to, m.from = raftpb.MessageType_MsgApp, d.local, d.remote
-	m.term, m.logTerm, m.index = d.pos.term, d.pos.term, d.pos.index
-	// Side by side, so that they share the garbage collector's barrier.
-	m.msg.Type, m.msg.To, m.msg.From = &m.typ, &m.to, &m.from
-	m.msg.Term, m.msg.LogTerm, m.msg.Index, m.msg.Commit = &m.term, &m.logTerm, &m.index, &m.commit
-	return m, nil
 }

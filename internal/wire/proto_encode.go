@@ -36,7 +36,11 @@ func (b *Batch) messageFields(dst []byte, m *raftpb.Message, sizes *[]int) []byt
 	if m == nil {
 		return dst
 	}
-	dst = appendMessageHead(dst, m)
+	return b.messageRest(appendMessageHead(dst, m, m.To, m.From), m, sizes)
+}
+
+// messageRest appends the fields of m from the entries on.
+func (b *Batch) messageRest(dst []byte, m *raftpb.Message, sizes *[]int) []byte {
 	for _, e := range m.Entries {
 		dst = append(dst, 7<<3|length)
 		dst = appendVarint(dst, uint64(EntrySize(e)))
@@ -65,14 +69,14 @@ func (b *Batch) messageFields(dst []byte, m *raftpb.Message, sizes *[]int) []byt
 	return append(dst, unknownOfMessage(m)...)
 }
 
-// appendMessageHead appends the fields of m before the entries.
-func appendMessageHead(dst []byte, m *raftpb.Message) []byte {
+// appendMessageHead appends the fields of m before the entries, with these To and From.
+func appendMessageHead(dst []byte, m *raftpb.Message, to, from *uint64) []byte {
 	if m.Type != nil {
 		dst = append(dst, 1<<3|varint)
 		dst = appendVarint(dst, uint64(*m.Type))
 	}
-	dst = appendUint(dst, 2<<3|varint, m.To)
-	dst = appendUint(dst, 3<<3|varint, m.From)
+	dst = appendUint(dst, 2<<3|varint, to)
+	dst = appendUint(dst, 3<<3|varint, from)
 	dst = appendUint(dst, 4<<3|varint, m.Term)
 	dst = appendUint(dst, 5<<3|varint, m.LogTerm)
 	return appendUint(dst, 6<<3|varint, m.Index)

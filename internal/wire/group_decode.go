@@ -1,0 +1,243 @@
+package wire
+
+import (
+	"fmt"
+	"unsafe"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+var (
+	errSlot      = fmt.Errorf("%w: groups-1 slot is not defined", ErrMalformed)
+	errVarint    = fmt.Errorf("%w: bad varint", ErrMalformed)
+	errAddressed = fmt.Errorf("%w: message of a slot has its own From or To", ErrMalformed)
+)
+
+// GroupDecoder reads what a GroupEncoder wrote, from one connection or from
+// the body of one POST. It is not safe for concurrent use.
+type GroupDecoder struct {
+	stream
+	slots decoderSlots
+	rows  rows
+}
+
+// NewGroupDecoder returns a decoder for a new connection, or for a body.
+func NewGroupDecoder(r *Reader, lim Limits) *GroupDecoder {
+	return &GroupDecoder{stream: newStream(r, lim)}
+}
+
+// Buffered reports whether the next Decode returns a message that has arrived already: a further row of
+// the same frame. It then neither blocks nor fails.
+func (d *GroupDecoder) Buffered() bool { return d.rows.left > 0 }
+
+// Decode returns the next message and its group, and blocks until the message has arrived. A nil
+// message without an error is a link heartbeat. The caller owns the message. Errors are those of Decoder.
+//
+// Messages of one frame may share an allocation: each keeps up to 4 KiB alive.
+func (d *GroupDecoder) Decode() (group uint64, m *raftpb.Message, err error) {
+	for d.rows.left == 0 {
+		if group, m, err := d.loneEntry(); m != nil || err != nil {
+			return group, m, err
+		}
+		b, err := d.src.peek(1)
+		if err != nil {
+			return 0, nil, err
+		}
+		typ := b[0]
+		d.src.discard(1)
+		switch typ {
+		case groupLinkHeartbeat:
+			return 0, nil, nil
+		case groupSlot:
+			err = d.define()
+		case groupHeartbeats, groupHeartbeatResponses:
+			err = d.columns(typ == groupHeartbeats)
+		default:
+			group, m, err := d.frame(typ)
+			return group, m, inside(err)
+		}
+		if err != nil {
+			return 0, nil, inside(err)
+		}
+	}
+	group, m = d.row()
+	return group, m, nil
+}
+
+// frame reads a frame of one message, after its type.
+func (d *GroupDecoder) frame(typ byte) (group uint64, m *raftpb.Message, err error) {
+	switch typ {
+	case groupMessage:
+		return d.slotMessage()
+	case groupWholeMessage:
+		if group, err = d.src.readVarint(); err == nil {
+			m, err = d.lengthAndMessage()
+		}
+		return group, m, err
+	case groupEntries:
+		return d.entries()
+	default:
+		return 0, nil, fmt.Errorf("%w: groups-1 type %d", ErrMalformed, typ)
+	}
+}
+
+// define reads a frame that defines a slot, after its type.
+func (d *GroupDecoder) define() error {
+	var v [4]uint64
+	for i := range v {
+		var err error
+		if v[i], err = d.src.readVarint(); err != nil {
+			return err
+		}
+	}
+	return d.slots.define(v[0], flow{group: v[1], from: v[2], to: v[3]})
+}
+
+// slot reads the number of a slot.
+func (d *GroupDecoder) slot() (*slot, error) {
+	number, err := d.src.readVarint()
+	if err != nil {
+		return nil, err
+	}
+	s := d.slots.find(number)
+	if s == nil {
+		return nil, errSlot
+	}
+	return s, nil
+}
+
+func (d *GroupDecoder) lengthAndMessage() (*raftpb.Message, error) {
+	n, err := d.src.readVarint()
+	if err != nil {
+		return nil, err
+	}
+	return d.message(n)
+}
+
+func (d *GroupDecoder) slotMessage() (uint64, *raftpb.Message, error) {
+	s, err := d.slot()
+	if err != nil {
+		return 0, nil, err
+	}
+	m, err := d.lengthAndMessage()
+	if err != nil {
+		return 0, nil, err
+	}
+	if m.From != nil || m.To != nil {
+		return 0, nil, errAddressed
+	}
+	block := (*messageBlock)(unsafe.Pointer(m)) // its first field
+	block.to, block.from = s.flow.to, s.flow.from
+	m.To, m.From = &block.to, &block.from
+	if m.GetType() == raftpb.MessageType_MsgApp {
+		s.pos.after(m)
+	}
+	return s.flow.group, m, nil
+}
+
+// entries reads a MsgApp that continues at the position of its slot, after the type.
+func (d *GroupDecoder) entries() (uint64, *raftpb.Message, error) {
+	s, err := d.slot()
+	if err != nil {
+		return 0, nil, err
+	}
+	commit, err := d.src.readVarint()
+	if err != nil {
+		return 0, nil, err
+	}
+	count, err := d.src.readVarint()
+	if err != nil {
+		return 0, nil, err
+	}
+	size := count // an entry has a length, of a byte at least
+	m, err := d.beginAppend(count, size, s.pos)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer d.end()
+	m.to, m.from, m.commit = s.flow.to, s.flow.from, commit
+	for left := count; left > 0; left-- {
+		n, err := d.src.readVarint()
+		if err != nil {
+			return 0, nil, err
+		}
+		if size, err = d.nextEntry(m, n, left, size); err != nil {
+			return 0, nil, err
+		}
+	}
+	s.pos.index += count
+	return s.flow.group, &m.msg, nil
+}
+
+// loneEntry decodes the most common frame, as loneEntry of the msgapp v2 stream does.
+func (d *GroupDecoder) loneEntry() (uint64, *raftpb.Message, error) {
+	b := d.src.buf[d.src.r:d.src.w]
+	if len(b) == 0 || b[0] != groupEntries {
+		return 0, nil, nil
+	}
+	at := 1
+	number, at := varintAt(b, at)
+	commit, at := varintAt(b, at)
+	if at < 0 || at >= len(b) || b[at] != 1 { // the count
+		return 0, nil, nil
+	}
+	n, at := varintAt(b, at+1)
+	s := d.slots.find(number)
+	// The first conditions limit the sums.
+	if at < 0 || s == nil || n >= min(keptEntry, d.large) || n > uint64(len(b)-at) || messageMemory+entryMemory+n > d.limit {
+		return 0, nil, nil
+	}
+	end := at + int(n)
+	if err := d.begin(uint64(end)); err != nil {
+		return 0, nil, err
+	}
+	d.src.most = maxBuffer
+	d.src.discard(end)
+	m, err := d.appendHead(1, s.pos)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := d.dec.entry(m, b[at:end], maxNesting); err != nil {
+		return 0, nil, err
+	}
+	m.to, m.from, m.commit = s.flow.to, s.flow.from, commit
+	s.pos.index++
+	d.end()
+	return s.flow.group, &m.msg, nil
+}
+
+// varintAt reads the varint at b[at:], and returns where it ends: -1 if there is no complete valid one, or at is -1.
+func varintAt(b []byte, at int) (v uint64, end int) {
+	if at < 0 {
+		return 0, -1
+	}
+	v, n := consumeVarint(b[at:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return v, at + n
+}
+
+// readVarint reads a varint.
+func (r *Reader) readVarint() (uint64, error) {
+	if v, n := consumeVarint(r.buf[r.r:r.w]); n > 0 {
+		r.discard(n)
+		return v, nil
+	}
+	for n := 1; ; n++ { // waits for no byte after the varint
+		b, err := r.peek(n)
+		if err != nil {
+			return 0, err
+		}
+		if b[n-1] >= 0x80 && n < maxVarint {
+			continue
+		}
+		v, k := protowire.ConsumeVarint(b)
+		if k <= 0 {
+			return 0, errVarint
+		}
+		r.discard(k)
+		return v, nil
+	}
+}
