@@ -6,7 +6,8 @@
 //     (proto_encode.go, proto_decode.go, proto_stream.go), equal to
 //     proto.Marshal and proto.Unmarshal byte for byte and value for value;
 //   - framing: the message stream (message.go) and the msgapp v2 stream
-//     (msgappv2.go), each an Encoder and a Decoder;
+//     (msgappv2.go), each an Encoder and a Decoder, and the frames of many
+//     raft groups (group_*.go), a GroupEncoder and a GroupDecoder;
 //   - memory: Batch collects frames for one write, Reader is the buffered
 //     source of a Decoder, Limits limits the cost of a frame.
 //

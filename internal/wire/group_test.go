@@ -6,6 +6,10 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -48,6 +52,26 @@ func TestGroupGolden(t *testing.T) {
 	require.Equal(t, io.EOF, err)
 	requireSameGroups(t, want, got)
 	requireSameGroups(t, want, checkGroups(t, b))
+}
+
+// TestGroupExample compares the example of the specification with the golden vector.
+func TestGroupExample(t *testing.T) {
+	page, err := os.ReadFile("../../docs/extensions.md")
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(page), "## The frames of `groups-1`")
+	require.True(t, ok)
+	_, example, ok := strings.Cut(section, "### Example\n")
+	require.True(t, ok)
+	example, _, _ = strings.Cut(example, "\n## ")
+	var b []byte
+	for line := range strings.Lines(example) {
+		for _, word := range strings.Fields(regexp.MustCompile(`^ {4}([0-9a-f]{2}( |\n))*`).FindString(line)) {
+			n, err := strconv.ParseUint(word, 16, 8)
+			require.NoError(t, err)
+			b = append(b, byte(n))
+		}
+	}
+	require.Equal(t, hex.EncodeToString(golden(t, "groups.hex")), hex.EncodeToString(b))
 }
 
 // TestGroupRoundTrip: what comes out is what went in, with every field there or not, and in order in each flow,
