@@ -23,7 +23,7 @@ func (s *stream) beginAppend(count, size uint64, pos position) (*messageBlock, e
 // appendHead returns the block of the MsgApp that continues at pos, with
 // room for count entries, or for the first of them. The caller fills in to and from.
 func (s *stream) appendHead(count uint64, pos position) (*messageBlock, error) {
-	if err := s.dec.charge(messageMemory); err != nil {
+	if err := s.dec.chargeStructs(messageMemory); err != nil {
 		return nil, err
 	}
 	m := s.dec.newMessage(int(min(count, chunkEntries)))

@@ -24,7 +24,9 @@ type GroupDecoder struct {
 
 // NewGroupDecoder returns a decoder for a new connection, or for a body.
 func NewGroupDecoder(r *Reader, lim Limits) *GroupDecoder {
-	return &GroupDecoder{stream: newStream(r, lim)}
+	d := &GroupDecoder{stream: newStream(r, lim)}
+	d.dec.reserve = lim.Reserve
+	return d
 }
 
 // Buffered reports whether the next Decode returns a message that has arrived already: a further row of

@@ -170,6 +170,42 @@ func TestGroupMemory(t *testing.T) {
 	}
 }
 
+// TestGroupReserve: all that messages take in memory beside their data is reserved, and a refusal ends the decoding.
+func TestGroupReserve(t *testing.T) {
+	var ms []grouped
+	var want int64
+	for i := range uint64(50) {
+		ms = append(ms, grouped{i, groupHeartbeat(1, 2, 3, i)}, grouped{i, groupResponse(1, 2, 3)},
+			grouped{i, msgApp(1, 1, 3, 20)}, grouped{i, msgApp(1, 4, 1, 20)}, grouped{i, msgApp(1, 5, 3, 20)})
+		want -= 7 * 20
+	}
+	for _, g := range ms {
+		want += wire.MemorySize(g.m)
+	}
+	b := groupFrames(t, ms...)
+	decode := func(room int64) (int, int64, error) {
+		reserved := int64(0)
+		d := newGroupDecoder(bytes.NewReader(b), wire.Limits{Reserve: func(n uint64) error {
+			if reserved += int64(n); reserved > room {
+				return io.ErrShortBuffer
+			}
+			return nil
+		}})
+		got, err := decodeGroups(d)
+		require.False(t, d.Buffered())
+		return len(got), reserved, err
+	}
+	n, reserved, err := decode(want)
+	require.Equal(t, io.EOF, err)
+	require.Len(t, ms, n)
+	require.Equal(t, want, reserved)
+	for room := int64(0); room < want; room += 500 {
+		n, _, err = decode(room)
+		require.ErrorIs(t, err, io.ErrShortBuffer)
+		require.Less(t, n, len(ms))
+	}
+}
+
 // TestGroupBuffered: it is true from the first row of a frame to the one before the last.
 func TestGroupBuffered(t *testing.T) {
 	beat := groupHeartbeat(1, 2, 3, 4)

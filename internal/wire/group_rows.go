@@ -57,7 +57,14 @@ func (d *GroupDecoder) columns(heartbeat bool) error {
 	if err != nil {
 		return err
 	}
-	return d.rows.open(payload, heartbeat)
+	if err := d.rows.open(payload, heartbeat); err != nil || d.dec.reserve == nil {
+		return err
+	}
+	if err := d.dec.useReserved(uint64(d.rows.left) * messageMemory); err != nil {
+		d.rows = rows{}
+		return err
+	}
+	return nil
 }
 
 // open checks the payload completely, so that reading a row cannot fail.

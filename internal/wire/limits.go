@@ -19,7 +19,7 @@ type Limits struct {
 	// Reserve is called for the memory of a message beside the bytes that
 	// arrived, before it is allocated: an entry of two bytes takes over a hundred.
 	// Its error ends the decoding, and is returned. Nil: it is not called.
-	// Only ReadMessage and UnmarshalMessage call it.
+	// Only ReadMessage, UnmarshalMessage and a GroupDecoder call it.
 	Reserve func(bytes uint64) error
 }
 
