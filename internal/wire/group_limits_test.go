@@ -86,6 +86,7 @@ func TestGroupHostileColumns(t *testing.T) {
 		{"unknown flag", columns(6, 1, 15, 2, 1, 2, 3), 0, wire.ErrMalformed},
 		{"more rows than bytes", columns(6, 7, 7, 2, 1, 2, 3), 0, wire.ErrMalformed},
 		{"2^64-1 rows", columns(6, varints(math.MaxUint64, 7, 2, 1, 2, 3)...), 0, wire.ErrMalformed},
+		{"2^64-1 rows without bytes", columns(6, varints(math.MaxUint64, 7, 1, 2, 3)...), 0, wire.ErrMalformed},
 		{"columns cut before the last value", columns(5, 2, 7, 2, 2, 1, 2, 3, 4), 0, wire.ErrMalformed},
 		{"columns cut before a column", columns(5, 1, 7, 2, 1), 0, wire.ErrMalformed},
 		{"columns cut in a varint", columns(6, 1, 7, 2, 1, 2, 0x80), 0, wire.ErrMalformed},

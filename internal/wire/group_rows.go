@@ -47,10 +47,10 @@ func (d *GroupDecoder) columns(heartbeat bool) error {
 	if n > maxPayload {
 		return errColumns
 	}
-	if err := d.begin(0); err != nil { // each row is a message, and its frame is limited
+	if err := d.begin(0); err != nil { // the frame has a limit of its own, and each row is a message
 		return err
 	}
-	if err := d.dec.charge(messageMemory); err != nil {
+	if err := d.dec.charge(messageMemory); err != nil { // for each row
 		return err
 	}
 	payload, err := d.collect(n)
@@ -126,7 +126,6 @@ func skipVarints(b []byte, at, n int) int {
 // row returns the next row.
 func (d *GroupDecoder) row() (uint64, *raftpb.Message) {
 	r := &d.rows
-	d.dec.left = d.limit - messageMemory
 	if len(r.blocks) == 0 {
 		r.blocks = make([]rowBlock, min(r.left, rowChunk))
 	}
