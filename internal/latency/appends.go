@@ -105,10 +105,21 @@ func (a *Appends) Sent(m *raftpb.Message, now time.Time) {
 	}
 }
 
-// Answered takes in a MsgAppResp of the peer. It takes no lock, and reads no clock, unless it ends a sample.
+// Answered takes in a MsgAppResp of the peer. It takes no lock, and reads no clock, unless it rejects, or ends a sample.
 func (a *Appends) Answered(m *raftpb.Message) {
-	if end := a.index.Load(); end != 0 && (m.GetIndex() >= end || m.GetReject()) {
+	if m.GetReject() {
+		a.rejected(m)
+	} else if end := a.index.Load(); end != 0 && m.GetIndex() >= end {
 		a.end(m, end, time.Now())
+	}
+}
+
+// rejected takes in that the peer has rejected an append: raft goes back, perhaps far, to what the peer has.
+func (a *Appends) rejected(m *raftpb.Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if m.GetTerm() >= a.high.term {
+		a.restart()
 	}
 }
 
@@ -119,7 +130,7 @@ func (a *Appends) end(m *raftpb.Message, end uint64, now time.Time) {
 	if a.index.Load() != end || m.GetTerm() < s.term {
 		return
 	}
-	if m.GetTerm() > s.term || m.GetReject() {
+	if m.GetTerm() > s.term {
 		a.drop()
 		return
 	}
@@ -137,20 +148,16 @@ func (a *Appends) end(m *raftpb.Message, end uint64, now time.Time) {
 	a.drop()
 }
 
-// Drop gives up what is followed: its stream has ended, or it will not be answered for another reason.
-func (a *Appends) Drop() {
-	if !a.IsFollowing() {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.drop()
-}
-
-// Restart is Drop, for a stream that has ended: what raft sends again is followed as if it was new.
+// Restart gives up what is followed, which will not be answered, since a stream has ended or the peer has taken a snapshot:
+// what raft sends again is followed as if it was new.
 func (a *Appends) Restart() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.restart()
+}
+
+// restart is called with mu held.
+func (a *Appends) restart() {
 	a.drop()
 	a.high.term, a.high.index = 0, 0
 }

@@ -135,6 +135,31 @@ func TestWhatIsFollowed(t *testing.T) {
 	})
 }
 
+// TestSentAgainFromEarlier: once the peer has rejected an append, or taken a snapshot, raft goes on from an earlier entry, and
+// what it sends then is followed, also while the peer lags far behind.
+func TestSentAgainFromEarlier(t *testing.T) {
+	for name, back := range map[string]func(a *Appends){
+		"rejected":             func(a *Appends) { a.Answered(rejection(2, 1000)) },
+		"rejected when silent": func(a *Appends) { time.Sleep(2 * silence); a.Read(time.Now()); a.Answered(rejection(2, 1000)) },
+		"a snapshot":           (*Appends).Restart,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
+				require.True(t, a.Begin(msgApp(2, 1000, 1), 0, c, time.Now()))
+				a.Written(time.Now())
+				back(a)
+				require.True(t, a.Begin(msgApp(2, 10, 5), 0, c, time.Now()))
+				a.Answered(answer(2, 15))
+				require.False(t, a.Begin(msgApp(2, 10, 5), 0, c, time.Now()), "that is a copy")
+				a.Answered(rejection(1, 10))
+				require.False(t, a.Begin(msgApp(2, 10, 5), 0, c, time.Now()), "a rejection of an old term says nothing")
+				require.True(t, a.Begin(msgApp(2, 15, 5), 0, c, time.Now()))
+				require.Equal(t, 1, count(a))
+			})
+		})
+	}
+}
+
 // TestWhatEndsASampleWithoutAnAnswer: it says nothing of how long answers take.
 func TestWhatEndsASampleWithoutAnAnswer(t *testing.T) {
 	for name, end := range map[string]func(a *Appends){
@@ -142,7 +167,7 @@ func TestWhatEndsASampleWithoutAnAnswer(t *testing.T) {
 		"an answer of a new term": func(a *Appends) { a.Answered(answer(3, 20)) },
 		"a message of a new term": func(a *Appends) { a.Sent(beat(3), time.Now()) },
 		"the end of the stream":   (*Appends).Restart,
-		"a snapshot":              (*Appends).Drop,
+		"a snapshot":              (*Appends).Restart,
 		"nobody leads": func(a *Appends) {
 			time.Sleep(silence + 1)
 			a.Read(time.Now())

@@ -159,5 +159,5 @@ func (r *Routes) SnapshotTaken(m *raftpb.Message) {
 		w.Queue.SnapshotTaken(m)
 	}
 	r.pipeline.Queues[queue.Append].SnapshotTaken(m)
-	r.member.Latency.Out.Drop()
+	r.member.Latency.Out.Restart()
 }

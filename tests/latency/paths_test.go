@@ -76,6 +76,16 @@ func (p *pair) send(d time.Duration, tune func(m *raftpb.Message)) {
 	}
 }
 
+// snapshot sends a snapshot up to this index, as raft does without a separate database.
+func (p *pair) snapshot(index uint64) {
+	p.leader.Send([]*raftpb.Message{{
+		Type: new(raftpb.MsgSnap), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(5)),
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(index), Term: new(uint64(5)), ConfState: &raftpb.ConfState{}}},
+	}})
+	p.index = index
+	time.Sleep(time.Second)
+}
+
 func (p *pair) appends() rafthttp.AppendStatus { return p.leader.Status().Peers[0].Appends }
 
 // TestPathsOfAppends: what is sampled on each path, and what is not.
@@ -97,6 +107,21 @@ func TestPathsOfAppends(t *testing.T) {
 			p.script.delay.Store(int64(time.Second))
 			p.send(5*time.Second, nil)
 		}, false, false},
+		{"rejected, then from earlier", func(_ *testing.T, p *pair) {
+			p.index = 1000
+			p.script.answer.Store(new(func(m *raftpb.Message) { m.Reject = new(m.GetIndex() > 900) }))
+			p.send(time.Second, nil)
+			p.index = 1 // it lags far behind
+			p.script.delay.Store(int64(time.Second))
+			p.send(5*time.Second, nil)
+		}, true, true},
+		{"after a snapshot, from earlier", func(_ *testing.T, p *pair) {
+			p.index = 1000
+			p.send(500*time.Millisecond, nil)
+			p.snapshot(500)
+			p.script.delay.Store(int64(time.Second))
+			p.send(5*time.Second, nil)
+		}, true, true},
 		{"without entries", func(_ *testing.T, p *pair) {
 			p.script.delay.Store(int64(time.Second))
 			p.send(5*time.Second, func(m *raftpb.Message) { m.Entries = nil })
