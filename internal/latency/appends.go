@@ -78,14 +78,29 @@ func (a *Appends) Begin(m *raftpb.Message, waited time.Duration, c Conn, now tim
 	return true
 }
 
-// Written says that the append that is followed was written, without an error.
-func (a *Appends) Written(now time.Time) {
+// Written says that the append that Begin has followed on c was written, without an error.
+func (a *Appends) Written(c Conn, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.IsFollowing() && a.sample.wrote.IsZero() {
+	if a.isOn(c) {
 		a.sample.wrote, a.sample.led = now, now
 		a.look(now)
 	}
+}
+
+// Failed says that it was not.
+func (a *Appends) Failed(c Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.isOn(c) {
+		a.restart()
+	}
+}
+
+// isOn is called with mu held: it reports whether the append that is followed is being written to c. A connection has one
+// write at a time, so it is that of the caller.
+func (a *Appends) isOn(c Conn) bool {
+	return a.IsFollowing() && a.sample.wrote.IsZero() && a.sample.conn == c
 }
 
 // Sent says that m was written to the peer while an append is followed.
@@ -272,13 +287,11 @@ func (a *Appends) Read(now time.Time) (all AppendTimes, v View) {
 	var pending *Times
 	s, until := &a.sample, now
 	if a.IsFollowing() {
-		if !s.wrote.IsZero() && now.Sub(s.led) > silence {
+		if now.Sub(s.led) > silence {
 			a.drop()
 		} else {
 			a.lookIfDue(now)
-			if !s.wrote.IsZero() {
-				until = s.led // we are not known to lead any more since
-			}
+			until = s.led // we are not known to lead any more since
 			t := s.times(until, a.rtt, false)
 			pending, all.Pending = &t, t.Total()
 			a.blind = s.at == 0 && !s.wrote.IsZero()

@@ -66,7 +66,7 @@ func TestParts(t *testing.T) {
 		c.state.Unacked = 100
 		require.True(t, a.Begin(msgApp(2, 10, 3), 5*ms, c, time.Now()))
 		time.Sleep(20 * ms) // the write
-		a.Written(time.Now())
+		a.Written(c, time.Now())
 		time.Sleep(100 * ms)
 		a.Sent(beat(2), time.Now()) // it is not acknowledged yet
 		c.state.Acked, c.state.Unacked = 1100, 0
@@ -81,7 +81,7 @@ func TestParts(t *testing.T) {
 	})
 	inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) { // it is acknowledged when it is looked at first
 		require.True(t, a.Begin(msgApp(2, 10, 3), 0, c, time.Now()))
-		a.Written(time.Now())
+		a.Written(c, time.Now())
 		time.Sleep(300 * ms)
 		a.Answered(answer(2, 13))
 		require.Equal(t, of(0, 1, 300*ms-1), recent(a))
@@ -90,7 +90,7 @@ func TestParts(t *testing.T) {
 		c.state.Unacked, c.state.Unsent, c.state.Shut = 100, 100, true
 		require.True(t, a.Begin(msgApp(2, 10, 3), 50*ms, c, time.Now()))
 		time.Sleep(200 * ms)
-		a.Written(time.Now())
+		a.Written(c, time.Now())
 		time.Sleep(100 * ms)
 		a.Answered(answer(2, 13))
 		require.Equal(t, of(0, 0, 350*ms), recent(a))
@@ -99,7 +99,7 @@ func TestParts(t *testing.T) {
 		c.known = false
 		a.Probed(7 * ms)
 		require.True(t, a.Begin(msgApp(2, 10, 3), 0, c, time.Now()))
-		a.Written(time.Now())
+		a.Written(c, time.Now())
 		time.Sleep(300 * ms)
 		a.Answered(answer(2, 13))
 		_, v := a.Read(time.Now())
@@ -110,7 +110,7 @@ func TestParts(t *testing.T) {
 		require.True(t, a.Begin(msgApp(2, 10, 1), 0, nil, time.Now()))
 		time.Sleep(2 * ms)
 		a.Answered(answer(2, 11))
-		a.Written(time.Now())
+		a.Written(nil, time.Now())
 		require.False(t, a.IsFollowing())
 		require.Equal(t, 1, count(a))
 	})
@@ -146,7 +146,7 @@ func TestSentAgainFromEarlier(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
 				require.True(t, a.Begin(msgApp(2, 1000, 1), 0, c, time.Now()))
-				a.Written(time.Now())
+				a.Written(c, time.Now())
 				back(a)
 				require.True(t, a.Begin(msgApp(2, 10, 5), 0, c, time.Now()))
 				a.Answered(answer(2, 15))
@@ -176,7 +176,7 @@ func TestWhatEndsASampleWithoutAnAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
 				require.True(t, a.Begin(msgApp(2, 10, 1), 0, c, time.Now()))
-				a.Written(time.Now())
+				a.Written(c, time.Now())
 				end(a)
 				require.False(t, a.IsFollowing())
 				require.Zero(t, count(a))
@@ -206,7 +206,7 @@ func TestWhatEndsASampleWithoutAnAnswer(t *testing.T) {
 func TestPendingWhileLeading(t *testing.T) {
 	inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
 		require.True(t, a.Begin(msgApp(2, 10, 1), 0, c, time.Now()))
-		a.Written(time.Now())
+		a.Written(c, time.Now())
 		for range 15 {
 			time.Sleep(100 * ms)
 			a.Sent(beat(2), time.Now())
@@ -225,6 +225,33 @@ func TestPendingWhileLeading(t *testing.T) {
 		all, v = a.Read(time.Now())
 		require.Zero(t, all.Pending)
 		require.False(t, v.Slow)
+	})
+}
+
+// TestWriteThatFails: it ends its own sample, and no other; and what is written without an end is not followed for ever.
+func TestWriteThatFails(t *testing.T) {
+	inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
+		require.True(t, a.Begin(msgApp(2, 10, 1), 0, c, time.Now()))
+		a.Failed(&fakeConn{})
+		require.True(t, a.IsFollowing())
+		a.Failed(c)
+		require.False(t, a.IsFollowing())
+		require.True(t, a.Begin(msgApp(2, 10, 1), 0, c, time.Now()), "it is sent again")
+		a.Restart()
+		newer := &fakeConn{}
+		require.True(t, a.Begin(msgApp(2, 10, 1), 0, newer, time.Now()))
+		time.Sleep(2 * time.Second)
+		a.Written(c, time.Now()) // of the sample before
+		a.Sent(beat(2), time.Now())
+		all, _ := a.Read(time.Now())
+		require.Equal(t, 2*time.Second, all.Pending)
+		require.Equal(t, of(0, 2*time.Second, 0), recent(a), "it is not written")
+		a.Failed(c)
+		require.True(t, a.IsFollowing())
+		time.Sleep(silence + 1)
+		all, _ = a.Read(time.Now())
+		require.Zero(t, all.Pending, "nobody leads")
+		require.False(t, a.IsFollowing())
 	})
 }
 
@@ -257,7 +284,7 @@ func TestSamplesAllocateNothing(t *testing.T) {
 			panic("not followed")
 		}
 		a.Sent(m, now)
-		a.Written(now)
+		a.Written(c, now)
 		a.Answered(resp)
 		in.Processed(ms, ms, now)
 	}

@@ -199,6 +199,9 @@ func (w *Writer) flush(c *Conn, items []queue.Item) error {
 	err := c.Stream.Write(&w.batch, w.member.Cfg.WriteTimeout)
 	w.batch.Reset()
 	if err != nil {
+		if sampled {
+			w.member.Latency.Out.Failed(c.Stream)
+		}
 		return err
 	}
 	now := time.Now()
@@ -206,7 +209,7 @@ func (w *Writer) flush(c *Conn, items []queue.Item) error {
 	w.encodeStart = now
 	w.Queue.Done(n, size, took)
 	if sampled {
-		w.member.Latency.Out.Written(now)
+		w.member.Latency.Out.Written(c.Stream, now)
 	}
 	if f := w.member.Cfg.Observer.Sent; f != nil {
 		w.told.Add(1)

@@ -22,6 +22,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/latency"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -182,6 +183,52 @@ func TestWriterOfStuckConnection(t *testing.T) {
 		require.Zero(t, st.Queued)
 		m.End(errs.ErrPeerRemoved)
 		w.Close()
+	})
+}
+
+// TestSampleOfReplacedConnection: an append that is followed on a connection that a newer one has replaced in the midst of a
+// batch, and that is not written to its end, is not followed any more.
+func TestSampleOfReplacedConnection(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, _ := startMember(t)
+		w := NewWriter(m, MsgAppV2)
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		defer w.Close()
+		defer m.End(errs.ErrPeerRemoved)
+		require.True(t, w.Attach(NewConn(MsgAppV2, conn.NewHijackedStream(ours, PieceBytes, m.Wait.Go), nil)))
+		synctest.Wait() // the worker writes a link heartbeat
+		for i := range uint64(2) {
+			a := message(2)
+			a.Type, a.Index, a.LogTerm, a.Commit = raftpb.MsgApp.Enum(), new(i), new(uint64(2)), new(uint64(0))
+			a.Entries = []*raftpb.Entry{{Term: new(uint64(2)), Index: new(i + 1), Data: make([]byte, flushBytes)}}
+			require.Equal(t, queue.Accepted, w.Queue.Offer(queue.NewItem(a)))
+		}
+		written := func() uint64 {
+			synctest.Wait()
+			st := w.Queue.Status()
+			return st.Messages
+		}
+		read := func(n uint64) {
+			for b := make([]byte, 64); written() < n; {
+				_, err := theirs.Read(b)
+				require.NoError(t, err)
+			}
+		}
+		for b := make([]byte, 1); !m.Latency.Out.IsFollowing(); synctest.Wait() {
+			_, err := theirs.Read(b)
+			require.NoError(t, err)
+		}
+		second := dial(m, MsgAppV2)
+		time.Sleep(latency.Every)
+		require.True(t, w.Attach(second.c)) // while the first append is written
+		require.False(t, m.Latency.Out.IsFollowing())
+		read(1)
+		require.True(t, m.Latency.Out.IsFollowing(), "the second one, also on the old connection")
+		time.Sleep(handoverGrace)
+		synctest.Wait()
+		require.False(t, m.Latency.Out.IsFollowing())
+		require.False(t, w.State().Since.IsZero())
 	})
 }
 
