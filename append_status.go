@@ -99,16 +99,13 @@ func (p *peer) appends() (st AppendStatus, to, from latency.View) {
 
 // appendStatuses returns what is known of the appends to and from each of peers.
 func appendStatuses(peers []*peer) []AppendStatus {
-	all, to := make([]AppendStatus, len(peers)), make([]latency.View, len(peers))
-	own := make([]*latency.Verdict, len(peers))
+	all, to, from := make([]AppendStatus, len(peers)), make([]latency.View, len(peers)), make([]latency.View, len(peers))
 	for i, p := range peers {
-		var from latency.View
-		all[i], to[i], from = p.appends()
-		own[i] = latency.Own(from)
+		all[i], to[i], from[i] = p.appends()
 	}
 	for i, v := range latency.Judge(to) {
 		if v == nil {
-			v = own[i]
+			v = latency.Own(from[i])
 		}
 		if v != nil {
 			all[i].Slow = &SlowStatus{v.Part.String(), v.Since, v.Took, v.Of, v.Text}

@@ -27,7 +27,8 @@ type Conn interface {
 // Appends samples the appends to one peer. The zero value is ready, and it is safe for concurrent use.
 // Only appends of one raft group may be given to it.
 type Appends struct {
-	index atomic.Uint64 // where the append ends that is followed; 0: none is
+	index  atomic.Uint64 // where the append ends that is followed; 0: none is
+	shared atomic.Bool   // groups whose messages have a Context use the connections as well
 
 	mu     sync.Mutex
 	sample sample
@@ -103,9 +104,11 @@ func (a *Appends) isOn(c Conn) bool {
 	return a.IsFollowing() && a.sample.wrote.IsZero() && a.sample.conn == c
 }
 
-// Sent says that m was written to the peer while an append is followed.
+// Sent says that m is about to be written to the peer while an append is followed. A heartbeat of the group that is followed
+// has a Context while a read is confirmed, an append never has.
 func (a *Appends) Sent(m *raftpb.Message, now time.Time) {
-	if m.Context != nil {
+	if m.Context != nil && (a.shared.Load() || m.GetType() == raftpb.MsgApp) {
+		a.share()
 		return // perhaps of another group
 	}
 	a.mu.Lock()
@@ -122,10 +125,19 @@ func (a *Appends) Sent(m *raftpb.Message, now time.Time) {
 
 // Answered takes in a MsgAppResp of the peer. It takes no lock, and reads no clock, unless it rejects, or ends a sample.
 func (a *Appends) Answered(m *raftpb.Message) {
-	if m.GetReject() {
+	if m.Context != nil {
+		a.share()
+	} else if m.GetReject() {
 		a.rejected(m)
 	} else if end := a.index.Load(); end != 0 && m.GetIndex() >= end {
 		a.end(m, end, time.Now())
+	}
+}
+
+// share notes that there are other groups. Each message of theirs may be read here.
+func (a *Appends) share() {
+	if !a.shared.Load() {
+		a.shared.Store(true)
 	}
 }
 

@@ -201,10 +201,50 @@ func TestWhatEndsASampleWithoutAnAnswer(t *testing.T) {
 	}
 }
 
+// TestHeartbeatsOfReads: a heartbeat that confirms a read has a Context, and says that the local member leads, unless a group
+// that has its appends marked with one shares the connection.
+func TestHeartbeatsOfReads(t *testing.T) {
+	read := beat(2)
+	read.Context = []byte("8 bytes")
+	marked := func(m *raftpb.Message) *raftpb.Message {
+		m.Context = []byte("another group")
+		return m
+	}
+	for name, c := range map[string]struct {
+		before func(a *Appends)
+		leads  bool
+	}{
+		"one group":                          {func(*Appends) {}, true},
+		"a rejection of a read's group":      {func(a *Appends) { a.Answered(rejection(1, 3)) }, true},
+		"another group's append is answered": {func(a *Appends) { a.Answered(marked(answer(7, 3))) }, false},
+		"another group's append is rejected": {func(a *Appends) { a.Answered(marked(rejection(7, 3))) }, false},
+		"another group's append is sent":     {func(a *Appends) { a.Sent(marked(msgApp(7, 1, 1)), time.Now()) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, a *Appends, c2 *fakeConn) {
+				require.True(t, a.Begin(msgApp(2, 10, 1), 0, c2, time.Now()))
+				a.Written(c2, time.Now())
+				c.before(a)
+				for range 50 {
+					time.Sleep(100 * ms)
+					a.Sent(read, time.Now())
+				}
+				all, v := a.Read(time.Now())
+				require.Equal(t, c.leads, v.Slow)
+				require.Equal(t, c.leads, all.Pending == 5*time.Second)
+				require.Equal(t, c.leads, a.IsFollowing())
+			})
+		})
+	}
+}
+
 // TestPendingWhileLeading: an append that is not answered is slow as long as the local member is known to lead; what another
 // group sends does not tell.
 func TestPendingWhileLeading(t *testing.T) {
 	inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
+		other := answer(9, 1)
+		other.Context = []byte("another group")
+		a.Answered(other)
 		require.True(t, a.Begin(msgApp(2, 10, 1), 0, c, time.Now()))
 		a.Written(c, time.Now())
 		for range 15 {
@@ -216,7 +256,7 @@ func TestPendingWhileLeading(t *testing.T) {
 		require.True(t, v.Slow)
 		require.Equal(t, Follower, v.Now.largest())
 		time.Sleep(time.Second)
-		other := beat(9)
+		other = beat(9)
 		other.Context = []byte("another group")
 		a.Sent(other, time.Now())
 		all, _ = a.Read(time.Now())

@@ -143,14 +143,17 @@ func (r *Routes) sameWay(msgs []*raftpb.Message) int {
 
 // AppendsAnswered updates the windows by a response of the peer to appends.
 func (r *Routes) AppendsAnswered(m *raftpb.Message) {
-	if m.GetFrom() != uint64(r.member.RemoteID) || m.Context != nil {
+	if m.GetFrom() != uint64(r.member.RemoteID) {
+		return
+	}
+	r.member.Latency.Out.Answered(m)
+	if m.Context != nil {
 		return
 	}
 	for _, w := range r.writers {
 		w.Queue.AppendAnswered(m)
 	}
 	r.pipeline.Queues[queue.Append].AppendAnswered(m)
-	r.member.Latency.Out.Answered(m)
 }
 
 // SnapshotTaken updates the windows after the peer has accepted the snapshot of m. Raft is told afterwards.

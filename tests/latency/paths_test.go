@@ -48,6 +48,7 @@ type pair struct {
 	leader, follower *rafttest.Member
 	script           *script
 	index            uint64
+	read             []byte // the Context of heartbeats
 }
 
 func newPair(t *testing.T, server func(http.Handler) *http.Server, tune func(uint64, *rafthttp.Transport)) *pair {
@@ -71,7 +72,9 @@ func (p *pair) send(d time.Duration, tune func(m *raftpb.Message)) {
 		if tune != nil {
 			tune(m)
 		}
-		p.leader.Send([]*raftpb.Message{m, {Type: new(raftpb.MsgHeartbeat), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(5))}})
+		p.leader.Send([]*raftpb.Message{m, {
+			Type: new(raftpb.MsgHeartbeat), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(5)), Context: p.read,
+		}})
 		time.Sleep(100 * time.Millisecond)
 	}
 }
@@ -98,6 +101,21 @@ func TestPathsOfAppends(t *testing.T) {
 	}{
 		{"answers in time", func(_ *testing.T, p *pair) { p.send(5*time.Second, nil) }, true, false},
 		{"answers late", func(_ *testing.T, p *pair) { p.script.delay.Store(int64(time.Second)); p.send(5*time.Second, nil) }, true, true},
+		{"never, while reads are confirmed", func(_ *testing.T, p *pair) {
+			p.send(time.Second, nil)
+			p.script.delay.Store(int64(time.Hour))
+			p.send(500*time.Millisecond, nil)
+			p.read = []byte("8 bytes")
+			p.send(5*time.Second, func(m *raftpb.Message) { m.Type, m.Context, m.Entries = new(raftpb.MsgHeartbeat), p.read, nil })
+		}, true, true},
+		{"never, while a group marked by a Context sends", func(_ *testing.T, p *pair) {
+			p.send(time.Second, func(m *raftpb.Message) { m.Context = []byte("group") })
+			p.send(time.Second, nil)
+			p.script.delay.Store(int64(time.Hour))
+			p.send(500*time.Millisecond, nil)
+			p.read = []byte("group")
+			p.send(5*time.Second, func(m *raftpb.Message) { m.Context = p.read })
+		}, true, false},
 		{"of another group", func(_ *testing.T, p *pair) {
 			p.script.delay.Store(int64(time.Second))
 			p.send(5*time.Second, func(m *raftpb.Message) { m.Context = []byte("group") })
