@@ -60,6 +60,31 @@ func TestSendStateOfTCP(t *testing.T) {
 	require.False(t, ok, "it is closed")
 }
 
+// TestSendStateAddsUp: what is acknowledged while the system is asked is not counted twice. Else bytes would be waited for that
+// were never written.
+func TestSendStateAddsUp(t *testing.T) {
+	client, server := tcpPair(t)
+	go func() { _, _ = io.Copy(io.Discard, server) }()
+	g := NewSendGauge(client)
+	n, err := client.Write([]byte("x"))
+	require.NoError(t, err)
+	var syn int64 // counts as a byte at the end that has dialled
+	require.Eventually(t, func() bool {
+		s, ok := g.SendState()
+		syn = s.Acked - int64(n)
+		return ok && s.Unacked == 0 && syn >= 0
+	}, 10*time.Second, time.Millisecond)
+	piece := make([]byte, 4<<10)
+	for written := syn + int64(n); written < 80<<20; {
+		n, err := client.Write(piece)
+		require.NoError(t, err)
+		written += int64(n)
+		s, ok := g.SendState()
+		require.True(t, ok)
+		require.LessOrEqual(t, s.Acked+s.Unacked, written)
+	}
+}
+
 // TestSendStateAllocatesNothing: it is asked while messages are sent.
 func TestSendStateAllocatesNothing(t *testing.T) {
 	client, _ := tcpPair(t)

@@ -146,12 +146,16 @@ func (i *tcpInfo) read(fd int) bool {
 // acknowledged, whether they were read or not: then nothing is on its way, and if there is more to be sent the
 // receiver's buffer is full.
 func sendState(fd int, info *tcpInfo) (socket.SendState, bool) {
+	if !info.read(fd) || info.Bytes_acked == 0 && info.Bytes_sent == 0 { // an old kernel, or no byte was sent yet
+		return socket.SendState{}, false
+	}
+	// Asked afterwards: bytes that are acknowledged meanwhile are in neither number, in the other order they would be in both.
 	unacked, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
-	if err != nil || !info.read(fd) || info.Bytes_acked == 0 && info.Bytes_sent == 0 { // an old kernel, or no byte was sent yet
+	if err != nil {
 		return socket.SendState{}, false
 	}
 	return socket.SendState{
-		Acked: int64(min(info.Bytes_acked, math.MaxInt64)), Unacked: int64(unacked), Unsent: int64(info.Notsent_bytes),
+		Acked: int64(min(info.Bytes_acked, math.MaxInt64)), Unacked: int64(unacked), Unsent: min(int64(info.Notsent_bytes), int64(unacked)),
 		Shut: info.Notsent_bytes > 0 && info.Unacked == 0,
 		RTT:  time.Duration(info.Rtt) * time.Microsecond, MinRTT: time.Duration(info.Min_rtt) * time.Microsecond,
 		Retransmits: uint64(info.Total_retrans), Window: int64(info.Snd_wnd),
