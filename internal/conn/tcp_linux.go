@@ -157,7 +157,16 @@ func sendState(fd int, info *tcpInfo) (socket.SendState, bool) {
 	return socket.SendState{
 		Acked: int64(min(info.Bytes_acked, math.MaxInt64)), Unacked: int64(unacked), Unsent: min(int64(info.Notsent_bytes), int64(unacked)),
 		Shut: info.Notsent_bytes > 0 && info.Unacked == 0,
-		RTT:  time.Duration(info.Rtt) * time.Microsecond, MinRTT: time.Duration(info.Min_rtt) * time.Microsecond,
+		RTT:  time.Duration(info.Rtt) * time.Microsecond, MinRTT: leastRTT(info.Min_rtt),
 		Retransmits: uint64(info.Total_retrans), Window: int64(info.Snd_wnd),
 	}, true
+}
+
+// leastRTT returns the least round-trip time of TCP_INFO, which has it in microseconds; 0: it is not known. Before the first
+// measurement the kernel has the largest number there.
+func leastRTT(least uint32) time.Duration {
+	if least == math.MaxUint32 {
+		return 0
+	}
+	return time.Duration(least) * time.Microsecond
 }

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -26,4 +27,11 @@ func TestFarConnectionsKeepTheirSendBuffers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, tc.near, streamBuffer().isFor(tc.smoothed, tc.least)) })
 	}
+}
+
+// TestLeastRTT: what was not measured is not known, and no hour.
+func TestLeastRTT(t *testing.T) {
+	require.Zero(t, leastRTT(0))
+	require.Zero(t, leastRTT(1<<32-1))
+	require.Equal(t, 40*time.Microsecond, leastRTT(40))
 }
