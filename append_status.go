@@ -13,8 +13,8 @@ import (
 // until there was an append.
 type AppendStatus struct {
 	// Answer is the time from Send to the peer's MsgAppResp that covers the append. It is the sum of Queue, the time in the
-	// send queue; Wire, from the write until the peer's system has acknowledged it, as far as the local system tells, and
-	// else the round trip of probes; and Follower, the rest: the peer reads it, processes it, saves it, and answers.
+	// send queue; Wire, from the write until the peer's system has received it, as far as the local system tells, else, and
+	// behind a proxy, a round trip of probes; and Follower, the rest: the peer reads, processes and saves it, and answers.
 	Answer   LatencyStatus `json:"answer"`
 	Queue    LatencyStatus `json:"queue"`
 	Wire     LatencyStatus `json:"wire"`

@@ -104,7 +104,7 @@ func (p *peer) probePeer() {
 	rtt, offset, err := target.Measure(m.Ctx, m.URLs.Pick())
 	if err == nil {
 		p.probe.Measured(rtt, offset, m.Log)
-		m.Latency.Out.Probed(p.probe.Measurement().RTT)
+		m.Latency.Out.Probed(rtt)
 	} else {
 		log := m.Log
 		if p.activeSince().IsZero() {

@@ -6,23 +6,11 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/seed-4d73690b/rafthttp/internal/socket"
 )
 
-const (
-	// silence is for how long after the last append or heartbeat to the peer a sample is followed:
-	// the local member may not be the leader any more, and then nobody answers.
-	silence = 3 * time.Second
-	// look is the least time between two looks at a connection.
-	look = 10 * time.Millisecond
-)
-
-// Conn is a connection that an append is written to. It is safe for concurrent use.
-type Conn interface {
-	// SendState returns how far what was written has got; false: the system does not tell.
-	SendState() (socket.SendState, bool)
-}
+// silence is for how long after the last append or heartbeat to the peer a sample is followed:
+// the local member may not be the leader any more, and then nobody answers.
+const silence = 3 * time.Second
 
 // Appends samples the appends to one peer. The zero value is ready, and it is safe for concurrent use.
 // Only appends of one raft group may be given to it.
@@ -30,32 +18,15 @@ type Appends struct {
 	index  atomic.Uint64 // where the append ends that is followed; 0: none is
 	shared atomic.Bool   // groups whose messages have a Context use the connections as well
 
-	mu     sync.Mutex
-	sample sample
-	high   struct{ term, index uint64 } // the end of the last append that was followed: what is sent again is not
-	course course
-	rtt    time.Duration // of probes; 0: not known
-	least  time.Duration // the shortest round trip on the connection, as the system knows it; 0: not known
-	blind  bool          // the system did not tell the last time
+	mu      sync.Mutex
+	sample  sample
+	guessed bool                         // the parts of the last one
+	high    struct{ term, index uint64 } // the end of the last append that was followed: what is sent again is not
+	course  course
+	probes  probes
+	least   time.Duration // the shortest round trip on the connection, as the system knows it; 0: not known
 
 	answer, queue, wire, follower *Histogram // nil until there is something
-}
-
-// sample is an append on its way.
-type sample struct {
-	term   uint64
-	waited time.Duration // in the queue
-	start  time.Time     // of its write
-	wrote  time.Time     // the end of it; zero: not yet
-	led    time.Time     // when the local member was seen to lead last
-	conn   Conn
-
-	at      int64 // which byte of the connection has to be acknowledged; 0: not known
-	looked  time.Time
-	rtt     time.Duration // as the system knows it
-	unacked time.Duration // since start, when it was seen not to be acknowledged last
-	acked   time.Duration // and when it was seen to be, first; 0: not yet
-	shut    time.Duration // the part of that in which the peer took nothing
 }
 
 // IsFollowing reports whether an append is followed.
@@ -85,7 +56,7 @@ func (a *Appends) Written(c Conn, now time.Time) {
 	defer a.mu.Unlock()
 	if a.isOn(c) {
 		a.sample.wrote, a.sample.led = now, now
-		a.look(now)
+		a.sample.look(now)
 	}
 }
 
@@ -119,7 +90,7 @@ func (a *Appends) Sent(m *raftpb.Message, now time.Time) {
 		a.drop()
 	case m.GetTerm() == a.sample.term && (m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgHeartbeat):
 		a.sample.led = now
-		a.lookIfDue(now)
+		a.sample.lookIfDue(now)
 	}
 }
 
@@ -161,8 +132,10 @@ func (a *Appends) end(m *raftpb.Message, end uint64, now time.Time) {
 		a.drop()
 		return
 	}
-	a.lookIfDue(now)
-	t := s.times(now, a.rtt, true)
+	if !s.told { // it is quicker than the return of the write
+		s.ask()
+	}
+	t, guessed := s.times(now, &a.probes, true)
 	if a.answer == nil {
 		a.answer, a.queue, a.wire, a.follower = new(Histogram), new(Histogram), new(Histogram), new(Histogram)
 	}
@@ -171,7 +144,7 @@ func (a *Appends) end(m *raftpb.Message, end uint64, now time.Time) {
 	a.wire.add(t[Wire], now)
 	a.follower.add(t[Follower], now)
 	a.course.add(t, a.usual(), s.begin(), now)
-	a.blind = s.at == 0
+	a.guessed = guessed
 	a.drop()
 }
 
@@ -193,92 +166,28 @@ func (a *Appends) restart() {
 func (a *Appends) Moved() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.course, a.least = course{}, 0
+	a.course, a.least, a.probes = course{}, 0, probes{}
 }
 
-// Probed takes in the round-trip time of probes.
+// Probed takes in the round-trip time of a probe.
 func (a *Appends) Probed(rtt time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.rtt = rtt
+	a.probes.add(rtt)
 }
 
 // drop is called with mu held.
 func (a *Appends) drop() {
 	a.index.Store(0)
+	if a.sample.least > 0 {
+		a.least = a.sample.least
+	}
 	a.sample = sample{}
 }
 
 // usual is called with mu held: what can be told of the parts before anything is known of their past.
 func (a *Appends) usual() (t Times) {
-	if t[Wire] = a.least; a.least == 0 {
-		t[Wire] = a.rtt
-	}
-	return t
-}
-
-func (a *Appends) lookIfDue(now time.Time) {
-	if now.Sub(a.sample.looked) >= look {
-		a.look(now)
-	}
-}
-
-// look is called with mu held: it asks the system how far the append has got.
-func (a *Appends) look(now time.Time) {
-	s := &a.sample
-	since := now.Sub(s.looked)
-	s.looked = now
-	if s.conn == nil || s.acked > 0 {
-		return
-	}
-	st, ok := s.conn.SendState()
-	if !ok {
-		return
-	}
-	s.rtt = st.RTT
-	if st.MinRTT > 0 {
-		a.least = st.MinRTT
-	}
-	if s.at == 0 && !s.wrote.IsZero() {
-		s.at = st.Acked + st.Unacked
-	}
-	switch {
-	case s.at > 0 && st.Acked >= s.at:
-		s.acked = max(now.Sub(s.start), 1)
-	default:
-		s.unacked = now.Sub(s.start)
-		if st.Shut {
-			s.shut += since
-		}
-	}
-}
-
-// begin is when the append was queued.
-func (s *sample) begin() time.Time { return s.start.Add(-s.waited) }
-
-// times returns how long the append has been in each part until now. Rtt is of probes, for a connection
-// that does not know its own. An append that was answered was acknowledged before.
-func (s *sample) times(now time.Time, rtt time.Duration, answered bool) (t Times) {
-	total := now.Sub(s.start)
-	wire := total
-	if s.rtt > 0 {
-		rtt = s.rtt
-	}
-	if wrote := s.wrote; answered || s.acked > 0 || s.at == 0 && !wrote.IsZero() {
-		if wrote.IsZero() {
-			wrote = s.start
-		}
-		wire = wrote.Sub(s.start) + rtt
-		if s.acked > 0 {
-			wire = min(wire, s.acked)
-		}
-	}
-	wire = min(max(wire, s.unacked), total)
-	wire -= min(wire, s.shut)
-	t[Queue], t[Wire], t[Follower] = s.waited, wire, total-wire
-	if s.shut > total/2 { // the queue waits for the same
-		t[Queue], t[Follower] = 0, t[Follower]+t[Queue]
-	}
+	t[Wire], _ = a.probes.correct(a.least, a.least)
 	return t
 }
 
@@ -297,19 +206,19 @@ func (a *Appends) Read(now time.Time) (all AppendTimes, v View) {
 		all = AppendTimes{a.answer.distribution(now), a.queue.distribution(now), a.wire.distribution(now), a.follower.distribution(now), 0}
 	}
 	var pending *Times
-	s, until := &a.sample, now
+	s, until, guessed := &a.sample, now, a.guessed
 	if a.IsFollowing() {
 		if now.Sub(s.led) > silence {
 			a.drop()
 		} else {
-			a.lookIfDue(now)
+			s.lookIfDue(now)
 			until = s.led // we are not known to lead any more since
-			t := s.times(until, a.rtt, false)
+			var t Times
+			t, guessed = s.times(until, &a.probes, false)
 			pending, all.Pending = &t, t.Total()
-			a.blind = s.at == 0 && !s.wrote.IsZero()
 		}
 	}
 	v = a.course.view(pending, a.usual(), s.begin(), until, now)
-	v.Guessed = a.blind
+	v.Guessed = guessed
 	return all, v
 }

@@ -4,7 +4,7 @@
 // An append to a peer goes through three parts:
 //
 //	queue     it waits in our send queue
-//	wire      it is written, and the peer's system acknowledges it
+//	wire      it is written, and the peer's system acknowledges it, or could do so: it may delay that
 //	follower  the peer reads it, processes it, saves it, and answers
 //
 // and one from a peer through two more, here:

@@ -14,7 +14,7 @@ type View struct {
 	Slow    bool  // they have been slow for a while, against what they were before
 	Since   time.Time
 	SlowFor time.Duration
-	Guessed bool // the system does not tell when the peer's has acknowledged: wire and follower are told apart by the round trip of probes
+	Guessed bool // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
 }
 
 // Verdict says which part of one peer stands out.
