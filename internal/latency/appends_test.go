@@ -401,7 +401,7 @@ func TestSamplesAllocateNothing(t *testing.T) {
 		a.Sent(m, now)
 		a.Written(c, now)
 		a.Answered(resp)
-		in.Processed(ms, ms, now)
+		in.Processed(ms, ms, 1, now)
 	}
 	round()
 	require.Zero(t, testing.AllocsPerRun(100, round))

@@ -12,18 +12,19 @@ type Arrivals struct {
 	receive, process *Histogram // nil until there is something
 }
 
-// Processed says that appends, which Process has had one after another until now, waited for so long, and took so long
-// each.
-func (a *Arrivals) Processed(waited, took time.Duration, now time.Time) {
+// Processed says that Process has had so many messages one after another until now, which took so long together, and that the
+// first of them, an append, had waited for so long.
+func (a *Arrivals) Processed(waited, took time.Duration, messages int, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.receive == nil {
 		a.receive, a.process = new(Histogram), new(Histogram)
 	}
-	t := Times{Receive: max(waited, 0), Process: took}
+	waited = max(waited, 0)
+	t := Times{Receive: waited, Process: took / time.Duration(messages)}
 	a.receive.add(t[Receive], now)
 	a.process.add(t[Process], now)
-	a.course.add(t, Times{}, now.Add(-t.Total()), now)
+	a.course.add(t, Times{}, now.Add(-waited-took), now)
 }
 
 // ArrivalTimes is what is known of the appends from a peer.
@@ -31,9 +32,10 @@ type ArrivalTimes struct {
 	Receive, Process Distribution
 }
 
-// Read returns what is known, and how it is now, where the oldest append in the queue is so old and Process has had one
-// for so long.
-func (a *Arrivals) Read(now time.Time, oldest, processing time.Duration) (all ArrivalTimes, v View) {
+// Read returns what is known, and how it is now, where the oldest append in the queue, those that Process has included, is so
+// old, and Process has had messages for so long, and how many at most; 0: it has none. Both parts are those that a sample would have
+// if Process was done now: what the first message waited for, and the mean of each.
+func (a *Arrivals) Read(now time.Time, oldest, took time.Duration, messages int) (all ArrivalTimes, v View) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.receive != nil {
@@ -41,8 +43,11 @@ func (a *Arrivals) Read(now time.Time, oldest, processing time.Duration) (all Ar
 	}
 	var pending *Times
 	if oldest > 0 {
-		processing = min(processing, oldest)
-		pending = &Times{Receive: oldest - processing, Process: processing}
+		pending = &Times{Receive: oldest}
+		if messages > 0 {
+			took = min(took, oldest)
+			pending = &Times{Receive: oldest - took, Process: took / time.Duration(messages)}
+		}
 	}
 	return all, a.course.view(pending, Times{}, now.Add(-oldest), now, now)
 }

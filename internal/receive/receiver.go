@@ -28,7 +28,8 @@ type Receiver struct {
 	Queue   *queue.Queue
 	failing bool // the last call of Process returned an error; owned by the one worker
 
-	began    atomic.Int64 // when Process was given the first of what it has, by the clock of the queue, in ns
+	began    atomic.Int64 // when Process was given the first message of a batch, by the clock of the queue, in ns
+	among    atomic.Int32 // how many it has been given since then, at most; 0: it has none
 	sampleAt time.Time    // when the times of appends are taken next; owned by the worker
 
 	told atomic.Int32 // calls of Observer.Received in progress
@@ -79,10 +80,15 @@ func (r *Receiver) work() {
 // stream waits for that: Process may be slow.
 const releaseAfter = 10 * time.Millisecond
 
+// noteEvery is how many messages of a batch are processed from one note of how many were to the next: each costs as much as
+// a hundredth of a small message.
+const noteEvery = 8
+
 // processSome processes the first items, and returns their number.
 func (r *Receiver) processSome(items []queue.Item) (n int) {
 	start := time.Now()
 	r.began.Store(int64(r.Queue.Clock(start)))
+	defer r.among.Store(0)
 	sampled := !start.Before(r.sampleAt) && queue.IsAppend(items[0].Msg) // which is not ours afterwards
 	var under *raftpb.Message
 	defer r.Member.Cfg.Guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.Member.RemoteID, Lane: r.Queue.Name()}, &under)
@@ -97,6 +103,9 @@ func (r *Receiver) processSome(items []queue.Item) (n int) {
 			r.Queue.Done(n-others, uint64(bytes-otherBytes), time.Since(start))
 			return len(items)
 		}
+		if n%noteEvery == 0 {
+			r.among.Store(int32(min(n+noteEvery, len(items))))
+		}
 		under = items[n].Msg
 		if !r.processOne(items[n]) {
 			others++
@@ -109,15 +118,16 @@ func (r *Receiver) processSome(items []queue.Item) (n int) {
 	r.Queue.Done(n-others, uint64(bytes-otherBytes), now.Sub(start))
 	if sampled && n > others {
 		r.sampleAt = now.Add(latency.Every)
-		r.Member.Latency.In.Processed(r.Queue.Age(items[0], start), now.Sub(start)/time.Duration(n-others), now)
+		r.Member.Latency.In.Processed(r.Queue.Age(items[0], start), now.Sub(start), n-others, now)
 	}
 	return n
 }
 
-// Processing returns for how long Process has had messages that it was given together; it says nothing if the queue holds
-// none.
-func (r *Receiver) Processing(now time.Time) time.Duration {
-	return r.Queue.Clock(now) - time.Duration(r.began.Load())
+// Processing returns for how long Process has had the messages of a batch, and how many at most, that under way included; 0
+// messages: it has none.
+func (r *Receiver) Processing(now time.Time) (took time.Duration, messages int) {
+	messages = int(r.among.Load()) // first: a batch begins before it is counted
+	return r.Queue.Clock(now) - time.Duration(r.began.Load()), messages
 }
 
 // processOne is called under guard. It returns false if the message was that of a request

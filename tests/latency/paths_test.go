@@ -22,6 +22,7 @@ import (
 type script struct {
 	t      *rafthttp.Transport
 	delay  atomic.Int64                            // until the answer
+	works  atomic.Int64                            // in Process
 	answer atomic.Pointer[func(m *raftpb.Message)] // changes it; nil: nothing
 }
 
@@ -29,6 +30,7 @@ func (s *script) Process(_ context.Context, m *raftpb.Message) error {
 	if m.GetType() != raftpb.MsgApp {
 		return nil
 	}
+	time.Sleep(time.Duration(s.works.Load()))
 	resp := &raftpb.Message{Type: new(raftpb.MsgAppResp), To: m.From, From: m.To, Term: m.Term, Context: m.Context,
 		Index: new(m.GetIndex() + uint64(len(m.GetEntries())))}
 	if f := s.answer.Load(); f != nil {
@@ -204,6 +206,37 @@ func TestPathsOfAppends(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBurstsAtTheReceiver: appends that come together, and that Process takes one after another as quickly as ever, are not slow,
+// and those that it takes for longer are, however many came together.
+func TestBurstsAtTheReceiver(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p := newPair(t, nil, nil)
+		burst := func(take time.Duration) (slow *rafthttp.SlowStatus) {
+			p.script.works.Store(int64(take))
+			var all []*raftpb.Message
+			for range 60 {
+				p.index++
+				all = append(all, &raftpb.Message{Type: new(raftpb.MsgApp), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(5)), LogTerm: new(uint64(5)),
+					Index: new(p.index - 1), Entries: []*raftpb.Entry{{Term: new(uint64(5)), Index: new(p.index)}}})
+			}
+			p.leader.Send(all)
+			for range 30 {
+				time.Sleep(100 * time.Millisecond)
+				if s := p.follower.Status().Peers[0].Appends.Slow; s != nil {
+					slow = s
+				}
+			}
+			return slow
+		}
+		for range 10 {
+			require.Nil(t, burst(20*time.Millisecond))
+		}
+		slow := burst(400 * time.Millisecond)
+		require.NotNil(t, slow)
+		require.Equal(t, "process", slow.Part)
+	})
 }
 
 // flushing hides everything of a response but that it flushes.
