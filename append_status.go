@@ -25,10 +25,10 @@ type AppendStatus struct {
 	// Recent is the mean of the last samples; of those that are slow, if the peer has become slow; 0 if there was none for
 	// half a minute.
 	Recent AppendParts `json:"recent"`
-	// Pending is the age of the append that is followed now, in nanoseconds; 0: none is.
+	// Pending is what the append that is followed had taken when the local member led last, in nanoseconds; 0: none is.
 	Pending time.Duration `json:"pending_ns"`
-	// Slow is nil unless one part stands out: it has been slow for a second, compared with its past and with most other
-	// peers.
+	// Slow is nil unless one part stands out: it was slow for a second together, compared with its past and, on the way to the
+	// peer, with most other peers. What has been slow for an hour is its past from then on.
 	Slow *SlowStatus `json:"slow,omitempty"`
 }
 
@@ -46,7 +46,7 @@ type LatencyStatus struct {
 	// Count and Sum are of all samples; Sum is in nanoseconds.
 	Count uint64        `json:"count"`
 	Sum   time.Duration `json:"sum_ns"`
-	// P50 and P99 are of the last minute, in nanoseconds, to 10 %; 0 if there was no sample.
+	// P50 and P99 are of the last 30 to 60 s, up to 90 s if samples are rare, in nanoseconds, to 10 %; 0: no sample.
 	P50 time.Duration `json:"p50_ns"`
 	P99 time.Duration `json:"p99_ns"`
 	// Buckets counts all samples, by the index of the buckets of a native histogram of Prometheus with schema 2: bucket i

@@ -13,7 +13,7 @@ import (
 
 // Of the way of appends, and of the TCP connections that they take.
 var (
-	appendSlow = gauge("rafthttp_append_slow", "1 for the part of the way of appends to or from the peer that is slow, against its past and the other peers: queue, wire, follower; receive and process are of this member.", "peer", "part")
+	appendSlow = gauge("rafthttp_append_slow", "1 for the part of the way of appends to or from the peer that is slow: queue, wire, follower, against its past and the other peers; receive and process, which are of this member, against its past.", "peer", "part")
 
 	tcpRTT     = gauge("rafthttp_stream_tcp_rtt_seconds", "Smoothed round-trip time of the stream's connection; 0 where it is not known.", "peer", "stream")
 	tcpRetrans = counter("rafthttp_stream_tcp_retransmits_total", "Segments of the stream's connection that were sent again; begins anew with each connection.", "peer", "stream")

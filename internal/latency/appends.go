@@ -75,7 +75,7 @@ func (a *Appends) isOn(c Conn) bool {
 	return a.IsFollowing() && a.sample.wrote.IsZero() && a.sample.conn == c
 }
 
-// Sent says that m is about to be written to the peer while an append is followed. A heartbeat of the group that is followed
+// Sent says that m is about to be written to the peer while an append is followed. It takes the lock. A heartbeat of the group that is followed
 // has a Context while a read is confirmed, an append never has.
 func (a *Appends) Sent(m *raftpb.Message, now time.Time) {
 	if m.Context != nil && (a.shared.Load() || m.GetType() == raftpb.MsgApp) {
@@ -194,7 +194,7 @@ func (a *Appends) usual() (t Times) {
 // AppendTimes is what is known of the appends to a peer.
 type AppendTimes struct {
 	Answer, Queue, Wire, Follower Distribution
-	// Pending is the age of the append that is followed; 0: none is.
+	// Pending is how long the append that is followed had taken when the local member was seen to lead last; 0: none is.
 	Pending time.Duration
 }
 

@@ -7,8 +7,10 @@ const (
 	floor = 100 * time.Millisecond
 	// apart is how many times as long as before, and as at other peers, something takes that is slow.
 	apart = 4
-	// lasts is how long it has to last until it is said.
+	// lasts is how long slow samples have to take together until it is said.
 	lasts = time.Second
+	// adapts is how long it can last until it is taken for how things are: the peer is elsewhere now, or has another disk.
+	adapts = time.Hour
 	// over is how many samples in a row must not be slow for a run of slow ones to have ended.
 	over = 3
 	// fresh is for how long the last sample says something about now.
@@ -26,12 +28,14 @@ type course struct {
 	recent Times // mean of all
 	m      int   // of them, up to recentWeight
 	last   time.Time
-	run    run
+	run    run // of slow samples without a long pause
+	astray run // of slow samples, whatever was between them
 }
 
 // run is consecutive samples that are slow.
 type run struct {
 	since, until time.Time
+	lasted       time.Duration // in which one of them was under way
 	mean         Times
 	n            int // up to recentWeight; 0: there is no run
 	others       int // that were not slow since
@@ -65,19 +69,34 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 	approach(&c.recent, t, c.m)
 	if c.isSlow(t, usual) {
 		c.run.add(t, begin, end)
+		c.astray.add(t, begin, end)
+		if a := c.astray; a.n >= pastKnown && end.Sub(a.since) >= adapts {
+			c.past, c.n = a.mean, pastKnown
+			c.run, c.astray = run{}, run{}
+		}
 		return
 	}
 	c.n = min(c.n+1, pastWeight)
 	approach(&c.past, t, c.n)
-	if c.run.others++; c.run.others >= over {
-		c.run = run{}
+	c.run.pass()
+	c.astray.pass()
+}
+
+// pass notes a sample that is not slow.
+func (r *run) pass() {
+	if r.others++; r.others >= over {
+		*r = run{}
 	}
 }
 
 func (r *run) add(t Times, begin, end time.Time) {
 	if r.n == 0 {
-		r.since = begin
+		r.since, r.until = begin, begin
 	}
+	if begin.Before(r.until) {
+		begin = r.until
+	}
+	r.lasted += max(end.Sub(begin), 0)
 	r.until, r.others = end, 0
 	r.n = min(r.n+1, recentWeight)
 	approach(&r.mean, t, r.n)
@@ -102,7 +121,7 @@ func (c *course) view(pending *Times, usual Times, begin, until, now time.Time) 
 		v.Now = c.recent
 	}
 	if r.n > 0 && now.Sub(r.until) <= fresh {
-		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.until.Sub(r.since), r.since
+		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.lasted, r.since
 		p := v.Now.largest()
 		v.Slow = v.SlowFor >= lasts && v.Now[p] >= c.threshold(p, usual)
 	}

@@ -19,8 +19,8 @@ const (
 // generation is how long the recent values are collected before they begin to be forgotten.
 const generation = 30 * time.Second
 
-// Histogram is a distribution of durations, since it was made and of the last minute. The zero value is
-// empty. It is not safe for concurrent use.
+// Histogram is a distribution of durations, since it was made and of late: of the last one to two generations, up to three if
+// none is added for one. The zero value is empty. It is not safe for concurrent use.
 type Histogram struct {
 	sum    time.Duration
 	total  [buckets]uint64
@@ -80,7 +80,7 @@ func (h *Histogram) turn(now time.Time) {
 type Distribution struct {
 	Count    uint64
 	Sum      time.Duration
-	P50, P99 time.Duration  // of the last minute, as the middle of a bucket; 0: there was nothing
+	P50, P99 time.Duration  // of late, as the middle of a bucket; 0: there was nothing
 	Buckets  map[int]uint64 // by the index of the native histogram; only those that are not empty
 }
 

@@ -28,7 +28,7 @@ func TestBucketsAreThoseOfPrometheus(t *testing.T) {
 	}
 }
 
-// TestQuantiles: to 10 %, of the last minute at most; sums and counts are of all.
+// TestQuantiles: to 10 %, of the last 90 s at most; sums and counts are of all.
 func TestQuantiles(t *testing.T) {
 	var h Histogram
 	now := time.Now()
@@ -58,4 +58,11 @@ func TestQuantiles(t *testing.T) {
 	require.InEpsilon(t, float64(time.Second), float64(d.P50), 0.11, "a minute later the first are not")
 	require.EqualValues(t, 1001, d.Count)
 	require.Zero(t, h.distribution(now.Add(2*generation)).P50)
+
+	h = Histogram{}
+	h.add(time.Second, now)
+	now = now.Add(2*generation - 1)
+	h.add(time.Millisecond, now)
+	require.InEpsilon(t, float64(time.Second), float64(h.distribution(now.Add(generation-1)).P99), 0.11, "90 s later, where samples are rare")
+	require.InEpsilon(t, float64(time.Millisecond), float64(h.distribution(now.Add(generation)).P99), 0.11)
 }

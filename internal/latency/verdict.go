@@ -13,8 +13,8 @@ type View struct {
 	Now     Times // in the mean of the last samples; of those that are slow, if they are
 	Slow    bool  // they have been slow for a while, against what they were before
 	Since   time.Time
-	SlowFor time.Duration
-	Guessed bool // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
+	SlowFor time.Duration // in which a slow one was under way
+	Guessed bool          // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
 }
 
 // Verdict says which part of one peer stands out.
