@@ -45,7 +45,7 @@ func (a *Appends) Begin(m *raftpb.Message, waited time.Duration, c Conn, now tim
 		return false
 	}
 	a.high.term, a.high.index = term, end
-	a.sample = sample{term: term, waited: max(waited, 0), start: now, led: now, looked: now, conn: c}
+	a.sample = sample{term: term, prev: m.GetIndex(), waited: max(waited, 0), start: now, led: now, looked: now, conn: c}
 	a.index.Store(end)
 	return true
 }
@@ -112,13 +112,16 @@ func (a *Appends) share() {
 	}
 }
 
-// rejected takes in that the peer has rejected an append: raft goes back, perhaps far, to what the peer has.
+// rejected takes in that the peer has rejected an append: raft goes back, perhaps far, to what the peer has. Then an append
+// from there may be followed while rejections of later ones still come in: they do not concern it.
 func (a *Appends) rejected(m *raftpb.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if m.GetTerm() >= a.high.term {
-		a.restart()
+	s := &a.sample
+	if m.GetTerm() < a.high.term || a.IsFollowing() && m.GetTerm() == s.term && m.GetIndex() > s.prev {
+		return
 	}
+	a.restart()
 }
 
 func (a *Appends) end(m *raftpb.Message, end uint64, now time.Time) {

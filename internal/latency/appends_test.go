@@ -224,6 +224,10 @@ func TestSentAgainFromEarlier(t *testing.T) {
 				a.Written(c, time.Now())
 				back(a)
 				require.True(t, a.Begin(msgApp(2, 10, 5), 0, c, time.Now()))
+				for range 3 { // of copies of the first one, which raft has sent while it was not answered
+					a.Answered(rejection(2, 1000))
+					require.True(t, a.IsFollowing())
+				}
 				a.Answered(answer(2, 15))
 				require.False(t, a.Begin(msgApp(2, 10, 5), 0, c, time.Now()), "that is a copy")
 				a.Answered(rejection(1, 10))
@@ -238,6 +242,7 @@ func TestSentAgainFromEarlier(t *testing.T) {
 // TestWhatEndsASampleWithoutAnAnswer: it says nothing of how long answers take.
 func TestWhatEndsASampleWithoutAnAnswer(t *testing.T) {
 	for name, end := range map[string]func(a *Appends){
+		"a rejection before it":   func(a *Appends) { a.Answered(rejection(2, 9)) },
 		"a rejection":             func(a *Appends) { a.Answered(rejection(2, 10)) },
 		"an answer of a new term": func(a *Appends) { a.Answered(answer(3, 20)) },
 		"a message of a new term": func(a *Appends) { a.Sent(beat(3), time.Now()) },

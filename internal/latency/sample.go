@@ -23,6 +23,7 @@ type Conn interface {
 // sample is an append on its way.
 type sample struct {
 	term   uint64
+	prev   uint64        // the entry before it
 	waited time.Duration // in the queue
 	start  time.Time     // of its write
 	wrote  time.Time     // the end of it; zero: not yet

@@ -33,6 +33,7 @@ const (
 type cluster struct {
 	*rafttest.Cluster
 	nodes [members + 1]*node // by id
+	lead  atomic.Uint64      // who leads, as far as elect knows
 }
 
 // start starts the cluster with lines of this round trip and disks that need so long for an fsync, and returns once member 1
@@ -73,6 +74,7 @@ func (c *cluster) elect(t *testing.T, id uint64) {
 		st := c.nodes[id].raft.Status()
 		switch {
 		case st.RaftState == raft.StateLeader:
+			c.lead.Store(id)
 			return
 		case st.Lead != 0:
 			c.nodes[st.Lead].raft.TransferLeadership(t.Context(), st.Lead, id)
@@ -201,7 +203,7 @@ func (c *cluster) load(t *testing.T, size, each int) {
 		for {
 			select {
 			case <-tick.C:
-				_ = c.nodes[leader].raft.Propose(ctx, data)
+				_ = c.nodes[c.lead.Load()].raft.Propose(ctx, data)
 			case <-ctx.Done():
 				return
 			}

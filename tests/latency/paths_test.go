@@ -81,6 +81,13 @@ func (p *pair) send(d time.Duration, tune func(m *raftpb.Message)) {
 	}
 }
 
+// rejectFarAhead makes an answer one to an append of one entry behind a gap: it tells the entry before it.
+func rejectFarAhead(m *raftpb.Message) {
+	if m.GetIndex() > 900 {
+		m.Reject, m.Index = new(true), new(m.GetIndex()-1)
+	}
+}
+
 // snapshot sends a snapshot up to this index, as raft does without a separate database.
 func (p *pair) snapshot(index uint64) {
 	p.leader.Send([]*raftpb.Message{{
@@ -123,13 +130,13 @@ func TestPathsOfAppends(t *testing.T) {
 			p.send(5*time.Second, func(m *raftpb.Message) { m.Context = []byte("group") })
 		}, false, false},
 		{"rejected", func(_ *testing.T, p *pair) {
-			p.script.answer.Store(new(func(m *raftpb.Message) { m.Reject = new(true) }))
+			p.script.answer.Store(new(func(m *raftpb.Message) { m.Reject, m.Index = new(true), new(m.GetIndex()-1) }))
 			p.script.delay.Store(int64(time.Second))
 			p.send(5*time.Second, nil)
 		}, false, false},
 		{"rejected, then from earlier", func(_ *testing.T, p *pair) {
 			p.index = 1000
-			p.script.answer.Store(new(func(m *raftpb.Message) { m.Reject = new(m.GetIndex() > 900) }))
+			p.script.answer.Store(new(rejectFarAhead))
 			p.send(time.Second, nil)
 			p.index = 1 // it lags far behind
 			p.script.delay.Store(int64(time.Second))

@@ -16,18 +16,25 @@ type fault struct {
 	inject func(c *cluster)
 	size   int // of the entries, of which 50 come in a second
 	part   string
+	first  string // the part that may be named while it begins
 }
 
 var faults = []fault{
-	{"slow disk", func(c *cluster) { c.nodes[slow].fsync.Store(int64(2 * time.Second)) }, 100, "follower"},
-	{"slow disk of 190 ms", func(c *cluster) { c.nodes[slow].fsync.Store(int64(190 * time.Millisecond)) }, 100, "follower"},
+	{"slow disk", func(c *cluster) { c.nodes[slow].fsync.Store(int64(2 * time.Second)) }, 100, "follower", ""},
+	{"slow disk of 190 ms", func(c *cluster) { c.nodes[slow].fsync.Store(int64(190 * time.Millisecond)) }, 100, "follower", ""},
 	{"slow line", func(c *cluster) {
-		c.Link(leader, slow).SetDelay(150 * time.Millisecond)
-		c.Link(slow, leader).SetDelay(150 * time.Millisecond)
-	}, 100, "wire"},
-	{"full queue", func(c *cluster) { c.Link(leader, slow).SetBandwidth(1 << 20) }, 100 << 10, "queue"},
-	{"busy receiver", func(c *cluster) { c.nodes[slow].process.Store(int64(200 * time.Millisecond)) }, 100, "follower"},
-	{"receiver that does not read", func(c *cluster) { c.nodes[slow].process.Store(int64(2 * time.Second)) }, 200 << 10, "follower"},
+		for _, id := range []uint64{leader, healthy} {
+			c.Link(id, slow).SetDelay(150 * time.Millisecond)
+			c.Link(slow, id).SetDelay(150 * time.Millisecond)
+		}
+	}, 100, "wire", ""},
+	{"full queue", func(c *cluster) {
+		for _, id := range []uint64{leader, healthy} {
+			c.Link(id, slow).SetBandwidth(1 << 20)
+		}
+	}, 100 << 10, "queue", "wire"}, // which is too narrow, until there is a queue
+	{"busy receiver", func(c *cluster) { c.nodes[slow].process.Store(int64(200 * time.Millisecond)) }, 100, "follower", ""},
+	{"receiver that does not read", func(c *cluster) { c.nodes[slow].process.Store(int64(2 * time.Second)) }, 200 << 10, "follower", ""},
 }
 
 // TestSlowFollowerIsNamed: within 3 s after a fault the leader names the peer, and the part that is slow, and nobody else is
@@ -52,6 +59,50 @@ func TestSlowFollowerIsNamed(t *testing.T) {
 				require.Nil(t, c.peer(t, leader, healthy).Appends.Slow)
 			})
 		})
+	}
+}
+
+// TestSlowFollowerOfANewLeader: while a follower is slow the other two take turns as the leader. The new one names the follower
+// and the part within 3 s, and nobody else is accused by anyone meanwhile.
+func TestSlowFollowerOfANewLeader(t *testing.T) {
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				c := start(t, time.Millisecond, 2*time.Millisecond, func(_ uint64, tr *rafthttp.Transport) { tr.ReceiveQueueBytes = 1 << 20 })
+				c.load(t, f.size, 50)
+				time.Sleep(20 * time.Second)
+				f.inject(c)
+				c.watch(t, f, 3*time.Second)
+				for range 2 {
+					for _, id := range []uint64{healthy, leader} {
+						c.elect(t, id)
+						c.watch(t, f, 3*time.Second)
+						a := c.peer(t, id, slow).Appends
+						require.NotNil(t, a.Slow, "at %d: %+v", id, a)
+						require.Equal(t, f.part, a.Slow.Part, a.Slow.Text)
+					}
+				}
+			})
+		})
+	}
+}
+
+// watch looks for so long whether anybody is accused who is not slow, or of something else.
+func (c *cluster) watch(t *testing.T, f fault, d time.Duration) {
+	t.Helper()
+	for began := time.Now(); time.Since(began) < d; time.Sleep(50 * time.Millisecond) {
+		for _, n := range c.nodes[1:] {
+			for _, p := range n.member.Status().Peers {
+				switch s := p.Appends.Slow; {
+				case s == nil:
+				case n.id == slow: // it may know that it is
+					require.Contains(t, []string{"receive", "process"}, s.Part, s.Text)
+				default:
+					require.EqualValues(t, slow, p.ID, "at %d: %s", n.id, s.Text)
+					require.Contains(t, []string{f.part, f.first}, s.Part, "at %d: %s", n.id, s.Text)
+				}
+			}
+		}
 	}
 }
 
