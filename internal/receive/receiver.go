@@ -80,8 +80,8 @@ func (r *Receiver) work() {
 // stream waits for that: Process may be slow.
 const releaseAfter = 10 * time.Millisecond
 
-// noteEvery is how many messages of a batch are processed from one note of how many were to the next: each costs as much as
-// a hundredth of a small message.
+// noteEvery is how many messages of a batch are processed from one note of how many were to the next: a note costs 1 % of a small
+// message.
 const noteEvery = 8
 
 // processSome processes the first items, and returns their number.

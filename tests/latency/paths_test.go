@@ -100,109 +100,119 @@ func (p *pair) snapshot(index uint64) {
 
 func (p *pair) appends() rafthttp.AppendStatus { return p.leader.Status().Peers[0].Appends }
 
+// path is what becomes of appends.
+type path struct {
+	name     string
+	do       func(t *testing.T, p *pair)
+	answered bool // there are samples
+	slow     bool
+}
+
+// paths are those on which nothing ends.
+var paths = []path{
+	{"answers in time", func(_ *testing.T, p *pair) { p.send(5*time.Second, nil) }, true, false},
+	{"answers late", func(_ *testing.T, p *pair) { p.script.delay.Store(int64(time.Second)); p.send(5*time.Second, nil) }, true, true},
+	{"never, while reads are confirmed", func(_ *testing.T, p *pair) {
+		p.send(time.Second, nil)
+		p.script.delay.Store(int64(time.Hour))
+		p.send(500*time.Millisecond, nil)
+		p.read = []byte("8 bytes")
+		p.send(5*time.Second, func(m *raftpb.Message) { m.Type, m.Context, m.Entries = new(raftpb.MsgHeartbeat), p.read, nil })
+	}, true, true},
+	{"never, while a group marked by a Context sends", func(_ *testing.T, p *pair) {
+		p.send(time.Second, func(m *raftpb.Message) { m.Context = []byte("group") })
+		p.send(time.Second, nil)
+		p.script.delay.Store(int64(time.Hour))
+		p.send(500*time.Millisecond, nil)
+		p.read = []byte("group")
+		p.send(5*time.Second, func(m *raftpb.Message) { m.Context = p.read })
+	}, true, false},
+	{"of another group", func(_ *testing.T, p *pair) {
+		p.script.delay.Store(int64(time.Second))
+		p.send(5*time.Second, func(m *raftpb.Message) { m.Context = []byte("group") })
+	}, false, false},
+	{"rejected", func(_ *testing.T, p *pair) {
+		p.script.answer.Store(new(func(m *raftpb.Message) { m.Reject, m.Index = new(true), new(m.GetIndex()-1) }))
+		p.script.delay.Store(int64(time.Second))
+		p.send(5*time.Second, nil)
+	}, false, false},
+	{"rejected, then from earlier", func(_ *testing.T, p *pair) {
+		p.index = 1000
+		p.script.answer.Store(new(rejectFarAhead))
+		p.send(time.Second, nil)
+		p.index = 1 // it lags far behind
+		p.script.delay.Store(int64(time.Second))
+		p.send(5*time.Second, nil)
+	}, true, true},
+	{"after a snapshot, from earlier", func(_ *testing.T, p *pair) {
+		p.index = 1000
+		p.send(500*time.Millisecond, nil)
+		p.snapshot(500)
+		p.script.delay.Store(int64(time.Second))
+		p.send(5*time.Second, nil)
+	}, true, true},
+	{"without entries", func(_ *testing.T, p *pair) {
+		p.script.delay.Store(int64(time.Second))
+		p.send(5*time.Second, func(m *raftpb.Message) { m.Entries = nil })
+	}, false, false},
+	{"repeated", func(_ *testing.T, p *pair) {
+		p.send(500*time.Millisecond, nil)
+		p.script.delay.Store(int64(time.Second))
+		p.send(5*time.Second, func(m *raftpb.Message) { *m.Index, *m.Entries[0].Index = 3, 4 })
+	}, true, false},
+}
+
+// endingPaths are those on which streams end, or the member does not lead any more.
+var endingPaths = []path{
+	{"cut", func(t *testing.T, p *pair) {
+		p.script.delay.Store(int64(time.Hour))
+		p.send(500*time.Millisecond, nil)
+		require.NotZero(t, p.appends().Pending)
+		p.leader.CutPeer(2)
+		require.Zero(t, p.appends().Pending)
+		p.send(5*time.Second, nil)
+		require.Zero(t, p.appends().Pending)
+		p.leader.MendPeer(2)
+	}, false, false},
+	{"removed and added again", func(t *testing.T, p *pair) {
+		p.script.delay.Store(int64(time.Hour))
+		p.send(5*time.Second, nil)
+		require.NotNil(t, p.appends().Slow)
+		p.script.delay.Store(0)
+		p.leader.RemovePeer(2)
+		p.leader.AddPeer(2, []string{p.URL(2)})
+		time.Sleep(5 * time.Second)
+		p.send(5*time.Second, nil)
+	}, true, false},
+	{"over streams that end", func(t *testing.T, p *pair) {
+		p.script.delay.Store(int64(time.Hour))
+		p.send(500*time.Millisecond, nil)
+		p.follower.Crash()
+		time.Sleep(time.Second)
+		require.Zero(t, p.appends().Pending)
+		p.script.delay.Store(0)
+		p.follower = p.Start(2, p.script)
+		p.script.t = p.follower.Transport
+		time.Sleep(5 * time.Second)
+		p.index = 0 // raft sends them again
+		p.send(5*time.Second, nil)
+	}, true, false},
+	{"of a leader that lost its term", func(_ *testing.T, p *pair) {
+		p.script.answer.Store(new(func(m *raftpb.Message) { m.Term = new(uint64(6)) }))
+		p.script.delay.Store(int64(time.Second))
+		p.send(5*time.Second, nil)
+	}, false, false},
+	{"of a leader that falls silent", func(t *testing.T, p *pair) {
+		p.script.delay.Store(int64(time.Hour))
+		p.send(500*time.Millisecond, nil)
+		time.Sleep(5 * time.Second)
+		require.Zero(t, p.appends().Pending)
+	}, false, false},
+}
+
 // TestPathsOfAppends: what is sampled on each path, and what is not.
 func TestPathsOfAppends(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		do       func(t *testing.T, p *pair)
-		answered bool // there are samples
-		slow     bool
-	}{
-		{"answers in time", func(_ *testing.T, p *pair) { p.send(5*time.Second, nil) }, true, false},
-		{"answers late", func(_ *testing.T, p *pair) { p.script.delay.Store(int64(time.Second)); p.send(5*time.Second, nil) }, true, true},
-		{"never, while reads are confirmed", func(_ *testing.T, p *pair) {
-			p.send(time.Second, nil)
-			p.script.delay.Store(int64(time.Hour))
-			p.send(500*time.Millisecond, nil)
-			p.read = []byte("8 bytes")
-			p.send(5*time.Second, func(m *raftpb.Message) { m.Type, m.Context, m.Entries = new(raftpb.MsgHeartbeat), p.read, nil })
-		}, true, true},
-		{"never, while a group marked by a Context sends", func(_ *testing.T, p *pair) {
-			p.send(time.Second, func(m *raftpb.Message) { m.Context = []byte("group") })
-			p.send(time.Second, nil)
-			p.script.delay.Store(int64(time.Hour))
-			p.send(500*time.Millisecond, nil)
-			p.read = []byte("group")
-			p.send(5*time.Second, func(m *raftpb.Message) { m.Context = p.read })
-		}, true, false},
-		{"of another group", func(_ *testing.T, p *pair) {
-			p.script.delay.Store(int64(time.Second))
-			p.send(5*time.Second, func(m *raftpb.Message) { m.Context = []byte("group") })
-		}, false, false},
-		{"rejected", func(_ *testing.T, p *pair) {
-			p.script.answer.Store(new(func(m *raftpb.Message) { m.Reject, m.Index = new(true), new(m.GetIndex()-1) }))
-			p.script.delay.Store(int64(time.Second))
-			p.send(5*time.Second, nil)
-		}, false, false},
-		{"rejected, then from earlier", func(_ *testing.T, p *pair) {
-			p.index = 1000
-			p.script.answer.Store(new(rejectFarAhead))
-			p.send(time.Second, nil)
-			p.index = 1 // it lags far behind
-			p.script.delay.Store(int64(time.Second))
-			p.send(5*time.Second, nil)
-		}, true, true},
-		{"after a snapshot, from earlier", func(_ *testing.T, p *pair) {
-			p.index = 1000
-			p.send(500*time.Millisecond, nil)
-			p.snapshot(500)
-			p.script.delay.Store(int64(time.Second))
-			p.send(5*time.Second, nil)
-		}, true, true},
-		{"without entries", func(_ *testing.T, p *pair) {
-			p.script.delay.Store(int64(time.Second))
-			p.send(5*time.Second, func(m *raftpb.Message) { m.Entries = nil })
-		}, false, false},
-		{"repeated", func(_ *testing.T, p *pair) {
-			p.send(500*time.Millisecond, nil)
-			p.script.delay.Store(int64(time.Second))
-			p.send(5*time.Second, func(m *raftpb.Message) { *m.Index, *m.Entries[0].Index = 3, 4 })
-		}, true, false},
-		{"cut", func(t *testing.T, p *pair) {
-			p.script.delay.Store(int64(time.Hour))
-			p.send(500*time.Millisecond, nil)
-			require.NotZero(t, p.appends().Pending)
-			p.leader.CutPeer(2)
-			require.Zero(t, p.appends().Pending)
-			p.send(5*time.Second, nil)
-			require.Zero(t, p.appends().Pending)
-			p.leader.MendPeer(2)
-		}, false, false},
-		{"removed and added again", func(t *testing.T, p *pair) {
-			p.script.delay.Store(int64(time.Hour))
-			p.send(5*time.Second, nil)
-			require.NotNil(t, p.appends().Slow)
-			p.script.delay.Store(0)
-			p.leader.RemovePeer(2)
-			p.leader.AddPeer(2, []string{p.URL(2)})
-			time.Sleep(5 * time.Second)
-			p.send(5*time.Second, nil)
-		}, true, false},
-		{"over streams that end", func(t *testing.T, p *pair) {
-			p.script.delay.Store(int64(time.Hour))
-			p.send(500*time.Millisecond, nil)
-			p.follower.Crash()
-			time.Sleep(time.Second)
-			require.Zero(t, p.appends().Pending)
-			p.script.delay.Store(0)
-			p.follower = p.Start(2, p.script)
-			p.script.t = p.follower.Transport
-			time.Sleep(5 * time.Second)
-			p.index = 0 // raft sends them again
-			p.send(5*time.Second, nil)
-		}, true, false},
-		{"of a leader that lost its term", func(_ *testing.T, p *pair) {
-			p.script.answer.Store(new(func(m *raftpb.Message) { m.Term = new(uint64(6)) }))
-			p.script.delay.Store(int64(time.Second))
-			p.send(5*time.Second, nil)
-		}, false, false},
-		{"of a leader that falls silent", func(t *testing.T, p *pair) {
-			p.script.delay.Store(int64(time.Hour))
-			p.send(500*time.Millisecond, nil)
-			time.Sleep(5 * time.Second)
-			require.Zero(t, p.appends().Pending)
-		}, false, false},
-	} {
+	for _, c := range append(paths, endingPaths...) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				p := newPair(t, nil, nil)
