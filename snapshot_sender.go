@@ -41,7 +41,7 @@ func newSnapshotSender(l *member.Member, settings *snapshotSettings, pace *snaps
 // send starts a transfer in the background. It returns false, and leaves m
 // alone, if the peer has ended.
 func (s *snapshotSender) send(m *snap.Message) bool {
-	if s.member.Paused.Load() {
+	if s.member.SnapshotsBegan(1); s.member.Paused.Load() {
 		return s.sender.Send(m, ErrPaused)
 	}
 	return s.sender.Send(m, nil)

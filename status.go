@@ -118,7 +118,7 @@ type PeerStatus struct {
 	// LastSnapshot is the transfer to the peer that ended last, with success or failure.
 	LastSnapshot *SnapshotStatus `json:"last_snapshot,omitempty"`
 	// SnapshotRetryAt is when raft is told of failed snapshots that SnapshotBackoff holds
-	// back; the zero time: there are none.
+	// back; in the past while a later snapshot is under way; the zero time: there are none.
 	SnapshotRetryAt time.Time `json:"snapshot_retry_at,omitzero"`
 }
 

@@ -218,9 +218,11 @@ type Transport struct {
 	// SnapshotBackoff is how long ReportSnapshot is held back after a snapshot to a peer
 	// failed, since raft sends the next one as soon as it is told: 2 to 5 times a second.
 	// It is doubled with each failure in a row, up to a minute, or to SnapshotBackoff if
-	// that is longer. 0 means none. There is still one report for each snapshot; reader and
-	// CloseNotify are not held back. A report that is held back comes at once when the peer
-	// becomes active, is given other URLs or removed, and with Stop. Meanwhile raft sends
+	// that is longer. 0 means none. There is still one report for each snapshot, in order;
+	// reader and CloseNotify are not held back. A report that is held back comes at once when
+	// a later snapshot succeeds, when the peer becomes active or is given other URLs, with
+	// MendPeer, RemovePeer and Stop; but while a later snapshot to the peer is under way,
+	// which raft would take it for, not before the report of that one. Meanwhile raft sends
 	// the peer no appends: 1 s is a good value.
 	SnapshotBackoff time.Duration
 

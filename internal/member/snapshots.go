@@ -17,23 +17,34 @@ const (
 	repeatedSnapshots = 3
 )
 
-// snapshotReports holds reports of failed snapshots back, so that raft, which repeats a snapshot as soon as it
-// is told, waits longer and longer.
+// snapshotReports holds reports of failed snapshots back, so that raft, which repeats a snapshot as soon as it is told, waits
+// longer and longer. Raft takes a report for that of the snapshot that it sent last, so none that was held back is made while
+// another snapshot to the member is under way: it comes with the report of that one.
 type snapshotReports struct {
 	mu       sync.Mutex
+	running  int           // began, and have not ended
 	failures int           // in a row
 	held     []error       // that raft is not told of yet
-	at       time.Time     // when it is
-	hurry    chan struct{} // closed: they were reported; nil while nothing is held back
+	at       time.Time     // when it is, unless one is under way then; the zero time while nothing is held back
+	hurry    chan struct{} // closed to end the wait until then; nil while there is none
 	advice   loglimit.Limiter
 }
 
+// SnapshotsBegan notes that so many snapshots to the member are given to something that will call SnapshotEnded for each, unless
+// the member has ended. It does not block.
+func (m *Member) SnapshotsBegan(n int) {
+	m.snapshots.mu.Lock()
+	defer m.snapshots.mu.Unlock()
+	m.snapshots.running += n
+}
+
 // SnapshotEnded has raft told how one snapshot to the member ended: at once, or a failure after the back-off, which ends
-// early with the member, with new URLs, and when the member becomes active. It does not block.
+// early with the member, with new URLs, with the end of a pause, and when the member becomes active. It does not block.
 func (m *Member) SnapshotEnded(err error) {
 	r := &m.snapshots
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.running--
 	if err == nil {
 		r.failures = 0
 		m.reportHeld() // in order
@@ -62,14 +73,14 @@ func (m *Member) SnapshotEnded(err error) {
 	r.hurry, r.at = hurry, time.Now().Add(wait)
 }
 
-// snapshotBackoff is how long the report of one of so many failures in a row is held back.
+// snapshotBackoff is how long the report of one of so many failures in a row is held back; first is 0 for none.
 func snapshotBackoff(first time.Duration, failures int) time.Duration {
 	wait, most := first, max(first, maxSnapshotBackoff)
 	for range failures - 1 {
-		if wait >= most/2 {
-			return min(2*wait, most)
+		if wait == 0 || wait == most {
+			break
 		}
-		wait *= 2
+		wait = min(2*wait, most) // most is a year at most
 	}
 	return wait
 }
@@ -82,9 +93,23 @@ func (m *Member) holdSnapshots(wait time.Duration, hurry chan struct{}) {
 	case <-hurry:
 	case <-m.Ctx.Done():
 	}
-	m.snapshots.mu.Lock()
-	defer m.snapshots.mu.Unlock()
-	if m.snapshots.hurry == hurry {
+	r := &m.snapshots
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hurry == hurry {
+		m.endHold()
+	}
+}
+
+// endHold ends the wait for the time to report what is held back, and reports it unless a snapshot is under way. It is called with
+// mu of snapshots held.
+func (m *Member) endHold() {
+	r := &m.snapshots
+	if r.hurry != nil {
+		close(r.hurry)
+		r.hurry = nil
+	}
+	if r.running == 0 || m.Ctx.Err() != nil {
 		m.reportHeld()
 	}
 }
@@ -103,11 +128,10 @@ func (m *Member) reportHeld() {
 
 // HurrySnapshots ends the back-off, and begins it anew: what made snapshots fail may be over.
 func (m *Member) HurrySnapshots() {
-	r := &m.snapshots
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failures = 0
-	m.reportHeld()
+	m.snapshots.mu.Lock()
+	defer m.snapshots.mu.Unlock()
+	m.snapshots.failures = 0
+	m.endHold()
 }
 
 // SnapshotsHeldUntil returns when raft is told of failed snapshots whose reports are held back; the zero time: there are none.

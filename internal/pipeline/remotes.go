@@ -125,6 +125,7 @@ func (rs *Remotes) Send(id types.ID, m *raftpb.Message) bool {
 	r.used = time.Now()
 	var cause error
 	q := r.Pipeline.QueueOf(m.GetType())
+	r.Member.SnapshotsBegan(queue.CountSnapshots([]*raftpb.Message{m}))
 	if r.Member.Paused.Load() {
 		cause = errs.ErrPaused
 	} else if cause = q.Offer(it).Err(); cause == nil {

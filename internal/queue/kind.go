@@ -28,3 +28,13 @@ func KindOf(t raftpb.MessageType) Kind {
 		return Control
 	}
 }
+
+// CountSnapshots returns how many of msgs are MsgSnap.
+func CountSnapshots(msgs []*raftpb.Message) (n int) {
+	for _, m := range msgs {
+		if m.GetType() == raftpb.MsgSnap {
+			n++
+		}
+	}
+	return n
+}

@@ -32,13 +32,15 @@ func New(m *member.Member, writers [stream.Kinds]*stream.Writer, p *pipeline.Pip
 // peer has ended: then those after them were neither accepted nor reported.
 func (r *Routes) Send(msgs []*raftpb.Message) (n int, alive bool) {
 	first, posts := r.queueFor(msgs[0]), r.pipeline.QueueOf(msgs[0].GetType())
-	n = r.sameWay(msgs)
+	if n = r.sameWay(msgs); first == posts { // which only MsgSnap are
+		r.member.SnapshotsBegan(n)
+	}
 	if r.member.Paused.Load() {
 		if !r.member.Enter() {
 			return 0, false
 		}
 		defer r.member.Wait.Done()
-		r.member.LoseCounted(first, n, countSnapshots(msgs[:n]), errs.ErrPaused)
+		r.member.LoseCounted(first, n, queue.CountSnapshots(msgs[:n]), errs.ErrPaused)
 		return n, true
 	}
 	rest := msgs[:n]
@@ -90,7 +92,7 @@ func (r *Routes) Offer(q *queue.Queue, msgs []*raftpb.Message) (rest []*raftpb.M
 		if refused == 0 && !r.member.Enter() { // the peer has ended since
 			break
 		}
-		last, refused, snapshots = v, refused+1, snapshots+countSnapshots(rest[:1])
+		last, refused, snapshots = v, refused+1, snapshots+queue.CountSnapshots(rest[:1])
 		rest = rest[1:] // a smaller one may fit
 	}
 	lose()
@@ -107,15 +109,6 @@ func (r *Routes) queueFor(m *raftpb.Message) *queue.Queue {
 	default:
 		return r.writers[stream.Message].Queue
 	}
-}
-
-func countSnapshots(msgs []*raftpb.Message) (n int) {
-	for _, m := range msgs {
-		if m.GetType() == raftpb.MsgSnap {
-			n++
-		}
-	}
-	return n
 }
 
 // StreamsBusy reports whether messages wait for a stream, or are being written.

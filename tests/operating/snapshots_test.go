@@ -36,11 +36,37 @@ func TestFullDiskNamesTheFolder(t *testing.T) {
 // disk is a Snapshotter whose disk is full, or not.
 type disk struct{ room atomic.Bool }
 
-func (d *disk) SaveDBFrom(r io.Reader, _ uint64) (int64, error) {
+func (d *disk) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
 	if !d.room.Load() {
 		return 0, &os.PathError{Op: "write", Path: "/data/db", Err: syscall.ENOSPC}
 	}
-	return io.Copy(io.Discard, r)
+	n, err := io.Copy(io.Discard, r)
+	if err == nil && id == slowIndex {
+		err = d.work(context.Background())
+	}
+	return n, err
+}
+
+// slowIndex is the index of snapshots that take a minute.
+const slowIndex = 8
+
+// process takes a minute for a snapshot without a database.
+func (d *disk) process(ctx context.Context, m *raftpb.Message) error {
+	if m.GetType() == raftpb.MsgSnap && m.GetSnapshot().GetMetadata().GetIndex() == slowIndex && len(m.GetContext()) == 0 {
+		return d.work(ctx)
+	}
+	return nil
+}
+
+func (d *disk) work(ctx context.Context) error {
+	select {
+	case <-time.After(time.Minute):
+	case <-ctx.Done():
+	}
+	if !d.room.Load() {
+		return syscall.ENOSPC
+	}
+	return nil
 }
 
 // repeating sends snapshots to member 2 as raft does: the next one at the first tick after a failure was reported.
@@ -184,4 +210,63 @@ func TestSnapshotReportsAreInOrder(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.Equal(t, append(want, raft.SnapshotFailure), a.raft.all())
 	})
+}
+
+// TestHeldReportDoesNotFallIntoALaterTransfer: raft, which takes a report for that of the snapshot that it sent last, is told of a
+// failure that was held back only once no later snapshot to the peer is under way, in order, whatever ends the back-off meanwhile;
+// but at once of a peer that is removed.
+func TestHeldReportDoesNotFallIntoALaterTransfer(t *testing.T) {
+	const failure, finish = raft.SnapshotFailure, raft.SnapshotFinish
+	for name, tt := range map[string]struct {
+		backoff   time.Duration
+		meanwhile func(a *node, later *disk) // 5 s after the later one began
+		told      []raft.SnapshotStatus      // 35 s after it began, which is 25 s before its end
+		after     []raft.SnapshotStatus      // at its end
+		held      []raft.SnapshotStatus      // 25 s later
+	}{
+		"the time is over":         {10 * time.Second, nil, nil, []raft.SnapshotStatus{failure, finish}, []raft.SnapshotStatus{failure, finish}},
+		"the later one fails, too": {10 * time.Second, func(_ *node, d *disk) { d.room.Store(false) }, nil, nil, []raft.SnapshotStatus{failure, failure}},
+		"moved":                    {time.Hour, func(a *node, _ *disk) { a.UpdatePeer(2, append(urls(2), "http://m3:80")) }, nil, []raft.SnapshotStatus{failure, finish}, []raft.SnapshotStatus{failure, finish}},
+		"resumed":                  {time.Hour, func(a *node, _ *disk) { a.MendPeer(2) }, nil, []raft.SnapshotStatus{failure, finish}, []raft.SnapshotStatus{failure, finish}},
+		"removed":                  {time.Hour, func(a *node, _ *disk) { a.RemovePeer(2) }, []raft.SnapshotStatus{failure, failure}, []raft.SnapshotStatus{failure, failure}, []raft.SnapshotStatus{failure, failure}},
+	} {
+		for _, way := range []string{"database", "message"} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				simulate(t, func(t *testing.T, n *memnet.Network) {
+					store := &disk{}
+					a := start(t, n, 1, func(tr *rafthttp.Transport) {
+						tr.SnapshotBackoff, tr.ReadTimeout, tr.WriteTimeout = tt.backoff, 40*time.Second, 40*time.Second
+					})
+					b := start(t, n, 2, func(tr *rafthttp.Transport) {
+						tr.Snapshotter, tr.Raft.(*reports).process = store, store.process
+						tr.ReadTimeout, tr.WriteTimeout = 40*time.Second, 40*time.Second
+					})
+					meet(a, b)
+					time.Sleep(time.Second)
+					a.SendSnapshot(snapshot(1, 2, strings.NewReader("db"), 2))
+					time.Sleep(time.Second)
+					require.Empty(t, a.raft.all())
+					store.room.Store(true)
+					later := snapshot(1, 2, strings.NewReader("db"), 2)
+					later.Snapshot.Metadata.Index = new(uint64(slowIndex))
+					if way == "message" {
+						a.Send([]*raftpb.Message{later.Message})
+					} else {
+						later.Context = []byte("with a database")
+						a.SendSnapshot(later)
+					}
+					time.Sleep(5 * time.Second)
+					if tt.meanwhile != nil {
+						tt.meanwhile(a, store)
+					}
+					time.Sleep(30 * time.Second)
+					require.Equal(t, tt.told, a.raft.all())
+					time.Sleep(27 * time.Second)
+					require.Equal(t, tt.after, a.raft.all())
+					time.Sleep(25 * time.Second)
+					require.Equal(t, tt.held, a.raft.all())
+				})
+			})
+		}
+	}
 }
