@@ -107,9 +107,8 @@ func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
 	p.urls.update(urls)
-	p.member.Activity.Moved()
-	p.member.HurrySnapshots()
-	p.member.Latency.Out.Moved()
+	p.member.Moved()
+	p.probe.Moved()
 	for _, r := range p.readers {
 		r.Update()
 	}

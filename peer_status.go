@@ -2,6 +2,7 @@ package rafthttp
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
@@ -20,7 +21,7 @@ func (p *peer) status() PeerStatus {
 	}
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
-	old := time.Since(cmp.Or(m.At, a.Since)) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval())
+	old := time.Since(cmp.Or(m.At, slices.MaxFunc([]time.Time{a.Since, m.Since}, time.Time.Compare))) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval())
 	st.ProbeStale = st.Active && old || !st.Active && !m.At.IsZero()
 	st.SnapshotRetryAt = p.member.SnapshotsHeldUntil()
 	if m.Cause != nil {

@@ -73,8 +73,8 @@ type PeerStatus struct {
 	// ProbeStale says that RTT and ClockOffset are not current: the peer is inactive, or
 	// has answered no probe for 5 minutes, or for twice the usual interval if that is longer.
 	ProbeStale bool `json:"probe_stale,omitempty"`
-	// RTT is the smoothed round-trip time of probes, in nanoseconds; 0 until it
-	// was measured.
+	// RTT is the smoothed round-trip time of probes, in nanoseconds; 0 until it was
+	// measured. UpdatePeer clears what probes have measured, except for their numbers.
 	RTT time.Duration `json:"rtt_ns"`
 	// ClockOffset is the peer's clock minus ours, in nanoseconds, as far as it is
 	// known: to half of a round trip. Probes that were answered late change it only
@@ -91,10 +91,10 @@ type PeerStatus struct {
 	Version string `json:"version,omitempty"`
 	// VersionStale says that it did so before it became inactive.
 	VersionStale bool `json:"version_stale,omitempty"`
-	// CertificateExpires is the end of validity of the peer's certificate at the last
-	// dial; the zero time without TLS. A peer that has dialled us with a new certificate is
-	// dialled at once, for a probe; a new one that it has not used yet is seen with the next
-	// probe.
+	// CertificateExpires is the end of validity of the peer's certificate at the last dial of
+	// its present URLs; the zero time without TLS. A peer that has dialled us with a new
+	// certificate is dialled at once, for a probe; a new one that it has not used yet is seen
+	// with the next probe.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	// SentBytes and ReceivedBytes count streams, POSTs and database snapshots, on
 	// the wire without HTTP headers.

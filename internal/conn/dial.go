@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
@@ -50,19 +49,41 @@ type Dialer struct {
 	// may be nil.
 	Verify func(addr string, state *tls.ConnectionState) error
 
-	mu    sync.Mutex
-	conns map[*Dialed]struct{} // the open ones, which are revalidated
-
-	certExpires atomic.Pointer[time.Time] // of the member's last certificate
+	mu          sync.Mutex
+	conns       map[*Dialed]struct{} // the open ones, which are revalidated
+	certExpires time.Time            // the member's last certificate
+	moves       int                  // calls of Moved
 }
 
 // CertificateExpires returns when the member's last certificate expires; the
-// zero time if there was none.
-func (d *Dialer) CertificateExpires() (at time.Time) {
-	if p := d.certExpires.Load(); p != nil {
-		at = *p
+// zero time if there was none since Moved.
+func (d *Dialer) CertificateExpires() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.certExpires
+}
+
+// Moved says that the member is elsewhere: a certificate from before is not its present one, even if a handshake shows it later.
+func (d *Dialer) Moved() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.certExpires = time.Time{}
+	d.moves++
+}
+
+// sawCertificate notes when a certificate expires, unless Moved was called since there were so many moves.
+func (d *Dialer) sawCertificate(expires time.Time, moves int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.moves == moves {
+		d.certExpires = expires
 	}
-	return at
+}
+
+func (d *Dialer) countMoves() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.moves
 }
 
 // Connect dials a peer URL: http, https, unix or unixs. It blocks until the connection is
@@ -116,6 +137,7 @@ func closesQuickly(c net.Conn) bool {
 }
 
 func (d *Dialer) secure(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
+	moves := d.countMoves()
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
 	conn, err := d.Dial(ctx, network, addr)
@@ -135,7 +157,7 @@ func (d *Dialer) secure(ctx context.Context, network, addr string, wrap func(net
 	}
 	state := tc.ConnectionState()
 	if len(state.PeerCertificates) > 0 {
-		d.certExpires.Store(&state.PeerCertificates[0].NotAfter)
+		d.sawCertificate(state.PeerCertificates[0].NotAfter, moves)
 	}
 	if d.Verify != nil {
 		if err := d.Verify(addr, &state); err != nil {

@@ -105,6 +105,14 @@ func NewGuest(ctx context.Context, c *Config, id types.ID, wg *sync.WaitGroup) *
 	return m
 }
 
+// Moved says that the member has other URLs: what is known of it by the ones before says nothing about them.
+func (m *Member) Moved() {
+	m.Activity.Moved()
+	m.Dialer.Moved()
+	m.Latency.Out.Moved()
+	m.HurrySnapshots()
+}
+
 // Cause returns why the member ended.
 func (m *Member) Cause() error { return context.Cause(m.Ctx) }
 

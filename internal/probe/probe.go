@@ -27,6 +27,8 @@ const (
 type Estimate struct {
 	mu      sync.Mutex
 	running bool
+	former  bool          // the URL of the running probe is one from before Moved
+	since   time.Time     // of Moved
 	skip    int           // intervals until the next
 	rtt     time.Duration // smoothed; 0: not measured yet
 	offset  time.Duration // the peer's clock minus ours
@@ -46,14 +48,15 @@ type Measurement struct {
 	RTT, ClockOffset time.Duration
 	At               time.Time // of the last measurement
 	Probes, Failures uint64
-	Cause            error // why the last probe failed; nil after one that did not
+	Cause            error     // why the last probe failed; nil after one that did not
+	Since            time.Time // when the member got its present URLs; the zero time: at the beginning
 }
 
 // Measurement returns the current state; the zero value before the first probe.
 func (e *Estimate) Measurement() Measurement {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Measurement{e.rtt, e.offset, e.at, e.probes, e.failures, e.cause}
+	return Measurement{e.rtt, e.offset, e.at, e.probes, e.failures, e.cause, e.since}
 }
 
 // Failed counts a probe without a measurement. It logs a line in the log for each class of causes in a row, unless log is
@@ -63,6 +66,9 @@ func (e *Estimate) Failed(cause error, class string, log *zap.Logger) {
 	defer e.mu.Unlock()
 	e.probes++
 	e.failures++
+	if e.former {
+		return
+	}
 	e.cause = cause
 	if log != nil && class != e.logged {
 		e.logged = class
@@ -79,8 +85,17 @@ func (e *Estimate) Begin() bool {
 	if e.running || e.skip >= 0 {
 		return false
 	}
-	e.running, e.skip = true, 0
+	e.running, e.former, e.skip = true, false, 0
 	return true
+}
+
+// Moved forgets what was measured, and hurries the next probe: the member has other URLs. A probe that is running is of the ones
+// before.
+func (e *Estimate) Moved() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.former, e.skip, e.since = e.running, 0, time.Now()
+	e.rtt, e.offset, e.within, e.known, e.at, e.cause, e.logged = 0, 0, 0, false, time.Time{}, nil, ""
 }
 
 // Hurry has the next Begin start a probe, unless one is running.
@@ -101,6 +116,10 @@ func (e *Estimate) End() {
 func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.probes++
+	if e.former {
+		return
+	}
 	if e.rtt == 0 {
 		e.rtt = rtt
 	} else {
@@ -108,7 +127,6 @@ func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
 	}
 	e.learnOffset(offset, rtt/2)
 	e.at = time.Now()
-	e.probes++
 	e.cause, e.logged = nil, ""
 	e.skip = Steady - 1
 	bad := e.offset.Abs()-e.within > maxClockOffset

@@ -1,11 +1,16 @@
 package security_test
 
 import (
+	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/internal/testtls"
@@ -28,5 +33,39 @@ func TestRenewedCertificateIsInStatus(t *testing.T) {
 			}
 			time.Sleep(2 * time.Minute)
 		}
+	})
+}
+
+// TestCertificateOfAFormerAddress: that of the URLs that a peer had before is not in its status, even if the handshake ends later.
+func TestCertificateOfAFormerAddress(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var slow atomic.Bool
+		_, all, certs := testtls.StartAll(t, testtls.NewAuthority(t), func(tr *rafthttp.Transport) {
+			dial := tr.DialContext
+			tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dial(ctx, network, addr)
+				if slow.Load() {
+					time.Sleep(3 * time.Second)
+				}
+				return c, err
+			}
+		})
+		expires := func(want time.Time) {
+			t.Helper()
+			require.True(t, want.Equal(testmember.PeerStatus(t, all[0], 2).CertificateExpires))
+		}
+		time.Sleep(time.Minute)
+		expires(certs[1].NotAfter)
+		slow.Store(true)
+		all[0].Send([]*raftpb.Message{testmember.MsgSnap(2, 1, 1)}) // on a new connection
+		time.Sleep(time.Second)
+		all[0].UpdatePeer(2, []string{"https://nobody:80"})
+		expires(time.Time{})
+		time.Sleep(time.Minute)
+		expires(time.Time{})
+		slow.Store(false)
+		all[0].UpdatePeer(2, []string{all[1].URL})
+		time.Sleep(time.Minute)
+		expires(certs[1].NotAfter)
 	})
 }
