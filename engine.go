@@ -38,10 +38,10 @@ type engine struct {
 	postLimit     *postlimit.Limiter
 	receiveQueues *receive.Queues
 	refusals      loglimit.Recent[member.Refusal]
-	added         chan struct{}                 // has a value when housekeeping should look at new peers
-	changed       atomic.Pointer[chan struct{}] // closed when a peer becomes active or inactive
-	beating       atomic.Bool                   // a goroutine writes heartbeats
-	checking      atomic.Bool                   // a recheck is running
+	added         chan struct{}  // has a value when housekeeping should look at new peers
+	changed       member.Changes // a peer became active or inactive
+	beating       atomic.Bool    // a goroutine writes heartbeats
+	checking      atomic.Bool    // a recheck is running
 
 	mu      sync.Mutex
 	stopped bool

@@ -62,13 +62,16 @@ func (t *Transport) Health() Health { return t.Status().Health() }
 func (st Status) Health() (h Health) {
 	m := health.Member{
 		Started: st.ID != 0, Stopped: st.Stopped, Now: st.Time, QueuedBytes: st.QueuedBytes, MaxQueuedBytes: st.MaxQueuedBytes,
-		Receiving: len(st.Receiving), LastReceived: st.LastReceived.ended(),
+	}
+	receiving := map[types.ID]int{}
+	for _, s := range st.Receiving {
+		receiving[s.Peer]++
 	}
 	for _, s := range st.Handshakes {
 		m.Handshakes = append(m.Handshakes, health.Handshake{Reason: s.Reason, Address: s.LastAddress, Error: s.LastError, Since: s.Since, Last: s.LastAt})
 	}
 	for _, p := range st.Peers {
-		m.Peers = append(m.Peers, p.health())
+		m.Peers = append(m.Peers, p.health(receiving[p.ID]))
 	}
 	h.Problems = []Problem{}
 	for _, p := range health.Find(m) {
@@ -80,11 +83,12 @@ func (st Status) Health() (h Health) {
 }
 
 // health returns what Health looks at.
-func (st *PeerStatus) health() health.Peer {
+func (st *PeerStatus) health(receiving int) health.Peer {
 	p := health.Peer{
 		ID: st.ID, Active: st.Active, InactiveSince: st.InactiveSince, LastError: st.LastError,
 		ProbedAt: st.ProbedAt, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale, ClockOffset: st.ClockOffset,
 		CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
+		Receiving: receiving, LastReceived: st.LastReceived.ended(),
 	}
 	if s := st.Appends.Slow; s != nil {
 		p.AppendsSlow, p.AppendsSlowSince = s.Text, s.Since
@@ -96,13 +100,10 @@ func (st *PeerStatus) health() health.Peer {
 		})
 	}
 	for _, l := range st.Lanes {
-		lane := health.Lane{Name: l.Name, Messages: l.Queued, Fill: l.fill(), OldestAge: l.OldestAge, Dropped: l.Dropping.Total(), DroppingSince: l.DroppingSince}
-		for reason, n := range l.Dropping.All() {
-			if n > 0 {
-				lane.Reasons = append(lane.Reasons, string(reason))
-			}
-		}
-		p.Lanes = append(p.Lanes, lane)
+		p.Lanes = append(p.Lanes, health.Lane{
+			Name: l.Name, Messages: l.Queued, Fill: l.fill(), OldestAge: l.OldestAge,
+			Dropped: l.Dropping.Total(), DroppingSince: l.DroppingSince, Reasons: health.Reasons(l.Dropping.All()),
+		})
 	}
 	return p
 }
@@ -112,7 +113,7 @@ func (s *SnapshotStatus) ended() *health.Snapshot {
 	if s == nil {
 		return nil
 	}
-	return &health.Snapshot{Peer: s.Peer, Error: s.Error, Ended: s.Ended}
+	return &health.Snapshot{Error: s.Error, Ended: s.Ended}
 }
 
 // WaitActive waits until at least n peers are active, for the start of a server and for
@@ -124,23 +125,5 @@ func (t *Transport) WaitActive(ctx context.Context, n int) error {
 	if e == nil {
 		return protocol.ErrNotStarted
 	}
-	for {
-		changed := *e.changed.Load() // before the peers are counted
-		if t.ActivePeers() >= n {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-e.ctx.Done():
-			return ErrStopped
-		}
-	}
-}
-
-// activityChanged wakes up those in WaitActive. It does not block.
-func (e *engine) activityChanged() {
-	next := make(chan struct{})
-	close(*e.changed.Swap(&next))
+	return e.changed.Wait(ctx, e.ctx, func() bool { return t.ActivePeers() >= n })
 }

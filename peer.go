@@ -2,6 +2,7 @@ package rafthttp
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -16,6 +17,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
 	"github.com/seed-4d73690b/rafthttp/internal/routing"
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -62,6 +64,7 @@ type peer struct {
 	receiveQueues *receive.Queues // including those from before it was a peer
 	probe         probe.Estimate
 	snapshotLines *rate.Limiter // of the log, for transfers from the peer
+	lastReceived  atomic.Pointer[snapshot.Status]
 }
 
 var (
@@ -77,7 +80,7 @@ func newPeer(e *engine, id types.ID, urls types.URLs) *peer {
 		if active {
 			l.HurrySnapshots()
 		}
-		e.activityChanged()
+		e.changed.Notify()
 		l.Events.StateChanged(active, cause)
 	}
 	p := &peer{

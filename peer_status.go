@@ -14,6 +14,7 @@ import (
 func (p *peer) status() PeerStatus {
 	st := PeerStatus{ID: p.member.RemoteID, URLs: p.urls.list(), Refused: identityStatus(&p.member.Refused)}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
+	_, st.LastReceived = snapshotStatuses(nil, p.lastReceived.Load())
 	a := p.member.Activity.State()
 	st.Active, st.ActiveSince, st.InactiveSince, st.Disconnects = !a.Since.IsZero(), a.Since, a.Until, a.Ends
 	if a.Last != nil {

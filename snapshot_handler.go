@@ -50,6 +50,9 @@ func (q *request) serveSnapshot() error {
 	if began && sender != nil {
 		snapshotEnded(sender.Events, q.engine.snapshots.received, st, err)
 	}
+	if p := q.engine.peerOf(q.from); began && p != nil {
+		p.lastReceived.Store(&st)
+	}
 	if err != nil {
 		return err
 	}

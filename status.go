@@ -49,7 +49,7 @@ type Status struct {
 	Drops Drops `json:"drops"`
 	// Receiving are the incoming database snapshots, from all members.
 	Receiving []SnapshotStatus `json:"receiving,omitempty"`
-	// LastReceived is the one that ended last, with success or failure.
+	// LastReceived is the one that ended last, with success or failure, from any member.
 	LastReceived *SnapshotStatus `json:"last_received,omitempty"`
 }
 
@@ -117,6 +117,8 @@ type PeerStatus struct {
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
 	// LastSnapshot is the transfer to the peer that ended last, with success or failure.
 	LastSnapshot *SnapshotStatus `json:"last_snapshot,omitempty"`
+	// LastReceived is the transfer from the peer that ended last.
+	LastReceived *SnapshotStatus `json:"last_received,omitempty"`
 	// SnapshotRetryAt is when raft is told of failed snapshots that SnapshotBackoff holds
 	// back; in the past while a later snapshot is under way; the zero time: there are none.
 	SnapshotRetryAt time.Time `json:"snapshot_retry_at,omitzero"`

@@ -260,8 +260,6 @@ func (t *Transport) Start() error {
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)
 	e.peers.Store(&map[types.ID]*peer{})
-	changed := make(chan struct{})
-	e.changed.Store(&changed)
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	e.receiveQueues = receive.NewQueues(receive.Config{
 		Ctx: e.ctx, Cfg: s, Wait: &e.wg, PeerOf: e.receiversOf, IsPaused: e.remotes.IsPaused,

@@ -33,7 +33,7 @@ var signs = map[string][]sign{
 	"http to a member with TLS":                           {{"peer_inactive", "Client sent an HTTP request to an HTTPS server"}, {"handshake_failed", "(no TLS)"}},
 	"the URL of another member":                           {{"peer_inactive", "to field mismatch"}},
 	"the URL of another member, with VerifyPeer":          {{"peer_inactive", "or the peer URL leads to another member"}},
-	"a full disk":                                  {{"snapshot_failed", "the last snapshot to it failed: …disk full"}, {"snapshot_failed", "the last snapshot from 1 failed: …disk full"}},
+	"a full disk":                                  {{"snapshot_failed", "the last snapshot to it failed: …disk full"}, {"snapshot_failed", "the last snapshot from it failed: …disk full"}},
 	"a process that is stopped":                    {{"peer_inactive", "no progress within the read timeout"}, {"no_majority", "0 of 1 peers active"}},
 	"a process that is killed":                     {{"peer_inactive", "connection refused"}, {"no_majority", "0 of 1 peers active"}},
 	"a firewall that lets only the other one dial": {{"peer_inactive", "no connection within the dial timeout"}, {"stream_down", "a stream to it is down"}},

@@ -90,11 +90,11 @@ func TestFailedSnapshot(t *testing.T) {
 		require.Contains(t, get(sender, "/").Body.String(), "disk full")
 		d := decode(t, get(receiver, "/?format=json"))
 		require.Equal(t, "warning", d.Health)
-		require.Len(t, d.Problems, 1)
-		require.Contains(t, d.Problems[0], "the last snapshot from 1 failed: ")
-		require.Empty(t, d.Peers[0].Problems)
-		require.Contains(t, get(receiver, "/").Body.String(), "\nwarning: The only peer is active. This member: the last snapshot from 1 failed: ")
-		require.Regexp(t, `<p id="summary" class="summary warning" [^>]*>The only peer is active. This member: the last snapshot `, get(receiver, "/?format=html").Body.String())
+		require.Empty(t, d.Problems)
+		require.Len(t, d.Peers[0].Problems, 1)
+		require.Contains(t, d.Peers[0].Problems[0], "the last snapshot from it failed: ")
+		require.Contains(t, get(receiver, "/").Body.String(), "\nwarning: The only peer is active. Peer 1: the last snapshot from it failed: ")
+		require.Regexp(t, `<p id="summary" class="summary warning" [^>]*>The only peer is active. Peer 1: the last snapshot from it `, get(receiver, "/?format=html").Body.String())
 
 		disk.full = false
 		sendSnapshot(a, 2)

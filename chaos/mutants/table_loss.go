@@ -128,7 +128,6 @@ var lossMutants = []mutant{
 		edits: []edit{
 			{"peer.go", "return p.receivers.Receive(ctx, items, wait)", "if brought.Add(1)%500 == 0 {\n\t\tp.member.Reports.Unreachable()\n\t}\n\treturn p.receivers.Receive(ctx, items, wait)"},
 			{"peer.go", "func newPeer(", "var brought atomic.Uint64\n\nfunc newPeer("},
-			{"peer.go", "import (\n", "import (\n\t\"sync/atomic\"\n"},
 		},
 	},
 	{

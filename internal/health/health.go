@@ -54,8 +54,6 @@ type Member struct {
 	Started, Stopped            bool
 	Now                         time.Time
 	QueuedBytes, MaxQueuedBytes int64
-	Receiving                   int       // snapshots under way
-	LastReceived                *Snapshot // nil: none
 	Handshakes                  []Handshake
 	Peers                       []Peer
 }
@@ -68,7 +66,6 @@ type Handshake struct {
 
 // Snapshot is one that has ended.
 type Snapshot struct {
-	Peer  types.ID
 	Error string
 	Ended time.Time
 }
@@ -88,8 +85,9 @@ type Peer struct {
 	ProbeStale         bool
 	ClockOffset        time.Duration
 	CertificateExpires time.Time
-	Sending            int       // snapshots under way
+	Sending, Receiving int       // snapshots under way, to it and from it
 	LastSent           *Snapshot // nil: none
+	LastReceived       *Snapshot // nil: none
 }
 
 // Stream is one stream in one direction.
@@ -131,9 +129,6 @@ func Find(m Member) []Problem {
 		c.ofPeer(p)
 	}
 	c.peer = 0
-	if last := m.LastReceived; c.failed(last, m.Receiving) {
-		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot from %s failed: %s", last.Peer, ShortCause(last.Error))
-	}
 	for _, h := range m.Handshakes {
 		if !h.Last.IsZero() && c.now.Sub(h.Last) < OldHandshake {
 			c.add(Warning, HandshakeFailed, h.Since, "a TLS handshake with %s failed (%s): %s", h.Address, h.Reason, ShortCause(h.Error))
@@ -200,6 +195,9 @@ func (c *check) ofPeer(p Peer) {
 	}
 	if last := p.LastSent; c.failed(last, p.Sending) {
 		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot to it failed: %s", ShortCause(last.Error))
+	}
+	if last := p.LastReceived; c.failed(last, p.Receiving) {
+		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot from it failed: %s", ShortCause(last.Error))
 	}
 	if p.Active && p.ProbeStale && p.ProbeError != "" {
 		c.add(Warning, ProbesFail, p.ProbedAt, "its probes fail: %s", ShortCause(p.ProbeError))

@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"iter"
 	"regexp"
 	"time"
 
@@ -16,6 +17,16 @@ var contents = map[string]string{
 	"control":  "heartbeats, votes, responses from it",
 	"append":   "appends from it",
 	"proposal": "proposals from it",
+}
+
+// Reasons returns the reasons of drops that are counted.
+func Reasons[R ~string](counts iter.Seq2[R, uint64]) (reasons []string) {
+	for reason, n := range counts {
+		if n > 0 {
+			reasons = append(reasons, string(reason))
+		}
+	}
+	return reasons
 }
 
 // title names a lane in a sentence.

@@ -181,12 +181,12 @@ func TestHealthOfSnapshots(t *testing.T) {
 		failed := time.Now()
 		a.SendSnapshot(snapshot(1, 2, strings.NewReader("db"), 2))
 		time.Sleep(time.Second)
-		for m, says := range map[*node]string{a: "the last snapshot to it failed: ", b: "the last snapshot from 1 failed: "} {
+		for m, says := range map[*node]string{a: "the last snapshot to it failed: ", b: "the last snapshot from it failed: "} {
 			h := m.Health()
 			require.Len(t, h.Problems, 1)
 			p := h.Problems[0]
 			require.Equal(t, "snapshot_failed", p.Kind)
-			require.Equal(t, map[*node]types.ID{a: 2, b: 0}[m], p.Peer)
+			require.Equal(t, map[*node]types.ID{a: 2, b: 1}[m], p.Peer)
 			require.Contains(t, p.Cause, says)
 			require.Contains(t, p.Cause, "disk full")
 			require.WithinDuration(t, failed, p.Since, time.Second)
@@ -194,6 +194,66 @@ func TestHealthOfSnapshots(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		requireHealth(t, a, rafthttp.SeverityNone)
 		requireHealth(t, b, rafthttp.SeverityNone)
+	})
+}
+
+// TestHealthOfSnapshotsOfStrangers: a snapshot of a member that is no peer neither is a problem nor ends one, and one of a peer ends
+// only its own.
+func TestHealthOfSnapshotsOfStrangers(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		store := &disk{}
+		b := start(t, n, 2, func(tr *rafthttp.Transport) { tr.Snapshotter = store })
+		senders := map[types.ID]*node{}
+		for _, id := range []types.ID{1, 3, 9} {
+			senders[id] = start(t, n, id, nil)
+			senders[id].AddPeer(2, urls(2))
+			if id != 9 {
+				b.AddPeer(id, urls(id))
+			}
+		}
+		time.Sleep(time.Second)
+		send := func(from types.ID, index uint64, room bool) {
+			store.room.Store(room)
+			m := snapshot(from, 2, strings.NewReader("db"), 2)
+			m.Snapshot.Metadata.Index = &index
+			senders[from].SendSnapshot(m)
+			time.Sleep(time.Second)
+			if index != slowIndex {
+				require.Equal(t, from, b.Status().LastReceived.Peer)
+			}
+		}
+		failed := func(want ...types.ID) {
+			t.Helper()
+			var peers []types.ID
+			for _, p := range b.Health().Problems {
+				require.Equal(t, "snapshot_failed", p.Kind)
+				peers = append(peers, p.Peer)
+			}
+			require.Equal(t, want, peers)
+		}
+		send(9, 1, false)
+		failed()
+		send(1, 1, false)
+		send(3, 1, false)
+		failed(1, 3)
+		send(9, 1, true)
+		failed(1, 3)
+		send(3, 2, true)
+		failed(1)
+		time.Sleep(10 * time.Minute)
+		failed()
+		send(9, slowIndex, true)
+		failed()
+		send(1, slowIndex, true)
+		failed(1)
+		time.Sleep(2 * time.Minute)
+		failed()
+		send(1, 3, false)
+		failed(1)
+		b.RemovePeer(1)
+		b.AddPeer(1, urls(1))
+		time.Sleep(time.Second)
+		failed()
 	})
 }
 
