@@ -56,7 +56,7 @@
 //	case rd := <-s.node.Ready():
 //		save(rd.HardState, rd.Entries, rd.Snapshot)
 //		t.Send(rd.Messages)
-//		apply(rd.CommittedEntries) // a ConfChange ends in AddPeer, UpdatePeer, or RemovePeer and s.removed
+//		apply(rd.CommittedEntries) // a ConfChange ends in AddPeer, UpdatePeer, or RemovePeer and s.removed, and in SetConfState
 //		s.node.Advance()
 //	case err := <-t.ErrorC: // the local member was removed from the cluster
 //		return err

@@ -61,7 +61,7 @@ func (t *Transport) Health() Health { return t.Status().Health() }
 // and the metrics have the same.
 func (st Status) Health() (h Health) {
 	m := health.Member{
-		Started: st.ID != 0, Stopped: st.Stopped, Now: st.Time, QueuedBytes: st.QueuedBytes, MaxQueuedBytes: st.MaxQueuedBytes,
+		ID: st.ID, Voters: [2][]types.ID{st.Voters, st.VotersOutgoing}, Started: st.ID != 0, Stopped: st.Stopped, Now: st.Time, QueuedBytes: st.QueuedBytes, MaxQueuedBytes: st.MaxQueuedBytes,
 	}
 	receiving := map[types.ID]int{}
 	for _, s := range st.Receiving {
@@ -117,7 +117,7 @@ func (s *SnapshotStatus) ended() *health.Snapshot {
 }
 
 // WaitActive waits until at least n peers are active, for the start of a server and for
-// tests: half of the peers, rounded up, are a majority together with the local member. It
+// tests: half of the peers, rounded up, are a majority with the local member if all vote. It
 // returns the cause of ctx if that ends before, ErrStopped if the transport does, and an
 // error at once before Start.
 func (t *Transport) WaitActive(ctx context.Context, n int) error {

@@ -1,14 +1,15 @@
 package rafthttp
 
 import (
-	"fmt"
 	"maps"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
 )
 
@@ -17,7 +18,7 @@ import (
 // it does nothing. It panics, naming it, if a URL is invalid or the id is 0, and
 // after Stop. A ConfChange whose NodeId is 0 was refused: it adds no member.
 func (t *Transport) AddPeer(id types.ID, urls []string) {
-	us := mustMember("AddPeer", id, urls)
+	us := member.MustMember("AddPeer", id, urls)
 	e := t.engine.Load()
 	if e == nil {
 		panic("rafthttp: AddPeer before Start")
@@ -124,12 +125,21 @@ func (t *Transport) SetURLs(urls types.URLs) error {
 	return nil
 }
 
+// SetConfState tells Health which members vote: only those count for a majority, and a
+// joint configuration needs both. Pass what raft's ApplyConfChange returns, the ConfState of
+// each snapshot that is installed, and at start that of the storage. Until then, and with nil
+// or a ConfState without voters, Health takes every peer for a voter, learners as well. It has
+// no other effect, does not block, copies cs, and may be called at any time, also before Start.
+func (t *Transport) SetConfState(cs *raftpb.ConfState) {
+	t.voters.Set(cs.GetVoters(), cs.GetVotersOutgoing())
+}
+
 // UpdatePeer moves a peer to other URLs: its streams are dialled again, including
 // live ones. For a member that is not a peer, including a remote, it does nothing, like
 // upstream's: it does not add one, use AddPeer. It panics, naming it, if a URL is
 // invalid.
 func (t *Transport) UpdatePeer(id types.ID, urls []string) {
-	us := mustURLs("UpdatePeer", id, urls)
+	us := member.MustURLs("UpdatePeer", id, urls)
 	e := t.engine.Load()
 	if e == nil {
 		return
@@ -138,23 +148,6 @@ func (t *Transport) UpdatePeer(id types.ID, urls []string) {
 		p.update(us)
 		p.member.Log.Info("updated the URLs of a peer", zap.Strings("urls", us.StringSlice()))
 	}
-}
-
-// mustMember panics for an invalid id or URL.
-func mustMember(method string, id types.ID, urls []string) types.URLs {
-	if id == 0 {
-		panic(fmt.Sprintf("rafthttp: %s(0, %q): no member has the id 0", method, urls))
-	}
-	return mustURLs(method, id, urls)
-}
-
-// mustURLs panics for an invalid URL.
-func mustURLs(method string, id types.ID, urls []string) types.URLs {
-	us, err := types.NewURLs(urls)
-	if err != nil {
-		panic(fmt.Sprintf("rafthttp: %s(%s, %q): %v", method, id, urls, err))
-	}
-	return us
 }
 
 // ActiveSince returns when the peer became active: since then, streams from it

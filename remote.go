@@ -24,7 +24,7 @@ func newRemotes(s *member.Config) *pipeline.Remotes {
 // used for 10 minutes is dropped, as is one that becomes a peer. It panics,
 // naming it, if a URL is invalid or the id is 0. After Stop it does nothing.
 func (t *Transport) AddRemote(id types.ID, urls []string) {
-	us := mustMember("AddRemote", id, urls)
+	us := member.MustMember("AddRemote", id, urls)
 	e := t.engine.Load()
 	if e == nil {
 		panic("rafthttp: AddRemote before Start")

@@ -32,6 +32,10 @@ type Status struct {
 	// some room reserved in advance.
 	QueuedBytes    int64 `json:"queued_bytes"`
 	MaxQueuedBytes int64 `json:"max_queued_bytes"`
+	// Voters are the members that vote, and VotersOutgoing those of the configuration that a
+	// joint one replaces, both from SetConfState; empty: not known.
+	Voters         []types.ID `json:"voters,omitempty"`
+	VotersOutgoing []types.ID `json:"voters_outgoing,omitempty"`
 	// Peers are sorted by id.
 	Peers []PeerStatus `json:"peers"`
 	// Remotes are members known from AddRemote or from their requests,
@@ -275,6 +279,7 @@ func (t *Transport) Status() Status {
 	for _, h := range t.clientFailures.Handshakes() {
 		st.Handshakes = append(st.Handshakes, HandshakeStatus(h))
 	}
+	st.Voters, st.VotersOutgoing = t.voters.Get()
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
 	if urls := *e.cfg.URLs.Load(); urls != "" {
 		st.URLs = strings.Split(urls, ",")

@@ -21,6 +21,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/receive"
@@ -234,6 +235,7 @@ type Transport struct {
 
 	engine         atomic.Pointer[engine]
 	urls           atomic.Pointer[string] // as X-PeerURLs states them; nil: not read yet
+	voters         member.Voters          // by SetConfState
 	clientFailures conn.Failures          // of the server from NewServer that serves Handler
 }
 

@@ -50,6 +50,6 @@ func TestHealth(t *testing.T) {
 		time.Sleep(time.Minute)
 		code, body = health()
 		require.Equal(t, 503, code)
-		require.Contains(t, body, "critical\ncritical no_majority 0 0 of 2 peers active, no majority\n")
+		require.Contains(t, body, "critical\ncritical no_majority 0 1 of 3 voters active, no majority\n")
 	})
 }

@@ -92,7 +92,7 @@ func (m *member) run(ctx context.Context, t *rafthttp.Transport) error {
 			m.took("save", start)
 			t.Send(rd.Messages) // does not block; what is lost is reported, and raft sends again
 			start = time.Now()
-			if err := m.apply(rd.CommittedEntries); err != nil {
+			if err := m.apply(rd.CommittedEntries, t); err != nil {
 				return fmt.Errorf("apply: %w", err)
 			}
 			m.took("apply", start)
@@ -111,7 +111,7 @@ func (m *member) took(step string, start time.Time) {
 }
 
 // apply carries out what the members have agreed on.
-func (m *member) apply(entries []*raftpb.Entry) error {
+func (m *member) apply(entries []*raftpb.Entry, t *rafthttp.Transport) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range entries {
@@ -121,7 +121,7 @@ func (m *member) apply(entries []*raftpb.Entry) error {
 			if err := proto.Unmarshal(e.Data, &change); err != nil {
 				return err
 			}
-			m.ApplyConfChange(&change)
+			t.SetConfState(m.ApplyConfChange(&change)) // for t.Health: who votes
 		case len(e.Data) > 0: // a new leader begins with an empty entry
 			var c command
 			if err := json.Unmarshal(e.Data, &c); err != nil {

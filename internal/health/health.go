@@ -51,11 +51,13 @@ type Problem struct {
 
 // Member is the state of the local member. The zero value is one that is not started.
 type Member struct {
+	ID                          types.ID
 	Started, Stopped            bool
 	Now                         time.Time
 	QueuedBytes, MaxQueuedBytes int64
 	Handshakes                  []Handshake
 	Peers                       []Peer
+	Voters                      [2][]types.ID // while the configuration changes, the outgoing ones, too; nobody: not known
 }
 
 // Handshake is what is known of failed TLS handshakes of one reason.
@@ -123,7 +125,7 @@ func Find(m Member) []Problem {
 		c.add(Critical, Stopped, time.Time{}, "the transport is stopped")
 		return c.problems
 	}
-	c.majority(m.Peers)
+	c.majority(m)
 	for _, p := range m.Peers {
 		c.peer = p.ID
 		c.ofPeer(p)
@@ -156,19 +158,35 @@ func (c *check) addLane(s Severity, kind, lane string, since time.Time, format s
 	c.problems = append(c.problems, Problem{s, kind, c.peer, lane, since, fmt.Sprintf(format, args...)})
 }
 
-// majority finds out whether fewer members than a majority are active, the local one among them: raft stands still then.
-// Learners are not told apart.
-func (c *check) majority(peers []Peer) {
-	var since []time.Time // when peers became inactive, in order
-	for _, p := range peers {
-		if !p.Active {
-			since = append(since, p.InactiveSince)
-		}
+// majority finds out whether fewer voters than a majority are active, the local member among them if it votes: raft stands still
+// then. While nobody has said who votes, all members count.
+func (c *check) majority(m Member) {
+	peers, all := map[types.ID]Peer{}, []types.ID{m.ID}
+	for _, p := range m.Peers {
+		peers[p.ID], all = p, append(all, p.ID)
 	}
-	active, tolerated := len(peers)-len(since), len(peers)/2 // of n members, (n-1)/2 may be lost
-	if len(since) > tolerated {
+	known := len(m.Voters[0]) > 0
+	if !known {
+		m.Voters = [2][]types.ID{all}
+	}
+	for _, voters := range m.Voters {
+		var since []time.Time // when voters became inactive, in order
+		for _, id := range voters {
+			if p := peers[id]; id != m.ID && !p.Active {
+				since = append(since, p.InactiveSince)
+			}
+		}
+		tolerated := (len(voters) - 1) / 2 // so many may be lost
+		if len(since) <= tolerated {
+			continue
+		}
 		slices.SortFunc(since, time.Time.Compare)
-		c.add(Critical, NoMajority, since[tolerated], "%d of %d peers active, no majority", active, len(peers))
+		cause := fmt.Sprintf("%d of %d voters active, no majority", len(voters)-len(since), len(voters))
+		if !known {
+			cause = fmt.Sprintf("%d of %d peers active, no majority if all of them vote", len(peers)-len(since), len(peers))
+		}
+		c.add(Critical, NoMajority, since[tolerated], "%s", cause)
+		return
 	}
 }
 

@@ -107,7 +107,7 @@ func TestMajority(t *testing.T) {
 			}
 			members := peers + 1
 			lost := members-inactive <= members/2
-			found := health.Find(health.Member{Started: true, Now: now, Peers: all})
+			found := health.Find(health.Member{ID: 1, Started: true, Now: now, Peers: all})
 			require.Equal(t, lost, len(found) > 0 && found[0].Kind == health.NoMajority, "%d of %d", inactive, members)
 			if lost {
 				need := members - members/2 // so many inactive ones are too many

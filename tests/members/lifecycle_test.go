@@ -254,6 +254,7 @@ func TestStopDuringEveryMethod(t *testing.T) {
 			func() { a.RemoveAllPeers() },
 			func() { a.UpdatePeer(2, []string{b.URL}) },
 			func() { _ = a.SetURLs(types.MustNewURLs([]string{a.URL})) },
+			func() { a.SetConfState(&raftpb.ConfState{Voters: []uint64{1, 2}}); a.Health() },
 			func() { a.AddRemote(3, []string{b.URL}) },
 			func() { a.Pause(); a.Resume(); a.CutPeer(2); a.MendPeer(2) },
 			func() { a.Status(); a.ActivePeers(); a.ActiveSince(2); a.Get(2); a.Handler() },

@@ -62,6 +62,7 @@ func (s *Server) startTransport(known storage.Membership) error {
 // removal takes one away: a member that is catching up applies memberships that
 // were true long ago.
 func (s *Server) tellTransport(ms storage.Membership) {
+	s.transport.SetConfState(s.storage.Data.ConfState()) // a learner that is down is no lost vote
 	for id, m := range ms.Members {
 		url, known := s.peers[id]
 		switch {
