@@ -171,7 +171,7 @@ func filled(expr, instance, peer string) string {
 func TestDashboard(t *testing.T) {
 	d := dashboard(t)
 	require.Equal(t, "rafthttp", d.Title)
-	all, ids := families(t), map[int]bool{}
+	all, ids, shown := families(t), map[int]bool{}, ""
 	for i, p := range d.Panels {
 		require.False(t, ids[p.ID], "id %d twice", p.ID)
 		ids[p.ID] = true
@@ -186,6 +186,8 @@ func TestDashboard(t *testing.T) {
 		require.NotEmpty(t, p.Targets, p.Title)
 		for _, target := range p.Targets {
 			check(t, all, filled(target.Expr, "m1", "2"))
+			shown += target.Expr
 		}
 	}
+	require.Contains(t, shown, "rafthttp_problems{", "what Health finds, where one looks first")
 }
