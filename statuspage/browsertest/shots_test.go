@@ -38,7 +38,7 @@ func TestScreenshots(t *testing.T) {
 		return nil
 	}
 	slow.mu.Unlock()
-	shoot(ctx, t, s.url, filepath.Join(dir, "slow.png"), 1280, "light", 10*time.Second)
+	shoot(ctx, t, s.url, filepath.Join(dir, "slow.png"), 1280, "light", 10*time.Second) // docs/status.png, 1000 wide: convert -resize 1000x +dither -colors 255 -strip
 	shoot(ctx, t, s.url, filepath.Join(dir, "slow-phone.png"), 390, "dark", time.Second)
 	slow.mu.Lock()
 	slow.process = quick
@@ -48,7 +48,7 @@ func TestScreenshots(t *testing.T) {
 	_ = s.members[3].server.Close()
 	s.sendSnapshot(t, s.members[0], s.members[1], 16<<20)
 	s.sendSnapshot(t, s.members[4], s.members[0], 12<<20)
-	shoot(ctx, t, s.url, filepath.Join(dir, "down.png"), 1280, "light", 16*time.Second) // docs/status.png, 1000 wide
+	shoot(ctx, t, s.url, filepath.Join(dir, "down.png"), 1280, "light", 16*time.Second)
 
 	m := s.members[0] // hangs at messages of peer 3
 	m.mu.Lock()
