@@ -71,7 +71,7 @@ func (t *Transport) settings() (*member.Config, error) {
 		ID: t.ID, URLs: &t.urls,
 		ErrorC: t.ErrorC, StatusError: statusError, IdlePosts: pipeline.MaxIdle,
 		DirectLog:  log.With(zap.String("local-member-id", t.ID.String())),
-		AllRefused: new(member.IdentityCounters), InflightAdvice: new(atomic.Bool), SnapshotBackoff: t.SnapshotBackoff,
+		AllRefused: new(member.IdentityCounters), OthersRefused: new(member.IdentityCounters), InflightAdvice: new(atomic.Bool), SnapshotBackoff: t.SnapshotBackoff,
 
 		DialTimeout:  orDefault(t.DialTimeout, defaultDialTimeout),
 		ReadTimeout:  orDefault(t.ReadTimeout, DefaultConnReadTimeout),

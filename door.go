@@ -97,6 +97,9 @@ func (q *request) parseHeaders() (err error) {
 		return nil
 	}
 	if err := q.engine.cfg.Self.CheckRequest(q.r.Header); err != nil {
+		if errors.Is(err, ErrClusterIDMismatch) {
+			q.engine.cfg.RefuseOther(member.IdentityCounts{OtherCluster: 1})
+		}
 		return err
 	}
 	if q.from, err = protocol.SenderIn(q.r.Header); err != nil {
@@ -123,11 +126,17 @@ func (q *request) authenticate() error {
 // refuseIdentity returns the refusal of a request. Its status depends on the
 // endpoint.
 func (q *request) refuseIdentity(cause error) error {
-	q.engine.cfg.AllRefused.Requests.Add(1)
-	if p := q.engine.peerOf(q.from); p != nil {
-		p.member.Refused.Requests.Add(1)
-	}
+	q.engine.refused(q.from, member.IdentityCounts{Requests: 1})
 	return &protocol.IdentityRefusal{Text: "certificate does not fit the member id", Cause: cause}
+}
+
+// refused counts a refusal of a request.
+func (e *engine) refused(from types.ID, n member.IdentityCounts) {
+	if p := e.peerOf(from); p != nil {
+		p.member.Refuse(n)
+	} else {
+		e.cfg.RefuseOther(n)
+	}
 }
 
 // checkNotRevoked returns an error if the certificate of the request was revoked, or has
@@ -166,13 +175,11 @@ func (q *request) authorize(m *raftpb.Message) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, ErrIdentity) {
-		q.engine.cfg.AllRefused.Messages.Add(1)
-	}
 	if p := q.engine.peerOf(q.from); p != nil {
 		p.countRefused(m, err)
 	}
 	if errors.Is(err, ErrIdentity) {
+		q.engine.refused(q.from, member.IdentityCounts{Messages: 1})
 		return &protocol.IdentityRefusal{Text: "message is not of the member that sends it", Cause: err}
 	}
 	return err
@@ -251,7 +258,7 @@ func (q *request) isPaused() bool {
 // member's message in good faith.
 func (p *peer) refuse(m *raftpb.Message, cause error) {
 	if errors.Is(cause, ErrIdentity) {
-		p.member.Cfg.AllRefused.Messages.Add(1)
+		p.member.Refuse(member.IdentityCounts{Messages: 1})
 	}
 	p.countRefused(m, cause)
 	if p.member.RefusedLog.Due(time.Now()) {
@@ -263,9 +270,6 @@ func (p *peer) refuse(m *raftpb.Message, cause error) {
 
 // countRefused counts a message of the peer that was refused.
 func (p *peer) countRefused(m *raftpb.Message, cause error) {
-	if errors.Is(cause, ErrIdentity) {
-		p.member.Refused.Messages.Add(1)
-	}
 	ln := p.receivers.Of(m.GetType()).Queue
 	ln.Drop(1, member.ReasonOf(cause))
 	p.member.Events.Dropped(ln.Name(), 1, cause)

@@ -70,6 +70,8 @@ func (st Status) Health() (h Health) {
 	for _, s := range st.Handshakes {
 		m.Handshakes = append(m.Handshakes, health.Handshake{Reason: s.Reason, Address: s.LastAddress, Error: s.LastError, Since: s.Since, Last: s.LastAt})
 	}
+	m.Refused = health.Refused{Since: st.RefusingSince, Counts: health.Counts(st.Refusing)}
+	m.LocalDrops, m.LocalDropsSince = st.Dropping.Local, st.DroppingSince
 	for _, p := range st.Peers {
 		m.Peers = append(m.Peers, p.health(receiving[p.ID]))
 	}
@@ -90,6 +92,7 @@ func (st *PeerStatus) health(receiving int) health.Peer {
 		CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
 		Receiving: receiving, LastReceived: st.LastReceived.ended(),
 	}
+	p.Refused = health.Refused{Since: st.RefusingSince, Counts: health.Counts(st.Refusing)}
 	if s := st.Appends.Slow; s != nil {
 		p.AppendsSlow, p.AppendsSlowSince = s.Text, s.Since
 	}

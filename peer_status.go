@@ -12,7 +12,8 @@ import (
 
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
-	st := PeerStatus{ID: p.member.RemoteID, URLs: p.urls.list(), Refused: identityStatus(&p.member.Refused)}
+	st := PeerStatus{ID: p.member.RemoteID, URLs: p.urls.list()}
+	st.Refused, st.Refusing, st.RefusingSince = identityStatus(&p.member.Refused)
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
 	_, st.LastReceived = snapshotStatuses(nil, p.lastReceived.Load())
 	a := p.member.Activity.State()
@@ -70,8 +71,8 @@ func laneStatus(l *queue.Queue) LaneStatus {
 		Name: st.Name, Up: st.Open,
 		Queued: st.Queued, QueuedBytes: st.QueuedBytes, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge,
 		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,
-		Duplicates: st.Duplicates, Dropped: st.Dropped.Total(), Drops: dropsOf(st.Dropped),
-		DroppingSince: st.Dropping.Since, Dropping: dropsOf(st.Dropping.Drops),
+		Duplicates: st.Duplicates, Dropped: st.Dropped.Total(), Drops: Drops(st.Dropped.Named()),
+		DroppingSince: st.Dropping.Since, Dropping: Drops(st.Dropping.Drops.Named()),
 	}
 }
 

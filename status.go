@@ -42,15 +42,21 @@ type Status struct {
 	// sorted by id.
 	Remotes []types.ID `json:"remotes,omitempty"`
 	// Refused counts requests, messages and dials refused because they are not of their
-	// stated member.
+	// stated member, or of another cluster.
 	Refused IdentityStatus `json:"refused"`
+	// RefusingSince is since when requests that state no peer are refused without a pause of
+	// 10 s, the zero time while none are, and Refusing how many were since then.
+	RefusingSince time.Time      `json:"refusing_since,omitzero"`
+	Refusing      IdentityStatus `json:"refusing,omitzero"`
 	// Handshakes counts TLS handshakes of clients that failed at the listener that
 	// NewServer serves the Handler with, for each reason, in a fixed order. With a Mux,
 	// those of its listener are in the Status of its first Transport that runs.
 	Handshakes []HandshakeStatus `json:"handshakes,omitempty"`
-	// Drops counts messages that Send dropped before they reached a lane:
-	// Drops.Local, those for the local member or for raft's local threads.
-	Drops Drops `json:"drops"`
+	// Drops counts messages that Send dropped before they reached a lane: Drops.Local, those for
+	// the local member or for raft's local threads. DroppingSince and Dropping are as of a lane.
+	Drops         Drops     `json:"drops"`
+	DroppingSince time.Time `json:"dropping_since,omitzero"`
+	Dropping      Drops     `json:"dropping,omitzero"`
 	// Receiving are the incoming database snapshots, from all members.
 	Receiving []SnapshotStatus `json:"receiving,omitempty"`
 	// LastReceived is the one that ended last, with success or failure, from any member.
@@ -72,8 +78,11 @@ type PeerStatus struct {
 	// when it was: the present cause while the peer is inactive.
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
-	// Refused is the part of Status.Refused with this peer as the stated member.
-	Refused IdentityStatus `json:"refused"`
+	// Refused is the part of Status.Refused with this peer as the stated member; Refusing
+	// and RefusingSince are those of it that go on, as in Status.
+	Refused       IdentityStatus `json:"refused"`
+	RefusingSince time.Time      `json:"refusing_since,omitzero"`
+	Refusing      IdentityStatus `json:"refusing,omitzero"`
 	// ProbeStale says that RTT and ClockOffset are not current: the peer is inactive, or
 	// has answered no probe for 5 minutes, or for twice the usual interval if that is longer.
 	ProbeStale bool `json:"probe_stale,omitempty"`
@@ -128,18 +137,20 @@ type PeerStatus struct {
 	SnapshotRetryAt time.Time `json:"snapshot_retry_at,omitzero"`
 }
 
-// IdentityStatus counts refusals with ErrIdentity.
+// IdentityStatus counts refusals with ErrIdentity, and those of other clusters.
 type IdentityStatus struct {
 	// Dials counts connections dialled to a member whose certificate
 	// Transport.VerifyPeer refused, Requests requests of members that it refused.
 	Dials    uint64 `json:"dials"`
 	Requests uint64 `json:"requests"`
 	// Messages counts messages whose From is not the member that sent them.
-	Messages uint64 `json:"messages"`
+	Messages     uint64 `json:"messages"`
+	OtherCluster uint64 `json:"other_cluster"` // requests of members of another cluster (ErrClusterIDMismatch)
 }
 
-func identityStatus(c *member.IdentityCounters) IdentityStatus {
-	return IdentityStatus{Dials: c.Dials.Load(), Requests: c.Requests.Load(), Messages: c.Messages.Load()}
+func identityStatus(c *member.IdentityCounters) (all, now IdentityStatus, since time.Time) {
+	total, run, since := c.Get()
+	return IdentityStatus(total), IdentityStatus(run), since
 }
 
 // HandshakeStatus is what is known of the TLS handshakes of clients that failed for one
@@ -274,8 +285,12 @@ func (t *Transport) Status() Status {
 	st := Status{
 		ID: e.cfg.ID, Stopped: e.ctx.Err() != nil, ClusterID: e.cfg.Self.ClusterID, Version: e.cfg.Self.VersionText, Time: time.Now(), Started: e.started,
 		QueuedBytes: e.cfg.Queued.Used(), MaxQueuedBytes: e.cfg.Queued.Max(),
-		Peers: []PeerStatus{}, Remotes: e.remotes.IDs(), Refused: identityStatus(e.cfg.AllRefused), Drops: dropsOf(e.local.Dropped()),
+		Peers: []PeerStatus{}, Remotes: e.remotes.IDs(), Drops: Drops(e.local.Dropped().Named()),
 	}
+	st.Refused, _, _ = identityStatus(e.cfg.AllRefused)
+	_, st.Refusing, st.RefusingSince = identityStatus(e.cfg.OthersRefused)
+	local := e.local.Dropping()
+	st.DroppingSince, st.Dropping = local.Since, Drops(local.Drops.Named())
 	for _, h := range t.clientFailures.Handshakes() {
 		st.Handshakes = append(st.Handshakes, HandshakeStatus(h))
 	}
@@ -328,11 +343,10 @@ func snapshotStatuses(all []snapshot.Status, last *snapshot.Status) ([]SnapshotS
 	for _, st := range all {
 		told = append(told, SnapshotStatus(st))
 	}
-	if last == nil {
-		return told, nil
+	if last != nil {
+		last = new(*last)
 	}
-	copied := SnapshotStatus(*last)
-	return told, &copied
+	return told, (*SnapshotStatus)(last)
 }
 
 // DropReason is the reason why a message was not delivered. There are few, so that it
@@ -371,11 +385,3 @@ var dropReasons = [queue.DropReasons]DropReason{
 
 // DropReasonOf classifies the cause given to Observer.Dropped.
 func DropReasonOf(cause error) DropReason { return dropReasons[member.ReasonOf(cause)] }
-
-// dropsOf returns the drops of a queue.
-func dropsOf(d queue.Drops) Drops {
-	return Drops{
-		QueueFull: d[queue.DropQueueFull], Disconnected: d[queue.DropDisconnected], Refused: d[queue.DropRefused], Paused: d[queue.DropPaused],
-		Ended: d[queue.DropEnded], MemoryLimit: d[queue.DropMemoryLimit], TooLarge: d[queue.DropTooLarge], Local: d[queue.DropLocal],
-	}
-}

@@ -22,7 +22,7 @@ type sign struct{ kind, words string }
 // signs are those of the faults that an operator meets most: they must be found in Health and on the status page as well as in
 // the log. That a slow disk fills no queue, which would be a sign, is in tests/operating.
 var signs = map[string][]sign{
-	"a member of another cluster":                         {{"peer_inactive", "cluster ID mismatch: ours is …, the peer's is …"}},
+	"a member of another cluster":                         {{"peer_inactive", "cluster ID mismatch: ours is …, the peer's is …"}, {"identity_refused", "clients that are no peers, …: requests of another cluster"}},
 	"a certificate that has expired":                      {{"peer_inactive", "certificate has expired or is not yet valid"}, {"handshake_failed", "(expired)"}},
 	"an authority that the other does not trust":          {{"peer_inactive", "certificate signed by unknown authority"}, {"handshake_failed", "(unknown authority)"}},
 	"a certificate for a name that nobody dials":          {{"peer_inactive", "certificate is valid for …, not …"}},
@@ -32,7 +32,7 @@ var signs = map[string][]sign{
 	"https to a member without TLS":                       {{"peer_inactive", "first record does not look like a TLS handshake"}},
 	"http to a member with TLS":                           {{"peer_inactive", "Client sent an HTTP request to an HTTPS server"}, {"handshake_failed", "(no TLS)"}},
 	"the URL of another member":                           {{"peer_inactive", "to field mismatch"}},
-	"the URL of another member, with VerifyPeer":          {{"peer_inactive", "or the peer URL leads to another member"}},
+	"the URL of another member, with VerifyPeer":          {{"peer_inactive", "or the peer URL leads to another member"}, {"identity_refused", "refuses its identity, …: dials"}},
 	"a full disk":                                  {{"snapshot_failed", "the last snapshot to it failed: …disk full"}, {"snapshot_failed", "the last snapshot from it failed: …disk full"}},
 	"a process that is stopped":                    {{"peer_inactive", "no progress within the read timeout"}, {"no_majority", "0 of 1 peers active"}},
 	"a process that is killed":                     {{"peer_inactive", "connection refused"}, {"no_majority", "0 of 1 peers active"}},

@@ -32,6 +32,7 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	refused.send(ch, float64(st.Refused.Dials), "dial")
 	refused.send(ch, float64(st.Refused.Requests), "request")
 	refused.send(ch, float64(st.Refused.Messages), "message")
+	refused.send(ch, float64(st.Refused.OtherCluster), "other_cluster")
 	collectProblems(ch, st)
 	for _, h := range st.Handshakes {
 		handshakes.send(ch, float64(h.Failures), strings.ReplaceAll(h.Reason, " ", "_"))

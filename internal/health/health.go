@@ -55,6 +55,9 @@ type Member struct {
 	Started, Stopped            bool
 	Now                         time.Time
 	QueuedBytes, MaxQueuedBytes int64
+	LocalDrops                  uint64 // messages for local threads, since
+	LocalDropsSince             time.Time
+	Refused                     Refused // that state no peer
 	Handshakes                  []Handshake
 	Peers                       []Peer
 	Voters                      [2][]types.ID // while the configuration changes, the outgoing ones, too; nobody: not known
@@ -80,6 +83,7 @@ type Peer struct {
 	LastError          string
 	Streams            []Stream
 	Lanes              []Lane
+	Refused            Refused
 	AppendsSlow        string    // which part of the way of appends is slow, in words; empty: none
 	AppendsSlowSince   time.Time // of that
 	ProbedAt           time.Time
@@ -131,6 +135,11 @@ func Find(m Member) []Problem {
 		c.ofPeer(p)
 	}
 	c.peer = 0
+	c.refused(m.Refused, "clients that are no peers")
+	if !m.LocalDropsSince.IsZero() {
+		c.add(Warning, LocalMessages, m.LocalDropsSince, "Send drops messages for the member itself or raft's local threads, %s: see SplitMessages",
+			perSecond(c.rate(m.LocalDrops, m.LocalDropsSince)))
+	}
 	for _, h := range m.Handshakes {
 		if !h.Last.IsZero() && c.now.Sub(h.Last) < OldHandshake {
 			c.add(Warning, HandshakeFailed, h.Since, "a TLS handshake with %s failed (%s): %s", h.Address, h.Reason, ShortCause(h.Error))
@@ -211,6 +220,7 @@ func (c *check) ofPeer(p Peer) {
 	if p.Active {
 		c.drops(p.Lanes)
 	}
+	c.refused(p.Refused, "its identity")
 	if last := p.LastSent; c.failed(last, p.Sending) {
 		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot to it failed: %s", ShortCause(last.Error))
 	}
@@ -268,7 +278,7 @@ func (c *check) drops(lanes []Lane) {
 		if l.DroppingSince.IsZero() {
 			continue
 		}
-		rate += float64(l.Dropped) / max(1, c.now.Sub(l.DroppingSince).Seconds())
+		rate += c.rate(l.Dropped, l.DroppingSince)
 		reasons = append(reasons, l.Reasons...)
 		if since.IsZero() || l.DroppingSince.Before(since) {
 			since = l.DroppingSince

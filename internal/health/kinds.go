@@ -12,6 +12,8 @@ const (
 	QueueOld           = "queue_old"
 	AppendsSlow        = "appends_slow"
 	Drops              = "drops"
+	LocalMessages      = "local_messages"
+	IdentityRefused    = "identity_refused"
 	SnapshotFailed     = "snapshot_failed"
 	ProbesFail         = "probes_fail"
 	Clock              = "clock"
@@ -33,6 +35,8 @@ var Kinds = map[string]string{
 	QueueOld:           "a-lane-is-slow",
 	AppendsSlow:        "a-follower-is-slow",
 	Drops:              "messages-are-dropped",
+	LocalMessages:      "messages-are-dropped",
+	IdentityRefused:    "health",
 	SnapshotFailed:     "snapshots",
 	ProbesFail:         "log-messages",
 	Clock:              "log-messages",

@@ -37,10 +37,12 @@ type Config struct {
 	Observer    Hooks
 	VerifyPeer  func(types.ID, *tls.ConnectionState) error
 	AllRefused  *IdentityCounters
-	ClientTLS   *tls.Config // without the authorities, which are those of Files
-	Files       *conn.Files
-	TLSRecheck  time.Duration
-	Dial        conn.DialFunc
+	// OthersRefused are those of AllRefused whose requests state no peer.
+	OthersRefused *IdentityCounters
+	ClientTLS     *tls.Config // without the authorities, which are those of Files
+	Files         *conn.Files
+	TLSRecheck    time.Duration
+	Dial          conn.DialFunc
 
 	DialTimeout, ReadTimeout, WriteTimeout time.Duration
 	RedialInterval                         time.Duration

@@ -42,10 +42,3 @@ type Counters struct {
 	GotSnapshots    atomic.Uint64 // bytes of databases from the peer
 	FailedSnapshots atomic.Uint64 // to the peer
 }
-
-// IdentityCounters count refusals because the sender is not the stated
-// member: those of Config count all, those of a member count refusals with that
-// stated member.
-type IdentityCounters struct {
-	Dials, Requests, Messages atomic.Uint64
-}

@@ -63,7 +63,6 @@ func (m *Member) verifyDialed(addr string, state *tls.ConnectionState) error {
 
 // refusedDial counts and logs a connection that VerifyPeer refused.
 func (m *Member) refusedDial(addr string, cause error) error {
-	m.Cfg.AllRefused.Dials.Add(1)
-	m.Refused.Dials.Add(1)
+	m.Refuse(IdentityCounts{Dials: 1})
 	return fmt.Errorf("%w, or the peer URL leads to another member: %s: %w", protocol.ErrIdentity, addr, cause)
 }

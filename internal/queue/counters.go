@@ -35,6 +35,19 @@ func (d *Drops) Total() (total uint64) {
 	return total
 }
 
+// NamedDrops are Drops with a field for each reason.
+type NamedDrops struct {
+	QueueFull, Disconnected, Refused, Paused, Ended, MemoryLimit, TooLarge, Local uint64
+}
+
+// Named returns the same with a field for each reason.
+func (d Drops) Named() NamedDrops {
+	return NamedDrops{
+		QueueFull: d[DropQueueFull], Disconnected: d[DropDisconnected], Refused: d[DropRefused], Paused: d[DropPaused],
+		Ended: d[DropEnded], MemoryLimit: d[DropMemoryLimit], TooLarge: d[DropTooLarge], Local: d[DropLocal],
+	}
+}
+
 // Counters are the totals of a queue since it was made. They are safe for concurrent use; the
 // zero value is ready.
 type Counters struct {

@@ -172,8 +172,7 @@ func (a *attachment) recheck() {
 	switch {
 	case st == conn.Revoked, st == conn.Outdated && c.outdated:
 		a.member.Cutting("from", err)
-		a.member.Cfg.AllRefused.Requests.Add(1)
-		a.member.Refused.Requests.Add(1)
+		a.member.Refuse(member.IdentityCounts{Requests: 1})
 		a.member.Activity.DialFailed(err)
 		a.detach(c, fmt.Errorf("%w: %w", protocol.ErrIdentity, err))
 	case st == conn.Outdated:
