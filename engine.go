@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/groups"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
@@ -31,6 +32,7 @@ type engine struct {
 
 	peers         atomic.Pointer[map[types.ID]*peer] // replaced under mu, never modified
 	remotes       *pipeline.Remotes
+	groups        *groups.Groups
 	pace          *snapshot.Pace
 	receiving     *snapshot.Receiver
 	snapshotLines *rate.Limiter // of the log, for snapshots from members that are not peers

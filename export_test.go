@@ -53,6 +53,6 @@ func NewURLPicker(urls ...string) URLPicker {
 
 func (p URLPicker) Pick() url.URL            { return p.p.Pick() }
 func (p URLPicker) Unreachable(u url.URL)    { p.p.Unreachable(u) }
-func (p URLPicker) Update(urls ...string)    { p.p.update(types.MustNewURLs(urls)) }
+func (p URLPicker) Update(urls ...string)    { p.p.Update(types.MustNewURLs(urls)) }
 func (p URLPicker) Same(urls ...string) bool { return p.p.Same(types.MustNewURLs(urls)) }
 func (p URLPicker) List() []string           { return p.p.list() }

@@ -85,6 +85,7 @@ func (e *engine) housekeeping() {
 			known = peers
 			next.Reset(min(beats.Wait(known), probes.Wait(known)))
 		case <-remotes.C:
+			e.groups.Tick()
 			for _, r := range e.remotes.Tick(time.Now()) {
 				e.wg.Go(r.Member.Join)
 			}
@@ -126,6 +127,7 @@ func (e *engine) recheck() {
 	for _, p := range e.peerMap() {
 		p.member.StartRecheck(p.recheck)
 	}
+	e.groups.Recheck()
 	for _, l := range e.remotes.Members() {
 		l.StartRecheck(l.RecheckConns)
 	}

@@ -39,6 +39,7 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftStreamPrefix+"/", &handler{t, protocol.EndpointStreams, http.MethodGet, (*request).serveStream})
 	mux.Handle(RaftSnapshotPrefix, &handler{t, protocol.EndpointSnapshot, http.MethodPost, (*request).serveSnapshot})
 	mux.Handle(protocol.OffsetPath, &handler{t, protocol.EndpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
+	mux.Handle(protocol.GroupsPath, &handler{t, protocol.EndpointGroupPost, http.MethodPost, (*request).serveGroups})
 	mux.Handle(ProbingPrefix, &handler{t, protocol.EndpointProbe, "", (*request).serveProbe})
 	return &ownHandler{mux, t}
 }
@@ -198,6 +199,9 @@ func (q *request) serveStream() error {
 		return protocol.BadRequest("header %s differs from the path", protocol.HeaderFrom)
 	}
 	kind := stream.KindAt(at)
+	if at&protocol.EndpointGroupStreams != 0 {
+		return q.serveGroupStream(kind)
+	}
 	if err := q.unlessRemoved(from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
@@ -216,8 +220,13 @@ func (q *request) serveStream() error {
 		p.probe.Hurry() // which dials, for CertificateExpires
 		p.probeIfDue()
 	}
-	if err := q.serveHijacked(p, kind); !errors.Is(err, conn.ErrNotHijacked) {
+	return q.lend(p.member, kind, peerStream{p, p.writers[kind]})
+}
+
+// lend gives the requester a stream that w writes.
+func (q *request) lend(m *member.Member, kind stream.Kind, w streamWriter) error {
+	if err := q.serveHijacked(m, kind, w); !errors.Is(err, conn.ErrNotHijacked) {
 		return err
 	}
-	return q.serveResponse(p, kind)
+	return q.serveResponse(kind, w)
 }

@@ -109,7 +109,7 @@ func (p *peer) send(m *raftpb.Message) { p.routes.Send([]*raftpb.Message{m}) }
 func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
-	p.urls.update(urls)
+	p.urls.Update(urls)
 	p.member.Moved()
 	p.probe.Moved()
 	for _, r := range p.readers {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 )
@@ -16,10 +17,29 @@ import (
 // context ended, to detect whether its client is still there.
 const suspectBeat = 300 * time.Millisecond
 
-// hijack takes the connection over for a stream to the peer, and writes the head of an
+// streamWriter writes a stream: a stream.Writer or a stream.GroupWriter.
+type streamWriter interface {
+	// Attach takes over c. It returns false, and closes c, if the member has ended.
+	Attach(c *stream.Conn) bool
+	// Detach ends c, if it is still the connection of the writer.
+	Detach(c *stream.Conn, cause error)
+	// Heartbeat writes a link heartbeat soon.
+	Heartbeat()
+}
+
+// peerStream is the writer of a peer.
+type peerStream struct {
+	peer *peer
+	*stream.Writer
+}
+
+// Attach implements streamWriter.
+func (s peerStream) Attach(c *stream.Conn) bool { return s.peer.attachOutgoingConn(c) }
+
+// hijack takes the connection over for a stream to a member, and writes the head of an
 // answer whose body ends with the connection. After any error but conn.ErrNotHijacked the
 // connection is closed.
-func (q *request) hijack(p *peer, kind stream.Kind) (*stream.Conn, net.Conn, error) {
+func (q *request) hijack(m *member.Member, kind stream.Kind) (*stream.Conn, net.Conn, error) {
 	if q.r.ProtoMajor != 1 {
 		return nil, nil, conn.ErrNotHijacked
 	}
@@ -28,17 +48,17 @@ func (q *request) hijack(p *peer, kind stream.Kind) (*stream.Conn, net.Conn, err
 		return nil, nil, err
 	}
 	// Closing the connection is a task of the member, as is the caller of Close.
-	s := conn.NewHijackedStream(raw, stream.PieceBytes, p.member.Wait.Go)
+	s := conn.NewHijackedStream(raw, stream.PieceBytes, m.Wait.Go)
 	return stream.NewConn(kind, s, q.r.TLS), raw, nil
 }
 
 // serveHijacked takes the connection over and lends it to the writer.
-func (q *request) serveHijacked(p *peer, kind stream.Kind) error {
-	if !p.member.Enter() { // so that the member waits for work on the connection
+func (q *request) serveHijacked(m *member.Member, kind stream.Kind, w streamWriter) error {
+	if !m.Enter() { // so that the member waits for work on the connection
 		return ErrMemberUnknown
 	}
-	defer p.member.Wait.Done()
-	c, raw, err := q.hijack(p, kind)
+	defer m.Wait.Done()
+	c, raw, err := q.hijack(m, kind)
 	if errors.Is(err, conn.ErrNotHijacked) {
 		return err
 	}
@@ -48,23 +68,21 @@ func (q *request) serveHijacked(p *peer, kind stream.Kind) error {
 		}
 		return http.ErrAbortHandler
 	}
-	if p.attachOutgoingConn(c) && !p.member.Spawn(func() { p.watch(c, raw) }) {
+	watch := func() { // ends the stream when its client disconnects or sends anything
+		if err := c.Stream.Watch(raw); err != nil {
+			w.Detach(c, err)
+		}
+	}
+	if w.Attach(c) && !m.Spawn(watch) {
 		c.Stream.Close()
 	}
 	return nil
 }
 
-// watch ends a hijacked stream when its client disconnects or sends anything.
-func (p *peer) watch(c *stream.Conn, raw net.Conn) {
-	if err := c.Stream.Watch(raw); err != nil {
-		p.writers[c.Kind].Detach(c, err)
-	}
-}
-
 // serveResponse lends the response to the writer until the stream ends. Behind a
 // listener with read deadlines the request's context ends on a healthy stream;
 // then only a failed write shows that the client has disconnected.
-func (q *request) serveResponse(p *peer, kind stream.Kind) error {
+func (q *request) serveResponse(kind stream.Kind, w streamWriter) error {
 	err := conn.BeginResponse(q.r.Context(), q.w, q.engine.cfg.WriteTimeout)
 	if errors.Is(err, http.ErrAbortHandler) {
 		return err
@@ -73,8 +91,7 @@ func (q *request) serveResponse(p *peer, kind stream.Kind) error {
 		return fmt.Errorf("%w: %w", protocol.ErrNoStream, err)
 	}
 	c := stream.NewConn(kind, conn.NewResponseStream(q.w, stream.PieceBytes), q.r.TLS)
-	w := p.writers[kind]
-	p.attachOutgoingConn(c)
+	w.Attach(c)
 	defer func() {
 		c.Stream.Close() // or waits for one in progress: both use the response
 		c.Stream.Quiesce()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/groups"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
@@ -258,6 +259,9 @@ func (t *Transport) Start() error {
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, e.peerIDs)
+	node := *s
+	node.ErrorC, node.Observer, node.SnapshotBackoff = nil, member.Hooks{}, 0
+	e.groups = groups.New(groups.Config{Node: node, URLs: func(us types.URLs) groups.URLs { return newURLPicker(us) }, Changed: e.changed.Notify})
 	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)
@@ -383,6 +387,7 @@ func (t *Transport) Stop() {
 		p.shut(ErrStopped)
 	}
 	remotes := e.remotes.Close(ErrStopped)
+	e.groups.Stop(ErrStopped)
 	watch := callback.WatchStop(e.cfg.Log, func() []string { return e.runningCallbacks(peers, remotes) })
 	for _, r := range remotes {
 		r.Member.Join()
@@ -390,6 +395,7 @@ func (t *Transport) Stop() {
 	for _, p := range peers {
 		p.member.Join()
 	}
+	e.groups.Close()
 	e.wg.Wait()
 	e.awaitAsking()
 	e.cfg.Notifiers.Close()

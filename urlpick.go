@@ -38,8 +38,8 @@ func (p *urlPicker) Unreachable(u url.URL) {
 	}
 }
 
-// update replaces the URLs.
-func (p *urlPicker) update(urls types.URLs) {
+// Update replaces the URLs.
+func (p *urlPicker) Update(urls types.URLs) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.urls, p.picked = urls, 0

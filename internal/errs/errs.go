@@ -42,6 +42,9 @@ var (
 	// ErrPeerGone means that the other end of a stream closed it.
 	ErrPeerGone = errors.New("rafthttp: the peer closed the stream")
 
+	// ErrNoGroups is rafthttp.ErrNoGroups.
+	ErrNoGroups = errors.New("rafthttp: the peer does not serve raft groups (extension groups-1)")
+
 	// ErrUnexpectedData means that the client of a stream sent data on it.
 	ErrUnexpectedData = errors.New("rafthttp: the peer sent data on a stream it should only read")
 )

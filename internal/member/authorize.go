@@ -32,10 +32,25 @@ var (
 // apply only with VerifyPeer, since without it the member is not verified
 // at all: raft itself ignores local types whose From is not a local thread.
 func (c *Config) AuthorizeMessage(m *raftpb.Message, from types.ID) error {
-	to := m.GetTo()
-	switch {
-	case to != 0 && to != uint64(c.ID):
+	if to := m.GetTo(); to != 0 && to != uint64(c.ID) {
 		return protocol.ErrToMismatch
+	}
+	return c.authorizeSender(m, m.GetFrom() == uint64(from))
+}
+
+// AuthorizeReplica returns why a message of a raft group, for the replica self, is refused, or nil. own reports whether
+// the replica in From may live on the node that sent it. Ids of replicas are not used twice: a message for a former
+// replica makes raft panic in another.
+func (c *Config) AuthorizeReplica(m *raftpb.Message, self uint64, own bool) error {
+	if m.GetTo() != self {
+		return protocol.ErrToMismatch
+	}
+	return c.authorizeSender(m, own)
+}
+
+// authorizeSender checks what a message says of its sender, which is that of the message if own is set.
+func (c *Config) authorizeSender(m *raftpb.Message, own bool) error {
+	switch {
 	case raft.IsLocalMsgTarget(m.GetFrom()):
 		return errLocalThread
 	case m.GetType() == raftpb.MsgForgetLeader:
@@ -44,7 +59,7 @@ func (c *Config) AuthorizeMessage(m *raftpb.Message, from types.ID) error {
 		return nil
 	case raft.IsLocalMsg(m.GetType()):
 		return errLocalType
-	case m.GetFrom() == uint64(from) || speaksForOthers(m.GetType()):
+	case own || speaksForOthers(m.GetType()):
 		return nil
 	}
 	return errOtherFrom

@@ -7,17 +7,18 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// Paths of the endpoints (PROTOCOL.md, section 1; extensions: the question).
+// Paths of the endpoints (PROTOCOL.md, section 1; extensions: the question, groups).
 const (
 	RaftPath     = "/raft"
 	ProbingPath  = RaftPath + "/probing"
 	StreamPath   = RaftPath + "/stream" // followed by the name of the stream and the id of the client
 	SnapshotPath = RaftPath + "/snapshot"
 	OffsetPath   = SnapshotPath + "/offset"
+	GroupsPath   = RaftPath + "/groups"
 )
 
 // Endpoint is one endpoint of members, or a set of them (PROTOCOL.md,
-// section 1; extensions: the question). It determines the meaning of a status: 403 tells
+// section 1; extensions: the question, groups). It determines the meaning of a status: 403 tells
 // the sender of a POST that it was removed from the cluster, and has no meaning for the
 // reader of a stream.
 type Endpoint uint
@@ -30,13 +31,19 @@ const (
 	EndpointSnapshot
 	EndpointOffset
 	EndpointProbe
+	EndpointGroupMessage
+	EndpointGroupAppend
+	EndpointGroupPost
 )
 
 // Sets of endpoints.
 const (
-	EndpointStreams  = EndpointMessage | EndpointMsgApp
+	EndpointStreams  = EndpointMessage | EndpointMsgApp | EndpointGroupStreams
 	EndpointMessages = EndpointPost | EndpointSnapshot // the request carries a message
-	EndpointMembers  = EndpointStreams | EndpointMessages | EndpointOffset
+	EndpointMembers  = EndpointStreams | EndpointMessages | EndpointOffset | EndpointGroupPost
+
+	EndpointGroupStreams = EndpointGroupMessage | EndpointGroupAppend
+
 	EndpointAll      = EndpointMembers | EndpointProbe
 	EndpointNone     = Endpoint(0)
 )
@@ -45,7 +52,10 @@ const (
 const MaxAnswerBytes = 64 << 10
 
 // streamNames are the names of the streams in their paths.
-var streamNames = map[Endpoint]string{EndpointMessage: "message", EndpointMsgApp: "msgapp"}
+var streamNames = map[Endpoint]string{
+	EndpointMessage: "message", EndpointMsgApp: "msgapp",
+	EndpointGroupMessage: "group", EndpointGroupAppend: "groupapp",
+}
 
 // StreamPathOf returns the path for requesting a stream.
 func StreamPathOf(at Endpoint, client types.ID) string {

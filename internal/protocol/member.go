@@ -4,16 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// Member is the local member: it states itself in requests and answers, and checks those of others. It does not change.
+// Member is the local member: it states itself in requests and answers, and checks those of others. Its fields do not change, except Groups.
 type Member struct {
 	ID, ClusterID               types.ID
 	Version, MinVersion         Version
 	VersionText, MinVersionText string
 	Extensions                  string // as HeaderExtensions states them; "": none
+
+	// Groups is set once the member has raft groups: it states ExtensionGroups from then on.
+	Groups atomic.Bool
 }
 
 // RequestHeader returns the headers of every request (PROTOCOL.md, section 2). urls are the peer URLs of the
@@ -54,8 +59,12 @@ func (m *Member) StateIn(h http.Header, at Endpoint) {
 }
 
 func (m *Member) stateExtensions(h http.Header) {
-	if m.Extensions != "" {
-		h.Set(HeaderExtensions, m.Extensions)
+	list := m.Extensions
+	if m.Groups.Load() {
+		list = strings.TrimPrefix(list+", "+ExtensionGroups, ", ")
+	}
+	if list != "" {
+		h.Set(HeaderExtensions, list)
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 const (
 	ExtensionResuming = "snapshot-1"
 	ExtensionWorking  = "snapshot-working-1"
+	ExtensionGroups   = "groups-1"
 )
 
 // SnapshotTrailerBytes is the length of the checksum after a database.

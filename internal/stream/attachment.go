@@ -22,7 +22,8 @@ import (
 // owns it from Attach on.
 type Conn struct {
 	Kind   Kind
-	enc    wire.Encoder // of this connection: msgapp v2 keeps state
+	enc    wire.Encoder       // of this connection: msgapp v2 keeps state; nil: it has groups
+	groups *wire.GroupEncoder // of this connection; nil: it has enc
 	Stream *conn.Stream
 
 	state    *tls.ConnectionState // nil: no TLS; does not change
@@ -31,7 +32,13 @@ type Conn struct {
 
 // NewConn returns a connection for Writer.Attach. state is the TLS state, or nil.
 func NewConn(kind Kind, s *conn.Stream, state *tls.ConnectionState) *Conn {
-	return &Conn{Kind: kind, enc: kind.encoder(), Stream: s, state: state}
+	c := &Conn{Kind: kind, Stream: s, state: state}
+	if kind < Kinds {
+		c.enc = kind.encoder()
+	} else {
+		c.groups = wire.NewGroupEncoder()
+	}
+	return c
 }
 
 // attachment is the connection of a writer: the one that the peer dialled last.

@@ -17,4 +17,7 @@ const (
 	chunkBuffer = 32 << 10
 	// deliverMessages is the most messages delivered at a time.
 	deliverMessages = 128
+	// takeGroupMessages and deliverGroupMessages are the same for messages of raft groups.
+	takeGroupMessages    = 1024
+	deliverGroupMessages = 512
 )

@@ -9,4 +9,7 @@ const (
 	PieceBytes      = 48
 	chunkBuffer     = 16
 	deliverMessages = 2
+	// takeGroupMessages and deliverGroupMessages are the same for messages of raft groups.
+	takeGroupMessages    = 3
+	deliverGroupMessages = 2
 )

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
@@ -36,13 +37,22 @@ func (r *Reader) open(ctx context.Context, u url.URL) (*incoming, error) {
 }
 
 func (r *Reader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
+	s, err := r.openOnce(ctx, u, r.Kind >= Kinds)
+	if errors.Is(err, errClosesConnections) {
+		return r.openOnce(ctx, u, false)
+	}
+	return s, err
+}
+
+// openOnce requests the stream on a connection of its own, on which it asks for the extension groups-1 before, if ask is set.
+func (r *Reader) openOnce(ctx context.Context, u url.URL, ask bool) (*incoming, error) {
 	c, err := r.member.Dialer.Connect(ctx, u)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	in := conn.NewProgressReader(c, r.member.Cfg.ReadTimeout)
-	body, err := r.handshake(in, u)
+	body, err := r.handshake(in, u, ask)
 	if err != nil {
 		stop()
 		c.Close()
@@ -52,10 +62,15 @@ func (r *Reader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
 }
 
 // handshake sends the request and reads the head of the answer.
-func (r *Reader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error) {
+func (r *Reader) handshake(in *conn.ProgressReader, u url.URL, ask bool) (io.Reader, error) {
 	c := in.Conn()
 	if err := c.SetDeadline(time.Now().Add(r.member.Cfg.ReadTimeout)); err != nil {
 		return nil, err
+	}
+	if ask {
+		if err := r.askForGroups(c, u); err != nil {
+			return nil, err
+		}
 	}
 	header := r.member.Cfg.Self.StreamHeader(*r.member.Cfg.URLs.Load(), r.member.RemoteID)
 	req, err := conn.NewGet(u, protocol.StreamPathOf(r.Kind.endpoint(), r.member.Cfg.ID), header)
@@ -78,6 +93,42 @@ func (r *Reader) handshake(in *conn.ProgressReader, u url.URL) (io.Reader, error
 	r.member.SawVersion(answer.Header)
 	return answer.Stream(in, chunkBuffer)
 }
+
+// askForGroups asks on the connection of the request whether its other end has the extension groups-1
+// (extensions: groups): a stock member would log an error for each request for such a stream.
+func (r *Reader) askForGroups(c net.Conn, u url.URL) error {
+	req, err := conn.NewGet(u, protocol.ProbingPath, r.member.Cfg.RequestHeader())
+	if err != nil {
+		return err
+	}
+	if err := req.Write(c); err != nil {
+		return err
+	}
+	answer, err := conn.ReadAnswer(c, req, protocol.MaxAnswerBytes)
+	if conn.IsTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("no answer to a probe: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.member.Cfg.Conclude(answer.Response, protocol.EndpointProbe); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		return err
+	}
+	r.HasGroups.Store(protocol.HasExtension(answer.Header, protocol.ExtensionGroups))
+	switch {
+	case !r.HasGroups.Load():
+		return errs.ErrNoGroups
+	case answer.Close:
+		return errClosesConnections
+	}
+	return nil
+}
+
+// errClosesConnections means that the peer has the extension, and accepts one request from each connection.
+var errClosesConnections = errors.New("the connection ends with the answer to a probe")
 
 // replacement is a connection that will continue a stream: when the peer is asked for
 // another connection, it ends the previous one between two messages.

@@ -4,40 +4,44 @@
 package stream
 
 import (
+	"slices"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// Kind is one of the two kinds of streams of the protocol.
+// Kind is one of the kinds of streams: two of the protocol, and two of the extension groups-1.
 type Kind int
 
 // The kinds.
 const (
-	Message  Kind = iota // for all messages
-	MsgAppV2             // for appends
-	Kinds                // number of kinds
+	Message      Kind = iota // for all messages
+	MsgAppV2                 // for appends
+	GroupMessage             // for all messages of raft groups that share a stream
+	GroupAppend              // for their appends
+	allKinds
+
+	Kinds = GroupMessage // number of kinds of the protocol
 )
 
 // String returns the name of the stream's lane, which is also its path below
 // RaftStreamPrefix.
 func (k Kind) String() string {
-	return [Kinds]string{"message", "msgapp"}[k]
+	return [allKinds]string{"message", "msgapp", "group", "groupapp"}[k]
 }
 
 // endpoint returns the endpoint of the stream.
 func (k Kind) endpoint() protocol.Endpoint {
-	return [Kinds]protocol.Endpoint{protocol.EndpointMessage, protocol.EndpointMsgApp}[k]
+	return endpoints[k]
+}
+
+var endpoints = [allKinds]protocol.Endpoint{
+	protocol.EndpointMessage, protocol.EndpointMsgApp, protocol.EndpointGroupMessage, protocol.EndpointGroupAppend,
 }
 
 // KindAt returns the stream of an endpoint.
-func KindAt(at protocol.Endpoint) Kind {
-	if at == protocol.EndpointMsgApp {
-		return MsgAppV2
-	}
-	return Message
-}
+func KindAt(at protocol.Endpoint) Kind { return Kind(max(slices.Index(endpoints[:], at), 0)) }
 
 func (k Kind) encoder() wire.Encoder {
 	if k == MsgAppV2 {

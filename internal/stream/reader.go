@@ -46,6 +46,9 @@ type Reader struct {
 	history                reconnects
 	bytes                  atomic.Uint64 // received by streams
 
+	// HasGroups reports whether the peer had the extension groups-1 when it was last asked.
+	HasGroups atomic.Bool
+
 	// Owned by run.
 	delivers time.Time         // when the stream delivered its first frame; zero: none yet
 	failures map[string]string // class of each URL's last failure since the last success, as logged

@@ -1,0 +1,212 @@
+package groups
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+)
+
+// App is the application of a group.
+type App struct {
+	Raft callback.Raft // guarded, except Process
+	// Removed is called when a node says that the local replica was removed from the group. It does not block.
+	Removed func()
+}
+
+// Group is one raft group of a Transport. All methods are safe for concurrent use.
+type Group struct {
+	groups   *Groups
+	id, self uint64
+	app      App
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+
+	replicas  atomic.Pointer[[]*replica] // by id; replaced under mu, never modified
+	strangers sender                     // of messages from replicas that the group does not have
+	reports   fair.Inbox
+	reported  chan struct{} // closed when no report comes any more
+
+	mu    sync.Mutex
+	ended bool
+
+	drops   [queue.Kinds]queue.Counters // of messages that were received
+	local   atomic.Uint64               // messages for the local replica, or for a local thread of raft
+	failing atomic.Bool                 // the last call of Process returned an error
+}
+
+func newGroup(gs *Groups, id, self uint64, app App) *Group {
+	g := &Group{groups: gs, id: id, self: self, app: app, reported: make(chan struct{})}
+	g.ctx, g.cancel = context.WithCancelCause(context.Background())
+	g.replicas.Store(new([]*replica))
+	g.strangers = sender{group: g, shares: &gs.guests}
+	g.reports = fair.Inbox{Group: id, Owner: g, Share: gs.owed}
+	return g
+}
+
+// find returns the replica with this id, or nil.
+func (g *Group) find(id uint64) *replica {
+	all := *g.replicas.Load()
+	if i, ok := slices.BinarySearchFunc(all, id, (*replica).compare); ok {
+		return all[i]
+	}
+	return nil
+}
+
+// Has reports whether the group has a replica with this id, beside the local one.
+func (g *Group) Has(id uint64) bool { return g.find(id) != nil }
+
+// Add adds a replica that lives on a node, or moves it there. urls are those of the node, for all groups.
+func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return
+	}
+	n := g.groups.useNode(on, urls)
+	if n == nil {
+		return
+	}
+	old := g.find(id)
+	if old != nil && old.node == n {
+		g.groups.leaveNode(n)
+		return
+	}
+	r := newReplica(g, id, n)
+	n.add(r)
+	all := slices.DeleteFunc(slices.Clone(*g.replicas.Load()), func(r *replica) bool { return r == old })
+	all = append(all, r)
+	slices.SortFunc(all, func(a, b *replica) int { return cmp.Compare(a.id, b.id) })
+	g.replicas.Store(&all)
+	if old != nil {
+		old.end()
+	}
+}
+
+// Remove removes a replica. Its queued messages are dropped.
+func (g *Group) Remove(id uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if old := g.find(id); old != nil {
+		all := slices.DeleteFunc(slices.Clone(*g.replicas.Load()), func(r *replica) bool { return r == old })
+		g.replicas.Store(&all)
+		old.end()
+	}
+}
+
+// RemoveAll removes all replicas but the local one.
+func (g *Group) RemoveAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range *g.replicas.Swap(new([]*replica)) {
+		r.end()
+	}
+}
+
+// Update moves the node of a replica to other URLs, for all groups.
+func (g *Group) Update(id uint64, urls types.URLs) {
+	if r := g.find(id); r != nil {
+		r.node.update(urls)
+	}
+}
+
+// Leave ends the group here: messages of it are refused, and no callback comes once it has returned. It waits for running
+// ones, so it must not be called from inside one.
+func (g *Group) Leave() {
+	g.groups.mu.Lock()
+	if g.groups.all[g.id] == g {
+		delete(g.groups.all, g.id)
+	}
+	g.groups.mu.Unlock()
+	for _, returned := range g.end(errs.ErrStopped) {
+		<-returned
+	}
+}
+
+// end ends the group, and returns channels that are closed when the running callbacks have returned.
+func (g *Group) end(cause error) (running []<-chan struct{}) {
+	g.cancel(cause)
+	g.mu.Lock()
+	if g.ended {
+		g.mu.Unlock()
+		return []<-chan struct{}{g.reported}
+	}
+	g.ended = true
+	all := *g.replicas.Swap(new([]*replica))
+	g.mu.Unlock()
+	for _, r := range all {
+		running = append(running, r.end()...)
+	}
+	running = append(running, g.strangers.end()...)
+	g.tell(&raftpb.Message{Type: raftpb.MsgHup.Enum()}) // after all reports
+	return append(running, g.reported)
+}
+
+// ActiveSince returns when the node of a replica became active, or the zero time.
+func (g *Group) ActiveSince(id uint64) time.Time {
+	if r := g.find(id); r != nil {
+		return r.node.member.Activity.ActiveSince()
+	}
+	return time.Time{}
+}
+
+// Active returns the number of replicas whose nodes are active.
+func (g *Group) Active() (n int) {
+	for _, r := range *g.replicas.Load() {
+		if !r.node.member.Activity.ActiveSince().IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// Send sends each message to the replica in its To field. Messages to 0 and to unknown replicas are ignored. It does not
+// block, and owns the messages.
+func (g *Group) Send(msgs []*raftpb.Message) {
+	for _, m := range msgs {
+		to := m.GetTo()
+		if r := g.find(to); r != nil {
+			r.send(m)
+		} else if to == g.self || raft.IsLocalMsgTarget(to) {
+			g.local.Add(1)
+		}
+	}
+}
+
+// report calls ReportUnreachable or ReportSnapshot: m is the message that raft makes of it. A MsgHup is the end of the group.
+func (g *Group) report(m *raftpb.Message) {
+	id := m.GetFrom()
+	switch m.GetType() {
+	case raftpb.MsgHup:
+		g.groups.reports.Remove(&g.reports)
+		close(g.reported)
+		return
+	case raftpb.MsgUnreachable:
+		if r := g.find(id); r != nil {
+			r.owed.Store(false)
+		}
+		g.app.Raft.ReportUnreachable(id)
+		return
+	}
+	status := raft.SnapshotFinish
+	if m.GetReject() {
+		status = raft.SnapshotFailure
+	}
+	g.app.Raft.ReportSnapshot(id, status)
+}
+
+// tell has report called with m.
+func (g *Group) tell(m *raftpb.Message) {
+	g.groups.reports.Offer(&g.reports, m, 1, false)
+}

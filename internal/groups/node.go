@@ -1,0 +1,144 @@
+package groups
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
+)
+
+// streams of a node in each direction: one for appends, one for all other messages.
+const (
+	messages = iota
+	appends
+	streams
+)
+
+var kinds = [streams]stream.Kind{stream.GroupMessage, stream.GroupAppend}
+
+// node is a Transport of another process, and what all groups that have a replica there share.
+type node struct {
+	groups  *Groups
+	member  *member.Member
+	urls    URLs
+	writers [streams]*stream.GroupWriter
+	readers [streams]*stream.Reader
+	posts   *posts
+	shares  [queue.Kinds]*fair.Share // of the receive queues
+	users   int                      // replicas; guarded by Groups.mu
+
+	mu       sync.Mutex
+	replicas []*replica // in no order; each knows its place
+}
+
+func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
+	picker := gs.cfg.URLs(urls)
+	n := &node{groups: gs, urls: picker, member: member.New(gs.node, id, picker)}
+	n.member.Activity.Changed = func(bool, error) { gs.cfg.Changed() }
+	receive := func(ctx context.Context, items []stream.GroupItem, wait time.Duration) error {
+		return gs.receive(ctx, n, items, wait)
+	}
+	for i, kind := range kinds {
+		n.writers[i] = stream.NewGroupWriter(n.member, kind, gs.lose)
+		n.readers[i] = stream.NewGroupReader(n.member, kind, receive)
+	}
+	n.posts = newPosts(n)
+	for k := range n.shares {
+		n.shares[k] = fair.NewShare(gs.node.ReceiveLimits)
+	}
+	return n
+}
+
+// start starts dialling the node. It is called with Groups.mu held.
+func (n *node) start() {
+	for _, r := range n.readers {
+		n.member.Spawn(r.Run)
+	}
+}
+
+// update moves the node to other URLs, live streams included, unless it has them.
+func (n *node) update(urls types.URLs) {
+	if n.urls.Same(urls) {
+		return
+	}
+	n.urls.Update(urls)
+	n.member.Moved()
+	for _, r := range n.readers {
+		r.Update()
+	}
+	n.member.PostClient.CloseIdleConnections()
+}
+
+// shut refuses new work, cancels work in progress and closes all connections. It does not wait.
+func (n *node) shut(cause error) {
+	n.member.End(cause)
+	for _, w := range n.writers {
+		w.Close()
+	}
+	n.posts.close()
+}
+
+// tick is called every heartbeat interval.
+func (n *node) tick() {
+	for _, w := range n.writers {
+		w.Tidy()
+		w.Heartbeat()
+	}
+	n.posts.queue.TrimIfIdle(nil)
+	n.member.Activity.Tick()
+}
+
+// recheck checks all connections with the node.
+func (n *node) recheck() {
+	n.member.RecheckConns()
+	for _, r := range n.readers {
+		if r.IsOutdated() {
+			r.Renew()
+		}
+	}
+	for _, w := range n.writers {
+		w.Recheck()
+	}
+}
+
+// add adds a replica that lives on the node.
+func (n *node) add(r *replica) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r.at = len(n.replicas)
+	n.replicas = append(n.replicas, r)
+}
+
+// remove removes a replica.
+func (n *node) remove(r *replica) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	last := len(n.replicas) - 1
+	n.replicas[r.at] = n.replicas[last]
+	n.replicas[r.at].at = r.at
+	n.replicas[last] = nil
+	n.replicas = n.replicas[:last]
+}
+
+// inFlight is how many intervals of link heartbeats after a message was sent it may be lost with its stream.
+const inFlight = 4
+
+// tellGroups reports the replicas on the node unreachable to which something was sent lately.
+func (n *node) tellGroups() {
+	n.mu.Lock()
+	all := slices.Clone(n.replicas)
+	n.mu.Unlock()
+	since := n.groups.clock.Load() - inFlight
+	for _, r := range all {
+		if r.sent.Load() > since {
+			r.unreachable()
+		}
+	}
+}

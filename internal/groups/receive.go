@@ -1,0 +1,191 @@
+package groups
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// sender is a replica as the sender of messages, or all replicas that a group does not have: its messages wait for
+// Process in an inbox for each kind.
+type sender struct {
+	group  *Group
+	shares *[queue.Kinds]*fair.Share
+
+	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu
+	mu    sync.Mutex
+	ended bool
+}
+
+// box returns the inbox of a kind, or nil if the sender has ended.
+func (s *sender) box(k queue.Kind) *fair.Inbox {
+	if in := s.boxes[k].Load(); in != nil {
+		return in
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil
+	}
+	in := s.boxes[k].Load()
+	if in == nil {
+		in = &fair.Inbox{Group: s.group.id, Owner: s, Share: s.shares[k]}
+		s.boxes[k].Store(in)
+	}
+	return in
+}
+
+// end drops the messages that wait, and returns channels that are closed when running calls of Process have returned.
+func (s *sender) end() (running []<-chan struct{}) {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	for k := range s.boxes {
+		if in := s.boxes[k].Load(); in != nil {
+			left, returned := s.group.groups.pools[k].Remove(in)
+			s.group.drop(queue.Kind(k), len(left), errs.ErrPeerRemoved)
+			running = append(running, returned)
+		}
+	}
+	return running
+}
+
+// process gives a message to raft.
+func (s *sender) process(k queue.Kind, m *raftpb.Message) {
+	g, cfg, from := s.group, s.group.groups.node, m.GetFrom()
+	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
+	if g.ctx.Err() != nil {
+		g.drop(k, 1, errs.ErrStopped)
+		return
+	}
+	if s == &g.strangers && from != 0 && g.app.Raft.IsIDRemoved(from) {
+		g.drop(k, 1, errs.ErrOfRemoved)
+		return
+	}
+	ctx := g.ctx
+	if k == queue.Proposal { // without a leader it blocks, and there are as many places as groups
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, cfg.PostTimeout(), errs.ErrStalled)
+		defer cancel()
+	}
+	err := g.app.Raft.Process(ctx, m)
+	if failed := err != nil; failed != g.failing.Load() && g.failing.CompareAndSwap(!failed, failed) && failed && g.ctx.Err() == nil {
+		g.log().Warn("failed to process a raft message; further failures are not logged until one succeeds",
+			zap.String("lane", k.String()), zap.String("from", types.ID(from).String()), zap.Error(err))
+	}
+}
+
+// log returns the log for lines about the group, or one that drops them if there were too many about all groups.
+func (g *Group) log() *zap.Logger {
+	if !g.groups.lines.Allow() {
+		return zap.NewNop()
+	}
+	return g.groups.node.Log.With(zap.Uint64("group", g.id))
+}
+
+// drop counts received messages that Process does not get.
+func (g *Group) drop(k queue.Kind, n int, cause error) {
+	if n > 0 {
+		g.drops[k].Drop(n, member.ReasonOf(cause))
+	}
+}
+
+// lookupTogether is how many groups are looked up under one lock.
+const lookupTogether = 64
+
+// receive sorts messages from a node into the inboxes. Appends wait up to wait for room; an error ends the stream.
+func (gs *Groups) receive(ctx context.Context, n *node, items []stream.GroupItem, wait time.Duration) error {
+	var found [lookupTogether]*Group
+	for len(items) > 0 {
+		some := items[:min(len(items), lookupTogether)]
+		items = items[len(some):]
+		gs.mu.RLock()
+		for i := range some {
+			found[i] = gs.all[some[i].Group]
+		}
+		gs.mu.RUnlock()
+		for i, it := range some {
+			if found[i] == nil {
+				gs.unknown.Add(1)
+				continue
+			}
+			if err := found[i].receive(ctx, n, it, wait); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// receive gives a message from a node, nil for one that is not known, to its inbox.
+func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait time.Duration) error {
+	k := queue.KindOf(it.Msg.GetType())
+	r := g.find(it.Msg.GetFrom())
+	if err := g.groups.node.AuthorizeReplica(it.Msg, g.self, r == nil || r.node == n); err != nil {
+		g.drop(k, 1, err)
+		return nil
+	}
+	from := &g.strangers
+	if r != nil {
+		from = &r.in
+	}
+	in := from.box(k)
+	if in == nil { // the replica has ended
+		g.drop(k, 1, errs.ErrPeerRemoved)
+		return nil
+	}
+	pool := g.groups.pools[k]
+	if k != queue.Append || wait == 0 {
+		g.drop(k, 1, pool.Offer(in, it.Msg, it.Size, wire.IsCoalesced(it.Msg)).Err())
+		return nil
+	}
+	err := pool.OfferWait(ctx, in, it.Msg, it.Size, wait)
+	if err == nil {
+		return nil
+	}
+	g.drop(k, 1, err)
+	if errors.Is(err, errs.ErrProcessStalled) || ctx.Err() != nil {
+		return err // so that the sender's raft is told
+	}
+	return nil
+}
+
+// ReceivePost reads the messages of a POST (extensions: groups) from a node, or from another that is not one yet, and gives them to
+// their inboxes. It does not wait for Process.
+func (gs *Groups) ReceivePost(ctx context.Context, from types.ID, body io.Reader) error {
+	n := gs.nodeOf(from)
+	dec := wire.NewGroupDecoder(wire.NewReader(body), gs.node.MessageLimits)
+	for {
+		group, m, err := dec.Decode()
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			if n != nil {
+				n.member.Activity.PostOf()
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			continue
+		}
+		if err := gs.receive(ctx, n, []stream.GroupItem{{Group: group, Msg: m, Size: dec.Memory()}}, 0); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// GroupItem is a received message of a raft group.
+type GroupItem struct {
+	Group uint64
+	Msg   *raftpb.Message
+	Size  int64 // bytes of memory that the message occupies
+}
+
+// ReceiveGroups takes messages of raft groups. It may keep the slice of items only until it returns. Appends
+// wait up to wait for room; an error ends the stream. The readers of a node call it concurrently.
+type ReceiveGroups func(ctx context.Context, items []GroupItem, wait time.Duration) error
+
+// NewGroupReader returns a reader for a stream of messages of raft groups; Run makes it dial.
+func NewGroupReader(m *member.Member, kind Kind, receive ReceiveGroups) *Reader {
+	r := newReader(m, kind)
+	r.read = func(ctx context.Context, s *incoming) error { return r.deliverGroups(ctx, s, receive) }
+	return r
+}
+
+// deliverGroups reads messages of groups from the stream and gives them to receive until the stream ends.
+func (r *Reader) deliverGroups(ctx context.Context, s *incoming, receive ReceiveGroups) error {
+	d := &groupDelivery{ctx: ctx, receive: receive}
+	d.source = source{reader: r, s: s, out: d, delayAcks: conn.DelayAcks(s.conn)}
+	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if r.Kind == GroupAppend {
+		d.wait = r.member.Cfg.ReadTimeout
+	}
+	return d.source.ended(d.run(wire.NewGroupDecoder(wire.NewReader(&d.source), r.member.Cfg.MessageLimits)))
+}
+
+// groupDelivery delivers the messages of one connection.
+type groupDelivery struct {
+	ctx     context.Context
+	receive ReceiveGroups
+	wait    time.Duration // how long Process may make no progress while there is no room for appends; 0: do not wait
+	source  source
+	items   []GroupItem
+}
+
+// waiting implements output.
+func (d *groupDelivery) waiting() int { return len(d.items) }
+
+// flush implements output.
+func (d *groupDelivery) flush() error {
+	if len(d.items) == 0 {
+		return nil
+	}
+	err := d.receive(d.ctx, d.items, d.wait)
+	clear(d.items)
+	d.items = d.items[:0]
+	return err
+}
+
+func (d *groupDelivery) run(dec *wire.GroupDecoder) error {
+	for {
+		group, m, err := dec.Decode()
+		if err != nil {
+			return cmp.Or(d.flush(), err)
+		}
+		d.source.frame()
+		if m == nil {
+			continue // a link heartbeat
+		}
+		if d.items = append(d.items, GroupItem{group, m, dec.Memory()}); len(d.items) == deliverGroupMessages {
+			if err := d.flush(); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package stream
+
+import (
+	"cmp"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// GroupWriter sends the messages of many raft groups over the stream that a node
+// dialled last (extensions: groups). Without a stream its queue is down.
+type GroupWriter struct {
+	member *member.Member
+	Queue  *fair.SendQueue
+	lose   func(q *fair.SendQueue, items []fair.Item, cause error)
+
+	beat atomic.Bool // a link heartbeat is due
+	conn *attachment
+
+	lastWritten *Conn      // owned by the one worker of the queue, like the next
+	batch       wire.Batch // encoded and not written
+	encodeStart time.Time  // of batch
+}
+
+// NewGroupWriter returns a writer that is down until a connection is attached. It calls lose for messages
+// that will not be sent, without a lock.
+func NewGroupWriter(m *member.Member, kind Kind, lose func(q *fair.SendQueue, items []fair.Item, cause error)) *GroupWriter {
+	w := &GroupWriter{member: m, lose: lose}
+	w.conn = newAttachment(m, kind, w)
+	w.Queue = fair.NewSendQueue(fair.SendConfig{Name: kind.String(), Limits: m.Cfg.SendLimits, Workers: 1, Work: w.work, Wait: m.Wait})
+	return w
+}
+
+// Attach takes over c, which the node dialled, as Writer.Attach does.
+func (w *GroupWriter) Attach(c *Conn) bool { return w.conn.attach(c) }
+
+// Detach ends c, if it is still the connection of the writer: the messages of the queue
+// are lost.
+func (w *GroupWriter) Detach(c *Conn, cause error) { w.conn.detach(c, cause) }
+
+// Close ends the writer. The node's context has ended.
+func (w *GroupWriter) Close() { w.conn.close() }
+
+// State returns the current state.
+func (w *GroupWriter) State() State { return w.conn.state(State{Bytes: w.Queue.Status().Bytes}) }
+
+// Recheck checks the connection that the node dialled.
+func (w *GroupWriter) Recheck() { w.conn.recheck() }
+
+// open implements attachedQueue.
+func (w *GroupWriter) open() {
+	w.beat.Store(true)
+	w.Queue.Open()
+}
+
+// shut implements attachedQueue.
+func (w *GroupWriter) shut(forever bool) (int, func(cause error)) {
+	shut := w.Queue.Shut
+	if forever {
+		shut = w.Queue.Close
+	}
+	lost := shut()
+	return len(lost), func(cause error) { w.loseSome(lost, cause) }
+}
+
+// interrupted implements attachedQueue.
+func (w *GroupWriter) interrupted() {}
+
+// loseSome accounts for messages that are not sent.
+func (w *GroupWriter) loseSome(items []fair.Item, cause error) {
+	if len(items) > 0 {
+		w.lose(w.Queue, items, cause)
+	}
+}
+
+// Heartbeat makes the worker write a link heartbeat, if the stream is up.
+func (w *GroupWriter) Heartbeat() {
+	if w.Queue.IsOpen() {
+		w.beat.Store(true)
+		w.Queue.Wake()
+	}
+}
+
+// Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping calls it.
+func (w *GroupWriter) Tidy() { w.Queue.TrimIfIdle(w.batch.Shrink) }
+
+// work is the queue's worker: it encodes queued messages and writes them.
+func (w *GroupWriter) work() {
+	var items []fair.Item
+	for {
+		var ok bool
+		if items, ok = w.Queue.Take(items, takeGroupMessages, flushBytes); !ok {
+			return
+		}
+		w.writeItems(items)
+		clear(items)
+	}
+}
+
+// writeItems writes the taken messages, and a heartbeat that is due.
+func (w *GroupWriter) writeItems(items []fair.Item) {
+	c := w.conn.current()
+	if w.lastWritten != c && w.lastWritten != nil {
+		w.lastWritten.Stream.Close() // it was replaced, and its last batch is written
+	}
+	w.lastWritten = c
+	switch {
+	case c == nil:
+		w.loseSome(items, cmp.Or(w.member.Cause(), errs.ErrPeerGone))
+		w.Queue.Release(items)
+	default:
+		w.send(c, items)
+	}
+}
+
+// send writes the taken messages to c, and makes room in the queue for each batch that is written.
+func (w *GroupWriter) send(c *Conn, items []fair.Item) {
+	w.batch.Reset()
+	w.encodeStart = time.Now()
+	if w.beat.Swap(false) {
+		c.groups.AppendLinkHeartbeat(&w.batch)
+	}
+	sent := 0
+	for i, it := range items {
+		c.groups.Append(&w.batch, it.Flow.Group, it.Msg)
+		if w.batch.Len() < flushBytes && i < len(items)-1 {
+			continue
+		}
+		if err := w.flush(c, i+1-sent); err != nil {
+			w.fail(c, items[sent:], err)
+			return
+		}
+		w.Queue.Release(items[sent : i+1])
+		sent = i + 1
+	}
+	if w.batch.Len() > 0 { // a heartbeat without messages
+		if err := w.flush(c, 0); err != nil {
+			w.fail(c, nil, err)
+		}
+	}
+}
+
+// fail ends c, whose write failed, and accounts for the messages that were not written.
+func (w *GroupWriter) fail(c *Conn, items []fair.Item, err error) {
+	w.loseSome(items, cmp.Or(w.member.Cause(), err))
+	w.Queue.Release(items)
+	w.Detach(c, err)
+}
+
+// flush writes the batch, which holds n messages.
+func (w *GroupWriter) flush(c *Conn, n int) error {
+	c.groups.Finish(&w.batch)
+	size := uint64(w.batch.Len())
+	err := c.Stream.Write(&w.batch, w.member.Cfg.WriteTimeout)
+	w.batch.Reset()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	w.Queue.Done(n, size, now.Sub(w.encodeStart))
+	w.encodeStart = now
+	return nil
+}
