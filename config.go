@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/groups"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/pipeline"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
@@ -119,6 +120,19 @@ func (t *Transport) settings() (*member.Config, error) {
 		return nil, &ConfigError{"TLSInfo.LocalAddr", t.TLSInfo.LocalAddr, "an IP address: " + err.Error()}
 	}
 	return s, nil
+}
+
+// groupsConfig returns the configuration of raft groups of a Transport with these settings. Nodes have no hooks.
+func groupsConfig(s *member.Config, changed func()) groups.Config {
+	node := *s
+	node.ErrorC, node.Observer, node.SnapshotBackoff = nil, member.Hooks{}, 0
+	return groups.Config{
+		Node: node, Changed: changed,
+		URLs: func(us types.URLs) groups.URLs { return newURLPicker(us) },
+		Notifiers: func(r callback.Raft) *callback.Registry {
+			return callback.NewRegistry(s.Guard, r, callback.EventHooks{}, s.DirectLog)
+		},
+	}
 }
 
 // hooks returns the guarded hooks of the Observer.

@@ -56,6 +56,10 @@ var (
 	// certificate, or From is another member.
 	ErrIdentity = protocol.ErrIdentity
 
+	// ErrNoGroups means that a node does not have the extension groups-1: it is a stock member, or has no raft groups.
+	// Messages of groups are not sent to it.
+	ErrNoGroups = errs.ErrNoGroups
+
 	// ErrStopped is the cause of everything that ends because of
 	// Transport.Stop.
 	ErrStopped = errs.ErrStopped

@@ -55,4 +55,4 @@ func (p URLPicker) Pick() url.URL            { return p.p.Pick() }
 func (p URLPicker) Unreachable(u url.URL)    { p.p.Unreachable(u) }
 func (p URLPicker) Update(urls ...string)    { p.p.Update(types.MustNewURLs(urls)) }
 func (p URLPicker) Same(urls ...string) bool { return p.p.Same(types.MustNewURLs(urls)) }
-func (p URLPicker) List() []string           { return p.p.list() }
+func (p URLPicker) List() []string           { return p.p.List() }

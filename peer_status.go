@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
@@ -12,27 +13,18 @@ import (
 
 // status returns the peer's part of Transport.Status.
 func (p *peer) status() PeerStatus {
-	st := PeerStatus{ID: p.member.RemoteID, URLs: p.urls.list()}
-	st.Refused, st.Refusing, st.RefusingSince = identityStatus(&p.member.Refused)
+	st := memberStatus(p.member)
+	st.URLs = p.urls.List()
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(p.snapshots.sender.Status())
 	_, st.LastReceived = snapshotStatuses(nil, p.lastReceived.Load())
-	a := p.member.Activity.State()
-	st.Active, st.ActiveSince, st.InactiveSince, st.Disconnects = !a.Since.IsZero(), a.Since, a.Until, a.Ends
-	if a.Last != nil {
-		st.LastError, st.LastErrorAt = a.Last.Error(), a.LastAt
-	}
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.At, m.Probes, m.Failures
-	old := time.Since(cmp.Or(m.At, slices.MaxFunc([]time.Time{a.Since, m.Since}, time.Time.Compare))) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval())
+	old := time.Since(cmp.Or(m.At, slices.MaxFunc([]time.Time{st.ActiveSince, m.Since}, time.Time.Compare))) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval())
 	st.ProbeStale = st.Active && old || !st.Active && !m.At.IsZero()
 	st.SnapshotRetryAt = p.member.SnapshotsHeldUntil()
 	if m.Cause != nil {
 		st.ProbeError = m.Cause.Error()
 	}
-	if v := p.member.Version.Load(); v != nil {
-		st.Version, st.VersionStale = *v, !st.Active
-	}
-	st.CertificateExpires = p.member.Dialer.CertificateExpires()
 	for _, w := range p.writers {
 		s := streamStatus(w.Kind, StreamOut, w.State())
 		s.TCP = tcpStatus(w.SendState())
@@ -54,6 +46,22 @@ func (p *peer) status() PeerStatus {
 	st.SendFailures += p.member.Counters.FailedSnapshots.Load()
 	st.ReceivedBytes += p.member.Counters.Posted.Load() + p.member.Counters.GotSnapshots.Load()
 	st.ReceiveFailures += p.member.Counters.BadPosts.Load()
+	return st
+}
+
+// memberStatus returns what is known of a member, or of a node of groups, beside its streams and queues.
+func memberStatus(m *member.Member) PeerStatus {
+	st := PeerStatus{ID: m.RemoteID}
+	st.Refused, st.Refusing, st.RefusingSince = identityStatus(&m.Refused)
+	a := m.Activity.State()
+	st.Active, st.ActiveSince, st.InactiveSince, st.Disconnects = !a.Since.IsZero(), a.Since, a.Until, a.Ends
+	if a.Last != nil {
+		st.LastError, st.LastErrorAt = a.Last.Error(), a.LastAt
+	}
+	if v := m.Version.Load(); v != nil {
+		st.Version, st.VersionStale = *v, !st.Active
+	}
+	st.CertificateExpires = m.Dialer.CertificateExpires()
 	return st
 }
 

@@ -57,6 +57,8 @@ type Status struct {
 	Drops         Drops     `json:"drops"`
 	DroppingSince time.Time `json:"dropping_since,omitzero"`
 	Dropping      Drops     `json:"dropping,omitzero"`
+	// Groups are the raft groups; nil: Transport.Group was not called.
+	Groups *GroupsStatus `json:"groups,omitempty"`
 	// Receiving are the incoming database snapshots, from all members.
 	Receiving []SnapshotStatus `json:"receiving,omitempty"`
 	// LastReceived is the one that ended last, with success or failure, from any member.
@@ -296,6 +298,7 @@ func (t *Transport) Status() Status {
 	}
 	st.Voters, st.VotersOutgoing = t.voters.Get()
 	st.Receiving, st.LastReceived = snapshotStatuses(e.receiving.Status())
+	st.Groups = e.groupsStatus()
 	if urls := *e.cfg.URLs.Load(); urls != "" {
 		st.URLs = strings.Split(urls, ",")
 	}

@@ -259,9 +259,7 @@ func (t *Transport) Start() error {
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, e.peerIDs)
-	node := *s
-	node.ErrorC, node.Observer, node.SnapshotBackoff = nil, member.Hooks{}, 0
-	e.groups = groups.New(groups.Config{Node: node, URLs: func(us types.URLs) groups.URLs { return newURLPicker(us) }, Changed: e.changed.Notify})
+	e.groups = groups.New(groupsConfig(s, e.changed.Notify))
 	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)

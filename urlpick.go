@@ -45,8 +45,8 @@ func (p *urlPicker) Update(urls types.URLs) {
 	p.urls, p.picked = urls, 0
 }
 
-// list returns the URLs as text.
-func (p *urlPicker) list() []string {
+// List returns the URLs as text.
+func (p *urlPicker) List() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.urls.StringSlice()

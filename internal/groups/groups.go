@@ -31,6 +31,8 @@ import (
 type Config struct {
 	// Node is the configuration of the members that nodes are. Its Raft and Notifiers are set by New.
 	Node member.Config
+	// Notifiers makes the notifiers of nodes, which report to r.
+	Notifiers func(r callback.Raft) *callback.Registry
 	// URLs makes the picker of a node's URLs.
 	URLs func(types.URLs) URLs
 	// Changed is called when a node becomes active or inactive. It does not block.
@@ -42,6 +44,7 @@ type URLs interface {
 	member.URLs
 	Update(urls types.URLs)
 	Same(urls types.URLs) bool
+	List() []string
 }
 
 // Groups are the raft groups of a Transport. All methods are safe for concurrent use.
@@ -79,7 +82,7 @@ func New(c Config) *Groups {
 	gs := &Groups{cfg: c, all: map[uint64]*Group{}, nodes: map[types.ID]*node{}, lines: loglimit.PerMinute(callback.TransportLines)}
 	gs.node = &gs.cfg.Node
 	gs.node.Raft = nodeRaft{gs}
-	gs.node.Notifiers = callback.NewRegistry(c.Node.Guard, gs.node.Raft, callback.EventHooks{}, c.Node.DirectLog)
+	gs.node.Notifiers = c.Notifiers(gs.node.Raft)
 	for k := range queue.Kinds {
 		gs.pools[k] = fair.NewPool(fair.PoolConfig{
 			Name: k.String(), MaxWorkers: maxBlocked, Wait: &gs.wg,

@@ -208,6 +208,9 @@ func TestNodeWithoutGroups(t *testing.T) {
 		time.Sleep(time.Second)
 		require.Equal(t, 1, a.raft.Unreachables(2))
 		require.Zero(t, a.ActivePeers())
+		node := ma.Status().Groups.Nodes[0]
+		require.Contains(t, node.LastError, rafthttp.ErrNoGroups.Error())
+		require.NotZero(t, node.SendFailures)
 	})
 }
 

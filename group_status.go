@@ -1,0 +1,125 @@
+package rafthttp
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/groups"
+)
+
+// GroupsStatus is the state of the raft groups of a Transport, in total.
+type GroupsStatus struct {
+	Groups int `json:"groups"`
+	// Nodes are those with a replica of a group, sorted by id, with the streams "group" and "groupapp" and the
+	// lanes "group", "groupapp" and "grouppost" to them, and "control", "append" and "proposal" from them. Fields for
+	// probes, appends and snapshots are not used.
+	Nodes []PeerStatus `json:"nodes"`
+	// Processing is the state of the workers that call Process, of each kind of messages.
+	Processing []ProcessingStatus `json:"processing"`
+	// Unknown counts received messages for groups that are not here.
+	Unknown uint64 `json:"unknown"`
+}
+
+// ProcessingStatus is the state of the workers for one kind of messages of raft groups.
+type ProcessingStatus struct {
+	Name string `json:"name"` // "control", "append" or "proposal"
+	// Waiting counts messages that wait for Process, and Running its calls. Blocked are those that have taken longer than
+	// a second; the longest is of BlockedGroup and takes BlockedFor, in nanoseconds.
+	Waiting      int           `json:"waiting"`
+	Running      int           `json:"running"`
+	Blocked      int           `json:"blocked"`
+	BlockedGroup uint64        `json:"blocked_group,omitempty"`
+	BlockedFor   time.Duration `json:"blocked_for_ns,omitempty"`
+	// Messages counts messages that were processed, and Bytes their memory.
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
+}
+
+// GroupStatus is the state of one raft group.
+type GroupStatus struct {
+	ID      uint64 `json:"id"`
+	Replica uint64 `json:"replica"` // the local one
+	// Replicas are the others, sorted by id.
+	Replicas []ReplicaStatus `json:"replicas"`
+	// Failing says that the last call of Process returned an error.
+	Failing bool `json:"failing,omitempty"`
+	// Dropped counts received messages that Process did not get, Drops the same by reason. Drops.Local counts
+	// messages that Send dropped.
+	Dropped uint64 `json:"dropped"`
+	Drops   Drops  `json:"drops"`
+}
+
+// ReplicaStatus is the state of a replica of a raft group on another node.
+type ReplicaStatus struct {
+	ID   uint64   `json:"id"`
+	Node types.ID `json:"node"`
+	// ActiveSince is since when messages of its node arrive; the zero time: they do not.
+	ActiveSince time.Time `json:"active_since,omitzero"`
+}
+
+// Status returns the state of the group. It does not block.
+func (g *Group) Status() GroupStatus {
+	st := g.g.State()
+	all := GroupStatus{ID: st.ID, Replica: st.Replica, Failing: st.Failing, Drops: Drops(st.Dropped.Named())}
+	all.Dropped = all.Drops.Total() - all.Drops.Local
+	for _, r := range st.Replicas {
+		all.Replicas = append(all.Replicas, ReplicaStatus(r))
+	}
+	return all
+}
+
+// groupsStatus returns the part of Status about groups; nil: there was none yet.
+func (e *engine) groupsStatus() *GroupsStatus {
+	if !e.cfg.Self.Groups.Load() {
+		return nil
+	}
+	st := e.groups.State()
+	all := &GroupsStatus{Groups: st.Groups, Unknown: st.Unknown, Nodes: []PeerStatus{}}
+	for _, n := range st.Nodes {
+		all.Nodes = append(all.Nodes, nodeStatus(n))
+	}
+	slices.SortFunc(all.Nodes, func(a, b PeerStatus) int { return cmp.Compare(a.ID, b.ID) })
+	for _, p := range st.Pools {
+		all.Processing = append(all.Processing, ProcessingStatus{p.Name, p.Waiting, p.Running, p.Blocked, p.BlockedGroup, p.BlockedFor, p.Messages, p.Bytes})
+	}
+	return all
+}
+
+func nodeStatus(n groups.NodeState) PeerStatus {
+	st := memberStatus(n.Member)
+	st.URLs = n.URLs
+	for i, w := range n.Writers {
+		st.Streams = append(st.Streams, streamStatus(n.Kinds[i], StreamOut, w.State()))
+		st.addSent(sendStatus(w.Queue))
+	}
+	for i, r := range n.Readers {
+		s := streamStatus(n.Kinds[i], StreamIn, r.State())
+		st.Streams = append(st.Streams, s)
+		st.ReceivedBytes += s.Bytes
+	}
+	st.addSent(sendStatus(n.Posts))
+	for _, h := range n.Received {
+		st.Lanes = append(st.Lanes, LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes})
+	}
+	return st
+}
+
+// sendStatus returns the state of a queue that groups share: the fullest of its kinds.
+func sendStatus(q *fair.SendQueue) LaneStatus {
+	st := q.Status()
+	l := LaneStatus{
+		Name: st.Name, Up: st.Open, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes,
+		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,
+		Dropped: st.Dropped.Total(), Drops: Drops(st.Dropped.Named()), DroppingSince: st.Dropping.Since, Dropping: Drops(st.Dropping.Drops.Named()),
+	}
+	for k := range st.Queued {
+		if kind := (LaneStatus{Queued: st.Queued[k], QueuedBytes: st.QueuedBytes[k], Capacity: st.Capacity, CapacityBytes: st.CapacityBytes}); kind.fill() >= l.fill() {
+			l.Queued, l.QueuedBytes = kind.Queued, kind.QueuedBytes
+		}
+	}
+	return l
+}

@@ -1,0 +1,87 @@
+package groups
+
+import (
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
+)
+
+// State is the state of all groups together.
+type State struct {
+	Groups  int
+	Nodes   []NodeState // in no order
+	Pools   []fair.PoolStatus
+	Unknown uint64 // messages for groups that are not here
+}
+
+// NodeState is what there is to know about a node.
+type NodeState struct {
+	Member   *member.Member
+	URLs     []string
+	Kinds    []stream.Kind // of Writers and Readers
+	Writers  []*stream.GroupWriter
+	Readers  []*stream.Reader
+	Posts    *fair.SendQueue
+	Received []Received
+}
+
+// Received is what waits for Process, of one kind from one node.
+type Received struct {
+	Name     string
+	Messages int
+	Bytes    int64
+	Limits   queue.Limits
+}
+
+// State returns the current state.
+func (gs *Groups) State() State {
+	st := State{Groups: gs.Len(), Unknown: gs.unknown.Load()}
+	for _, n := range gs.allNodes() {
+		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.queue}
+		for k, p := range gs.pools {
+			r := Received{Name: p.Name(), Limits: gs.node.ReceiveLimits}
+			r.Messages, r.Bytes = p.Held(n.shares[k])
+			one.Received = append(one.Received, r)
+		}
+		st.Nodes = append(st.Nodes, one)
+	}
+	for _, p := range gs.pools {
+		st.Pools = append(st.Pools, p.Status())
+	}
+	return st
+}
+
+// GroupState is the state of one group.
+type GroupState struct {
+	ID, Replica uint64
+	Replicas    []ReplicaState // by id
+	Failing     bool           // the last call of Process returned an error
+	Dropped     queue.Drops    // received messages; DropLocal: those that Send dropped
+}
+
+// ReplicaState is the state of a replica on another node.
+type ReplicaState struct {
+	ID          uint64
+	Node        types.ID
+	ActiveSince time.Time // of the node; the zero time: it is not active
+}
+
+// State returns the current state.
+func (g *Group) State() GroupState {
+	st := GroupState{ID: g.id, Replica: g.self, Failing: g.failing.Load()}
+	for _, r := range *g.replicas.Load() {
+		st.Replicas = append(st.Replicas, ReplicaState{r.id, r.node.member.RemoteID, r.node.member.Activity.ActiveSince()})
+	}
+	for k := range g.drops {
+		for why, n := range g.drops[k].Dropped() {
+			st.Dropped[why] += n
+		}
+	}
+	st.Dropped[queue.DropLocal] += g.local.Load()
+	return st
+}

@@ -1,0 +1,140 @@
+package groups_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// ofKind returns a message of a kind from replica 1 to replica 2.
+func ofKind(k queue.Kind, index uint64, bytes int) *raftpb.Message {
+	switch k {
+	case queue.Append:
+		return testmember.MsgApp(2, 1, index, make([]byte, bytes))
+	case queue.Proposal:
+		return &raftpb.Message{Type: raftpb.MsgProp.Enum(), To: new(uint64(2)), From: new(uint64(1)), Entries: []*raftpb.Entry{{Data: make([]byte, bytes)}}}
+	default:
+		return testmember.Heartbeat(2, 1, index)
+	}
+}
+
+// delays measures how long heartbeats and appends take: each has the time of its Send as its commit index.
+type delays struct {
+	n    atomic.Int64
+	most atomic.Int64 // nanoseconds
+}
+
+func (d *delays) process(_ context.Context, m *raftpb.Message) error {
+	took := time.Now().UnixNano() - int64(m.GetCommit())
+	for most := d.most.Load(); took > most && !d.most.CompareAndSwap(most, took); most = d.most.Load() {
+	}
+	d.n.Add(1)
+	return nil
+}
+
+const goodGroups = 20
+
+// among starts two nodes with good groups, which send a heartbeat and an append every 100 ms, and bad ones, on which bad acts for
+// 10 s. It returns what the messages of the good ones took.
+func among(t *testing.T, n *memnet.Network, bads int, process func(context.Context, *raftpb.Message) error, bad func(g *rafthttp.Group)) *delays {
+	ma, mb := startNode(t, n, 1), startNode(t, n, 2)
+	d := new(delays)
+	var senders []*rafthttp.Group
+	for id := uint64(1); id <= uint64(goodGroups+bads); id++ {
+		a := join(t, ma, id, nil)
+		a.AddPeer(2, []string{testmember.URLOf(2)})
+		senders = append(senders, a.Group)
+		rec := &testmember.Recorder{OnProcess: d.process}
+		if id > goodGroups {
+			rec.OnProcess = process
+		}
+		b, err := mb.Group(id, rafthttp.GroupConfig{Raft: rec})
+		require.NoError(t, err)
+		b.AddPeer(1, []string{testmember.URLOf(1)})
+	}
+	time.Sleep(time.Second)
+	for i := range 100 {
+		for _, g := range senders[goodGroups:] {
+			bad(g)
+		}
+		for _, g := range senders[:goodGroups] {
+			now := uint64(time.Now().UnixNano())
+			g.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, now), {
+				Type: raftpb.MsgApp.Enum(), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(1)), LogTerm: new(uint64(1)),
+				Index: new(uint64(i)), Commit: &now, Entries: []*raftpb.Entry{{Term: new(uint64(1)), Index: new(uint64(i + 1)), Data: []byte("data")}},
+			}})
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return d
+}
+
+// blocks is a Process that does not return before its context ends.
+func blocks(ctx context.Context, _ *raftpb.Message) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// TestBlockedGroupDelaysNoOther: a group whose Process blocks on messages of one kind, whichever, delays no other group.
+func TestBlockedGroupDelaysNoOther(t *testing.T) {
+	for k := range queue.Kinds {
+		t.Run(k.String(), func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				d := among(t, n, 1, blocks, func(g *rafthttp.Group) { g.Send([]*raftpb.Message{ofKind(k, 1, 10)}) })
+				require.EqualValues(t, 2*100*goodGroups, d.n.Load())
+				require.Less(t, time.Duration(d.most.Load()), 50*time.Millisecond)
+			})
+		})
+	}
+}
+
+// TestProposalsOfAThousandGroupsWithoutALeader: all block at once, and no heartbeat of any group waits for them.
+func TestProposalsOfAThousandGroupsWithoutALeader(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		d := new(delays)
+		process := func(ctx context.Context, m *raftpb.Message) error {
+			if m.GetType() == raftpb.MsgProp {
+				return blocks(ctx, m)
+			}
+			return d.process(ctx, m)
+		}
+		good := among(t, n, 1000, process, func(g *rafthttp.Group) {
+			g.Send([]*raftpb.Message{ofKind(queue.Proposal, 0, 10), testmember.Heartbeat(2, 1, uint64(time.Now().UnixNano()))})
+		})
+		require.EqualValues(t, 2*100*goodGroups, good.n.Load())
+		require.Less(t, time.Duration(good.most.Load()), 50*time.Millisecond)
+		require.EqualValues(t, 100*1000, d.n.Load())
+		require.Less(t, time.Duration(d.most.Load()), 50*time.Millisecond)
+	})
+}
+
+// TestFloodOfAGroupDelaysNoOther: a group that sends more appends or proposals than its node takes is limited to its
+// share.
+func TestFloodOfAGroupDelaysNoOther(t *testing.T) {
+	for _, k := range []queue.Kind{queue.Append, queue.Proposal} {
+		t.Run(k.String(), func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				slow := func(context.Context, *raftpb.Message) error {
+					time.Sleep(10 * time.Millisecond)
+					return nil
+				}
+				d := among(t, n, 1, slow, func(g *rafthttp.Group) {
+					for range 2000 {
+						g.Send([]*raftpb.Message{ofKind(k, 1, 1000)})
+					}
+				})
+				require.EqualValues(t, 2*100*goodGroups, d.n.Load())
+				require.Less(t, time.Duration(d.most.Load()), 50*time.Millisecond)
+			})
+		})
+	}
+}
