@@ -123,11 +123,15 @@ func (t *Transport) settings() (*member.Config, error) {
 }
 
 // groupsConfig returns the configuration of raft groups of a Transport with these settings. Nodes have no hooks.
-func groupsConfig(s *member.Config, changed func()) groups.Config {
+func groupsConfig(s *member.Config, to GroupReceiver, changed func()) groups.Config {
 	node := *s
 	node.ErrorC, node.Observer, node.SnapshotBackoff = nil, member.Hooks{}, 0
+	var receiver groups.Receiver
+	if to != nil {
+		receiver = guardedReceiver{to, s.Guard}
+	}
 	return groups.Config{
-		Node: node, Changed: changed,
+		Node: node, Changed: changed, Receiver: receiver,
 		URLs: func(us types.URLs) groups.URLs { return newURLPicker(us) },
 		Notifiers: func(r callback.Raft) *callback.Registry {
 			return callback.NewRegistry(s.Guard, r, callback.EventHooks{}, s.DirectLog)
@@ -196,6 +200,9 @@ func (t *Transport) dialFunc(s *member.Config) (conn.DialFunc, error) {
 func (t *Transport) validate() error {
 	if t.Raft == nil || callback.IsNilPointer(t.Raft) {
 		return &ConfigError{"Raft", t.Raft, "what receives messages and reports"}
+	}
+	if callback.IsNil(t.GroupReceiver) {
+		return &ConfigError{"GroupReceiver", fmt.Sprintf("a nil %T", t.GroupReceiver), "what receives messages of groups, or nil itself for none"}
 	}
 	if callback.IsNil(t.Snapshotter) {
 		return &ConfigError{"Snapshotter", fmt.Sprintf("a nil %T", t.Snapshotter), "what saves databases, or nil itself for none"}

@@ -1,8 +1,6 @@
 package rafthttp
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -12,11 +10,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/groups"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
-	"github.com/seed-4d73690b/rafthttp/internal/protocol"
-	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -148,56 +143,3 @@ func (g *Group) Stop() { g.g.Leave() }
 
 // SendSnapshot implements Transporter.
 func (g *Group) SendSnapshot(m *snap.Message) { go m.CloseWithError(nil) }
-
-// NoRaft is the Raft of a Transport that has groups only: it has no members of its own, and refuses their messages.
-type NoRaft struct{}
-
-// Process refuses a message.
-func (NoRaft) Process(context.Context, *raftpb.Message) error { return errNoRaft }
-
-// IsIDRemoved returns false.
-func (NoRaft) IsIDRemoved(uint64) bool { return false }
-
-// ReportUnreachable does nothing.
-func (NoRaft) ReportUnreachable(uint64) {}
-
-// ReportSnapshot does nothing.
-func (NoRaft) ReportSnapshot(uint64, raft.SnapshotStatus) {}
-
-var errNoRaft = errors.New("rafthttp: the Transport has raft groups only")
-
-// serveGroupStream gives the requester a stream with messages of groups to read (extensions: groups).
-func (q *request) serveGroupStream(kind stream.Kind) error {
-	m, w := q.engine.groups.Writer(q.from, kind)
-	if m == nil {
-		return ErrMemberUnknown
-	}
-	if err := q.engine.cfg.Self.CheckTo(q.r.Header); err != nil {
-		return err
-	}
-	m.SawVersion(q.r.Header)
-	return q.lend(m, kind, w)
-}
-
-// serveGroups receives messages of groups (extensions: groups).
-func (q *request) serveGroups() error {
-	if !q.engine.cfg.Self.Groups.Load() {
-		return &protocol.RequestError{Code: http.StatusNotFound, Text: "no raft groups"}
-	}
-	post := q.engine.postLimit.Begin(q.from, q.engine.groups.HasNode(q.from))
-	if post == nil {
-		return protocol.ErrBusyPosts
-	}
-	defer post.End()
-	body := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)
-	body.RequireRate(q.engine.cfg.PostTimeout())
-	if q.r.ProtoMajor > 1 {
-		body.RemoveDeadlines()
-	}
-	defer body.Release()
-	if err := q.engine.groups.ReceivePost(q.engine.ctx, q.from, body); err != nil {
-		return q.badBody("failed to read messages of raft groups", err)
-	}
-	q.w.WriteHeader(http.StatusNoContent)
-	return nil
-}

@@ -132,6 +132,9 @@ type Transport struct {
 	// removed from the cluster; the server should stop then. It may be nil, and
 	// the transport never waits for it.
 	ErrorC chan error
+	// GroupReceiver receives the messages of all raft groups (Group) in batches; nil means that each group's Raft does.
+	// The Raft of a group then gets only the messages and reports of database snapshots.
+	GroupReceiver GroupReceiver
 	// Observer has hooks into the transport; nil means none.
 	Observer *Observer
 
@@ -259,7 +262,7 @@ func (t *Transport) Start() error {
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
 	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, e.peerIDs)
-	e.groups = groups.New(groupsConfig(s, e.changed.Notify))
+	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, e.changed.Notify))
 	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)

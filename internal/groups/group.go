@@ -193,10 +193,15 @@ func (g *Group) report(m *raftpb.Message) {
 		close(g.reported)
 		return
 	case raftpb.MsgUnreachable:
-		if r := g.find(id); r != nil {
+		r := g.find(id)
+		if r != nil {
 			r.owed.Store(false)
 		}
-		g.app.Raft.ReportUnreachable(id)
+		if to := g.groups.cfg.Receiver; to == nil {
+			g.app.Raft.ReportUnreachable(id)
+		} else if r != nil {
+			to.Unreachable(r.node.member.RemoteID, []uint64{g.id})
+		}
 		return
 	}
 	status := raft.SnapshotFinish

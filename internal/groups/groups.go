@@ -35,6 +35,8 @@ type Config struct {
 	Notifiers func(r callback.Raft) *callback.Registry
 	// URLs makes the picker of a node's URLs.
 	URLs func(types.URLs) URLs
+	// Receiver gets the messages of all groups; nil: each group's Raft does.
+	Receiver Receiver
 	// Changed is called when a node becomes active or inactive. It does not block.
 	Changed func()
 }

@@ -43,7 +43,7 @@ func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 	n := &node{groups: gs, urls: picker, member: member.New(gs.node, id, picker)}
 	n.member.Activity.Changed = func(bool, error) { gs.cfg.Changed() }
 	receive := func(ctx context.Context, items []stream.GroupItem, wait time.Duration) error {
-		return gs.receive(ctx, n, items, wait)
+		return gs.receive(ctx, id, n, items, wait)
 	}
 	for i, kind := range kinds {
 		n.writers[i] = stream.NewGroupWriter(n.member, kind, gs.lose)
@@ -130,15 +130,27 @@ func (n *node) remove(r *replica) {
 // inFlight is how many intervals of link heartbeats after a message was sent it may be lost with its stream.
 const inFlight = 4
 
+// toldTogether is the most groups that a Receiver is told of at a time.
+const toldTogether = 1024
+
 // tellGroups reports the replicas on the node unreachable to which something was sent lately.
 func (n *node) tellGroups() {
 	n.mu.Lock()
 	all := slices.Clone(n.replicas)
 	n.mu.Unlock()
 	since := n.groups.clock.Load() - inFlight
-	for _, r := range all {
-		if r.sent.Load() > since {
+	all = slices.DeleteFunc(all, func(r *replica) bool { return r.sent.Load() <= since })
+	if n.groups.cfg.Receiver == nil {
+		for _, r := range all {
 			r.unreachable()
 		}
+		return
+	}
+	for some := range slices.Chunk(all, toldTogether) {
+		ids := make([]uint64, len(some))
+		for i, r := range some {
+			ids[i] = r.group.id
+		}
+		n.groups.cfg.Receiver.Unreachable(n.member.RemoteID, ids)
 	}
 }

@@ -108,8 +108,46 @@ func (g *Group) drop(k queue.Kind, n int, cause error) {
 // lookupTogether is how many groups are looked up under one lock.
 const lookupTogether = 64
 
-// receive sorts messages from a node into the inboxes. Appends wait up to wait for room; an error ends the stream.
-func (gs *Groups) receive(ctx context.Context, n *node, items []stream.GroupItem, wait time.Duration) error {
+// Receiver gets the messages of all groups, in place of their Rafts. Its methods are called concurrently for
+// several nodes, and must not block.
+type Receiver interface {
+	// Receive gets messages of one node, in order. They may be of groups that are not here. It may keep the messages, and
+	// not the slice.
+	Receive(node types.ID, items []stream.GroupItem)
+	// Unreachable reports that messages of these groups to the node were lost or may have been.
+	Unreachable(node types.ID, groups []uint64)
+}
+
+// receiveAll gives messages from a node to the Receiver, except those that are refused.
+func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
+	kept := items[:0]
+	for _, it := range items {
+		gs.mu.RLock()
+		g := gs.all[it.Group]
+		gs.mu.RUnlock()
+		self, own := it.Msg.GetTo(), true
+		if g != nil {
+			r := g.find(it.Msg.GetFrom())
+			self, own = g.self, r == nil || r.node == n
+		}
+		if err := gs.node.AuthorizeReplica(it.Msg, self, own); err == nil {
+			kept = append(kept, it)
+		} else if g != nil {
+			g.drop(queue.KindOf(it.Msg.GetType()), 1, err)
+		}
+	}
+	if len(kept) > 0 {
+		gs.cfg.Receiver.Receive(from, kept)
+	}
+}
+
+// receive sorts messages from a node into the inboxes. Appends wait up to wait for room; an error ends the stream. n is nil if
+// no replica is known that lives on the node.
+func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []stream.GroupItem, wait time.Duration) error {
+	if gs.cfg.Receiver != nil {
+		gs.receiveAll(from, n, items)
+		return nil
+	}
 	var found [lookupTogether]*Group
 	for len(items) > 0 {
 		some := items[:min(len(items), lookupTogether)]
@@ -184,7 +222,7 @@ func (gs *Groups) ReceivePost(ctx context.Context, from types.ID, body io.Reader
 		if m == nil {
 			continue
 		}
-		if err := gs.receive(ctx, n, []stream.GroupItem{{Group: group, Msg: m, Size: dec.Memory()}}, 0); err != nil {
+		if err := gs.receive(ctx, from, n, []stream.GroupItem{{Group: group, Msg: m, Size: dec.Memory()}}, 0); err != nil {
 			return err
 		}
 	}

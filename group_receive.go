@@ -1,0 +1,110 @@
+package rafthttp
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
+)
+
+// GroupMessage is a received message of a raft group.
+type GroupMessage struct {
+	Group   uint64
+	Message *raftpb.Message
+}
+
+// GroupReceiver receives the messages of all raft groups of a Transport in batches, for a server with a scheduler of its
+// own: Transport.GroupReceiver. The methods are called concurrently for several nodes, on goroutines that read from the
+// network, so they must not block: a slow one delays all groups of the node.
+type GroupReceiver interface {
+	// ReceiveGroups gets the messages of one read from a node, in order; the order of messages is that of
+	// Raft.Process. It owns the messages, and must not keep the slice. Messages may be of groups that
+	// Transport.Group has not added; To is then not checked.
+	ReceiveGroups(node types.ID, msgs []GroupMessage)
+	// GroupsUnreachable reports that messages of these groups to the node were lost or may have been: in pieces of
+	// up to 1024 groups, with a lost connection once for each group with something in flight.
+	GroupsUnreachable(node types.ID, groups []uint64)
+}
+
+// guardedReceiver is a GroupReceiver under guard.
+type guardedReceiver struct {
+	to    GroupReceiver
+	guard callback.Guard
+}
+
+// Receive implements groups.Receiver.
+func (r guardedReceiver) Receive(node types.ID, items []stream.GroupItem) {
+	defer r.guard.Recover(callback.Call{Name: "GroupReceiver.ReceiveGroups", Peer: node})
+	msgs := make([]GroupMessage, len(items))
+	for i, it := range items {
+		msgs[i] = GroupMessage{it.Group, it.Msg}
+	}
+	r.to.ReceiveGroups(node, msgs)
+}
+
+// Unreachable implements groups.Receiver.
+func (r guardedReceiver) Unreachable(node types.ID, ids []uint64) {
+	defer r.guard.Recover(callback.Call{Name: "GroupReceiver.GroupsUnreachable", Peer: node})
+	r.to.GroupsUnreachable(node, ids)
+}
+
+// NoRaft is the Raft of a Transport that has groups only: it has no members of its own, and refuses their messages.
+type NoRaft struct{}
+
+// Process refuses a message.
+func (NoRaft) Process(context.Context, *raftpb.Message) error { return errNoRaft }
+
+// IsIDRemoved returns false.
+func (NoRaft) IsIDRemoved(uint64) bool { return false }
+
+// ReportUnreachable does nothing.
+func (NoRaft) ReportUnreachable(uint64) {}
+
+// ReportSnapshot does nothing.
+func (NoRaft) ReportSnapshot(uint64, raft.SnapshotStatus) {}
+
+var errNoRaft = errors.New("rafthttp: the Transport has raft groups only")
+
+// serveGroupStream gives the requester a stream with messages of groups to read (extensions: groups).
+func (q *request) serveGroupStream(kind stream.Kind) error {
+	m, w := q.engine.groups.Writer(q.from, kind)
+	if m == nil {
+		return ErrMemberUnknown
+	}
+	if err := q.engine.cfg.Self.CheckTo(q.r.Header); err != nil {
+		return err
+	}
+	m.SawVersion(q.r.Header)
+	return q.lend(m, kind, w)
+}
+
+// serveGroups receives messages of groups (extensions: groups).
+func (q *request) serveGroups() error {
+	if !q.engine.cfg.Self.Groups.Load() {
+		return &protocol.RequestError{Code: http.StatusNotFound, Text: "no raft groups"}
+	}
+	post := q.engine.postLimit.Begin(q.from, q.engine.groups.HasNode(q.from))
+	if post == nil {
+		return protocol.ErrBusyPosts
+	}
+	defer post.End()
+	body := conn.NewRequestBody(q.engine.ctx, q.r.Body, q.r.ContentLength, q.engine.cfg.ReadTimeout, q.rc.SetReadDeadline)
+	body.RequireRate(q.engine.cfg.PostTimeout())
+	if q.r.ProtoMajor > 1 {
+		body.RemoveDeadlines()
+	}
+	defer body.Release()
+	if err := q.engine.groups.ReceivePost(q.engine.ctx, q.from, body); err != nil {
+		return q.badBody("failed to read messages of raft groups", err)
+	}
+	q.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
