@@ -102,9 +102,10 @@ func (q *request) serveGroups() error {
 		body.RemoveDeadlines()
 	}
 	defer body.Release()
-	if err := q.engine.groups.ReceivePost(q.engine.ctx, q.from, body); err != nil {
+	refusals, err := q.engine.groups.ReceivePost(q.engine.ctx, q.from, body)
+	if err != nil {
 		return q.badBody("failed to read messages of raft groups", err)
 	}
-	q.w.WriteHeader(http.StatusNoContent)
+	_, _ = q.w.Write(refusals)
 	return nil
 }

@@ -45,6 +45,8 @@ type GroupStatus struct {
 	Replica uint64 `json:"replica"` // the local one
 	// Replicas are the others, sorted by id.
 	Replicas []ReplicaStatus `json:"replicas"`
+	// Refused counts refusals of messages by nodes that do not have the group, or have another replica of it.
+	Refused uint64 `json:"refused"`
 	// Failing says that the last call of Process returned an error.
 	Failing bool `json:"failing,omitempty"`
 	// Dropped counts received messages that Process did not get, Drops the same by reason. Drops.Local counts
@@ -64,7 +66,7 @@ type ReplicaStatus struct {
 // Status returns the state of the group. It does not block.
 func (g *Group) Status() GroupStatus {
 	st := g.g.State()
-	all := GroupStatus{ID: st.ID, Replica: st.Replica, Failing: st.Failing, Drops: Drops(st.Dropped.Named())}
+	all := GroupStatus{ID: st.ID, Replica: st.Replica, Failing: st.Failing, Refused: st.Refused, Drops: Drops(st.Dropped.Named())}
 	all.Dropped = all.Drops.Total() - all.Drops.Local
 	for _, r := range st.Replicas {
 		all.Replicas = append(all.Replicas, ReplicaStatus(r))

@@ -41,9 +41,10 @@ type Group struct {
 	mu    sync.Mutex
 	ended bool
 
-	drops   [queue.Kinds]queue.Counters // of messages that were received
-	local   atomic.Uint64               // messages for the local replica, or for a local thread of raft
-	failing atomic.Bool                 // the last call of Process returned an error
+	refusals atomic.Uint64               // of messages to other nodes
+	drops    [queue.Kinds]queue.Counters // of messages that were received
+	local    atomic.Uint64               // messages for the local replica, or for a local thread of raft
+	failing  atomic.Bool                 // the last call of Process returned an error
 }
 
 func newGroup(gs *Groups, id, self uint64, app App) *Group {

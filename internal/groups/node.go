@@ -12,6 +12,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
 // streams of a node in each direction: one for appends, one for all other messages.
@@ -42,12 +43,15 @@ func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 	picker := gs.cfg.URLs(urls)
 	n := &node{groups: gs, urls: picker, member: member.New(gs.node, id, picker)}
 	n.member.Activity.Changed = func(bool, error) { gs.cfg.Changed() }
-	receive := func(ctx context.Context, items []stream.GroupItem, wait time.Duration) error {
-		return gs.receive(ctx, id, n, items, wait)
+	handler := stream.GroupHandler{
+		Receive: func(ctx context.Context, items []stream.GroupItem, wait time.Duration) error {
+			return gs.receive(ctx, id, n, items, wait, n.refuse)
+		},
+		Refused: func(r wire.GroupRefusal) { gs.refused(n, r) },
 	}
 	for i, kind := range kinds {
 		n.writers[i] = stream.NewGroupWriter(n.member, kind, gs.lose)
-		n.readers[i] = stream.NewGroupReader(n.member, kind, receive)
+		n.readers[i] = stream.NewGroupReader(n.member, kind, handler)
 	}
 	n.posts = newPosts(n)
 	for k := range n.shares {

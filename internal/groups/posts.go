@@ -1,7 +1,6 @@
 package groups
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -64,17 +63,15 @@ func (p *posts) deliver(items []fair.Item) {
 		enc.Append(&batch, it.Flow.Group, it.Msg)
 	}
 	enc.Finish(&batch)
-	var body bytes.Buffer
-	body.Grow(batch.Len())
-	_, _ = batch.WriteTo(&body) // which does not fail
+	body := batchBytes(&batch)
 	m := p.node.member
-	if err := p.post(body.Bytes()); err != nil {
+	if err := p.post(body); err != nil {
 		m.Activity.PostFailed(start, err)
 		p.node.groups.lose(p.queue, items, err)
 		return
 	}
 	m.Activity.PostOK()
-	p.queue.Done(len(items), uint64(body.Len()), time.Since(start))
+	p.queue.Done(len(items), uint64(len(body)), time.Since(start))
 	for _, it := range items {
 		if it.Msg.GetType() == raftpb.MsgSnap {
 			p.node.groups.snapshotSent(it)
@@ -110,7 +107,9 @@ func (p *posts) post(body []byte) error {
 	req.Header.Set("Content-Type", "application/octet-stream")
 	resp, err := m.PostClient.RoundTrip(req)
 	if err == nil {
-		err = m.Cfg.Conclude(resp, protocol.EndpointGroupPost)
+		if err = m.Cfg.Conclude(resp, protocol.EndpointGroupPost); err == nil {
+			p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes))
+		}
 		_, _ = io.CopyN(io.Discard, resp.Body, protocol.MaxAnswerBytes)
 		resp.Body.Close()
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -30,6 +31,33 @@ type sender struct {
 	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu
 	mu    sync.Mutex
 	ended bool
+	nodes map[uint64]*node // of the last strangers, by id
+}
+
+// maxStrangers is of how many strangers of a group the node is remembered.
+const maxStrangers = 16
+
+// seen notes the node of a stranger, for a refusal.
+func (s *sender) seen(id uint64, n *node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n == nil || s.ended || s.nodes[id] == n {
+		return
+	}
+	if len(s.nodes) >= maxStrangers {
+		clear(s.nodes)
+	}
+	if s.nodes == nil {
+		s.nodes = map[uint64]*node{}
+	}
+	s.nodes[id] = n
+}
+
+// nodeOf returns the node of a stranger, or nil.
+func (s *sender) nodeOf(id uint64) *node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nodes[id]
 }
 
 // box returns the inbox of a kind, or nil if the sender has ended.
@@ -75,6 +103,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	}
 	if s == &g.strangers && from != 0 && g.app.Raft.IsIDRemoved(from) {
 		g.drop(k, 1, errs.ErrOfRemoved)
+		s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
 		return
 	}
 	ctx := g.ctx
@@ -143,7 +172,7 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
 
 // receive sorts messages from a node into the inboxes. Appends wait up to wait for room; an error ends the stream. n is nil if
 // no replica is known that lives on the node.
-func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []stream.GroupItem, wait time.Duration) error {
+func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []stream.GroupItem, wait time.Duration, refuse refuser) error {
 	if gs.cfg.Receiver != nil {
 		gs.receiveAll(from, n, items)
 		return nil
@@ -160,9 +189,10 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 		for i, it := range some {
 			if found[i] == nil {
 				gs.unknown.Add(1)
+				refuse(it.Group, it.Msg, wire.NoSuchGroup)
 				continue
 			}
-			if err := found[i].receive(ctx, n, it, wait); err != nil {
+			if err := found[i].receive(ctx, n, it, wait, refuse); err != nil {
 				return err
 			}
 		}
@@ -171,16 +201,21 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 }
 
 // receive gives a message from a node, nil for one that is not known, to its inbox.
-func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait time.Duration) error {
+func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait time.Duration, refuse refuser) error {
 	k := queue.KindOf(it.Msg.GetType())
 	r := g.find(it.Msg.GetFrom())
 	if err := g.groups.node.AuthorizeReplica(it.Msg, g.self, r == nil || r.node == n); err != nil {
 		g.drop(k, 1, err)
+		if errors.Is(err, protocol.ErrToMismatch) {
+			refuse(it.Group, it.Msg, wire.NoSuchReplica)
+		}
 		return nil
 	}
 	from := &g.strangers
 	if r != nil {
 		from = &r.in
+	} else {
+		from.seen(it.Msg.GetFrom(), n)
 	}
 	in := from.box(k)
 	if in == nil { // the replica has ended
@@ -204,26 +239,51 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 }
 
 // ReceivePost reads the messages of a POST (extensions: groups) from a node, or from another that is not one yet, and gives them to
-// their inboxes. It does not wait for Process.
-func (gs *Groups) ReceivePost(ctx context.Context, from types.ID, body io.Reader) error {
+// their inboxes. It does not wait for Process. The answer has the refusals.
+func (gs *Groups) ReceivePost(ctx context.Context, from types.ID, body io.Reader) (answer []byte, err error) {
 	n := gs.nodeOf(from)
+	var refused wire.Batch
+	enc, told := wire.NewGroupEncoder(), 0
+	refuse := func(group uint64, m *raftpb.Message, why wire.RefusalReason) {
+		if told++; told <= maxPostRefusals {
+			enc.AppendRefusal(&refused, wire.GroupRefusal{Group: group, From: m.GetFrom(), To: m.GetTo(), Reason: why})
+		}
+	}
 	dec := wire.NewGroupDecoder(wire.NewReader(body), gs.node.MessageLimits)
 	for {
 		group, m, err := dec.Decode()
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			if n != nil {
 				n.member.Activity.PostOf()
 			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if m == nil {
+			return batchBytes(&refused), nil
+		case err != nil:
+			return nil, err
+		case m == nil:
 			continue
 		}
-		if err := gs.receive(ctx, from, n, []stream.GroupItem{{Group: group, Msg: m, Size: dec.Memory()}}, 0); err != nil {
-			return err
+		if gs.isRemoved(group, m) {
+			refuse(group, m, wire.WasRemoved)
+			continue
+		}
+		if err := gs.receive(ctx, from, n, []stream.GroupItem{{Group: group, Msg: m, Size: dec.Memory()}}, 0, refuse); err != nil {
+			return nil, err
 		}
 	}
+}
+
+// isRemoved reports whether the sender of a message was removed from its group. The application is asked of strangers only.
+func (gs *Groups) isRemoved(group uint64, m *raftpb.Message) bool {
+	if gs.cfg.Receiver != nil {
+		return false
+	}
+	gs.mu.RLock()
+	g := gs.all[group]
+	gs.mu.RUnlock()
+	if g == nil || m.GetTo() != g.self || m.GetFrom() == 0 || g.find(m.GetFrom()) != nil || !g.app.Raft.IsIDRemoved(m.GetFrom()) {
+		return false
+	}
+	g.drop(queue.KindOf(m.GetType()), 1, errs.ErrOfRemoved)
+	return true
 }

@@ -60,6 +60,7 @@ func (gs *Groups) State() State {
 type GroupState struct {
 	ID, Replica uint64
 	Replicas    []ReplicaState // by id
+	Refused     uint64         // by other nodes, which do not have the group or the replica
 	Failing     bool           // the last call of Process returned an error
 	Dropped     queue.Drops    // received messages; DropLocal: those that Send dropped
 }
@@ -73,7 +74,7 @@ type ReplicaState struct {
 
 // State returns the current state.
 func (g *Group) State() GroupState {
-	st := GroupState{ID: g.id, Replica: g.self, Failing: g.failing.Load()}
+	st := GroupState{ID: g.id, Replica: g.self, Failing: g.failing.Load(), Refused: g.refusals.Load()}
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, ReplicaState{r.id, r.node.member.RemoteID, r.node.member.Activity.ActiveSince()})
 	}

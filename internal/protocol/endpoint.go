@@ -80,7 +80,7 @@ func StreamClient(p string) (types.ID, error) { return types.IDFromString(path.B
 
 // Success is the status of a request that was served.
 func (at Endpoint) Success() int {
-	if at&(EndpointStreams|EndpointProbe) != 0 {
+	if at&(EndpointStreams|EndpointProbe|EndpointGroupPost) != 0 {
 		return http.StatusOK
 	}
 	return http.StatusNoContent

@@ -20,19 +20,26 @@ type GroupItem struct {
 }
 
 // ReceiveGroups takes messages of raft groups. It may keep the slice of items only until it returns. Appends
-// wait up to wait for room; an error ends the stream. The readers of a node call it concurrently.
+// wait up to wait for room; an error ends the stream.
 type ReceiveGroups func(ctx context.Context, items []GroupItem, wait time.Duration) error
 
+// GroupHandler receives what a group reader reads. The readers of a node call its functions concurrently.
+type GroupHandler struct {
+	Receive ReceiveGroups
+	// Refused is told that a message to the node was not processed. It does not block.
+	Refused func(r wire.GroupRefusal)
+}
+
 // NewGroupReader returns a reader for a stream of messages of raft groups; Run makes it dial.
-func NewGroupReader(m *member.Member, kind Kind, receive ReceiveGroups) *Reader {
+func NewGroupReader(m *member.Member, kind Kind, to GroupHandler) *Reader {
 	r := newReader(m, kind)
-	r.read = func(ctx context.Context, s *incoming) error { return r.deliverGroups(ctx, s, receive) }
+	r.read = func(ctx context.Context, s *incoming) error { return r.deliverGroups(ctx, s, to) }
 	return r
 }
 
-// deliverGroups reads messages of groups from the stream and gives them to receive until the stream ends.
-func (r *Reader) deliverGroups(ctx context.Context, s *incoming, receive ReceiveGroups) error {
-	d := &groupDelivery{ctx: ctx, receive: receive}
+// deliverGroups reads messages of groups from the stream and gives them to the handler until the stream ends.
+func (r *Reader) deliverGroups(ctx context.Context, s *incoming, to GroupHandler) error {
+	d := &groupDelivery{ctx: ctx, to: to}
 	d.source = source{reader: r, s: s, out: d, delayAcks: conn.DelayAcks(s.conn)}
 	if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
 		return err
@@ -45,11 +52,11 @@ func (r *Reader) deliverGroups(ctx context.Context, s *incoming, receive Receive
 
 // groupDelivery delivers the messages of one connection.
 type groupDelivery struct {
-	ctx     context.Context
-	receive ReceiveGroups
-	wait    time.Duration // how long Process may make no progress while there is no room for appends; 0: do not wait
-	source  source
-	items   []GroupItem
+	ctx    context.Context
+	to     GroupHandler
+	wait   time.Duration // how long Process may make no progress while there is no room for appends; 0: do not wait
+	source source
+	items  []GroupItem
 }
 
 // waiting implements output.
@@ -60,7 +67,7 @@ func (d *groupDelivery) flush() error {
 	if len(d.items) == 0 {
 		return nil
 	}
-	err := d.receive(d.ctx, d.items, d.wait)
+	err := d.to.Receive(d.ctx, d.items, d.wait)
 	clear(d.items)
 	d.items = d.items[:0]
 	return err
@@ -74,7 +81,10 @@ func (d *groupDelivery) run(dec *wire.GroupDecoder) error {
 		}
 		d.source.frame()
 		if m == nil {
-			continue // a link heartbeat
+			if refusal, ok := dec.Refusal(); ok {
+				d.to.Refused(refusal)
+			}
+			continue // or a link heartbeat
 		}
 		if d.items = append(d.items, GroupItem{group, m, dec.Memory()}); len(d.items) == deliverGroupMessages {
 			if err := d.flush(); err != nil {

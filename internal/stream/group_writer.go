@@ -2,6 +2,7 @@ package stream
 
 import (
 	"cmp"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +19,9 @@ type GroupWriter struct {
 	Queue  *fair.SendQueue
 	lose   func(q *fair.SendQueue, items []fair.Item, cause error)
 
-	beat atomic.Bool // a link heartbeat is due
-	conn *attachment
+	beat     atomic.Bool // a link heartbeat is due
+	refusals refusals
+	conn     *attachment
 
 	lastWritten *Conn      // owned by the one worker of the queue, like the next
 	batch       wire.Batch // encoded and not written
@@ -85,8 +87,59 @@ func (w *GroupWriter) Heartbeat() {
 	}
 }
 
+// Refuse makes the worker tell the node that a message of it was not processed, if the stream is up: the same at most once
+// until Tidy is called, and no more than maxRefusals.
+func (w *GroupWriter) Refuse(r wire.GroupRefusal) {
+	if w.refusals.add(r) {
+		w.Queue.Wake()
+	}
+}
+
+// maxRefusals limits the refusals that are sent between two calls of Tidy.
+const maxRefusals = 256
+
+// refusals are those that wait, and those that were sent since the last reset. The zero value is ready.
+type refusals struct {
+	mu      sync.Mutex
+	waiting []wire.GroupRefusal
+	told    map[wire.GroupRefusal]struct{}
+}
+
+// add reports whether r is one to send.
+func (s *refusals) add(r wire.GroupRefusal) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.told[r]; ok || len(s.told) >= maxRefusals {
+		return false
+	}
+	if s.told == nil {
+		s.told = map[wire.GroupRefusal]struct{}{}
+	}
+	s.told[r] = struct{}{}
+	s.waiting = append(s.waiting, r)
+	return true
+}
+
+func (s *refusals) take() []wire.GroupRefusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.waiting
+	s.waiting = nil
+	return all
+}
+
+// reset forgets those that were sent, and those that wait for a stream.
+func (s *refusals) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting, s.told = nil, nil
+}
+
 // Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping calls it.
-func (w *GroupWriter) Tidy() { w.Queue.TrimIfIdle(w.batch.Shrink) }
+func (w *GroupWriter) Tidy() {
+	w.refusals.reset()
+	w.Queue.TrimIfIdle(w.batch.Shrink)
+}
 
 // work is the queue's worker: it encodes queued messages and writes them.
 func (w *GroupWriter) work() {
@@ -124,6 +177,9 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 	if w.beat.Swap(false) {
 		c.groups.AppendLinkHeartbeat(&w.batch)
 	}
+	for _, r := range w.refusals.take() {
+		c.groups.AppendRefusal(&w.batch, r)
+	}
 	sent := 0
 	for i, it := range items {
 		c.groups.Append(&w.batch, it.Flow.Group, it.Msg)
@@ -137,7 +193,7 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 		w.Queue.Release(items[sent : i+1])
 		sent = i + 1
 	}
-	if w.batch.Len() > 0 { // a heartbeat without messages
+	if w.batch.Len() > 0 { // a heartbeat or refusals without messages
 		if err := w.flush(c, 0); err != nil {
 			w.fail(c, nil, err)
 		}

@@ -20,6 +20,9 @@ type GroupDecoder struct {
 	stream
 	slots decoderSlots
 	rows  rows
+
+	refusal GroupRefusal // valid if refused is set: the last frame was one
+	refused bool
 }
 
 // NewGroupDecoder returns a decoder for a new connection, or for a body.
@@ -34,10 +37,11 @@ func NewGroupDecoder(r *Reader, lim Limits) *GroupDecoder {
 func (d *GroupDecoder) Buffered() bool { return d.rows.left > 0 }
 
 // Decode returns the next message and its group, and blocks until the message has arrived. A nil
-// message without an error is a link heartbeat. The caller owns the message. Errors are those of Decoder.
+// message without an error is a link heartbeat, or a Refusal. The caller owns the message. Errors are those of Decoder.
 //
 // Messages of one frame may share an allocation: each keeps up to 4 KiB alive.
 func (d *GroupDecoder) Decode() (group uint64, m *raftpb.Message, err error) {
+	d.refused = false
 	for d.rows.left == 0 {
 		if group, m, err := d.loneEntry(); m != nil || err != nil {
 			return group, m, err
@@ -51,6 +55,8 @@ func (d *GroupDecoder) Decode() (group uint64, m *raftpb.Message, err error) {
 		switch typ {
 		case groupLinkHeartbeat:
 			return 0, nil, nil
+		case groupRefusal:
+			return 0, nil, inside(d.readRefusal())
 		case groupSlot:
 			err = d.define()
 		case groupHeartbeats, groupHeartbeatResponses:

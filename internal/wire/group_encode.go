@@ -14,6 +14,7 @@ const (
 	groupEntries            = 4 // entries that continue at the position of a slot
 	groupHeartbeats         = 5 // rows
 	groupHeartbeatResponses = 6 // rows
+	groupRefusal            = 7 // of a message
 )
 
 // shortData is the size of data below which an entry is likely to take less than 128 bytes.

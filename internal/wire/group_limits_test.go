@@ -32,7 +32,7 @@ func TestGroupHostileFrames(t *testing.T) {
 	overflow := append(bytes.Repeat([]byte{0xff}, 9), 0x02)
 	endless := bytes.Repeat([]byte{0x80}, 20)
 	checkHostile(t, []hostileFrames{
-		{"unknown type", []byte{7}, 0, wire.ErrMalformed},
+		{"unknown type", []byte{8}, 0, wire.ErrMalformed},
 		{"type 255", []byte{255}, 0, wire.ErrMalformed},
 		{"slot 4096", varints(1, 4096, 7, 1, 2), 0, wire.ErrMalformed},
 		{"slot 2^64-1", varints(1, math.MaxUint64, 7, 1, 2), 0, wire.ErrMalformed},

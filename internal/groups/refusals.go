@@ -1,0 +1,63 @@
+package groups
+
+import (
+	"bytes"
+	"io"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// refuser is told of a message that is not processed, and why.
+type refuser func(group uint64, m *raftpb.Message, why wire.RefusalReason)
+
+// maxPostRefusals limits the refusals in the answer to one POST.
+const maxPostRefusals = 1024
+
+// batchBytes returns the bytes of a batch.
+func batchBytes(b *wire.Batch) []byte {
+	var body bytes.Buffer
+	body.Grow(b.Len())
+	_, _ = b.WriteTo(&body) // which does not fail
+	return body.Bytes()
+}
+
+// readRefusals reads the answer to a POST to a node.
+func (gs *Groups) readRefusals(n *node, body io.Reader) {
+	for dec := wire.NewGroupDecoder(wire.NewReader(body), gs.node.MessageLimits); ; {
+		_, _, err := dec.Decode()
+		if err != nil {
+			return
+		}
+		if r, ok := dec.Refusal(); ok {
+			gs.refused(n, r)
+		}
+	}
+}
+
+// refuse tells a node, which may be nil, why a message of it was not processed.
+func (n *node) refuse(group uint64, m *raftpb.Message, why wire.RefusalReason) {
+	if n != nil {
+		n.writers[messages].Refuse(wire.GroupRefusal{Group: group, From: m.GetFrom(), To: m.GetTo(), Reason: why})
+	}
+}
+
+// refused acts on the refusal of a message to a node.
+func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
+	gs.mu.RLock()
+	g := gs.all[refusal.Group]
+	gs.mu.RUnlock()
+	if g == nil || refusal.From != g.self {
+		return
+	}
+	switch refusal.Reason {
+	case wire.WasRemoved:
+		g.app.Removed()
+	case wire.NoSuchGroup, wire.NoSuchReplica:
+		if r := g.find(refusal.To); r != nil && r.node == n {
+			g.refusals.Add(1)
+			r.unreachable()
+		}
+	}
+}
