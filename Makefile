@@ -28,7 +28,7 @@ MUTANT    ?=
 TAGS      ?=
 COVERAGE  := 85
 # What is measured together is what the tests of the root, its rooms and tests/ run.
-ROOMS     := asyncwrites callback conn fair health latency listener member pipeline postlimit probe protocol queue receive rota routing snapshot stream
+ROOMS     := asyncwrites callback conn fair groups health latency listener member pipeline postlimit probe protocol queue receive rota routing snapshot stream
 COVERED   := .$(subst $() ,,$(ROOMS:%=,./internal/%))=.,./internal/...,./tests/... ./internal/wire ./snap
 # The modules that are released: in the others, and in tests, nilaway takes too much
 # for nil that is not.

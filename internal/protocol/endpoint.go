@@ -44,8 +44,8 @@ const (
 
 	EndpointGroupStreams = EndpointGroupMessage | EndpointGroupAppend
 
-	EndpointAll      = EndpointMembers | EndpointProbe
-	EndpointNone     = Endpoint(0)
+	EndpointAll  = EndpointMembers | EndpointProbe
+	EndpointNone = Endpoint(0)
 )
 
 // MaxAnswerBytes limits the head of an answer, and its body.

@@ -88,15 +88,15 @@ func (w *GroupWriter) Heartbeat() {
 }
 
 // Refuse makes the worker tell the node that a message of it was not processed, if the stream is up: the same at most once
-// until Tidy is called, and no more than maxRefusals.
+// until Tidy is called, and no more than maxGroupRefusals.
 func (w *GroupWriter) Refuse(r wire.GroupRefusal) {
 	if w.refusals.add(r) {
 		w.Queue.Wake()
 	}
 }
 
-// maxRefusals limits the refusals that are sent between two calls of Tidy.
-const maxRefusals = 256
+// maxGroupRefusals limits the refusals that are sent between two calls of Tidy.
+const maxGroupRefusals = 256
 
 // refusals are those that wait, and those that were sent since the last reset. The zero value is ready.
 type refusals struct {
@@ -109,7 +109,7 @@ type refusals struct {
 func (s *refusals) add(r wire.GroupRefusal) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.told[r]; ok || len(s.told) >= maxRefusals {
+	if _, ok := s.told[r]; ok || len(s.told) >= maxGroupRefusals {
 		return false
 	}
 	if s.told == nil {

@@ -63,6 +63,8 @@ func TestGroupReceiver(t *testing.T) {
 		}
 		bs[0].Send([]*raftpb.Message{testmember.Heartbeat(7, 2, 1)}) // unknown: not sent
 		time.Sleep(time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		require.Len(t, s.messages, groups+1)
 		for id, got := range s.messages {
 			require.Len(t, got, 10, id)
@@ -71,13 +73,17 @@ func TestGroupReceiver(t *testing.T) {
 			}
 		}
 		require.Empty(t, as[0].raft.Received())
+		s.mu.Unlock()
 		for _, g := range as[:groups-1] {
 			g.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
 		}
 		time.Sleep(time.Second)
+		s.mu.Lock()
 		require.Empty(t, s.unreachable)
+		s.mu.Unlock()
 		mb.Stop()
 		time.Sleep(time.Second)
+		s.mu.Lock()
 		require.Len(t, s.unreachable, groups-1)
 		require.Equal(t, 1024, s.largest)
 		require.NotContains(t, s.unreachable, uint64(groups))
