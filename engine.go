@@ -52,6 +52,30 @@ type engine struct {
 	wg      sync.WaitGroup     // housekeeping, ends of peers, refused snapshots, requests; added to under mu until stopped
 }
 
+// newEngine returns the engine of a Transport with these settings. It does nothing yet.
+func (t *Transport) newEngine(s *member.Config) *engine {
+	e := &engine{
+		cfg: s, snapshots: t.snapshotSettings(s), started: time.Now(), done: make(chan struct{}),
+		remotes: newRemotes(s),
+		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
+		postLimit:     postlimit.New(s.Queued.Max()),
+		local:         &localDrops{events: callback.NewEvents(s.ID, s.EventHooks())},
+		snapshotLines: loglimit.PerMinute(callback.MemberLines),
+	}
+	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, e.peerIDs)
+	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, e.changed.Notify))
+	s.Self.Groups = e.groups.Used
+	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
+	urls := t.URLs.String()
+	t.urls.CompareAndSwap(nil, &urls)
+	e.peers.Store(&map[types.ID]*peer{})
+	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	e.receiveQueues = receive.NewQueues(receive.Config{
+		Ctx: e.ctx, Cfg: s, Wait: &e.wg, PeerOf: e.receiversOf, IsPaused: e.remotes.IsPaused,
+	})
+	return e
+}
+
 // removedGrace is how long Stop waits for calls of IsIDRemoved.
 const removedGrace = time.Second
 

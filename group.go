@@ -1,6 +1,7 @@
 package rafthttp
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -79,13 +80,12 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 		self = uint64(t.ID)
 	}
 	g, err := e.groups.Join(id, self, groups.App{Raft: callback.GuardRaft(e.cfg.Guard, cfg.Raft), Removed: removed})
-	if err == groups.ErrJoined {
+	if errors.Is(err, groups.ErrJoined) {
 		return nil, &ConfigError{"Group", id, "an id that no group of the Transport has yet"}
 	}
 	if err != nil {
 		return nil, err
 	}
-	e.cfg.Self.Groups.Store(true)
 	return &Group{t, g}, nil
 }
 

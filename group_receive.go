@@ -88,7 +88,7 @@ func (q *request) serveGroupStream(kind stream.Kind) error {
 
 // serveGroups receives messages of groups (extensions: groups).
 func (q *request) serveGroups() error {
-	if !q.engine.cfg.Self.Groups.Load() {
+	if !q.engine.groups.Used() {
 		return &protocol.RequestError{Code: http.StatusNotFound, Text: "no raft groups"}
 	}
 	post := q.engine.postLimit.Begin(q.from, q.engine.groups.HasNode(q.from))

@@ -76,7 +76,7 @@ func (g *Group) Status() GroupStatus {
 
 // groupsStatus returns the part of Status about groups; nil: there was none yet.
 func (e *engine) groupsStatus() *GroupsStatus {
-	if !e.cfg.Self.Groups.Load() {
+	if !e.groups.Used() {
 		return nil
 	}
 	st := e.groups.State()

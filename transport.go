@@ -20,12 +20,8 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
-	"github.com/seed-4d73690b/rafthttp/internal/groups"
-	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
-	"github.com/seed-4d73690b/rafthttp/internal/postlimit"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
-	"github.com/seed-4d73690b/rafthttp/internal/receive"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -253,24 +249,7 @@ func (t *Transport) Start() error {
 	if err != nil {
 		return err
 	}
-	e := &engine{
-		cfg: s, snapshots: t.snapshotSettings(s), started: time.Now(), done: make(chan struct{}),
-		remotes: newRemotes(s),
-		added:   make(chan struct{}, 1), ending: map[*peer]struct{}{},
-		postLimit:     postlimit.New(s.Queued.Max()),
-		local:         &localDrops{events: callback.NewEvents(s.ID, s.EventHooks())},
-		snapshotLines: loglimit.PerMinute(callback.MemberLines),
-	}
-	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, e.peerIDs)
-	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, e.changed.Notify))
-	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
-	urls := t.URLs.String()
-	t.urls.CompareAndSwap(nil, &urls)
-	e.peers.Store(&map[types.ID]*peer{})
-	e.ctx, e.cancel = context.WithCancelCause(context.Background())
-	e.receiveQueues = receive.NewQueues(receive.Config{
-		Ctx: e.ctx, Cfg: s, Wait: &e.wg, PeerOf: e.receiversOf, IsPaused: e.remotes.IsPaused,
-	})
+	e := t.newEngine(s)
 	if !t.engine.CompareAndSwap(nil, e) {
 		return errors.New("rafthttp: Transport.Start was called before")
 	}

@@ -73,6 +73,7 @@ type Groups struct {
 	left  []*node           // by Stop, for Close, like the next
 	ended []<-chan struct{} // closed when the callbacks of the groups have returned
 
+	used    atomic.Bool   // there was a group
 	unknown atomic.Uint64 // messages for groups that are not here
 }
 
@@ -112,6 +113,7 @@ func (gs *Groups) Join(id, self uint64, app App) (*Group, error) {
 		return nil, ErrJoined
 	}
 	gs.all[id] = g
+	gs.used.Store(true)
 	return g, nil
 }
 
@@ -129,6 +131,9 @@ func (gs *Groups) Writer(id types.ID, kind stream.Kind) (*member.Member, *stream
 
 // HasNode reports whether a replica of a group lives on the node with this id.
 func (gs *Groups) HasNode(id types.ID) bool { return gs.nodeOf(id) != nil }
+
+// Used reports whether there has been a group.
+func (gs *Groups) Used() bool { return gs.used.Load() }
 
 // Len returns the number of groups.
 func (gs *Groups) Len() int {

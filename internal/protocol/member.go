@@ -5,20 +5,19 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// Member is the local member: it states itself in requests and answers, and checks those of others. Its fields do not change, except Groups.
+// Member is the local member: it states itself in requests and answers, and checks those of others. It does not change.
 type Member struct {
 	ID, ClusterID               types.ID
 	Version, MinVersion         Version
 	VersionText, MinVersionText string
 	Extensions                  string // as HeaderExtensions states them; "": none
 
-	// Groups is set once the member has raft groups: it states ExtensionGroups from then on.
-	Groups atomic.Bool
+	// Groups reports whether the member has had raft groups: it states ExtensionGroups then. Nil: no.
+	Groups func() bool
 }
 
 // RequestHeader returns the headers of every request (PROTOCOL.md, section 2). urls are the peer URLs of the
@@ -60,7 +59,7 @@ func (m *Member) StateIn(h http.Header, at Endpoint) {
 
 func (m *Member) stateExtensions(h http.Header) {
 	list := m.Extensions
-	if m.Groups.Load() {
+	if m.Groups != nil && m.Groups() {
 		list = strings.TrimPrefix(list+", "+ExtensionGroups, ", ")
 	}
 	if list != "" {

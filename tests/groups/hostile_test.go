@@ -59,7 +59,7 @@ func TestHostileGroups(t *testing.T) {
 		unknown = append(unknown, testmember.Heartbeat(1, 2, i))
 	}
 	local := testmember.Heartbeat(1, 2, 1)
-	local.From = new(uint64(raft.LocalApplyThread))
+	local.From = new(raft.LocalApplyThread)
 	for name, attack := range map[string]struct {
 		body []byte
 		code int
