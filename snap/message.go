@@ -18,8 +18,15 @@ import (
 type Message struct {
 	// Message is the raft message of type MsgSnap.
 	*raftpb.Message
-	// ReadCloser is the database; nil means that there is none. CloseWithError closes it.
+	// ReadCloser is the database; nil means that there is none, or that Open opens it. CloseWithError closes it.
 	ReadCloser io.ReadCloser
+	// Open opens the database when the turn of the snapshot has come, so that snapshots that wait cost no open files.
+	// It is used if ReadCloser is nil. The size of its result is the one that NewMessage was given; a nil result
+	// means that there is no database. It is called at most once, on a goroutine of the transport, and not at all if
+	// the snapshot ends before its turn. The result is closed exactly once. Opening counts as reading: an error or a
+	// panic fails the snapshot, and so does an Open that has not returned within ReadTimeout. A result that comes
+	// after that is closed then, perhaps after CloseNotify, ReportSnapshot and Stop.
+	Open func() (io.ReadCloser, error)
 	// TotalSize is the encoded size of the raft message plus the size of the database, in bytes: the value counted by
 	// progress and metrics.
 	TotalSize int64

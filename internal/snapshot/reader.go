@@ -135,10 +135,17 @@ func (d *source) unchanged() error {
 	return nil
 }
 
-// begin inspects the reader and then calls begin of exactReader.
+// begin opens the reader if that is still to be done, inspects it, and then calls begin of exactReader.
 func (d *source) begin() error {
 	d.reading.Store(true)
 	defer d.reading.Store(false)
+	if late, ok := d.r.(*lateReader); ok {
+		r, err := late.get()
+		if err != nil {
+			return err
+		}
+		d.r = r
+	}
 	d.inspect()
 	return d.exactReader.begin()
 }

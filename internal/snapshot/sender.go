@@ -95,6 +95,9 @@ func NewSender(c SenderConfig) *Sender {
 // leaves m alone, if the peer has ended.
 func (s *Sender) Send(m *snap.Message, refused error) bool {
 	meta := m.GetSnapshot().GetMetadata()
+	if m.ReadCloser == nil && m.Open != nil {
+		m.ReadCloser = &lateReader{open: m.Open}
+	}
 	t := &transfer{sender: s, m: m, size: m.DatabaseSize(), id: 1 + protocol.TransferID(rand.Uint64N(math.MaxUint64))}
 	t.db = newSource(readerOf(m), t.size)
 	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}

@@ -1,0 +1,152 @@
+package snapshots_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// openedLater is a snapshot of index 7 to member 2 whose database open opens.
+func openedLater(size int64, open func() (io.ReadCloser, error)) *snap.Message {
+	m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), nil, size)
+	m.Open = open
+	return m
+}
+
+// TestSnapshotOpensItsReaderInItsTurn: snapshots that wait are not opened, and those that are dropped never.
+func TestSnapshotOpensItsReaderInItsTurn(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		got := make(chan string, 1)
+		a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.MaxSnapshots = 1 })
+		b := testmember.StartSimulated(t, n, 2, testmember.Receives(testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
+			all, err := io.ReadAll(r)
+			got <- string(all)
+			return int64(len(all)), err
+		})))
+		testmember.Connect(t, a, b)
+		first := testmember.BlockingReader([]byte("ab"))
+		a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 5), first, 4))
+		time.Sleep(time.Second)
+		db := &testmember.Database{Reader: strings.NewReader("database")}
+		var opened atomic.Int32
+		m := openedLater(8, func() (io.ReadCloser, error) {
+			opened.Add(1)
+			return db, nil
+		})
+		a.SendSnapshot(m)
+		time.Sleep(2 * time.Second)
+		require.Zero(t, opened.Load(), "the first one has the place")
+		require.Equal(t, "ab", <-got) // it stalled
+		require.Equal(t, "database", <-got)
+		testmember.RequireEnd(t, m, db, true, a.Recorder, raft.SnapshotFailure, raft.SnapshotFinish)
+		require.EqualValues(t, 1, opened.Load())
+	})
+}
+
+// TestSnapshotOpenFails: an Open that fails, panics or hangs is a failure of the reader: it has one report, and what it opens is
+// closed once.
+func TestSnapshotOpenFails(t *testing.T) {
+	cause := errors.New("no such file")
+	for name, c := range map[string]struct {
+		open   func(db *testmember.Database) (io.ReadCloser, error)
+		want   error
+		closes int32
+	}{
+		"error":            {func(*testmember.Database) (io.ReadCloser, error) { return nil, cause }, cause, 0},
+		"error and reader": {func(db *testmember.Database) (io.ReadCloser, error) { return db, cause }, cause, 1},
+		"panic":            {func(*testmember.Database) (io.ReadCloser, error) { panic("in Open") }, rafthttp.ErrSnapshotReader, 0},
+		"nothing":          {func(*testmember.Database) (io.ReadCloser, error) { return nil, nil }, rafthttp.ErrSnapshotShort, 0},
+		"late": {func(db *testmember.Database) (io.ReadCloser, error) {
+			time.Sleep(time.Minute)
+			return db, nil
+		}, rafthttp.ErrStalled, 1},
+		"late panic in Close": {func(db *testmember.Database) (io.ReadCloser, error) {
+			time.Sleep(time.Minute)
+			db.OnClose = func() { panic("in Close") }
+			return db, nil
+		}, rafthttp.ErrStalled, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				ended := make(chan error, 1)
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				b := testmember.StartSimulated(t, n, 2, testmember.Receives(testmember.SavesAll))
+				testmember.Connect(t, a, b)
+				db := &testmember.Database{Reader: strings.NewReader("database")}
+				m := openedLater(8, func() (io.ReadCloser, error) { return c.open(db) })
+				a.SendSnapshot(m)
+				require.ErrorIs(t, <-ended, c.want)
+				require.False(t, <-m.CloseNotify())
+				time.Sleep(2 * time.Minute)
+				require.Equal(t, c.closes, db.Closes.Load())
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.Recorder.SnapshotReports())
+				require.Zero(t, a.Recorder.Unreachables(2), "it is not the peer's fault")
+			})
+		})
+	}
+}
+
+// TestSnapshotEndsWhileItOpens: a reader that Open returns after the transport was stopped is closed.
+func TestSnapshotEndsWhileItOpens(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := testmember.StartSimulated(t, n, 1, nil)
+		b := testmember.StartSimulated(t, n, 2, testmember.Receives(testmember.SavesAll))
+		testmember.Connect(t, a, b)
+		db := &testmember.Database{Reader: strings.NewReader("database")}
+		may := make(chan struct{})
+		m := openedLater(8, func() (io.ReadCloser, error) {
+			<-may
+			return db, nil
+		})
+		a.SendSnapshot(m)
+		synctest.Wait()
+		a.Stop()
+		require.False(t, <-m.CloseNotify())
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.Recorder.SnapshotReports())
+		require.Zero(t, db.Closes.Load())
+		close(may)
+		synctest.Wait()
+		require.EqualValues(t, 1, db.Closes.Load())
+	})
+}
+
+// TestSnapshotOpensOnceForAllAttempts: a transfer that breaks and is resumed goes on with the same reader.
+func TestSnapshotOpensOnceForAllAttempts(t *testing.T) {
+	const size = 4 << 20
+	data, dir := testmember.RandomBytes(size), t.TempDir()
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		store := testmember.OpenStore(t, dir)
+		a := testmember.StartSimulated(t, n, 1, nil)
+		b := testmember.StartSimulated(t, n, 2, testmember.Receives(store))
+		testmember.Connect(t, a, b)
+		n.Link(testmember.HostOf(1), testmember.HostOf(2)).SetBandwidth(1 << 20)
+		db := &testmember.Seekable{Reader: bytes.NewReader(data)}
+		var opened atomic.Int32
+		m := openedLater(size, func() (io.ReadCloser, error) {
+			opened.Add(1)
+			return db, nil
+		})
+		a.SendSnapshot(m)
+		time.Sleep(2 * time.Second)
+		n.Reset(testmember.HostOf(1), testmember.HostOf(2))
+		require.True(t, <-m.CloseNotify())
+		time.Sleep(time.Second)
+		testmember.RequireSaved(t, store, 7, data)
+		require.EqualValues(t, 1, opened.Load())
+		require.EqualValues(t, 1, db.Closes.Load())
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.Recorder.SnapshotReports())
+	})
+}
