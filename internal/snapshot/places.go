@@ -9,21 +9,30 @@ import (
 )
 
 // places limits the concurrent transfers in one direction. A member that already has one, or that is not a peer, leaves
-// a place to each peer that has none, up to half of all places. A lone transfer is admitted from any member.
+// a place to each peer that has none, up to half of all places. A lone transfer is admitted from any member. It is safe
+// for concurrent use.
 type places struct {
 	max   int
-	peers func() []types.ID // that have a share; must not block
+	peers func() []types.ID // that have a share, each once; must not block
 
+	mu    sync.Mutex
 	taken map[types.ID]int
 	n     int // total
 }
 
-func newPlaces(max int, peers func() []types.ID) places {
-	return places{max: max, peers: peers, taken: map[types.ID]int{}}
+func newPlaces(max int, peers func() []types.ID) *places {
+	return &places{max: max, peers: peers, taken: map[types.ID]int{}}
 }
 
 // full reports whether there is no place for another transfer of a member.
 func (p *places) full(of types.ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.isFull(of)
+}
+
+// isFull is full, called with mu held.
+func (p *places) isFull(of types.ID) bool {
 	if p.n == 0 {
 		return false
 	}
@@ -40,7 +49,9 @@ func (p *places) full(of types.ID) bool {
 
 // take takes a place, unless there is none.
 func (p *places) take(of types.ID) bool {
-	if p.full(of) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isFull(of) {
 		return false
 	}
 	p.taken[of]++
@@ -49,16 +60,25 @@ func (p *places) take(of types.ID) bool {
 }
 
 func (p *places) giveBack(of types.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.n--
 	if p.taken[of]--; p.taken[of] == 0 {
 		delete(p.taken, of)
 	}
 }
 
+// count returns the number of places taken.
+func (p *places) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
 // turns are places that transfers wait for. It is safe for concurrent use.
 type turns struct {
+	places  *places
 	mu      sync.Mutex
-	places  places
 	waiting []*waiter // in order of arrival
 }
 
@@ -108,23 +128,24 @@ func (t *turns) release(of types.ID) {
 
 // serve admits the transfers that may have a place. It is called with mu held.
 func (t *turns) serve() {
+	free := t.places.max - t.places.count() // other than here none is taken
+	if free <= 0 {
+		return
+	}
 	refused := map[types.ID]bool{} // also refuses later ones of the same member
 	t.waiting = slices.DeleteFunc(t.waiting, func(w *waiter) bool {
-		if t.places.n >= t.places.max || refused[w.of] {
+		if free <= 0 || refused[w.of] {
 			return false
 		}
 		if !t.places.take(w.of) {
 			refused[w.of] = true
 			return false
 		}
+		free--
 		close(w.ready)
 		return true
 	})
 }
 
 // count returns the number of places taken.
-func (t *turns) count() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.places.n
-}
+func (t *turns) count() int { return t.places.count() }

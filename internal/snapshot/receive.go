@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -169,7 +170,7 @@ func (c *reception) readHead(b *conn.RequestBody) error {
 // save saves the database, and after that processes the message.
 func (c *reception) save() error {
 	c.log.Info("receiving database snapshot", zap.Int64("bytes", c.transfer.total.Load()), zap.Int64("resumed-at", c.transfer.bytes.Load()))
-	WarnUnlessNamed(c.log, uint64(c.receiver.cfg.ID), c.m.GetSnapshot())
+	WarnUnlessNamed(c.log, cmp.Or(c.m.GetTo(), uint64(c.receiver.cfg.ID)), c.m.GetSnapshot())
 	n, err := c.saveDatabase()
 	if err != nil {
 		c.log.Warn("failed to save incoming database snapshot", zap.Int64("bytes", c.transfer.bytes.Load()), zap.Error(err))

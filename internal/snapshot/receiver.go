@@ -42,17 +42,23 @@ type Receiver struct {
 	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the files of the Snapshotter
 
 	installed installedList
+	places    *places
 
-	mu     sync.Mutex
-	places places
-	all    map[*incoming]struct{}
-	last   *Status
+	mu   sync.Mutex
+	all  map[*incoming]struct{}
+	last *Status
 }
 
 // NewReceiver returns a receiver of at most max snapshots at a time, with these limits for the message of each. It
 // shares the places among the members that peers returns, which must not block.
 func NewReceiver(c Config, max int, head wire.Limits, peers func() []types.ID) *Receiver {
 	return &Receiver{cfg: c, head: head, places: newPlaces(max, peers), all: map[*incoming]struct{}{}}
+}
+
+// Another returns a receiver with the same configuration, which shares the places, for snapshots that have nothing in common
+// with those of r.
+func (r *Receiver) Another() *Receiver {
+	return &Receiver{cfg: r.cfg, head: r.head, places: r.places, all: map[*incoming]struct{}{}}
 }
 
 // incoming is one transfer to us.
@@ -139,12 +145,6 @@ func (r *Receiver) find(q protocol.SnapshotQuestion) *incoming {
 	return nil
 }
 
-func (r *Receiver) busy(from types.ID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.places.full(from)
-}
-
 // Offset answers the question how much of a database is present, which partial knows.
 func (r *Receiver) Offset(ctx context.Context, q protocol.SnapshotQuestion, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
 	if older := r.find(q); older != nil {
@@ -156,7 +156,7 @@ func (r *Receiver) Offset(ctx context.Context, q protocol.SnapshotQuestion, part
 		return offset, sum, nil
 	}
 	faultpoint.Hit(faultpoint.SnapshotQuestion)
-	if r.busy(types.ID(q.About.From)) {
+	if r.places.full(types.ID(q.About.From)) {
 		return 0, 0, protocol.ErrTooManySnapshots
 	}
 	offset, sum = partial(q.About)

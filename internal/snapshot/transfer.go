@@ -171,7 +171,7 @@ func (t *transfer) attempt() error {
 	u := t.sender.cfg.Peer.URL()
 	if t.attempts.Load() == 1 {
 		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
-		WarnUnlessNamed(t.log, uint64(t.sender.cfg.To), t.m.GetSnapshot())
+		WarnUnlessNamed(t.log, t.m.GetTo(), t.m.GetSnapshot())
 	}
 	err := t.unchanged()
 	if err == nil {
