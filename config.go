@@ -49,7 +49,7 @@ const (
 // snapshotSettings are the fields of a Transport for snapshots, with defaults
 // filled in.
 type snapshotSettings struct {
-	store          Snapshotter // nil: snapshots are refused
+	store          *callback.Store // nil: snapshots are refused
 	headLimits     wire.Limits
 	rate           rate.Limit
 	most           int
@@ -123,7 +123,7 @@ func (t *Transport) settings() (*member.Config, error) {
 }
 
 // groupsConfig returns the configuration of raft groups of a Transport with these settings. Nodes have no hooks.
-func groupsConfig(s *member.Config, to GroupReceiver, changed func()) groups.Config {
+func groupsConfig(s *member.Config, to GroupReceiver, snapshots groups.Snapshots, changed func()) groups.Config {
 	node := *s
 	node.ErrorC, node.Observer, node.SnapshotBackoff = nil, member.Hooks{}, 0
 	var receiver groups.Receiver
@@ -131,7 +131,7 @@ func groupsConfig(s *member.Config, to GroupReceiver, changed func()) groups.Con
 		receiver = guardedReceiver{to, s.Guard}
 	}
 	return groups.Config{
-		Node: node, Changed: changed, Receiver: receiver,
+		Node: node, Changed: changed, Receiver: receiver, Snapshots: snapshots,
 		URLs: func(us types.URLs) groups.URLs { return newURLPicker(us) },
 		Notifiers: func(r callback.Raft) *callback.Registry {
 			return callback.NewRegistry(s.Guard, r, callback.EventHooks{}, s.DirectLog)
@@ -151,7 +151,7 @@ func (t *Transport) hooks(g callback.Guard) callback.Hooks[SnapshotStatus] {
 func (t *Transport) snapshotSettings(s *member.Config) *snapshotSettings {
 	o := t.hooks(s.Guard)
 	return &snapshotSettings{
-		store:      t.Snapshotter,
+		store:      callback.NewStore(t.Snapshotter, s.Guard, s.ReadTimeout),
 		headLimits: wire.Limits{MaxMessageBytes: min(s.MessageLimits.MaxMessageBytes, snapshot.MaxHeadBytes)},
 		rate:       rateLimit(t.SnapshotRateLimit), most: orDefault(t.MaxSnapshots, defaultMaxSnapshots),
 		sent: o.SnapshotSent, received: o.SnapshotReceived, progress: o.SnapshotProgress,

@@ -62,10 +62,11 @@ func (t *Transport) newEngine(s *member.Config) *engine {
 		local:         &localDrops{events: callback.NewEvents(s.ID, s.EventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
-	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, e.peerIDs)
-	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, e.changed.Notify))
+	nodes := func() []types.ID { return e.groups.NodesAnd(e.peerIDs()) }
+	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, nodes)
+	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, nodes)
+	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, groups.Snapshots{Config: e.snapshots.transfer, Pace: e.pace, Receiver: e.receiving}, e.changed.Notify))
 	s.Self.Groups = e.groups.Used
-	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, e.peerIDs)
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)
 	e.peers.Store(&map[types.ID]*peer{})

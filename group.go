@@ -27,6 +27,9 @@ type GroupConfig struct {
 	// be used again in the same group after they were removed: a message for the former replica
 	// would reach the new one.
 	Replica uint64
+	// Snapshotter saves the databases of the group, and must be its own: equal indexes of two groups would meet in a common
+	// one. It is used as Transport.Snapshotter is. Nil: they are refused with 501.
+	Snapshotter Snapshotter
 	// ErrorC gets ErrMemberRemoved when another node says that the local replica was removed from the group. It may be nil,
 	// and the transport never waits for it.
 	ErrorC chan error
@@ -62,6 +65,8 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 		return nil, &ConfigError{"Group", id, "an id other than 0, which is the group of the Transport's own members"}
 	case cfg.Raft == nil || callback.IsNilPointer(cfg.Raft):
 		return nil, &ConfigError{"GroupConfig.Raft", cfg.Raft, "what receives messages and reports of the group"}
+	case callback.IsNil(cfg.Snapshotter):
+		return nil, &ConfigError{"GroupConfig.Snapshotter", fmt.Sprintf("a nil %T", cfg.Snapshotter), "what saves databases, or nil itself for none"}
 	case raft.IsLocalMsgTarget(cfg.Replica):
 		return nil, &ConfigError{"GroupConfig.Replica", cfg.Replica, "the id of a replica: this one is of a local thread of raft"}
 	}
@@ -79,7 +84,10 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 	if self == 0 {
 		self = uint64(t.ID)
 	}
-	g, err := e.groups.Join(id, self, groups.App{Raft: callback.GuardRaft(e.cfg.Guard, cfg.Raft), Removed: removed})
+	g, err := e.groups.Join(id, self, groups.App{
+		Raft: callback.GuardRaft(e.cfg.Guard, cfg.Raft), Removed: removed,
+		Store: callback.NewStore(cfg.Snapshotter, e.cfg.Guard, e.cfg.ReadTimeout),
+	})
 	if errors.Is(err, groups.ErrJoined) {
 		return nil, &ConfigError{"Group", id, "an id that no group of the Transport has yet"}
 	}
@@ -141,5 +149,9 @@ func (g *Group) ActivePeers() int { return g.g.Active() }
 // callbacks of the group, so it must not be called from inside one.
 func (g *Group) Stop() { g.g.Leave() }
 
-// SendSnapshot implements Transporter.
-func (g *Group) SendSnapshot(m *snap.Message) { go m.CloseWithError(nil) }
+// SendSnapshot sends m to the replica in its To field, as Transport.SendSnapshot does. MaxSnapshots and SnapshotRateLimit hold
+// for all groups of the Transport together, with a share for each node: m waits for its turn, without a limit, and is opened
+// then if it has an Open. The Snapshotter of the replica's group saves it. A node that does not serve raft groups is not
+// sent it: the snapshot fails with ErrNoGroups. There is exactly one ReportSnapshot for each, before Stop returns; after
+// the call of Stop, m is closed without a report.
+func (g *Group) SendSnapshot(m *snap.Message) { g.g.SendSnapshot(m) }

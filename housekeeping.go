@@ -131,10 +131,12 @@ func (e *engine) recheck() {
 	for _, l := range e.remotes.Members() {
 		l.StartRecheck(l.RecheckConns)
 	}
-	e.receiving.Cut(e.spawn, func(sender types.ID, over *tls.ConnectionState) bool {
+	unwanted := func(sender types.ID, over *tls.ConnectionState) bool {
 		st, _ := e.cfg.Validate(sender, over) // calls the application
 		return st >= conn.Outdated
-	})
+	}
+	e.receiving.Cut(e.spawn, unwanted)
+	e.groups.CutSnapshots(e.spawn, unwanted)
 }
 
 // recheck checks all connections with the peer except those of its snapshots to us.

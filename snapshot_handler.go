@@ -1,7 +1,6 @@
 package rafthttp
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 	"maps"
@@ -22,21 +21,19 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-func (s *snapshotSettings) resuming() ResumingSnapshotter {
-	store, _ := s.store.(ResumingSnapshotter)
-	return store
-}
-
 // serveSnapshot saves a database and delivers the message at its head
 // (PROTOCOL.md, sections 1 and 3.7).
 func (q *request) serveSnapshot() error {
+	if protocol.StatesGroup(q.r.Header) {
+		return q.serveGroupSnapshot()
+	}
 	if err := q.rememberRemote(); err != nil {
 		return err
 	}
 	if q.engine.snapshots.store == nil {
 		return protocol.ErrNoSnapshotter
 	}
-	in := &incomingSnapshot{request: q, log: q.engine.cfg.Log.With(zap.String("remote-peer-id", q.from.String()))}
+	in := &incomingSnapshot{snapshotRequest: snapshotRequest{q}, saving: q.engine.snapshots.store.Begin(q.from), log: q.engine.cfg.Log.With(zap.String("remote-peer-id", q.from.String()))}
 	var observe func(*snapshot.Progress) func(snapshot.Status)
 	sender := q.engine.cfg.Notifiers.AcquireForRequest(q.from)
 	if sender != nil {
@@ -64,6 +61,9 @@ func (q *request) serveSnapshot() error {
 // serveSnapshotOffset answers how much of a database is present (extensions: the
 // question).
 func (q *request) serveSnapshotOffset() error {
+	if protocol.StatesGroup(q.r.Header) {
+		return q.stateOffset(q.engine.groups.SnapshotOffset(q.from, q.r.Header, q.w.Header()))
+	}
 	if err := q.mayResume(); err != nil {
 		return err
 	}
@@ -74,7 +74,11 @@ func (q *request) serveSnapshotOffset() error {
 	if err := q.unlessRemoved(q.from, protocol.ErrMemberGone); err != nil {
 		return err
 	}
-	offset, sum, err := q.engine.receiving.Offset(q.engine.ctx, question, q.partialDB)
+	return q.stateOffset(q.engine.receiving.Offset(q.engine.ctx, question, q.engine.snapshots.store.PartialDB(q.from)))
+}
+
+// stateOffset answers a question, or returns err.
+func (q *request) stateOffset(offset int64, sum uint32, err error) error {
 	if err != nil {
 		return err
 	}
@@ -83,15 +87,18 @@ func (q *request) serveSnapshotOffset() error {
 	return nil
 }
 
-// partialDB asks the Snapshotter how much of a database it has.
-func (q *request) partialDB(t snap.Transfer) (int64, uint32) {
-	defer q.engine.cfg.Guard.End(q.engine.cfg.Guard.Begin(callback.Call{Name: "Snapshotter.PartialDB", Peer: q.from}))
-	return q.engine.snapshots.resuming().PartialDB(t)
+// serveGroupSnapshot receives a snapshot of a raft group (extensions: snapshots of groups).
+func (q *request) serveGroupSnapshot() error {
+	if err := q.engine.groups.ReceiveSnapshot(snapshotRequest{q}); err != nil {
+		return err
+	}
+	q.w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // mayResume returns why the sender of a request may not resume a database.
 func (q *request) mayResume() error {
-	if q.engine.snapshots.resuming() == nil {
+	if !q.engine.snapshots.store.Resumes() {
 		return protocol.ErrNotResuming
 	}
 	if q.from == 0 {
@@ -100,29 +107,24 @@ func (q *request) mayResume() error {
 	return q.engine.cfg.Self.CheckTo(q.r.Header)
 }
 
-// incomingSnapshot is a request with a snapshot. It implements
-// snapshot.Incoming.
-type incomingSnapshot struct {
-	request *request
-	log     *zap.Logger // names the sender
-	saver   Snapshotter // of the database, once known
-}
+// snapshotRequest is a request with a snapshot. It implements snapshot.Request.
+type snapshotRequest struct{ request *request }
 
-func (in *incomingSnapshot) Sender() types.ID          { return in.request.from }
-func (in *incomingSnapshot) TLS() *tls.ConnectionState { return in.request.r.TLS }
-func (in *incomingSnapshot) Header() http.Header       { return in.request.r.Header }
-func (in *incomingSnapshot) Body() (io.Reader, int64) {
+func (in snapshotRequest) Sender() types.ID          { return in.request.from }
+func (in snapshotRequest) TLS() *tls.ConnectionState { return in.request.r.TLS }
+func (in snapshotRequest) Header() http.Header       { return in.request.r.Header }
+func (in snapshotRequest) Body() (io.Reader, int64) {
 	return in.request.r.Body, in.request.r.ContentLength
 }
-func (in *incomingSnapshot) SetReadDeadline(t time.Time) error {
+func (in snapshotRequest) SetReadDeadline(t time.Time) error {
 	return in.request.rc.SetReadDeadline(t)
 }
-func (in *incomingSnapshot) ProtoMajor() int { return in.request.r.ProtoMajor }
-func (in *incomingSnapshot) CloseAfter()     { in.request.w.Header().Set("Connection", "close") }
-func (in *incomingSnapshot) Resumes() error  { return in.request.mayResume() }
+func (in snapshotRequest) CheckNotRevoked() error { return in.request.checkNotRevoked() }
+func (in snapshotRequest) ProtoMajor() int        { return in.request.r.ProtoMajor }
+func (in snapshotRequest) CloseAfter()            { in.request.w.Header().Set("Connection", "close") }
 
-// Hijack implements snapshot.Incoming.
-func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, err error) {
+// Hijack implements snapshot.Request.
+func (in snapshotRequest) Hijack(ended bool) (c net.Conn, prefetched []byte, err error) {
 	// A sender that closes the connection afterwards does not need it. HTTP/1.0 has no interim responses.
 	if !in.request.r.Close || in.request.r.ProtoMajor != 1 || in.request.r.ProtoMinor == 0 {
 		return nil, nil, http.ErrNotSupported
@@ -130,11 +132,21 @@ func (in *incomingSnapshot) Hijack(ended bool) (c net.Conn, prefetched []byte, e
 	return conn.Hijack(in.request.engine.ctx, in.request.rc, ended)
 }
 
-// Respond implements snapshot.Incoming.
-func (in *incomingSnapshot) Respond(w *snapshot.Response) {
+// Respond implements snapshot.Request.
+func (in snapshotRequest) Respond(w *snapshot.Response) {
 	maps.Copy(w.Header(), in.request.w.Header())
 	in.request.w, in.request.taken = w, w
 }
+
+// incomingSnapshot is a snapshot of a member. It implements snapshot.Incoming.
+type incomingSnapshot struct {
+	snapshotRequest
+	log    *zap.Logger // names the sender
+	saving *callback.Saving
+}
+
+// Resumes implements snapshot.Incoming.
+func (in *incomingSnapshot) Resumes() error { return in.request.mayResume() }
 
 // Authorize implements snapshot.Incoming.
 func (in *incomingSnapshot) Authorize(m *raftpb.Message) error {
@@ -159,24 +171,7 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 
 // Saver implements snapshot.Incoming: it asks which Saver saves the database of m.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
-	c := callback.Call{Name: "Snapshotter.PrepareDB", Peer: in.request.from, Lane: laneSnapshot, Type: m.GetType(), From: m.GetFrom()}
-	defer in.request.engine.cfg.Guard.End(in.request.engine.cfg.Guard.Begin(c))
-	in.saver = in.request.engine.snapshots.store
-	if s, ok := in.request.engine.snapshots.store.(PreparingSnapshotter); ok {
-		ctx, cancel := context.WithTimeoutCause(in.request.engine.ctx, in.request.engine.cfg.ReadTimeout, ErrStalled)
-		defer cancel()
-		saver, err := s.PrepareDB(ctx, m, size)
-		if err != nil {
-			return nil, err
-		}
-		if saver != nil && !callback.IsNil(saver) {
-			in.saver = saver
-		}
-	}
-	if s, ok := in.saver.(ResumingSnapshotter); ok {
-		return guardedResumer{guardedSaver{s, in.request.engine.cfg.Guard, c}, s}, nil
-	}
-	return guardedSaver{in.saver, in.request.engine.cfg.Guard, c}, nil
+	return in.saving.Saver(in.request.engine.ctx, laneSnapshot, m, size)
 }
 
 // Process implements snapshot.Incoming.
@@ -189,35 +184,9 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 
 // Discard implements snapshot.Incoming.
 func (in *incomingSnapshot) Discard(index uint64, cause error) {
-	if d, ok := in.saver.(DiscardingSnapshotter); ok && !in.request.left { // Stop may have returned if left is set
-		defer in.request.engine.cfg.Guard.End(in.request.engine.cfg.Guard.Begin(callback.Call{Name: "Snapshotter.DiscardDB", Peer: in.request.from}))
-		d.DiscardDB(index, cause)
+	if !in.request.left { // Stop may have returned if left is set
+		in.saving.Discard(index, cause)
 	}
-}
-
-// guardedSaver is a Snapshotter under guard.
-type guardedSaver struct {
-	Snapshotter
-	guard callback.Guard
-	in    callback.Call
-}
-
-func (s guardedSaver) SaveDBFrom(r io.Reader, id uint64) (int64, error) {
-	s.in.Name = "Snapshotter.SaveDBFrom"
-	defer s.guard.End(s.guard.Begin(s.in))
-	return s.Snapshotter.SaveDBFrom(r, id)
-}
-
-// guardedResumer is a ResumingSnapshotter under guard.
-type guardedResumer struct {
-	guardedSaver
-	s ResumingSnapshotter
-}
-
-func (s guardedResumer) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, sum func() (uint32, error)) (int64, error) {
-	s.in.Name = "Snapshotter.ResumeDBFrom"
-	defer s.guard.End(s.guard.Begin(s.in))
-	return s.s.ResumeDBFrom(r, t, offset, sum)
 }
 
 // finish sends the answer of a connection that was taken over, and closes it.

@@ -1,19 +1,14 @@
 package rafthttp
 
 import (
-	"context"
-	"net"
-	"net/http"
 	"net/url"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
-	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
-	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -21,6 +16,7 @@ import (
 // snapshotSender transfers snapshots to one peer, and acts on the results: it
 // implements snapshot.Peer and snapshot.Events.
 type snapshotSender struct {
+	member.SnapshotPeer
 	member   *member.Member
 	sender   *snapshot.Sender
 	of       *peer
@@ -28,7 +24,7 @@ type snapshotSender struct {
 }
 
 func newSnapshotSender(l *member.Member, settings *snapshotSettings, pace *snapshot.Pace, of *peer) *snapshotSender {
-	s := &snapshotSender{member: l, settings: settings, of: of}
+	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: l}, member: l, settings: settings, of: of}
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: settings.transfer, To: l.RemoteID, Bytes: &l.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: pace,
@@ -45,39 +41,6 @@ func (s *snapshotSender) send(m *snap.Message) bool {
 		return s.sender.Send(m, ErrPaused)
 	}
 	return s.sender.Send(m, nil)
-}
-
-// URL implements snapshot.Peer.
-func (s *snapshotSender) URL() url.URL { return s.member.URLs.Pick() }
-
-// Dial implements snapshot.Peer.
-func (s *snapshotSender) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
-	target, err := conn.RequestURL(u, RaftSnapshotPrefix)
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := s.member.Dialer.ConnectOver(ctx, u, wrap)
-	if err != nil {
-		return nil, nil, conn.CauseOf(ctx, err)
-	}
-	conn.GiveWay(c)
-	return c, target, nil
-}
-
-// BePatient implements snapshot.Peer.
-func (s *snapshotSender) BePatient(c net.Conn, d time.Duration) {
-	conn.GiveUpAfter(c, max(s.member.Cfg.TCPTimeout(), d))
-}
-
-// Header implements snapshot.Peer.
-func (s *snapshotSender) Header() http.Header { return s.member.Cfg.RequestHeader() }
-
-// Conclude implements snapshot.Peer.
-func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
-	if question {
-		return s.member.Cfg.Conclude(resp, protocol.EndpointOffset)
-	}
-	return s.member.Cfg.Conclude(resp, protocol.EndpointSnapshot)
 }
 
 // Busy implements snapshot.Peer.

@@ -16,11 +16,13 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
 
 // App is the application of a group.
 type App struct {
-	Raft callback.Raft // guarded, except Process
+	Raft  callback.Raft   // guarded, except Process
+	Store *callback.Store // nil: snapshots are refused
 	// Removed is called when a node says that the local replica was removed from the group. It does not block.
 	Removed func()
 }
@@ -40,6 +42,9 @@ type Group struct {
 
 	mu    sync.Mutex
 	ended bool
+	work  int // snapshots in both directions, and 1 until the end of the group: reports come as long as there is any
+
+	receiving atomic.Pointer[snapshot.Receiver] // nil: no snapshot has come yet
 
 	refusals atomic.Uint64               // of messages to other nodes
 	drops    [queue.Kinds]queue.Counters // of messages that were received
@@ -48,7 +53,7 @@ type Group struct {
 }
 
 func newGroup(gs *Groups, id, self uint64, app App) *Group {
-	g := &Group{groups: gs, id: id, self: self, app: app, reported: make(chan struct{})}
+	g := &Group{groups: gs, id: id, self: self, app: app, reported: make(chan struct{}), work: 1}
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.replicas.Store(new([]*replica))
 	g.strangers = sender{group: g, shares: &gs.guests}
@@ -150,8 +155,30 @@ func (g *Group) end(cause error) (running []<-chan struct{}) {
 		running = append(running, r.end()...)
 	}
 	running = append(running, g.strangers.end()...)
-	g.tell(&raftpb.Message{Type: raftpb.MsgHup.Enum()}) // after all reports
+	g.finish()
 	return append(running, g.reported)
+}
+
+// begin counts work that the end of the group waits for, until finish, unless the group has ended.
+func (g *Group) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return false
+	}
+	g.work++
+	return true
+}
+
+// finish ends what begin has begun. After all reports the last one tells that there are no more.
+func (g *Group) finish() {
+	g.mu.Lock()
+	g.work--
+	last := g.work == 0
+	g.mu.Unlock()
+	if last {
+		g.tell(&raftpb.Message{Type: raftpb.MsgHup.Enum()})
+	}
 }
 
 // ActiveSince returns when the node of a replica became active, or the zero time.
@@ -192,6 +219,7 @@ func (g *Group) report(m *raftpb.Message) {
 	case raftpb.MsgHup:
 		g.groups.reports.Remove(&g.reports)
 		close(g.reported)
+		g.groups.living.Done()
 		return
 	case raftpb.MsgUnreachable:
 		r := g.find(id)

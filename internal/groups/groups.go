@@ -37,6 +37,8 @@ type Config struct {
 	URLs func(types.URLs) URLs
 	// Receiver gets the messages of all groups; nil: each group's Raft does.
 	Receiver Receiver
+	// Snapshots is for those of groups.
+	Snapshots Snapshots
 	// Changed is called when a node becomes active or inactive. It does not block.
 	Changed func()
 }
@@ -63,7 +65,10 @@ type Groups struct {
 	// ago has arrived, or the stream has ended.
 	clock atomic.Int64
 
-	wg sync.WaitGroup // workers, and ends of nodes; added to under mu until stopped
+	tickets sync.Map // of requests that wait for the result of a MsgSnap in an inbox, by the message
+
+	wg     sync.WaitGroup // workers, ends of nodes and refused snapshots; added to under mu until stopped
+	living sync.WaitGroup // groups whose reports have not ended; added to under mu until stopped
 
 	mu      sync.RWMutex
 	stopped bool
@@ -112,6 +117,7 @@ func (gs *Groups) Join(id, self uint64, app App) (*Group, error) {
 	if gs.all[id] != nil {
 		return nil, ErrJoined
 	}
+	gs.living.Add(1)
 	gs.all[id] = g
 	gs.used.Store(true)
 	return g, nil
@@ -127,6 +133,29 @@ func (gs *Groups) Writer(id types.ID, kind stream.Kind) (*member.Member, *stream
 		return nil, nil
 	}
 	return n.member, n.writers[slices.Index(kinds[:], kind)]
+}
+
+// NodesAnd returns the ids of the nodes, and those in ids, each once.
+func (gs *Groups) NodesAnd(ids []types.ID) []types.ID {
+	gs.mu.RLock()
+	defer gs.mu.RUnlock()
+	for id := range gs.nodes {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// spawn runs f on a goroutine that Close waits for, unless Stop was called.
+func (gs *Groups) spawn(f func()) bool {
+	gs.mu.RLock()
+	defer gs.mu.RUnlock()
+	if gs.stopped {
+		return false
+	}
+	gs.wg.Go(f)
+	return true
 }
 
 // HasNode reports whether a replica of a group lives on the node with this id.
@@ -221,6 +250,7 @@ func (gs *Groups) Close() {
 	for _, returned := range gs.ended {
 		<-returned
 	}
+	gs.living.Wait() // also for groups that leave
 	gs.reports.Close()
 	gs.wg.Wait()
 }

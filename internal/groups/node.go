@@ -7,8 +7,11 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"golang.org/x/time/rate"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
@@ -35,13 +38,15 @@ type node struct {
 	shares  [queue.Kinds]*fair.Share // of the receive queues
 	users   int                      // replicas; guarded by Groups.mu
 
+	snapshotLines *rate.Limiter // of the log, for snapshots
+
 	mu       sync.Mutex
 	replicas []*replica // in no order; each knows its place
 }
 
 func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 	picker := gs.cfg.URLs(urls)
-	n := &node{groups: gs, urls: picker, member: member.New(gs.node, id, picker)}
+	n := &node{groups: gs, urls: picker, member: member.New(gs.node, id, picker), snapshotLines: loglimit.PerMinute(callback.MemberLines)}
 	n.member.Activity.Changed = func(bool, error) { gs.cfg.Changed() }
 	handler := stream.GroupHandler{
 		Receive: func(ctx context.Context, items []stream.GroupItem, wait time.Duration) error {

@@ -87,36 +87,60 @@ func (s *sender) end() (running []<-chan struct{}) {
 		if in := s.boxes[k].Load(); in != nil {
 			left, returned := s.group.groups.pools[k].Remove(in)
 			s.group.drop(queue.Kind(k), len(left), errs.ErrPeerRemoved)
+			for i := range left {
+				s.group.groups.refuseWaiting(left[i].Msg, errs.ErrPeerRemoved)
+			}
 			running = append(running, returned)
 		}
 	}
 	return running
 }
 
-// process gives a message to raft.
+// process gives a message to raft, and the result to the request that has brought it, if it waits.
 func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	g, cfg, from := s.group, s.group.groups.node, m.GetFrom()
 	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
-	if g.ctx.Err() != nil {
-		g.drop(k, 1, errs.ErrStopped)
+	ctx, ticket := g.ctx, g.groups.ticketOf(m)
+	if ticket != nil {
+		if ctx = ticket.Ctx; !ticket.Claim() {
+			g.drop(k, 1, errs.ErrStalled)
+			return
+		}
+	}
+	if err := s.refusal(from); err != nil {
+		g.drop(k, 1, err)
+		if errors.Is(err, errs.ErrOfRemoved) {
+			s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
+		}
+		if ticket != nil {
+			ticket.Finish(queue.Outcome{Err: err})
+		}
 		return
 	}
-	if s == &g.strangers && from != 0 && g.app.Raft.IsIDRemoved(from) {
-		g.drop(k, 1, errs.ErrOfRemoved)
-		s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
-		return
-	}
-	ctx := g.ctx
 	if k == queue.Proposal { // without a leader it blocks, and there are as many places as groups
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, cfg.PostTimeout(), errs.ErrStalled)
 		defer cancel()
 	}
 	err := g.app.Raft.Process(ctx, m)
+	if ticket != nil {
+		ticket.Finish(queue.Outcome{Processed: true, Err: err})
+	}
 	if failed := err != nil; failed != g.failing.Load() && g.failing.CompareAndSwap(!failed, failed) && failed && g.ctx.Err() == nil {
 		g.log().Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", k.String()), zap.String("from", types.ID(from).String()), zap.Error(err))
 	}
+}
+
+// refusal returns why a message of a replica is not processed, or nil.
+func (s *sender) refusal(from uint64) error {
+	if s.group.ctx.Err() != nil {
+		return errs.ErrStopped
+	}
+	if s == &s.group.strangers && from != 0 && s.group.app.Raft.IsIDRemoved(from) {
+		return errs.ErrOfRemoved
+	}
+	return nil
 }
 
 // log returns the log for lines about the group, or one that drops them if there were too many about all groups.

@@ -25,6 +25,8 @@ type replica struct {
 	out    [queue.Kinds]atomic.Pointer[fair.Flow] // nil: nothing was sent yet
 	posted [queue.Kinds]atomic.Pointer[fair.Flow] // the same in POSTs
 	in     sender
+
+	snapshots *snapshotSender // nil: none was sent yet; guarded by group.mu until the end
 }
 
 func newReplica(g *Group, id uint64, n *node) *replica {
@@ -39,6 +41,9 @@ func (r *replica) compare(id uint64) int { return cmp.Compare(r.id, id) }
 // end ends the replica, and returns channels that are closed when running calls of Process with its messages have returned.
 func (r *replica) end() (running []<-chan struct{}) {
 	running = r.in.end()
+	if r.snapshots != nil {
+		r.snapshots.end()
+	}
 	for k := range r.out {
 		r.dropFlow(r.node.writers[streamOf(queue.Kind(k))].Queue, r.out[k].Load())
 		r.dropFlow(r.node.posts.queue, r.posted[k].Load())

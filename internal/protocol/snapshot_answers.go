@@ -50,6 +50,8 @@ var (
 	// ErrStillWriting refuses one of which an earlier part is still being written to the disk.
 	ErrStillWriting = errors.New("still writing an earlier part of this snapshot")
 
+	// ErrGroupUnknown refuses a snapshot of a raft group that is not here.
+	ErrGroupUnknown = &RequestError{Code: http.StatusNotFound, Text: "raft group not found"}
 	// ErrNotResuming refuses a request of the extension by a member without it.
 	ErrNotResuming = &RequestError{Code: http.StatusNotFound, Text: "this member does not resume snapshots"}
 )

@@ -19,6 +19,10 @@ import (
 // HeaderExtensions lists the extensions that a member has.
 const HeaderExtensions = "X-Raft-Extensions"
 
+// HeaderGroup names the raft group of a snapshot, in decimal. It is sent only to a member that has stated ExtensionGroups on the
+// same connection.
+const HeaderGroup = "X-Raft-Group"
+
 const (
 	headerTerm     = "X-Raft-Snapshot-Term"
 	headerIndex    = "X-Raft-Snapshot-Index"
@@ -47,6 +51,27 @@ func Extensions(resumes bool) string {
 		return ExtensionResuming + ", " + ExtensionWorking
 	}
 	return ExtensionWorking
+}
+
+// GroupExtensions returns the extensions of a member as the receiver of snapshots of one raft group. The group may have no
+// Snapshotter.
+func GroupExtensions(receives, resumes bool) string {
+	if !receives {
+		return ExtensionGroups
+	}
+	return Extensions(resumes) + ", " + ExtensionGroups
+}
+
+// StatesGroup reports whether a request is about a raft group, valid or not.
+func StatesGroup(h http.Header) bool { return len(h.Values(HeaderGroup)) > 0 }
+
+// GroupIn returns the raft group that a request states.
+func GroupIn(h http.Header) (uint64, error) {
+	id, err := uintIn(h, HeaderGroup)
+	if err == nil && (id == 0 || len(h.Values(HeaderGroup)) > 1) {
+		err = BadRequest("header %s: not one group: %.64q", HeaderGroup, h.Values(HeaderGroup))
+	}
+	return id, err
 }
 
 // HasExtension reports whether the member that sent h has an extension.

@@ -24,8 +24,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
-// Incoming is a request with a snapshot. It is used by one goroutine, except SetReadDeadline.
-type Incoming interface {
+// Request is a request with a snapshot. It is used by one goroutine, except SetReadDeadline.
+type Request interface {
 	Sender() types.ID          // 0: not stated
 	TLS() *tls.ConnectionState // nil: no TLS
 	Header() http.Header
@@ -41,6 +41,13 @@ type Incoming interface {
 	// or cannot be hijacked. Respond then sets the destination of the answer.
 	Hijack(ended bool) (conn net.Conn, prefetched []byte, err error)
 	Respond(*Response)
+	// CheckNotRevoked returns an error if the connection is not accepted any more.
+	CheckNotRevoked() error
+}
+
+// Incoming is a request with a snapshot, and what becomes of it. It is used by one goroutine, except SetReadDeadline.
+type Incoming interface {
+	Request
 
 	// Resumes returns why the sender cannot resume an earlier attempt; nil if it can.
 	Resumes() error

@@ -145,6 +145,9 @@ func (r *Receiver) find(q protocol.SnapshotQuestion) *incoming {
 	return nil
 }
 
+// Busy reports whether there is no place for a snapshot of a member.
+func (r *Receiver) Busy(from types.ID) bool { return r.places.full(from) }
+
 // Offset answers the question how much of a database is present, which partial knows.
 func (r *Receiver) Offset(ctx context.Context, q protocol.SnapshotQuestion, partial func(snap.Transfer) (int64, uint32)) (offset int64, sum uint32, err error) {
 	if older := r.find(q); older != nil {
@@ -156,7 +159,7 @@ func (r *Receiver) Offset(ctx context.Context, q protocol.SnapshotQuestion, part
 		return offset, sum, nil
 	}
 	faultpoint.Hit(faultpoint.SnapshotQuestion)
-	if r.places.full(types.ID(q.About.From)) {
+	if r.Busy(types.ID(q.About.From)) {
 		return 0, 0, protocol.ErrTooManySnapshots
 	}
 	offset, sum = partial(q.About)

@@ -73,6 +73,7 @@ type Sender struct {
 type SenderConfig struct {
 	Config Config
 	To     types.ID
+	Group  bool           // the snapshots are those of a raft group, and the headers of Peer name it
 	Bytes  *atomic.Uint64 // counts bytes of databases
 	Peer   Peer
 	Events Events

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
@@ -46,7 +47,8 @@ const (
 // summed up, that is done without a connection, and the receiver is asked again.
 //
 // A plain body has a separate connection, like that of a stock member: some servers
-// and proxies accept one request from each.
+// and proxies accept one request from each. That of a raft group is on the connection
+// whose other end has the group.
 func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 	for range maxQuestions {
 		conn, p, err := t.askAt(u)
@@ -54,7 +56,7 @@ func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 			return nil, protocol.SnapshotPlan{}, err
 		}
 		ready := t.isReady(p)
-		if p.Resumable && ready {
+		if ready && (p.Resumable || t.sender.cfg.Group) {
 			return conn, p, nil
 		}
 		conn.Close()
@@ -63,7 +65,7 @@ func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 				return nil, protocol.SnapshotPlan{}, err
 			}
 		}
-		if !p.Resumable {
+		if !p.Resumable && !t.sender.cfg.Group {
 			conn, err := t.connect(u)
 			return conn, p, err
 		}
@@ -83,7 +85,10 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 		}
 		p, err := t.askOn(conn)
 		if errors.Is(err, errNoWord) {
-			if noWord++; noWord == maxNoWord {
+			noWord++
+			if noWord == maxNoWord && t.sender.cfg.Group {
+				err = fmt.Errorf("%w: %w", errs.ErrNoGroups, err)
+			} else if noWord == maxNoWord {
 				p, err, t.receiverResumes = protocol.SnapshotPlan{}, nil, false
 			}
 		}
@@ -91,6 +96,9 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 			return conn, p, nil
 		}
 		conn.Close()
+		if noWord == maxNoWord {
+			return nil, protocol.SnapshotPlan{}, err
+		}
 		if errors.Is(err, errNoWord) {
 			wait := minRetryWait
 			if t.receiverResumes {
@@ -102,11 +110,14 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 			continue
 		}
 		t.gaveUpWaiting = time.Since(start) > maxWriting
-		if !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {
+		busy := t.sender.cfg.Group && errors.Is(err, protocol.ErrSnapshotBusy) // with other groups
+		if !busy && !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {
 			return nil, protocol.SnapshotPlan{}, err
 		}
 		t.failed(err)
-		t.release() // other transfers may continue meanwhile
+		if !busy { // or it would be open without a place
+			t.release() // other transfers may continue meanwhile
+		}
 		if !sleep(t.sender.cfg.Ctx, writingWait+rand.N(writingWait/4)) {
 			return nil, protocol.SnapshotPlan{}, context.Cause(t.sender.cfg.Ctx)
 		}
@@ -196,16 +207,15 @@ func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
 	if err := t.notOfReceiver(resp); err != nil {
 		return p, err
 	}
+	if t.sender.cfg.Group {
+		return t.askOfGroup(conn, resp)
+	}
 	p.TellsWork = protocol.HasExtension(resp.Header, protocol.ExtensionWorking)
 	if resp.Close || !protocol.HasExtension(resp.Header, protocol.ExtensionResuming) {
 		t.receiverResumes = false
 		return p, nil
 	}
-	resp, err = t.exchange(conn, protocol.OffsetPath, protocol.SnapshotQuestion{About: t.key, ID: t.id}.Header(t.sender.cfg.To)) //nolint:bodyclose // the same
-	if err != nil && !isAnswer(err) {                                                                                            // the same
-		return p, fmt.Errorf("%w: %w", errNoWord, err)
-	}
-	if err != nil {
+	if resp, err = t.askOffset(conn); err != nil { //nolint:bodyclose // exchange has read and closed it
 		return p, err
 	}
 	p.TellsWork = protocol.HasExtension(resp.Header, protocol.ExtensionWorking)
@@ -213,6 +223,20 @@ func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
 		t.receiverResumes = false // it is no longer the member it was
 		return p, nil
 	}
+	return t.planBy(resp, p)
+}
+
+// askOffset asks for the receiver's offset.
+func (t *transfer) askOffset(conn *peerConn) (*http.Response, error) {
+	resp, err := t.exchange(conn, protocol.OffsetPath, protocol.SnapshotQuestion{About: t.key, ID: t.id}.Header(t.sender.cfg.To))
+	if err != nil && !isAnswer(err) { // it was closed without an answer
+		err = fmt.Errorf("%w: %w", errNoWord, err)
+	}
+	return resp, err
+}
+
+// planBy returns the plan by the answer to the question.
+func (t *transfer) planBy(resp *http.Response, p protocol.SnapshotPlan) (protocol.SnapshotPlan, error) {
 	if err := t.sender.cfg.Peer.Conclude(resp, true); err != nil {
 		return p, err
 	}

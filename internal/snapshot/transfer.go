@@ -73,7 +73,8 @@ func (t *transfer) run() {
 	t.finish(t.result)
 }
 
-// deliver waits for its turn and makes attempts.
+// deliver waits for its turn and makes attempts. The transfer may have a place then, which finish releases: a reader that
+// is opened when its turn has come is open only while it has one.
 func (t *transfer) deliver() error {
 	if size := wire.MessageSize(t.m.Message); size > MaxHeadBytes {
 		return &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: MaxHeadBytes}
@@ -96,7 +97,6 @@ func (t *transfer) deliver() error {
 	if err := t.acquire(); err != nil {
 		return err
 	}
-	defer t.release()
 	t.frame = headOf(t.m.Message)
 	defer func() { t.frame = nil }() // a younger transfer may keep this one for long
 	t.head = digestOf(t.frame)
@@ -218,8 +218,13 @@ func (t *transfer) attemptAt(u url.URL) error {
 
 // isRetryable reports whether to try again after err.
 func (t *transfer) isRetryable(err error) bool {
+	if t.sender.cfg.Ctx.Err() != nil || t.readerClosed || isReaderFailure(err) {
+		return false
+	}
+	busy := errors.Is(err, protocol.ErrSnapshotBusy)
+	again := busy && t.sender.cfg.Group // another node was quicker after the question; groups wait for their turn
 	// Before the receiver has answered, the worker may still find out whether the reader can seek.
-	if t.sender.cfg.Ctx.Err() != nil || t.readerClosed || !t.receiverResumes || !t.db.canSeek() || isReaderFailure(err) {
+	if !t.receiverResumes && !again || !t.db.canSeek() {
 		return false
 	}
 	switch {
@@ -229,8 +234,8 @@ func (t *transfer) isRetryable(err error) bool {
 		return true
 	case errors.Is(err, protocol.ErrSnapshotWriting): // as it said after the question
 		return !t.gaveUpWaiting
-	case errors.Is(err, protocol.ErrSnapshotBusy):
-		return t.attempts.Load() > 1 // perhaps with an attempt that we gave up
+	case busy:
+		return again || t.attempts.Load() > 1 // perhaps with an attempt that we gave up
 	case errors.Is(err, protocol.ErrSnapshotRefused), errors.Is(err, protocol.ErrSnapshotNotSaved), protocol.IsVerdict(err):
 		return false
 	}
@@ -284,5 +289,6 @@ func (t *transfer) finish(err error) {
 			zap.Int("attempts", st.Attempts), zap.Duration("took", st.Ended.Sub(st.Started)))
 	}
 	t.closeReader(err)
+	t.release()
 	t.sender.cfg.Events.Done(t.m.Message, st, err)
 }

@@ -1,0 +1,140 @@
+package groups
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
+	"github.com/seed-4d73690b/rafthttp/snap"
+)
+
+// Snapshots is what snapshots of groups have in common with those of the Transport's own members.
+type Snapshots struct {
+	Config   snapshot.Config
+	Pace     *snapshot.Pace
+	Receiver *snapshot.Receiver // those of the groups share its places
+}
+
+// snapshotSender sends snapshots to one replica (extensions: snapshots of groups). It implements snapshot.Peer and
+// snapshot.Events.
+type snapshotSender struct {
+	member.SnapshotPeer
+	replica *replica
+	sender  *snapshot.Sender
+	cancel  context.CancelCauseFunc // ends all transfers
+}
+
+func newSnapshotSender(r *replica) *snapshotSender {
+	m, cfg := r.node.member, r.group.groups.cfg.Snapshots
+	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: m}, replica: r}
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancelCause(m.Ctx)
+	s.sender = snapshot.NewSender(snapshot.SenderConfig{
+		Config: cfg.Config, To: m.RemoteID, Group: true, Bytes: &m.Counters.SentSnapshots,
+		Peer: s, Events: s, Pace: cfg.Pace,
+		Ctx: ctx, Spawn: m.Spawn, Log: m.Log.With(zap.Uint64("group", r.group.id)), Lines: r.node.snapshotLines,
+		Full: errs.ErrQueueFull, Dropped: errs.ErrPaused,
+	})
+	return s
+}
+
+// end ends all transfers. It does not wait; the end of the group does.
+func (s *snapshotSender) end() {
+	s.sender.Close()
+	s.cancel(errs.ErrPeerRemoved)
+}
+
+// Header implements snapshot.Peer.
+func (s *snapshotSender) Header() http.Header {
+	h := s.SnapshotPeer.Header()
+	h.Set(protocol.HeaderRaftTo, s.Of.RemoteID.String())
+	h.Set(protocol.HeaderGroup, strconv.FormatUint(s.replica.group.id, 10))
+	return h
+}
+
+// Conclude implements snapshot.Peer.
+func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
+	err := s.SnapshotPeer.Conclude(resp, question)
+	if errors.Is(err, protocol.ErrMemberRemoved) {
+		s.replica.group.app.Removed()
+	}
+	return err
+}
+
+// Busy implements snapshot.Peer.
+func (s *snapshotSender) Busy() bool {
+	for _, w := range s.replica.node.writers {
+		if w.Queue.HasMessages() {
+			return true
+		}
+	}
+	return false
+}
+
+// Observe implements snapshot.Events.
+func (s *snapshotSender) Observe(*snapshot.Progress) func(snapshot.Status) { return nil }
+
+// Succeeded implements snapshot.Events.
+func (s *snapshotSender) Succeeded() { s.Of.Activity.PostOK() }
+
+// Failed implements snapshot.Events.
+func (s *snapshotSender) Failed(at url.URL, err error) {
+	s.Of.URLs.Unreachable(at)
+	s.Of.Activity.PostFailed(time.Now(), err)
+	s.replica.unreachable()
+}
+
+// Done implements snapshot.Events: it makes the only report.
+func (s *snapshotSender) Done(_ *raftpb.Message, _ snapshot.Status, err error) {
+	if err != nil {
+		s.Of.Counters.FailedSnapshots.Add(1)
+	}
+	s.replica.group.snapshotEnded(s.replica.id, err)
+	s.replica.group.finish()
+}
+
+// SendSnapshot sends m to the replica in its To field, as Transport.SendSnapshot does. It does not block, and owns m.
+func (g *Group) SendSnapshot(m *snap.Message) {
+	if !g.begin() {
+		go m.CloseWithError(errs.ErrStopped) // not joined, as the Transport's
+		return
+	}
+	if s := g.snapshotsTo(m.GetTo()); s != nil && s.sender.Send(m, nil) {
+		return // Done follows
+	}
+	to := m.GetTo()
+	refuse := func() {
+		snapshot.Close(m, protocol.ErrMemberUnknown, g.groups.node.Log)
+		g.snapshotEnded(to, protocol.ErrMemberUnknown)
+		g.finish()
+	}
+	if !g.groups.spawn(refuse) {
+		g.snapshotEnded(to, errs.ErrStopped)
+		g.finish()
+		go m.CloseWithError(errs.ErrStopped) // not joined, as the Transport's
+	}
+}
+
+// snapshotsTo returns the sender of snapshots to a replica, or nil if there is no such replica.
+func (g *Group) snapshotsTo(id uint64) *snapshotSender {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.find(id)
+	if r == nil {
+		return nil
+	}
+	if r.snapshots == nil {
+		r.snapshots = newSnapshotSender(r)
+	}
+	return r.snapshots
+}
