@@ -155,8 +155,6 @@ func TestGroupSnapshotGoesOverTheConnectionThatWasAsked(t *testing.T) {
 				if plain {
 					saver = testmember.PlainStore{Snapshotter: saver}
 				}
-				a, b := connect(t, ma, mb, 7, saver)
-				time.Sleep(time.Second)
 				store := newKeeper()
 				stock := &rafthttp.Transport{ID: 2, ClusterID: testmember.ClusterID, Raft: &testmember.Recorder{}, Snapshotter: store}
 				require.NoError(t, stock.Start())
@@ -173,6 +171,8 @@ func TestGroupSnapshotGoesOverTheConnectionThatWasAsked(t *testing.T) {
 						other.ServeHTTP(w, r)
 					}
 				})
+				a, b := connect(t, ma, mb, 7, saver)
+				time.Sleep(time.Second)
 				m, db := small("database")
 				a.SendSnapshot(m)
 				testmember.RequireEnd(t, m, db, true, a.raft, raft.SnapshotFinish)
