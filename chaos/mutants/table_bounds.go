@@ -40,7 +40,7 @@ var boundMutants = []mutant{
 	{
 		name: "snapshots-unlimited", wrong: "any number of snapshots is sent, and received, at once", breaks: "MaxSnapshots",
 		edits: []edit{
-			{"internal/snapshot/places.go", "return places{max: max,", "return places{max: 1000 * max,"},
+			{"internal/snapshot/places.go", "return &places{max: max,", "return &places{max: 1000 * max,"},
 		},
 	},
 }

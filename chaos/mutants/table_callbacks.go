@@ -77,8 +77,8 @@ var callbackMutants = []mutant{
 	{
 		name: "snapshot-unverified", wrong: "a connection for a snapshot is not given to VerifyPeer", breaks: "VerifyPeer binds certificates to members",
 		edits: []edit{{
-			"snapshot_sender.go", "\tc, err := s.member.Dialer.ConnectOver(ctx, u, wrap)\n",
-			"\tof := s.member.Cfg\n\td := &conn.Dialer{Dial: of.Dial, TLS: of.ClientTLS, Files: of.Files, Timeout: of.DialTimeout}\n" +
+			"internal/member/snapshot_peer.go", "\tc, err := p.Of.Dialer.ConnectOver(ctx, u, wrap)\n",
+			"\tof := p.Of.Cfg\n\td := &conn.Dialer{Dial: of.Dial, TLS: of.ClientTLS, Files: of.Files, Timeout: of.DialTimeout}\n" +
 				"\tc, err := d.ConnectOver(ctx, u, wrap)\n",
 		}},
 	},

@@ -25,7 +25,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "message-for-another", wrong: "a message for another member is processed", breaks: "Process only what is for us", found: "path 4",
-		edits: []edit{{"internal/member/authorize.go", "case to != 0 && to != uint64(c.ID):", "case to != 0 && to != uint64(c.ID) && c.ID == 0:"}},
+		edits: []edit{{"internal/member/authorize.go", "to != 0 && to != uint64(c.ID) {", "to != 0 && to != uint64(c.ID) && c.ID == 0 {"}},
 	},
 	{
 		name: "message-of-removed", wrong: "posts and snapshots of a removed member are processed", breaks: "Process only what is for us", found: "path 5",

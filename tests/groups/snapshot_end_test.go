@@ -76,7 +76,7 @@ func TestGroupSnapshotEnds(t *testing.T) {
 					if when == "waiting" {
 						require.Zero(t, opens)
 					} else {
-						require.EqualValues(t, 1, opens)
+						require.Equal(t, 1, opens)
 						require.EqualValues(t, 1, db.Closes.Load())
 					}
 				})

@@ -38,9 +38,12 @@ func stockLike(h http.Handler) http.Handler {
 func startStock(t *testing.T, n *memnet.Network) (*testmember.Member, *keeper) {
 	t.Helper()
 	store := newKeeper()
-	m := testmember.StartSimulated(t, n, 2, testmember.Receives(store))
-	m.Server.Handler = stockLike(m.Server.Handler)
-	return m, store
+	ln, err := n.Host(testmember.HostOf(2)).Listen("2380")
+	require.NoError(t, err)
+	serve := func(h http.Handler) *http.Server { return &http.Server{Handler: stockLike(h)} }
+	return testmember.StartBy(t, serve, ln, testmember.URLOf(2), 2, testmember.Tuned(testmember.Receives(store), func(tr *rafthttp.Transport) {
+		tr.DialContext = n.Host(testmember.HostOf(2)).DialContext
+	})), store
 }
 
 func requireUntouched(t *testing.T, m *testmember.Member, store *keeper) {
