@@ -308,7 +308,8 @@ func (e *engine) sendRun(msgs []*raftpb.Message) int {
 
 // SendSnapshot sends m, a MsgSnap with its database, to the peer in its To field.
 // The database must not change until its ReadCloser is closed: ErrSnapshotChanged
-// reports a change that is noticed. It does not block. It owns m: its ReadCloser is
+// reports a change that is noticed. It does not block. Over MaxSnapshots, m waits for its turn, without
+// a limit of time, and is opened then if it has an Open. SendSnapshot owns m: its ReadCloser is
 // closed exactly once, its CloseNotify gets exactly one value, and ReportSnapshot is
 // called exactly once, with a failure if there is no such peer. While an older transfer
 // of the same snapshot to the peer is in progress, m waits for it; it shares the result if
