@@ -128,7 +128,8 @@ func (g *Group) AddRemote(id types.ID, urls []string) {
 	}
 }
 
-// RemovePeer removes a replica. Its queued messages are dropped. The last replica on a node takes the connections along.
+// RemovePeer removes a replica. Its queued messages are dropped, and snapshots to it fail. The last replica on a node takes
+// the connections along.
 func (g *Group) RemovePeer(id types.ID) { g.g.Remove(uint64(id)) }
 
 // RemoveAllPeers removes all replicas.

@@ -55,10 +55,11 @@ func TestGroupSnapshotEnds(t *testing.T) {
 						other.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), testmember.Throttled(make([]byte, 1000), 1, time.Second), 1000))
 						synctest.Wait()
 					}
-					db, opens, may := testmember.BlockingReader([]byte("data")), 0, make(chan struct{})
+					db, may := testmember.BlockingReader([]byte("data")), make(chan struct{})
+					var opens atomic.Int32
 					m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), nil, 1000)
 					m.Open = func() (io.ReadCloser, error) {
-						if opens++; when == "opening" {
+						if opens.Add(1); when == "opening" {
 							<-may
 						}
 						return db, nil
@@ -74,9 +75,9 @@ func TestGroupSnapshotEnds(t *testing.T) {
 					require.Empty(t, m.CloseNotify())
 					require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.SnapshotReports())
 					if when == "waiting" {
-						require.Zero(t, opens)
+						require.Zero(t, opens.Load())
 					} else {
-						require.Equal(t, 1, opens)
+						require.EqualValues(t, 1, opens.Load())
 						require.EqualValues(t, 1, db.Closes.Load())
 					}
 				})
@@ -140,17 +141,17 @@ func TestGroupStopsWhileItReceives(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 					ma, mb := startNode(t, n, 1), startNode(t, n, 2)
-					inside := 0
+					var inside atomic.Int32
 					a, b := connect(t, ma, mb, 7, testmember.Saver(func(r io.Reader, _ uint64) (int64, error) {
-						inside++
-						defer func() { inside-- }()
+						inside.Add(1)
+						defer inside.Add(-1)
 						n, err := io.Copy(io.Discard, r)
 						time.Sleep(time.Second / 2)
 						return n, err
 					}))
 					b.raft.OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
-						inside++
-						defer func() { inside-- }()
+						inside.Add(1)
+						defer inside.Add(-1)
 						<-ctx.Done()
 						time.Sleep(time.Second / 2)
 						return ctx.Err()
@@ -162,9 +163,9 @@ func TestGroupStopsWhileItReceives(t *testing.T) {
 					}
 					a.SendSnapshot(m)
 					time.Sleep(2 * time.Second)
-					require.Equal(t, 1, inside)
+					require.EqualValues(t, 1, inside.Load())
 					stop(b, mb)
-					require.Zero(t, inside, "a callback runs after Stop")
+					require.Zero(t, inside.Load(), "a callback runs after Stop")
 					testmember.RequireEnd(t, m, db, false, a.raft, raft.SnapshotFailure)
 					require.Empty(t, b.raft.Received())
 				})
