@@ -40,6 +40,8 @@ func (t *Transport) Handler() http.Handler {
 	mux.Handle(RaftSnapshotPrefix, &handler{t, protocol.EndpointSnapshot, http.MethodPost, (*request).serveSnapshot})
 	mux.Handle(protocol.OffsetPath, &handler{t, protocol.EndpointOffset, http.MethodGet, (*request).serveSnapshotOffset})
 	mux.Handle(protocol.GroupsPath, &handler{t, protocol.EndpointGroupPost, http.MethodPost, (*request).serveGroups})
+	mux.Handle(protocol.GroupSnapshotPath, &handler{t, protocol.EndpointSnapshot, http.MethodPost, (*request).serveGroupSnapshot})
+	mux.Handle(protocol.GroupSnapshotPath+protocol.OffsetOf, &handler{t, protocol.EndpointOffset, http.MethodGet, (*request).serveGroupOffset})
 	mux.Handle(ProbingPrefix, &handler{t, protocol.EndpointProbe, "", (*request).serveProbe})
 	return &ownHandler{mux, t}
 }

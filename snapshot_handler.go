@@ -25,7 +25,7 @@ import (
 // (PROTOCOL.md, sections 1 and 3.7).
 func (q *request) serveSnapshot() error {
 	if protocol.StatesGroup(q.r.Header) {
-		return q.serveGroupSnapshot()
+		return protocol.BadRequest("a snapshot of a raft group, at the path of others")
 	}
 	if err := q.rememberRemote(); err != nil {
 		return err
@@ -61,9 +61,6 @@ func (q *request) serveSnapshot() error {
 // serveSnapshotOffset answers how much of a database is present (extensions: the
 // question).
 func (q *request) serveSnapshotOffset() error {
-	if protocol.StatesGroup(q.r.Header) {
-		return q.stateOffset(q.engine.groups.SnapshotOffset(q.from, q.r.Header, q.w.Header()))
-	}
 	if err := q.mayResume(); err != nil {
 		return err
 	}
@@ -85,6 +82,11 @@ func (q *request) stateOffset(offset int64, sum uint32, err error) error {
 	protocol.SnapshotOffset{Offset: offset, Sum: sum}.StateIn(q.w.Header())
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// serveGroupOffset is serveSnapshotOffset for a raft group (extensions: snapshots of groups).
+func (q *request) serveGroupOffset() error {
+	return q.stateOffset(q.engine.groups.SnapshotOffset(q.from, q.r.Header, q.w.Header()))
 }
 
 // serveGroupSnapshot receives a snapshot of a raft group (extensions: snapshots of groups).

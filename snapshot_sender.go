@@ -9,6 +9,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
@@ -24,7 +25,7 @@ type snapshotSender struct {
 }
 
 func newSnapshotSender(l *member.Member, settings *snapshotSettings, pace *snapshot.Pace, of *peer) *snapshotSender {
-	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: l}, member: l, settings: settings, of: of}
+	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: l, Path: protocol.SnapshotPath}, member: l, settings: settings, of: of}
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: settings.transfer, To: l.RemoteID, Bytes: &l.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: pace,

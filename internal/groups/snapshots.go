@@ -36,7 +36,7 @@ type snapshotSender struct {
 
 func newSnapshotSender(r *replica) *snapshotSender {
 	m, cfg := r.node.member, r.group.groups.cfg.Snapshots
-	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: m}, replica: r}
+	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: m, Path: protocol.GroupSnapshotPath}, replica: r}
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancelCause(m.Ctx)
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{

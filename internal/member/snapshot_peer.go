@@ -12,14 +12,17 @@ import (
 )
 
 // SnapshotPeer is a member as the destination of snapshots: most of a snapshot.Peer.
-type SnapshotPeer struct{ Of *Member }
+type SnapshotPeer struct {
+	Of   *Member
+	Path string // of requests with a snapshot
+}
 
 // URL returns the URL to try next.
 func (p SnapshotPeer) URL() url.URL { return p.Of.URLs.Pick() }
 
 // Dial connects to u, and returns the URL of a request with a snapshot.
 func (p SnapshotPeer) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
-	target, err := conn.RequestURL(u, protocol.SnapshotPath)
+	target, err := conn.RequestURL(u, p.Path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,8 +13,13 @@ const (
 	ProbingPath  = RaftPath + "/probing"
 	StreamPath   = RaftPath + "/stream" // followed by the name of the stream and the id of the client
 	SnapshotPath = RaftPath + "/snapshot"
-	OffsetPath   = SnapshotPath + "/offset"
+	OffsetPath   = SnapshotPath + OffsetOf
 	GroupsPath   = RaftPath + "/groups"
+
+	// GroupSnapshotPath is a path of its own, so that no member takes the snapshot of a raft group for one of its own raft.
+	GroupSnapshotPath = GroupsPath + "/snapshot"
+	// OffsetOf follows the path of a snapshot in the offset question.
+	OffsetOf = "/offset"
 )
 
 // Endpoint is one endpoint of members, or a set of them (PROTOCOL.md,

@@ -31,7 +31,7 @@ const (
 type Peer interface {
 	// URL returns the URL to try next.
 	URL() url.URL
-	// Dial connects to u, for a snapshot, and returns the URL of a request for protocol.SnapshotPath there, for HTTP.
+	// Dial connects to u, for a snapshot, and returns the URL of a request with a snapshot there, for HTTP.
 	// The connection is a *net.TCPConn or a *net.UnixConn, or runs over the result of wrap for the connection to the
 	// network.
 	Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error)

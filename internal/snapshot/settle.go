@@ -228,7 +228,7 @@ func (t *transfer) ask(conn *peerConn) (p protocol.SnapshotPlan, err error) {
 
 // askOffset asks for the receiver's offset.
 func (t *transfer) askOffset(conn *peerConn) (*http.Response, error) {
-	resp, err := t.exchange(conn, protocol.OffsetPath, protocol.SnapshotQuestion{About: t.key, ID: t.id}.Header(t.sender.cfg.To))
+	resp, err := t.exchange(conn, conn.target.Path+protocol.OffsetOf, protocol.SnapshotQuestion{About: t.key, ID: t.id}.Header(t.sender.cfg.To))
 	if err != nil && !isAnswer(err) { // it was closed without an answer
 		err = fmt.Errorf("%w: %w", errNoWord, err)
 	}

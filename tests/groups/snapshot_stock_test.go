@@ -83,7 +83,7 @@ func TestGroupSnapshotToAStockMember(t *testing.T) {
 			m, store := startStock(t, n)
 			h := m.Server.Handler
 			m.Server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/raft/snapshot" {
+				if r.URL.Path != "/raft/groups/snapshot" {
 					panic(http.ErrAbortHandler)
 				}
 				h.ServeHTTP(w, r)

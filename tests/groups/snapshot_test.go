@@ -211,8 +211,8 @@ func TestGroupSnapshotRequests(t *testing.T) {
 		}
 		both := func(want int, h map[string]string) {
 			t.Helper()
-			require.Equal(t, want, ask("/raft/snapshot", http.MethodPost, h))
-			require.Equal(t, want, ask("/raft/snapshot/offset", http.MethodGet, h))
+			require.Equal(t, want, ask("/raft/groups/snapshot", http.MethodPost, h))
+			require.Equal(t, want, ask("/raft/groups/snapshot/offset", http.MethodGet, h))
 		}
 		both(http.StatusNotFound, map[string]string{"X-Raft-Group": "7"}) // no groups at all
 		g := join(t, m, 7, saves(store))
@@ -223,10 +223,11 @@ func TestGroupSnapshotRequests(t *testing.T) {
 		both(http.StatusBadRequest, map[string]string{"X-Raft-Group": "7", "X-Server-From": ""})
 		both(http.StatusPreconditionFailed, map[string]string{"X-Raft-Group": "7", "X-Raft-To": "3"})
 		both(http.StatusPreconditionFailed, map[string]string{"X-Raft-Group": "7", "X-Raft-To": ""})
+		require.Equal(t, http.StatusBadRequest, ask("/raft/snapshot", http.MethodPost, map[string]string{"X-Raft-Group": "7"}))
 		require.Empty(t, store.databases)
 		require.Empty(t, m.Recorder.Received())
 		require.Empty(t, g.raft.Received())
-		require.Equal(t, http.StatusNoContent, ask("/raft/snapshot", http.MethodPost, map[string]string{"X-Raft-Group": "7"}))
+		require.Equal(t, http.StatusNoContent, ask("/raft/groups/snapshot", http.MethodPost, map[string]string{"X-Raft-Group": "7"}))
 		require.Len(t, g.raft.Received(), 1)
 		require.Empty(t, m.Recorder.Received())
 	})
