@@ -248,7 +248,9 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 	}
 	pool := g.groups.pools[k]
 	if k != queue.Append || wait == 0 {
-		g.drop(k, 1, pool.Offer(in, it.Msg, it.Size, wire.IsCoalesced(it.Msg)).Err())
+		if v := pool.Offer(in, it.Msg, it.Size, wire.IsCoalesced(it.Msg)); v != queue.Accepted {
+			g.drop(k, 1, v.Err())
+		}
 		return nil
 	}
 	err := pool.OfferWait(ctx, in, it.Msg, it.Size, wait)

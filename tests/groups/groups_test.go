@@ -77,6 +77,7 @@ func TestGroupMessages(t *testing.T) {
 		}
 		require.Zero(t, b.raft.Unreachables(1))
 		require.Empty(t, b.raft.Received())
+		require.Zero(t, a.Status().Drops)
 	})
 }
 
@@ -127,6 +128,7 @@ func TestGroupMessagesByPost(t *testing.T) {
 			requireReceived(t, want, a)
 		}
 		require.Zero(t, b.raft.Unreachables(1))
+		require.Zero(t, a.Status().Drops)
 	})
 }
 
