@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"time"
 
 	"github.com/seed-4d73690b/rafthttp/bench/manygroups"
 	"github.com/seed-4d73690b/rafthttp/bench/report"
@@ -47,17 +46,13 @@ func run(args []string) error {
 	check := flags.Bool("check", false, "fail if ours misses a floor")
 	growth := flags.Bool("growth", false, "measure while peers, sizes and processors grow; -scenarios names series then")
 	again := flags.String("render", "", "samples of an earlier run, to be rendered again instead of measuring")
-	groups := flags.Int("groups", 0, "measure that many idle raft groups, a Transport each behind a Mux, on three nodes in processes of their own; nothing else")
+	groups := flags.Int("groups", 0, "measure that many idle raft groups on three nodes in processes of their own, and nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	plan.Settings.Heap = *heap << 20
 	if *groups > 0 {
-		program, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		return manygroups.Run(ctx, os.Stdout, program, *groups, 20*time.Second)
+		return runGroups(ctx, manygroups.Plan{Groups: *groups, Measure: 4 * plan.Settings.Measure, Rounds: plan.Rounds, Profiles: plan.Profiles})
 	}
 	if *growth {
 		return runGrowth(ctx, plan, *scenarios, *again, *out)
@@ -74,6 +69,18 @@ func run(args []string) error {
 		return err
 	}
 	return show(plan, env, samples, *out, *check)
+}
+
+func runGroups(ctx context.Context, p manygroups.Plan) (err error) {
+	if p.Program, err = os.Executable(); err != nil {
+		return err
+	}
+	if p.Profiles != "" {
+		if err := os.MkdirAll(p.Profiles, 0o755); err != nil {
+			return err
+		}
+	}
+	return manygroups.Run(ctx, os.Stdout, p)
 }
 
 func runGrowth(ctx context.Context, plan runner.Plan, list, earlier, out string) error {

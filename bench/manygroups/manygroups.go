@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -20,6 +21,15 @@ const NodeArgument = "many-groups-node"
 
 const nodes = 3
 
+// Plan says what to measure.
+type Plan struct {
+	Program  string // what runs Node for NodeArgument
+	Groups   int
+	Measure  time.Duration
+	Rounds   int    // of all ways, one after another; the medians count
+	Profiles string // folder for CPU profiles of the first node; empty: none
+}
+
 // process is a node from outside.
 type process struct {
 	cmd *exec.Cmd
@@ -27,11 +37,32 @@ type process struct {
 	out *bufio.Reader
 }
 
-// Run measures groups behind a Mux, a Transport for each, and prints a table. program is what runs Node for NodeArgument.
-func Run(ctx context.Context, w io.Writer, program string, groups int, measure time.Duration) error {
+// Run measures the ways to carry the messages of groups, interleaved, and prints a table. A Transport for each group behind a Mux
+// is measured for up to 300 groups.
+func Run(ctx context.Context, w io.Writer, p Plan) error {
+	ways := []Way{Calls, Groups}
+	if p.Groups <= maxPerGroup {
+		ways = append(ways, PerGroup)
+	}
+	runs := map[Way][]usage{}
+	for range max(1, p.Rounds) {
+		for _, way := range ways {
+			u, err := p.run(ctx, way)
+			if err != nil {
+				return fmt.Errorf("%s: %w", way, err)
+			}
+			runs[way] = append(runs[way], u)
+		}
+	}
+	print(w, p.Groups, ways, runs)
+	return nil
+}
+
+// run measures one way once, and returns the sums of all nodes.
+func (p *Plan) run(ctx context.Context, way Way) (sum usage, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	all, err := start(ctx, program, groups, measure)
+	all, err := p.start(ctx, way)
 	defer func() {
 		for _, p := range all {
 			p.in.Close()
@@ -39,31 +70,29 @@ func Run(ctx context.Context, w io.Writer, program string, groups int, measure t
 		}
 	}()
 	if err != nil {
-		return err
+		return sum, err
 	}
-	for _, p := range all {
-		if line, err := p.out.ReadString('\n'); err != nil || line != "active\n" {
-			return fmt.Errorf("a node did not become active: %q, %w", line, err)
+	for _, one := range all {
+		if line, err := one.out.ReadString('\n'); err != nil || line != "active\n" {
+			return sum, fmt.Errorf("a node did not become active: %q, %w", line, err)
 		}
 	}
-	for _, p := range all {
-		if _, err := fmt.Fprintln(p.in); err != nil {
-			return err
+	for _, one := range all {
+		if _, err := fmt.Fprintln(one.in); err != nil {
+			return sum, err
 		}
 	}
-	var sum usage
-	for _, p := range all {
+	for _, one := range all {
 		var u usage
-		if err := readLine(p.out, &u); err != nil {
-			return err
+		if err := readLine(one.out, &u); err != nil {
+			return sum, err
 		}
 		sum.add(u)
 	}
-	sum.print(w, groups)
-	return nil
+	return sum, nil
 }
 
-func start(ctx context.Context, program string, groups int, measure time.Duration) (all []*process, err error) {
+func (p *Plan) start(ctx context.Context, way Way) (all []*process, err error) {
 	var urls []string
 	var files []*os.File
 	for range nodes {
@@ -80,47 +109,27 @@ func start(ctx context.Context, program string, groups int, measure time.Duratio
 		urls, files = append(urls, urlOf(ln)), append(files, f)
 	}
 	for i, f := range files {
-		p := &process{cmd: exec.CommandContext(ctx, program, NodeArgument)}
-		p.cmd.ExtraFiles, p.cmd.Stderr = []*os.File{f}, os.Stderr
-		out, err := p.cmd.StdoutPipe()
+		one := &process{cmd: exec.CommandContext(ctx, p.Program, NodeArgument)}
+		one.cmd.ExtraFiles, one.cmd.Stderr = []*os.File{f}, os.Stderr
+		out, err := one.cmd.StdoutPipe()
 		if err != nil {
 			return all, err
 		}
-		if p.in, err = p.cmd.StdinPipe(); err != nil {
+		if one.in, err = one.cmd.StdinPipe(); err != nil {
 			return all, err
 		}
-		p.out = bufio.NewReader(out)
-		if err := p.cmd.Start(); err != nil {
+		one.out = bufio.NewReader(out)
+		if err := one.cmd.Start(); err != nil {
 			return all, err
 		}
-		all = append(all, p)
-		if err := json.NewEncoder(p.in).Encode(nodeConfig{ID: i + 1, URLs: urls, Groups: groups, Measure: measure}); err != nil {
+		all = append(all, one)
+		cfg := nodeConfig{ID: i + 1, Way: way, URLs: urls, Groups: p.Groups, Measure: p.Measure}
+		if p.Profiles != "" && i == 0 {
+			cfg.Profile = filepath.Join(p.Profiles, strings.ReplaceAll(fmt.Sprintf("groups-%d-%s.cpu.prof", p.Groups, way), " ", "-"))
+		}
+		if err := json.NewEncoder(one.in).Encode(cfg); err != nil {
 			return all, err
 		}
 	}
 	return all, nil
-}
-
-// add adds a node.
-func (u *usage) add(o usage) {
-	u.CPU += o.CPU
-	u.Took += o.Took
-	u.Sent += o.Sent
-	u.Beats += o.Beats
-	u.Goroutines += o.Goroutines - o.EmptyGoroutines
-	u.Descriptors += o.Descriptors - o.EmptyDescriptors
-	u.Heap += o.Heap - min(o.EmptyHeap, o.Heap)
-}
-
-// print prints the averages of the nodes.
-func (u *usage) print(w io.Writer, groups int) {
-	members := float64(nodes * groups)
-	row := func(name, format string, v float64) { fmt.Fprintf(w, "| %s | "+format+" |\n", name, v) }
-	fmt.Fprintf(w, "| %d groups on %d nodes, 10 heartbeats a second | |\n|---|%s:|\n", groups, nodes, strings.Repeat("-", 3))
-	row("CPU of a node, cores", "%.3f", u.CPU.Seconds()/u.Took.Seconds())
-	row("heartbeats and answers that a node sends a second", "%.0f", float64(u.Beats)/u.Took.Seconds())
-	row("wire bytes of each", "%.0f", float64(u.Sent)/float64(u.Beats))
-	row("memory of a group and peer, KiB", "%.1f", float64(u.Heap)/members/(nodes-1)/1024)
-	row("goroutines of a group", "%.1f", float64(u.Goroutines)/members)
-	row("descriptors of a node", "%.0f", float64(u.Descriptors)/nodes)
 }

@@ -8,27 +8,24 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"runtime"
+	"runtime/pprof"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/seed-4d73690b/rafthttp"
 )
 
 // nodeConfig is what a node reads from its input first. Its listener is the file 3.
 type nodeConfig struct {
-	ID      int           // from 1 on
+	ID      int // from 1 on
+	Way     Way
 	URLs    []string      // of all nodes
 	Groups  int           // of each of which each node has a member
 	Measure time.Duration // after all are active, and have settled
+	Profile string        // file for a CPU profile; empty: none
 }
 
 // usage is what a node prints in the end.
@@ -37,6 +34,7 @@ type usage struct {
 	Took                              time.Duration
 	Sent                              uint64 // bytes
 	Beats                             uint64 // heartbeats and answers that were sent
+	Processed                         uint64 // that were received
 	Goroutines, Descriptors           int
 	Heap                              uint64
 	EmptyGoroutines, EmptyDescriptors int // of the node before it had groups
@@ -54,14 +52,14 @@ func Node(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	n := newNode(cfg)
 	var u usage
 	u.EmptyGoroutines, u.EmptyDescriptors, u.EmptyHeap = held()
-	n, err := startNode(cfg, ln)
-	if err != nil {
+	if n.carrier, err = newCarrier(n, ln); err != nil {
 		return err
 	}
-	defer n.stop()
-	if err := n.waitActive(2 * time.Minute); err != nil {
+	defer n.carrier.stop()
+	if err := n.waitUp(2 * time.Minute); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(out, "active"); err != nil {
@@ -70,19 +68,9 @@ func Node(in io.Reader, out io.Writer) error {
 	if _, err := lines.ReadString('\n'); err != nil { // all nodes are
 		return err
 	}
-	beating := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		n.beat(beating)
-	}()
-	time.Sleep(3 * time.Second) // until buffers have their size
-	sent, beats, cpu, start := n.sentBytes(), n.beats.Load(), cpuTime(), time.Now()
-	time.Sleep(cfg.Measure)
-	u.CPU, u.Took, u.Beats = cpuTime()-cpu, time.Since(start), n.beats.Load()-beats
-	u.Sent = n.sentBytes() - sent
-	close(beating)
-	<-ended
+	if err := n.measure(&u); err != nil {
+		return err
+	}
 	u.Goroutines, u.Descriptors, u.Heap = held()
 	if err := json.NewEncoder(out).Encode(u); err != nil {
 		return err
@@ -103,81 +91,66 @@ func readLine(r *bufio.Reader, v any) error {
 
 // node has a member of each group.
 type node struct {
-	cfg    nodeConfig
-	groups []*rafthttp.Transport
-	server *http.Server
-	beats  atomic.Uint64
+	cfg       nodeConfig
+	rafts     []fakeRaft // of a group each
+	carrier   carrier
+	beats     atomic.Uint64 // that were sent, answers too
+	processed atomic.Uint64
 }
 
-func startNode(cfg nodeConfig, ln net.Listener) (*node, error) {
-	n := &node{cfg: cfg}
-	mux := new(rafthttp.Mux)
-	n.server = rafthttp.NewServer(mux)
-	go func() { _ = n.server.Serve(ln) }()
-	for g := range cfg.Groups {
-		t := &rafthttp.Transport{ID: types.ID(cfg.ID), ClusterID: types.ID(1000 + g), Raft: &group{node: n}, MaxQueuedBytes: 64 << 20}
-		t.Raft.(*group).t = t
-		if err := t.Start(); err != nil {
-			return nil, err
-		}
-		if err := mux.Add(t); err != nil {
-			return nil, err
-		}
-		for i, u := range cfg.URLs {
-			t.AddPeer(types.ID(i+1), []string{u})
-		}
-		n.groups = append(n.groups, t)
+func newNode(cfg nodeConfig) *node {
+	n := &node{cfg: cfg, rafts: make([]fakeRaft, cfg.Groups)}
+	for i := range n.rafts {
+		n.rafts[i] = fakeRaft{node: n, group: i}
 	}
-	return n, nil
+	return n
 }
 
-func (n *node) stop() {
-	for _, t := range n.groups {
-		t.Stop()
-	}
-	n.server.Close()
-}
-
-// waitActive waits until all streams of all groups are up.
-func (n *node) waitActive(limit time.Duration) error {
-	end := time.Now().Add(limit)
-	for _, t := range n.groups {
-		for !up(t, len(n.cfg.URLs)-1) {
-			if time.Now().After(end) {
-				return fmt.Errorf("node %d: not all groups are active after %v", n.cfg.ID, limit)
-			}
-			time.Sleep(10 * time.Millisecond)
+func (n *node) waitUp(limit time.Duration) error {
+	for end := time.Now().Add(limit); !n.carrier.up(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("node %d: not all groups are active after %v", n.cfg.ID, limit)
 		}
 	}
 	return nil
 }
 
-func up(t *rafthttp.Transport, peers int) bool {
-	streams := 0
-	for _, p := range t.Status().Peers {
-		for _, s := range p.Streams {
-			if s.Up {
-				streams++
-			}
+// measure sends heartbeats for a while.
+func (n *node) measure(u *usage) error {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.beat(stop)
+	}()
+	defer func() {
+		close(stop)
+		<-ended
+	}()
+	time.Sleep(3 * time.Second) // until buffers have their size
+	if n.cfg.Profile != "" {
+		f, err := os.Create(n.cfg.Profile)
+		if err != nil {
+			return err
 		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
-	return streams == 4*peers
+	sent, beats, processed, cpu, start := sentBytes(), n.beats.Load(), n.processed.Load(), cpuTime(), time.Now()
+	time.Sleep(n.cfg.Measure)
+	u.CPU, u.Took, u.Beats, u.Processed = cpuTime()-cpu, time.Since(start), n.beats.Load()-beats, n.processed.Load()-processed
+	u.Sent = sentBytes() - sent
+	return nil
 }
 
-// sentBytes is what all groups have sent.
-func (n *node) sentBytes() (sum uint64) {
-	for _, t := range n.groups {
-		for _, p := range t.Status().Peers {
-			sum += p.SentBytes
-		}
-	}
-	return sum
-}
+const perSecond = 10 // heartbeats of a group
 
 // beat sends the heartbeats of the groups that this node leads, ten times a second, until stop is closed. They are spread over
 // the interval, as timers of rafts are that were started one after another.
 func (n *node) beat(stop <-chan struct{}) {
-	const perSecond, parts = 10, 10
+	const parts = 10
 	ticks := time.NewTicker(time.Second / perSecond / parts)
 	defer ticks.Stop()
 	for part := 0; ; part = (part + 1) % parts {
@@ -186,67 +159,77 @@ func (n *node) beat(stop <-chan struct{}) {
 			return
 		case <-ticks.C:
 		}
-		for g := part; g < len(n.groups); g += parts {
-			if g%len(n.cfg.URLs) != n.cfg.ID-1 {
-				continue // led by another node
+		for g := part; g < len(n.rafts); g += parts {
+			if leader := g%len(n.cfg.URLs) + 1; leader == n.cfg.ID {
+				n.rafts[g].lead()
+			} else if n.cfg.Way == Calls {
+				n.rafts[g].follow(leader)
 			}
-			var ms []*raftpb.Message
-			for to := range n.cfg.URLs {
-				if to+1 != n.cfg.ID {
-					ms = append(ms, message(raftpb.MsgHeartbeat, n.cfg.ID, uint64(to+1)))
-				}
-			}
-			n.groups[g].Send(ms)
-			n.beats.Add(uint64(len(ms)))
 		}
 	}
 }
 
 func message(typ raftpb.MessageType, from int, to uint64) *raftpb.Message {
-	return &raftpb.Message{Type: typ.Enum(), From: new(uint64(from)), To: new(to), Term: new(uint64(5)), Commit: new(uint64(100000))}
+	m := &raftpb.Message{Type: typ.Enum(), From: new(uint64(from)), To: new(to), Term: new(uint64(5))}
+	if typ == raftpb.MsgHeartbeat {
+		m.Commit = new(uint64(100000))
+	}
+	return m
 }
 
-// group is the raft of one group: it answers heartbeats.
-type group struct {
-	node *node
-	t    *rafthttp.Transport
+// fakeRaft is the raft of one group: it answers heartbeats.
+type fakeRaft struct {
+	node  *node
+	group int
 }
+
+// lead sends a heartbeat to each follower. If nothing is carried it gets the answers.
+func (r *fakeRaft) lead() {
+	n := r.node
+	ms := make([]*raftpb.Message, 0, nodes-1)
+	for to := range n.cfg.URLs {
+		if to+1 != n.cfg.ID {
+			ms = append(ms, message(raftpb.MsgHeartbeat, n.cfg.ID, uint64(to+1)))
+		}
+	}
+	n.carrier.send(r.group, ms)
+	n.beats.Add(uint64(len(ms)))
+	if n.cfg.Way == Calls {
+		for range ms {
+			_ = r.Process(context.Background(), anAnswer)
+		}
+	}
+}
+
+// follow gets the heartbeat of a leader, where nothing is carried.
+func (r *fakeRaft) follow(leader int) {
+	_ = r.Process(context.Background(), heartbeats[leader-1])
+}
+
+var (
+	anAnswer   = message(raftpb.MsgHeartbeatResp, 2, 1)
+	heartbeats = [nodes]*raftpb.Message{message(raftpb.MsgHeartbeat, 1, 0), message(raftpb.MsgHeartbeat, 2, 0), message(raftpb.MsgHeartbeat, 3, 0)}
+)
 
 // Process implements rafthttp.Raft.
-func (g *group) Process(_ context.Context, m *raftpb.Message) error {
+func (r *fakeRaft) Process(_ context.Context, m *raftpb.Message) error {
+	n := r.node
+	n.processed.Add(1)
 	if m.GetType() == raftpb.MsgHeartbeat {
-		g.t.Send([]*raftpb.Message{message(raftpb.MsgHeartbeatResp, g.node.cfg.ID, m.GetFrom())})
-		g.node.beats.Add(1)
+		n.carrier.send(r.group, []*raftpb.Message{message(raftpb.MsgHeartbeatResp, n.cfg.ID, m.GetFrom())})
+		n.beats.Add(1)
 	}
 	return nil
 }
 
 // IsIDRemoved implements rafthttp.Raft.
-func (g *group) IsIDRemoved(uint64) bool { return false }
+func (r *fakeRaft) IsIDRemoved(uint64) bool { return false }
 
 // ReportUnreachable implements rafthttp.Raft.
-func (g *group) ReportUnreachable(uint64) {}
+func (r *fakeRaft) ReportUnreachable(uint64) {}
 
 // ReportSnapshot implements rafthttp.Raft.
-func (g *group) ReportSnapshot(uint64, raft.SnapshotStatus) {}
-
-// held returns what the process has.
-func held() (goroutines, descriptors int, heap uint64) {
-	runtime.GC()
-	runtime.GC() // what pools hold survives the first
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
-		descriptors = len(open)
-	}
-	return runtime.NumGoroutine(), descriptors, m.HeapAlloc
-}
-
-func cpuTime() time.Duration {
-	var r syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
+func (r *fakeRaft) ReportSnapshot(uint64, raft.SnapshotStatus) {}
 
 // urlOf returns the peer URL of a listener.
 func urlOf(ln net.Listener) string {
