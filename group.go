@@ -42,8 +42,8 @@ type GroupConfig struct {
 // The other members of a group are replicas, and live on nodes: Transports of other processes. A replica
 // has the id of its node, or an id of its own (AddReplica).
 type Group struct {
+	g groups.Group // in place: it is often in no cache, and a pointer to it would not be either
 	t *Transport
-	g *groups.Group
 }
 
 var _ Transporter = (*Group)(nil)
@@ -84,7 +84,8 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 	if self == 0 {
 		self = uint64(t.ID)
 	}
-	g, err := e.groups.Join(id, self, groups.App{
+	g := &Group{t: t}
+	err := e.groups.Join(&g.g, id, self, groups.App{
 		Raft: callback.GuardRaft(e.cfg.Guard, cfg.Raft), Removed: removed,
 		Store: callback.NewStore(cfg.Snapshotter, e.cfg.Guard, e.cfg.ReadTimeout),
 	})
@@ -94,7 +95,7 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Group{t, g}, nil
+	return g, nil
 }
 
 // Start implements Transporter. It does nothing: a Group is running.

@@ -1,9 +1,7 @@
 package groups
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,46 +26,73 @@ type App struct {
 }
 
 // Group is one raft group of a Transport. All methods are safe for concurrent use.
+//
+// There may be ten thousand, and most are in no cache when a heartbeat comes: the fields that it needs are together, and what
+// only some groups need is made when they do.
 type Group struct {
-	groups   *Groups
 	id, self uint64
+	groups   *Groups
+	replicas replicas // changed under mu
 	app      App
+	stopped  atomic.Bool // ctx has ended
+	failing  atomic.Bool // the last call of Process returned an error
+	ended    bool        // guarded by mu
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 
-	replicas  atomic.Pointer[[]*replica] // by id; replaced under mu, never modified
-	strangers sender                     // of messages from replicas that the group does not have
-	reports   fair.Inbox
-	reported  chan struct{} // closed when no report comes any more
-
-	mu    sync.Mutex
-	ended bool
-	work  int // snapshots in both directions, and 1 until the end of the group: reports come as long as there is any
+	mu        sync.Mutex
+	strangers atomic.Pointer[sender]         // of messages from replicas that the group does not have; nil: none came yet
+	reports   atomic.Pointer[reports]        // nil: none was due yet
+	drops     atomic.Pointer[queue.Counters] // of messages that were received; nil: none
+	local     atomic.Uint64                  // messages for the local replica, or for a local thread of raft
+	refusals  atomic.Uint64                  // of messages to other nodes
+	work      int                            // snapshots in both directions, and 1 until the end of the group: reports come as long as there is any; guarded by mu
 
 	receiving atomic.Pointer[snapshot.Receiver] // nil: no snapshot has come yet
-
-	refusals atomic.Uint64               // of messages to other nodes
-	drops    [queue.Kinds]queue.Counters // of messages that were received
-	local    atomic.Uint64               // messages for the local replica, or for a local thread of raft
-	failing  atomic.Bool                 // the last call of Process returned an error
 }
 
-func newGroup(gs *Groups, id, self uint64, app App) *Group {
-	g := &Group{groups: gs, id: id, self: self, app: app, reported: make(chan struct{}), work: 1}
+// reports are the reports of one group.
+type reports struct {
+	inbox fair.Inbox
+	ended chan struct{} // closed when no report comes any more
+}
+
+// init makes g a group.
+func (g *Group) init(gs *Groups, id, self uint64, app App) {
+	g.groups, g.id, g.self, g.app, g.work = gs, id, self, app, 1
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
-	g.replicas.Store(new([]*replica))
-	g.strangers = sender{group: g, shares: &gs.guests}
-	g.reports = fair.Inbox{Group: id, Owner: g, Share: gs.owed}
-	return g
 }
 
 // find returns the replica with this id, or nil.
-func (g *Group) find(id uint64) *replica {
-	all := *g.replicas.Load()
-	if i, ok := slices.BinarySearchFunc(all, id, (*replica).compare); ok {
-		return all[i]
+func (g *Group) find(id uint64) *replica { return g.replicas.find(id) }
+
+// stranger returns the sender of messages from replicas that the group does not have.
+func (g *Group) stranger() *sender {
+	if s := g.strangers.Load(); s != nil {
+		return s
 	}
-	return nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.strangers.Load()
+	if s == nil {
+		s = &sender{stranger: true}
+		s.init(g, &g.groups.guests)
+		if g.ended {
+			s.end()
+		}
+		g.strangers.Store(s)
+	}
+	return s
+}
+
+// reporting returns the reports.
+func (g *Group) reporting() *reports {
+	if r := g.reports.Load(); r != nil {
+		return r
+	}
+	r := &reports{ended: make(chan struct{}), inbox: fair.Inbox{Group: g.id, Owner: g, Share: g.groups.owed}}
+	g.reports.CompareAndSwap(nil, r)
+	return g.reports.Load()
 }
 
 // Has reports whether the group has a replica with this id, beside the local one.
@@ -91,10 +116,7 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 	}
 	r := newReplica(g, id, n)
 	n.add(r)
-	all := slices.DeleteFunc(slices.Clone(*g.replicas.Load()), func(r *replica) bool { return r == old })
-	all = append(all, r)
-	slices.SortFunc(all, func(a, b *replica) int { return cmp.Compare(a.id, b.id) })
-	g.replicas.Store(&all)
+	g.replicas.put(r, old)
 	if old != nil {
 		old.end()
 	}
@@ -105,8 +127,7 @@ func (g *Group) Remove(id uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if old := g.find(id); old != nil {
-		all := slices.DeleteFunc(slices.Clone(*g.replicas.Load()), func(r *replica) bool { return r == old })
-		g.replicas.Store(&all)
+		g.replicas.remove(old)
 		old.end()
 	}
 }
@@ -115,7 +136,8 @@ func (g *Group) Remove(id uint64) {
 func (g *Group) RemoveAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, r := range *g.replicas.Swap(new([]*replica)) {
+	for _, r := range g.replicas.all() {
+		g.replicas.remove(r)
 		r.end()
 	}
 }
@@ -142,21 +164,28 @@ func (g *Group) Leave() {
 
 // end ends the group, and returns channels that are closed when the running callbacks have returned.
 func (g *Group) end(cause error) (running []<-chan struct{}) {
+	g.stopped.Store(true)
 	g.cancel(cause)
+	reports := g.reporting()
 	g.mu.Lock()
 	if g.ended {
 		g.mu.Unlock()
-		return []<-chan struct{}{g.reported}
+		return []<-chan struct{}{reports.ended}
 	}
 	g.ended = true
-	all := *g.replicas.Swap(new([]*replica))
+	all, strangers := g.replicas.all(), g.strangers.Load()
+	for _, r := range all {
+		g.replicas.remove(r)
+	}
 	g.mu.Unlock()
 	for _, r := range all {
 		running = append(running, r.end()...)
 	}
-	running = append(running, g.strangers.end()...)
+	if strangers != nil {
+		running = append(running, strangers.end()...)
+	}
 	g.finish()
-	return append(running, g.reported)
+	return append(running, reports.ended)
 }
 
 // begin counts work that the end of the group waits for, until finish, unless the group has ended.
@@ -191,7 +220,7 @@ func (g *Group) ActiveSince(id uint64) time.Time {
 
 // Active returns the number of replicas whose nodes are active.
 func (g *Group) Active() (n int) {
-	for _, r := range *g.replicas.Load() {
+	for _, r := range g.replicas.all() {
 		if !r.node.member.Activity.ActiveSince().IsZero() {
 			n++
 		}
@@ -217,8 +246,9 @@ func (g *Group) report(m *raftpb.Message) {
 	id := m.GetFrom()
 	switch m.GetType() {
 	case raftpb.MsgHup:
-		g.groups.reports.Remove(&g.reports)
-		close(g.reported)
+		r := g.reporting()
+		g.groups.reports.Remove(&r.inbox)
+		close(r.ended)
 		g.groups.living.Done()
 		return
 	case raftpb.MsgUnreachable:
@@ -242,5 +272,5 @@ func (g *Group) report(m *raftpb.Message) {
 
 // tell has report called with m.
 func (g *Group) tell(m *raftpb.Message) {
-	g.groups.reports.Offer(&g.reports, m, 1, false)
+	g.groups.reports.Offer(&g.reporting().inbox, m, 1, false)
 }

@@ -106,21 +106,22 @@ func New(c Config) *Groups {
 	return gs
 }
 
-// Join adds a group whose local replica has the id self. The error says that there is one with this id, or is ErrStopped.
-func (gs *Groups) Join(id, self uint64, app App) (*Group, error) {
-	g := newGroup(gs, id, self, app)
+// Join makes g, which is a zero value, a group whose local replica has the id self. The error says that there is one with this id, or
+// is ErrStopped.
+func (gs *Groups) Join(g *Group, id, self uint64, app App) error {
+	g.init(gs, id, self, app)
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	if gs.stopped {
-		return nil, errs.ErrStopped
+		return errs.ErrStopped
 	}
 	if gs.all[id] != nil {
-		return nil, ErrJoined
+		return ErrJoined
 	}
 	gs.living.Add(1)
 	gs.all[id] = g
 	gs.used.Store(true)
-	return g, nil
+	return nil
 }
 
 // ErrJoined means that a Transport has a group already.

@@ -25,10 +25,12 @@ import (
 // sender is a replica as the sender of messages, or all replicas that a group does not have: its messages wait for
 // Process in an inbox for each kind.
 type sender struct {
-	group  *Group
-	shares *[queue.Kinds]*fair.Share
+	group    *Group
+	stranger bool       // it is of replicas that the group does not have
+	control  fair.Inbox // of control messages
+	shares   *[queue.Kinds]*fair.Share
 
-	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu
+	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu; of control messages: it is control
 	mu    sync.Mutex
 	ended bool
 	nodes map[uint64]*node // of the last strangers, by id
@@ -60,8 +62,17 @@ func (s *sender) nodeOf(id uint64) *node {
 	return s.nodes[id]
 }
 
+// init makes s the sender of messages of the group, within these shares.
+func (s *sender) init(g *Group, shares *[queue.Kinds]*fair.Share) {
+	s.group, s.shares = g, shares
+	s.control = fair.Inbox{Group: g.id, Owner: s, Share: shares[queue.Control]}
+}
+
 // box returns the inbox of a kind, or nil if the sender has ended.
 func (s *sender) box(k queue.Kind) *fair.Inbox {
+	if k == queue.Control {
+		return &s.control
+	}
 	if in := s.boxes[k].Load(); in != nil {
 		return in
 	}
@@ -84,9 +95,13 @@ func (s *sender) end() (running []<-chan struct{}) {
 	s.ended = true
 	s.mu.Unlock()
 	for k := range s.boxes {
-		if in := s.boxes[k].Load(); in != nil {
+		in := s.boxes[k].Load()
+		if queue.Kind(k) == queue.Control {
+			in = &s.control
+		}
+		if in != nil {
 			left, returned := s.group.groups.pools[k].Remove(in)
-			s.group.drop(queue.Kind(k), len(left), errs.ErrPeerRemoved)
+			s.group.drop(len(left), errs.ErrPeerRemoved)
 			for i := range left {
 				s.group.groups.refuseWaiting(left[i].Msg, errs.ErrPeerRemoved)
 			}
@@ -103,12 +118,12 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	ctx, ticket := g.ctx, g.groups.ticketOf(m)
 	if ticket != nil {
 		if ctx = ticket.Ctx; !ticket.Claim() {
-			g.drop(k, 1, errs.ErrStalled)
+			g.drop(1, errs.ErrStalled)
 			return
 		}
 	}
 	if err := s.refusal(from); err != nil {
-		g.drop(k, 1, err)
+		g.drop(1, err)
 		if errors.Is(err, errs.ErrOfRemoved) {
 			s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
 		}
@@ -126,7 +141,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	if ticket != nil {
 		ticket.Finish(queue.Outcome{Processed: true, Err: err})
 	}
-	if failed := err != nil; failed != g.failing.Load() && g.failing.CompareAndSwap(!failed, failed) && failed && g.ctx.Err() == nil {
+	if failed := err != nil; failed != g.failing.Load() && g.failing.CompareAndSwap(!failed, failed) && failed && !g.stopped.Load() {
 		g.log().Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", k.String()), zap.String("from", types.ID(from).String()), zap.Error(err))
 	}
@@ -134,10 +149,10 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 
 // refusal returns why a message of a replica is not processed, or nil.
 func (s *sender) refusal(from uint64) error {
-	if s.group.ctx.Err() != nil {
+	if s.group.stopped.Load() {
 		return errs.ErrStopped
 	}
-	if s == &s.group.strangers && from != 0 && s.group.app.Raft.IsIDRemoved(from) {
+	if s.stranger && from != 0 && s.group.app.Raft.IsIDRemoved(from) {
 		return errs.ErrOfRemoved
 	}
 	return nil
@@ -152,10 +167,14 @@ func (g *Group) log() *zap.Logger {
 }
 
 // drop counts received messages that Process does not get.
-func (g *Group) drop(k queue.Kind, n int, cause error) {
-	if n > 0 {
-		g.drops[k].Drop(n, member.ReasonOf(cause))
+func (g *Group) drop(n int, cause error) {
+	if n == 0 {
+		return
 	}
+	if g.drops.Load() == nil {
+		g.drops.CompareAndSwap(nil, new(queue.Counters))
+	}
+	g.drops.Load().Drop(n, member.ReasonOf(cause))
 }
 
 // lookupTogether is how many groups are looked up under one lock.
@@ -186,7 +205,7 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
 		if err := gs.node.AuthorizeReplica(it.Msg, self, own); err == nil {
 			kept = append(kept, it)
 		} else if g != nil {
-			g.drop(queue.KindOf(it.Msg.GetType()), 1, err)
+			g.drop(1, err)
 		}
 	}
 	if len(kept) > 0 {
@@ -229,27 +248,28 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 	k := queue.KindOf(it.Msg.GetType())
 	r := g.find(it.Msg.GetFrom())
 	if err := g.groups.node.AuthorizeReplica(it.Msg, g.self, r == nil || r.node == n); err != nil {
-		g.drop(k, 1, err)
+		g.drop(1, err)
 		if errors.Is(err, protocol.ErrToMismatch) {
 			refuse(it.Group, it.Msg, wire.NoSuchReplica)
 		}
 		return nil
 	}
-	from := &g.strangers
+	var in *fair.Inbox
 	if r != nil {
-		from = &r.in
+		in = r.in.box(k)
 	} else {
-		from.seen(it.Msg.GetFrom(), n)
+		s := g.stranger()
+		s.seen(it.Msg.GetFrom(), n)
+		in = s.box(k)
 	}
-	in := from.box(k)
 	if in == nil { // the replica has ended
-		g.drop(k, 1, errs.ErrPeerRemoved)
+		g.drop(1, errs.ErrPeerRemoved)
 		return nil
 	}
 	pool := g.groups.pools[k]
 	if k != queue.Append || wait == 0 {
 		if v := pool.Offer(in, it.Msg, it.Size, wire.IsCoalesced(it.Msg)); v != queue.Accepted {
-			g.drop(k, 1, v.Err())
+			g.drop(1, v.Err())
 		}
 		return nil
 	}
@@ -257,7 +277,7 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 	if err == nil {
 		return nil
 	}
-	g.drop(k, 1, err)
+	g.drop(1, err)
 	if errors.Is(err, errs.ErrProcessStalled) || ctx.Err() != nil {
 		return err // so that the sender's raft is told
 	}
@@ -310,6 +330,6 @@ func (gs *Groups) isRemoved(group uint64, m *raftpb.Message) bool {
 	if g == nil || m.GetTo() != g.self || m.GetFrom() == 0 || g.find(m.GetFrom()) != nil || !g.app.Raft.IsIDRemoved(m.GetFrom()) {
 		return false
 	}
-	g.drop(queue.KindOf(m.GetType()), 1, errs.ErrOfRemoved)
+	g.drop(1, errs.ErrOfRemoved)
 	return true
 }

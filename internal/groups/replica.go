@@ -1,7 +1,7 @@
 package groups
 
 import (
-	"cmp"
+	"slices"
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -13,18 +13,19 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// replica is a member of a group that lives on a node. There are many: it is small.
+// replica is a member of a group that lives on a node. There are many: it is small, and what control messages need is together.
 type replica struct {
-	group *Group
-	id    uint64
-	node  *node
-	at    int          // its place in node.replicas; guarded by node.mu
-	sent  atomic.Int64 // Groups.clock when something was sent to it last
-	owed  atomic.Bool  // a report is due
+	group   *Group
+	id      uint64
+	node    *node
+	sent    atomic.Int64 // Groups.clock when something was sent to it last
+	owed    atomic.Bool  // a report is due
+	control fair.Flow    // of control messages that are sent
+	in      sender
 
-	out    [queue.Kinds]atomic.Pointer[fair.Flow] // nil: nothing was sent yet
+	at     int                                    // its place in node.replicas; guarded by node.mu
+	out    [queue.Kinds]atomic.Pointer[fair.Flow] // nil: nothing was sent yet; of control messages: it is control
 	posted [queue.Kinds]atomic.Pointer[fair.Flow] // the same in POSTs
-	in     sender
 
 	snapshots *snapshotSender // nil: none was sent yet; guarded by group.mu until the end
 }
@@ -32,15 +33,88 @@ type replica struct {
 func newReplica(g *Group, id uint64, n *node) *replica {
 	r := &replica{group: g, id: id, node: n}
 	r.sent.Store(-inFlight)
-	r.in = sender{group: g, shares: &n.shares}
+	r.control.Group = g.id
+	r.in.init(g, &n.shares)
 	return r
 }
 
-func (r *replica) compare(id uint64) int { return cmp.Compare(r.id, id) }
+// replicas are the replicas of a group on other nodes. Those of a group of three members are in a line of a cache with what else
+// is needed of the group.
+type replicas struct {
+	few [2]struct { // a place whose replica is nil is free
+		id      atomic.Uint64 // by which it is found without reading it
+		replica atomic.Pointer[replica]
+	}
+	more atomic.Pointer[[]*replica] // nil: none; replaced, never modified
+}
+
+// find returns the replica with this id, or nil. It may be called concurrently with any method.
+func (rs *replicas) find(id uint64) *replica {
+	for i := range rs.few {
+		if one := &rs.few[i]; one.id.Load() == id {
+			if r := one.replica.Load(); r != nil && r.id == id { // the place may have been used again
+				return r
+			}
+		}
+	}
+	if more := rs.more.Load(); more != nil {
+		for _, r := range *more {
+			if r.id == id {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// put adds a replica, in the place of old unless that is nil. Its caller and those of remove exclude each other.
+func (rs *replicas) put(r, old *replica) {
+	for i := range rs.few {
+		one := &rs.few[i]
+		if one.replica.Load() == old {
+			one.id.Store(r.id)
+			one.replica.Store(r)
+			return
+		}
+	}
+	more := slices.DeleteFunc(rs.rest(), func(r *replica) bool { return r == old })
+	more = append(more, r)
+	rs.more.Store(&more)
+}
+
+func (rs *replicas) remove(r *replica) {
+	for i := range rs.few {
+		if rs.few[i].replica.CompareAndSwap(r, nil) {
+			return
+		}
+	}
+	more := slices.DeleteFunc(rs.rest(), func(other *replica) bool { return r == other })
+	rs.more.Store(&more)
+}
+
+// rest returns a copy of more.
+func (rs *replicas) rest() []*replica {
+	if more := rs.more.Load(); more != nil {
+		return slices.Clone(*more)
+	}
+	return nil
+}
+
+// all returns the replicas, in no order.
+func (rs *replicas) all() []*replica {
+	all := rs.rest()
+	for i := range rs.few {
+		if r := rs.few[i].replica.Load(); r != nil {
+			all = append(all, r)
+		}
+	}
+	return all
+}
 
 // end ends the replica, and returns channels that are closed when running calls of Process with its messages have returned.
 func (r *replica) end() (running []<-chan struct{}) {
 	running = r.in.end()
+	r.dropFlow(r.node.writers[messages].Queue, &r.control)
 	if r.snapshots != nil {
 		r.snapshots.end()
 	}
@@ -80,13 +154,23 @@ func flowOf(f *atomic.Pointer[fair.Flow], group uint64) *fair.Flow {
 	return f.Load()
 }
 
+// flow returns the flow of a kind on a stream.
+func (r *replica) flow(k queue.Kind) *fair.Flow {
+	if k == queue.Control {
+		return &r.control
+	}
+	return flowOf(&r.out[k], r.group.id)
+}
+
 // send gives m to a queue, or reports it lost. A MsgSnap goes by POST, whose answer is its result.
 func (r *replica) send(m *raftpb.Message) {
 	k, size := queue.KindOf(m.GetType()), wire.MemorySize(m)
-	r.sent.Store(r.group.groups.clock.Load())
+	if now := r.node.groups.clock.Load(); r.sent.Load() != now {
+		r.sent.Store(now)
+	}
 	q, v := r.node.writers[streamOf(k)].Queue, queue.Down
 	if m.GetType() != raftpb.MsgSnap {
-		v = q.Offer(flowOf(&r.out[k], r.group.id), m, size, wire.IsCoalesced(m))
+		v = q.Offer(r.flow(k), m, size, wire.IsCoalesced(m))
 	}
 	if v == queue.Down {
 		q = r.node.posts.queue

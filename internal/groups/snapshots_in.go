@@ -198,7 +198,7 @@ func (in *incomingSnapshot) Discard(index uint64, cause error) { in.saving.Disca
 // dropIf counts a MsgSnap that Process does not get, unless cause is nil.
 func (g *Group) dropIf(cause error) {
 	if cause != nil {
-		g.drop(queue.Append, 1, cause)
+		g.drop(1, cause)
 	}
 }
 
@@ -207,9 +207,11 @@ func (g *Group) dropIf(cause error) {
 func (g *Group) deliver(m *raftpb.Message, r *replica) queue.Outcome {
 	ctx, cancel := context.WithTimeoutCause(g.ctx, g.groups.cfg.Snapshots.Config.AnswerTimeout, errs.ErrStalled)
 	defer cancel()
-	from := &g.strangers
+	var from *sender
 	if r != nil {
 		from = &r.in
+	} else {
+		from = g.stranger()
 	}
 	in := from.box(queue.Append)
 	if in == nil {

@@ -1,6 +1,8 @@
 package groups
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -75,13 +77,12 @@ type ReplicaState struct {
 // State returns the current state.
 func (g *Group) State() GroupState {
 	st := GroupState{ID: g.id, Replica: g.self, Failing: g.failing.Load(), Refused: g.refusals.Load()}
-	for _, r := range *g.replicas.Load() {
+	for _, r := range g.replicas.all() {
 		st.Replicas = append(st.Replicas, ReplicaState{r.id, r.node.member.RemoteID, r.node.member.Activity.ActiveSince()})
 	}
-	for k := range g.drops {
-		for why, n := range g.drops[k].Dropped() {
-			st.Dropped[why] += n
-		}
+	slices.SortFunc(st.Replicas, func(a, b ReplicaState) int { return cmp.Compare(a.ID, b.ID) })
+	if drops := g.drops.Load(); drops != nil {
+		st.Dropped = drops.Dropped()
 	}
 	st.Dropped[queue.DropLocal] += g.local.Load()
 	return st
