@@ -47,12 +47,13 @@ func run(args []string) error {
 	growth := flags.Bool("growth", false, "measure while peers, sizes and processors grow; -scenarios names series then")
 	again := flags.String("render", "", "samples of an earlier run, to be rendered again instead of measuring")
 	groups := flags.Int("groups", 0, "measure that many idle raft groups on three nodes in processes of their own, and nothing else")
+	parts := flags.Int("spread", 1, "over how many parts of an interval the heartbeats of -groups are spread; 1 is one ticker for all groups")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	plan.Settings.Heap = *heap << 20
 	if *groups > 0 {
-		return runGroups(ctx, manygroups.Plan{Groups: *groups, Measure: 4 * plan.Settings.Measure, Rounds: plan.Rounds, Profiles: plan.Profiles})
+		return runGroups(ctx, manygroups.Plan{Groups: *groups, Parts: *parts, Heap: plan.Settings.Heap, Measure: 4 * plan.Settings.Measure, Rounds: plan.Rounds, Profiles: plan.Profiles})
 	}
 	if *growth {
 		return runGrowth(ctx, plan, *scenarios, *again, *out)

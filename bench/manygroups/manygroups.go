@@ -26,6 +26,8 @@ type Plan struct {
 	Program  string // what runs Node for NodeArgument
 	Groups   int
 	Measure  time.Duration
+	Parts    int    // of an interval over which heartbeats are spread; 0 and 1: those of all groups come at once
+	Heap     int    // bytes that each node holds besides what is measured
 	Rounds   int    // of all ways, one after another; the medians count
 	Profiles string // folder for CPU profiles of the first node; empty: none
 }
@@ -123,7 +125,7 @@ func (p *Plan) start(ctx context.Context, way Way) (all []*process, err error) {
 			return all, err
 		}
 		all = append(all, one)
-		cfg := nodeConfig{ID: i + 1, Way: way, URLs: urls, Groups: p.Groups, Measure: p.Measure}
+		cfg := nodeConfig{ID: i + 1, Way: way, URLs: urls, Groups: p.Groups, Measure: p.Measure, Parts: p.Parts, Heap: p.Heap}
 		if p.Profiles != "" && i == 0 {
 			cfg.Profile = filepath.Join(p.Profiles, strings.ReplaceAll(fmt.Sprintf("groups-%d-%s.cpu.prof", p.Groups, way), " ", "-"))
 		}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"runtime"
 	"runtime/pprof"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,8 @@ type nodeConfig struct {
 	URLs    []string      // of all nodes
 	Groups  int           // of each of which each node has a member
 	Measure time.Duration // after all are active, and have settled
+	Parts   int           // of an interval, in which groups have their heartbeats
+	Heap    int           // bytes that the node holds besides what is measured, as a server does
 	Profile string        // file for a CPU profile; empty: none
 }
 
@@ -52,7 +55,8 @@ func Node(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	n := newNode(cfg)
+	n, other := newNode(cfg), make([]byte, cfg.Heap)
+	defer runtime.KeepAlive(other)
 	var u usage
 	u.EmptyGoroutines, u.EmptyDescriptors, u.EmptyHeap = held()
 	if n.carrier, err = newCarrier(n, ln); err != nil {
@@ -147,11 +151,11 @@ func (n *node) measure(u *usage) error {
 
 const perSecond = 10 // heartbeats of a group
 
-// beat sends the heartbeats of the groups that this node leads, ten times a second, until stop is closed. They are spread over
-// the interval, as timers of rafts are that were started one after another.
+// beat sends the heartbeats of the groups that this node leads, ten times a second, until stop is closed: at once, as one ticker
+// for all groups makes them, or spread over the interval, as timers of rafts are that were started one after another.
 func (n *node) beat(stop <-chan struct{}) {
-	const parts = 10
-	ticks := time.NewTicker(time.Second / perSecond / parts)
+	parts := max(1, n.cfg.Parts)
+	ticks := time.NewTicker(time.Second / perSecond / time.Duration(parts))
 	defer ticks.Stop()
 	for part := 0; ; part = (part + 1) % parts {
 		select {
