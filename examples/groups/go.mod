@@ -1,0 +1,21 @@
+module github.com/seed-4d73690b/rafthttp/examples/groups
+
+go 1.26.0
+
+replace github.com/seed-4d73690b/rafthttp => ../..
+
+require (
+	github.com/seed-4d73690b/rafthttp v0.0.0-00010101000000-000000000000
+	github.com/stretchr/testify v1.12.1
+	go.etcd.io/etcd/client/pkg/v3 v3.7.3
+	go.etcd.io/raft/v3 v3.7.0
+	go.uber.org/zap v1.28.0
+)
+
+require (
+	go.uber.org/multierr v1.11.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
+	google.golang.org/protobuf v1.36.11 // indirect
+)
