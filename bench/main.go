@@ -5,8 +5,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/seed-4d73690b/rafthttp/bench/manygroups"
 	"github.com/seed-4d73690b/rafthttp/bench/report"
@@ -47,13 +49,14 @@ func run(args []string) error {
 	growth := flags.Bool("growth", false, "measure while peers, sizes and processors grow; -scenarios names series then")
 	again := flags.String("render", "", "samples of an earlier run, to be rendered again instead of measuring")
 	groups := flags.Int("groups", 0, "measure that many idle raft groups on three nodes in processes of their own, and nothing else")
+	kinds := flags.String("groups-measure", "idle", "comma-separated: idle, flood (heartbeats of others while a group floods), loss (until all groups know of a lost node)")
 	parts := flags.Int("spread", 1, "over how many parts of an interval the heartbeats of -groups are spread; 1 is one ticker for all groups")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	plan.Settings.Heap = *heap << 20
 	if *groups > 0 {
-		return runGroups(ctx, manygroups.Plan{Groups: *groups, Parts: *parts, Heap: plan.Settings.Heap, Measure: 4 * plan.Settings.Measure, Rounds: plan.Rounds, Profiles: plan.Profiles})
+		return runGroups(ctx, manygroups.Plan{Groups: *groups, Parts: *parts, Heap: plan.Settings.Heap, Measure: 4 * plan.Settings.Measure, Rounds: plan.Rounds, Profiles: plan.Profiles}, *kinds)
 	}
 	if *growth {
 		return runGrowth(ctx, plan, *scenarios, *again, *out)
@@ -72,7 +75,17 @@ func run(args []string) error {
 	return show(plan, env, samples, *out, *check)
 }
 
-func runGroups(ctx context.Context, p manygroups.Plan) (err error) {
+func runGroups(ctx context.Context, p manygroups.Plan, kinds string) (err error) {
+	var runs []func(context.Context, io.Writer, manygroups.Plan) error
+	for kind := range strings.SplitSeq(kinds, ",") {
+		run, ok := map[string]func(context.Context, io.Writer, manygroups.Plan) error{
+			"idle": manygroups.Run, "flood": manygroups.RunFlood, "loss": manygroups.RunLoss,
+		}[kind]
+		if !ok {
+			return fmt.Errorf("-groups-measure: there is no %q", kind)
+		}
+		runs = append(runs, run)
+	}
 	if p.Program, err = os.Executable(); err != nil {
 		return err
 	}
@@ -81,7 +94,12 @@ func runGroups(ctx context.Context, p manygroups.Plan) (err error) {
 			return err
 		}
 	}
-	return manygroups.Run(ctx, os.Stdout, p)
+	for _, run := range runs {
+		if err := run(ctx, os.Stdout, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func runGrowth(ctx context.Context, plan runner.Plan, list, earlier, out string) error {

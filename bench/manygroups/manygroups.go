@@ -62,9 +62,20 @@ func Run(ctx context.Context, w io.Writer, p Plan) error {
 
 // run measures one way once, and returns the sums of all nodes.
 func (p *Plan) run(ctx context.Context, way Way) (sum usage, err error) {
+	err = p.measure(ctx, nodeConfig{Way: way}, func(_ []*process, us []usage) error {
+		for _, u := range us {
+			sum.add(u)
+		}
+		return nil
+	})
+	return sum, err
+}
+
+// measure runs the nodes, and calls then with what they have measured before they end.
+func (p *Plan) measure(ctx context.Context, cfg nodeConfig, then func(all []*process, us []usage) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	all, err := p.start(ctx, way)
+	all, err := p.start(ctx, cfg)
 	defer func() {
 		for _, p := range all {
 			p.in.Close()
@@ -72,29 +83,28 @@ func (p *Plan) run(ctx context.Context, way Way) (sum usage, err error) {
 		}
 	}()
 	if err != nil {
-		return sum, err
+		return err
 	}
 	for _, one := range all {
 		if line, err := one.out.ReadString('\n'); err != nil || line != "active\n" {
-			return sum, fmt.Errorf("a node did not become active: %q, %w", line, err)
+			return fmt.Errorf("a node did not become active: %q, %w", line, err)
 		}
 	}
 	for _, one := range all {
 		if _, err := fmt.Fprintln(one.in); err != nil {
-			return sum, err
+			return err
 		}
 	}
-	for _, one := range all {
-		var u usage
-		if err := readLine(one.out, &u); err != nil {
-			return sum, err
+	us := make([]usage, nodes)
+	for i, one := range all {
+		if err := readLine(one.out, &us[i]); err != nil {
+			return err
 		}
-		sum.add(u)
 	}
-	return sum, nil
+	return then(all, us)
 }
 
-func (p *Plan) start(ctx context.Context, way Way) (all []*process, err error) {
+func (p *Plan) start(ctx context.Context, cfg nodeConfig) (all []*process, err error) {
 	var urls []string
 	var files []*os.File
 	for range nodes {
@@ -125,9 +135,9 @@ func (p *Plan) start(ctx context.Context, way Way) (all []*process, err error) {
 			return all, err
 		}
 		all = append(all, one)
-		cfg := nodeConfig{ID: i + 1, Way: way, URLs: urls, Groups: p.Groups, Measure: p.Measure, Parts: p.Parts, Heap: p.Heap}
+		cfg.ID, cfg.URLs, cfg.Groups, cfg.Measure, cfg.Parts, cfg.Heap, cfg.Profile = i+1, urls, p.Groups, p.Measure, p.Parts, p.Heap, ""
 		if p.Profiles != "" && i == 0 {
-			cfg.Profile = filepath.Join(p.Profiles, strings.ReplaceAll(fmt.Sprintf("groups-%d-%s.cpu.prof", p.Groups, way), " ", "-"))
+			cfg.Profile = filepath.Join(p.Profiles, strings.ReplaceAll(fmt.Sprintf("groups-%d-%s.cpu.prof", p.Groups, cfg.Way), " ", "-"))
 		}
 		if err := json.NewEncoder(one.in).Encode(cfg); err != nil {
 			return all, err

@@ -52,3 +52,16 @@ func columns(t *testing.T, table, name string) (figures []float64) {
 	}
 	return figures
 }
+
+// TestRunIsolation: a flood and the loss of a node are measured.
+func TestRunIsolation(t *testing.T) {
+	program, err := os.Executable()
+	require.NoError(t, err)
+	p := Plan{Program: program, Groups: 6, Measure: time.Second}
+	var out strings.Builder
+	require.NoError(t, RunFlood(t.Context(), &out, p))
+	require.NotContains(t, out.String(), " 0s ")
+	out.Reset()
+	require.NoError(t, RunLoss(t.Context(), &out, p))
+	require.Equal(t, 2, strings.Count(out.String(), ": 4 of 6 groups were told within "), out.String())
+}

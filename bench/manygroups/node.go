@@ -12,6 +12,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +30,8 @@ type nodeConfig struct {
 	Measure time.Duration // after all are active, and have settled
 	Parts   int           // of an interval, in which groups have their heartbeats
 	Heap    int           // bytes that the node holds besides what is measured, as a server does
+	Times   bool          // of heartbeats and their answers are taken
+	Flood   bool          // the first group floods appends
 	Profile string        // file for a CPU profile; empty: none
 }
 
@@ -42,6 +46,13 @@ type usage struct {
 	Heap                              uint64
 	EmptyGoroutines, EmptyDescriptors int // of the node before it had groups
 	EmptyHeap                         uint64
+	P50, P99                          time.Duration // from a heartbeat to its answer, except of the first group
+}
+
+// loss is what a node prints after another one was lost.
+type loss struct {
+	Told int           // groups
+	Took time.Duration // from the first report to the last group's first one
 }
 
 // Node is one process of a measurement.
@@ -82,7 +93,31 @@ func Node(in io.Reader, out io.Writer) error {
 	if _, err = lines.ReadString('\n'); errors.Is(err, io.EOF) { // all have measured
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(out).Encode(n.awaitLoss()); err != nil {
+		return err
+	}
+	_, _ = lines.ReadString('\n') // until the others have done so
+	return nil
+}
+
+// awaitLoss waits until groups were told that a node was lost, and no more are.
+func (n *node) awaitLoss() loss {
+	for range 3 { // which is longer than a node that ends is not noticed
+		time.Sleep(time.Second)
+	}
+	var told []int64
+	for i := range n.rafts {
+		if at := n.rafts[i].told.Load(); at != 0 {
+			told = append(told, at)
+		}
+	}
+	if len(told) == 0 {
+		return loss{}
+	}
+	return loss{len(told), time.Duration(slices.Max(told) - slices.Min(told))}
 }
 
 func readLine(r *bufio.Reader, v any) error {
@@ -100,12 +135,16 @@ type node struct {
 	carrier   carrier
 	beats     atomic.Uint64 // that were sent, answers too
 	processed atomic.Uint64
+	born      time.Time
+
+	mu    sync.Mutex
+	trips []time.Duration // from a heartbeat to its answer
 }
 
 func newNode(cfg nodeConfig) *node {
-	n := &node{cfg: cfg, rafts: make([]fakeRaft, cfg.Groups)}
+	n := &node{cfg: cfg, rafts: make([]fakeRaft, cfg.Groups), born: time.Now()}
 	for i := range n.rafts {
-		n.rafts[i] = fakeRaft{node: n, group: i}
+		n.rafts[i].node, n.rafts[i].group = n, i
 	}
 	return n
 }
@@ -121,14 +160,15 @@ func (n *node) waitUp(limit time.Duration) error {
 
 // measure sends heartbeats for a while.
 func (n *node) measure(u *usage) error {
-	stop, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		n.beat(stop)
-	}()
+	stop := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() { n.beat(stop) })
+	if n.cfg.Flood && n.cfg.ID == 1 {
+		ended.Go(func() { n.flood(stop) })
+	}
 	defer func() {
 		close(stop)
-		<-ended
+		ended.Wait()
 	}()
 	time.Sleep(3 * time.Second) // until buffers have their size
 	if n.cfg.Profile != "" {
@@ -142,10 +182,14 @@ func (n *node) measure(u *usage) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	n.takeTrips()
 	sent, beats, processed, cpu, start := sentBytes(), n.beats.Load(), n.processed.Load(), cpuTime(), time.Now()
 	time.Sleep(n.cfg.Measure)
 	u.CPU, u.Took, u.Beats, u.Processed = cpuTime()-cpu, time.Since(start), n.beats.Load()-beats, n.processed.Load()-processed
 	u.Sent = sentBytes() - sent
+	if trips := n.takeTrips(); len(trips) > 0 {
+		u.P50, u.P99 = trips[len(trips)/2], trips[len(trips)*99/100]
+	}
 	return nil
 }
 
@@ -185,7 +229,12 @@ func message(typ raftpb.MessageType, from int, to uint64) *raftpb.Message {
 type fakeRaft struct {
 	node  *node
 	group int
+	sent  atomic.Int64 // when the last heartbeat was, in ns since node.born
+	told  atomic.Int64 // when it was told first that another one is unreachable; 0: never
 }
+
+// now is the time since the node was made, in ns.
+func (n *node) now() int64 { return int64(time.Since(n.born)) }
 
 // lead sends a heartbeat to each follower. If nothing is carried it gets the answers.
 func (r *fakeRaft) lead() {
@@ -196,6 +245,7 @@ func (r *fakeRaft) lead() {
 			ms = append(ms, message(raftpb.MsgHeartbeat, n.cfg.ID, uint64(to+1)))
 		}
 	}
+	r.sent.Store(n.now())
 	n.carrier.send(r.group, ms)
 	n.beats.Add(uint64(len(ms)))
 	if n.cfg.Way == Calls {
@@ -218,6 +268,14 @@ var (
 // Process implements rafthttp.Raft.
 func (r *fakeRaft) Process(_ context.Context, m *raftpb.Message) error {
 	n := r.node
+	switch m.GetType() {
+	case raftpb.MsgApp:
+		return nil
+	case raftpb.MsgHeartbeatResp:
+		if n.cfg.Times && r.group > 0 {
+			n.trip(time.Duration(n.now() - r.sent.Load()))
+		}
+	}
 	n.processed.Add(1)
 	if m.GetType() == raftpb.MsgHeartbeat {
 		n.carrier.send(r.group, []*raftpb.Message{message(raftpb.MsgHeartbeatResp, n.cfg.ID, m.GetFrom())})
@@ -230,10 +288,49 @@ func (r *fakeRaft) Process(_ context.Context, m *raftpb.Message) error {
 func (r *fakeRaft) IsIDRemoved(uint64) bool { return false }
 
 // ReportUnreachable implements rafthttp.Raft.
-func (r *fakeRaft) ReportUnreachable(uint64) {}
+func (r *fakeRaft) ReportUnreachable(uint64) { r.told.CompareAndSwap(0, r.node.now()) }
 
 // ReportSnapshot implements rafthttp.Raft.
 func (r *fakeRaft) ReportSnapshot(uint64, raft.SnapshotStatus) {}
+
+func (n *node) trip(took time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.trips = append(n.trips, took)
+}
+
+// takeTrips returns the times since the last call, sorted.
+func (n *node) takeTrips() []time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := n.trips
+	n.trips = nil
+	slices.Sort(all)
+	return all
+}
+
+// flood sends appends of the first group to the other nodes until stop is closed: 64 MB a second to each.
+func (n *node) flood(stop <-chan struct{}) {
+	ticks := time.NewTicker(time.Millisecond)
+	defer ticks.Stop()
+	data := make([]byte, 4<<10)
+	for index := uint64(0); ; {
+		select {
+		case <-stop:
+			return
+		case <-ticks.C:
+		}
+		for range 16 {
+			for to := uint64(2); to <= nodes; to++ {
+				m := message(raftpb.MsgApp, n.cfg.ID, to)
+				m.LogTerm, m.Index, m.Commit = m.Term, new(index), new(index)
+				m.Entries = []*raftpb.Entry{{Term: m.Term, Index: new(index + 1), Data: data}}
+				n.carrier.send(0, []*raftpb.Message{m})
+			}
+			index++
+		}
+	}
+}
 
 // urlOf returns the peer URL of a listener.
 func urlOf(ln net.Listener) string {

@@ -41,7 +41,7 @@ func All() []System {
 
 // ByName returns the system with this name.
 func ByName(name string) (System, error) {
-	for _, s := range All() {
+	for _, s := range append(All(), byName...) {
 		if s.Name == name {
 			return s, nil
 		}
@@ -49,7 +49,7 @@ func ByName(name string) (System, error) {
 	return System{}, fmt.Errorf("there is no system %q", name)
 }
 
-// Select returns the systems that a comma-separated list names, in the order of the tables; all for an empty list.
+// Select returns the systems that a comma-separated list names, in the order of the tables; for an empty list those of All.
 func Select(list string) ([]System, error) {
 	if list == "" {
 		return All(), nil
@@ -60,7 +60,7 @@ func Select(list string) ([]System, error) {
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(All(), func(s System) bool { return !slices.Contains(names, s.Name) }), nil
+	return slices.DeleteFunc(append(All(), byName...), func(s System) bool { return !slices.Contains(names, s.Name) }), nil
 }
 
 // Config says what cluster to start.
