@@ -26,7 +26,7 @@ func TestRun(t *testing.T) {
 	program, err := os.Executable()
 	require.NoError(t, err)
 	var out strings.Builder
-	require.NoError(t, Run(t.Context(), &out, Plan{Program: program, Groups: 6, Measure: time.Second}))
+	require.NoError(t, Run(t.Context(), &out, Plan{Program: program, Groups: 6, Measure: 300 * time.Millisecond}))
 	beats, bytes := columns(t, out.String(), rowBeats), columns(t, out.String(), rowBytes)
 	require.Len(t, beats, 3)
 	for way := range beats {
@@ -57,7 +57,7 @@ func columns(t *testing.T, table, name string) (figures []float64) {
 func TestRunIsolation(t *testing.T) {
 	program, err := os.Executable()
 	require.NoError(t, err)
-	p := Plan{Program: program, Groups: 6, Measure: time.Second}
+	p := Plan{Program: program, Groups: 6, Measure: 300 * time.Millisecond}
 	var out strings.Builder
 	require.NoError(t, RunFlood(t.Context(), &out, p))
 	require.NotContains(t, out.String(), " 0s ")

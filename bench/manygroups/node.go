@@ -170,7 +170,7 @@ func (n *node) measure(u *usage) error {
 		close(stop)
 		ended.Wait()
 	}()
-	time.Sleep(3 * time.Second) // until buffers have their size
+	time.Sleep(min(3*time.Second, 2*n.cfg.Measure)) // until buffers have their size
 	if n.cfg.Profile != "" {
 		f, err := os.Create(n.cfg.Profile)
 		if err != nil {
