@@ -124,6 +124,13 @@ func (q *SendQueue) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool
 	return queue.Accepted
 }
 
+// Held returns what the queue holds of a flow: messages that wait or that a worker has taken.
+func (q *SendQueue) Held(f *Flow) queue.Held {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return queue.Held{Messages: int((f.held.units + CoalescedPerPlace - 1) / CoalescedPerPlace), Bytes: f.held.bytes}
+}
+
 // next is called with mu held, while messages wait: it returns the lane to take from.
 func (q *SendQueue) next() (_ *lane, limited bool) {
 	if l := &q.lanes[queue.Control]; l.queued > 0 {

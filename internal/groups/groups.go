@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
@@ -78,6 +79,9 @@ type Groups struct {
 	left  []*node           // by Stop, for Close, like the next
 	ended []<-chan struct{} // closed when the callbacks of the groups have returned
 
+	born        time.Time    // zero of the clock of append windows
+	withholding atomic.Int64 // append windows that withhold or skip something
+
 	used    atomic.Bool   // there was a group
 	unknown atomic.Uint64 // messages for groups that are not here
 }
@@ -87,7 +91,7 @@ const maxBlocked = 256
 
 // New returns Groups without a group. It costs no goroutine.
 func New(c Config) *Groups {
-	gs := &Groups{cfg: c, all: map[uint64]*Group{}, nodes: map[types.ID]*node{}, lines: loglimit.PerMinute(callback.TransportLines)}
+	gs := &Groups{cfg: c, all: map[uint64]*Group{}, nodes: map[types.ID]*node{}, born: time.Now(), lines: loglimit.PerMinute(callback.TransportLines)}
 	gs.node = &gs.cfg.Node
 	gs.node.Raft = nodeRaft{gs}
 	gs.node.Notifiers = c.Notifiers(gs.node.Raft)

@@ -54,10 +54,11 @@ func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 		},
 		Refused: func(r wire.GroupRefusal) { gs.refused(n, r) },
 	}
+	n.writers[messages] = stream.NewGroupWriter(n.member, kinds[messages], stream.GroupEvents{Lose: gs.lose})
 	for i, kind := range kinds {
-		n.writers[i] = stream.NewGroupWriter(n.member, kind, gs.lose)
 		n.readers[i] = stream.NewGroupReader(n.member, kind, handler)
 	}
+	n.writers[appends] = stream.NewGroupWriter(n.member, kinds[appends], stream.GroupEvents{Lose: gs.lose, Released: gs.appendsWritten, Interrupted: n.forgetAppends})
 	n.posts = newPosts(n)
 	for k := range n.shares {
 		n.shares[k] = fair.NewShare(gs.node.ReceiveLimits)
@@ -101,6 +102,9 @@ func (n *node) tick() {
 		w.Heartbeat()
 	}
 	n.posts.queue.TrimIfIdle(nil)
+	for _, r := range n.allReplicas() {
+		r.tidyWindow(n.writers[appends].Queue)
+	}
 	n.member.Activity.Tick()
 }
 
@@ -142,11 +146,23 @@ const inFlight = 4
 // toldTogether is the most groups that a Receiver is told of at a time.
 const toldTogether = 1024
 
+// allReplicas returns the replicas on the node.
+func (n *node) allReplicas() []*replica {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.replicas)
+}
+
+// forgetAppends empties the append windows of all replicas on the node, whose stream has ended.
+func (n *node) forgetAppends() {
+	for _, r := range n.allReplicas() {
+		r.forgetAppends()
+	}
+}
+
 // tellGroups reports the replicas on the node unreachable to which something was sent lately.
 func (n *node) tellGroups() {
-	n.mu.Lock()
-	all := slices.Clone(n.replicas)
-	n.mu.Unlock()
+	all := n.allReplicas()
 	since := n.groups.clock.Load() - inFlight
 	all = slices.DeleteFunc(all, func(r *replica) bool { return r.sent.Load() <= since })
 	if n.groups.cfg.Receiver == nil {

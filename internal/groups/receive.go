@@ -198,11 +198,15 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
 		g := gs.all[it.Group]
 		gs.mu.RUnlock()
 		self, own := it.Msg.GetTo(), true
+		var r *replica
 		if g != nil {
-			r := g.find(it.Msg.GetFrom())
+			r = g.find(it.Msg.GetFrom())
 			self, own = g.self, r == nil || r.node == n
 		}
 		if err := gs.node.AuthorizeReplica(it.Msg, self, own); err == nil {
+			if r != nil && it.Msg.GetType() == raftpb.MsgAppResp {
+				r.answered(it.Msg)
+			}
 			kept = append(kept, it)
 		} else if g != nil {
 			g.drop(1, err)
@@ -256,6 +260,9 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 	}
 	var in *fair.Inbox
 	if r != nil {
+		if it.Msg.GetType() == raftpb.MsgAppResp {
+			r.answered(it.Msg)
+		}
 		in = r.in.box(k)
 	} else {
 		s := g.stranger()

@@ -22,6 +22,7 @@ type replica struct {
 	owed    atomic.Bool  // a report is due
 	control fair.Flow    // of control messages that are sent
 	in      sender
+	window  atomic.Pointer[appendWindow] // nil: no appends lately
 
 	at     int                                    // its place in node.replicas; guarded by node.mu
 	out    [queue.Kinds]atomic.Pointer[fair.Flow] // nil: nothing was sent yet; of control messages: it is control
@@ -169,14 +170,23 @@ func (r *replica) send(m *raftpb.Message) {
 		r.sent.Store(now)
 	}
 	q, v := r.node.writers[streamOf(k)].Queue, queue.Down
-	if m.GetType() != raftpb.MsgSnap {
+	switch m.GetType() {
+	case raftpb.MsgSnap:
+	case raftpb.MsgApp:
+		var due bool
+		if v, due = r.offerAppend(q, r.flow(k), m, size); due {
+			r.unreachable()
+		}
+	default:
 		v = q.Offer(r.flow(k), m, size, wire.IsCoalesced(m))
 	}
 	if v == queue.Down {
 		q = r.node.posts.queue
 		v = q.Offer(flowOf(&r.posted[k], r.group.id), m, size, wire.IsCoalesced(m))
 	}
-	if err := v.Err(); err != nil {
+	if v == queue.Withheld { // raft is told once the queue has drained
+		q.Drop(1, queue.DropQueueFull)
+	} else if err := v.Err(); err != nil {
 		r.group.lose(q, m, err)
 	}
 }

@@ -98,6 +98,8 @@ func (s *snapshotSender) Failed(at url.URL, err error) {
 func (s *snapshotSender) Done(_ *raftpb.Message, _ snapshot.Status, err error) {
 	if err != nil {
 		s.Of.Counters.FailedSnapshots.Add(1)
+	} else {
+		s.replica.forgetAppends() // raft continues after the snapshot
 	}
 	s.replica.group.snapshotEnded(s.replica.id, err)
 	s.replica.group.finish()

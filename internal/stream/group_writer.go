@@ -17,7 +17,7 @@ import (
 type GroupWriter struct {
 	member *member.Member
 	Queue  *fair.SendQueue
-	lose   func(q *fair.SendQueue, items []fair.Item, cause error)
+	events GroupEvents
 
 	beat     atomic.Bool // a link heartbeat is due
 	refusals refusals
@@ -28,10 +28,18 @@ type GroupWriter struct {
 	encodeStart time.Time  // of batch
 }
 
-// NewGroupWriter returns a writer that is down until a connection is attached. It calls lose for messages
-// that will not be sent, without a lock.
-func NewGroupWriter(m *member.Member, kind Kind, lose func(q *fair.SendQueue, items []fair.Item, cause error)) *GroupWriter {
-	w := &GroupWriter{member: m, lose: lose}
+// GroupEvents are called by a GroupWriter, without a lock.
+type GroupEvents struct {
+	Lose func(q *fair.SendQueue, items []fair.Item, cause error) // messages will not be sent
+	// Released is told of messages that were written and left the queue; nil: not.
+	Released func(q *fair.SendQueue, items []fair.Item)
+	// Interrupted is told that messages that were written may be lost; nil: not.
+	Interrupted func()
+}
+
+// NewGroupWriter returns a writer that is down until a connection is attached.
+func NewGroupWriter(m *member.Member, kind Kind, events GroupEvents) *GroupWriter {
+	w := &GroupWriter{member: m, events: events}
 	w.conn = newAttachment(m, kind, w)
 	w.Queue = fair.NewSendQueue(fair.SendConfig{Name: kind.String(), Limits: m.Cfg.SendLimits, Workers: 1, Work: w.work, Wait: m.Wait})
 	return w
@@ -70,12 +78,16 @@ func (w *GroupWriter) shut(forever bool) (int, func(cause error)) {
 }
 
 // interrupted implements attachedQueue.
-func (w *GroupWriter) interrupted() {}
+func (w *GroupWriter) interrupted() {
+	if w.events.Interrupted != nil {
+		w.events.Interrupted()
+	}
+}
 
 // loseSome accounts for messages that are not sent.
 func (w *GroupWriter) loseSome(items []fair.Item, cause error) {
 	if len(items) > 0 {
-		w.lose(w.Queue, items, cause)
+		w.events.Lose(w.Queue, items, cause)
 	}
 }
 
@@ -191,6 +203,9 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 			return
 		}
 		w.Queue.Release(items[sent : i+1])
+		if w.events.Released != nil {
+			w.events.Released(w.Queue, items[sent:i+1])
+		}
 		sent = i + 1
 	}
 	if w.batch.Len() > 0 { // a heartbeat or refusals without messages

@@ -36,6 +36,7 @@ type raftCluster struct {
 	*rafttest.Cluster
 	streams streamConns
 	tune    func(*raft.Config)
+	shared  bool                         // members send by a raft group of their transports
 	members [raftMembers + 1]*raftMember // by id
 }
 
@@ -78,7 +79,12 @@ func (c *raftCluster) elect(t *testing.T) {
 	t.Helper()
 	testmember.Within(t, 10*time.Second, func() bool {
 		for _, m := range c.members[1:] {
-			for _, p := range m.transport.Status().Peers {
+			st := m.transport.Status()
+			peers := st.Peers
+			if st.Groups != nil {
+				peers = append(peers, st.Groups.Nodes...)
+			}
+			for _, p := range peers {
 				for _, l := range p.Lanes {
 					if p.ID != types.ID(m.id) && !l.Up {
 						return false
@@ -113,7 +119,11 @@ func (c *raftCluster) start(id uint64) *raftMember { return c.restart(id, emptyL
 func (c *raftCluster) restart(id uint64, log *raft.MemoryStorage) *raftMember {
 	m := newRaftMember(id, log, c.tune)
 	c.members[id] = m
-	m.attach(c.Start(id, m))
+	if c.shared {
+		m.share(c.Start(id, m))
+	} else {
+		m.attach(c.Start(id, m))
+	}
 	return m
 }
 
@@ -143,6 +153,21 @@ func (m *raftMember) attach(transport *rafttest.Member) {
 	go m.run(ctx)
 }
 
+// share has the member send by a raft group of a transport.
+func (m *raftMember) share(transport *rafttest.Member) {
+	g, err := transport.Group(1, rafthttp.GroupConfig{Raft: m})
+	if err != nil {
+		panic(err)
+	}
+	for id := uint64(1); id <= raftMembers; id++ {
+		if id != m.id {
+			g.AddPeer(types.ID(id), []string{rafttest.URL(id)})
+		}
+	}
+	m.shared = g
+	m.attach(transport)
+}
+
 // follower is what is slow.
 func (c *raftCluster) follower() *raftMember { return c.members[theFollower] }
 
@@ -157,7 +182,8 @@ type raftMember struct {
 	ticks     chan struct{} // closed when the clock starts
 	cancel    context.CancelFunc
 	stopped   chan struct{}
-	group     []byte // what the contexts of its messages begin with; nil: there is only one
+	group     []byte          // what the contexts of its messages begin with; nil: there is only one
+	shared    *rafthttp.Group // by which it sends; nil: by the transport
 
 	mu          sync.Mutex
 	before      func(context.Context, *raftpb.Message) error // of raft getting a message; nil: nothing
@@ -219,7 +245,11 @@ func (m *raftMember) handle(rd raft.Ready) {
 			msg.Context = append(bytes.Clone(m.group), msg.Context...)
 		}
 	}
-	m.transport.Send(rd.Messages)
+	if m.shared != nil {
+		m.shared.Send(rd.Messages)
+	} else {
+		m.transport.Send(rd.Messages)
+	}
 	for _, e := range rd.CommittedEntries {
 		if e.GetType() == raftpb.EntryConfChangeV2 {
 			var change raftpb.ConfChangeV2
@@ -317,7 +347,12 @@ func (m *raftMember) ReportSnapshot(id uint64, s raft.SnapshotStatus) { m.node.R
 
 // peer is the state of another member as this one sees it.
 func (m *raftMember) peer(id uint64) rafthttp.PeerStatus {
-	for _, p := range m.transport.Status().Peers {
+	st := m.transport.Status()
+	peers := st.Peers
+	if m.shared != nil {
+		peers = st.Groups.Nodes
+	}
+	for _, p := range peers {
 		if p.ID == types.ID(id) {
 			return p
 		}

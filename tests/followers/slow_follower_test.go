@@ -45,6 +45,7 @@ type slowFollower struct {
 	tune    func(*raft.Config)
 
 	tuneTransport func(*rafthttp.Transport)
+	shared        bool // the members send by a raft group of their transports
 }
 
 // slowProcess says how slow the follower's Process is with appends.
@@ -165,7 +166,12 @@ func (r slowRun) row(s slowFollower) string {
 const slowPatience = 3
 
 func (s slowFollower) run(t *testing.T) slowRun {
-	c := newRaftCluster(t, s.line.window, s.tune, s.tuneTransport)
+	c := newNetwork(t, s.line.window, s.tune, s.tuneTransport)
+	c.shared = s.shared
+	for id := uint64(1); id <= raftMembers; id++ {
+		c.start(id)
+	}
+	c.elect(t)
 	c.connect(nearLine, s.line)
 	leader, follower := c.leader(), c.follower()
 	follower.slow(s.process.slow())
