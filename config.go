@@ -3,6 +3,7 @@ package rafthttp
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -123,7 +124,7 @@ func (t *Transport) settings() (*member.Config, error) {
 }
 
 // groupsConfig returns the configuration of raft groups of a Transport with these settings. Nodes have no hooks.
-func groupsConfig(s *member.Config, to GroupReceiver, snapshots groups.Snapshots, changed func()) groups.Config {
+func groupsConfig(s *member.Config, to GroupReceiver, snapshots groups.Snapshots, asking *sync.WaitGroup, changed func()) groups.Config {
 	node := *s
 	node.ErrorC, node.Observer, node.SnapshotBackoff = nil, member.Hooks{}, 0
 	var receiver groups.Receiver
@@ -131,7 +132,7 @@ func groupsConfig(s *member.Config, to GroupReceiver, snapshots groups.Snapshots
 		receiver = guardedReceiver{to, s.Guard}
 	}
 	return groups.Config{
-		Node: node, Changed: changed, Receiver: receiver, Snapshots: snapshots,
+		Node: node, Changed: changed, Receiver: receiver, Snapshots: snapshots, Asking: asking,
 		URLs: func(us types.URLs) groups.URLs { return newURLPicker(us) },
 		Notifiers: func(r callback.Raft) *callback.Registry {
 			return callback.NewRegistry(s.Guard, r, callback.EventHooks{}, s.DirectLog)

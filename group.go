@@ -116,6 +116,9 @@ func (g *Group) AddPeer(id types.ID, urls []string) { g.AddReplica(uint64(id), i
 // or id. After Stop it does nothing.
 func (g *Group) AddReplica(replica uint64, node types.ID, urls []string) {
 	us := member.MustMember("AddReplica", node, urls)
+	if replica == 0 || raft.IsLocalMsgTarget(replica) || replica == g.g.Self() {
+		panic(fmt.Sprintf("rafthttp: AddReplica(%x, %s): not the id of another replica", replica, node))
+	}
 	if node == g.t.ID {
 		panic(fmt.Sprintf("rafthttp: AddReplica(%x, %s): the node is the local one", replica, node))
 	}
@@ -147,8 +150,8 @@ func (g *Group) ActiveSince(id types.ID) time.Time { return g.g.ActiveSince(uint
 // ActivePeers returns the number of replicas whose nodes are active.
 func (g *Group) ActivePeers() int { return g.g.Active() }
 
-// Stop ends the group on this node: no callback comes once it has returned, and the id is free. It waits for running
-// callbacks of the group, so it must not be called from inside one.
+// Stop ends the group on this node: no callback begins once it has returned, and the id is free. It waits for running
+// callbacks of the group except IsIDRemoved, so it must not be called from inside one.
 func (g *Group) Stop() { g.g.Leave() }
 
 // SendSnapshot sends m to the replica in its To field, as Transport.SendSnapshot does. MaxSnapshots and SnapshotRateLimit hold

@@ -2,6 +2,7 @@ package groups
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,7 +12,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
-	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -37,24 +37,23 @@ type Group struct {
 	stopped  atomic.Bool // ctx has ended
 	failing  atomic.Bool // the last call of Process returned an error
 	ended    bool        // guarded by mu
+	gate     gate        // of calls of the application, except reports and IsIDRemoved
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 
 	mu        sync.Mutex
 	strangers atomic.Pointer[sender]         // of messages from replicas that the group does not have; nil: none came yet
-	reports   atomic.Pointer[reports]        // nil: none was due yet
+	reports   atomic.Pointer[fair.Inbox]     // nil: none was due yet
 	drops     atomic.Pointer[queue.Counters] // of messages that were received; nil: none
 	local     atomic.Uint64                  // messages for the local replica, or for a local thread of raft
 	refusals  atomic.Uint64                  // of messages to other nodes
-	work      int                            // snapshots in both directions, and 1 until the end of the group: reports come as long as there is any; guarded by mu
+	work      int                            // snapshots in both directions, and 1 until the end of the group; guarded by mu
+	worked    chan struct{}                  // made at the end: closed when there is no work any more
+	returned  chan struct{}                  // made at the end: closed when await has returned
+	awaiting  atomic.Bool                    // await was called
+	earlier   map[uint64][]<-chan struct{}   // of replicas that were removed: closed when their calls of Process have returned; guarded by mu
 
 	receiving atomic.Pointer[snapshot.Receiver] // nil: no snapshot has come yet
-}
-
-// reports are the reports of one group.
-type reports struct {
-	inbox fair.Inbox
-	ended chan struct{} // closed when no report comes any more
 }
 
 // init makes g a group.
@@ -86,14 +85,16 @@ func (g *Group) stranger() *sender {
 }
 
 // reporting returns the reports.
-func (g *Group) reporting() *reports {
+func (g *Group) reporting() *fair.Inbox {
 	if r := g.reports.Load(); r != nil {
 		return r
 	}
-	r := &reports{ended: make(chan struct{}), inbox: fair.Inbox{Group: g.id, Owner: g, Share: g.groups.owed}}
-	g.reports.CompareAndSwap(nil, r)
+	g.reports.CompareAndSwap(nil, &fair.Inbox{Group: g.id, Owner: g, Share: g.groups.owed})
 	return g.reports.Load()
 }
+
+// Self returns the id of the local replica.
+func (g *Group) Self() uint64 { return g.self }
 
 // Has reports whether the group has a replica with this id, beside the local one.
 func (g *Group) Has(id uint64) bool { return g.find(id) != nil }
@@ -114,11 +115,34 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 		g.groups.leaveNode(n)
 		return
 	}
+	if s := g.strangers.Swap(nil); s != nil { // messages of the replica may be among those of strangers
+		g.ends(id, s.end())
+	}
+	if old != nil {
+		g.ends(id, old.end())
+	}
 	r := newReplica(g, id, n)
+	r.in.after = g.earlier[id]
 	n.add(r)
 	g.replicas.put(r, old)
-	if old != nil {
-		old.end()
+}
+
+// ends is called with mu held: it notes calls of Process with messages of a replica that has ended, for the next replica with its id, and
+// forgets those that have returned.
+func (g *Group) ends(id uint64, running []<-chan struct{}) {
+	all := slices.DeleteFunc(append(g.earlier[id], running...), func(returned <-chan struct{}) bool {
+		select {
+		case <-returned:
+			return true
+		default:
+			return false
+		}
+	})
+	if g.earlier == nil {
+		g.earlier = map[uint64][]<-chan struct{}{}
+	}
+	if g.earlier[id] = all; len(all) == 0 {
+		delete(g.earlier, id)
 	}
 }
 
@@ -128,7 +152,7 @@ func (g *Group) Remove(id uint64) {
 	defer g.mu.Unlock()
 	if old := g.find(id); old != nil {
 		g.replicas.remove(old)
-		old.end()
+		g.ends(id, old.end())
 	}
 }
 
@@ -138,7 +162,7 @@ func (g *Group) RemoveAll() {
 	defer g.mu.Unlock()
 	for _, r := range g.replicas.all() {
 		g.replicas.remove(r)
-		r.end()
+		g.ends(r.id, r.end())
 	}
 }
 
@@ -146,67 +170,6 @@ func (g *Group) RemoveAll() {
 func (g *Group) Update(id uint64, urls types.URLs) {
 	if r := g.find(id); r != nil {
 		r.node.update(urls)
-	}
-}
-
-// Leave ends the group here: messages of it are refused, and no callback comes once it has returned. It waits for running
-// ones, so it must not be called from inside one.
-func (g *Group) Leave() {
-	g.groups.mu.Lock()
-	if g.groups.all[g.id] == g {
-		delete(g.groups.all, g.id)
-	}
-	g.groups.mu.Unlock()
-	for _, returned := range g.end(errs.ErrStopped) {
-		<-returned
-	}
-}
-
-// end ends the group, and returns channels that are closed when the running callbacks have returned.
-func (g *Group) end(cause error) (running []<-chan struct{}) {
-	g.stopped.Store(true)
-	g.cancel(cause)
-	reports := g.reporting()
-	g.mu.Lock()
-	if g.ended {
-		g.mu.Unlock()
-		return []<-chan struct{}{reports.ended}
-	}
-	g.ended = true
-	all, strangers := g.replicas.all(), g.strangers.Load()
-	for _, r := range all {
-		g.replicas.remove(r)
-	}
-	g.mu.Unlock()
-	for _, r := range all {
-		running = append(running, r.end()...)
-	}
-	if strangers != nil {
-		running = append(running, strangers.end()...)
-	}
-	g.finish()
-	return append(running, reports.ended)
-}
-
-// begin counts work that the end of the group waits for, until finish, unless the group has ended.
-func (g *Group) begin() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.ended {
-		return false
-	}
-	g.work++
-	return true
-}
-
-// finish ends what begin has begun. After all reports the last one tells that there are no more.
-func (g *Group) finish() {
-	g.mu.Lock()
-	g.work--
-	last := g.work == 0
-	g.mu.Unlock()
-	if last {
-		g.tell(&raftpb.Message{Type: raftpb.MsgHup.Enum()})
 	}
 }
 
@@ -241,16 +204,10 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 	}
 }
 
-// report calls ReportUnreachable or ReportSnapshot: m is the message that raft makes of it. A MsgHup is the end of the group.
+// report calls ReportUnreachable or ReportSnapshot: m is the message that raft makes of it.
 func (g *Group) report(m *raftpb.Message) {
 	id := m.GetFrom()
 	switch m.GetType() {
-	case raftpb.MsgHup:
-		r := g.reporting()
-		g.groups.reports.Remove(&r.inbox)
-		close(r.ended)
-		g.groups.living.Done()
-		return
 	case raftpb.MsgUnreachable:
 		r := g.find(id)
 		if r != nil {
@@ -272,5 +229,5 @@ func (g *Group) report(m *raftpb.Message) {
 
 // tell has report called with m.
 func (g *Group) tell(m *raftpb.Message) {
-	g.groups.reports.Offer(&g.reporting().inbox, m, 1, false)
+	g.groups.reports.Offer(g.reporting(), m, 1, false)
 }

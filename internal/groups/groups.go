@@ -40,6 +40,8 @@ type Config struct {
 	Receiver Receiver
 	// Snapshots is for those of groups.
 	Snapshots Snapshots
+	// Asking counts calls of IsIDRemoved, for which Stop does not wait long.
+	Asking *sync.WaitGroup
 	// Changed is called when a node becomes active or inactive. It does not block.
 	Changed func()
 }
@@ -76,8 +78,8 @@ type Groups struct {
 	all     map[uint64]*Group
 	nodes   map[types.ID]*node
 
-	left  []*node           // by Stop, for Close, like the next
-	ended []<-chan struct{} // closed when the callbacks of the groups have returned
+	left  []*node  // by Stop, for Close, like the next
+	ended []*Group // by Stop
 
 	born        time.Time    // zero of the clock of append windows
 	withholding atomic.Int64 // append windows that withhold or skip something
@@ -234,8 +236,9 @@ func (gs *Groups) Stop(cause error) {
 		n.shut(cause) // which reports losses
 	}
 	for _, g := range groups {
-		gs.ended = append(gs.ended, g.end(cause)...)
+		g.end(cause)
 	}
+	gs.ended = groups
 	gs.left = nodes
 	gs.mu.Lock()
 	clear(gs.all)
@@ -252,8 +255,8 @@ func (gs *Groups) Close() {
 		n.member.Join()
 	}
 	gs.node.Notifiers.Close()
-	for _, returned := range gs.ended {
-		<-returned
+	for _, g := range gs.ended {
+		g.await()
 	}
 	gs.living.Wait() // also for groups that leave
 	gs.reports.Close()

@@ -33,7 +33,9 @@ type sender struct {
 	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu; of control messages: it is control
 	mu    sync.Mutex
 	ended bool
-	nodes map[uint64]*node // of the last strangers, by id
+	done  chan struct{}     // closed at the end; nil: nobody waits for it
+	after []<-chan struct{} // closed when calls of Process for an earlier replica with this id have returned; does not change
+	nodes map[uint64]*node  // of the last strangers, by id
 }
 
 // maxStrangers is of how many strangers of a group the node is remembered.
@@ -92,6 +94,9 @@ func (s *sender) box(k queue.Kind) *fair.Inbox {
 // end drops the messages that wait, and returns channels that are closed when running calls of Process have returned.
 func (s *sender) end() (running []<-chan struct{}) {
 	s.mu.Lock()
+	if !s.ended && s.done != nil {
+		close(s.done)
+	}
 	s.ended = true
 	s.mu.Unlock()
 	for k := range s.boxes {
@@ -115,14 +120,24 @@ func (s *sender) end() (running []<-chan struct{}) {
 func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	g, cfg, from := s.group, s.group.groups.node, m.GetFrom()
 	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
-	ctx, ticket := g.ctx, g.groups.ticketOf(m)
+	for _, returned := range s.after {
+		select {
+		case <-returned:
+		case <-processContext{s}.Done():
+		}
+	}
+	ctx, ticket := context.Context(processContext{s}), g.groups.ticketOf(m)
 	if ticket != nil {
 		if ctx = ticket.Ctx; !ticket.Claim() {
 			g.drop(1, errs.ErrStalled)
 			return
 		}
 	}
-	if err := s.refusal(from); err != nil {
+	err := s.refusal(from)
+	if err == nil && !g.gate.enter() {
+		err = errs.ErrStopped
+	}
+	if err != nil {
 		g.drop(1, err)
 		if errors.Is(err, errs.ErrOfRemoved) {
 			s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
@@ -132,12 +147,13 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 		}
 		return
 	}
+	defer g.gate.leave()
 	if k == queue.Proposal { // without a leader it blocks, and there are as many places as groups
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, cfg.PostTimeout(), errs.ErrStalled)
 		defer cancel()
 	}
-	err := g.app.Raft.Process(ctx, m)
+	err = g.app.Raft.Process(ctx, m)
 	if ticket != nil {
 		ticket.Finish(queue.Outcome{Processed: true, Err: err})
 	}
@@ -149,13 +165,20 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 
 // refusal returns why a message of a replica is not processed, or nil.
 func (s *sender) refusal(from uint64) error {
-	if s.group.stopped.Load() {
-		return errs.ErrStopped
+	if !s.stranger {
+		return nil
 	}
-	if s.stranger && from != 0 && s.group.app.Raft.IsIDRemoved(from) {
+	removed, err := s.group.isRemoved(from)
+	if removed {
 		return errs.ErrOfRemoved
 	}
-	return nil
+	return err
+}
+
+// mayBeFrom reports whether a message with this From may come from a node, for a replica with this id: r, or nil if the group does not
+// have it. The local replica sends nothing to itself.
+func (g *Group) mayBeFrom(from uint64, r *replica, n *node) bool {
+	return from != g.self && (r == nil || r.node == n)
 }
 
 // log returns the log for lines about the group, or one that drops them if there were too many about all groups.
@@ -201,7 +224,7 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
 		var r *replica
 		if g != nil {
 			r = g.find(it.Msg.GetFrom())
-			self, own = g.self, r == nil || r.node == n
+			self, own = g.self, g.mayBeFrom(it.Msg.GetFrom(), r, n)
 		}
 		if err := gs.node.AuthorizeReplica(it.Msg, self, own); err == nil {
 			if r != nil && it.Msg.GetType() == raftpb.MsgAppResp {
@@ -251,7 +274,7 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait time.Duration, refuse refuser) error {
 	k := queue.KindOf(it.Msg.GetType())
 	r := g.find(it.Msg.GetFrom())
-	if err := g.groups.node.AuthorizeReplica(it.Msg, g.self, r == nil || r.node == n); err != nil {
+	if err := g.groups.node.AuthorizeReplica(it.Msg, g.self, g.mayBeFrom(it.Msg.GetFrom(), r, n)); err != nil {
 		g.drop(1, err)
 		if errors.Is(err, protocol.ErrToMismatch) {
 			refuse(it.Group, it.Msg, wire.NoSuchReplica)
@@ -334,7 +357,10 @@ func (gs *Groups) isRemoved(group uint64, m *raftpb.Message) bool {
 	gs.mu.RLock()
 	g := gs.all[group]
 	gs.mu.RUnlock()
-	if g == nil || m.GetTo() != g.self || m.GetFrom() == 0 || g.find(m.GetFrom()) != nil || !g.app.Raft.IsIDRemoved(m.GetFrom()) {
+	if g == nil || m.GetTo() != g.self || m.GetFrom() == 0 || g.find(m.GetFrom()) != nil {
+		return false
+	}
+	if removed, err := g.isRemoved(m.GetFrom()); err != nil || !removed {
 		return false
 	}
 	g.drop(1, errs.ErrOfRemoved)

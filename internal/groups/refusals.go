@@ -53,7 +53,7 @@ func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
 	}
 	switch refusal.Reason {
 	case wire.WasRemoved:
-		g.app.Removed()
+		g.tellRemoved()
 	case wire.NoSuchGroup, wire.NoSuchReplica:
 		if r := g.find(refusal.To); r != nil && r.node == n {
 			g.refusals.Add(1)

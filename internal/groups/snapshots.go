@@ -66,7 +66,7 @@ func (s *snapshotSender) Header() http.Header {
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	err := s.SnapshotPeer.Conclude(resp, question)
 	if errors.Is(err, protocol.ErrMemberRemoved) {
-		s.replica.group.app.Removed()
+		s.replica.group.tellRemoved()
 	}
 	return err
 }

@@ -151,12 +151,16 @@ func (in *incomingSnapshot) authorize(m *raftpb.Message) error {
 	}
 	g, from := in.group, m.GetFrom()
 	r := g.find(from)
-	err := g.groups.node.AuthorizeReplica(m, g.self, r == nil || r.node == g.groups.nodeOf(in.Sender()))
+	err := g.groups.node.AuthorizeReplica(m, g.self, g.mayBeFrom(from, r, g.groups.nodeOf(in.Sender())))
 	if errors.Is(err, protocol.ErrIdentity) {
 		g.groups.node.RefuseOther(member.IdentityCounts{Messages: 1})
 		return &protocol.IdentityRefusal{Text: "message is not of the member that sends it", Cause: err}
 	}
-	if err == nil && r == nil && from != 0 && g.app.Raft.IsIDRemoved(from) {
+	if err != nil || r != nil {
+		return err
+	}
+	removed, err := g.isRemoved(from)
+	if removed {
 		return protocol.ErrMemberGone
 	}
 	return err
