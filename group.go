@@ -151,7 +151,7 @@ func (g *Group) ActiveSince(id types.ID) time.Time { return g.g.ActiveSince(uint
 func (g *Group) ActivePeers() int { return g.g.Active() }
 
 // Stop ends the group on this node: no callback begins once it has returned, and the id is free. It waits for running
-// callbacks of the group except IsIDRemoved, so it must not be called from inside one.
+// callbacks of the group, and for IsIDRemoved up to a second, so it must not be called from inside one.
 func (g *Group) Stop() { g.g.Leave() }
 
 // SendSnapshot sends m to the replica in its To field, as Transport.SendSnapshot does. MaxSnapshots and SnapshotRateLimit hold

@@ -56,7 +56,16 @@ func (g *Group) Leave() {
 	g.groups.mu.Unlock()
 	g.end(errs.ErrStopped)
 	g.await()
+	grace := time.NewTimer(askingGrace)
+	defer grace.Stop()
+	select {
+	case <-g.asking.empty:
+	case <-grace.C:
+	}
 }
+
+// askingGrace is how long the end of a group waits for calls of IsIDRemoved.
+const askingGrace = time.Second
 
 // end ends the group. It does not wait; await does.
 func (g *Group) end(cause error) {
@@ -70,6 +79,7 @@ func (g *Group) end(cause error) {
 	g.stopped.Store(true)
 	g.cancel(cause)
 	g.gate.shutNow()
+	g.asking.shutNow()
 	all, strangers := g.replicas.all(), g.strangers.Load()
 	for _, r := range all {
 		g.replicas.remove(r)
@@ -135,13 +145,14 @@ func (g *Group) isRemoved(id uint64) (bool, error) {
 	if id == 0 {
 		return false, nil
 	}
-	if g.stopped.Load() {
+	if !g.asking.enter() {
 		return false, errs.ErrStopped
 	}
 	answer := make(chan bool, 1)
 	g.groups.cfg.Asking.Add(1)
 	go func() {
 		defer g.groups.cfg.Asking.Done()
+		defer g.asking.leave()
 		answer <- g.app.Raft.IsIDRemoved(id)
 	}()
 	select {

@@ -38,6 +38,7 @@ type Group struct {
 	failing  atomic.Bool // the last call of Process returned an error
 	ended    bool        // guarded by mu
 	gate     gate        // of calls of the application, except reports and IsIDRemoved
+	asking   gate        // of calls of IsIDRemoved
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 
