@@ -133,12 +133,13 @@ func (gs *Groups) Join(g *Group, id, self uint64, app App) error {
 // ErrJoined means that a Transport has a group already.
 var ErrJoined = errors.New("the group was joined before")
 
-// Writer returns the node with this id, and the writer of one of its streams; nil if there is none.
+// Writer returns the node with this id, which asks for one of its streams, and the writer of that; nil if there is none.
 func (gs *Groups) Writer(id types.ID, kind stream.Kind) (*member.Member, *stream.GroupWriter) {
 	n := gs.nodeOf(id)
 	if n == nil {
 		return nil, nil
 	}
+	n.serves.ForgetLack()
 	return n.member, n.writers[slices.Index(kinds[:], kind)]
 }
 

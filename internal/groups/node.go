@@ -35,6 +35,7 @@ type node struct {
 	writers [streams]*stream.GroupWriter
 	readers [streams]*stream.Reader
 	posts   *posts
+	serves  stream.Extension         // what is known of the node
 	shares  [queue.Kinds]*fair.Share // of the receive queues
 	users   int                      // replicas; guarded by Groups.mu
 
@@ -52,7 +53,8 @@ func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 		Receive: func(ctx context.Context, items []stream.GroupItem, wait time.Duration) error {
 			return gs.receive(ctx, id, n, items, wait, n.refuse)
 		},
-		Refused: func(r wire.GroupRefusal) { gs.refused(n, r) },
+		Refused:   func(r wire.GroupRefusal) { gs.refused(n, r) },
+		Extension: &n.serves,
 	}
 	n.writers[messages] = stream.NewGroupWriter(n.member, kinds[messages], stream.GroupEvents{Lose: gs.lose})
 	for i, kind := range kinds {
@@ -79,6 +81,7 @@ func (n *node) update(urls types.URLs) {
 		return
 	}
 	n.urls.Update(urls)
+	n.serves.Forget()
 	n.member.Moved()
 	for _, r := range n.readers {
 		r.Update()
@@ -105,6 +108,7 @@ func (n *node) tick() {
 	for _, r := range n.allReplicas() {
 		r.tidyWindow(n.writers[appends].Queue)
 	}
+	n.serves.ForgetLack() // while a stream is up, its reader does not ask again
 	n.member.Activity.Tick()
 }
 

@@ -1,10 +1,12 @@
 package groups
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -88,12 +90,60 @@ func (gs *Groups) snapshotSent(it fair.Item) {
 	}
 }
 
-// post sends one body to the node's current URL.
+// post sends one body to the node's current URL, if the node has groups: a stock member is sent probes only.
 func (p *posts) post(body []byte) error {
+	u := p.node.member.URLs.Pick()
+	err := p.ask(u)
+	if err == nil {
+		err = p.postTo(u, body)
+	}
+	if err != nil {
+		p.node.member.URLs.Unreachable(u)
+		return fmt.Errorf("post of groups to %s at %s: %w", p.node.member.RemoteID, u.String(), err)
+	}
+	return nil
+}
+
+// ask returns an error unless the node serves groups. It sends a probe if that is not known: the readers ask each time they
+// dial, and what they learn counts until the stream ends, or for an interval of link heartbeats if there are no groups.
+func (p *posts) ask(u url.URL) error {
+	switch m := p.node.member; {
+	case p.node.serves.IsPresent():
+		return nil
+	case p.node.serves.IsLacking():
+		return errs.ErrNoGroups
+	default:
+		ctx, stop := context.WithTimeout(m.Ctx, m.Cfg.ReadTimeout)
+		defer stop()
+		req, err := conn.NewGet(u, protocol.ProbingPath, m.Cfg.RequestHeader())
+		if err != nil {
+			return err
+		}
+		resp, err := m.PostClient.RoundTrip(req.WithContext(ctx))
+		if err != nil {
+			return conn.CauseOf(ctx, err)
+		}
+		defer closeBody(resp)
+		if err := m.Cfg.Conclude(resp, protocol.EndpointProbe); err != nil {
+			return err
+		}
+		if !p.node.serves.Learn(resp.Header) {
+			return errs.ErrNoGroups
+		}
+		return nil
+	}
+}
+
+// closeBody ends the use of an answer, whose connection may be used again.
+func closeBody(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, protocol.MaxAnswerBytes)
+	resp.Body.Close()
+}
+
+func (p *posts) postTo(u url.URL, body []byte) error {
 	m := p.node.member
 	ctx, pace, stop := conn.NewBodyPace(m.Ctx, body, m.Cfg.PostTimeout(), errs.ErrStalled)
 	defer stop()
-	u := m.URLs.Pick()
 	target, err := conn.RequestURL(u, protocol.GroupsPath)
 	if err != nil {
 		return err
@@ -106,19 +156,19 @@ func (p *posts) post(body []byte) error {
 	req.Header = m.Cfg.RequestHeader()
 	req.Header.Set("Content-Type", "application/octet-stream")
 	resp, err := m.PostClient.RoundTrip(req)
-	if err == nil {
-		if err = m.Cfg.Conclude(resp, protocol.EndpointGroupPost); err == nil {
-			p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes))
-		}
-		_, _ = io.CopyN(io.Discard, resp.Body, protocol.MaxAnswerBytes)
-		resp.Body.Close()
+	if err != nil {
+		p.node.serves.Forget()
+		return conn.CauseOf(ctx, err)
+	}
+	defer closeBody(resp)
+	err = m.Cfg.Conclude(resp, protocol.EndpointGroupPost)
+	if unexpected := (*protocol.UnexpectedAnswer)(nil); errors.As(err, &unexpected) && unexpected.Code == http.StatusNotFound {
+		p.node.serves.Forget()
+		return errs.ErrNoGroups
 	}
 	if err != nil {
-		m.URLs.Unreachable(u)
-		if unexpected := (*protocol.UnexpectedAnswer)(nil); errors.As(err, &unexpected) && unexpected.Code == http.StatusNotFound {
-			err = errs.ErrNoGroups
-		}
-		return fmt.Errorf("post of groups to %s at %s: %w", m.RemoteID, u.String(), conn.CauseOf(ctx, err))
+		return conn.CauseOf(ctx, err)
 	}
+	p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes))
 	return nil
 }

@@ -117,9 +117,8 @@ func (r *Reader) askForGroups(c net.Conn, u url.URL) error {
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
 		return err
 	}
-	r.HasGroups.Store(protocol.HasExtension(answer.Header, protocol.ExtensionGroups))
 	switch {
-	case !r.HasGroups.Load():
+	case !r.extension.Learn(answer.Header):
 		return errs.ErrNoGroups
 	case answer.Close:
 		return errClosesConnections

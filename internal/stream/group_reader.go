@@ -28,12 +28,18 @@ type GroupHandler struct {
 	Receive ReceiveGroups
 	// Refused is told that a message to the node was not processed. It does not block.
 	Refused func(r wire.GroupRefusal)
+	// Extension is what is known about the node. A reader asks each time it dials.
+	Extension *Extension
 }
 
 // NewGroupReader returns a reader for a stream of messages of raft groups; Run makes it dial.
 func NewGroupReader(m *member.Member, kind Kind, to GroupHandler) *Reader {
 	r := newReader(m, kind)
-	r.read = func(ctx context.Context, s *incoming) error { return r.deliverGroups(ctx, s, to) }
+	r.extension = to.Extension
+	r.read = func(ctx context.Context, s *incoming) error {
+		defer r.extension.Forget() // the node may be started again as a stock member
+		return r.deliverGroups(ctx, s, to)
+	}
 	return r
 }
 

@@ -46,8 +46,7 @@ type Reader struct {
 	history                reconnects
 	bytes                  atomic.Uint64 // received by streams
 
-	// HasGroups reports whether the peer had the extension groups-1 when it was last asked.
-	HasGroups atomic.Bool
+	extension *Extension // of the peer; nil: the stream is one of the protocol
 
 	// Owned by run.
 	delivers time.Time         // when the stream delivered its first frame; zero: none yet

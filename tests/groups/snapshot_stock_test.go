@@ -37,10 +37,16 @@ func stockLike(h http.Handler) http.Handler {
 // startStock starts a member like a stock one, whose Snapshotter and Raft take everything.
 func startStock(t *testing.T, n *memnet.Network) (*testmember.Member, *keeper) {
 	t.Helper()
+	return startStockBehind(t, n, func(h http.Handler) http.Handler { return h })
+}
+
+// startStockBehind is startStock, with a handler before that of the member.
+func startStockBehind(t *testing.T, n *memnet.Network, before func(http.Handler) http.Handler) (*testmember.Member, *keeper) {
+	t.Helper()
 	store := newKeeper()
 	ln, err := n.Host(testmember.HostOf(2)).Listen("2380")
 	require.NoError(t, err)
-	serve := func(h http.Handler) *http.Server { return &http.Server{Handler: stockLike(h)} }
+	serve := func(h http.Handler) *http.Server { return &http.Server{Handler: before(stockLike(h))} }
 	return testmember.StartBy(t, serve, ln, testmember.URLOf(2), 2, testmember.Tuned(testmember.Receives(store), func(tr *rafthttp.Transport) {
 		tr.DialContext = n.Host(testmember.HostOf(2)).DialContext
 	})), store
