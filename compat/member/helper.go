@@ -233,7 +233,7 @@ func encode(msgs ...*raftpb.Message) [][]byte {
 
 func (h *helper) Look(peer uint64) Look {
 	done := h.must(drive.Command{Op: drive.Look, Peer: peer})
-	return Look{ActiveSince: done.ActiveSince, ActivePeers: done.ActivePeers, Requests: done.Requests}
+	return Look{ActiveSince: done.ActiveSince, ActivePeers: done.ActivePeers, Requests: done.Requests, Logged: done.Logged}
 }
 
 func (h *helper) Stop() {

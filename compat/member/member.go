@@ -78,6 +78,7 @@ type Look struct {
 	ActiveSince time.Time // of the peer that was asked for
 	ActivePeers int
 	Requests    map[string]int // received so far, see drive.Requests
+	Logged      []string       // by a member in a helper process since the last look; the others have Config.Logger
 }
 
 // Start runs a member.

@@ -15,6 +15,7 @@ import (
 	stats "go.etcd.io/etcd/server/v3/etcdserver/api/v2stats"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp/compat/v36/drive"
 )
@@ -26,6 +27,7 @@ type member struct {
 	tr       *rafthttp.Transport
 	server   *http.Server
 	requests drive.Requests
+	logged   *observer.ObservedLogs
 	quit     chan struct{}
 }
 
@@ -67,6 +69,9 @@ func (m *member) do(c drive.Command) (done drive.Event, err error) {
 	case drive.Look:
 		done.ActiveSince, done.ActivePeers = m.tr.ActiveSince(peer), m.tr.ActivePeers()
 		done.Requests = m.requests.Counts()
+		for _, line := range m.logged.TakeAll() {
+			done.Logged = append(done.Logged, line.Message)
+		}
 	case drive.Stop:
 		m.stop()
 	default:
@@ -95,8 +100,10 @@ func (m *member) start(c drive.Command) (string, error) {
 	errorC := make(chan error, 16)
 	m.quit = make(chan struct{})
 	m.raft.events = m.events
+	core, logged := observer.New(zap.InfoLevel)
+	m.logged = logged
 	m.tr = &rafthttp.Transport{
-		Logger: zap.NewNop(), ID: id, ClusterID: types.ID(c.Cluster), TLSInfo: tls, DialTimeout: time.Second,
+		Logger: zap.New(core), ID: id, ClusterID: types.ID(c.Cluster), TLSInfo: tls, DialTimeout: time.Second,
 		URLs: types.MustNewURLs([]string{u.String()}), Raft: &m.raft, ErrorC: errorC,
 		Snapshotter: snap.New(zap.NewNop(), c.Dir),
 		ServerStats: stats.NewServerStats("", id.String()), LeaderStats: stats.NewLeaderStats(zap.NewNop(), id.String()),

@@ -22,7 +22,7 @@ const (
 	SendSnapshot = "send-snapshot" // Messages[0], Database or File
 	MarkRemoved  = "mark-removed"  // Peer: IsIDRemoved says so from now on
 	SetAnswer    = "set-answer"    // Answer: what Process returns from now on
-	Look         = "look"          // Peer: answered with ActiveSince, ActivePeers, Requests
+	Look         = "look"          // Peer: answered with ActiveSince, ActivePeers, Requests, Logged
 	Stop         = "stop"          //
 )
 
@@ -72,4 +72,5 @@ type Event struct {
 	ActiveSince time.Time      `json:"active_since,omitzero"`
 	ActivePeers int            `json:"active_peers,omitempty"`
 	Requests    map[string]int `json:"requests,omitempty"` // see Requests
+	Logged      []string       `json:"logged,omitempty"`   // messages of the transport's log since the last look, but those for debugging
 }
