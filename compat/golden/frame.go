@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -119,4 +120,19 @@ func (f *frames) bytes(n int) ([]byte, error) {
 		f.size += n
 	}
 	return b, err
+}
+
+// Messages returns the records of a stream, from its first byte, except link heartbeats, up to the last complete one.
+func Messages(stream []byte, appends bool) [][]byte {
+	in := &frames{r: bytes.NewReader(stream), appends: appends}
+	var all [][]byte
+	for {
+		rec, _, err := in.next()
+		if err != nil {
+			return all
+		}
+		if !rec.LinkHeartbeat {
+			all = append(all, stream[rec.Offset:rec.Offset+rec.Size])
+		}
+	}
 }
