@@ -42,7 +42,7 @@ func newTap(t *testing.T, files *drive.TLS) *tap {
 	if files != nil {
 		cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
 		require.NoError(t, err)
-		p.tls = &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true} //nolint:gosec // it is a test's member
+		p.tls = &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true}
 		p.ln, p.url = tls.NewListener(ln, p.tls), "https://"+ln.Addr().String()
 	}
 	var wg sync.WaitGroup
