@@ -15,6 +15,7 @@ var sections = map[string]string{
 	"report": "## JSON", "application": "### `application`", "Fact": "### `application`", "peerReport": "### `peers[]`", "laneReport": "### `peers[]`",
 	"Status": "### `status`", "PeerStatus": "### `status.peers[]`", "LaneStatus": "### `status.peers[].lanes[]`",
 	"SnapshotStatus": "### A snapshot in `status`", "HandshakeStatus": "### `status`",
+	"GroupsStatus": "### `status.groups`", "ProcessingStatus": "### `status.groups`",
 }
 
 // section returns what is below a heading, or all.
