@@ -41,8 +41,10 @@ type Problem struct {
 	Severity Severity `json:"severity"`
 	// Kind is one of those in docs/operating.md, "Health", such as "peer_inactive".
 	Kind string `json:"kind"`
-	// Peer is the peer with the problem; 0: the local member.
+	// Peer is the peer with the problem, or the node; 0: the local member.
 	Peer types.ID `json:"peer,omitempty"`
+	// Groups says that it is about raft groups: Peer is a node of theirs, also if a peer has the same id.
+	Groups bool `json:"groups,omitempty"`
 	// Lane is the lane that it is about (LaneStatus.Name); empty: none.
 	Lane string `json:"lane,omitempty"`
 	// Since is when it began; the zero time if that is not known.
@@ -75,11 +77,19 @@ func (st Status) Health() (h Health) {
 	for _, p := range st.Peers {
 		m.Peers = append(m.Peers, p.health(receiving[p.ID]))
 	}
+	if g := st.Groups; g != nil {
+		for _, n := range g.Nodes {
+			m.Nodes = append(m.Nodes, n.health(0))
+		}
+		for _, p := range g.Processing {
+			m.Calls = append(m.Calls, health.Calls{Kind: p.Name, Blocked: p.Blocked, Group: p.BlockedGroup, For: p.BlockedFor})
+		}
+	}
 	h.Problems = []Problem{}
 	for _, p := range health.Find(m) {
 		severity := Severity(p.Severity)
 		h.Severity = max(h.Severity, severity)
-		h.Problems = append(h.Problems, Problem{severity, p.Kind, p.Peer, p.Lane, p.Since, p.Cause, health.Kinds[p.Kind]})
+		h.Problems = append(h.Problems, Problem{severity, p.Kind, p.Peer, p.Groups, p.Lane, p.Since, p.Cause, health.Kinds[p.Kind]})
 	}
 	return h
 }

@@ -51,7 +51,7 @@ var (
 	queuedBytes  = gauge("rafthttp_queued_bytes", "Memory that all queues together take.")
 	queueBudget  = gauge("rafthttp_max_queued_bytes", "Memory that all queues together may take.")
 	refused      = counter("rafthttp_identity_refused_total", "Dials, requests and messages that were refused because they are not of the member that they are said to be of.", "kind")
-	problems     = gauge("rafthttp_problems", "Problems that Health finds; those of the local member have its id as peer.", "peer", "kind", "severity")
+	problems     = gauge("rafthttp_problems", "Problems that Health finds; those of the local member have its id as peer, those of raft groups groups=\"true\".", "peer", "kind", "severity", "groups")
 	handshakes   = counter("rafthttp_handshake_failures_total", "TLS handshakes of clients that failed at the listener, by reason.", "reason")
 	peerInfo     = gauge("rafthttp_peer_info", "1 for each peer, with the version that it states.", "peer", "version")
 	peerSince    = gauge("rafthttp_peer_active_since_timestamp_seconds", "When the peer became active; 0 while it is not.", "peer")

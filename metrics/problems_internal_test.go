@@ -27,6 +27,9 @@ func problemsOf(now time.Time) []problem {
 		l.Name, l.Capacity, l.CapacityBytes = "control", 100, 100
 		return func(_ *rafthttp.Status, p *rafthttp.PeerStatus) { p.Lanes = append(p.Lanes, l) }
 	}
+	groups := func(g rafthttp.GroupsStatus) func(*rafthttp.Status, *rafthttp.PeerStatus) {
+		return func(st *rafthttp.Status, _ *rafthttp.PeerStatus) { st.Groups = &g }
+	}
 	ended := &rafthttp.SnapshotStatus{Error: "disk full", Ended: now}
 	return []problem{
 		{"not_started", "critical", "0", func(st *rafthttp.Status, _ *rafthttp.PeerStatus) { *st = rafthttp.Status{} }},
@@ -66,6 +69,9 @@ func problemsOf(now time.Time) []problem {
 		{"handshake_failed", "warning", "1", func(st *rafthttp.Status, _ *rafthttp.PeerStatus) {
 			st.Handshakes = []rafthttp.HandshakeStatus{{Reason: "expired", Failures: 1, Since: now, LastAt: now}}
 		}},
+		{"groups_blocked", "warning", "1", groups(rafthttp.GroupsStatus{Processing: []rafthttp.ProcessingStatus{{Name: "append", Blocked: 1, BlockedGroup: 7, BlockedFor: time.Minute}}})},
+		{"groups_blocked", "error", "1", groups(rafthttp.GroupsStatus{Processing: []rafthttp.ProcessingStatus{{Name: "append", Blocked: 256, BlockedGroup: 7, BlockedFor: time.Minute}}})},
+		{"peer_inactive", "error", "2", groups(rafthttp.GroupsStatus{Nodes: []rafthttp.PeerStatus{{ID: 2}}})},
 		{"memory_limit", "warning", "1", func(st *rafthttp.Status, _ *rafthttp.PeerStatus) { st.QueuedBytes, st.MaxQueuedBytes = 80, 100 }},
 	}
 }
@@ -80,9 +86,13 @@ func TestProblemsAreInTheMetrics(t *testing.T) {
 		for id := types.ID(2); id <= 4; id++ {
 			st.Peers = append(st.Peers, rafthttp.PeerStatus{ID: id, Active: true})
 		}
-		series := `kind="` + p.kind + `",peer="` + p.peer + `",severity="` + p.severity + `"`
+		series := `groups="",kind="` + p.kind + `",peer="` + p.peer + `",severity="` + p.severity + `"`
 		require.Zero(t, scraped(t, st)[series], p.kind)
 		p.change(&st, &st.Peers[0])
+		if st.Groups != nil {
+			require.Zero(t, scraped(t, st)[series])
+			series = strings.Replace(series, `groups=""`, `groups="true"`, 1)
+		}
 		require.Equal(t, 1, scraped(t, st)[series], "%s: %v", p.kind, scraped(t, st))
 		if tried[p.kind] == nil {
 			tried[p.kind] = map[string]bool{}

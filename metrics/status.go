@@ -56,24 +56,35 @@ func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {
 	}
 }
 
+// ofGroups is the label groups of problems of raft groups; that of others is empty.
+const ofGroups = "true"
+
 // collectProblems sends how many problems of each kind there are; that there is no majority, or that a peer is inactive, also
 // if that is not so.
 func collectProblems(ch chan<- prometheus.Metric, st rafthttp.Status) {
-	type series struct{ peer, kind, severity string }
+	type series struct{ peer, kind, severity, groups string }
 	local := st.ID.String()
-	n := map[series]int{{local, "no_majority", rafthttp.SeverityCritical.String()}: 0}
+	n := map[series]int{{local, "no_majority", rafthttp.SeverityCritical.String(), ""}: 0}
 	for _, p := range st.Peers {
-		n[series{p.ID.String(), "peer_inactive", rafthttp.SeverityError.String()}] = 0
+		n[series{p.ID.String(), "peer_inactive", rafthttp.SeverityError.String(), ""}] = 0
+	}
+	if st.Groups != nil {
+		for _, node := range st.Groups.Nodes {
+			n[series{node.ID.String(), "peer_inactive", rafthttp.SeverityError.String(), ofGroups}] = 0
+		}
 	}
 	for _, p := range st.Health().Problems {
-		s := series{local, p.Kind, p.Severity.String()}
+		s := series{local, p.Kind, p.Severity.String(), ""}
 		if p.Peer != 0 {
 			s.peer = p.Peer.String()
+		}
+		if p.Groups {
+			s.groups = ofGroups
 		}
 		n[s]++
 	}
 	for s, count := range n {
-		problems.send(ch, float64(count), s.peer, s.kind, s.severity)
+		problems.send(ch, float64(count), s.peer, s.kind, s.severity, s.groups)
 	}
 }
 

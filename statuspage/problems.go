@@ -38,7 +38,7 @@ func levelOf(s rafthttp.Severity) level {
 }
 
 // judge sorts what is wrong to whom it is about. That there is no majority, or that the transport does not run, is the summary's.
-func (r *report) judge(h rafthttp.Health) {
+func (r *report) judge(h rafthttp.Health, name func(uint64) string) {
 	byPeer := map[string]*peerReport{}
 	for i := range r.Peers {
 		byPeer[r.Peers[i].Member] = &r.Peers[i]
@@ -49,6 +49,9 @@ func (r *report) judge(h rafthttp.Health) {
 			p.Since = ago(r.Status.Time, of.Since)
 		}
 		switch pr := byPeer[of.Peer.String()]; {
+		case of.Groups: // not the peer's with the same id
+			p.Text = whose(of, name) + ": " + p.Text
+			r.Problems = append(r.Problems, p)
 		case pr != nil:
 			pr.take(p)
 		case of.Kind != "no_majority": // which the summary says

@@ -89,7 +89,7 @@ func newReport(st rafthttp.Status, looks []look, name func(uint64) string) *repo
 		pr.memberName = memberName{p.ID.String(), name(uint64(p.ID))}
 		r.Peers = append(r.Peers, pr)
 	}
-	r.judge(st.Health())
+	r.judge(st.Health(), name)
 	return r
 }
 

@@ -20,6 +20,8 @@ const (
 	Certificate = 14 * 24 * time.Hour // before its end
 	// OldSnapshot is how long a failed snapshot matters that no other one followed.
 	OldSnapshot = 10 * time.Minute
+	// ManyCalls are so many blocked calls of Process for raft groups that no other group is served: the bound of internal/groups.
+	ManyCalls = 256
 	// OldHandshake is how long a failed handshake does.
 	OldHandshake = 5 * time.Minute
 	// A stream flaps if it reconnects FlapCount times within FlapWindow, and has not been up for FlapPause since.
@@ -43,7 +45,8 @@ const (
 type Problem struct {
 	Severity Severity
 	Kind     string    // one of Kinds
-	Peer     types.ID  // 0: the local member
+	Peer     types.ID  // or node; 0: the local member
+	Groups   bool      // it is about raft groups, and Peer is a node of theirs
 	Lane     string    // that it is about, or ""
 	Since    time.Time // the zero time: not known
 	Cause    string    // a line without an end
@@ -60,7 +63,17 @@ type Member struct {
 	Refused                     Refused // that state no peer
 	Handshakes                  []Handshake
 	Peers                       []Peer
+	Nodes                       []Peer        // of raft groups
+	Calls                       []Calls       // of Process for raft groups
 	Voters                      [2][]types.ID // while the configuration changes, the outgoing ones, too; nobody: not known
+}
+
+// Calls are the calls of Process for one kind of messages of raft groups.
+type Calls struct {
+	Kind    string // the lane
+	Blocked int    // those that take too long
+	Group   uint64 // with the longest of them
+	For     time.Duration
 }
 
 // Handshake is what is known of failed TLS handshakes of one reason.
@@ -134,7 +147,16 @@ func Find(m Member) []Problem {
 		c.peer = p.ID
 		c.ofPeer(p)
 	}
+	c.groups = true
+	for _, n := range m.Nodes {
+		c.peer = n.ID
+		c.ofPeer(n)
+	}
 	c.peer = 0
+	for _, calls := range m.Calls {
+		c.blocked(calls)
+	}
+	c.groups = false
 	c.refused(m.Refused, "clients that are no peers")
 	if !m.LocalDropsSince.IsZero() {
 		c.add(Warning, LocalMessages, m.LocalDropsSince, "Send drops messages for the member itself or raft's local threads, %s: see SplitMessages",
@@ -156,6 +178,7 @@ func Find(m Member) []Problem {
 type check struct {
 	now      time.Time
 	peer     types.ID
+	groups   bool // of what is checked now
 	problems []Problem
 }
 
@@ -164,7 +187,7 @@ func (c *check) add(s Severity, kind string, since time.Time, format string, arg
 }
 
 func (c *check) addLane(s Severity, kind, lane string, since time.Time, format string, args ...any) {
-	c.problems = append(c.problems, Problem{s, kind, c.peer, lane, since, fmt.Sprintf(format, args...)})
+	c.problems = append(c.problems, Problem{s, kind, c.peer, c.groups, lane, since, fmt.Sprintf(format, args...)})
 }
 
 // majority finds out whether fewer voters than a majority are active, the local member among them if it votes: raft stands still
@@ -267,6 +290,22 @@ func (c *check) lane(l Lane) {
 	case l.OldestAge >= OldMessage:
 		c.addLane(Warning, QueueOld, l.Name, since, "queue %s has not moved for %s", title(l.Name), duration(l.OldestAge))
 	}
+}
+
+// blocked finds calls of Process for raft groups that do not return.
+func (c *check) blocked(calls Calls) {
+	if calls.Blocked == 0 {
+		return
+	}
+	severity, others, plural := Warning, "", "s"
+	if calls.Blocked == 1 {
+		plural = ""
+	}
+	if calls.Blocked >= ManyCalls {
+		severity, others = Error, "; those of all other groups wait"
+	}
+	c.addLane(severity, GroupsBlocked, calls.Kind, c.now.Add(-calls.For), "Process blocks for %s messages of raft groups: %d call%s, the longest for %s by group %d%s",
+		calls.Kind, calls.Blocked, plural, duration(calls.For), calls.Group, others)
 }
 
 // drops finds lanes that drop messages: one problem for all.

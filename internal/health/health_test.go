@@ -97,6 +97,38 @@ func TestLocalRules(t *testing.T) {
 	require.Empty(t, check(func(m *health.Member) { m.Handshakes = []health.Handshake{handshake} }))
 }
 
+// TestGroupRules: nodes of raft groups are judged as peers are, and are no voters; a problem says that it is about groups.
+func TestGroupRules(t *testing.T) {
+	found := health.Find(health.Member{
+		ID: 1, Started: true, Now: now,
+		Peers: []health.Peer{well(func(*health.Peer) {})},
+		Nodes: []health.Peer{
+			{ID: 2, InactiveSince: before(time.Minute), LastError: "refused"},
+			{ID: 3, InactiveSince: before(time.Minute)},
+			well(func(p *health.Peer) {
+				p.ID, p.Lanes = 4, []health.Lane{{Name: "groupapp", Messages: 9, Fill: 1, OldestAge: time.Second}}
+			}),
+		},
+		Calls: []health.Calls{
+			{Kind: "control"}, {Kind: "append", Blocked: 1, Group: 7, For: 5 * time.Second},
+			{Kind: "proposal", Blocked: health.ManyCalls, Group: 8, For: time.Minute},
+		},
+	})
+	require.Equal(t, []health.Problem{
+		{Severity: health.Error, Kind: health.PeerInactive, Peer: 2, Groups: true, Since: before(time.Minute), Cause: "down: refused"},
+		{Severity: health.Error, Kind: health.PeerInactive, Peer: 3, Groups: true, Since: before(time.Minute), Cause: "down: no stream from it delivers, and no POST succeeds"},
+		{Severity: health.Error, Kind: health.QueueFull, Peer: 4, Groups: true, Lane: "groupapp", Since: before(time.Second), Cause: "queue groupapp (appends to it) is 100 % full"},
+		{
+			Severity: health.Error, Kind: health.GroupsBlocked, Groups: true, Lane: "proposal", Since: before(time.Minute),
+			Cause: "Process blocks for proposal messages of raft groups: 256 calls, the longest for 1 min 0 s by group 8; those of all other groups wait",
+		},
+		{
+			Severity: health.Warning, Kind: health.GroupsBlocked, Groups: true, Lane: "append", Since: before(5 * time.Second),
+			Cause: "Process blocks for append messages of raft groups: 1 call, the longest for 5.0 s by group 7",
+		},
+	}, found)
+}
+
 // TestMajority: of n members, (n-1)/2 may be inactive, and it is gone since the one after them is.
 func TestMajority(t *testing.T) {
 	for peers := range 8 {

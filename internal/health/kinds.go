@@ -11,6 +11,7 @@ const (
 	QueueFull          = "queue_full"
 	QueueOld           = "queue_old"
 	AppendsSlow        = "appends_slow"
+	GroupsBlocked      = "groups_blocked"
 	Drops              = "drops"
 	LocalMessages      = "local_messages"
 	IdentityRefused    = "identity_refused"
@@ -34,6 +35,7 @@ var Kinds = map[string]string{
 	QueueFull:          "a-lane-is-slow",
 	QueueOld:           "a-lane-is-slow",
 	AppendsSlow:        "a-follower-is-slow",
+	GroupsBlocked:      "a-raft-group-is-blocked",
 	Drops:              "messages-are-dropped",
 	LocalMessages:      "messages-are-dropped",
 	IdentityRefused:    "health",

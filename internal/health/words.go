@@ -11,12 +11,15 @@ import (
 
 // contents says what each lane carries, and whether from the peer.
 var contents = map[string]string{
-	"message":  "all except appends to it",
-	"msgapp":   "appends to it",
-	"pipeline": "fallback POSTs to it",
-	"control":  "heartbeats, votes, responses from it",
-	"append":   "appends from it",
-	"proposal": "proposals from it",
+	"message":   "all except appends to it",
+	"msgapp":    "appends to it",
+	"pipeline":  "fallback POSTs to it",
+	"group":     "all except appends to it",
+	"groupapp":  "appends to it",
+	"grouppost": "fallback POSTs to it",
+	"control":   "heartbeats, votes, responses from it",
+	"append":    "appends from it",
+	"proposal":  "proposals from it",
 }
 
 // Reasons returns the reasons of drops that are counted.
