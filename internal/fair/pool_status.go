@@ -42,13 +42,33 @@ func (p *Pool) Status() PoolStatus {
 		}
 		st.Running++
 		st.Waiting += w.n - int(w.claimed.Load())
-		if took := now - time.Duration(w.began.Load()); took > stuckAfter {
+		if took := w.blockedFor(now); took > 0 {
 			if st.Blocked++; took > st.BlockedFor {
 				st.BlockedFor, st.BlockedGroup = took, w.in.Group
 			}
 		}
 	}
 	return st
+}
+
+// blockedFor returns how long Process has taken until now, by the clock of the pool, if that is too long; otherwise 0. It is called
+// with mu held, while the worker has an inbox.
+func (w *worker) blockedFor(now time.Duration) time.Duration {
+	if took := now - time.Duration(w.began.Load()); took > stuckAfter {
+		return took
+	}
+	return 0
+}
+
+// InboxStatus returns the memory of the messages of an inbox that wait or are processed, and for how long its call of Process
+// has blocked; 0: it has not taken longer than a second.
+func (p *Pool) InboxStatus(in *Inbox) (heldBytes int64, blockedFor time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if in.worker != nil {
+		blockedFor = in.worker.blockedFor(time.Since(p.born))
+	}
+	return in.held.bytes, blockedFor
 }
 
 // Held returns how many messages of a Share wait or are being processed, and their memory.

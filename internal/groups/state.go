@@ -65,6 +65,8 @@ type GroupState struct {
 	Refused     uint64         // by other nodes, which do not have the group or the replica
 	Failing     bool           // the last call of Process returned an error
 	Dropped     queue.Drops    // received messages; DropLocal: those that Send dropped
+	HeldBytes   int64          // memory of received messages that wait or are processed
+	BlockedFor  time.Duration  // of the longest call of Process, if it blocks
 }
 
 // ReplicaState is the state of a replica on another node.
@@ -77,6 +79,8 @@ type ReplicaState struct {
 // State returns the current state.
 func (g *Group) State() GroupState {
 	st := GroupState{ID: g.id, Replica: g.self, Failing: g.failing.Load(), Refused: g.refusals.Load()}
+	load := g.load()
+	st.HeldBytes, st.BlockedFor = load.heldBytes, load.blockedFor
 	for _, r := range g.replicas.all() {
 		st.Replicas = append(st.Replicas, ReplicaState{r.id, r.node.member.RemoteID, r.node.member.Activity.ActiveSince()})
 	}

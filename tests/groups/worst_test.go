@@ -1,0 +1,88 @@
+package groups_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// TestWorstGroups: blocked groups come first, by for how long, then those that fail, those with inactive replicas, those that
+// have dropped something, and the others by id. Each is found by its id as well.
+func TestWorstGroups(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		require.Empty(t, new(rafthttp.Transport).WorstGroups(1))
+		ma, mb := startNode(t, n, 1), startNode(t, n, 2)
+		open := make(chan struct{})
+		wait := func(context.Context, *raftpb.Message) error { <-open; return nil }
+		fail := func(context.Context, *raftpb.Message) error { return errors.New("no") }
+		process := map[uint64]func(context.Context, *raftpb.Message) error{3: wait, 4: wait, 5: fail}
+		all := map[uint64]joined{}
+		for id := uint64(1); id <= 8; id++ {
+			join(t, mb, id, func(cfg *rafthttp.GroupConfig) { cfg.Raft = &testmember.Recorder{OnProcess: process[id]} }).AddPeer(1, []string{testmember.URLOf(1)})
+			all[id] = join(t, ma, id, nil)
+			all[id].AddPeer(2, []string{testmember.URLOf(2)})
+		}
+		time.Sleep(time.Second)
+		all[4].Send([]*raftpb.Message{ofKind(queue.Append, 1, 10)})
+		all[5].Send([]*raftpb.Message{ofKind(queue.Control, 1, 10)})
+		time.Sleep(time.Second)
+		all[3].Send([]*raftpb.Message{ofKind(queue.Proposal, 1, 10)})
+		one, found := mb.GroupStatus(6)
+		require.True(t, found)
+		require.EqualValues(t, 6, one.ID)
+		_, found = mb.GroupStatus(9)
+		require.False(t, found)
+		g, err := mb.Group(9, rafthttp.GroupConfig{Raft: &testmember.Recorder{}})
+		require.NoError(t, err)
+		g.AddPeer(3, []string{testmember.URLOf(3)}) // where nobody is
+		time.Sleep(2 * time.Second)
+		for range 2 {
+			all[7].Send([]*raftpb.Message{{Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(2)), From: new(uint64(55))}})
+		}
+		time.Sleep(100 * time.Millisecond)
+
+		worst := mb.WorstGroups(100)
+		var ids []uint64
+		for _, st := range worst {
+			ids = append(ids, st.ID)
+			one, found := mb.GroupStatus(st.ID)
+			require.True(t, found)
+			require.Equal(t, st, one)
+		}
+		require.Equal(t, []uint64{4, 3, 5, 9, 7, 1, 2, 6, 8}, ids)
+		require.Equal(t, 3100*time.Millisecond, worst[0].BlockedFor)
+		require.Positive(t, worst[0].QueuedBytes)
+		require.True(t, worst[2].Failing)
+		require.Zero(t, worst[2].BlockedFor)
+		require.Len(t, mb.WorstGroups(2), 2)
+		require.Empty(t, mb.WorstGroups(-1))
+		close(open)
+		time.Sleep(100 * time.Millisecond)
+		require.EqualValues(t, 5, mb.WorstGroups(1)[0].ID)
+	})
+}
+
+// BenchmarkWorstGroups of 10,000 with two replicas each.
+func BenchmarkWorstGroups(b *testing.B) {
+	m := &rafthttp.Transport{ID: 1, Raft: rafthttp.NoRaft{}}
+	require.NoError(b, m.Start())
+	defer m.Stop()
+	for id := range uint64(10000) {
+		g, err := m.Group(id+1, rafthttp.GroupConfig{Raft: &testmember.Recorder{}})
+		require.NoError(b, err)
+		g.AddPeer(2, []string{"http://127.0.0.1:1"})
+		g.AddPeer(3, []string{"http://127.0.0.1:1"})
+	}
+	for b.Loop() {
+		m.WorstGroups(20)
+	}
+}
