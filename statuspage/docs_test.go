@@ -15,6 +15,7 @@ var sections = map[string]string{
 	"report": "## JSON", "application": "### `application`", "Fact": "### `application`", "peerReport": "### `peers[]`", "laneReport": "### `peers[]`",
 	"Status": "### `status`", "PeerStatus": "### `status.peers[]`", "LaneStatus": "### `status.peers[].lanes[]`",
 	"SnapshotStatus": "### A snapshot in `status`", "HandshakeStatus": "### `status`",
+	"groupsReport": "### `groups`", "GroupStatus": "### `groups`", "ReplicaStatus": "### `groups`",
 	"GroupsStatus": "### `status.groups`", "ProcessingStatus": "### `status.groups`",
 }
 

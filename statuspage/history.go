@@ -24,8 +24,9 @@ const (
 
 // laneKey identifies a lane. The name "" stands for all lanes of a peer.
 type laneKey struct {
-	peer types.ID
-	lane string
+	peer   types.ID
+	groups bool // it is a node of raft groups
+	lane   string
 }
 
 // totals are counters at one time. For all lanes of a peer, a and b are bytes
@@ -57,11 +58,9 @@ type history struct {
 // looks, with that of st as the last.
 func (h *history) look(st rafthttp.Status) []look {
 	now := look{st.Time, map[laneKey]totals{}}
-	for _, p := range st.Peers {
-		now.lanes[laneKey{p.ID, ""}] = totals{a: p.SentBytes, b: p.ReceivedBytes}
-		for _, l := range p.Lanes {
-			now.lanes[laneKey{p.ID, l.Name}] = totals{l.Messages, l.Bytes, l.Drops}
-		}
+	now.add(st.Peers, false)
+	if st.Groups != nil {
+		now.add(st.Groups.Nodes, true)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -78,6 +77,16 @@ func (h *history) look(st rafthttp.Status) []look {
 		h.looks = keep
 	}
 	return all
+}
+
+// add adds the counters of peers, or of nodes of raft groups.
+func (l look) add(peers []rafthttp.PeerStatus, groups bool) {
+	for _, p := range peers {
+		l.lanes[laneKey{p.ID, groups, ""}] = totals{a: p.SentBytes, b: p.ReceivedBytes}
+		for _, one := range p.Lanes {
+			l.lanes[laneKey{p.ID, groups, one.Name}] = totals{one.Messages, one.Bytes, one.Drops}
+		}
+	}
 }
 
 // rate is how fast the counters of a lane grow.

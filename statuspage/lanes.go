@@ -23,17 +23,20 @@ type laneView struct {
 	Spark                 spark
 }
 
-// laneTexts describe the lanes. The first three lead to the peer.
+// laneTexts describe the lanes. Those named group are of raft groups.
 var laneTexts = map[string]struct {
 	in       bool
 	contents string
 }{
-	"message":  {false, "all except appends"},
-	"msgapp":   {false, "appends"},
-	"pipeline": {false, "fallback POSTs"},
-	"control":  {true, "heartbeats, votes, responses"},
-	"append":   {true, "appends"},
-	"proposal": {true, "proposals"},
+	"message":   {false, "all except appends"},
+	"msgapp":    {false, "appends"},
+	"pipeline":  {false, "fallback POSTs"},
+	"group":     {false, "all except appends"},
+	"groupapp":  {false, "appends"},
+	"grouppost": {false, "fallback POSTs"},
+	"control":   {true, "heartbeats, votes, responses"},
+	"append":    {true, "appends"},
+	"proposal":  {true, "proposals"},
 }
 
 // directionOf describes the direction of a stream.

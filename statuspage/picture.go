@@ -57,7 +57,7 @@ func newPicture(r *report) picture {
 	p := picture{Width: pictureWidth, R: localRadius, Local: short(nameOf(r.Local), 7), LocalTitle: "this member, " + r.Local.label()}
 	if len(peers) > maxPictured {
 		p.More = len(peers) - maxPictured
-		peers = r.sickFirst()[:maxPictured]
+		peers = sickFirst(r.Peers)[:maxPictured]
 		slices.SortFunc(peers, func(a, b peerReport) int { return cmp.Compare(a.p.ID, b.p.ID) })
 	}
 	all, ry := places(len(peers))

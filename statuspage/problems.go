@@ -38,20 +38,26 @@ func levelOf(s rafthttp.Severity) level {
 }
 
 // judge sorts what is wrong to whom it is about. That there is no majority, or that the transport does not run, is the summary's.
-func (r *report) judge(h rafthttp.Health, name func(uint64) string) {
-	byPeer := map[string]*peerReport{}
+func (r *report) judge(h rafthttp.Health) {
+	type key struct {
+		member string
+		groups bool
+	}
+	found := map[key]*peerReport{}
 	for i := range r.Peers {
-		byPeer[r.Peers[i].Member] = &r.Peers[i]
+		found[key{r.Peers[i].Member, false}] = &r.Peers[i]
+	}
+	if r.Groups != nil {
+		for i := range r.Groups.Nodes {
+			found[key{r.Groups.Nodes[i].Member, true}] = &r.Groups.Nodes[i]
+		}
 	}
 	for _, of := range h.Problems {
 		p := problem{levelOf(of.Severity), of.Cause, "", of}
 		if !of.Since.IsZero() {
 			p.Since = ago(r.Status.Time, of.Since)
 		}
-		switch pr := byPeer[of.Peer.String()]; {
-		case of.Groups: // not the peer's with the same id
-			p.Text = whose(of, name) + ": " + p.Text
-			r.Problems = append(r.Problems, p)
+		switch pr := found[key{of.Peer.String(), of.Groups}]; {
 		case pr != nil:
 			pr.take(p)
 		case of.Kind != "no_majority": // which the summary says
@@ -104,12 +110,17 @@ const maxCauses = 3
 // summary describes the problems in one line.
 func (r *report) summary() string {
 	n, active := len(r.Peers), r.active()
+	activeNodes, nodes := r.activeNodes()
 	var head string
 	switch {
 	case r.Status.ID == 0:
 		return "The transport is not started."
 	case r.Status.Stopped:
 		return "The transport is stopped."
+	case n == 0 && nodes > 0 && r.Health == good:
+		return "All nodes of raft groups are healthy."
+	case n == 0 && nodes > 0:
+		head = fmt.Sprintf("%d of %d nodes of raft groups active", activeNodes, nodes)
 	case n == 0:
 		head = "There are no peers"
 	case r.Health == good && n == 1:
@@ -147,13 +158,19 @@ func (r *report) summary() string {
 
 // causes returns the worst problem of each peer that is down, and of all others.
 func (r *report) causes() (down, others []string) {
-	for _, p := range r.Peers {
+	all := r.Peers
+	if r.Groups != nil {
+		all = slices.Concat(all, r.Groups.Nodes)
+	}
+	for _, p := range all {
 		switch {
 		case len(p.Problems) == 0:
+		case !p.p.Active && p.groups:
+			down = append(down, "node "+p.label()+" is "+p.Problems[0].Text)
 		case !p.p.Active:
 			down = append(down, p.label()+" is "+p.Problems[0].Text)
 		default:
-			others = append(others, "Peer "+p.label()+": "+p.Problems[0].Text)
+			others = append(others, sentence(p.what())+" "+p.label()+": "+p.Problems[0].Text)
 		}
 	}
 	for _, p := range r.Problems {

@@ -6,8 +6,6 @@ import (
 	"io"
 	"slices"
 
-	"go.etcd.io/etcd/client/pkg/v3/types"
-
 	"github.com/seed-4d73690b/rafthttp"
 )
 
@@ -38,6 +36,7 @@ type report struct {
 	Problems    []problem       `json:"problems"` // of the local member
 	Local       memberName      `json:"local"`
 	Peers       []peerReport    `json:"peers"`
+	Groups      *groupsReport   `json:"groups,omitempty"`
 	Status      rafthttp.Status `json:"status"`
 }
 
@@ -60,6 +59,7 @@ type peerReport struct {
 	Lanes        []laneReport `json:"lanes"`
 
 	p      rafthttp.PeerStatus
+	groups bool // it is a node of raft groups
 	points []point
 	out    level // health of the direction to the peer
 	in     level // health of the direction from the peer
@@ -85,11 +85,15 @@ func newReport(st rafthttp.Status, looks []look, name func(uint64) string) *repo
 		Peers: []peerReport{}, Problems: []problem{},
 	}
 	for _, p := range st.Peers {
-		pr := newPeerReport(p, looks)
-		pr.memberName = memberName{p.ID.String(), name(uint64(p.ID))}
-		r.Peers = append(r.Peers, pr)
+		r.Peers = append(r.Peers, newPeerReport(p, false, looks, name))
 	}
-	r.judge(st.Health(), name)
+	if st.Groups != nil {
+		r.Groups = &groupsReport{Nodes: []peerReport{}}
+		for _, n := range st.Groups.Nodes {
+			r.Groups.Nodes = append(r.Groups.Nodes, newPeerReport(n, true, looks, name))
+		}
+	}
+	r.judge(st.Health())
 	return r
 }
 
@@ -103,23 +107,22 @@ func (r *report) active() (n int) {
 	return n
 }
 
-func newPeerReport(p rafthttp.PeerStatus, looks []look) peerReport {
-	pr := peerReport{p: p, Problems: []problem{}, Lanes: []laneReport{}}
-	k := laneKey{p.ID, ""}
+func newPeerReport(p rafthttp.PeerStatus, groups bool, looks []look, name func(uint64) string) peerReport {
+	pr := peerReport{p: p, groups: groups, memberName: memberName{p.ID.String(), name(uint64(p.ID))}, Problems: []problem{}, Lanes: []laneReport{}}
+	k := laneKey{p.ID, groups, ""}
 	pr.points = points(looks, k)
 	if now, ok := rateAt(looks, len(looks)-1, k, rateOver); ok {
 		pr.SentRate, pr.ReceivedRate = &now.a, &now.b
 	}
 	for _, l := range p.Lanes {
-		pr.Lanes = append(pr.Lanes, newLaneReport(p.ID, l, looks))
+		pr.Lanes = append(pr.Lanes, newLaneReport(laneKey{p.ID, groups, l.Name}, l, looks))
 	}
 	pr.out, pr.in = directions(p)
 	pr.Stale = pr.stale()
 	return pr
 }
 
-func newLaneReport(peer types.ID, l rafthttp.LaneStatus, looks []look) laneReport {
-	k := laneKey{peer, l.Name}
+func newLaneReport(k laneKey, l rafthttp.LaneStatus, looks []look) laneReport {
 	lr := laneReport{Name: l.Name, l: l, points: points(looks, k), Fill: fill(l)}
 	if now, ok := rateAt(looks, len(looks)-1, k, rateOver); ok {
 		lr.MessageRate, lr.ByteRate = &now.a, &now.b
@@ -144,15 +147,23 @@ func (pr *peerReport) drops() (rate *float64, reasons []string) {
 	return rate, slices.Compact(reasons)
 }
 
-// sickFirst returns the peers, the worst first, and inactive ones before others.
-func (r *report) sickFirst() []peerReport {
+// what says whether it is a peer, or a node of raft groups.
+func (pr *peerReport) what() string {
+	if pr.groups {
+		return "node"
+	}
+	return "peer"
+}
+
+// sickFirst returns peers, the worst first, and inactive ones before others.
+func sickFirst(peers []peerReport) []peerReport {
 	rank := func(p peerReport) int {
 		if !p.p.Active {
 			return int(p.Health) + 1
 		}
 		return int(p.Health)
 	}
-	return slices.SortedStableFunc(slices.Values(r.Peers), func(a, b peerReport) int { return cmp.Compare(rank(b), rank(a)) })
+	return slices.SortedStableFunc(slices.Values(peers), func(a, b peerReport) int { return cmp.Compare(rank(b), rank(a)) })
 }
 
 // fill returns the fill level of a lane, by the nearer limit.

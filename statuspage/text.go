@@ -24,9 +24,10 @@ func writeText(w io.Writer, r *report) error {
 	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, plain(r.summary()))
 	textApplication(&b, r.Application)
 	textPeers(&b, r)
-	for _, p := range r.sickFirst() {
+	for _, p := range sickFirst(r.Peers) {
 		textPeer(&b, st, p)
 	}
+	textGroups(&b, r)
 	for _, s := range st.Receiving {
 		fmt.Fprintf(&b, "\nsnapshot %d from %s: %s\n", s.Index, s.Peer, plain(progressOf(st.Time, s).Text))
 	}
@@ -67,7 +68,7 @@ func textPeers(b *bytes.Buffer, r *report) {
 	}
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "PEER\tSTATE\tFOR\tVERSION\tRTT\tCLOCK\tSENT\tRECEIVED\tDROPPED\tCERTIFICATE")
-	for _, p := range r.sickFirst() {
+	for _, p := range sickFirst(r.Peers) {
 		v := newPeerView(r, p)
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(p.label()), v.State, v.For, plain(v.Version),
 			v.RTT, v.Clock, byteRate(p.SentRate), byteRate(p.ReceivedRate), textDropped(v.DroppedTotal, v.Dropped, v.Dropping), v.Certificate)
@@ -76,7 +77,7 @@ func textPeers(b *bytes.Buffer, r *report) {
 }
 
 func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
-	fmt.Fprintf(b, "\npeer %s: %s\n", plain(p.label()), plain(strings.Join(p.p.URLs, " ")))
+	fmt.Fprintf(b, "\n%s %s: %s\n", p.what(), plain(p.label()), plain(strings.Join(p.p.URLs, " ")))
 	for _, problem := range p.Problems {
 		fmt.Fprintf(b, "  ! %s\n", plain(problem.Text))
 	}
@@ -91,8 +92,8 @@ func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 		fmt.Fprintf(b, "; %s\n", v.Title)
 	}
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	textLanes(tw, p, "  TO THE PEER", false)
-	textLanes(tw, p, "  FROM THE PEER", true)
+	textLanes(tw, p, "  TO THE "+strings.ToUpper(p.what()), false)
+	textLanes(tw, p, "  FROM THE "+strings.ToUpper(p.what()), true)
 	_ = tw.Flush()
 	tw = tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "  STREAM\tDIRECTION\tSTATE\tFOR\tCONNECTS\tFAILED DIALS\tBYTES")

@@ -3,6 +3,7 @@ package statuspage
 import (
 	"fmt"
 	"html/template"
+	"slices"
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -19,6 +20,7 @@ type pageView struct {
 	Icon           template.URL
 	Picture        picture
 	Peers          []peerView
+	Groups         *groupsView
 	Receiving      []snapshotView
 	LastReceived   string
 	Handshakes     []string
@@ -41,9 +43,10 @@ func newPage(title string, r *report) *pageView {
 		Health: r.Health, Problems: r.Problems, Application: r.Application, Summary: r.summary(), Taken: st.Time.UTC().Format("15:04:05 UTC"), TakenAt: machine(st.Time),
 		Icon: icons[r.Health], Picture: newPicture(r),
 	}
-	for _, p := range r.sickFirst() {
+	for _, p := range sickFirst(r.Peers) {
 		v.Peers = append(v.Peers, newPeerView(r, p))
 	}
+	v.Groups = newGroupsView(r)
 	for _, s := range st.Receiving {
 		v.Receiving = append(v.Receiving, newSnapshotView(st.Time, s, "from "+s.Peer.String()))
 	}
@@ -124,12 +127,13 @@ type peerView struct {
 	StreamsDown                       bool
 	Snapshots                         []snapshotView
 	Traffic                           spark
+	What                              string // "peer" or "node"
 }
 
 func newPeerView(r *report, pr peerReport) peerView {
 	now, p := r.Status.Time, pr.p
 	v := peerView{
-		ID: p.ID.String(), Label: pr.label(), Health: pr.Health, Mark: marks[pr.Health], Open: pr.Health > good,
+		ID: p.ID.String(), What: pr.what(), Label: pr.label(), Health: pr.Health, Mark: marks[pr.Health], Open: pr.Health > good,
 		Problems: pr.Problems, URLs: p.URLs,
 		State: map[bool]string{true: "active", false: "inactive"}[p.Active], For: none,
 		Version: orNone(p.Version), RTT: none, Clock: none, Certificate: none,
@@ -164,6 +168,10 @@ func newPeerView(r *report, pr peerReport) peerView {
 	v.lanes(pr)
 	v.streams(now, p)
 	v.facts(now, pr)
+	if pr.groups { // which is not probed
+		v.Facts = slices.DeleteFunc(v.Facts, func(f fact) bool { return slices.Contains([]string{"Round trip", "Clock", "Failed probes"}, f.Name) })
+		v.Facts = append(v.Facts, fact{Name: "Sent", Value: v.SentTotal}, fact{Name: "Received", Value: v.ReceivedTotal})
+	}
 	return v
 }
 
