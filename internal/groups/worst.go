@@ -19,7 +19,7 @@ type load struct {
 
 // load returns the present load. It allocates nothing.
 func (g *Group) load() load {
-	l := load{group: g, failing: g.failing.Load(), dropped: g.refusals.Load()}
+	l := load{group: g, failing: g.failing.Load(), dropped: g.refusals.Load() + g.local.Load()}
 	for _, r := range g.replicas.all() {
 		l.add(&r.in)
 		if r.node.member.Activity.ActiveSince().IsZero() {

@@ -3,6 +3,7 @@ package groups_test
 import (
 	"context"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,6 +61,8 @@ func TestHealthOfBlockedGroups(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		ma, mb := startNode(t, n, 1), startNode(t, n, 2)
 		open := make(chan struct{})
+		unblock := sync.OnceFunc(func() { close(open) })
+		defer unblock()
 		const groups = health.ManyCalls + 10
 		block := func(from, to uint64) {
 			for id := from; id < to; id++ {
@@ -91,7 +94,7 @@ func TestHealthOfBlockedGroups(t *testing.T) {
 		require.Equal(t, rafthttp.SeverityError, p.Severity)
 		require.Contains(t, p.Cause, "256 calls, the longest for ")
 		require.Contains(t, p.Cause, "by group 1; those of all other groups wait")
-		close(open)
+		unblock()
 		time.Sleep(time.Second)
 		require.Empty(t, mb.Health().Problems)
 	})

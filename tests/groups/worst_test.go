@@ -3,6 +3,7 @@ package groups_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,12 +23,15 @@ func TestWorstGroups(t *testing.T) {
 		require.Empty(t, new(rafthttp.Transport).WorstGroups(1))
 		ma, mb := startNode(t, n, 1), startNode(t, n, 2)
 		open := make(chan struct{})
+		unblock := sync.OnceFunc(func() { close(open) })
+		defer unblock()
 		wait := func(context.Context, *raftpb.Message) error { <-open; return nil }
 		fail := func(context.Context, *raftpb.Message) error { return errors.New("no") }
 		process := map[uint64]func(context.Context, *raftpb.Message) error{3: wait, 4: wait, 5: fail}
-		all := map[uint64]joined{}
+		all, mine := map[uint64]joined{}, map[uint64]joined{}
 		for id := uint64(1); id <= 8; id++ {
-			join(t, mb, id, func(cfg *rafthttp.GroupConfig) { cfg.Raft = &testmember.Recorder{OnProcess: process[id]} }).AddPeer(1, []string{testmember.URLOf(1)})
+			mine[id] = join(t, mb, id, func(cfg *rafthttp.GroupConfig) { cfg.Raft = &testmember.Recorder{OnProcess: process[id]} })
+			mine[id].AddPeer(1, []string{testmember.URLOf(1)})
 			all[id] = join(t, ma, id, nil)
 			all[id].AddPeer(2, []string{testmember.URLOf(2)})
 		}
@@ -45,9 +49,7 @@ func TestWorstGroups(t *testing.T) {
 		require.NoError(t, err)
 		g.AddPeer(3, []string{testmember.URLOf(3)}) // where nobody is
 		time.Sleep(2 * time.Second)
-		for range 2 {
-			all[7].Send([]*raftpb.Message{{Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(2)), From: new(uint64(55))}})
-		}
+		mine[7].Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)}) // to itself
 		time.Sleep(100 * time.Millisecond)
 
 		worst := mb.WorstGroups(100)
@@ -65,7 +67,7 @@ func TestWorstGroups(t *testing.T) {
 		require.Zero(t, worst[2].BlockedFor)
 		require.Len(t, mb.WorstGroups(2), 2)
 		require.Empty(t, mb.WorstGroups(-1))
-		close(open)
+		unblock()
 		time.Sleep(100 * time.Millisecond)
 		require.EqualValues(t, 5, mb.WorstGroups(1)[0].ID)
 	})
