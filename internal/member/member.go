@@ -140,12 +140,13 @@ func (m *Member) Spawn(f func()) bool {
 	return true
 }
 
-// End ends the member: later calls of Spawn fail, and the context is cancelled.
+// End ends the member: later calls of Spawn fail, the context is cancelled, and reports of snapshots that are held back are made.
 func (m *Member) End(cause error) {
 	m.Activity.End(cause)
 	m.spawning.Lock()
-	defer m.spawning.Unlock()
 	m.Cancel(cause)
+	m.spawning.Unlock() // SnapshotEnded spawns with the lock that the next one takes
+	m.HurrySnapshots()
 }
 
 // joined returns dial as a task of the member: net/http continues to dial for a
