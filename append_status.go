@@ -90,7 +90,7 @@ func (p *peer) appends() (st AppendStatus, to, from latency.View) {
 	out, to := p.member.Latency.Out.Read(now)
 	r := p.receivers[queue.Append]
 	took, messages := r.Processing(now)
-	in, from := p.member.Latency.In.Read(now, r.Queue.Status().OldestAge, took, messages)
+	in, from := p.member.Latency.In.Read(now, r.Queue.Status().OldestAppend, took, messages)
 	return AppendStatus{
 		Answer: LatencyStatus(out.Answer), Queue: LatencyStatus(out.Queue), Wire: LatencyStatus(out.Wire), Follower: LatencyStatus(out.Follower),
 		Receive: LatencyStatus(in.Receive), Process: LatencyStatus(in.Process), Pending: out.Pending,

@@ -32,8 +32,8 @@ type ArrivalTimes struct {
 	Receive, Process Distribution
 }
 
-// Read returns what is known, and how it is now, where the oldest append in the queue, those that Process has included, is so
-// old, and Process has had messages for so long, and how many at most; 0: it has none. Both parts are those that a sample would have
+// Read returns what is known, and how it is now, where the oldest message in the queue, those that Process has included, is an append and
+// so old, and Process has had messages for so long, and how many at most; 0: it has none. Both parts are those that a sample would have
 // if Process was done now: what the first message waited for, and the mean of each.
 func (a *Arrivals) Read(now time.Time, oldest, took time.Duration, messages int) (all ArrivalTimes, v View) {
 	a.mu.Lock()

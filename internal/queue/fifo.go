@@ -125,5 +125,5 @@ func (f *fifo) drain() (items []Item, bytes int64) {
 	return items, all.bytes
 }
 
-// oldest returns when the first waiting item was accepted, by the clock of the queue.
-func (f *fifo) oldest() time.Duration { return f.items[f.head].at }
+// oldest returns the first waiting item.
+func (f *fifo) oldest() Item { return f.items[f.head] }

@@ -85,8 +85,16 @@ type Queue struct {
 	// for each OfferAll, not for each message: messages accepted meanwhile count as accepted
 	// then, so an age may be too high by the duration of one batch.
 	clock time.Duration
-	hands []time.Duration // the oldest of each batch that a worker holds, in order
+	hands []hand // the oldest of each batch that a worker holds, in order
 }
+
+// hand is a message that a worker holds.
+type hand struct {
+	at       time.Duration // when it was accepted, by the clock of the queue
+	isAppend bool
+}
+
+func handOf(it Item) hand { return hand{it.at, IsAppend(it.Msg)} }
 
 // New returns a queue that is shut.
 func New(c Config) *Queue {
@@ -176,9 +184,9 @@ func (q *Queue) Release(items, left []Item) {
 	// An empty queue reserves nothing: a message over the limit is accepted once no other
 	// is queued, although others are sent.
 	q.reservation.Release(q.heldBytes, q.closed || q.held == 0)
-	if i := slices.Index(q.hands, items[0].at); i >= 0 {
+	if i := slices.IndexFunc(q.hands, func(h hand) bool { return h.at == items[0].at }); i >= 0 {
 		if len(left) > 0 {
-			q.hands[i] = left[0].at
+			q.hands[i] = handOf(left[0])
 		} else {
 			q.hands = slices.Delete(q.hands, i, i+1)
 		}

@@ -16,6 +16,8 @@ type Status struct {
 	// OldestAge is how long the oldest of them has been in the queue, too high by at most the duration
 	// of the batch before it.
 	OldestAge time.Duration
+	// OldestAppend is OldestAge if the oldest of them is an append; else 0.
+	OldestAppend time.Duration
 	// Messages, Bytes, Batches and BusyTime are the totals of Counters.Done.
 	Messages, Bytes, Batches uint64
 	BusyTime                 time.Duration
@@ -44,14 +46,24 @@ func (q *Queue) Status() Status {
 			fullest = f
 		}
 		if f.len() > 0 {
-			st.OldestAge = max(st.OldestAge, now-f.oldest())
+			st.age(handOf(f.oldest()), now)
 		}
 	}
 	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
 	if len(q.hands) > 0 {
-		st.OldestAge = max(st.OldestAge, now-q.hands[0])
+		st.age(q.hands[0], now)
 	}
 	return st
+}
+
+// age takes in one of the messages. What workers hold is taken in last, as it is the older of two that are equally old.
+func (st *Status) age(h hand, now time.Duration) {
+	if age := now - h.at; age >= st.OldestAge {
+		st.OldestAge, st.OldestAppend = age, 0
+		if h.isAppend {
+			st.OldestAppend = age
+		}
+	}
 }
 
 // Age returns how long an item that was taken from the queue has been in it until now, too high by at most the time that the

@@ -43,6 +43,9 @@ func (r *recorder) Process(_ context.Context, m *raftpb.Message) error {
 	return r.err
 }
 
+// next has the call of Process that waits return.
+func (r *recorder) next() { r.hold <- struct{}{} }
+
 func (r *recorder) terms() []uint64 {
 	synctest.Wait()
 	r.mu.Lock()
@@ -246,5 +249,35 @@ func TestSuccessors(t *testing.T) {
 		h.wait.Wait()
 		h.Replace(nil, []*Receivers{next}, func() { h.peer.Store(nil) })
 		h.Ended(next)
+	})
+}
+
+// TestSnapshotsAreNoAppends: a sample of appends has no snapshot in it, whichever comes first.
+func TestSnapshotsAreNoAppends(t *testing.T) {
+	run(t, 16, func(t *testing.T, h *house) {
+		peer, end := h.newPeer()
+		r := peer[queue.Append]
+		of := func(types ...raftpb.MessageType) (items []queue.Item) {
+			for _, typ := range types {
+				items = append(items, queue.NewItem(&raftpb.Message{Type: typ.Enum()}))
+			}
+			return items
+		}
+		require.NoError(t, peer.Receive(t.Context(), of(raftpb.MsgSnap), 0))
+		time.Sleep(time.Second) // Process has it, and the others are one batch
+		require.NoError(t, peer.Receive(t.Context(), of(raftpb.MsgApp, raftpb.MsgApp, raftpb.MsgSnap, raftpb.MsgSnap, raftpb.MsgApp), 0))
+		h.raft.next()
+		synctest.Wait() // each of the others takes a second
+		for _, want := range []time.Duration{1, 2, 0, 0, 5} {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			require.Equal(t, want*time.Second, r.Queue.Status().OldestAppend)
+			h.raft.next()
+		}
+		synctest.Wait()
+		all, _ := r.Member.Latency.In.Read(time.Now(), 0, 0, 0)
+		require.Equal(t, uint64(2), all.Process.Count)
+		require.Equal(t, 2*time.Second, all.Process.Sum, "the mean of each batch")
+		end()
 	})
 }

@@ -84,18 +84,19 @@ const releaseAfter = 10 * time.Millisecond
 // message.
 const noteEvery = 8
 
-// processSome processes the first items, and returns their number.
+// processSome processes the first items, all appends or none, and returns their number.
 func (r *Receiver) processSome(items []queue.Item) (n int) {
 	start := time.Now()
 	r.began.Store(int64(r.Queue.Clock(start)))
 	defer r.among.Store(0)
-	sampled := !start.Before(r.sampleAt) && queue.IsAppend(items[0].Msg) // which is not ours afterwards
+	appends := queue.IsAppend(items[0].Msg) // which is not ours afterwards
+	sampled := appends && !start.Before(r.sampleAt)
 	var under *raftpb.Message
 	defer r.Member.Cfg.Guard.RecoverRun(callback.Call{Name: callback.RaftProcess, Peer: r.Member.RemoteID, Lane: r.Queue.Name()}, &under)
 	var bytes int64
 	others, otherBytes := 0, int64(0) // not processed
 	for n < min(len(items), releaseMessages) && bytes < releaseBytes {
-		if n > 0 && r.Queue.HasWaitingOffers() && time.Since(start) > releaseAfter {
+		if n > 0 && (queue.IsAppend(items[n].Msg) != appends || r.Queue.HasWaitingOffers() && time.Since(start) > releaseAfter) {
 			break
 		}
 		if r.Queue.WasEmptied() || r.Member.Ctx.Err() != nil || r.Member.Paused.Load() {

@@ -270,3 +270,32 @@ func TestHeldReportDoesNotFallIntoALaterTransfer(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotIsNoSlowAppend: Process may have a snapshot for a minute, and nobody waits for an append meanwhile.
+func TestSnapshotIsNoSlowAppend(t *testing.T) {
+	for _, way := range []string{"database", "message"} {
+		t.Run(way, func(t *testing.T) {
+			simulate(t, func(t *testing.T, n *memnet.Network) {
+				store := &disk{}
+				store.room.Store(true)
+				a := start(t, n, 1, nil)
+				b := start(t, n, 2, func(tr *rafthttp.Transport) {
+					tr.Snapshotter, tr.Raft.(*reports).process = store, store.process
+				})
+				meet(a, b)
+				time.Sleep(time.Second)
+				slow := snapshot(1, 2, strings.NewReader("db"), 2)
+				slow.Snapshot.Metadata.Index = new(uint64(slowIndex))
+				if way == "message" {
+					a.Send([]*raftpb.Message{slow.Message})
+				} else {
+					a.SendSnapshot(slow)
+				}
+				for range 130 {
+					time.Sleep(time.Second)
+					require.Nil(t, b.peer(t, 1).Appends.Slow)
+				}
+			})
+		})
+	}
+}
