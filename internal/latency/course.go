@@ -61,12 +61,12 @@ func (c *course) isSlow(t Times, usual Times) bool {
 
 // add takes in a sample from its begin to its end.
 func (c *course) add(t, usual Times, begin, end time.Time) {
-	if c.run.n > 0 && begin.Sub(c.run.until) > fresh {
-		c.run = run{}
-	}
 	c.last = end
 	c.m = min(c.m+1, recentWeight)
 	approach(&c.recent, t, c.m)
+	if begin.Sub(c.run.until) > fresh {
+		c.run = run{}
+	}
 	if c.isSlow(t, usual) {
 		c.run.add(t, begin, end)
 		c.astray.add(t, begin, end)
@@ -110,17 +110,18 @@ func approach(mean *Times, t Times, n int) {
 }
 
 // view returns how it is now. pending is what a sample that has begun, and not ended, had taken until then; nil:
-// there is none.
+// there is none. If it is slow already, it is judged as if it had ended then; otherwise it says nothing yet.
 func (c *course) view(pending *Times, usual Times, begin, until, now time.Time) View {
-	r := c.run
 	if pending != nil && c.isSlow(*pending, usual) {
-		r.add(*pending, begin, until)
+		ended := *c
+		ended.add(*pending, usual, begin, until)
+		return ended.view(nil, usual, begin, until, now)
 	}
 	var v View
 	if v.Known = c.m > 0 && now.Sub(c.last) <= fresh; v.Known {
 		v.Now = c.recent
 	}
-	if r.n > 0 && now.Sub(r.until) <= fresh {
+	if r := c.run; r.n > 0 && now.Sub(r.until) <= fresh {
 		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.lasted, r.since
 		p := v.Now.largest()
 		v.Slow = v.SlowFor >= lasts && v.Now[p] >= c.threshold(p, usual)

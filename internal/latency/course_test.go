@@ -100,3 +100,33 @@ func TestPastAdapts(t *testing.T) {
 	h.add(2*adapts, 300*ms)
 	require.Less(t, h.past[Follower], 3*ms, "two samples are no past")
 }
+
+// TestPendingContinuesNoOldRun: what has not ended is judged as if it ended now: a run from long ago is over.
+func TestPendingContinuesNoOldRun(t *testing.T) {
+	for name, c := range map[string]struct {
+		pause time.Duration
+		slow  bool
+	}{
+		"at once":    {0, true},
+		"soon":       {fresh, true},
+		"after that": {fresh + 1, false},
+		"an hour":    {time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := known()
+			for range 6 {
+				require.False(t, h.add(0, 150*ms).Slow)
+			}
+			begin := h.now.Add(c.pause)
+			end := begin.Add(110 * ms)
+			pending := of(0, 0, 110*ms)
+			v := h.view(&pending, Times{}, begin, end, end)
+			require.Equal(t, c.slow, v.Slow)
+			if !c.slow {
+				require.Equal(t, begin, v.Since)
+				require.Equal(t, 110*ms, v.SlowFor)
+			}
+			require.Equal(t, v, h.add(c.pause, 110*ms), "nothing changes when it ends")
+		})
+	}
+}
