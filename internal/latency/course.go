@@ -10,6 +10,7 @@ const (
 	// lasts is how long slow samples have to take together until it is said.
 	lasts = time.Second
 	// adapts is how long it can last until it is taken for how things are: the peer is elsewhere now, or has another disk.
+	// Silence is no sign of that: a pause between two samples counts for an eighth at most.
 	adapts = time.Hour
 	// over is how many samples in a row must not be slow for a run of slow ones to have ended.
 	over = 3
@@ -35,7 +36,7 @@ type course struct {
 // run is consecutive samples that are slow.
 type run struct {
 	since, until time.Time
-	lasted       time.Duration // in which one of them was under way
+	lasted       time.Duration // in which one of them was under way, and of the pauses between them what counts
 	mean         Times
 	n            int // up to recentWeight; 0: there is no run
 	others       int // that were not slow since
@@ -68,9 +69,9 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 		c.run = run{}
 	}
 	if c.isSlow(t, usual) {
-		c.run.add(t, begin, end)
-		c.astray.add(t, begin, end)
-		if a := c.astray; a.n >= pastKnown && end.Sub(a.since) >= adapts {
+		c.run.add(t, begin, end, 0)
+		c.astray.add(t, begin, end, adapts/pastKnown)
+		if a := c.astray; a.n >= pastKnown && a.lasted >= adapts {
 			c.past, c.n = a.mean, pastKnown
 			c.run, c.astray = run{}, run{}
 		}
@@ -89,14 +90,15 @@ func (r *run) pass() {
 	}
 }
 
-func (r *run) add(t Times, begin, end time.Time) {
+// add takes in a slow sample. Of the time without one before it so much counts, at most.
+func (r *run) add(t Times, begin, end time.Time, pause time.Duration) {
 	if r.n == 0 {
 		r.since, r.until = begin, begin
 	}
 	if begin.Before(r.until) {
 		begin = r.until
 	}
-	r.lasted += max(end.Sub(begin), 0)
+	r.lasted += min(begin.Sub(r.until), pause) + max(end.Sub(begin), 0)
 	r.until, r.others = end, 0
 	r.n = min(r.n+1, recentWeight)
 	approach(&r.mean, t, r.n)

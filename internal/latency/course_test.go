@@ -130,3 +130,20 @@ func TestPendingContinuesNoOldRun(t *testing.T) {
 		})
 	}
 }
+
+// TestSilenceIsNoPast: an hour in which nothing was sent does not make a few slow samples before it the past.
+func TestSilenceIsNoPast(t *testing.T) {
+	h := known()
+	for range pastKnown - 1 {
+		h.add(0, 300*ms)
+	}
+	require.True(t, h.add(10*adapts, 1200*ms).Slow, "slow again")
+	require.Equal(t, 2*ms, h.past[Follower])
+	for began := h.now; h.now.Before(began.Add(adapts / 2)); {
+		require.True(t, h.add(0, 300*ms).Slow)
+	}
+	for range pastKnown {
+		h.add(adapts, 300*ms)
+	}
+	require.InDelta(t, 300*ms, h.past[Follower], 1e3, "rare samples count as well")
+}
