@@ -165,10 +165,11 @@ func (a *Appends) restart() {
 	a.high.term, a.high.index = 0, 0
 }
 
-// Moved says that the peer is elsewhere: what it was like before says nothing any more.
+// Moved says that the peer is elsewhere: what it was like before says nothing any more, nor does what is on its way there.
 func (a *Appends) Moved() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.restart()
 	a.course, a.least, a.probes = course{}, 0, probes{}
 }
 

@@ -252,9 +252,15 @@ func TestMovedForgetsThePast(t *testing.T) {
 			time.Sleep(2 * ms)
 			a.Answered(answer(2, uint64(i+1)))
 		}
+		c.state.MinRTT, c.state.RTT = 150*ms, 150*ms
+		require.True(t, a.Begin(msgApp(2, 20, 1), 0, c, time.Now()))
+		a.Written(c, time.Now())
 		a.Moved()
+		time.Sleep(300 * ms)
+		a.Answered(answer(2, 21))
 		_, v := a.Read(time.Now())
-		require.False(t, v.Known)
+		require.False(t, v.Known, "not even by an append that was on its way")
+		require.Zero(t, a.least)
 		require.Equal(t, 20, count(a), "what was counted stays")
 	})
 }
