@@ -54,7 +54,7 @@ func (a *Appends) Begin(m *raftpb.Message, waited time.Duration, c Conn, now tim
 func (a *Appends) Written(c Conn, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.isOn(c) {
+	if a.isOn(c) && !a.stoodStill(now) {
 		a.sample.wrote, a.sample.led = now, now
 		a.sample.look(now)
 	}
@@ -85,7 +85,7 @@ func (a *Appends) Sent(m *raftpb.Message, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case !a.IsFollowing():
+	case !a.IsFollowing(), a.stoodStill(now):
 	case m.GetTerm() > a.sample.term:
 		a.drop()
 	case m.GetTerm() == a.sample.term && (m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgHeartbeat):
@@ -128,7 +128,7 @@ func (a *Appends) end(m *raftpb.Message, end uint64, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := &a.sample
-	if a.index.Load() != end || m.GetTerm() < s.term {
+	if a.index.Load() != end || m.GetTerm() < s.term || a.stoodStill(now) {
 		return
 	}
 	if m.GetTerm() > s.term {
@@ -180,6 +180,16 @@ func (a *Appends) Probed(rtt time.Duration) {
 	a.probes.add(rtt)
 }
 
+// stoodStill is called with mu held while an append is followed. It reports whether the local member has sent nothing as the leader
+// for so long that it has not led, or has stood still, and gives the append up then: it says nothing of the peer.
+func (a *Appends) stoodStill(now time.Time) bool {
+	if now.Sub(a.sample.led) <= silence {
+		return false
+	}
+	a.drop()
+	return true
+}
+
 // drop is called with mu held.
 func (a *Appends) drop() {
 	a.index.Store(0)
@@ -211,16 +221,12 @@ func (a *Appends) Read(now time.Time) (all AppendTimes, v View) {
 	}
 	var pending *Times
 	s, until, guessed := &a.sample, now, a.guessed
-	if a.IsFollowing() {
-		if now.Sub(s.led) > silence {
-			a.drop()
-		} else {
-			s.lookIfDue(now)
-			until = s.led // we are not known to lead any more since
-			var t Times
-			t, guessed = s.times(until, &a.probes, false)
-			pending, all.Pending = &t, t.Total()
-		}
+	if a.IsFollowing() && !a.stoodStill(now) {
+		s.lookIfDue(now)
+		until = s.led // we are not known to lead any more since
+		var t Times
+		t, guessed = s.times(until, &a.probes, false)
+		pending, all.Pending = &t, t.Total()
 	}
 	v = a.course.view(pending, a.usual(), s.begin(), until, now)
 	v.Guessed = guessed

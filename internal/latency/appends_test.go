@@ -298,3 +298,29 @@ func BenchmarkNotFollowed(b *testing.B) {
 		}
 	}
 }
+
+// TestStandstillOfTheLeader: an append during which the local member stood still, such as in a suspended machine, says nothing,
+// whoever notices that first.
+func TestStandstillOfTheLeader(t *testing.T) {
+	for name, after := range map[string]func(a *Appends, c *fakeConn){
+		"Status":      func(a *Appends, _ *fakeConn) { a.Read(time.Now()) },
+		"the answer":  func(*Appends, *fakeConn) {},
+		"a heartbeat": func(a *Appends, _ *fakeConn) { a.Sent(beat(2), time.Now()) },
+		"the write":   func(a *Appends, c *fakeConn) { a.Written(c, time.Now()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
+				require.True(t, a.Begin(msgApp(2, 10, 1), 0, c, time.Now()))
+				if name != "the write" {
+					a.Written(c, time.Now())
+				}
+				time.Sleep(time.Minute)
+				after(a, c)
+				a.Answered(answer(2, 11))
+				require.Zero(t, count(a))
+				_, v := a.Read(time.Now())
+				require.False(t, v.Known)
+			})
+		})
+	}
+}
