@@ -104,8 +104,9 @@ func (p *peer) probePeer() {
 	target := probe.Target{Dialer: m.Dialer, ClusterID: m.Cfg.Self.ClusterID, Timeout: m.Cfg.ReadTimeout, Conclude: m.Cfg.Conclude, Unreachable: m.URLs.Unreachable}
 	rtt, offset, err := target.Measure(m.Ctx, m.URLs.Pick())
 	if err == nil {
-		p.probe.Measured(rtt, offset, m.Log)
-		m.Latency.Out.Probed(rtt)
+		if p.probe.Measured(rtt, offset, m.Log) {
+			m.Latency.Out.Probed(rtt)
+		}
 	} else {
 		log := m.Log
 		if p.activeSince().IsZero() {

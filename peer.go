@@ -110,8 +110,8 @@ func (p *peer) sendSnap(m *snap.Message) bool { return p.snapshots.send(m) }
 
 func (p *peer) update(urls types.URLs) {
 	p.urls.Update(urls)
+	p.probe.Moved() // first: a probe that ends meanwhile is none of the present URLs
 	p.member.Moved()
-	p.probe.Moved()
 	for _, r := range p.readers {
 		r.Update()
 	}

@@ -53,12 +53,12 @@ func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
 }
 
 // Succeeded implements snapshot.Events.
-func (s *snapshotSender) Succeeded() { s.member.Activity.PostOK() }
+func (s *snapshotSender) Succeeded(began time.Time) { s.member.Activity.PostOK(began) }
 
 // Failed implements snapshot.Events.
-func (s *snapshotSender) Failed(at url.URL, err error) {
+func (s *snapshotSender) Failed(at url.URL, began time.Time, err error) {
 	s.member.URLs.Unreachable(at)
-	s.member.Activity.PostFailed(time.Now(), err)
+	s.member.Activity.PostFailed(began, err)
 	s.member.Reports.Unreachable()
 }
 

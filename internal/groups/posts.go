@@ -72,7 +72,7 @@ func (p *posts) deliver(items []fair.Item) {
 		p.node.groups.lose(p.queue, items, err)
 		return
 	}
-	m.Activity.PostOK()
+	m.Activity.PostOK(start)
 	p.queue.Done(len(items), uint64(len(body)), time.Since(start))
 	for _, it := range items {
 		if it.Msg.GetType() == raftpb.MsgSnap {

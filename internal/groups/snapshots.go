@@ -85,12 +85,12 @@ func (s *snapshotSender) Busy() bool {
 func (s *snapshotSender) Observe(*snapshot.Progress) func(snapshot.Status) { return nil }
 
 // Succeeded implements snapshot.Events.
-func (s *snapshotSender) Succeeded() { s.Of.Activity.PostOK() }
+func (s *snapshotSender) Succeeded(began time.Time) { s.Of.Activity.PostOK(began) }
 
 // Failed implements snapshot.Events.
-func (s *snapshotSender) Failed(at url.URL, err error) {
+func (s *snapshotSender) Failed(at url.URL, began time.Time, err error) {
 	s.Of.URLs.Unreachable(at)
-	s.Of.Activity.PostFailed(time.Now(), err)
+	s.Of.Activity.PostFailed(began, err)
 	s.replica.unreachable()
 }
 

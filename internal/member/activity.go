@@ -50,12 +50,14 @@ func (a *Activity) StreamUp() {
 	a.activate()
 }
 
-// StreamDown notes that a stream that was up ended.
-func (a *Activity) StreamDown(cause error) {
+// StreamDown notes that a stream that was up, and whose dial began at that time, ended.
+func (a *Activity) StreamDown(began time.Time, cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.streams--
-	a.failure(cause)
+	if !a.isFormer(began) {
+		a.failure(cause)
+	}
 	if a.silent() {
 		a.deactivate(cause)
 	}
@@ -77,10 +79,13 @@ func (a *Activity) silent() bool {
 	return a.streams == 0 && time.Since(a.posted) >= a.timeout && time.Since(a.heard) >= a.timeout
 }
 
-// PostOK notes that a POST to the peer succeeded.
-func (a *Activity) PostOK() {
+// PostOK notes that a POST or a snapshot to the peer succeeded that began at that time.
+func (a *Activity) PostOK(began time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.isFormer(began) {
+		return
+	}
 	a.posted = time.Now()
 	a.activate()
 }
@@ -93,21 +98,27 @@ func (a *Activity) PostOf() {
 	a.activate()
 }
 
-// DialFailed notes that a dial, or anything but a POST, to the peer failed.
-func (a *Activity) DialFailed(cause error) {
+// DialFailed notes that a dial that began at that time, or anything but a POST, to the peer failed.
+func (a *Activity) DialFailed(began time.Time, cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.failure(cause)
+	if !a.isFormer(began) {
+		a.failure(cause)
+	}
 }
 
-// PostFailed notes that a POST to the peer failed that began at that time: if it was before
-// Moved, the cause says nothing of the present URLs.
+// isFormer is called with mu held. It reports whether something that began at that time was under way to URLs from before
+// Moved: its end says nothing of the present ones.
+func (a *Activity) isFormer(began time.Time) bool { return began.Before(a.moved) }
+
+// PostFailed notes that a POST or a snapshot to the peer failed that began at that time.
 func (a *Activity) PostFailed(began time.Time, cause error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !began.Before(a.moved) {
-		a.failure(cause)
+	if a.isFormer(began) {
+		return
 	}
+	a.failure(cause)
 	if a.posted = (time.Time{}); a.silent() {
 		a.deactivate(cause)
 	}

@@ -192,7 +192,7 @@ func (m *Member) LoseCounted(q *queue.Queue, n, snapshots int, cause error) {
 	}
 	m.Drop(q, n, cause)
 	if errors.Is(cause, wire.ErrExceedSizeLimit) { // raft will send it again and again
-		m.Activity.DialFailed(cause)
+		m.Activity.DialFailed(time.Now(), cause)
 	}
 	m.Reports.Unreachable()
 	for range snapshots {

@@ -123,7 +123,7 @@ func (p *Pipeline) deliver(k queue.Kind, it queue.Item) {
 		p.member.Lose(q, []queue.Item{it}, err)
 		return
 	}
-	p.member.Activity.PostOK()
+	p.member.Activity.PostOK(start)
 	if queue.IsAppend(it.Msg) {
 		p.tookAppend(it.Size)
 	}

@@ -112,13 +112,13 @@ func (e *Estimate) End() {
 	e.mu.Unlock()
 }
 
-// Measured adds one measurement.
-func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
+// Measured adds one measurement, and reports whether it is of the present URLs.
+func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.probes++
 	if e.former {
-		return
+		return false
 	}
 	if e.rtt == 0 {
 		e.rtt = rtt
@@ -134,6 +134,7 @@ func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) {
 		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", e.offset), zap.Duration("rtt", rtt))
 	}
 	e.warned = bad
+	return true
 }
 
 // learnOffset adds a clock offset known to within some time: the peer

@@ -51,10 +51,10 @@ type Peer interface {
 type Events interface {
 	// Observe returns the function to call with the progress of a transfer, or nil.
 	Observe(p *Progress) func(Status)
-	// Succeeded is called after a successful attempt.
-	Succeeded()
-	// Failed is called after a failed attempt, unless the reader was the cause.
-	Failed(at url.URL, err error)
+	// Succeeded is called after a successful attempt that began at that time.
+	Succeeded(began time.Time)
+	// Failed is called after a failed attempt that began at that time, unless the reader was the cause.
+	Failed(at url.URL, began time.Time, err error)
 	// Done is called once for each transfer, of the snapshot of m, at its end.
 	Done(m *raftpb.Message, st Status, err error)
 }

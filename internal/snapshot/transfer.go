@@ -50,7 +50,8 @@ type transfer struct {
 	done   chan struct{} // closed when the transfer has ended
 	result error         // set then
 
-	acquired bool // it has a place
+	acquired bool      // it has a place
+	tried    time.Time // when the last attempt began
 
 	db    *source
 	sums  checksums    // of the bytes that db has read
@@ -143,7 +144,7 @@ func (t *transfer) tryOn() error {
 		acked, summed := t.ackedOffset, t.maxSummed
 		err := t.attempt()
 		if err == nil {
-			t.sender.cfg.Events.Succeeded()
+			t.sender.cfg.Events.Succeeded(t.tried)
 			return nil
 		}
 		if !t.isRetryable(err) { // then a stuck worker may still use the state below
@@ -168,6 +169,7 @@ func (t *transfer) tryOn() error {
 // attempt makes one attempt.
 func (t *transfer) attempt() error {
 	t.attempts.Add(1)
+	t.tried = time.Now()
 	u := t.sender.cfg.Peer.URL()
 	if t.attempts.Load() == 1 {
 		t.log.Info("sending database snapshot", zap.Int64("bytes", t.size), zap.String("url", u.String()))
@@ -186,7 +188,7 @@ func (t *transfer) attempt() error {
 		}
 	}
 	if !isReaderFailure(err) && !errors.Is(err, t.sender.cfg.Dropped) { // not the peer's fault
-		t.sender.cfg.Events.Failed(u, err)
+		t.sender.cfg.Events.Failed(u, t.tried, err)
 	}
 	return fmt.Errorf("snapshot %d to %s at %s: %w", t.index.Load(), t.sender.cfg.To, u.String(), err)
 }

@@ -180,7 +180,7 @@ func (a *attachment) recheck() {
 	case st == conn.Revoked, st == conn.Outdated && c.outdated:
 		a.member.Cutting("from", err)
 		a.member.Refuse(member.IdentityCounts{Requests: 1})
-		a.member.Activity.DialFailed(err)
+		a.member.Activity.DialFailed(time.Now(), err)
 		a.detach(c, fmt.Errorf("%w: %w", protocol.ErrIdentity, err))
 	case st == conn.Outdated:
 		c.outdated = true // the peer should dial again

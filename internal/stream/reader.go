@@ -141,14 +141,14 @@ func (r *Reader) Update() {
 
 // dialOnce dials one stream and reads it to its end, with its replacements.
 func (r *Reader) dialOnce(ctx context.Context) error {
-	u := r.member.URLs.Pick()
+	began, u := time.Now(), r.member.URLs.Pick()
 	s, err := r.open(ctx, u)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
 			clear(r.failures)
 			return errUpdated // not a failure of the URL
 		}
-		r.failed(u, err)
+		r.failed(began, u, err)
 		return err
 	}
 	clear(r.failures)
@@ -167,9 +167,9 @@ func (r *Reader) dialOnce(ctx context.Context) error {
 	case !r.delivers.IsZero() && moved:
 		r.member.Activity.StreamMoved(err)
 	case !r.delivers.IsZero():
-		r.member.Activity.StreamDown(err)
+		r.member.Activity.StreamDown(began, err)
 	case !moved:
-		r.member.Activity.DialFailed(err)
+		r.member.Activity.DialFailed(began, err)
 	}
 	if r.member.Ctx.Err() == nil {
 		r.member.Log.Warn("a stream of the peer ended", zap.Stringer("stream", r.Kind), zap.Error(err))
@@ -207,14 +207,14 @@ func (r *Reader) about(u url.URL, err error) error {
 	return fmt.Errorf("%s stream of %s at %s: %w", r.Kind, r.member.RemoteID, u.String(), err)
 }
 
-// failed notes a failed dial of a URL, with one line for the first of consecutive failures and
+// failed notes a failed dial of a URL that began at that time, with one line for the first of consecutive failures and
 // for each of another class than the last of this URL. A class over the limit of lines is logged
 // at a later attempt, unless it has changed by then.
-func (r *Reader) failed(u url.URL, err error) {
+func (r *Reader) failed(began time.Time, u url.URL, err error) {
 	r.mu.Lock()
 	r.dialFailures++
 	r.mu.Unlock()
-	r.member.Activity.DialFailed(err)
+	r.member.Activity.DialFailed(began, err)
 	why := member.ClassOf(err)
 	if r.failures[u.String()] != why && r.member.Ctx.Err() == nil && r.lines.Allow() {
 		r.failures[u.String()] = why

@@ -299,3 +299,30 @@ func TestSnapshotIsNoSlowAppend(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotAtTheFormerURL: one that was under way when the peer got other URLs, and fails later, says nothing of these.
+func TestSnapshotAtTheFormerURL(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		store := &disk{}
+		store.room.Store(true)
+		a := start(t, n, 1, nil)
+		b := start(t, n, 2, func(tr *rafthttp.Transport) {
+			tr.Snapshotter, tr.Raft.(*reports).process = store, store.process
+		})
+		serve(t, n, host(3), b.Handler())
+		meet(a, b)
+		time.Sleep(time.Second)
+		slow := snapshot(1, 2, strings.NewReader("db"), 2)
+		slow.Snapshot.Metadata.Index = new(uint64(slowIndex))
+		a.SendSnapshot(slow)
+		time.Sleep(5 * time.Second)
+		a.UpdatePeer(2, urls(3))
+		time.Sleep(5 * time.Second)
+		store.room.Store(false)
+		time.Sleep(2 * time.Minute)
+		p := a.peer(t, 2)
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.all())
+		require.True(t, p.Active)
+		require.Empty(t, p.LastError, "%v", p.URLs)
+	})
+}
