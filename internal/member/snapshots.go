@@ -25,7 +25,7 @@ type snapshotReports struct {
 	running  int           // began, and have not ended
 	failures int           // in a row
 	held     []error       // that raft is not told of yet
-	at       time.Time     // when it is, unless one is under way then; the zero time while nothing is held back
+	at       time.Time     // when it is, or was due while one is under way; the zero time while nothing is held back
 	hurry    chan struct{} // closed to end the wait until then; nil while there is none
 	advice   loglimit.Limiter
 }
@@ -111,6 +111,8 @@ func (m *Member) endHold() {
 	}
 	if r.running == 0 || m.Ctx.Err() != nil {
 		m.reportHeld()
+	} else if now := time.Now(); r.at.After(now) {
+		r.at = now
 	}
 }
 
@@ -134,7 +136,8 @@ func (m *Member) HurrySnapshots() {
 	m.endHold()
 }
 
-// SnapshotsHeldUntil returns when raft is told of failed snapshots whose reports are held back; the zero time: there are none.
+// SnapshotsHeldUntil returns when raft is told of failed snapshots whose reports are held back, or a time in the past if it is once
+// none is under way; the zero time: there are none.
 func (m *Member) SnapshotsHeldUntil() time.Time {
 	m.snapshots.mu.Lock()
 	defer m.snapshots.mu.Unlock()

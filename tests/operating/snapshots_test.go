@@ -261,6 +261,11 @@ func TestHeldReportDoesNotFallIntoALaterTransfer(t *testing.T) {
 					}
 					time.Sleep(30 * time.Second)
 					require.Equal(t, tt.told, a.raft.all())
+					if tt.told == nil {
+						at := a.peer(t, 2).SnapshotRetryAt
+						require.False(t, at.IsZero())
+						require.False(t, at.After(time.Now()), "it waits for the later snapshot only")
+					}
 					time.Sleep(27 * time.Second)
 					require.Equal(t, tt.after, a.raft.all())
 					time.Sleep(25 * time.Second)
