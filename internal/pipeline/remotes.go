@@ -151,6 +151,8 @@ func (rs *Remotes) Pause(id types.ID, paused bool) bool {
 	}
 	if r.Member.Paused.Store(paused); paused {
 		r.Pipeline.DropQueued()
+	} else {
+		r.Member.HurrySnapshots()
 	}
 	return true
 }

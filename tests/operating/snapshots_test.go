@@ -331,3 +331,20 @@ func TestSnapshotAtTheFormerURL(t *testing.T) {
 		require.Empty(t, p.LastError, "%v", p.URLs)
 	})
 }
+
+// TestMendedRemoteIsRetried: the end of a cut ends the back-off of a remote, as that of a peer.
+func TestMendedRemoteIsRetried(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := start(t, n, 1, func(tr *rafthttp.Transport) { tr.SnapshotBackoff = time.Hour })
+		a.AddRemote(2, urls(2))
+		a.Send([]*raftpb.Message{snapshot(1, 2, nil, 0).Message})
+		time.Sleep(time.Minute)
+		require.Empty(t, a.raft.all())
+		a.CutPeer(2)
+		synctest.Wait()
+		require.Empty(t, a.raft.all())
+		a.MendPeer(2)
+		synctest.Wait()
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.all())
+	})
+}
