@@ -35,7 +35,7 @@ COVERED   := .$(subst $() ,,$(ROOMS:%=,./internal/%))=.,./internal/...,./tests/.
 NILCHECKED := . metrics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim promise chaos mutants shrink compat-etcd clean needs-go needs-cc
+.PHONY: help demo test lint vulncheck cover fuzz bench bench-check bench-growth microbench sim sim-groups promise chaos mutants shrink compat-etcd clean needs-go needs-cc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ microbench: needs-go ## run the go test benchmarks that match MATCH (.), for BEN
 
 sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on; CPUS=1 is cheaper
 	cd chaos && go test ./sim -run TestSimulation -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
+
+sim-groups: needs-go ## simulate 50 raft groups that share Transports under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on
+	cd chaos && go test ./groups -run TestGroups -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
 
 promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) seeds from SEED (1) on, STARS (0) of 200 peers, TAGS=faultpoints
 	cd chaos && go test ./promise -tags '$(TAGS)' -run TestPromises -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -stars $(STARS) -shrink
