@@ -19,7 +19,7 @@ type finding struct {
 
 var (
 	// violation is how a failure begins: with the judge, unless it is a line about a seed that passed.
-	violation = regexp.MustCompile(`(?m)^(?:\s+\S+_test\.go:\d+: )?([a-z][a-zA-Z -]*): .*\(after [^)]*\)$`)
+	violation = regexp.MustCompile(`(?m)^(?:\s+\S+\.go:\d+: )?([a-z][a-zA-Z -]*): .*\(after [^)]*\)$`)
 	// failed is how it ends.
 	failed = regexp.MustCompile(`(?m)^\s+seed (\d+); again with`)
 	// passed is what the simulation says of each seed before.

@@ -1,5 +1,5 @@
 // Command mutants holds the simulation of the transport's promises (package promise) to wrong libraries: each has one defect, and
-// the simulation must notice it.
+// the simulation must notice it. Defects of raft groups are for that of many groups (package groups).
 //
 //	go run ./mutants -mutant message-lost -seeds 100
 //
@@ -57,7 +57,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", 2, "how many mutants at once")
 	flag.DurationVar(&o.timeout, "timeout", 6*time.Minute, "how long the seeds of one mutant may take")
 	flag.StringVar(&o.tags, "tags", "", "build `tags`")
-	flag.StringVar(&o.test, "test", "^TestPromises", "the `tests` of the simulation to run")
+	flag.StringVar(&o.test, "test", "", "the `tests` of the simulation to run, instead of its own")
 	flag.StringVar(&o.write, "write", "", "write the table to this `file`, between its markers")
 	flag.BoolVar(&o.list, "list", false, "only list the mutants")
 	flag.BoolVar(&o.check, "check", false, "only check the types of the libraries, which takes some seconds")

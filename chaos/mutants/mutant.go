@@ -19,7 +19,30 @@ type mutant struct {
 	// found is the number of the defect in the lists of what was found by reading: "path 4" of those in paths beside the main
 	// one, "snapshot 2" of those in snapshots. Empty: it is of neither list.
 	found string
+	// in is the simulation that must notice it; nil: that of the promises.
+	in    *simulation
 	edits []edit
+}
+
+// simulation is a package of this module that runs the library.
+type simulation struct {
+	name  string   // of the package
+	test  string   // that must fail
+	flags []string // beside those for seeds
+	right int      // seeds, at most, that the right library must pass
+}
+
+var (
+	promises   = &simulation{name: "promise", test: "^TestPromises", flags: []string{"-shrink=false"}, right: 1 << 20}
+	manyGroups = &simulation{name: "groups", test: "^TestGroups", right: 5}
+)
+
+// simulation returns the simulation that must notice the mutant.
+func (m mutant) simulation() *simulation {
+	if m.in != nil {
+		return m.in
+	}
+	return promises
 }
 
 // edit replaces a text that the file has exactly once.
@@ -30,7 +53,7 @@ type edit struct {
 
 // mutants returns all of them.
 func mutants() []mutant {
-	return slices.Concat(lossMutants, deliveryMutants, callbackMutants, boundMutants, snapshotMutants, sendingPathMutants, otherPathMutants, wholeMutants)
+	return slices.Concat(lossMutants, deliveryMutants, callbackMutants, boundMutants, snapshotMutants, sendingPathMutants, otherPathMutants, wholeMutants, groupMutants)
 }
 
 // apply returns the files that differ from those of the library in root, by their paths. An error says which text is not found

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -32,8 +34,13 @@ type result struct {
 	compile, took time.Duration
 }
 
-// right is the library as it is.
-var right = mutant{name: "none", wrong: "nothing"}
+// rights are the library as it is, in each simulation.
+var rights = []mutant{{name: "none", wrong: "nothing"}, {name: "none-of-groups", wrong: "nothing", in: manyGroups}}
+
+// needed reports whether one of the chosen mutants is in the same simulation.
+func (m mutant) needed(chosen []mutant) bool {
+	return slices.ContainsFunc(chosen, func(o mutant) bool { return o.simulation() == m.simulation() })
+}
 
 // all runs the right library, which must pass, and then the mutants.
 func (r *runner) all(ctx context.Context, chosen []mutant) ([]result, error) {
@@ -62,7 +69,7 @@ func (r *runner) all(ctx context.Context, chosen []mutant) ([]result, error) {
 			}
 		})
 	}
-	first := -1 // the right one
+	first := -len(rights)
 	if r.check || !r.right {
 		first = 0
 	}
@@ -77,11 +84,13 @@ func (r *runner) all(ctx context.Context, chosen []mutant) ([]result, error) {
 	return results, context.Cause(ctx)
 }
 
-// one runs the mutant i, or the right library for -1. An error ends everything.
+// one runs the mutant i, or the right library below 0. An error ends everything.
 func (r *runner) one(ctx context.Context, i int, chosen []mutant) (result, error) {
-	m := right
+	var m mutant
 	if i >= 0 {
 		m = chosen[i]
+	} else if m = rights[-1-i]; !m.needed(chosen) {
+		return result{}, nil
 	}
 	if r.check { // all errors are of interest
 		err := r.checker.check(m)
@@ -97,7 +106,7 @@ func (r *runner) one(ctx context.Context, i int, chosen []mutant) (result, error
 	case i < 0 && (res.noticed || res.hung):
 		return res, fmt.Errorf("the right library does not pass:\n%s", tail(output))
 	case i < 0:
-		r.print("%-30s passes %d seeds in %v\n", "the right library", r.seeds, res.took.Round(time.Second))
+		r.print("%-30s passes %d seeds in %v\n", "the right library", r.seedsOf(m), res.took.Round(time.Second))
 		return res, nil
 	}
 	r.print("%-30s %s (compiled in %.0f s, ran %.1f s)\n", m.name, res.finding.text(), res.compile.Seconds(), res.took.Seconds())
@@ -127,7 +136,7 @@ func (r *runner) try(ctx context.Context, m mutant, flags ...string) (res result
 	}
 	res.compile = time.Since(begun)
 	begun = time.Now()
-	output, res.hung, err = r.simulate(ctx, binary, flags)
+	output, res.hung, err = r.simulate(ctx, m, binary, flags)
 	res.took = time.Since(begun)
 	if ctx.Err() != nil {
 		return res, nil, context.Cause(ctx)
@@ -148,7 +157,7 @@ func (r *runner) compile(ctx context.Context, m mutant, dir, binary string) erro
 		}
 		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./promise")...)
+	cmd := exec.CommandContext(ctx, "go", append(args, "./"+m.simulation().name)...)
 	cmd.Dir = r.chaos
 	if output, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
@@ -162,14 +171,24 @@ func (r *runner) compile(ctx context.Context, m mutant, dir, binary string) erro
 // maxOutput bounds what is kept of the output of a simulation.
 const maxOutput = 64 << 20
 
+// seedsOf returns how many seeds a mutant is tried with.
+func (r *runner) seedsOf(m mutant) int {
+	if len(m.edits) == 0 {
+		return min(r.seeds, m.simulation().right)
+	}
+	return r.seeds
+}
+
 // simulate runs the seeds. Its error is that of the test.
-func (r *runner) simulate(ctx context.Context, binary string, flags []string) (output []byte, hung bool, err error) {
+func (r *runner) simulate(ctx context.Context, m mutant, binary string, flags []string) (output []byte, hung bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.timeout, errHung)
 	defer cancel()
-	args := []string{"-test.run", r.test, "-test.v", "-test.timeout", "0", "-shrink=false"}
-	args = append(args, "-seed", strconv.FormatUint(r.seed, 10), "-seeds", strconv.Itoa(r.seeds))
+	sim := m.simulation()
+	args := []string{"-test.run", cmp.Or(r.test, sim.test), "-test.v", "-test.timeout", "0"}
+	args = append(args, "-seed", strconv.FormatUint(r.seed, 10), "-seeds", strconv.Itoa(r.seedsOf(m)))
+	args = append(args, sim.flags...)
 	cmd := exec.CommandContext(ctx, binary, append(args, flags...)...)
-	cmd.Dir = filepath.Join(r.chaos, "promise")
+	cmd.Dir = filepath.Join(r.chaos, sim.name)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1") // takes a third less: jobs are what runs at once
 	cmd.WaitDelay = time.Second
 	var b limited
