@@ -67,7 +67,7 @@ func (r *replica) offerAppend(q *fair.SendQueue, f *fair.Flow, m *raftpb.Message
 // offer is called with mu held.
 func (w *appendWindow) offer(gs *Groups, q *fair.SendQueue, f *fair.Flow, m *raftpb.Message, size int64) (v queue.Verdict, due bool) {
 	now := gs.now()
-	one, v := w.window.Check(m, now)
+	one, v := w.window.Admit(m, now)
 	if v != queue.Accepted {
 		return v, false
 	}

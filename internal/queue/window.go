@@ -32,9 +32,9 @@ func NewWindow(timeout time.Duration) *Window {
 // Tracks reports whether m is an append as raft's leader makes it. Others pass by the window.
 func Tracks(m *raftpb.Message) bool { return tracks(m) }
 
-// Check decides whether the tracked append m may be queued: Accepted, Withheld or Duplicate. The caller queues the result
+// Admit decides whether the tracked append m may be queued: Accepted, Withheld or Duplicate. The caller queues the result
 // in place of m.
-func (w *Window) Check(m *raftpb.Message, now time.Duration) (*raftpb.Message, Verdict) {
+func (w *Window) Admit(m *raftpb.Message, now time.Duration) (*raftpb.Message, Verdict) {
 	if w.w.continuedBy(m) {
 		return m, Accepted
 	}
