@@ -94,6 +94,7 @@ func (p *Pool) work(w *worker) {
 	p.workers[i] = p.workers[len(p.workers)-1]
 	p.workers[len(p.workers)-1] = nil
 	p.workers = p.workers[:len(p.workers)-1]
+	p.useWorkers(p.cfg.Workers) // for an inbox that came while MaxWorkers existed, and this one was to end
 }
 
 // next is called with mu held: it waits for an inbox, and takes messages. It returns false if the worker is to end.

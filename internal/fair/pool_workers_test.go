@@ -118,3 +118,27 @@ func TestStatusAfterAllWorkersWereBlocked(t *testing.T) {
 		p.end()
 	})
 }
+
+// TestOfferWhileTheLastWorkersEnd: an inbox whose message comes while MaxWorkers exist, all of which are to end, gets a
+// worker.
+func TestOfferWhileTheLastWorkersEnd(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the workers end later than the offer
+	for _, most := range []int{1, 2, 256} {
+		bubble.Test(t, func(t *testing.T) {
+			p, s := newTestPool(t, 2, most), NewShare(roomy)
+			p.offer(p.inboxes(most, 0, s, true), 1)
+			time.Sleep(10 * blockedAfter)
+			require.Len(t, p.workers, most)
+			close(p.release)
+			time.Sleep(time.Second)
+			require.Zero(t, p.Status().Held)
+			p.TrimIfIdle()
+			p.TrimIfIdle()
+			p.offer(p.inboxes(1, 1000, s, false), 1)
+			time.Sleep(time.Hour)
+			require.Equal(t, 1, p.count(1000))
+			p.release = make(chan struct{})
+			p.end()
+		})
+	}
+}
