@@ -46,16 +46,43 @@ func newAccount(limits queue.Limits) account {
 	return account{limits: limits, units: places * CoalescedPerPlace, reservation: queue.NewReservation(limits.Shared)}
 }
 
-// accept adds a message to what a flow holds, or says why it may not. A flow that holds something may hold as much
-// as is left. A message larger than a limit is accepted while nothing is held.
+// smallPart is the part of a limit that each flow may hold if it is left.
+const smallPart = 1024
+
+// mayHold reports whether a flow may hold own + more of a limit of which left is not held by any. Its first message may use what is
+// left. Then it may hold as much as is left, and no more than 3.6s² of the limit if s is what is left beyond the last
+// eighth, as a part of it. So n flows that flood, one after another or together, leave 1/(n+1), and an eighth to the first
+// messages of others, and a small part, however many they are.
+func mayHold(own, more, limit, left int64) bool {
+	if more > left {
+		return false
+	}
+	most := limit / smallPart
+	if spare := left - limit/8; spare > 0 {
+		most = max(most, min(left, int64(3.6*float64(spare)/float64(limit)*float64(spare))))
+	}
+	return own == 0 || own+more <= most
+}
+
+// hasRoom reports whether a flow may hold a further message. The last sixteenth of the bytes is for small messages.
+func (a *account) hasRoom(own *holding, size int64, units int32) bool {
+	left := a.limits.Bytes - a.held.bytes
+	if size > a.limits.Bytes/smallPart && size > left-a.limits.Bytes/16 {
+		return false
+	}
+	return mayHold(own.units, int64(units), a.units, a.units-a.held.units) && mayHold(own.bytes, size, a.limits.Bytes, left)
+}
+
+// accept adds a message to what a flow holds, or says why it may not: see mayHold. A message larger than a limit
+// is accepted while nothing is held.
 func (a *account) accept(own *holding, m *raftpb.Message, size int64, units int32) queue.Verdict {
 	if a.limits.MessageBytes > 0 && size > a.limits.MessageBytes {
 		return queue.TooLarge
 	}
-	if a.messages > 0 && (own.units+int64(units) > a.units-a.held.units || own.bytes+size > a.limits.Bytes-a.held.bytes) {
+	if a.messages > 0 && !a.hasRoom(own, size, units) {
 		return queue.Full
 	}
-	if own.bytes > 0 && a.limits.Shared != nil && own.bytes+size > a.memoryLeft(m) {
+	if own.bytes > 0 && a.limits.Shared != nil && !a.hasMemory(own, m, size) {
 		return queue.OutOfMemory
 	}
 	if !a.reservation.Reserve(m, size, a.held.bytes) {
@@ -70,22 +97,15 @@ func (a *account) accept(own *holding, m *raftpb.Message, size int64, units int3
 	return queue.Accepted
 }
 
-// memoryLeft returns how much more the budget leaves to the account for messages of the kind of m. A
-// budget leaves its last eighth to control messages.
-func (a *account) memoryLeft(m *raftpb.Message) int64 {
+// hasMemory reports whether a flow may hold a further message in the part of the budget that other queues leave, of which the
+// account leaves as much as it holds. A budget leaves its last eighth to control messages.
+func (a *account) hasMemory(own *holding, m *raftpb.Message, size int64) bool {
 	limit := a.limits.Shared.Max()
 	if queue.KindOf(m.GetType()) != queue.Control {
 		limit -= limit / 8
 	}
-	others := a.limits.Shared.Used() - a.reservation.Reserved()
-	return limit - others - 2*a.held.bytes
-}
-
-// isOverShare reports whether a flow holds as much as each of the flows that hold something may, if they
-// leave as much to another one.
-func (a *account) isOverShare(own *holding) bool {
-	parts := int64(a.flows + 1)
-	return own.units > 0 && (own.units >= a.units/parts || own.bytes >= a.limits.Bytes/parts)
+	limit = (limit - a.limits.Shared.Used() + a.reservation.Reserved()) / 2
+	return mayHold(own.bytes, size, limit, limit-a.held.bytes)
 }
 
 // release makes room for a message that was accepted. The caller calls settle after the last one.

@@ -18,6 +18,8 @@ type Inbox struct {
 	waiting    messages
 	held       holding
 	worker     *worker // that has its turn; nil: none
+	releases   uint32  // how often its messages were released
+	stands     bool    // it released nothing while an offer waited for it, nor since
 	runnable   bool    // it is in the run queue
 	removed    bool
 }
@@ -25,7 +27,8 @@ type Inbox struct {
 // Share holds the inboxes of one sending node to limits, for the kind of messages of one Pool.
 type Share struct {
 	account  account
-	releases uint64        // number of releases
+	releases uint32        // number of releases
+	stands   bool          // it released nothing while an offer of an empty inbox waited for it, nor since
 	room     chan struct{} // closed when messages are released; nil while no offer waits
 }
 
@@ -43,6 +46,7 @@ func (s *Share) signalRoom() {
 // settle is called with the lock of the pool held, after messages were released.
 func (s *Share) settle(closed bool) {
 	s.releases++
+	s.stands = false
 	s.account.settle(closed)
 	s.signalRoom()
 }

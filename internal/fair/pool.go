@@ -77,7 +77,7 @@ func NewPool(c PoolConfig) *Pool {
 func (p *Pool) Name() string { return p.cfg.Name }
 
 // Offer queues or refuses a message of an inbox, of this size in memory. A coalesced message takes 1/CoalescedPerPlace of
-// a place. If the node's messages wait already the inbox may hold as much as all of its inboxes leave.
+// a place. If the node's messages wait already the inbox may hold a part of what all of its inboxes leave, see the package.
 func (p *Pool) Offer(in *Inbox, m *raftpb.Message, size int64, coalesced bool) queue.Verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,6 +150,8 @@ func (p *Pool) release(in *Inbox, msgs []Received) {
 		p.heldBytes -= msgs[i].Size
 	}
 	p.held -= len(msgs)
+	in.releases++
+	in.stands = false
 	in.Share.settle(p.closed)
 }
 

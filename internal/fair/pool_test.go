@@ -1,6 +1,7 @@
 package fair
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -277,28 +278,69 @@ func TestRemovedInbox(t *testing.T) {
 	})
 }
 
-// TestPoolFloodsLeaveRoom: n groups that flood leave 1/(n+1) of a limit to the others of the same node, and all to other
-// nodes.
+// TestPoolFloodsLeaveRoom: n groups that flood, one after another or together, leave 1/(n+1) of a limit to the others of the
+// same node, and an eighth however many they are, and all to other nodes. Others find room for a few messages each.
 func TestPoolFloodsLeaveRoom(t *testing.T) {
-	for _, n := range []int{1, 3} {
-		bubble.Test(t, func(t *testing.T) {
-			p := newTestPool(t, 2, 256)
-			s, other := NewShare(queue.Limits{Messages: 120, Bytes: 1 << 30}), NewShare(queue.Limits{Messages: 120, Bytes: 1 << 30})
-			floods := p.inboxes(n, 0, s, true)
-			for range 120 {
-				for i := range floods {
-					p.Offer(&floods[i], message(raftpb.MsgApp), 10, false)
-				}
-			}
-			held, _ := p.Held(s)
-			require.InDelta(t, 120*n/(n+1), held, 1)
-			p.offer(p.inboxes(120/(n+1), 100, s, false), 1)
-			p.offer(p.inboxes(120, 1000, other, false), 1)
-			time.Sleep(10 * blockedAfter)
-			require.Equal(t, 120/(n+1)+120, p.count(100))
-			p.end()
-		})
+	limits := map[string]queue.Limits{
+		"messages": {Messages: 4096, Bytes: 1 << 40},
+		"bytes":    {Messages: 1 << 30, Bytes: 4096 * 1000},
+		"memory":   {Messages: 1 << 30, Bytes: 1 << 40, Shared: queue.NewBudget(4096 * 1000 * 2 * 8 / 7)},
 	}
+	for name, limits := range limits {
+		for _, n := range []int{1, 2, 3, 7, 13, 100} {
+			for together := range 2 {
+				t.Run(fmt.Sprint(name, n, together), func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
+						p := newTestPool(t, 2, 256)
+						limits := limits
+						if limits.Shared != nil {
+							limits.Shared = queue.NewBudget(limits.Shared.Max())
+						}
+						s, other := NewShare(limits), NewShare(limits)
+						floods := p.inboxes(n, 0, s, true)
+						if together == 1 {
+							for range 4096 {
+								for i := range floods {
+									p.Offer(&floods[i], message(raftpb.MsgApp), 1000, false)
+								}
+							}
+						} else {
+							for i := range floods {
+								for p.Offer(&floods[i], message(raftpb.MsgApp), 1000, false) == queue.Accepted {
+								}
+							}
+						}
+						held, _ := p.Held(s)
+						require.GreaterOrEqual(t, 4096-held, max(4096/(n+1), 4096/8-4*n)-5)
+						good := p.inboxes(20, 1000, s, false)
+						p.offer(good, 1)
+						p.offer(good, 2)
+						time.Sleep(10 * blockedAfter)
+						p.offer(good, 3)
+						p.offer(p.inboxes(20, 2000, other, false), 1)
+						time.Sleep(10 * blockedAfter)
+						require.Equal(t, 20*7, p.count(1000))
+						p.end()
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestLargeMessagesLeaveRoom: groups that block with one large message each leave room to small messages of others.
+func TestLargeMessagesLeaveRoom(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p, s := newTestPool(t, 2, 256), NewShare(queue.Limits{Messages: 4096, Bytes: 64 << 20})
+		floods := p.inboxes(1000, 0, s, true)
+		for i := range floods {
+			p.Offer(&floods[i], message(raftpb.MsgApp), 1<<20, false)
+		}
+		p.offer(p.inboxes(100, 1000, s, false), 10)
+		time.Sleep(10 * blockedAfter)
+		require.Equal(t, 1000, p.count(1000))
+		p.end()
+	})
 }
 
 // TestPoolStatus names the group that blocks longest. Calls that return are not blocked, whatever they take together.

@@ -14,11 +14,16 @@ import (
 // ErrRemoved means that the inbox of a message was removed.
 var ErrRemoved = errors.New("rafthttp: raft group removed")
 
-// OfferWait offers a message as Offer does, and waits for room while Process makes progress with the messages of the
-// same Share: until it has released none for d, or ctx ends. It does not wait if the inbox itself holds as much as each
-// of the inboxes in use may, so that a group whose Process blocks does not stop a stream with the messages of
-// others. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrProcessStalled, ErrRemoved, ErrStopped once
-// the pool is closed, or the cause of the end of ctx.
+// standsAfter is how long an inbox may release no message before an offer for it does not wait any more. The messages of the
+// others on the same stream are delayed as long.
+const standsAfter = 5 * time.Millisecond
+
+// OfferWait offers a message as Offer does, and waits for room while Process makes progress with the messages of the same
+// inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or Process has one for as long,
+// it gives up, and the following offers do not wait until one is released: so a group whose Process blocks does not stop a stream with the
+// messages of others, whatever it holds. If the inbox is empty and only memory is short, it waits until nothing of the Share was
+// released for d. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrRemoved, ErrStopped once the pool is
+// closed, or the cause of the end of ctx.
 func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
 	try := p.tryOffer(in, m, size)
 	if try.room == nil {
@@ -28,13 +33,13 @@ func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size
 	defer patience.Stop()
 	p.waitingOffers.Add(1)
 	defer p.waitingOffers.Add(-1)
-	for seen := try.releases; ; {
+	for seen := (progress{}); ; {
 		if try = p.tryOffer(in, m, size); try.room == nil {
 			return try.err
 		}
-		if try.releases != seen {
-			seen = try.releases
-			patience.Reset(d)
+		if try.progress != seen {
+			seen = try.progress
+			patience.Reset(seen.patience(d))
 		}
 		var poll <-chan time.Time
 		if errors.Is(try.err, errs.ErrMemoryLimit) { // other queues have the room
@@ -44,21 +49,40 @@ func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size
 		case <-try.room:
 		case <-poll:
 		case <-patience.C:
-			if poll != nil {
+			if p.giveUp(in, seen) {
 				return try.err
 			}
-			return errs.ErrProcessStalled
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
+// What an offer waits for.
+const (
+	forInbox  = iota + 1 // that the inbox releases messages
+	forShare             // that other inboxes of the Share do
+	forMemory            // that any queue does
+)
+
+// progress changes whenever that with which an offer waits makes progress.
+type progress struct {
+	of       int8
+	releases uint32
+}
+
+func (pr progress) patience(d time.Duration) time.Duration {
+	if pr.of == forMemory {
+		return d
+	}
+	return standsAfter
+}
+
 // try is the result of an offer that may wait.
 type try struct {
-	err      error
-	room     <-chan struct{} // closed when it should be tried again; nil: it should not
-	releases uint64          // of the share until now
+	err  error
+	room <-chan struct{} // closed when it should be tried again; nil: it should not
+	progress
 }
 
 func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
@@ -66,17 +90,54 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
 	defer p.mu.Unlock()
 	s := in.Share
 	v := p.offer(in, m, size, CoalescedPerPlace)
-	t := try{err: v.Err(), releases: s.releases}
+	t := try{err: v.Err()}
 	switch {
 	case v == queue.Down && in.removed:
 		t.err = ErrRemoved
 	case v == queue.Down:
 		t.err = errs.ErrStopped
-	case v == queue.Full && !s.account.isOverShare(&in.held), v == queue.OutOfMemory && in.held.units == 0:
+	case v == queue.Full, v == queue.OutOfMemory:
+		var stands bool
+		if t.progress, stands = in.progress(v, time.Since(p.born)); stands {
+			break
+		}
 		if s.room == nil {
 			s.room = make(chan struct{})
 		}
 		t.room = s.room
 	}
 	return t
+}
+
+// progress is called with the lock of the pool held: it returns what an offer that was refused may wait for, and whether that
+// stands still.
+func (in *Inbox) progress(why queue.Verdict, clock time.Duration) (_ progress, stands bool) {
+	switch {
+	case in.held.units > 0:
+		w := in.worker
+		return progress{forInbox, in.releases}, in.stands || w != nil && clock-time.Duration(w.began.Load()) >= standsAfter
+	case why == queue.OutOfMemory:
+		return progress{forMemory, in.Share.releases}, false
+	default:
+		return progress{forShare, in.Share.releases}, in.Share.stands
+	}
+}
+
+// giveUp notes that what an offer waits for stands still. It returns false if it has made progress meanwhile.
+func (p *Pool) giveUp(in *Inbox, seen progress) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch seen.of {
+	case forInbox:
+		if in.releases != seen.releases {
+			return false
+		}
+		in.stands = true
+	case forShare:
+		if in.Share.releases != seen.releases {
+			return false
+		}
+		in.Share.stands = true
+	}
+	return true
 }

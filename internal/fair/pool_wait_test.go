@@ -2,6 +2,7 @@ package fair
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,91 +17,186 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// TestOfferWait: an append waits for room while Process makes progress, and not if its own group has taken it.
+// TestOfferWait: an append waits for room while Process makes progress.
 func TestOfferWait(t *testing.T) {
 	const patience = 5 * time.Second
 	limits := queue.Limits{Messages: 8, Bytes: 1000, MessageBytes: 500}
 	app := message(raftpb.MsgApp)
 	tests := map[string]struct {
-		end  func(t *testing.T, p *testPool, in *Inbox, cancel context.CancelCauseFunc) // while the offer waits
+		end  func(p *testPool, in *Inbox, cancel context.CancelCauseFunc) // while the offer waits
 		err  error
 		took time.Duration
 	}{
-		"room":   {func(_ *testing.T, p *testPool, _ *Inbox, _ context.CancelCauseFunc) { close(p.release) }, nil, time.Second},
-		"stands": {func(*testing.T, *testPool, *Inbox, context.CancelCauseFunc) {}, errs.ErrProcessStalled, patience},
-		"ctx": {func(_ *testing.T, _ *testPool, _ *Inbox, cancel context.CancelCauseFunc) {
-			cancel(errs.ErrPaused)
-		}, errs.ErrPaused, time.Second},
-		"removed": {func(_ *testing.T, p *testPool, in *Inbox, _ context.CancelCauseFunc) { p.Remove(in) }, ErrRemoved, time.Second},
-		"closed":  {func(_ *testing.T, p *testPool, _ *Inbox, _ context.CancelCauseFunc) { p.Close() }, errs.ErrStopped, time.Second},
+		"room":    {func(p *testPool, _ *Inbox, _ context.CancelCauseFunc) { close(p.release) }, nil, standsAfter / 2},
+		"stands":  {func(*testPool, *Inbox, context.CancelCauseFunc) {}, errs.ErrQueueFull, standsAfter},
+		"ctx":     {func(_ *testPool, _ *Inbox, cancel context.CancelCauseFunc) { cancel(errs.ErrPaused) }, errs.ErrPaused, standsAfter / 2},
+		"removed": {func(p *testPool, in *Inbox, _ context.CancelCauseFunc) { p.Remove(in) }, ErrRemoved, standsAfter / 2},
+		"closed":  {func(p *testPool, _ *Inbox, _ context.CancelCauseFunc) { p.Close() }, errs.ErrStopped, standsAfter / 2},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) {
-				p, s := newTestPool(t, 1, 64), NewShare(limits)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(nil)
-				blocked := p.inboxes(9, 0, s, true)
-				for i := range blocked { // the first holds half, and each at least one
-					for p.Offer(&blocked[i], app, 1, false) == queue.Accepted {
+		for empty := range 2 {
+			t.Run(fmt.Sprint(name, empty), func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
+					p, s := newTestPool(t, 1, 64), NewShare(limits)
+					ctx, cancel := context.WithCancelCause(t.Context())
+					defer cancel(nil)
+					blocked := p.inboxes(9, 0, s, true)
+					for i := range blocked { // the first holds half, and each at least one
+						for p.Offer(&blocked[i], app, 1, false) == queue.Accepted {
+						}
 					}
+					synctest.Wait()
+					held, _ := p.Held(s)
+					require.Equal(t, limits.Messages, held)
+					in := []*Inbox{&blocked[0], &p.inboxes(1, 100, s, false)[0]}[empty]
+					began := time.Now()
+					require.ErrorIs(t, p.OfferWait(ctx, in, app, 501, patience), wire.ErrExceedSizeLimit)
+					time.AfterFunc(standsAfter/2, func() { test.end(p, in, cancel) })
+					err := p.OfferWait(ctx, in, app, 1, patience)
+					require.ErrorIs(t, err, test.err)
+					require.NotErrorIs(t, err, errs.ErrProcessStalled)
+					require.Equal(t, test.took, time.Since(began))
+					synctest.Wait()
+					if test.err == nil {
+						require.Equal(t, empty, p.count(100))
+						p.release = make(chan struct{})
+					}
+					require.Zero(t, p.waitingOffers.Load())
+					p.end()
+				})
+			})
+		}
+	}
+}
+
+// TestBlockedInboxesDelayAStreamOnce: an offer for a group whose Process blocks waits a few milliseconds, once, whatever it
+// holds and however many these groups are, and so the messages of the others on the same stream arrive.
+func TestBlockedInboxesDelayAStreamOnce(t *testing.T) {
+	for _, blocked := range []int{1, 2, 3, 13, 100} {
+		bubble.Test(t, func(t *testing.T) {
+			p, s := newTestPool(t, 2, 256), NewShare(queue.Limits{Messages: 4096, Bytes: 64 << 20})
+			bad, good := p.inboxes(blocked, 0, s, true), p.inboxes(100, 1000, s, false)
+			app := message(raftpb.MsgApp)
+			offer := func(in *Inbox) error { return p.OfferWait(t.Context(), in, app, 1000, 5*time.Second) }
+			began := time.Now()
+			for i := range bad {
+				var err error
+				for err == nil {
+					err = offer(&bad[i])
 				}
-				synctest.Wait()
-				held, _ := p.Held(s)
-				require.Equal(t, limits.Messages, held)
-				began := time.Now()
-				err := p.OfferWait(ctx, &blocked[0], app, 1, patience)
 				require.ErrorIs(t, err, errs.ErrQueueFull)
 				require.NotErrorIs(t, err, errs.ErrProcessStalled)
-				require.Zero(t, time.Since(began), "a group with its share is refused at once")
-				require.ErrorIs(t, p.OfferWait(ctx, &blocked[0], app, 501, patience), wire.ErrExceedSizeLimit)
-
-				in := &p.inboxes(1, 100, s, false)[0]
-				time.AfterFunc(time.Second, func() { test.end(t, p, in, cancel) })
-				require.ErrorIs(t, p.OfferWait(ctx, in, app, 1, patience), test.err)
-				require.InDelta(t, test.took.Seconds(), time.Since(began).Seconds(), 0.1)
-				synctest.Wait()
-				if test.err == nil {
-					require.Equal(t, 1, p.count(100))
-					p.release = make(chan struct{})
+			}
+			for range 10 {
+				for i := range bad {
+					require.ErrorIs(t, offer(&bad[i]), errs.ErrQueueFull)
 				}
-				require.Zero(t, p.waitingOffers.Load())
-				p.end()
+			}
+			require.Equal(t, time.Duration(blocked)*standsAfter, time.Since(began))
+			for i := range good {
+				require.NoError(t, offer(&good[i]))
+				if i%10 == 9 { // these move
+					time.Sleep(2 * blockedAfter)
+				}
+			}
+			require.Equal(t, 100, p.count(1000))
+			require.Equal(t, time.Duration(blocked)*standsAfter+20*blockedAfter, time.Since(began))
+
+			close(p.release) // an inbox that has moved waits again
+			synctest.Wait()
+			require.NoError(t, offer(&bad[0]))
+			p.release = make(chan struct{})
+			p.end()
+		})
+	}
+}
+
+// TestOfferForABlockedInboxDoesNotWait: if Process has not returned for long the offer is refused at once.
+func TestOfferForABlockedInboxDoesNotWait(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p, s := newTestPool(t, 2, 256), NewShare(queue.Limits{Messages: 4096, Bytes: 64 << 20})
+		in := &p.inboxes(1, 0, s, true)[0]
+		for p.Offer(in, message(raftpb.MsgApp), 1000, false) == queue.Accepted {
+		}
+		time.Sleep(standsAfter)
+		began := time.Now()
+		require.ErrorIs(t, p.OfferWait(t.Context(), in, message(raftpb.MsgApp), 1000, time.Second), errs.ErrQueueFull)
+		require.Zero(t, time.Since(began))
+		p.end()
+	})
+}
+
+// TestOfferWaitsForAnInboxThatMoves: a group whose Process is slower than its stream pushes back on it, and loses nothing.
+func TestOfferWaitsForAnInboxThatMoves(t *testing.T) {
+	limits := map[string]queue.Limits{
+		"messages": {Messages: 64, Bytes: 1 << 40},
+		"bytes":    {Messages: 4096, Bytes: 64 << 20},
+		"memory":   {Messages: 4096, Bytes: 64 << 20, Shared: queue.NewBudget(40 << 20)},
+	}
+	for name, limits := range limits {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				var wg sync.WaitGroup
+				n := 0
+				p := NewPool(PoolConfig{Workers: 2, Wait: &wg, Process: func(*Inbox, *raftpb.Message, int64) {
+					time.Sleep(100 * time.Microsecond)
+					n++
+				}})
+				in := &Inbox{Share: NewShare(limits)}
+				for range 200 {
+					require.NoError(t, p.OfferWait(t.Context(), in, message(raftpb.MsgApp), 1<<20, 5*time.Second))
+					time.Sleep(20 * time.Microsecond)
+				}
+				time.Sleep(time.Second)
+				require.Equal(t, 200, n)
+				p.Close()
+				wg.Wait()
 			})
 		})
 	}
 }
 
-// TestOfferWaitsWithinItsPart: an inbox waits while it holds less than each may that holds something.
-func TestOfferWaitsWithinItsPart(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		p, s := newTestPool(t, 1, 64), NewShare(queue.Limits{Messages: 8, Bytes: 1000})
-		app, inboxes := message(raftpb.MsgApp), p.inboxes(4, 0, s, true)
-		for i := range inboxes { // they hold 4, 2, 1 and 1; if all left as much to another one it would be 8/5
-			for p.Offer(&inboxes[i], app, 1, false) == queue.Accepted {
-			}
-		}
-		require.NotErrorIs(t, p.OfferWait(t.Context(), &inboxes[1], app, 1, time.Second), errs.ErrProcessStalled)
-		require.ErrorIs(t, p.OfferWait(t.Context(), &inboxes[2], app, 1, time.Second), errs.ErrProcessStalled)
-		p.end()
-	})
-}
-
-// TestOfferWaitsWhileProcessIsSlow: an offer waits longer than its patience while Process takes messages, one by one.
-func TestOfferWaitsWhileProcessIsSlow(t *testing.T) {
+// TestOfferWaitsWhileOthersMove: an offer for an empty inbox without room waits as long as other inboxes release messages, and
+// then not again until they do.
+func TestOfferWaitsWhileOthersMove(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var wg sync.WaitGroup
-		p := NewPool(PoolConfig{Workers: 1, MaxWorkers: 1, Wait: &wg, Process: func(*Inbox, *raftpb.Message, int64) { time.Sleep(4 * time.Second) }})
+		block := make(chan struct{})
+		p := NewPool(PoolConfig{Workers: 1, MaxWorkers: 1, Wait: &wg, Process: func(in *Inbox, _ *raftpb.Message, _ int64) {
+			if in.Group == 1 {
+				<-block
+			}
+			time.Sleep(standsAfter * 4 / 5)
+		}})
 		s := NewShare(queue.Limits{Messages: 1 << 20, Bytes: 100})
-		slow, other := &Inbox{Share: s}, &Inbox{Share: s}
-		for range 10 {
-			require.Equal(t, queue.Accepted, p.Offer(slow, message(raftpb.MsgApp), 5, false))
+		slow, blocked, other := &Inbox{Share: s}, &Inbox{Group: 1, Share: s}, &Inbox{Group: 2, Share: s}
+		fill := func(in *Inbox) {
+			for range 10 {
+				require.Equal(t, queue.Accepted, p.Offer(in, message(raftpb.MsgApp), 5, false))
+			}
 		}
+		fill(slow)
 		began := time.Now()
-		require.NoError(t, p.OfferWait(t.Context(), other, message(raftpb.MsgApp), 90, 5*time.Second))
-		require.GreaterOrEqual(t, time.Since(began), 32*time.Second)
-		require.Less(t, time.Since(began), 34*time.Second)
+		wait := func(size int64) error {
+			return p.OfferWait(t.Context(), other, message(raftpb.MsgApp), size, 5*time.Second)
+		}
+		require.NoError(t, wait(84))
+		require.Equal(t, 8*standsAfter*4/5, time.Since(began))
+		time.Sleep(time.Second)
+
+		fill(blocked)
+		for range 3 {
+			began = time.Now()
+			require.ErrorIs(t, wait(84), errs.ErrQueueFull)
+			require.LessOrEqual(t, time.Since(began), standsAfter)
+			began = time.Now()
+			require.ErrorIs(t, wait(84), errs.ErrQueueFull)
+			require.Zero(t, time.Since(began))
+			block <- struct{}{}
+			time.Sleep(standsAfter * 4 / 5)
+		}
 		p.Close()
+		close(block)
 		wg.Wait()
 	})
 }

@@ -98,7 +98,7 @@ func (q *SendQueue) HasMessages() bool {
 }
 
 // Offer queues or refuses a message of a flow, of this size in memory. A coalesced message takes
-// 1/CoalescedPerPlace of a place. If messages wait already the flow may hold as much as all flows of its kind leave.
+// 1/CoalescedPerPlace of a place. If messages wait already the flow may hold a part of what all flows of its kind leave, see the package.
 func (q *SendQueue) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool) queue.Verdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()

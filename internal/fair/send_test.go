@@ -142,7 +142,7 @@ func TestControlFirst(t *testing.T) {
 	require.False(t, q.HasMessages())
 }
 
-// TestFloodsLeaveRoom: n flows that flood leave 1/(n+1) of each limit to the others, also if the queue is
+// TestFloodsLeaveRoom: n flows that flood leave at least 1/(n+1) of each limit to the others, also if the queue is
 // not emptied and the budget is the limit, and all of it to the other kinds.
 func TestFloodsLeaveRoom(t *testing.T) {
 	const places, size = 1200, 1000
@@ -163,13 +163,15 @@ func TestFloodsLeaveRoom(t *testing.T) {
 				}
 			}
 			for i := range n {
-				require.InDelta(t, places/(n+1), flows[i].held.units/CoalescedPerPlace, 1, "%s %d", name, n)
+				require.InDelta(t, flows[0].held.units/CoalescedPerPlace, flows[i].held.units/CoalescedPerPlace, 1, "%s %d", name, n)
 			}
+			require.GreaterOrEqual(t, places-q.queued, places/(n+1)-1, "%s %d", name, n)
 			took, _ := q.Take(nil, places, 0) // these count until they are released
 			_, v := offer(q, &flows[0], raftpb.MsgApp, size, 1)
 			require.Equal(t, queue.Full, v)
 			left, _ := offer(q, &flows[n], raftpb.MsgApp, size, places)
-			require.InDelta(t, places/(n+1)/2, left, 1, "it leaves as much as it takes")
+			require.Greater(t, left, places/(n+1)/4)
+			require.LessOrEqual(t, left, places-len(took)-left, "it leaves as much as it takes")
 			q.Release(took)
 			_, v = offer(q, &flows[0], raftpb.MsgApp, size, 1)
 			require.Equal(t, queue.Accepted, v)
@@ -188,9 +190,9 @@ func TestFloodLeavesMemory(t *testing.T) {
 	flows := make([]Flow, 3)
 	first, v := offer(q, &flows[0], raftpb.MsgApp, size, limit)
 	require.Equal(t, queue.OutOfMemory, v)
-	require.InDelta(t, limit/size*7/8/3, first, 40) // the queue leaves as much to other queues, and the flow to other flows
+	require.InDelta(t, limit/size*7/8/4, first, 40) // the queue leaves as much to other queues, and half of that to other flows
 	second, _ := offer(q, &flows[1], raftpb.MsgApp, size, limit)
-	require.Greater(t, second, limit/size/12)
+	require.Greater(t, second, limit/size/16)
 	third, _ := offer(other, &flows[2], raftpb.MsgApp, size, limit)
 	require.Greater(t, third, limit/size/12)
 	for range 20 {

@@ -97,6 +97,32 @@ func TestBlockedGroupDelaysNoOther(t *testing.T) {
 	}
 }
 
+// TestFloodsOfBlockedGroupsDelayNoOther: groups whose Process blocks on what fills their part of a receive queue, in messages or in
+// bytes, do not delay the others, and cost them no message.
+func TestFloodsOfBlockedGroupsDelayNoOther(t *testing.T) {
+	tests := map[string]struct{ bads, messages, size int }{
+		"2 groups":       {2, 4096, 10},
+		"30 groups":      {30, 256, 10},
+		"2 groups bytes": {2, 64, 1 << 20},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				sent := map[*rafthttp.Group]int{}
+				d := among(t, n, test.bads, blocks, func(g *rafthttp.Group) {
+					for range max(test.messages/64, 1) {
+						if sent[g]++; sent[g] <= test.messages {
+							g.Send([]*raftpb.Message{ofKind(queue.Append, uint64(sent[g]), test.size)})
+						}
+					}
+				})
+				require.EqualValues(t, 2*100*goodGroups, d.n.Load())
+				require.Less(t, time.Duration(d.most.Load()), 50*time.Millisecond)
+			})
+		})
+	}
+}
+
 // TestProposalsOfAThousandGroupsWithoutALeader: all block at once, and no heartbeat of any group waits for them.
 func TestProposalsOfAThousandGroupsWithoutALeader(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
