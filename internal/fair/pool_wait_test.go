@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,10 +138,10 @@ func TestOfferWaitsForAnInboxThatMoves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				var wg sync.WaitGroup
-				n := 0
+				var n atomic.Int32
 				p := NewPool(PoolConfig{Workers: 2, Wait: &wg, Process: func(*Inbox, *raftpb.Message, int64) {
 					time.Sleep(100 * time.Microsecond)
-					n++
+					n.Add(1)
 				}})
 				in := &Inbox{Share: NewShare(limits)}
 				for range 200 {
@@ -148,7 +149,7 @@ func TestOfferWaitsForAnInboxThatMoves(t *testing.T) {
 					time.Sleep(20 * time.Microsecond)
 				}
 				time.Sleep(time.Second)
-				require.Equal(t, 200, n)
+				require.Equal(t, int32(200), n.Load())
 				p.Close()
 				wg.Wait()
 			})
