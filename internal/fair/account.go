@@ -118,6 +118,16 @@ func (a *account) release(own *holding, size int64, units int32) {
 	}
 }
 
+// releaseAll is release for n messages that hold all together.
+func (a *account) releaseAll(own *holding, all holding, n int) {
+	own.units, own.bytes = own.units-all.units, own.bytes-all.bytes
+	a.held.units, a.held.bytes = a.held.units-all.units, a.held.bytes-all.bytes
+	a.messages -= n
+	if own.units == 0 {
+		a.flows--
+	}
+}
+
 // settle returns memory to the budget that the account does not need, all of it if closed is set or
 // nothing is held: a message over the limit is accepted then.
 func (a *account) settle(closed bool) {

@@ -11,6 +11,8 @@ type Flow struct {
 	next, prev *Flow // in the ring of its kind, while it has waiting messages
 	waiting    messages
 	held       holding
+	waits      holding    // the part of held that no worker has taken
+	queued     int32      // messages in waiting
 	deficit    int64      // bytes that it may still send at its turn
 	kind       queue.Kind // of the messages that it holds
 }
@@ -88,6 +90,8 @@ func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) []Item {
 		}
 		one := f.waiting.pop()
 		buf = append(buf, Item{Flow: f, Msg: one.msg, Size: one.size, units: one.units})
+		f.waits.add(-one.units, -one.size)
+		f.queued--
 		f.deficit -= one.size
 		bytes -= one.size
 		n--
@@ -104,18 +108,42 @@ func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) []Item {
 	return buf
 }
 
-// drain appends the waiting messages of a flow to items. They are not held afterwards.
-func (l *lane) drain(f *Flow, items []Item, free *nodes) []Item {
+// detached has the messages that waited in flows, and are not held any more.
+type detached struct {
+	lists []detachedList
+	n     int // messages
+}
+
+type detachedList struct {
+	flow  *Flow
+	first *node
+}
+
+// detach adds the waiting messages of a flow to d, whatever their number in the same time.
+func (l *lane) detach(f *Flow, d *detached, free *nodes) {
 	if f.waiting.first == nil {
-		return items
+		return
 	}
-	for f.waiting.first != nil {
-		one := f.waiting.pop()
-		items = append(items, Item{Flow: f, Msg: one.msg, Size: one.size, units: one.units})
-		l.release(&f.held, one.size, one.units)
-		l.queued--
-		free.put(one)
-	}
+	d.lists = append(d.lists, detachedList{f, f.waiting.first})
+	n := int(f.queued)
+	d.n += n
+	l.queued -= n
+	free.used -= n
+	l.releaseAll(&f.held, f.waits, n)
+	f.waiting, f.waits, f.queued = messages{}, holding{}, 0
 	l.ring.remove(f)
+}
+
+// items is called without a lock.
+func (d *detached) items() []Item {
+	if d.n == 0 {
+		return nil
+	}
+	items := make([]Item, 0, d.n)
+	for _, l := range d.lists {
+		for one := l.first; one != nil; one = one.next {
+			items = append(items, Item{Flow: l.flow, Msg: one.msg, Size: one.size, units: one.units})
+		}
+	}
 	return items
 }

@@ -116,6 +116,8 @@ func (q *SendQueue) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool
 		l.ring.push(f)
 	}
 	f.waiting.push(q.free.get(m, size, units))
+	f.waits.add(units, size)
+	f.queued++
 	l.queued++
 	q.queued++
 	q.held++
@@ -167,18 +169,20 @@ func (q *SendQueue) settle() {
 // Shut refuses offers until the queue is opened again, and returns the queued messages.
 func (q *SendQueue) Shut() []Item {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.accepting = false
-	return q.drain()
+	all := q.detach()
+	q.mu.Unlock()
+	return all.items()
 }
 
 // Empty returns the queued messages. A worker must drop items that it has not started with, see
 // WasEmptied.
 func (q *SendQueue) Empty() []Item {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.emptied.Add(1)
-	return q.drain()
+	all := q.detach()
+	q.mu.Unlock()
+	return all.items()
 }
 
 // WasEmptied reports whether the queue was emptied or closed since its only worker, the caller, took its items.
@@ -187,35 +191,38 @@ func (q *SendQueue) WasEmptied() bool { return q.emptied.Load() != q.taken }
 // Close shuts the queue permanently and returns the queued messages. Workers finish their items.
 func (q *SendQueue) Close() []Item {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.accepting, q.closed, q.woken = false, true, false
 	q.emptied.Add(1)
 	q.wakeIdle()
 	q.signalEnd()
-	return q.drain()
+	all := q.detach()
+	q.mu.Unlock()
+	return all.items()
 }
 
-// drain is called with mu held.
-func (q *SendQueue) drain() (items []Item) {
+// detach is called with mu held. Its duration depends on the number of flows with messages, and not on that of messages, since
+// hundreds of thousands of heartbeats may wait, and Send needs the lock.
+func (q *SendQueue) detach() (all detached) {
 	for k := range q.lanes {
 		for l := &q.lanes[k]; l.ring.first != nil; {
-			items = l.drain(l.ring.first, items, &q.free)
+			l.detach(l.ring.first, &all, &q.free)
 		}
 	}
-	q.queued -= len(items)
-	q.held -= len(items)
+	q.queued -= all.n
+	q.held -= all.n
 	q.settle()
-	return items
+	return all
 }
 
 // Remove returns the queued messages of a flow. Those that a worker has taken count until it releases them.
 func (q *SendQueue) Remove(f *Flow) []Item {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	var all detached
 	l := &q.lanes[f.kind]
-	items := l.drain(f, nil, &q.free)
-	q.queued -= len(items)
-	q.held -= len(items)
+	l.detach(f, &all, &q.free)
+	q.queued -= all.n
+	q.held -= all.n
 	l.settle(q.closed)
-	return items
+	q.mu.Unlock()
+	return all.items()
 }

@@ -334,3 +334,37 @@ func TestSendWorkers(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestDetachingTakesAsLongAsThereAreFlows and not messages: Send needs the lock meanwhile. What is returned is in order.
+func TestDetachingTakesAsLongAsThereAreFlows(t *testing.T) {
+	q := newSendQueue(roomy)
+	flows, m := make([]Flow, 10), message(raftpb.MsgHeartbeat)
+	const each = 1000
+	for i := range int64(each) {
+		for k := range flows {
+			require.Equal(t, queue.Accepted, q.Offer(&flows[k], m, i+1, true))
+		}
+	}
+	took, _ := q.Take(nil, each, 0)
+	q.mu.Lock()
+	all := q.detach()
+	q.mu.Unlock()
+	require.LessOrEqual(t, len(all.lists), len(flows))
+	require.Len(t, took, each)
+	items := append(took, all.items()...)
+	require.Len(t, items, each*len(flows))
+	last := map[*Flow]int64{}
+	for _, it := range items {
+		last[it.Flow]++
+		require.Equal(t, last[it.Flow], it.Size)
+	}
+	require.Equal(t, each, q.held)
+	q.Release(took)
+	require.Zero(t, q.held)
+	require.Zero(t, q.queued)
+	require.Zero(t, q.lanes[queue.Control].account.held)
+	require.Zero(t, q.free.used)
+	for i := range flows {
+		require.Equal(t, Flow{}, flows[i])
+	}
+}
