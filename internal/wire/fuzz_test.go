@@ -259,6 +259,7 @@ func FuzzGroupDecode(f *testing.F) {
 	f.Add(golden(f, "groups.hex"))
 	f.Add(groupFrames(f, grouped{1, msgApp(1, 0, 2, 5)}, grouped{2, msgApp(1, 0, 1, 5)}, grouped{}, grouped{1, msgApp(1, 2, 3, 5)}))
 	f.Add([]byte{5, 12, 2, 0, 1, 2, 2, 0, 4, 0, 6, 0, 4, 5})
+	f.Add([]byte{7, 0, 0, 0, 0, 7, 1, 1, 2, 3, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got := checkGroups(t, b)
 		requireSameFlows(t, got, checkGroups(t, groupFrames(t, got...)))

@@ -278,6 +278,11 @@ func (d *plainGroups) Decode() (group uint64, m *raftpb.Message, err error) {
 			return d.entries()
 		case 5, 6:
 			d.columns(typ == 5)
+		case 7:
+			for range 4 {
+				d.varint()
+			}
+			return 0, nil, nil
 		default:
 			panic(wire.ErrMalformed)
 		}
