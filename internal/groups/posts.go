@@ -169,6 +169,9 @@ func (p *posts) postTo(u url.URL, body []byte) error {
 	if err != nil {
 		return conn.CauseOf(ctx, err)
 	}
+	if !m.Cfg.Self.IsOfOurCluster(resp.Header) {
+		return nil
+	}
 	p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes))
 	return nil
 }

@@ -51,13 +51,15 @@ func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
 	if g == nil || refusal.From != g.self {
 		return
 	}
+	r := g.find(refusal.To)
+	if r == nil || r.node != n { // it was not sent to this node
+		return
+	}
 	switch refusal.Reason {
 	case wire.WasRemoved:
 		g.tellRemoved()
 	case wire.NoSuchGroup, wire.NoSuchReplica:
-		if r := g.find(refusal.To); r != nil && r.node == n {
-			g.refusals.Add(1)
-			r.unreachable()
-		}
+		g.refusals.Add(1)
+		r.unreachable()
 	}
 }

@@ -98,7 +98,7 @@ func (m *Member) CheckTo(h http.Header) error {
 // *UnexpectedAnswer. A stream is not read from a server that states no version or one before 2.1, and no other error is
 // accepted from such a server. AnswerError reads a limited part of the body and does not close it.
 func (m *Member) AnswerError(resp *http.Response, at Endpoint) error {
-	err := answerError(resp, at, m.isOfOurCluster(resp.Header))
+	err := answerError(resp, at, m.IsOfOurCluster(resp.Header))
 	if errors.Is(err, ErrClusterIDMismatch) {
 		err = fmt.Errorf("%w: ours is %s, the peer's is %s", err, m.ClusterID, statedID(resp.Header, HeaderClusterID))
 	}
@@ -115,9 +115,9 @@ func (m *Member) AnswerError(resp *http.Response, at Endpoint) error {
 	return err
 }
 
-// isOfOurCluster reports whether an answer is from our cluster: its members state its id in every answer, other web
+// IsOfOurCluster reports whether an answer is from our cluster: its members state its id in every answer, other web
 // servers do not.
-func (m *Member) isOfOurCluster(h http.Header) bool {
+func (m *Member) IsOfOurCluster(h http.Header) bool {
 	id, err := types.IDFromString(h.Get(HeaderClusterID))
 	return err == nil && id == m.ClusterID
 }

@@ -1,0 +1,98 @@
+package groups_test
+
+import (
+	"bytes"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// answering starts a server on host 2 that is no node, and gives all POSTs of groups the same answer, after before has returned.
+func answering(t *testing.T, n *memnet.Network, header http.Header, before func(), refusals ...wire.GroupRefusal) {
+	t.Helper()
+	ln, err := n.Host(testmember.HostOf(2)).Listen("2380")
+	require.NoError(t, err)
+	var refused wire.Batch
+	for _, r := range refusals {
+		wire.NewGroupEncoder().AppendRefusal(&refused, r)
+	}
+	var answer bytes.Buffer
+	_, err = refused.WriteTo(&answer)
+	require.NoError(t, err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/raft/groups" {
+			http.NotFound(w, r)
+			return
+		}
+		if before != nil {
+			before()
+		}
+		for name := range header {
+			w.Header().Set(name, header.Get(name))
+		}
+		_, _ = w.Write(answer.Bytes())
+	})}
+	go func() { _ = srv.Serve(ln) }()
+	t.Cleanup(func() { srv.Close() })
+}
+
+// TestWhoMaySayRemoved: only the node of a replica of the group is believed, and only if it states our cluster.
+func TestWhoMaySayRemoved(t *testing.T) {
+	ours := http.Header{"X-Etcd-Cluster-Id": {testmember.PeerHeader(nil).Get("X-Etcd-Cluster-ID")}}
+	other := http.Header{"X-Etcd-Cluster-Id": {"777"}}
+	for name, tc := range map[string]struct {
+		header http.Header
+		to     uint64
+		told   int
+	}{
+		"the node":        {ours, 2, 1},
+		"another replica": {ours, 3, 0},
+		"no replica":      {ours, 99, 0},
+		"no cluster":      {nil, 2, 0},
+		"another cluster": {other, 2, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				answering(t, n, tc.header, nil, wire.GroupRefusal{Group: 1, From: 1, To: tc.to, Reason: wire.WasRemoved})
+				ma, mc := startNode(t, n, 1), startNode(t, n, 3)
+				removed := make(chan error, 1)
+				a := join(t, ma, 1, func(c *rafthttp.GroupConfig) { c.ErrorC = removed })
+				c := join(t, mc, 1, nil)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				a.AddPeer(3, []string{testmember.URLOf(3)})
+				c.AddPeer(1, []string{testmember.URLOf(1)})
+				time.Sleep(time.Second)
+				a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+				time.Sleep(time.Second)
+				require.Len(t, removed, tc.told)
+			})
+		})
+	}
+}
+
+// TestStreamOfAnotherNodeSaysRemoved: nor is a node believed, by its stream, that has no replica of the group.
+func TestStreamOfAnotherNodeSaysRemoved(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		ma, mb := startNode(t, n, 1), startNode(t, n, 2)
+		removed := make(chan error, 1)
+		join(t, ma, 1, func(c *rafthttp.GroupConfig) { c.ErrorC = removed })
+		a2 := join(t, ma, 2, nil)
+		b1, b2 := join(t, mb, 1, nil), join(t, mb, 2, nil)
+		a2.AddPeer(2, []string{testmember.URLOf(2)})
+		b2.AddPeer(1, []string{testmember.URLOf(1)})
+		b1.raft.Removed = func(uint64) bool { return true }
+		time.Sleep(time.Second)
+		testmember.Ask(t, mb.Transport, http.MethodPost, "/raft/groups", testmember.PeerHeader(map[string]string{"X-Server-From": "1", "X-Raft-To": "2"}),
+			bytes.NewReader(batch(t, 1, testmember.Heartbeat(2, 1, 1)))) // group 1 of node 1 knows nobody
+		time.Sleep(time.Second)
+		require.Empty(t, removed)
+	})
+}
