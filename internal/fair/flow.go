@@ -6,7 +6,8 @@ import "github.com/seed-4d73690b/rafthttp/internal/queue"
 // does not copy it while it holds messages. With the zero value of the other fields it is ready. All messages
 // that it holds at a time are in one SendQueue, whose lock guards it, and of one kind.
 type Flow struct {
-	Group uint64 // for the owner; it does not change while the flow holds messages
+	Group uint64 // for the owner, as the next; they do not change while the flow holds messages
+	Owner any
 
 	next, prev *Flow // in the ring of its kind, while it has waiting messages
 	waiting    messages

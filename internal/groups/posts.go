@@ -67,7 +67,8 @@ func (p *posts) deliver(items []fair.Item) {
 	enc.Finish(&batch)
 	body := batchBytes(&batch)
 	m := p.node.member
-	if err := p.post(body); err != nil {
+	refused, err := p.post(body)
+	if err != nil {
 		m.Activity.PostFailed(start, err)
 		p.node.groups.lose(p.queue, items, err)
 		return
@@ -75,33 +76,27 @@ func (p *posts) deliver(items []fair.Item) {
 	m.Activity.PostOK(start)
 	p.queue.Done(len(items), uint64(len(body)), time.Since(start))
 	for _, it := range items {
-		if it.Msg.GetType() == raftpb.MsgSnap {
-			p.node.groups.snapshotSent(it)
+		if it.Msg.GetType() != raftpb.MsgSnap {
+			continue
+		}
+		if g := senderOf(it); g != nil {
+			g.snapshotEnded(it.Msg.GetTo(), refused.cause(it))
 		}
 	}
 }
 
-// snapshotSent reports that a MsgSnap has arrived.
-func (gs *Groups) snapshotSent(it fair.Item) {
-	gs.mu.RLock()
-	defer gs.mu.RUnlock()
-	if g := gs.all[it.Flow.Group]; g != nil {
-		g.snapshotEnded(it.Msg.GetTo(), nil)
-	}
-}
-
-// post sends one body to the node's current URL, if the node has groups: a stock member is sent probes only.
-func (p *posts) post(body []byte) error {
+// post sends one body to the node's current URL, if the node has groups: a stock member is sent probes only. It returns what the node
+// has refused.
+func (p *posts) post(body []byte) (refused refusedMessages, err error) {
 	u := p.node.member.URLs.Pick()
-	err := p.ask(u)
-	if err == nil {
-		err = p.postTo(u, body)
+	if err = p.ask(u); err == nil {
+		refused, err = p.postTo(u, body)
 	}
 	if err != nil {
 		p.node.member.URLs.Unreachable(u)
-		return fmt.Errorf("post of groups to %s at %s: %w", p.node.member.RemoteID, u.String(), err)
+		return nil, fmt.Errorf("post of groups to %s at %s: %w", p.node.member.RemoteID, u.String(), err)
 	}
-	return nil
+	return refused, nil
 }
 
 // ask returns an error unless the node serves groups. It sends a probe if that is not known: the readers ask each time they
@@ -140,17 +135,17 @@ func closeBody(resp *http.Response) {
 	resp.Body.Close()
 }
 
-func (p *posts) postTo(u url.URL, body []byte) error {
+func (p *posts) postTo(u url.URL, body []byte) (refusedMessages, error) {
 	m := p.node.member
 	ctx, pace, stop := conn.NewBodyPace(m.Ctx, body, m.Cfg.PostTimeout(), errs.ErrStalled)
 	defer stop()
 	target, err := conn.RequestURL(u, protocol.GroupsPath)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), pace.Body())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.ContentLength = int64(len(body))
 	req.Header = m.Cfg.RequestHeader()
@@ -158,20 +153,19 @@ func (p *posts) postTo(u url.URL, body []byte) error {
 	resp, err := m.PostClient.RoundTrip(req)
 	if err != nil {
 		p.node.serves.Forget()
-		return conn.CauseOf(ctx, err)
+		return nil, conn.CauseOf(ctx, err)
 	}
 	defer closeBody(resp)
 	err = m.Cfg.Conclude(resp, protocol.EndpointGroupPost)
 	if unexpected := (*protocol.UnexpectedAnswer)(nil); errors.As(err, &unexpected) && unexpected.Code == http.StatusNotFound {
 		p.node.serves.Forget()
-		return errs.ErrNoGroups
+		return nil, errs.ErrNoGroups
 	}
 	if err != nil {
-		return conn.CauseOf(ctx, err)
+		return nil, conn.CauseOf(ctx, err)
 	}
 	if !m.Cfg.Self.IsOfOurCluster(resp.Header) {
-		return nil
+		return nil, nil //nolint:nilnil // nothing was refused
 	}
-	p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes))
-	return nil
+	return p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes)), nil
 }

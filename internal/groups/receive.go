@@ -214,7 +214,7 @@ type Receiver interface {
 }
 
 // receiveAll gives messages from a node to the Receiver, except those that are refused.
-func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
+func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem, refuse refuser) {
 	kept := items[:0]
 	for _, it := range items {
 		gs.mu.RLock()
@@ -232,7 +232,7 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
 			}
 			kept = append(kept, it)
 		} else if g != nil {
-			g.drop(1, err)
+			g.refuse(it.Msg, err, refuse)
 		}
 	}
 	if len(kept) > 0 {
@@ -244,7 +244,7 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem) {
 // no replica is known that lives on the node.
 func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []stream.GroupItem, wait time.Duration, refuse refuser) error {
 	if gs.cfg.Receiver != nil {
-		gs.receiveAll(from, n, items)
+		gs.receiveAll(from, n, items, refuse)
 		return nil
 	}
 	var found [lookupTogether]*Group
@@ -270,15 +270,23 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 	return nil
 }
 
+// refuse drops a received message. Its sender is told if it is for another replica, or a MsgSnap, which has a result.
+func (g *Group) refuse(m *raftpb.Message, cause error, refuse refuser) {
+	g.drop(1, cause)
+	switch {
+	case errors.Is(cause, protocol.ErrToMismatch):
+		refuse(g.id, m, wire.NoSuchReplica)
+	case m.GetType() == raftpb.MsgSnap:
+		refuse(g.id, m, wire.WasDropped)
+	}
+}
+
 // receive gives a message from a node, nil for one that is not known, to its inbox.
 func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait time.Duration, refuse refuser) error {
 	k := queue.KindOf(it.Msg.GetType())
 	r := g.find(it.Msg.GetFrom())
 	if err := g.groups.node.AuthorizeReplica(it.Msg, g.self, g.mayBeFrom(it.Msg.GetFrom(), r, n)); err != nil {
-		g.drop(1, err)
-		if errors.Is(err, protocol.ErrToMismatch) {
-			refuse(it.Group, it.Msg, wire.NoSuchReplica)
-		}
+		g.refuse(it.Msg, err, refuse)
 		return nil
 	}
 	var in *fair.Inbox
@@ -293,13 +301,13 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 		in = s.box(k)
 	}
 	if in == nil { // the replica has ended
-		g.drop(1, errs.ErrPeerRemoved)
+		g.refuse(it.Msg, errs.ErrPeerRemoved, refuse)
 		return nil
 	}
 	pool := g.groups.pools[k]
 	if k != queue.Append || wait == 0 {
 		if v := pool.Offer(in, it.Msg, it.Size, wire.IsCoalesced(it.Msg)); v != queue.Accepted {
-			g.drop(1, v.Err())
+			g.refuse(it.Msg, v.Err(), refuse)
 		}
 		return nil
 	}
@@ -307,7 +315,7 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 	if err == nil {
 		return nil
 	}
-	g.drop(1, err)
+	g.refuse(it.Msg, err, refuse)
 	if errors.Is(err, errs.ErrProcessStalled) || ctx.Err() != nil {
 		return err // so that the sender's raft is told
 	}

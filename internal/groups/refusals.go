@@ -2,10 +2,12 @@ package groups
 
 import (
 	"bytes"
+	"errors"
 	"io"
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -23,15 +25,32 @@ func batchBytes(b *wire.Batch) []byte {
 	return body.Bytes()
 }
 
-// readRefusals reads the answer to a POST to a node.
-func (gs *Groups) readRefusals(n *node, body io.Reader) {
+// refusedMessages has the refusals of messages of a POST, without reasons. The zero value has none.
+type refusedMessages map[wire.GroupRefusal]struct{}
+
+// cause returns why a message was not taken, or nil.
+func (r refusedMessages) cause(it fair.Item) error {
+	if _, ok := r[wire.GroupRefusal{Group: it.Flow.Group, From: it.Msg.GetFrom(), To: it.Msg.GetTo()}]; ok {
+		return errRefused
+	}
+	return nil
+}
+
+var errRefused = errors.New("the node has refused the message")
+
+// readRefusals reads the answer to a POST to a node, and returns what was refused.
+func (gs *Groups) readRefusals(n *node, body io.Reader) (all refusedMessages) {
 	for dec := wire.NewGroupDecoder(wire.NewReader(body), gs.node.MessageLimits); ; {
 		_, _, err := dec.Decode()
 		if err != nil {
-			return
+			return all
 		}
 		if r, ok := dec.Refusal(); ok {
 			gs.refused(n, r)
+			if r.Reason = 0; all == nil {
+				all = refusedMessages{}
+			}
+			all[r] = struct{}{}
 		}
 	}
 }

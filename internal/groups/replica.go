@@ -34,7 +34,7 @@ type replica struct {
 func newReplica(g *Group, id uint64, n *node) *replica {
 	r := &replica{group: g, id: id, node: n}
 	r.sent.Store(-inFlight)
-	r.control.Group = g.id
+	r.control.Group, r.control.Owner = g.id, g
 	r.in.init(g, &n.shares)
 	return r
 }
@@ -147,11 +147,11 @@ func streamOf(k queue.Kind) int {
 }
 
 // flowOf returns the flow in f, which is made if there is none.
-func flowOf(f *atomic.Pointer[fair.Flow], group uint64) *fair.Flow {
+func flowOf(f *atomic.Pointer[fair.Flow], g *Group) *fair.Flow {
 	if flow := f.Load(); flow != nil {
 		return flow
 	}
-	f.CompareAndSwap(nil, &fair.Flow{Group: group})
+	f.CompareAndSwap(nil, &fair.Flow{Group: g.id, Owner: g})
 	return f.Load()
 }
 
@@ -160,7 +160,7 @@ func (r *replica) flow(k queue.Kind) *fair.Flow {
 	if k == queue.Control {
 		return &r.control
 	}
-	return flowOf(&r.out[k], r.group.id)
+	return flowOf(&r.out[k], r.group)
 }
 
 // send gives m to a queue, or reports it lost. A MsgSnap goes by POST, whose answer is its result.
@@ -182,7 +182,7 @@ func (r *replica) send(m *raftpb.Message) {
 	}
 	if v == queue.Down {
 		q = r.node.posts.queue
-		v = q.Offer(flowOf(&r.posted[k], r.group.id), m, size, wire.IsCoalesced(m))
+		v = q.Offer(flowOf(&r.posted[k], r.group), m, size, wire.IsCoalesced(m))
 	}
 	if v == queue.Withheld { // raft is told once the queue has drained
 		q.Drop(1, queue.DropQueueFull)
@@ -214,12 +214,18 @@ func (g *Group) snapshotEnded(id uint64, cause error) {
 	g.tell(&raftpb.Message{Type: raftpb.MsgSnapStatus.Enum(), From: &id, Reject: new(cause != nil)})
 }
 
+// senderOf returns the group that a message is of, or nil if it was stopped: another one with its id did not send it.
+func senderOf(it fair.Item) *Group {
+	if g := it.Flow.Owner.(*Group); !g.stopped.Load() {
+		return g
+	}
+	return nil
+}
+
 // lose accounts for messages that a queue did not deliver.
 func (gs *Groups) lose(q *fair.SendQueue, items []fair.Item, cause error) {
-	gs.mu.RLock()
-	defer gs.mu.RUnlock()
 	for _, it := range items {
-		if g := gs.all[it.Flow.Group]; g != nil {
+		if g := senderOf(it); g != nil {
 			g.lose(q, it.Msg, cause)
 		} else {
 			q.Drop(1, member.ReasonOf(errs.ErrPeerRemoved))

@@ -15,6 +15,7 @@ const (
 	NoSuchGroup   RefusalReason = 1 // the node does not have the group
 	NoSuchReplica RefusalReason = 2 // To is not the replica that the node has
 	WasRemoved    RefusalReason = 3 // From was removed from the group
+	WasDropped    RefusalReason = 4 // a MsgSnap was dropped for another reason: there was no room for it
 )
 
 // AppendRefusal appends a refusal. It may precede rows that were appended before.
