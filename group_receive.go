@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/groups"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 )
@@ -102,8 +103,18 @@ func (q *request) serveGroups() error {
 		body.RemoveDeadlines()
 	}
 	defer body.Release()
-	refusals, err := q.engine.groups.ReceivePost(q.engine.ctx, q.from, body)
-	if err != nil {
+	refusals, err := q.engine.groups.ReceivePost(q.engine.ctx, groups.Post{
+		From: q.from, Body: post.Counted(body), Length: body.Length(), Reserve: post.Reserve, Queued: post.Queued,
+	})
+	switch {
+	case err == nil:
+	case errors.Is(err, protocol.ErrBusyPosts):
+		q.w.Header().Set("Connection", "close")
+		return err
+	case errors.Is(body.Err(), ErrStopped): // not a fault of the messages
+		q.w.Header().Set("Connection", "close")
+		return ErrStopped
+	default:
 		return q.badBody("failed to read messages of raft groups", err)
 	}
 	_, _ = q.w.Write(refusals)

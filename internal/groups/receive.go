@@ -3,7 +3,6 @@ package groups
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,35 +32,68 @@ type sender struct {
 	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu; of control messages: it is control
 	mu    sync.Mutex
 	ended bool
-	done  chan struct{}     // closed at the end; nil: nobody waits for it
-	after []<-chan struct{} // closed when calls of Process for an earlier replica with this id have returned; does not change
-	nodes map[uint64]*node  // of the last strangers, by id
+	done  chan struct{}       // closed at the end; nil: nobody waits for it
+	after []<-chan struct{}   // closed when calls of Process for an earlier replica with this id have returned; does not change
+	known map[uint64]stranger // the last strangers, by id
 }
 
-// maxStrangers is of how many strangers of a group the node is remembered.
-const maxStrangers = 16
+// stranger is what is known of a replica that the group does not have.
+type stranger struct {
+	node    *node     // that it sends from
+	removed time.Time // when the application has said last that it was removed; zero: never
+}
+
+const (
+	maxStrangers = 16        // of a group that are remembered
+	tellRemoved  = time.Hour // how long it is remembered that one was removed
+)
 
 // seen notes the node of a stranger, for a refusal.
 func (s *sender) seen(id uint64, n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n == nil || s.ended || s.nodes[id] == n {
+	if one := s.known[id]; n != nil && one.node != n {
+		one.node = n
+		s.remember(id, one)
+	}
+}
+
+// remember is called with mu held.
+func (s *sender) remember(id uint64, one stranger) {
+	if s.ended {
 		return
 	}
-	if len(s.nodes) >= maxStrangers {
-		clear(s.nodes)
+	if _, ok := s.known[id]; !ok && len(s.known) >= maxStrangers {
+		clear(s.known)
 	}
-	if s.nodes == nil {
-		s.nodes = map[uint64]*node{}
+	if s.known == nil {
+		s.known = map[uint64]stranger{}
 	}
-	s.nodes[id] = n
+	s.known[id] = one
+}
+
+// noteRemoved notes that the application has said of a stranger that it was removed.
+func (s *sender) noteRemoved(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := s.known[id]
+	one.removed = time.Now()
+	s.remember(id, one)
+}
+
+// wasRemoved reports whether the application has said so of a stranger lately.
+func (s *sender) wasRemoved(id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.known[id].removed
+	return !at.IsZero() && time.Since(at) < tellRemoved
 }
 
 // nodeOf returns the node of a stranger, or nil.
 func (s *sender) nodeOf(id uint64) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.nodes[id]
+	return s.known[id].node
 }
 
 // init makes s the sender of messages of the group, within these shares.
@@ -140,6 +172,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	if err != nil {
 		g.drop(1, err)
 		if errors.Is(err, errs.ErrOfRemoved) {
+			s.noteRemoved(from)
 			s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
 		}
 		if ticket != nil {
@@ -320,57 +353,4 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 		return err // so that the sender's raft is told
 	}
 	return nil
-}
-
-// ReceivePost reads the messages of a POST (extensions: groups) from a node, or from another that is not one yet, and gives them to
-// their inboxes. It does not wait for Process. The answer has the refusals.
-func (gs *Groups) ReceivePost(ctx context.Context, from types.ID, body io.Reader) (answer []byte, err error) {
-	n := gs.nodeOf(from)
-	var refused wire.Batch
-	enc, told := wire.NewGroupEncoder(), 0
-	refuse := func(group uint64, m *raftpb.Message, why wire.RefusalReason) {
-		if told++; told <= maxPostRefusals {
-			enc.AppendRefusal(&refused, wire.GroupRefusal{Group: group, From: m.GetFrom(), To: m.GetTo(), Reason: why})
-		}
-	}
-	dec := wire.NewGroupDecoder(wire.NewReader(body), gs.node.MessageLimits)
-	for {
-		group, m, err := dec.Decode()
-		switch {
-		case errors.Is(err, io.EOF):
-			if n != nil {
-				n.member.Activity.PostOf()
-			}
-			return batchBytes(&refused), nil
-		case err != nil:
-			return nil, err
-		case m == nil:
-			continue
-		}
-		if gs.isRemoved(group, m) {
-			refuse(group, m, wire.WasRemoved)
-			continue
-		}
-		if err := gs.receive(ctx, from, n, []stream.GroupItem{{Group: group, Msg: m, Size: dec.Memory()}}, 0, refuse); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// isRemoved reports whether the sender of a message was removed from its group. The application is asked of strangers only.
-func (gs *Groups) isRemoved(group uint64, m *raftpb.Message) bool {
-	if gs.cfg.Receiver != nil {
-		return false
-	}
-	gs.mu.RLock()
-	g := gs.all[group]
-	gs.mu.RUnlock()
-	if g == nil || m.GetTo() != g.self || m.GetFrom() == 0 || g.find(m.GetFrom()) != nil {
-		return false
-	}
-	if removed, err := g.isRemoved(m.GetFrom()); err != nil || !removed {
-		return false
-	}
-	g.drop(1, errs.ErrOfRemoved)
-	return true
 }

@@ -13,7 +13,7 @@ import (
 // message, count against the limit of all POSTs: over it the error is ErrBusyPosts.
 func (p *Post) Read(body *conn.RequestBody, lim wire.Limits) (*raftpb.Message, error) {
 	lim.Reserve = p.Reserve
-	counted, length := &reserving{body, p}, body.Length()
+	counted, length := p.Counted(body), body.Length()
 	if length >= 0 {
 		return wire.ReadMessage(wire.NewReader(counted), uint64(length), lim)
 	}
@@ -23,6 +23,9 @@ func (p *Post) Read(body *conn.RequestBody, lim wire.Limits) (*raftpb.Message, e
 	}
 	return wire.UnmarshalMessage(b, lim)
 }
+
+// Counted returns a body that counts against the limit of all POSTs.
+func (p *Post) Counted(body io.Reader) io.Reader { return &reserving{body, p} }
 
 // reserving makes room for each byte of a body.
 type reserving struct {

@@ -55,7 +55,7 @@ func postGroups(t *testing.T, m *testmember.Member, body []byte) (code int, answ
 // TestHostileGroups: what a member posts that is not a node costs its connection, and at most a little memory.
 func TestHostileGroups(t *testing.T) {
 	var unknown []*raftpb.Message
-	for i := range uint64(20000) {
+	for i := range uint64(20000) { // of which a POST may have 4096
 		unknown = append(unknown, testmember.Heartbeat(1, 2, i))
 	}
 	local := testmember.Heartbeat(1, 2, 1)
@@ -71,7 +71,9 @@ func TestHostileGroups(t *testing.T) {
 		"large columns":          {numbers(5, 1<<30), 400},
 		"many rows":              {append(numbers(5, 12, 1<<60), make([]byte, 11)...), 400},
 		"many entries":           {append(numbers(1, 0, 1, 2, 1), numbers(4, 0, 1, 1<<60)...), 400},
-		"unknown group":          {batch(t, 77, unknown...), 200},
+		"unknown group":          {batch(t, 77, unknown[:4096]...), 200},
+		"many messages":          {batch(t, 77, unknown...), 400},
+		"many link heartbeats":   {make([]byte, 4097), 400},
 		"another replica":        {batch(t, 1, testmember.Heartbeat(9, 2, 1)), 200},
 		"no receiver":            {batch(t, 1, testmember.Heartbeat(0, 2, 1)), 200},
 		"local thread":           {batch(t, 1, local), 200},
