@@ -141,10 +141,8 @@ func TestSlowAnswerAboutStrangers(t *testing.T) {
 		release := make(chan struct{})
 		slow.raft.Removed = func(uint64) bool { <-release; return true }
 		codes := make(chan int, 1)
-		go func() {
-			code, _ := postGroups(t, m, append(batch(t, 1, testmember.MsgApp(1, 2, 1, nil)), batch(t, 2, testmember.MsgApp(1, 2, 1, nil))...))
-			codes <- code
-		}()
+		body := append(batch(t, 1, testmember.MsgApp(1, 2, 1, nil)), batch(t, 2, testmember.MsgApp(1, 2, 1, nil))...)
+		go func() { codes <- postBody(t, m, bytes.NewReader(body), int64(len(body))) }()
 		time.Sleep(time.Second)
 		got, answered := len(other.raft.Received()), len(codes)
 		var stopped atomic.Bool
