@@ -28,7 +28,12 @@ func answering(t *testing.T, n *memnet.Network, header http.Header, before func(
 	_, err = refused.WriteTo(&answer)
 	require.NoError(t, err)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/raft/groups" {
+		switch r.URL.Path {
+		case "/raft/groups":
+		case rafthttp.ProbingPrefix:
+			w.Header().Set("X-Raft-Extensions", "groups-1")
+			return
+		default:
 			http.NotFound(w, r)
 			return
 		}
