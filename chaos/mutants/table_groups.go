@@ -8,11 +8,11 @@ var groupMutants = []mutant{
 	},
 	{
 		name: "group-former-replica", wrong: "a message for a former replica reaches the new one", breaks: "a message reaches its replica only", in: manyGroups,
-		edits: []edit{{"internal/groups/receive.go", "g.groups.node.AuthorizeReplica(it.Msg, g.self, r == nil", "g.groups.node.AuthorizeReplica(it.Msg, it.Msg.GetTo(), r == nil"}},
+		edits: []edit{{"internal/groups/receive.go", "g.groups.node.AuthorizeReplica(it.Msg, g.self, g.may", "g.groups.node.AuthorizeReplica(it.Msg, it.Msg.GetTo(), g.may"}},
 	},
 	{
 		name: "group-message-twice", wrong: "a received proposal is processed twice", breaks: "each message at most once", in: manyGroups,
-		edits: []edit{{"internal/groups/receive.go", "\terr := g.app.Raft.Process(ctx, m)\n", "\terr := g.app.Raft.Process(ctx, m)\n\tif k == queue.Proposal {\n\t\terr = g.app.Raft.Process(ctx, m)\n\t}\n"}},
+		edits: []edit{{"internal/groups/receive.go", "\terr = g.app.Raft.Process(ctx, m)\n", "\terr = g.app.Raft.Process(ctx, m)\n\tif k == queue.Proposal {\n\t\terr = g.app.Raft.Process(ctx, m)\n\t}\n"}},
 	},
 	{
 		name: "group-snapshot-unreported", wrong: "a snapshot that fails is not reported", breaks: "one ReportSnapshot for each snapshot", in: manyGroups,
@@ -24,11 +24,11 @@ var groupMutants = []mutant{
 	},
 	{
 		name: "group-removed-untold", wrong: "a removed replica is not told", breaks: "ErrorC gets ErrMemberRemoved", in: manyGroups,
-		edits: []edit{{"internal/groups/refusals.go", "\tcase wire.WasRemoved:\n\t\tg.app.Removed()\n", "\tcase wire.WasRemoved:\n"}},
+		edits: []edit{{"internal/groups/refusals.go", "\tcase wire.WasRemoved:\n\t\tg.tellRemoved()\n", "\tcase wire.WasRemoved:\n"}},
 	},
 	{
 		name: "group-refused-is-removed", wrong: "a replica whose message is refused is told that it was removed", breaks: "ErrorC names removed replicas only", in: manyGroups,
-		edits: []edit{{"internal/groups/refusals.go", "\t\t\tg.refusals.Add(1)\n", "\t\t\tg.refusals.Add(1)\n\t\t\tg.app.Removed()\n"}},
+		edits: []edit{{"internal/groups/refusals.go", "\t\tg.refusals.Add(1)\n", "\t\tg.refusals.Add(1)\n\t\tg.app.Removed()\n"}},
 	},
 	{
 		name: "group-blocks-others", wrong: "one call of Process runs at a time, of each kind", breaks: "a group that blocks does not delay the others", in: manyGroups,

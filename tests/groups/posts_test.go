@@ -133,7 +133,7 @@ func TestLongPost(t *testing.T) {
 }
 
 // TestSlowAnswerAboutStrangers: while the application does not say whether a replica was removed, the other groups of the same POST
-// get their messages, and Stop of the group waits.
+// get their messages, and Stop of the group waits, up to a second.
 func TestSlowAnswerAboutStrangers(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		m := startNode(t, n, 1)
@@ -147,7 +147,7 @@ func TestSlowAnswerAboutStrangers(t *testing.T) {
 		got, answered := len(other.raft.Received()), len(codes)
 		var stopped atomic.Bool
 		go func() { slow.Stop(); stopped.Store(true) }()
-		time.Sleep(time.Second)
+		time.Sleep(time.Second / 2)
 		early := stopped.Load()
 		close(release)
 		time.Sleep(time.Second)
