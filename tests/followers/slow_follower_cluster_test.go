@@ -153,21 +153,6 @@ func (m *raftMember) attach(transport *rafttest.Member) {
 	go m.run(ctx)
 }
 
-// share has the member send by a raft group of a transport.
-func (m *raftMember) share(transport *rafttest.Member) {
-	g, err := transport.Group(1, rafthttp.GroupConfig{Raft: m})
-	if err != nil {
-		panic(err)
-	}
-	for id := uint64(1); id <= raftMembers; id++ {
-		if id != m.id {
-			g.AddPeer(types.ID(id), []string{rafttest.URL(id)})
-		}
-	}
-	m.shared = g
-	m.attach(transport)
-}
-
 // follower is what is slow.
 func (c *raftCluster) follower() *raftMember { return c.members[theFollower] }
 

@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
 
 // TestSlowFollowerOfAGroup: a slow follower of a raft group that shares a transport gets what its line carries, as one that
@@ -42,4 +44,19 @@ func TestSlowFollowerOfAGroup(t *testing.T) {
 			assert.LessOrEqual(t, r.waste(), 1.05, "bytes carried ÷ bytes needed")
 		})
 	}
+}
+
+// share has the member send by a raft group of a transport.
+func (m *raftMember) share(transport *rafttest.Member) {
+	g, err := transport.Group(1, rafthttp.GroupConfig{Raft: m})
+	if err != nil {
+		panic(err)
+	}
+	for id := uint64(1); id <= raftMembers; id++ {
+		if id != m.id {
+			g.AddPeer(types.ID(id), []string{rafttest.URL(id)})
+		}
+	}
+	m.shared = g
+	m.attach(transport)
 }
