@@ -77,7 +77,7 @@ var errNoRaft = errors.New("rafthttp: the Transport has raft groups only")
 // serveGroupStream gives the requester a stream with messages of groups to read (extensions: groups).
 func (q *request) serveGroupStream(kind stream.Kind) error {
 	m, w := q.engine.groups.Writer(q.from, kind)
-	if m == nil {
+	if m == nil || w == nil {
 		return ErrMemberUnknown
 	}
 	if err := q.engine.cfg.Self.CheckTo(q.r.Header); err != nil {

@@ -91,9 +91,7 @@ func (p *Pool) work(w *worker) {
 		p.finish(w, n)
 	}
 	i := slices.Index(p.workers, w)
-	p.workers[i] = p.workers[len(p.workers)-1]
-	p.workers[len(p.workers)-1] = nil
-	p.workers = p.workers[:len(p.workers)-1]
+	p.workers = slices.Delete(p.workers, i, i+1)
 	p.useWorkers(p.cfg.Workers) // for an inbox that came while MaxWorkers existed, and this one was to end
 }
 

@@ -134,14 +134,14 @@ func (q *SendQueue) Held(f *Flow) queue.Held {
 }
 
 // next is called with mu held, while messages wait: it returns the lane to take from.
-func (q *SendQueue) next() (_ *lane, limited bool) {
+func (q *SendQueue) next() (limited bool, _ *lane) {
 	if l := &q.lanes[queue.Control]; l.queued > 0 {
-		return l, false
+		return false, l
 	}
 	if other := queue.Append + queue.Proposal - q.turn; q.lanes[other].queued > 0 {
 		q.turn = other
 	}
-	return &q.lanes[q.turn], true
+	return true, &q.lanes[q.turn]
 }
 
 // Release makes room for items that a worker has taken and finished.

@@ -91,7 +91,7 @@ func (q *SendQueue) Take(buf []Item, n int, bytes int64) (_ []Item, ok bool) {
 	if q.cfg.Workers == 1 {
 		q.taken = q.emptied.Load()
 	}
-	l, limited := q.next()
+	limited, l := q.next()
 	if !limited {
 		bytes = 0
 	}

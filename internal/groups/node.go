@@ -140,8 +140,7 @@ func (n *node) remove(r *replica) {
 	last := len(n.replicas) - 1
 	n.replicas[r.at] = n.replicas[last]
 	n.replicas[r.at].at = r.at
-	n.replicas[last] = nil
-	n.replicas = n.replicas[:last]
+	n.replicas = slices.Delete(n.replicas, last, last+1)
 }
 
 // inFlight is how many intervals of link heartbeats after a message was sent it may be lost with its stream.
