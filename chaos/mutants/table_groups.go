@@ -38,8 +38,4 @@ var groupMutants = []mutant{
 		name: "group-takes-connections", wrong: "a replica that is removed takes the connections of all groups along", breaks: "the last replica takes the connections along", in: manyGroups,
 		edits: []edit{{"internal/groups/groups.go", "last := n.users == 0 && gs.nodes", "last := n.users >= 0 && gs.nodes"}},
 	},
-	{
-		name: "group-calls-after-stop", wrong: "Stop of a group does not wait for its callbacks", breaks: "no callback after Stop", in: manyGroups,
-		edits: []edit{{"internal/groups/ending.go", "\tg.end(errs.ErrStopped)\n\tg.await()\n", "\tg.end(errs.ErrStopped)\n"}},
-	},
 }
