@@ -349,7 +349,7 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 		return nil
 	}
 	g.refuse(it.Msg, err, refuse)
-	if errors.Is(err, errs.ErrProcessStalled) || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return err // so that the sender's raft is told
 	}
 	return nil

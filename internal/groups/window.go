@@ -123,13 +123,7 @@ func (gs *Groups) appendsWritten(q *fair.SendQueue, items []fair.Item) {
 			continue
 		}
 		last = it.Flow
-		gs.mu.RLock()
-		g := gs.all[it.Flow.Group]
-		gs.mu.RUnlock()
-		if g == nil {
-			continue
-		}
-		if r := g.find(it.Msg.GetTo()); r != nil {
+		if r := it.Flow.Owner.(*Group).find(it.Msg.GetTo()); r != nil {
 			r.withWindow(func(w *queue.Window) bool { return w.Released(q.Held(it.Flow), gs.now()) })
 		}
 	}
