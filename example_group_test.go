@@ -46,9 +46,13 @@ func ExampleTransport_Group() {
 			if err != nil {
 				log.Fatal(err)
 			}
-			other := 3 - id
-			g.AddPeer(other, urls[other])
 			groups[id] = append(groups[id], g)
+		}
+	}
+	for id, all := range groups {
+		other := 3 - id
+		for _, g := range all {
+			g.AddPeer(other, urls[other])
 		}
 	}
 	groups[1][41].Send([]*raftpb.Message{{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(uint64(2))}})
