@@ -80,8 +80,8 @@ type PeerStatus struct {
 	// when it was: the present cause while the peer is inactive.
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
-	// Refused is the part of Status.Refused with this peer as the stated member; Refusing
-	// and RefusingSince are those of it that go on, as in Status.
+	// Refused is the part of Status.Refused with this peer as the stated member, except dials of its
+	// former URLs; Refusing and RefusingSince are those of it that go on, as in Status.
 	Refused       IdentityStatus `json:"refused"`
 	RefusingSince time.Time      `json:"refusing_since,omitzero"`
 	Refusing      IdentityStatus `json:"refusing,omitzero"`

@@ -77,9 +77,9 @@ var callbackMutants = []mutant{
 	{
 		name: "snapshot-unverified", wrong: "a connection for a snapshot is not given to VerifyPeer", breaks: "VerifyPeer binds certificates to members",
 		edits: []edit{{
-			"internal/member/snapshot_peer.go", "\tc, err := p.Of.Dialer.ConnectOver(ctx, u, wrap)\n",
+			"internal/member/snapshot_peer.go", "\tc, err := p.Of.Dialer.ConnectOver(ctx, u, began, wrap)\n",
 			"\tof := p.Of.Cfg\n\td := &conn.Dialer{Dial: of.Dial, TLS: of.ClientTLS, Files: of.Files, Timeout: of.DialTimeout}\n" +
-				"\tc, err := d.ConnectOver(ctx, u, wrap)\n",
+				"\tc, err := d.ConnectOver(ctx, u, began, wrap)\n",
 		}},
 	},
 	{

@@ -63,7 +63,7 @@ var sendingPathMutants = []mutant{
 	},
 	{
 		name: "refused-is-dialled", wrong: "a member that VerifyPeer refuses is dialled all the same", breaks: "VerifyPeer binds certificates to members",
-		edits: []edit{{"internal/member/recheck.go", "\t\treturn m.refusedDial(addr, err)\n", "\t\treturn nil\n"}},
+		edits: []edit{{"internal/member/recheck.go", "\t\treturn m.refusedDial(addr, began, err)\n", "\t\treturn nil\n"}},
 	},
 	{
 		name: "author-unchecked", wrong: "with VerifyPeer, a member may send messages in the name of another one", breaks: "VerifyPeer binds certificates to members",

@@ -44,15 +44,15 @@ type Dialer struct {
 	TLS     *tls.Config   // from Files.Client; nil: for plain connections only
 	Files   *Files        // those of TLS
 	Timeout time.Duration // for dialling and the TLS handshake together; 0 leaves no time
-	// Verify is called for each new connection, with a nil state if it has no TLS. Its error
-	// is that of the connection, which is closed. It may block: Timeout does not end it. It
+	// Verify is called for each new connection, with a nil state if it has no TLS, and with the time when the attempt
+	// began. Its error is that of the connection, which is closed. It may block: Timeout does not end it. It
 	// may be nil.
-	Verify func(addr string, state *tls.ConnectionState) error
+	Verify func(addr string, state *tls.ConnectionState, began time.Time) error
 
 	mu          sync.Mutex
 	conns       map[*Dialed]struct{} // the open ones, which are revalidated
 	certExpires time.Time            // the member's last certificate
-	moves       int                  // calls of Moved
+	moved       time.Time            // last call of Moved
 }
 
 // CertificateExpires returns when the member's last certificate expires; the
@@ -67,51 +67,51 @@ func (d *Dialer) CertificateExpires() time.Time {
 func (d *Dialer) Moved() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.certExpires = time.Time{}
-	d.moves++
+	d.certExpires, d.moved = time.Time{}, time.Now()
 }
 
-// sawCertificate notes when a certificate expires, unless Moved was called since there were so many moves.
-func (d *Dialer) sawCertificate(expires time.Time, moves int) {
+// IsFormer reports whether an attempt that began at that time may be one to a URL from before Moved.
+func (d *Dialer) IsFormer(began time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.moves == moves {
+	return began.Before(d.moved)
+}
+
+// sawCertificate notes when a certificate expires that an attempt has seen which began at that time.
+func (d *Dialer) sawCertificate(expires, began time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !began.Before(d.moved) {
 		d.certExpires = expires
 	}
-}
-
-func (d *Dialer) countMoves() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.moves
 }
 
 // Connect dials a peer URL: http, https, unix or unixs. It blocks until the connection is
 // verified, or fails: with ErrDialTimeout after Timeout. The caller closes the connection.
 func (d *Dialer) Connect(ctx context.Context, u url.URL) (net.Conn, error) {
-	return d.ConnectOver(ctx, u, unwrapped)
+	return d.ConnectOver(ctx, u, time.Now(), unwrapped)
 }
 
-// ConnectOver is Connect, but wrap is called for the connection of Dial, and TLS, if any,
-// runs over its result. wrap is not called if Connect returns a
+// ConnectOver is Connect for an attempt that began at that time, before its URL was picked. wrap is called for the
+// connection of Dial, and TLS, if any, runs over its result. wrap is not called if ConnectOver returns a
 // socket directly from Dial.
-func (d *Dialer) ConnectOver(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, error) {
+func (d *Dialer) ConnectOver(ctx context.Context, u url.URL, began time.Time, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	switch u.Scheme {
 	case "http":
-		return d.plain(ctx, "tcp", u.Host, wrap)
+		return d.plain(ctx, "tcp", u.Host, began, wrap)
 	case "https":
-		return d.secure(ctx, "tcp", u.Host, wrap)
+		return d.secure(ctx, "tcp", u.Host, began, wrap)
 	case "unix":
-		return d.plain(ctx, "unix", SocketPath(u), wrap)
+		return d.plain(ctx, "unix", SocketPath(u), began, wrap)
 	case "unixs":
-		return d.secure(ctx, "unix", SocketPath(u), wrap)
+		return d.secure(ctx, "unix", SocketPath(u), began, wrap)
 	}
 	return nil, fmt.Errorf("unknown scheme in peer URL %s", u.String())
 }
 
 func unwrapped(c net.Conn) net.Conn { return c }
 
-func (d *Dialer) plain(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
+func (d *Dialer) plain(ctx context.Context, network, addr string, began time.Time, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
 	conn, err := d.Dial(ctx, network, addr)
@@ -119,14 +119,14 @@ func (d *Dialer) plain(ctx context.Context, network, addr string, wrap func(net.
 		return nil, dialError(err)
 	}
 	if d.Verify != nil {
-		if err := d.Verify(addr, nil); err != nil {
+		if err := d.Verify(addr, nil, began); err != nil {
 			closeconn.Close(conn)
 			return nil, err
 		}
 	} else if closesQuickly(conn) {
 		return conn, nil
 	}
-	return d.track(wrap(conn), nil, 0), nil
+	return d.track(&Dialed{Conn: wrap(conn), Began: began}), nil
 }
 
 // closesQuickly reports whether the Close of a connection never waits. One of
@@ -136,8 +136,7 @@ func closesQuickly(c net.Conn) bool {
 	return !encrypted && closeconn.IsQuick(c)
 }
 
-func (d *Dialer) secure(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
-	moves := d.countMoves()
+func (d *Dialer) secure(ctx context.Context, network, addr string, began time.Time, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
 	conn, err := d.Dial(ctx, network, addr)
@@ -157,15 +156,15 @@ func (d *Dialer) secure(ctx context.Context, network, addr string, wrap func(net
 	}
 	state := tc.ConnectionState()
 	if len(state.PeerCertificates) > 0 {
-		d.sawCertificate(state.PeerCertificates[0].NotAfter, moves)
+		d.sawCertificate(state.PeerCertificates[0].NotAfter, began)
 	}
 	if d.Verify != nil {
-		if err := d.Verify(addr, &state); err != nil {
+		if err := d.Verify(addr, &state, began); err != nil {
 			closeconn.Close(conn)
 			return nil, err
 		}
 	}
-	return d.track(tc, &state, generation), nil
+	return d.track(&Dialed{Conn: tc, Began: began, state: &state, generation: generation}), nil
 }
 
 // tlsHandshake is HandshakeContext, which would wait for Close of the connection below.
@@ -206,11 +205,11 @@ func (d *Dialer) NewHTTPTransport(readTimeout time.Duration, maxIdle int, maxHea
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			network, addr := dialTarget(addr)
-			return pooled(d.plain(ctx, network, addr, unwrapped))
+			return pooled(d.plain(ctx, network, addr, time.Now(), unwrapped))
 		},
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			network, addr := dialTarget(addr)
-			return pooled(d.secure(ctx, network, addr, unwrapped))
+			return pooled(d.secure(ctx, network, addr, time.Now(), unwrapped))
 		},
 		DisableCompression:     true,
 		IdleConnTimeout:        readTimeout / 2,

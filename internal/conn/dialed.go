@@ -15,6 +15,7 @@ import (
 // is open. Its owner closes it. It is safe for concurrent use, as a net.Conn is.
 type Dialed struct {
 	net.Conn
+	Began      time.Time            // of the attempt; does not change
 	state      *tls.ConnectionState // nil: no TLS
 	generation uint64               // of our certificate, or of an earlier one
 	dialer     *Dialer
@@ -26,15 +27,15 @@ type Dialed struct {
 }
 
 // track makes the Dialer revalidate a connection until it is closed.
-func (d *Dialer) track(c net.Conn, state *tls.ConnectionState, generation uint64) net.Conn {
-	dc := &Dialed{Conn: c, state: state, generation: generation, dialer: d, closed: make(chan struct{})}
+func (d *Dialer) track(c *Dialed) net.Conn {
+	c.dialer, c.closed = d, make(chan struct{})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.conns == nil {
 		d.conns = map[*Dialed]struct{}{}
 	}
-	d.conns[dc] = struct{}{}
-	return dc
+	d.conns[c] = struct{}{}
+	return c
 }
 
 // NetConn returns the connection below, as that of tls.Conn does.
@@ -113,7 +114,7 @@ func (c *Dialed) Cut(cause error) {
 // already outdated the last time, ends with the error that cut returns for it. Revalidate
 // reports whether others must be replaced: then idle connections are useless. Both functions
 // are called for one connection after another, without a lock, and may block.
-func (d *Dialer) Revalidate(validate func(*tls.ConnectionState) (Validity, error), cut func(c net.Conn, cause error) error) (replace bool) {
+func (d *Dialer) Revalidate(validate func(*tls.ConnectionState) (Validity, error), cut func(c *Dialed, cause error) error) (replace bool) {
 	d.mu.Lock()
 	all := slices.Collect(maps.Keys(d.conns))
 	d.mu.Unlock()

@@ -30,7 +30,7 @@ func TestWhatACutConnectionTells(t *testing.T) {
 			require.NoError(t, err)
 			d := &Dialer{
 				Dial:    func(context.Context, string, string) (net.Conn, error) { return raw, nil },
-				Timeout: time.Minute, Verify: func(string, *tls.ConnectionState) error { return nil },
+				Timeout: time.Minute, Verify: func(string, *tls.ConnectionState, time.Time) error { return nil },
 			}
 			c, err := d.Connect(t.Context(), url.URL{Scheme: "http"})
 			require.NoError(t, err)

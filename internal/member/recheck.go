@@ -3,7 +3,6 @@ package member
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -37,9 +36,9 @@ func (m *Member) StartRecheck(recheck func()) {
 // RecheckConns validates the connections that were dialled to the member.
 func (m *Member) RecheckConns() {
 	validate := func(state *tls.ConnectionState) (conn.Validity, error) { return m.Cfg.Validate(m.RemoteID, state) }
-	cut := func(c net.Conn, cause error) error {
+	cut := func(c *conn.Dialed, cause error) error {
 		m.Cutting("to", cause)
-		return m.refusedDial(c.RemoteAddr().String(), cause)
+		return m.refusedDial(c.RemoteAddr().String(), c.Began, cause)
 	}
 	if m.Dialer.Revalidate(validate, cut) {
 		m.PostClient.CloseIdleConnections()
@@ -54,15 +53,20 @@ func (m *Member) Cutting(direction string, cause error) {
 }
 
 // verifyDialed calls VerifyPeer for a dialled connection.
-func (m *Member) verifyDialed(addr string, state *tls.ConnectionState) error {
+func (m *Member) verifyDialed(addr string, state *tls.ConnectionState, began time.Time) error {
 	if err := m.Cfg.VerifyPeer(m.RemoteID, state); err != nil {
-		return m.refusedDial(addr, err)
+		return m.refusedDial(addr, began, err)
 	}
 	return nil
 }
 
-// refusedDial counts and logs a connection that VerifyPeer refused.
-func (m *Member) refusedDial(addr string, cause error) error {
-	m.Refuse(IdentityCounts{Dials: 1})
+// refusedDial counts a connection that VerifyPeer refused, of an attempt that began at that time. One to a former URL says
+// nothing of the member.
+func (m *Member) refusedDial(addr string, began time.Time, cause error) error {
+	if n := (IdentityCounts{Dials: 1}); m.Dialer.IsFormer(began) {
+		m.Cfg.AllRefused.Add(n)
+	} else {
+		m.Refuse(n)
+	}
 	return fmt.Errorf("%w, or the peer URL leads to another member: %s: %w", protocol.ErrIdentity, addr, cause)
 }

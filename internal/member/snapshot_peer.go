@@ -20,13 +20,13 @@ type SnapshotPeer struct {
 // URL returns the URL to try next.
 func (p SnapshotPeer) URL() url.URL { return p.Of.URLs.Pick() }
 
-// Dial connects to u, and returns the URL of a request with a snapshot.
-func (p SnapshotPeer) Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
+// Dial connects to u for an attempt that began at that time, and returns the URL of a request with a snapshot.
+func (p SnapshotPeer) Dial(ctx context.Context, u url.URL, began time.Time, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error) {
 	target, err := conn.RequestURL(u, p.Path)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := p.Of.Dialer.ConnectOver(ctx, u, wrap)
+	c, err := p.Of.Dialer.ConnectOver(ctx, u, began, wrap)
 	if err != nil {
 		return nil, nil, conn.CauseOf(ctx, err)
 	}

@@ -65,7 +65,8 @@ func (c *peerConn) Close() error {
 
 // connect dials u for an attempt.
 func (t *transfer) connect(u url.URL) (*peerConn, error) {
-	c, target, err := t.sender.cfg.Peer.Dial(t.sender.cfg.Ctx, u, func(c net.Conn) net.Conn { return conn.NewMetered(c, &t.moved, t.sender.cfg.Config.ReadTimeout) })
+	metered := func(c net.Conn) net.Conn { return conn.NewMetered(c, &t.moved, t.sender.cfg.Config.ReadTimeout) }
+	c, target, err := t.sender.cfg.Peer.Dial(t.sender.cfg.Ctx, u, t.tried, metered)
 	if err != nil {
 		return nil, err
 	}

@@ -31,10 +31,10 @@ const (
 type Peer interface {
 	// URL returns the URL to try next.
 	URL() url.URL
-	// Dial connects to u, for a snapshot, and returns the URL of a request with a snapshot there, for HTTP.
-	// The connection is a *net.TCPConn or a *net.UnixConn, or runs over the result of wrap for the connection to the
-	// network.
-	Dial(ctx context.Context, u url.URL, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error)
+	// Dial connects to u, for an attempt to send a snapshot that began at that time, before u was picked, and returns the URL
+	// of a request with a snapshot there, for HTTP. The connection is a *net.TCPConn or a *net.UnixConn, or runs over the
+	// result of wrap for the connection to the network.
+	Dial(ctx context.Context, u url.URL, began time.Time, wrap func(net.Conn) net.Conn) (net.Conn, *url.URL, error)
 	// BePatient makes the system keep a dialled connection whose other end does not read, for d or the
 	// usual time, whichever is longer.
 	BePatient(conn net.Conn, d time.Duration)

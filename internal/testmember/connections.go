@@ -35,7 +35,7 @@ func (l WrappingListener) Accept() (net.Conn, error) {
 func KeptConn(c net.Conn) (kept net.Conn, cut func(cause error)) {
 	d := &conn.Dialer{
 		Dial:    func(context.Context, string, string) (net.Conn, error) { return c, nil },
-		Timeout: time.Minute, Verify: func(string, *tls.ConnectionState) error { return nil },
+		Timeout: time.Minute, Verify: func(string, *tls.ConnectionState, time.Time) error { return nil },
 	}
 	kept, err := d.Connect(context.Background(), url.URL{Scheme: "http"})
 	if err != nil {
