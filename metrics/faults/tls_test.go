@@ -1,6 +1,6 @@
 //go:build linux
 
-package docs_test
+package faults_test
 
 import (
 	"crypto/ecdsa"

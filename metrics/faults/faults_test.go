@@ -1,6 +1,8 @@
 //go:build linux
 
-package docs_test
+// Package faults_test causes the faults that operators meet, and tests what they are told of each: by the log, Status and Health,
+// on the status page, in the metrics, and by the documents.
+package faults_test
 
 import (
 	"context"
@@ -8,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,12 +21,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/metrics"
 )
 
 // fault is something that goes wrong in production, and the words by which whoever runs the cluster finds it in the documents.
@@ -59,6 +65,14 @@ func TestFaultsAreFoundByTheirWords(t *testing.T) {
 			}
 		})
 	}
+}
+
+// read returns a document of docs.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", name))
+	require.NoError(t, err)
+	return string(text)
 }
 
 var (
@@ -121,9 +135,18 @@ type scene struct {
 // player is a member of a scene.
 type player struct {
 	*rafthttp.Transport
-	url  string
-	logs *observer.ObservedLogs
+	url     string
+	logs    *observer.ObservedLogs
+	metrics *metrics.Collector
 }
+
+// deaf is a Raft that does nothing.
+type deaf struct{}
+
+func (deaf) Process(context.Context, *raftpb.Message) error { return nil }
+func (deaf) IsIDRemoved(uint64) bool                        { return false }
+func (deaf) ReportUnreachable(uint64)                       {}
+func (deaf) ReportSnapshot(uint64, raft.SnapshotStatus)     {}
 
 const (
 	stageCluster = types.ID(0xc1)
@@ -133,10 +156,11 @@ const (
 // transport returns a member that is not started.
 func (s *scene) transport(id types.ID) *player {
 	core, logs := observer.New(zapcore.InfoLevel)
-	return &player{logs: logs, Transport: &rafthttp.Transport{
+	tr := &rafthttp.Transport{
 		ID: id, ClusterID: stageCluster, Raft: deaf{}, Logger: zap.New(core),
 		ReadTimeout: time.Second, WriteTimeout: time.Second, DialTimeout: time.Second,
-	}}
+	}
+	return &player{Transport: tr, logs: logs, metrics: metrics.New(tr, nil)}
 }
 
 // member runs a member, whose fields tune may change. It serves TLS if it has a certificate.
@@ -187,6 +211,16 @@ func (s *scene) waitActive(m *player, peer types.ID) {
 		p := statusOf(m.Transport, peer)
 		return p.Active && !slices.ContainsFunc(p.Streams, down)
 	})
+}
+
+// statusOf returns the state of a peer.
+func statusOf(t *rafthttp.Transport, id types.ID) rafthttp.PeerStatus {
+	for _, p := range t.Status().Peers {
+		if p.ID == id {
+			return p
+		}
+	}
+	return rafthttp.PeerStatus{}
 }
 
 func (s *scene) eventually(cond func() bool) {
