@@ -7,11 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql"
-	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 )
 
@@ -19,6 +16,7 @@ import (
 // there, and none for others; its legend tells all lines of a panel apart.
 func TestPanelsShow(t *testing.T) {
 	s, end := live(t, true)
+	known := families(t)
 	for _, p := range dashboard(t).Panels {
 		legends := map[string]bool{}
 		for _, target := range p.Targets {
@@ -32,7 +30,9 @@ func TestPanelsShow(t *testing.T) {
 			}
 			require.NotEmpty(t, at("m2:9100|m1:9100", "1|2"), p.Title)
 			require.Empty(t, at("nobody", "1|2|3"), "%s does not heed the choice of a member", p.Title)
-			require.Empty(t, at("m1:9100|m2:9100|m3:9100", "nobody"), "%s does not heed the choice of a peer", p.Title)
+			if isOfPeers(t, known, filled(target.Expr, "m1", "2")) {
+				require.Empty(t, at("m1:9100|m2:9100|m3:9100", "nobody"), "%s does not heed the choice of a peer", p.Title)
+			}
 		}
 	}
 }
@@ -91,33 +91,27 @@ func both(peer string, more ...string) map[string]string {
 // TestAlertsFire: each alert fires for what it is about, with labels that say where,
 // and none for members that are well.
 func TestAlertsFire(t *testing.T) {
-	file, err := os.ReadFile("../alerts.yml")
-	require.NoError(t, err)
-	groups, errs := rulefmt.Parse(file, false, model.UTF8Validation, parser.NewParser(parser.Options{}))
-	require.Empty(t, errs)
-	for _, g := range groups.Groups {
-		for _, r := range g.Rules {
-			t.Run(r.Alert, func(t *testing.T) {
-				well, end := live(t, false)
-				require.Empty(t, well.query(t, r.Expr, end), "members that are well")
-				s, end := live(t, true) // else there is no series of failures
-				s.change(t, "etcd_network_snapshot_send_failures", always(1))
-				s.change(t, "rafthttp_problems", always(0))
-				what, ok := sick[r.Alert]
-				require.True(t, ok, "nothing here makes it fire")
-				s.change(t, what.series, what.change)
-				fires := s.query(t, r.Expr, end)
-				require.Len(t, fires, 1, "%v", fires)
-				for name, value := range what.labels {
-					require.Equal(t, value, fires[0].Metric.Get(name), name)
+	for _, r := range alerts(t) {
+		t.Run(r.Alert, func(t *testing.T) {
+			well, end := live(t, false)
+			require.Empty(t, well.query(t, r.Expr, end), "members that are well")
+			s, end := live(t, true) // else there is no series of failures
+			s.change(t, "etcd_network_snapshot_send_failures", always(1))
+			s.change(t, "rafthttp_problems", always(0))
+			what, ok := sick[r.Alert]
+			require.True(t, ok, "nothing here makes it fire")
+			s.change(t, what.series, what.change)
+			fires := s.query(t, r.Expr, end)
+			require.Len(t, fires, 1, "%v", fires)
+			for name, value := range what.labels {
+				require.Equal(t, value, fires[0].Metric.Get(name), name)
+			}
+			for _, text := range r.Annotations {
+				for _, l := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(text, -1) {
+					require.NotEmpty(t, fires[0].Metric.Get(l[1]), "%s in %q", l[1], text)
 				}
-				for _, text := range r.Annotations {
-					for _, l := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(text, -1) {
-						require.NotEmpty(t, fires[0].Metric.Get(l[1]), "%s in %q", l[1], text)
-					}
-				}
-			})
-		}
+			}
+		})
 	}
 }
 

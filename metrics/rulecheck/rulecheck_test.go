@@ -101,30 +101,36 @@ func anyHas(all map[string]family, n parser.Node, label string) (found bool) {
 	return found
 }
 
-func TestAlerts(t *testing.T) {
+// alerts are the example alerts.
+func alerts(t *testing.T) (all []rulefmt.Rule) {
+	t.Helper()
 	file, err := os.ReadFile("../alerts.yml")
 	require.NoError(t, err)
 	groups, errs := rulefmt.Parse(file, false, model.UTF8Validation, parser.NewParser(parser.Options{}))
 	require.Empty(t, errs)
-	all, n := families(t), 0
 	for _, g := range groups.Groups {
-		for _, r := range g.Rules {
-			t.Run(r.Alert, func(t *testing.T) {
-				check(t, all, r.Expr)
-				require.NotEmpty(t, r.Annotations["summary"])
-				require.Contains(t, []string{"critical", "warning"}, r.Labels["severity"])
-				for _, text := range r.Annotations {
-					for _, l := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(text, -1) {
-						expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
-						require.NoError(t, err)
-						require.True(t, anyHas(all, expr, l[1]), "no label %s in %s", l[1], r.Expr)
-					}
-				}
-			})
-			n++
-		}
+		all = append(all, g.Rules...)
 	}
-	require.Equal(t, 15, n)
+	require.Len(t, all, 15)
+	return all
+}
+
+func TestAlerts(t *testing.T) {
+	all := families(t)
+	for _, r := range alerts(t) {
+		t.Run(r.Alert, func(t *testing.T) {
+			check(t, all, r.Expr)
+			require.NotEmpty(t, r.Annotations["summary"])
+			require.Contains(t, []string{"critical", "warning"}, r.Labels["severity"])
+			for _, text := range r.Annotations {
+				for _, l := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(text, -1) {
+					expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
+					require.NoError(t, err)
+					require.True(t, anyHas(all, expr, l[1]), "no label %s in %s", l[1], r.Expr)
+				}
+			}
+		})
+	}
 }
 
 type gridPos struct{ H, W, X, Y int }
@@ -190,4 +196,45 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	require.Contains(t, shown, "rafthttp_problems{", "what Health finds, where one looks first")
+}
+
+// TestAlertsHavePanels: each metric that an alert reads is on the dashboard, where one looks when the alert fires.
+func TestAlertsHavePanels(t *testing.T) {
+	shown, read := map[string]bool{}, 0
+	for _, p := range dashboard(t).Panels {
+		for _, target := range p.Targets {
+			for _, name := range names(t, filled(target.Expr, "m1", "2")) {
+				shown[name] = true
+			}
+		}
+	}
+	for _, r := range alerts(t) {
+		for _, name := range names(t, r.Expr) {
+			require.True(t, shown[name], "no panel shows %s, which the alert %s reads", name, r.Alert)
+			read++
+		}
+	}
+	require.Greater(t, read, 15)
+}
+
+// isOfPeers reports whether a metric in an expression has series for each peer.
+func isOfPeers(t *testing.T, all map[string]family, expr string) bool {
+	t.Helper()
+	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
+	require.NoError(t, err, expr)
+	return slices.ContainsFunc([]string{"peer", "To", "From", "Remote"}, func(label string) bool { return anyHas(all, parsed, label) })
+}
+
+// names returns the metrics in an expression.
+func names(t *testing.T, expr string) (all []string) {
+	t.Helper()
+	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
+	require.NoError(t, err, expr)
+	parser.Inspect(parsed, func(n parser.Node, _ []parser.Node) error {
+		if s, ok := n.(*parser.VectorSelector); ok {
+			all = append(all, s.Name)
+		}
+		return nil
+	})
+	return all
 }
