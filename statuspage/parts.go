@@ -28,24 +28,24 @@ type part struct {
 	took time.Duration
 }
 
-// newParts returns the bars of what is known of the last half a minute: of appends to the peer, and of those from it.
+// newParts returns the bars of recent appends: of those to the peer, and of those from it.
 func newParts(a rafthttp.AppendStatus) (all []partsView) {
 	r := a.Recent
 	if r.Queue+r.Wire+r.Follower > 0 {
 		v := newPartsView("Appends to it", a.Slow, []part{{"queue", r.Queue}, {"wire", r.Wire}, {"follower", r.Follower}})
 		v.Quantiles = quantiles(a.Answer)
-		v.Title = "answered after " + v.Quantiles + "; queue " + quantiles(a.Queue) + "; wire " + quantiles(a.Wire) + "; follower " + quantiles(a.Follower)
+		v.Title = "in the last 30–90 s, answered after " + v.Quantiles + "; queue " + quantiles(a.Queue) + "; wire " + quantiles(a.Wire) + "; follower " + quantiles(a.Follower)
 		all = append(all, v)
 	}
 	if r.Receive+r.Process > 0 {
 		v := newPartsView("Appends from it", a.Slow, []part{{"receive", r.Receive}, {"process", r.Process}})
-		v.Title = "receive queue " + quantiles(a.Receive) + "; Process " + quantiles(a.Process)
+		v.Title = "in the last 30–90 s, receive queue " + quantiles(a.Receive) + "; Process " + quantiles(a.Process)
 		all = append(all, v)
 	}
 	return all
 }
 
-// quantiles are those of the last minute.
+// quantiles are those of the last 30 to 90 s.
 func quantiles(l rafthttp.LatencyStatus) string {
 	if l.P50 == 0 {
 		return none

@@ -57,6 +57,8 @@ func TestSlowFollower(t *testing.T) {
 		requireHealthy(t, h)
 		page := get(h, "/?format=html").Body.String()
 		require.Regexp(t, `Appends to it</span> <b>5(\.\d+)? ms`, page)
+		require.Regexp(t, `>5(\.\d+)? ms \(p50\), \S+ ms \(p99\) in the last 30–90 s<`, page, "as LatencyStatus says")
+		require.Regexp(t, `title="in the last 30–90 s, answered after 5[^"]+; queue [^"]+"`, page)
 		require.Regexp(t, `<rect class="of-follower" x="\d+\.\d" width="(9\d|100)\.\d"`, page)
 
 		d.fsync.Store(int64(210 * time.Millisecond))
@@ -66,6 +68,6 @@ func TestSlowFollower(t *testing.T) {
 		require.Contains(t, page, `class="parts slow"`)
 		require.Contains(t, page, `class="of-follower slow"`)
 		require.Contains(t, page, "operating.md#a-follower-is-slow")
-		require.Regexp(t, `appends to it: 21\d ms = queue [^+]+ \+ wire [^+]+ \+ follower 2\d\d ms; answered after `, text)
+		require.Regexp(t, `appends to it: 21\d ms = queue [^+]+ \+ wire [^+]+ \+ follower 2\d\d ms; in the last 30–90 s, answered after `, text)
 	})
 }
