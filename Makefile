@@ -99,7 +99,7 @@ sim-groups: needs-go ## simulate 50 raft groups that share Transports under faul
 promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) seeds from SEED (1) on, STARS (0) of 200 peers, TAGS=faultpoints
 	cd chaos && go test ./promise -tags '$(TAGS)' -run TestPromises -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -stars $(STARS) -shrink
 
-chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any)
+chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any); CHAOS=-groups: with 50 raft groups
 	cd chaos && go build -buildvcs=false -o ../bin/chaos .
 	cd chaos && ../bin/chaos -time $(TIME) -seed $(if $(filter command environment,$(firstword $(origin SEED))),$(SEED),0) $(CHAOS)
 

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/chaos/internal/network"
 	"github.com/seed-4d73690b/rafthttp/chaos/internal/wallclock"
 )
@@ -49,23 +50,29 @@ type cluster struct {
 	clock   *wallclock.Clock // nil: clocks cannot be set
 	seed    uint64           // what the members' loops are drawn from
 	limited bool             // disks can be filled up
+	sharded bool             // the program is shards, and not kv
 	members []*member
 	client  *client
 
 	lastID atomic.Uint64
+	moved  atomic.Int64 // replicas of shards
 	events *os.File
 
 	mu        sync.Mutex
-	violation error // the first
+	violation error                // the first
+	untold    map[uint64]time.Time // of shards: since when replicas are there that were removed
 	broken    chan struct{}
 
 	tending sync.WaitGroup
 	stop    chan struct{}
 }
 
-// newCluster founds a cluster of a program's processes.
-func newCluster(dir, kv string, net fabric, clock *wallclock.Clock, seed uint64, flags ...string) (*cluster, error) {
-	c := &cluster{dir: dir, kv: kv, network: net, clock: clock, seed: seed, flags: flags, client: newClient(), broken: make(chan struct{}), stop: make(chan struct{})}
+// newCluster founds a cluster of a program's processes: of shards if sharded is set, and else of kv.
+func newCluster(dir, kv string, sharded bool, net fabric, clock *wallclock.Clock, seed uint64, flags ...string) (*cluster, error) {
+	c := &cluster{
+		dir: dir, kv: kv, sharded: sharded, network: net, clock: clock, seed: seed, flags: flags, client: newClient(),
+		untold: map[uint64]time.Time{}, broken: make(chan struct{}), stop: make(chan struct{}),
+	}
 	var err error
 	if c.events, err = os.Create(dir + "/events.log"); err != nil {
 		return nil, err
@@ -85,6 +92,9 @@ func newCluster(dir, kv string, net fabric, clock *wallclock.Clock, seed uint64,
 	}
 	if c.certs, err = newCerts(dir, hosts); err != nil {
 		return nil, err
+	}
+	if sharded {
+		c.flags = append(c.flags, c.clientFlags()...)
 	}
 	for _, m := range c.members {
 		m.first = []string{"-cluster", strings.Join(list, ",")}
@@ -220,6 +230,9 @@ var errDiffer = errors.New("members have applied the same with other contents")
 
 // unsettled says what is wrong with the cluster, if something is.
 func (c *cluster) unsettled(ctx context.Context) error {
+	if c.sharded {
+		return c.unsettledGroups(ctx)
+	}
 	all, err := c.statuses(ctx)
 	if err != nil {
 		return err
@@ -253,10 +266,16 @@ func unwell(s, first *status, ids []uint64) error {
 		return fmt.Errorf("its leader is %d, another's is %d", s.Leader, first.Leader)
 	case s.Applied != first.Applied:
 		return fmt.Errorf("it has applied %d, another %d", s.Applied, first.Applied)
-	case len(s.Transport.Peers) != len(ids)-1:
-		return fmt.Errorf("it has %d peers", len(s.Transport.Peers))
 	}
-	for _, p := range s.Transport.Peers {
+	return linked(s.Transport.Peers, len(ids)-1)
+}
+
+// linked says what is wrong with the connections of a member, which should have n peers.
+func linked(peers []rafthttp.PeerStatus, n int) error {
+	if len(peers) != n {
+		return fmt.Errorf("it has %d peers", len(peers))
+	}
+	for _, p := range peers {
 		if !p.Active {
 			return fmt.Errorf("it finds %d inactive: %s", p.ID, p.LastError)
 		}
@@ -271,6 +290,9 @@ func unwell(s, first *status, ids []uint64) error {
 
 // compare compares what the members have.
 func (c *cluster) compare(ctx context.Context) error {
+	if c.sharded {
+		return c.settle(ctx, foundTime) // which compares each group
+	}
 	var first digest
 	for i, m := range c.members {
 		var d digest

@@ -18,9 +18,14 @@ import (
 func faultsFor(c *cluster) (faults []fault, missing []string) {
 	faults = []fault{
 		{"kill", kill}, {"kill all", killAll}, {"pause", pause},
-		{"one-way cut", cutOneWay}, {"deaf or mute", deafOrMute}, {"partition", partition}, {"isolated leader", isolateLeader},
+		{"one-way cut", cutOneWay}, {"deaf or mute", deafOrMute}, {"partition", partition},
 		{"delay", delay}, {"bandwidth", narrow},
-		{"new certificate", newLeaf}, {"new authority", newAuthorities}, {"membership", changeMembership},
+		{"new certificate", newLeaf}, {"new authority", newAuthorities},
+	}
+	if c.sharded {
+		faults = append(faults, fault{"moves of replicas", moveReplicas})
+	} else {
+		faults = append(faults, fault{"isolated leader", isolateLeader}, fault{"membership", changeMembership})
 	}
 	if c.network.packets() {
 		faults = append(faults, fault{"loss", lose})

@@ -17,6 +17,9 @@
 //
 // The exit code is 0 only then. Otherwise logs, events, history and data are kept in a folder that is printed.
 //
+// With -groups the processes are of chaos/shards, which has 50 raft groups of three replicas over the Transports of the five
+// nodes. Its replicas move between nodes, and each group must be well and equal.
+//
 // Each member is in a network namespace of its own, and its disk is a small file system of its own; nothing of that is
 // visible outside of the program, or outlives it. It needs to be root, or a user who may make namespaces. Where neither is
 // to be had, members are on the loopback interface and reach each other through TCP proxies (memnet/faultproxy), and some
@@ -47,6 +50,7 @@ type options struct {
 	kv      string // the folder of its source
 	proxies bool
 	race    bool
+	groups  bool
 }
 
 const interruptedCode = 130 // as of a program that Ctrl-C ends
@@ -58,7 +62,11 @@ func main() {
 	flag.StringVar(&o.kv, "kv", filepath.Join("..", "examples", "kv"), "the `folder` of the source of kv")
 	flag.BoolVar(&o.proxies, "proxies", false, "do not make network namespaces, also where they can be had")
 	flag.BoolVar(&o.race, "race", false, "build kv with the race detector")
+	flag.BoolVar(&o.groups, "groups", false, "run shards, which has 50 raft groups, in the place of kv")
 	flag.Parse()
+	if o.groups {
+		o.kv = "shards"
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, o, os.Stdout))
@@ -137,7 +145,7 @@ func chaos(ctx context.Context, o options, net fabric, dir string, out io.Writer
 	if err != nil {
 		clock = nil
 	}
-	c, err := newCluster(dir, kv, net, clock, o.seed)
+	c, err := newCluster(dir, kv, o.groups, net, clock, o.seed)
 	if err != nil {
 		return err
 	}
@@ -161,7 +169,7 @@ func chaos(ctx context.Context, o options, net fabric, dir string, out io.Writer
 		t.report.async += m.count(asyncFlag)
 		t.report.snapshots += m.count("\tinstalled snapshot\t")
 	}
-	t.report.packets = net.counts()
+	t.report.packets, t.report.moved = net.counts(), c.moved.Load()
 	fmt.Fprint(out, t.report.String())
 	if err != nil && !errors.Is(err, errInterrupted) {
 		err = errors.Join(fmt.Errorf("seed %d: %w", o.seed, err), c.keepData())

@@ -126,11 +126,15 @@ type life struct{ flags, env []string }
 func (m *member) draw() life {
 	r := rand.New(rand.NewPCG(m.c.seed, uint64(m.slot)<<32|uint64(m.restarts)))
 	l := life{flags: []string{[]string{asyncFlag, plainFlag}[r.IntN(2)]}}
+	entries := []any{50, 300, 1000}
+	if m.c.sharded {
+		l.flags, entries = nil, []any{5, 30, 100} // each group has a log
+	}
 	for _, f := range []struct {
 		name   string
 		values []any
 	}{
-		{"compact-entries", []any{50, 300, 1000}}, // how much log there is, and how often a snapshot is needed
+		{"compact-entries", entries}, // how much log there is, and how often a snapshot is needed
 		{"keep-entries", []any{1, 30, 200}},
 		{"tls-recheck", []any{tlsRecheck / 4, tlsRecheck / 2, tlsRecheck}}, // a rotation waits for the longest
 		{"log-level", []any{"info", "debug"}},
@@ -173,7 +177,7 @@ func (m *member) wait(cmd *exec.Cmd, exited chan struct{}, from int64) {
 
 // refusesCertificates says whether a process has said that it cannot start with the files of its certificates.
 func refusesCertificates(said []byte) bool {
-	return bytes.Contains(said, []byte("kv: listen for peers on https:")) || bytes.Contains(said, []byte("Transport.TLSInfo is "))
+	return bytes.Contains(said, []byte(": listen for peers on https:")) || bytes.Contains(said, []byte("Transport.TLSInfo is "))
 }
 
 func errOr(err error, other string) error {

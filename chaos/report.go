@@ -25,6 +25,7 @@ type report struct {
 	starts      int           // of processes
 	async       int           // of these, with AsyncStorageWrites
 	snapshots   int           // that were installed
+	moved       int64         // replicas of shards
 	packets     string
 }
 
@@ -51,6 +52,9 @@ func (r *report) String() string {
 	fmt.Fprintf(&b, "ran for %v: %d eras, %d faults, %d processes started (%d with AsyncStorageWrites), %d terms of raft, %d snapshots installed\n",
 		r.took.Round(time.Second), r.eras, r.total(), r.starts, r.async, r.term, r.snapshots)
 	fmt.Fprintf(&b, "faults: %s\n", counts(r.faults))
+	if r.moved > 0 {
+		fmt.Fprintf(&b, "moved: %d replicas\n", r.moved)
+	}
 	fmt.Fprintf(&b, "operations: %s\n", counts(r.operations))
 	fmt.Fprintf(&b, "checked: %d operations in linearizable histories, %d acknowledged writes that had to stay, %d keys read again in the end\n",
 		r.checked, r.kept, r.reread)

@@ -30,14 +30,15 @@ type trial struct {
 	seed    uint64
 	out     io.Writer
 
-	shrink time.Duration // shrinkTime, but for tests
+	shrink time.Duration // shrinkTime, but for tests, as the next
+	settle time.Duration // settleTime
 	report report
 	first  footprint
 	expect map[string]string // what all keys must have, for good: those of eras that are over
 }
 
 func newTrial(c *cluster, seed uint64, faults []fault, out io.Writer) *trial {
-	t := &trial{c: c, seed: seed, out: out, shrink: shrinkTime, nemesis: newNemesis(c, seed, faults), load: newLoad(c), expect: make(map[string]string)}
+	t := &trial{c: c, seed: seed, out: out, shrink: shrinkTime, settle: settleTime, nemesis: newNemesis(c, seed, faults), load: newLoad(c), expect: make(map[string]string)}
 	t.report.faults = t.nemesis.counts
 	return t
 }
@@ -99,7 +100,7 @@ func (t *trial) era(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 	mended := time.Now()
-	if err := t.c.settle(ctx, settleTime); err != nil {
+	if err := t.c.settle(ctx, t.settle); err != nil {
 		return t.failed(t.load.log.Take(), err)
 	}
 	settled := time.Since(mended)
@@ -224,6 +225,15 @@ func (t *trial) failed(ops []history.Op, err error) error {
 
 // observe adds what members say of themselves to the report.
 func (t *trial) observe(ctx context.Context) {
+	if t.c.sharded {
+		_, byGroup, _ := t.c.placed(ctx)
+		for _, all := range byGroup {
+			for _, r := range all {
+				t.report.term = max(t.report.term, r.Term)
+			}
+		}
+		return
+	}
 	all, err := t.c.statuses(ctx)
 	if err != nil {
 		return

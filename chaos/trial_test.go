@@ -21,11 +21,13 @@ import (
 
 var source = filepath.Join("..", "examples", "kv")
 
+const shards = "shards" // the folder of the source of shards
+
 // change is what is done to a file of kv's source before it is built: some text in the place of another.
 type change struct{ file, old, new string }
 
-// buildWrong builds kv with changes, none for a right one.
-func buildWrong(t *testing.T, dir string, changes []change) (kv string) {
+// buildWrong builds the program in a folder with changes, none for a right one.
+func buildWrong(t *testing.T, dir, source string, changes []change) (kv string) {
 	t.Helper()
 	replace, texts := make(map[string]string), make(map[string]string)
 	for _, c := range changes {
@@ -54,12 +56,12 @@ func buildWrong(t *testing.T, dir string, changes []change) (kv string) {
 }
 
 // newTestCluster founds a cluster behind proxies, since these can be had everywhere.
-func newTestCluster(t *testing.T, changes []change, flags ...string) *cluster {
+func newTestCluster(t *testing.T, source string, changes []change, flags ...string) *cluster {
 	t.Helper()
 	dir := t.TempDir()
 	net, err := newProxied(1)
 	require.NoError(t, err)
-	c, err := newCluster(dir, buildWrong(t, dir, changes), net, nil, 1, flags...)
+	c, err := newCluster(dir, buildWrong(t, dir, source, changes), source == shards, net, nil, 1, flags...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := c.close(); err != nil {
@@ -119,7 +121,7 @@ func TestSabotageIsNoticed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cl := newTestCluster(t, c.changes)
+			cl := newTestCluster(t, source, c.changes)
 			trial := newTrial(cl, 1, []fault{{"delay", delay}}, io.Discard)
 			trial.shrink = 2 * time.Second
 			err := trial.run(t.Context(), 4*time.Second)
@@ -140,6 +142,50 @@ func TestSabotageIsNoticed(t *testing.T) {
 	}
 }
 
+// TestSabotageOfShardsIsNoticed is the same for the server with many raft groups.
+func TestSabotageOfShardsIsNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs clusters of processes")
+	}
+	for name, c := range map[string]struct {
+		want    string
+		changes []change
+	}{
+		"right": {"", nil},
+		"a replica that applies something else": {errDiffer.Error(), []change{
+			{"state.go", "s.Index = e.GetIndex()\n", "if s.Index = e.GetIndex(); s.Index > 3 && r.node.cfg.id == 2 { s.Hash[0]++ }\n"},
+		}},
+		"a removed replica that stays": {"was removed, and is there", []change{
+			{"replica.go", "\t\tr.node.part(r, err)\n", "\t\t_ = err\n"},
+		}},
+		"a replica that is not answered": {"group", []change{
+			{"replica.go", "id != 0 && node != r.node.cfg.id", "r.group != 7 && node != r.node.cfg.id"},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cl := newTestCluster(t, shards, c.changes)
+			trial := newTrial(cl, 1, []fault{{"moves", moveReplicas}}, io.Discard)
+			trial.shrink, trial.settle = 2*time.Second, untoldTime+5*time.Second
+			err := trial.run(t.Context(), 4*time.Second)
+			if c.want == "" {
+				require.NoError(t, err)
+				require.Greater(t, trial.report.checked, 20)
+				require.Positive(t, trial.report.kept)
+				require.Positive(t, trial.report.reread)
+				require.Positive(t, cl.moved.Load())
+				return
+			}
+			for range 5 {
+				if err == nil {
+					err = trial.run(t.Context(), 4*time.Second)
+				}
+			}
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
 // TestRotationToANewAuthority rotates a whole cluster of processes under load: it comes to trust both authorities, then
 // gets certificates of the new one, and then does not trust the old one any more. No operation may fail meanwhile.
 func TestRotationToANewAuthority(t *testing.T) {
@@ -148,7 +194,7 @@ func TestRotationToANewAuthority(t *testing.T) {
 	}
 	// Slow ticks, so that no election on a busy machine fails an operation.
 	const recheck = time.Second
-	c := newTestCluster(t, nil, "-tick", "500ms", "-tls-recheck", recheck.String())
+	c := newTestCluster(t, source, nil, "-tick", "500ms", "-tls-recheck", recheck.String())
 	require.NoError(t, c.settle(t.Context(), time.Minute))
 	l := newLoad(c)
 	l.patience = time.Minute
