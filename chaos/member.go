@@ -31,6 +31,7 @@ type member struct {
 	wanted   bool
 	killed   bool          // the process was ended by us
 	full     bool          // its disk is full: it may end by itself
+	wasFull  time.Time     // until when it was
 	removed  bool          // it has ended because it was removed from the cluster
 	held     string        // by which fault
 	offset   time.Duration // of its clock
@@ -119,6 +120,9 @@ const (
 	plainFlag = "-async-storage-writes=false"
 )
 
+// lastWords is how long a process may take to end over something that was so.
+const lastWords = 5 * time.Second
+
 // life is what a process has from its start to its end.
 type life struct{ flags, env []string }
 
@@ -169,6 +173,7 @@ func (m *member) wait(cmd *exec.Cmd, exited chan struct{}, from int64) {
 	case err == nil && bytes.Contains(said, []byte("was removed from the cluster")):
 		m.removed = true
 	case m.full, bytes.Contains(said, []byte("kv: --join: ")):
+	case time.Since(m.wasFull) < lastWords && bytes.Contains(said, []byte(syscall.ENOSPC.Error())): // it takes a while to end
 	case m.c.certs.wroteSince(m.started.Add(-time.Second)) && refusesCertificates(said): // it came while they were written
 	default:
 		m.c.violated(fmt.Errorf("member %s (id %d) has ended by itself: %w: see %s", m.name(), m.id, errOr(err, "exit code 0"), m.logFile()))
@@ -244,6 +249,9 @@ func (m *member) setClock(offset time.Duration) {
 func (m *member) setFull(full bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.full && !full {
+		m.wasFull = time.Now()
+	}
 	m.full = full
 }
 

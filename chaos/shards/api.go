@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -72,6 +73,13 @@ func (n *node) handler() http.Handler {
 	return mux
 }
 
+// isMember reports whether the replica was added to the group, as far as it knows.
+func (r *replica) isMember() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.conf.GetVoters(), r.id)
+}
+
 func (r *replica) view() view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,6 +132,9 @@ func (n *node) key(w http.ResponseWriter, q *http.Request) {
 	}
 	key := q.PathValue("key")
 	r := n.replica(groupOf(key))
+	if r != nil && !r.isMember() {
+		r = nil
+	}
 	switch {
 	case r == nil && q.Header.Get(passedOn) != "":
 		answer(w, failure{status: http.StatusServiceUnavailable, Code: "overloaded", Error: "the node does not have the group"})

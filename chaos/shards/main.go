@@ -151,8 +151,9 @@ func serve(ctx context.Context, cfg config) error {
 	fmt.Fprintf(os.Stderr, "shards: node %d serves clients on %s\n", cfg.id, cfg.clientURL)
 	select {
 	case <-ctx.Done():
-	case err = <-n.failed:
+		n.stop()
+		return errors.Join(inside.Close(), outside.Close())
+	case err = <-n.failed: // as a crash
+		return err
 	}
-	n.stop()
-	return errors.Join(err, inside.Close(), outside.Close())
 }
