@@ -104,8 +104,9 @@ func (g *Group) Start() error { return nil }
 // Handler returns the handler of the Transport.
 func (g *Group) Handler() http.Handler { return g.t.Handler() }
 
-// Send sends each message to the replica in its To field, as Transport.Send does. Messages for the local replica and for
-// raft's local threads are dropped and counted.
+// Send sends each message to the replica in its To field, as Transport.Send does. An answer to a replica that the group does not have
+// goes to the node that its last message came from, if that is known. Messages for the local replica and for raft's local threads are
+// dropped and counted.
 func (g *Group) Send(msgs []*raftpb.Message) { g.g.Send(msgs) }
 
 // AddPeer adds a replica that has the id of its node. urls are those of the node: the last ones given for a node

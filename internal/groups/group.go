@@ -192,8 +192,8 @@ func (g *Group) Active() (n int) {
 	return n
 }
 
-// Send sends each message to the replica in its To field. Messages to 0 and to unknown replicas are ignored. It does not
-// block, and owns the messages.
+// Send sends each message to the replica in its To field. Messages to 0 and to unknown replicas are ignored, except answers to one
+// whose node is known. It does not block, and owns the messages.
 func (g *Group) Send(msgs []*raftpb.Message) {
 	for _, m := range msgs {
 		to := m.GetTo()
@@ -201,6 +201,8 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 			r.send(m)
 		} else if to == g.self || raft.IsLocalMsgTarget(to) {
 			g.local.Add(1)
+		} else {
+			g.answer(m)
 		}
 	}
 }

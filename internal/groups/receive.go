@@ -32,68 +32,9 @@ type sender struct {
 	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu; of control messages: it is control
 	mu    sync.Mutex
 	ended bool
-	done  chan struct{}       // closed at the end; nil: nobody waits for it
-	after []<-chan struct{}   // closed when calls of Process for an earlier replica with this id have returned; does not change
-	known map[uint64]stranger // the last strangers, by id
-}
-
-// stranger is what is known of a replica that the group does not have.
-type stranger struct {
-	node    *node     // that it sends from
-	removed time.Time // when the application has said last that it was removed; zero: never
-}
-
-const (
-	maxStrangers = 16        // of a group that are remembered
-	tellRemoved  = time.Hour // how long it is remembered that one was removed
-)
-
-// seen notes the node of a stranger, for a refusal.
-func (s *sender) seen(id uint64, n *node) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if one := s.known[id]; n != nil && one.node != n {
-		one.node = n
-		s.remember(id, one)
-	}
-}
-
-// remember is called with mu held.
-func (s *sender) remember(id uint64, one stranger) {
-	if s.ended {
-		return
-	}
-	if _, ok := s.known[id]; !ok && len(s.known) >= maxStrangers {
-		clear(s.known)
-	}
-	if s.known == nil {
-		s.known = map[uint64]stranger{}
-	}
-	s.known[id] = one
-}
-
-// noteRemoved notes that the application has said of a stranger that it was removed.
-func (s *sender) noteRemoved(id uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	one := s.known[id]
-	one.removed = time.Now()
-	s.remember(id, one)
-}
-
-// wasRemoved reports whether the application has said so of a stranger lately.
-func (s *sender) wasRemoved(id uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := s.known[id].removed
-	return !at.IsZero() && time.Since(at) < tellRemoved
-}
-
-// nodeOf returns the node of a stranger, or nil.
-func (s *sender) nodeOf(id uint64) *node {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.known[id].node
+	done  chan struct{}        // closed at the end; nil: nobody waits for it
+	after []<-chan struct{}    // closed when calls of Process for an earlier replica with this id have returned; does not change
+	known map[uint64]*stranger // the last strangers, by id; guarded by mu
 }
 
 // init makes s the sender of messages of the group, within these shares.
@@ -130,6 +71,7 @@ func (s *sender) end() (running []<-chan struct{}) {
 		close(s.done)
 	}
 	s.ended = true
+	s.forget()
 	s.mu.Unlock()
 	for k := range s.boxes {
 		in := s.boxes[k].Load()
@@ -260,7 +202,11 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem, r
 			self, own = g.self, g.mayBeFrom(it.Msg.GetFrom(), r, n)
 		}
 		if err := gs.node.AuthorizeReplica(it.Msg, self, own); err == nil {
-			if r != nil && it.Msg.GetType() == raftpb.MsgAppResp {
+			switch {
+			case g == nil:
+			case r == nil:
+				g.stranger().seen(it.Msg.GetFrom(), n)
+			case it.Msg.GetType() == raftpb.MsgAppResp:
 				r.answered(it.Msg)
 			}
 			kept = append(kept, it)

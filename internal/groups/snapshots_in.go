@@ -187,8 +187,11 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 	if err := in.Authorize(m); err != nil { // again: saving took a while
 		return err
 	}
-	r := in.group.find(m.GetFrom())
-	passedOn := r != nil && r.node != in.group.groups.nodeOf(in.Sender())
+	r, n := in.group.find(m.GetFrom()), in.group.groups.nodeOf(in.Sender())
+	passedOn := r != nil && r.node != n
+	if r == nil {
+		in.group.stranger().seen(m.GetFrom(), n)
+	}
 	o := in.group.deliver(m, r)
 	if o.Processed && o.Err != nil {
 		return &protocol.ProcessError{Err: o.Err, PassedOn: passedOn}

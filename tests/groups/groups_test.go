@@ -54,6 +54,30 @@ func startNode(t *testing.T, n *memnet.Network, id types.ID) *testmember.Member 
 	return testmember.StartSimulated(t, n, id, func(tr *rafthttp.Transport) { tr.Raft = rafthttp.NoRaft{} })
 }
 
+// groupNode returns the status of a node.
+func groupNode(t *testing.T, m *testmember.Member, id types.ID) rafthttp.PeerStatus {
+	t.Helper()
+	for _, n := range m.Status().Groups.Nodes {
+		if n.ID == id {
+			return n
+		}
+	}
+	require.FailNow(t, "no such node")
+	return rafthttp.PeerStatus{}
+}
+
+// groupLane returns the status of a lane of a node.
+func groupLane(t *testing.T, m *testmember.Member, id types.ID, name string) rafthttp.LaneStatus {
+	t.Helper()
+	for _, l := range groupNode(t, m, id).Lanes {
+		if l.Name == name {
+			return l
+		}
+	}
+	require.FailNow(t, "no such lane")
+	return rafthttp.LaneStatus{}
+}
+
 func requireReceived(t *testing.T, want []*raftpb.Message, got joined) {
 	t.Helper()
 	time.Sleep(100 * time.Millisecond)
