@@ -45,7 +45,8 @@ type GroupStatus struct {
 	Replica uint64 `json:"replica"` // the local one
 	// Replicas are the others, sorted by id.
 	Replicas []ReplicaStatus `json:"replicas"`
-	// Refused counts refusals of messages by nodes that do not have the group, or have another replica of it.
+	// Refused counts refusals of messages by nodes that do not have the group, have another replica of it, or have a smaller
+	// MaxMessageBytes.
 	Refused uint64 `json:"refused"`
 	// Failing says that the last call of Process returned an error.
 	Failing bool `json:"failing,omitempty"`

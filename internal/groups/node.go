@@ -54,6 +54,7 @@ func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 			return gs.receive(ctx, id, n, items, wait, n.refuse)
 		},
 		Refused:   func(r wire.GroupRefusal) { gs.refused(n, r) },
+		Skipped:   func(r wire.GroupRefusal) { gs.tooLarge(r, n.refuse) },
 		Extension: &n.serves,
 	}
 	n.writers[messages] = stream.NewGroupWriter(n.member, kinds[messages], stream.GroupEvents{Lose: gs.lose})

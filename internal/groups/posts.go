@@ -48,12 +48,23 @@ func (p *posts) work() {
 		if items, ok = p.queue.Take(items, postMessages, postBytes); !ok {
 			return
 		}
-		if len(items) > 0 {
-			p.deliver(items)
+		for rest := items; len(rest) > 0; {
+			some := rest[:together(rest)]
+			rest = rest[len(some):]
+			p.deliver(some)
+			p.queue.Release(some)
 		}
-		p.queue.Release(items)
 		clear(items)
 	}
+}
+
+// together returns how many of the first items go in one POST: a large one goes alone, since the others would be lost with it if the node
+// does not take it.
+func together(items []fair.Item) (n int) {
+	for n < len(items) && items[n].Size <= postBytes {
+		n++
+	}
+	return max(n, 1)
 }
 
 // deliver posts messages, and reports the result.

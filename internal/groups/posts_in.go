@@ -71,7 +71,7 @@ func (gs *Groups) ReceivePost(ctx context.Context, post Post) (answer []byte, er
 	var refused wire.Batch
 	enc, told := wire.NewGroupEncoder(), 0
 	refuse := func(group uint64, m *raftpb.Message, why wire.RefusalReason) {
-		if told++; told <= maxPostRefusals || m.GetType() == raftpb.MsgSnap {
+		if told++; told <= maxPostRefusals || why == wire.TooLarge || m.GetType() == raftpb.MsgSnap {
 			enc.AppendRefusal(&refused, wire.GroupRefusal{Group: group, From: m.GetFrom(), To: m.GetTo(), Reason: why})
 		}
 	}
@@ -93,6 +93,9 @@ func (gs *Groups) ReceivePost(ctx context.Context, post Post) (answer []byte, er
 		case err != nil:
 			return nil, err
 		case m == nil:
+			if r, ok := dec.Skipped(); ok { // which may have been a MsgSnap
+				gs.tooLarge(r, refuse)
+			}
 			continue
 		}
 		if gs.wasRemoved(group, m) {

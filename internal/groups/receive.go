@@ -249,12 +249,14 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 	return nil
 }
 
-// refuse drops a received message. Its sender is told if it is for another replica, or a MsgSnap, which has a result.
+// refuse drops a received message. Its sender is told if it is for another replica, too large, or a MsgSnap, which has a result.
 func (g *Group) refuse(m *raftpb.Message, cause error, refuse refuser) {
 	g.drop(1, cause)
 	switch {
 	case errors.Is(cause, protocol.ErrToMismatch):
 		refuse(g.id, m, wire.NoSuchReplica)
+	case errors.Is(cause, wire.ErrExceedSizeLimit):
+		refuse(g.id, m, wire.TooLarge)
 	case m.GetType() == raftpb.MsgSnap:
 		refuse(g.id, m, wire.WasDropped)
 	}

@@ -62,6 +62,20 @@ func (n *node) refuse(group uint64, m *raftpb.Message, why wire.RefusalReason) {
 	}
 }
 
+// tooLarge refuses a message that was skipped.
+func (gs *Groups) tooLarge(r wire.GroupRefusal, refuse refuser) {
+	gs.mu.RLock()
+	g := gs.all[r.Group]
+	gs.mu.RUnlock()
+	m := &raftpb.Message{From: &r.From, To: &r.To}
+	if g == nil {
+		gs.unknown.Add(1)
+		refuse(r.Group, m, wire.NoSuchGroup)
+	} else {
+		g.refuse(m, wire.ErrExceedSizeLimit, refuse)
+	}
+}
+
 // refused acts on the refusal of a message to a node.
 func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
 	gs.mu.RLock()
@@ -77,7 +91,7 @@ func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
 	switch refusal.Reason {
 	case wire.WasRemoved:
 		g.tellRemoved()
-	case wire.NoSuchGroup, wire.NoSuchReplica:
+	case wire.NoSuchGroup, wire.NoSuchReplica, wire.TooLarge:
 		g.refusals.Add(1)
 		r.unreachable()
 	}

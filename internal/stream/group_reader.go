@@ -28,6 +28,8 @@ type GroupHandler struct {
 	Receive ReceiveGroups
 	// Refused is told that a message to the node was not processed. It does not block.
 	Refused func(r wire.GroupRefusal)
+	// Skipped is told of a message that was larger than allowed, by what refuses it. It does not block.
+	Skipped func(r wire.GroupRefusal)
 	// Extension is what is known about the node. A reader asks each time it dials.
 	Extension *Extension
 }
@@ -89,6 +91,8 @@ func (d *groupDelivery) run(dec *wire.GroupDecoder) error {
 		if m == nil {
 			if refusal, ok := dec.Refusal(); ok {
 				d.to.Refused(refusal)
+			} else if refusal, ok := dec.Skipped(); ok {
+				d.to.Skipped(refusal)
 			}
 			continue // or a link heartbeat
 		}

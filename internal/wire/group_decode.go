@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -21,8 +22,9 @@ type GroupDecoder struct {
 	slots decoderSlots
 	rows  rows
 
-	refusal GroupRefusal // valid if refused is set: the last frame was one
+	refusal GroupRefusal // valid if the last frame was one, or a message that was skipped
 	refused bool
+	skipped bool
 }
 
 // NewGroupDecoder returns a decoder for a new connection, or for a body.
@@ -37,11 +39,12 @@ func NewGroupDecoder(r *Reader, lim Limits) *GroupDecoder {
 func (d *GroupDecoder) Buffered() bool { return d.rows.left > 0 }
 
 // Decode returns the next message and its group, and blocks until the message has arrived. A nil
-// message without an error is a link heartbeat, or a Refusal. The caller owns the message. Errors are those of Decoder.
+// message without an error is a link heartbeat, a Refusal, or a message that was Skipped. The caller owns the message. Errors are those of
+// Decoder.
 //
 // Messages of one frame may share an allocation: each keeps up to 4 KiB alive.
 func (d *GroupDecoder) Decode() (group uint64, m *raftpb.Message, err error) {
-	d.refused = false
+	d.refused, d.skipped = false, false
 	for d.rows.left == 0 {
 		if group, m, err := d.loneEntry(); m != nil || err != nil {
 			return group, m, err
@@ -80,7 +83,7 @@ func (d *GroupDecoder) frame(typ byte) (group uint64, m *raftpb.Message, err err
 		return d.slotMessage()
 	case groupWholeMessage:
 		if group, err = d.src.readVarint(); err == nil {
-			m, err = d.lengthAndMessage()
+			m, err = d.lengthAndMessage(flow{group: group})
 		}
 		return group, m, err
 	case groupEntries:
@@ -115,12 +118,18 @@ func (d *GroupDecoder) slot() (*slot, error) {
 	return s, nil
 }
 
-func (d *GroupDecoder) lengthAndMessage() (*raftpb.Message, error) {
+// lengthAndMessage returns nil for a message that was skipped, of f.
+func (d *GroupDecoder) lengthAndMessage(f flow) (*raftpb.Message, error) {
 	n, err := d.src.readVarint()
 	if err != nil {
 		return nil, err
 	}
-	return d.message(n)
+	end := saturated(d.src.offset(), n)
+	m, err := d.message(n)
+	if err != nil {
+		return nil, d.skip(f, err, end, 0)
+	}
+	return m, nil
 }
 
 func (d *GroupDecoder) slotMessage() (uint64, *raftpb.Message, error) {
@@ -128,8 +137,9 @@ func (d *GroupDecoder) slotMessage() (uint64, *raftpb.Message, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	m, err := d.lengthAndMessage()
-	if err != nil {
+	m, err := d.lengthAndMessage(s.flow)
+	if m == nil {
+		s.lost = err == nil
 		return 0, nil, err
 	}
 	if m.From != nil || m.To != nil {
@@ -140,6 +150,7 @@ func (d *GroupDecoder) slotMessage() (uint64, *raftpb.Message, error) {
 	m.To, m.From = &block.to, &block.from
 	if m.GetType() == raftpb.MessageType_MsgApp {
 		s.pos.after(m)
+		s.lost = false
 	}
 	return s.flow.group, m, nil
 }
@@ -158,10 +169,15 @@ func (d *GroupDecoder) entries() (uint64, *raftpb.Message, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	at := s.pos
+	s.pos.index += count
+	if s.lost {
+		return 0, nil, d.skip(s.flow, errLostPosition, d.src.offset(), count)
+	}
 	size := count // an entry has a length, of a byte at least
-	m, err := d.beginAppend(count, size, s.pos)
+	m, err := d.beginAppend(count, size, at)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, d.skip(s.flow, err, d.src.offset(), count)
 	}
 	defer d.end()
 	m.to, m.from, m.commit = s.flow.to, s.flow.from, commit
@@ -170,12 +186,46 @@ func (d *GroupDecoder) entries() (uint64, *raftpb.Message, error) {
 		if err != nil {
 			return 0, nil, err
 		}
+		end := saturated(d.src.offset(), n)
 		if size, err = d.nextEntry(m, n, left, size); err != nil {
-			return 0, nil, err
+			return 0, nil, d.skip(s.flow, err, end, left-1)
 		}
 	}
-	s.pos.index += count
 	return s.flow.group, &m.msg, nil
+}
+
+// maxSkipped is how many bytes of a message are skipped, and how many entries: more are no message.
+const maxSkipped = 1 << 40
+
+// errLostPosition is why an append is skipped that continues after one that was.
+var errLostPosition = &SizeError{What: "message before a message"}
+
+// skip reads the rest of a message of f that is too large, so that the other groups do not lose the stream for it: up to this offset, and a
+// number of entries after it. For another error than a SizeError it does nothing, and returns it.
+func (d *GroupDecoder) skip(f flow, err error, end, entries uint64) error {
+	if !errors.Is(err, ErrExceedSizeLimit) || entries > maxSkipped {
+		return err
+	}
+	for left := uint64(maxSkipped); ; entries-- {
+		n := end - d.src.offset()
+		if n > left {
+			return err
+		}
+		left -= n
+		if err := d.src.skip(n); err != nil {
+			return err
+		}
+		if entries == 0 {
+			break
+		}
+		n, lengthErr := d.src.readVarint()
+		if lengthErr != nil {
+			return lengthErr
+		}
+		end = saturated(d.src.offset(), n)
+	}
+	d.refusal, d.skipped = GroupRefusal{f.group, f.from, f.to, TooLarge}, true
+	return nil
 }
 
 // loneEntry decodes the most common frame, as loneEntry of the msgapp v2 stream does.
@@ -193,7 +243,7 @@ func (d *GroupDecoder) loneEntry() (uint64, *raftpb.Message, error) {
 	n, at := varintAt(b, at+1)
 	s := d.slots.find(number)
 	// The first conditions limit the sums.
-	if at < 0 || s == nil || n >= min(keptEntry, d.large) || n > uint64(len(b)-at) || messageMemory+entryMemory+n > d.limit {
+	if at < 0 || s == nil || s.lost || n >= min(keptEntry, d.large) || n > uint64(len(b)-at) || messageMemory+entryMemory+n > d.limit {
 		return 0, nil, nil
 	}
 	end := at + int(n)

@@ -45,24 +45,24 @@ func TestGroupHostileFrames(t *testing.T) {
 		{"message with From", slices.Concat(slot, []byte{2, 0, 2}, uintField(3, 1)), 0, wire.ErrMalformed},
 		{"message with To", slices.Concat(slot, []byte{2, 0, 2}, uintField(2, 2)), 0, wire.ErrMalformed},
 		{"bad message", slices.Concat(slot, []byte{2, 0, 1, 0x20}), 0, wire.ErrMalformed},
-		{"message over a limit", slices.Concat(slot, varints(2, 0, 1001)), 1000, wire.ErrExceedSizeLimit},
+		{"message over a limit", slices.Concat(slot, varints(2, 0, 1001)), 1000, io.ErrUnexpectedEOF},
 		{"message of 2^64-1", slices.Concat(slot, varints(2, 0, math.MaxUint64)), math.MaxUint64, wire.ErrExceedSizeLimit},
 		{"message never sent", slices.Concat(slot, varints(2, 0, 512<<20)), 0, io.ErrUnexpectedEOF},
 		{"data never sent", slices.Concat(slot, varints(2, 0, 500<<20), []byte{0x3a}, varints(400<<20), []byte{0x22}, varints(399<<20)), 0, io.ErrUnexpectedEOF},
-		{"whole message over a limit", varints(3, 7, 1001), 1000, wire.ErrExceedSizeLimit},
+		{"whole message over a limit", varints(3, 7, 1001), 1000, io.ErrUnexpectedEOF},
 		{"bad whole message", []byte{3, 7, 1, 0x20}, 0, wire.ErrMalformed},
 		{"entries of no slot", []byte{4, 0, 1, 1, 0}, 0, wire.ErrMalformed},
 		{"entries of another slot", slices.Concat(slot, []byte{4, 1, 1, 1, 0}), 0, wire.ErrMalformed},
 		{"entries of slot 4096", slices.Concat(slot, varints(4, 4096, 1, 1, 0)), 0, wire.ErrMalformed},
 		{"2^64-1 entries", slices.Concat(slot, varints(4, 0, 0, math.MaxUint64)), math.MaxUint64, wire.ErrExceedSizeLimit},
 		{"2^57 entries", slices.Concat(slot, varints(4, 0, 0, 1<<57)), math.MaxUint64, wire.ErrExceedSizeLimit},
-		{"entries whose lengths pass the limit", slices.Concat(slot, varints(4, 0, 0, 1001)), 1000, wire.ErrExceedSizeLimit},
-		{"entries whose memory passes the limit", slices.Concat(slot, varints(4, 0, 0, 20_000)), 1 << 20, wire.ErrExceedSizeLimit},
+		{"entries whose lengths pass the limit", slices.Concat(slot, varints(4, 0, 0, 1001)), 1000, io.ErrUnexpectedEOF},
+		{"entries whose memory passes the limit", slices.Concat(slot, varints(4, 0, 0, 20_000)), 1 << 20, io.ErrUnexpectedEOF},
 		{"entries never sent", slices.Concat(slot, varints(4, 0, 0, 4_000_000)), 0, io.ErrUnexpectedEOF},
-		{"entry over the limit", slices.Concat(slot, varints(4, 0, 0, 1, 1000)), 1000, wire.ErrExceedSizeLimit},
+		{"entry over the limit", slices.Concat(slot, varints(4, 0, 0, 1, 1000)), 1000, io.ErrUnexpectedEOF},
 		{"entry of 2^64-1", slices.Concat(slot, varints(4, 0, 0, 1, math.MaxUint64)), math.MaxUint64, wire.ErrExceedSizeLimit},
 		{"entry of 2^64-4", slices.Concat(slot, varints(4, 0, 0, 1, math.MaxUint64-3), make([]byte, 32)), math.MaxUint64, wire.ErrExceedSizeLimit},
-		{"second entry over the limit", slices.Concat(slot, varints(4, 0, 0, 2, 600), field(4, make([]byte, 597)), varints(600)), 1000, wire.ErrExceedSizeLimit},
+		{"second entry over the limit", slices.Concat(slot, varints(4, 0, 0, 2, 600), field(4, make([]byte, 597)), varints(600)), 1000, io.ErrUnexpectedEOF},
 		{"bad entry", slices.Concat(slot, varints(4, 0, 0, 1, 1), []byte{0x08}), 0, wire.ErrMalformed},
 		{"entry whose length overflows", slices.Concat(slot, varints(4, 0, 0, 1), overflow), 0, wire.ErrMalformed},
 		{"commit that overflows", slices.Concat(slot, []byte{4, 0}, overflow), 0, wire.ErrMalformed},
@@ -148,6 +148,70 @@ func TestGroupColumnsOfOtherForms(t *testing.T) {
 	}, got[1].m)
 }
 
+// TestGroupSkipped: a message over the limit is skipped, whatever its frame, and the messages after it arrive: those of other slots and,
+// once their position is known, of its own.
+func TestGroupSkipped(t *testing.T) {
+	large := make([]byte, 2000)
+	data := func(b []byte) []byte { return slices.Concat(field(4, b)) }
+	entry := func(b []byte) []byte { return slices.Concat(varints(uint64(len(data(b)))), data(b)) }
+	prop := slices.Concat(varints(8, 2, 0x3a, uint64(len(data(large)))), data(large))
+	begin := slices.Concat(varints(1, 0, 7, 1, 2), varints(1, 1, 8, 3, 4),
+		varints(2, 0, 8, 8, 3, 0x20, 5, 0x28, 5, 0x30, 9)) // slot 0 at (5, 9)
+	for name, tt := range map[string]struct {
+		frame []byte
+		lost  bool // so is the position
+		whole bool // it has no slot
+	}{
+		"message":              {slices.Concat(varints(2, 0, uint64(len(prop))), prop), true, false},
+		"whole message":        {slices.Concat(varints(3, 7, uint64(len(prop))), prop), false, true},
+		"one entry":            {slices.Concat(varints(4, 0, 1, 1), entry(large)), false, false},
+		"first entry":          {slices.Concat(varints(4, 0, 1, 2), entry(large), entry(nil)), false, false},
+		"second entry":         {slices.Concat(varints(4, 0, 1, 3), entry(large[:100]), entry(large), entry(large)), false, false},
+		"sum of entries":       {slices.Concat(varints(4, 0, 1, 2), entry(large[:900]), entry(large[:900])), false, false},
+		"memory of a message":  {slices.Concat(varints(2, 0, 2+40*2, 8, 2), bytes.Repeat([]byte{0x3a, 0}, 40)), true, false},
+		"memory of entries":    {slices.Concat(varints(4, 0, 1, 40), make([]byte, 40)), false, false},
+		"more entries than go": {slices.Concat(varints(4, 0, 1, 1500), make([]byte, 1500)), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after := varints(4, 0, 3, 0, 2, 1, 2, 8, 8, 2, 0, 8, 8, 3, 0x20, 6, 0x28, 6, 0x30, 20, 4, 0, 4, 0) // slot 0 continues, slot 1, slot 0 at (6, 20)
+			b := slices.Concat(begin, tt.frame, after)
+			lim := wire.Limits{MaxMessageBytes: 1000}
+			d := newGroupDecoder(bytes.NewReader(b), lim)
+			decode := func(slot uint64) *raftpb.Message {
+				group, m, err := d.Decode()
+				require.NoError(t, err)
+				if m == nil {
+					r, ok := d.Skipped()
+					require.True(t, ok)
+					if !tt.whole {
+						require.Equal(t, wire.GroupRefusal{Group: 7, From: 1, To: 2, Reason: wire.TooLarge}, r)
+					}
+					return nil
+				}
+				require.Equal(t, 7+slot, group)
+				return m
+			}
+			require.NotNil(t, decode(0))
+			require.Nil(t, decode(0))
+			next := decode(0)
+			if tt.lost {
+				require.Nil(t, next)
+			} else {
+				require.GreaterOrEqual(t, next.GetIndex(), uint64(9))
+			}
+			require.Equal(t, raftpb.MsgHeartbeat, decode(1).GetType())
+			require.EqualValues(t, 20, decode(0).GetIndex())
+			require.EqualValues(t, 20, decode(0).GetIndex())
+			_, _, err := d.Decode()
+			require.Equal(t, io.EOF, err)
+			for n := len(begin) + 1; n < len(begin)+len(tt.frame); n++ {
+				_, err := decodeGroups(newGroupDecoder(iotest.OneByteReader(bytes.NewReader(b[:n])), lim))
+				require.Equal(t, io.ErrUnexpectedEOF, err, "cut after %d bytes", n)
+			}
+		})
+	}
+}
+
 // TestGroupMemory: Memory is MemorySize of each message, and no more is allowed for than that.
 func TestGroupMemory(t *testing.T) {
 	ms := randomGroups(t, rand.New(rand.NewPCG(8, 8)), 400, 5)
@@ -166,8 +230,12 @@ func TestGroupMemory(t *testing.T) {
 		_, _, err = d.Decode()
 		require.NoError(t, err)
 		d = newGroupDecoder(bytes.NewReader(b), wire.Limits{MaxMessageBytes: uint64(size) - 1})
-		_, _, err = d.Decode()
-		require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
+		if _, _, err = d.Decode(); err == nil {
+			_, skipped := d.Skipped()
+			require.True(t, skipped)
+		} else { // a row
+			require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	NoSuchReplica RefusalReason = 2 // To is not the replica that the node has
 	WasRemoved    RefusalReason = 3 // From was removed from the group
 	WasDropped    RefusalReason = 4 // a MsgSnap was dropped for another reason: there was no room for it
+	TooLarge      RefusalReason = 5 // the message is over MaxMessageBytes of the node
 )
 
 // AppendRefusal appends a refusal. It may precede rows that were appended before.
@@ -28,6 +29,10 @@ func (e *GroupEncoder) AppendRefusal(b *Batch, r GroupRefusal) {
 
 // Refusal returns the refusal that the last Decode read, if it was one: Decode returns a nil message for it.
 func (d *GroupDecoder) Refusal() (r GroupRefusal, ok bool) { return d.refusal, d.refused }
+
+// Skipped returns the refusal of the message that the last Decode skipped since it was too large, if it did: Decode returns a nil message
+// for it.
+func (d *GroupDecoder) Skipped() (r GroupRefusal, ok bool) { return d.refusal, d.skipped }
 
 // readRefusal reads a refusal, after its type.
 func (d *GroupDecoder) readRefusal() error {

@@ -24,6 +24,7 @@ type slot struct {
 	flow flow
 	pos  position
 	used bool   // the encoder: since the hand came by; the decoder: it is defined
+	lost bool   // the decoder: a message was skipped that may have changed pos
 	next uint16 // the encoder: the next slot with the same hash, plus 1
 }
 

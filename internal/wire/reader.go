@@ -26,6 +26,8 @@ type Reader struct {
 	past bool  // large data was last read past the buffer
 	most int   // largest size of the buffer
 	kept bool  // messages refer to bytes of buf: nothing in it is overwritten
+
+	read uint64 // bytes from the source
 }
 
 // NewReader returns a Reader of r. It allocates its buffer with the first read.
@@ -49,7 +51,25 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, r.takeErr()
 	}
 	r.past = len(p) >= pastBuffer
-	return r.src.Read(p)
+	n, err := r.src.Read(p)
+	r.read += uint64(max(n, 0))
+	return n, err
+}
+
+// offset returns the number of bytes consumed.
+func (r *Reader) offset() uint64 { return r.read - uint64(r.Buffered()) }
+
+// skip consumes n bytes.
+func (r *Reader) skip(n uint64) error {
+	for n > 0 {
+		if _, err := r.peek(1); err != nil {
+			return err
+		}
+		some := min(n, uint64(r.Buffered()))
+		r.discard(int(some))
+		n -= some
+	}
+	return nil
 }
 
 func (r *Reader) takeErr() error {
@@ -140,6 +160,7 @@ func (r *Reader) fill() {
 			return
 		}
 		r.w += n
+		r.read += uint64(n)
 		r.err = err
 		if n > 0 && !past {
 			r.adapt(n, room)
