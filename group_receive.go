@@ -92,6 +92,9 @@ func (q *request) serveGroups() error {
 	if !q.engine.groups.Used() {
 		return &protocol.RequestError{Code: http.StatusNotFound, Text: "no raft groups"}
 	}
+	if err := q.engine.cfg.Self.CheckTo(q.r.Header); err != nil {
+		return err
+	}
 	post := q.engine.postLimit.Begin(q.from, q.engine.groups.HasNode(q.from))
 	if post == nil {
 		return protocol.ErrBusyPosts

@@ -161,6 +161,7 @@ func (p *posts) postTo(u url.URL, body []byte) (refusedMessages, error) {
 	req.ContentLength = int64(len(body))
 	req.Header = m.Cfg.RequestHeader()
 	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set(protocol.HeaderRaftTo, m.RemoteID.String()) // another node may be at its URL
 	resp, err := m.PostClient.RoundTrip(req)
 	if err != nil {
 		p.node.serves.Forget()
