@@ -17,11 +17,11 @@ import (
 
 // largeFor are messages that only a node with a smaller MaxMessageBytes, of 64 KiB, takes for too large.
 var largeFor = map[string]func(i uint64) *raftpb.Message{
-	"append":   func(i uint64) *raftpb.Message { return testmember.MsgApp(2, 1, i, make([]byte, 200<<10)) },
-	"proposal": func(uint64) *raftpb.Message { return ofKind(queue.Proposal, 1, 200<<10) },
+	"append":   func(i uint64) *raftpb.Message { return testmember.MsgApp(2, 1, i, make([]byte, 100<<10)) },
+	"proposal": func(uint64) *raftpb.Message { return ofKind(queue.Proposal, 1, 100<<10) },
 	"many entries": func(i uint64) *raftpb.Message {
 		m := testmember.MsgApp(2, 1, 1000*i, nil)
-		for range 2000 {
+		for range 1000 {
 			m.Entries = append(m.Entries, &raftpb.Entry{})
 		}
 		return m
@@ -45,7 +45,7 @@ func TestGroupMessageOverTheNodesLimit(t *testing.T) {
 					d := new(delays)
 					goodThere.raft.OnProcess = d.process
 					time.Sleep(5 * time.Second)
-					for i := range uint64(200) {
+					for i := range uint64(100) {
 						now := uint64(time.Now().UnixNano())
 						bad.Send([]*raftpb.Message{large(10 * i)})
 						good.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, now), {
@@ -54,13 +54,13 @@ func TestGroupMessageOverTheNodesLimit(t *testing.T) {
 						}})
 						time.Sleep(100 * time.Millisecond)
 					}
-					require.EqualValues(t, 400, d.n.Load())
+					require.EqualValues(t, 200, d.n.Load())
 					require.Less(t, time.Duration(d.most.Load()), 50*time.Millisecond)
 					require.Zero(t, good.raft.Unreachables(2))
-					require.GreaterOrEqual(t, bad.raft.Unreachables(2), 5)
+					require.GreaterOrEqual(t, bad.raft.Unreachables(2), 3)
 					require.NotZero(t, bad.Status().Refused)
 					require.Empty(t, badThere.raft.Received())
-					require.GreaterOrEqual(t, badThere.Status().Drops.TooLarge, uint64(5))
+					require.GreaterOrEqual(t, badThere.Status().Drops.TooLarge, uint64(3))
 					for _, s := range groupNode(t, mb, 1).Streams {
 						if s.Direction == rafthttp.StreamIn && !byPost {
 							require.EqualValues(t, 1, s.Connects, s.Name)
@@ -115,7 +115,7 @@ func TestLargePostOfAGroupGoesAlone(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 		n.DialBlock(testmember.HostOf(2), testmember.HostOf(1), memnet.DialRefused)
 		ma := startNode(t, n, 1)
-		mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.MaxMessageBytes = rafthttp.NoRaft{}, 1<<20 })
+		mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.MaxMessageBytes = rafthttp.NoRaft{}, 64<<10 })
 		bad, badThere := connect(t, ma, mb, 1, nil)
 		var good, goodThere []joined
 		for id := range uint64(20) {
@@ -125,8 +125,8 @@ func TestLargePostOfAGroupGoesAlone(t *testing.T) {
 		release := make(chan struct{})
 		goodThere[0].raft.OnProcess = func(context.Context, *raftpb.Message) error { <-release; return nil }
 		time.Sleep(5 * time.Second)
-		for range 10 { // the queue has some of all when a worker takes from it
-			bad.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, make([]byte, 8<<20))})
+		for range 5 { // the queue has some of all when a worker takes from it
+			bad.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, make([]byte, 3<<20))})
 			for _, g := range good {
 				g.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, make([]byte, 100))})
 			}

@@ -1,6 +1,7 @@
 package groups_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +29,13 @@ func (s *scheduler) ReceiveGroups(_ types.ID, msgs []rafthttp.GroupMessage) {
 	for _, m := range msgs {
 		s.messages[m.Group] = append(s.messages[m.Group], m.Message)
 	}
+}
+
+// of returns the messages of a group.
+func (s *scheduler) of(group uint64) []*raftpb.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.messages[group])
 }
 
 func (s *scheduler) GroupsUnreachable(_ types.ID, groups []uint64) {

@@ -230,7 +230,7 @@ func TestProxyAnswersForTheNode(t *testing.T) {
 					b.AddPeer(1, []string{testmember.URLOf(1)})
 					index := uint64(0)
 					send := func() {
-						for range 100 {
+						for range 30 {
 							index++
 							a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1), testmember.MsgApp(2, 1, index, nil)})
 							b.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1), testmember.MsgApp(1, 2, index, nil)})
@@ -261,8 +261,8 @@ func TestProxyAnswersForTheNode(t *testing.T) {
 					before, beforeB := len(a.raft.Received()), len(b.raft.Received())
 					lost := a.raft.Unreachables(2)
 					send()
-					require.Equal(t, before+200, len(a.raft.Received()))
-					require.Equal(t, beforeB+200, len(b.raft.Received()))
+					require.Equal(t, before+60, len(a.raft.Received()))
+					require.Equal(t, beforeB+60, len(b.raft.Received()))
 					require.Equal(t, lost, a.raft.Unreachables(2))
 					m, db = small("database")
 					a.SendSnapshot(m)
