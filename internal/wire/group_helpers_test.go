@@ -67,36 +67,6 @@ func decodeGroups(d groupDecoder) (got []grouped, err error) {
 	}
 }
 
-// requireLimited decodes what is all without a limit: d skips the messages over its limit, and, after one, the appends
-// from the same replica to the same until one is sent with its position. A row over the limit ends the stream.
-func requireLimited(t testing.TB, all []grouped, d *wire.GroupDecoder, limit uint64) {
-	t.Helper()
-	skipped := map[wire.GroupRefusal]bool{}
-	for i, want := range all {
-		group, m, err := d.Decode()
-		if err != nil {
-			require.ErrorIs(t, err, wire.ErrExceedSizeLimit)
-			require.Less(t, limit, uint64(1000), "the memory of a row")
-			return
-		}
-		if want.m == nil || m != nil {
-			requireSameGroups(t, []grouped{want}, []grouped{{group, m}})
-			continue
-		}
-		r, ok := d.Skipped()
-		require.True(t, ok, "message %d", i)
-		one := wire.GroupRefusal{Group: want.group, From: want.m.GetFrom(), To: want.m.GetTo(), Reason: wire.TooLarge}
-		if r.From != 0 || r.To != 0 { // it has a slot
-			require.Equal(t, one, r)
-		}
-		over := limit > 0 && max(uint64(wire.MemorySize(want.m)), uint64(wire.MessageSize(want.m))) > limit
-		require.True(t, over || skipped[one] && want.m.GetType() == raftpb.MsgApp, "message %d of %d bytes", i, wire.MemorySize(want.m))
-		skipped[one] = true
-	}
-	_, _, err := d.Decode()
-	require.Equal(t, io.EOF, err)
-}
-
 func newGroupDecoder(r io.Reader, lim wire.Limits) *wire.GroupDecoder {
 	return wire.NewGroupDecoder(reader(r), lim)
 }

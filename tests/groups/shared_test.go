@@ -224,7 +224,7 @@ func (discarder) ReportSnapshot(uint64, raft.SnapshotStatus)     {}
 
 // TestIDsOfGroups: groups and replicas may have any id but 0 and those of raft's local threads, in messages, rows, snapshots and refusals.
 func TestIDsOfGroups(t *testing.T) {
-	const largest = uint64(raft.LocalApplyThread - 1) // of a replica or node
+	const largest = raft.LocalApplyThread - 1 // of a replica or node
 	for _, tt := range []struct{ group, a, b uint64 }{{math.MaxUint64, largest, 1}, {1, 1, largest}, {math.MaxInt64 + 1, 1 << 63, largest}} {
 		t.Run(fmt.Sprintf("%x %x %x", tt.group, tt.a, tt.b), func(t *testing.T) {
 			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {

@@ -253,7 +253,7 @@ func TestProxyAnswersForTheNode(t *testing.T) {
 					require.Empty(t, removed)
 					if name == "post" && code != http.StatusOK { // an answer 200 that does not state the cluster is believed, as for /raft
 						require.NotZero(t, a.raft.Unreachables(2))
-						require.Equal(t, 1, len(b.raft.Received()), "the snapshot")
+						require.Len(t, b.raft.Received(), 1, "the snapshot")
 					}
 					open.Store(true)
 					n.DialBlock(testmember.HostOf(2), testmember.HostOf(1), memnet.DialAllowed)
@@ -261,8 +261,8 @@ func TestProxyAnswersForTheNode(t *testing.T) {
 					before, beforeB := len(a.raft.Received()), len(b.raft.Received())
 					lost := a.raft.Unreachables(2)
 					send()
-					require.Equal(t, before+60, len(a.raft.Received()))
-					require.Equal(t, beforeB+60, len(b.raft.Received()))
+					require.Len(t, a.raft.Received(), before+60)
+					require.Len(t, b.raft.Received(), beforeB+60)
 					require.Equal(t, lost, a.raft.Unreachables(2))
 					m, db = small("database")
 					a.SendSnapshot(m)
