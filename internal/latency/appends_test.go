@@ -203,7 +203,7 @@ func TestPendingWhileLeading(t *testing.T) {
 		all, v := a.Read(time.Now())
 		require.Equal(t, 1500*ms, all.Pending)
 		require.True(t, v.Slow)
-		require.Equal(t, Follower, v.Now.largest())
+		require.Equal(t, [Parts]bool{Follower: true}, v.Over)
 		time.Sleep(time.Second)
 		other = beat(9)
 		other.Context = []byte("another group")

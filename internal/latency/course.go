@@ -42,18 +42,21 @@ type run struct {
 	others       int // that were not slow since
 }
 
-// threshold returns from where on a part is slow. As long as the past is not known it is what usual
-// says; 0: nothing.
-func (c *course) threshold(p Part, usual Times) time.Duration {
+// before returns how long the parts take when they are not slow: as long as the past is not known, what is usual.
+func (c *course) before(usual Times) Times {
 	if c.n >= pastKnown {
-		usual = c.past
+		return c.past
 	}
-	return max(floor, apart*usual[p])
+	return usual
 }
 
-func (c *course) isSlow(t Times, usual Times) bool {
+// isSlow reports whether a part is slow that takes d, and took so long before.
+func isSlow(d, before time.Duration) bool { return d >= max(floor, apart*before) }
+
+func (c *course) isSlow(t, usual Times) bool {
+	before := c.before(usual)
 	for p, d := range t {
-		if d >= c.threshold(Part(p), usual) {
+		if isSlow(d, before[p]) {
 			return true
 		}
 	}
@@ -125,8 +128,12 @@ func (c *course) view(pending *Times, usual Times, begin, until, now time.Time) 
 	}
 	if r := c.run; r.n > 0 && now.Sub(r.until) <= fresh {
 		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.lasted, r.since
-		p := v.Now.largest()
-		v.Slow = v.SlowFor >= lasts && v.Now[p] >= c.threshold(p, usual)
+	}
+	before := c.before(usual)
+	for p, d := range v.Now {
+		v.Longer[p] = max(d-before[p], 0)
+		v.Over[p] = v.SlowFor >= lasts && isSlow(d, before[p])
+		v.Slow = v.Slow || v.Over[p]
 	}
 	return v
 }

@@ -51,14 +51,3 @@ func (t Times) Total() (sum time.Duration) {
 	}
 	return sum
 }
-
-// largest returns the part that took longest.
-func (t Times) largest() Part {
-	p := Queue
-	for i, d := range t {
-		if d > t[p] {
-			p = Part(i)
-		}
-	}
-	return p
-}

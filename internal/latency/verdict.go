@@ -9,9 +9,11 @@ import (
 
 // View is how long the appends to or from one peer take now.
 type View struct {
-	Known   bool  // there was a sample in the last half a minute
-	Now     Times // in the mean of the last samples; of those that are slow, if they are
-	Slow    bool  // they have been slow for a while, against what they were before
+	Known   bool        // there was a sample in the last half a minute
+	Now     Times       // in the mean of the last samples; of those that are slow, if they are
+	Longer  Times       // by how much that is more than before, or, as long as that is not known, than usual
+	Slow    bool        // a part has been slow for a while, against what it was before
+	Over    [Parts]bool // which ones
 	Since   time.Time
 	SlowFor time.Duration // in which a slow one was under way
 	Guessed bool          // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
@@ -32,27 +34,36 @@ type Verdict struct {
 func Judge(to []View) []*Verdict {
 	all := make([]*Verdict, len(to))
 	for i, v := range to {
-		p := v.Now.largest()
-		if v.Slow && standsOut(v.Now[p], to, i, p) {
-			all[i] = v.verdict(p)
-		}
+		all[i] = v.worst(func(p Part) bool { return standsOut(to, i, p) })
 	}
 	return all
 }
 
 // Own returns the verdict on the local member's part in the appends from a peer, or nil.
 func Own(from View) *Verdict {
-	if !from.Slow {
-		return nil
-	}
-	return from.verdict(from.Now.largest())
+	return from.worst(func(Part) bool { return true })
 }
 
-// standsOut reports whether d is long for this part, compared with the others.
-func standsOut(d time.Duration, all []View, except int, p Part) bool {
+// worst returns the verdict on the slow part that has become slower by most, of those that count; nil: there is none.
+// A part that has always taken longer hides no other.
+func (v View) worst(counts func(Part) bool) *Verdict {
+	worst, found := Queue, false
+	for p := range Parts {
+		if v.Over[p] && (!found || v.Longer[p] > v.Longer[worst]) && counts(p) {
+			worst, found = p, true
+		}
+	}
+	if !found {
+		return nil
+	}
+	return v.verdict(worst)
+}
+
+// standsOut reports whether a part takes long for one of all, compared with the others.
+func standsOut(all []View, one int, p Part) bool {
 	var others []time.Duration
 	for i, v := range all {
-		if i != except && v.Known {
+		if i != one && v.Known {
 			others = append(others, v.Now[p])
 		}
 	}
@@ -60,7 +71,7 @@ func standsOut(d time.Duration, all []View, except int, p Part) bool {
 		return true
 	}
 	slices.Sort(others)
-	return d >= apart*others[(len(others)-1)/2]
+	return all[one].Now[p] >= apart*others[(len(others)-1)/2]
 }
 
 func (v View) verdict(p Part) *Verdict {

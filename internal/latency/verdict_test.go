@@ -77,15 +77,22 @@ func TestJudge(t *testing.T) {
 
 // TestTextOfVerdicts: as the issue has it.
 func TestTextOfVerdicts(t *testing.T) {
-	say := func(now Times, guessed bool) string {
-		return Judge([]View{{Known: true, Slow: true, Now: now, Guessed: guessed}})[0].Text
+	slow := func(p Part, now Times) View {
+		v := View{Known: true, Slow: true, Now: now, Longer: now}
+		v.Over[p] = true
+		return v
 	}
-	require.Equal(t, "answers appends after 210 ms, 190 ms of it at the follower: its disk, or its Ready loop", say(of(4*ms, 17*ms, 190*ms), false))
-	require.Contains(t, say(of(4*ms, 17*ms, 190*ms), true), "perhaps the wire")
-	require.Contains(t, say(of(0, 1234*ms, 2*ms), false), "answers appends after 1.2 s, 1.2 s of it on the wire")
-	require.Contains(t, say(of(12*time.Second, 0, 0), false), "its appends take 12 s, 12 s of it in the send queue")
-	require.Contains(t, Own(View{Slow: true, Now: Times{Receive: time.Second}}).Text, "1 s of it in the receive queue")
-	require.Contains(t, Own(View{Slow: true, Now: Times{Process: time.Second}}).Text, "1 s of it in Process")
+	say := func(p Part, now Times, guessed bool) string {
+		v := slow(p, now)
+		v.Guessed = guessed
+		return Judge([]View{v})[0].Text
+	}
+	require.Equal(t, "answers appends after 210 ms, 190 ms of it at the follower: its disk, or its Ready loop", say(Follower, of(4*ms, 17*ms, 190*ms), false))
+	require.Contains(t, say(Follower, of(4*ms, 17*ms, 190*ms), true), "perhaps the wire")
+	require.Contains(t, say(Wire, of(0, 1234*ms, 2*ms), false), "answers appends after 1.2 s, 1.2 s of it on the wire")
+	require.Contains(t, say(Queue, of(12*time.Second, 0, 0), false), "its appends take 12 s, 12 s of it in the send queue")
+	require.Contains(t, Own(slow(Receive, Times{Receive: time.Second})).Text, "1 s of it in the receive queue")
+	require.Contains(t, Own(slow(Process, Times{Process: time.Second})).Text, "1 s of it in Process")
 	require.Nil(t, Own(View{Now: Times{Process: time.Second}}))
 	for d, want := range map[time.Duration]string{0: "0 ms", 99 * ms: "99 ms", 214 * ms: "210 ms", 996 * ms: "1000 ms", 1500 * ms: "1.5 s", 123 * time.Second: "120 s"} {
 		require.Equal(t, want, short(d))
@@ -136,4 +143,26 @@ func TestRunOfSlowSamples(t *testing.T) {
 
 	pending := of(0, 0, 2*time.Second)
 	require.True(t, c.view(&pending, Times{}, now, now.Add(2*time.Second), now.Add(2*time.Second)).Slow, "what is not answered yet counts")
+}
+
+// TestSlowPartBehindALargerOne: a part that has become slow is named also if another part, which has always taken so long, takes
+// longer.
+func TestSlowPartBehindALargerOne(t *testing.T) {
+	var c course
+	now, usual := start, of(0, 300*ms, 0) // a round trip over an ocean
+	add := func(n int, took Times) View {
+		for range n {
+			begin := now
+			now = now.Add(took.Total())
+			c.add(took, usual, begin, now)
+		}
+		return c.view(nil, usual, now, now, now)
+	}
+	require.False(t, add(100, of(0, 300*ms, 2*ms)).Slow)
+	well := add(0, Times{})
+	v := add(100, of(0, 300*ms, 250*ms))
+	require.True(t, v.Slow, "the follower takes 125 times as long as before, and as others")
+	got := Judge([]View{v, well})
+	require.NotNil(t, got[0])
+	require.Equal(t, Follower, got[0].Part)
 }

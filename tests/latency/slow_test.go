@@ -144,3 +144,27 @@ func TestVerdictEnds(t *testing.T) {
 		require.Nil(t, c.peer(t, leader, slow).Appends.Slow)
 	})
 }
+
+// TestSlowDiskBehindALongLine: a slow disk is named also at members whose round trip takes longer than the disk.
+func TestSlowDiskBehindALongLine(t *testing.T) {
+	for _, rtt := range []time.Duration{20 * time.Millisecond, 300 * time.Millisecond} {
+		t.Run(rtt.String(), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				c := start(t, 20*time.Millisecond, 2*time.Millisecond, nil)
+				for from := uint64(1); from <= members; from++ {
+					for to := uint64(1); to <= members; to++ {
+						c.Link(from, to).SetDelay(rtt / 2) // before the first probe, and after the election
+					}
+				}
+				c.load(t, 100, 50)
+				time.Sleep(20 * time.Second)
+				require.Nil(t, c.peer(t, leader, slow).Appends.Slow)
+				c.nodes[slow].fsync.Store(int64(120 * time.Millisecond))
+				time.Sleep(20 * time.Second)
+				a := c.peer(t, leader, slow).Appends
+				require.NotNil(t, a.Slow, "recent: %+v", a.Recent)
+				require.Equal(t, "follower", a.Slow.Part)
+			})
+		})
+	}
+}
