@@ -10,22 +10,21 @@ const (
 	// lasts is how long slow samples have to take together until it is said.
 	lasts = time.Second
 	// adapts is how long it can last until it is taken for how things are: the peer is elsewhere now, or has another disk.
-	// Silence is no sign of that: a pause between two samples counts for an eighth at most.
+	// Silence is no sign of that: a pause between two samples counts for an eighth at most. The past goes back as far.
 	adapts = time.Hour
 	// over is how many samples in a row must not be slow for a run of slow ones to have ended.
 	over = 3
 	// fresh is for how long the last sample says something about now.
 	fresh = 30 * time.Second
 
-	pastWeight, recentWeight = 64, 8 // how many samples a mean goes back
+	pastWeight, recentWeight = 64, 8 // how many samples a mean goes back; the past at least
 	pastKnown                = 8     // from this number of samples on the past is known
 )
 
 // course is how the times of samples develop: what they were before, what they are now, and since
 // when they have been slow. The zero value knows nothing. It is not safe for concurrent use.
 type course struct {
-	past   Times // mean of those that were not slow
-	n      int   // of them, up to pastWeight
+	past   past  // those that were not slow
 	recent Times // mean of all
 	m      int   // of them, up to recentWeight
 	last   time.Time
@@ -44,8 +43,8 @@ type run struct {
 
 // before returns how long the parts take when they are not slow: as long as the past is not known, what is usual.
 func (c *course) before(usual Times) Times {
-	if c.n >= pastKnown {
-		return c.past
+	if c.past.n >= pastKnown {
+		return c.past.mean
 	}
 	return usual
 }
@@ -65,6 +64,10 @@ func (c *course) isSlow(t, usual Times) bool {
 
 // add takes in a sample from its begin to its end.
 func (c *course) add(t, usual Times, begin, end time.Time) {
+	stands := end.Sub(begin)
+	if c.m > 0 {
+		stands = min(end.Sub(c.last), fresh)
+	}
 	c.last = end
 	c.m = min(c.m+1, recentWeight)
 	approach(&c.recent, t, c.m)
@@ -75,15 +78,29 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 		c.run.add(t, begin, end, 0)
 		c.astray.add(t, begin, end, adapts/pastKnown)
 		if a := c.astray; a.n >= pastKnown && a.lasted >= adapts {
-			c.past, c.n = a.mean, pastKnown
+			c.past = past{mean: a.mean, n: pastKnown}
 			c.run, c.astray = run{}, run{}
 		}
 		return
 	}
-	c.n = min(c.n+1, pastWeight)
-	approach(&c.past, t, c.n)
+	c.past.add(t, stands)
 	c.run.pass()
 	c.astray.pass()
+}
+
+// past is a mean over time: else many samples would forget soon, and who becomes slow by and by would never be slow.
+type past struct {
+	mean Times
+	n    int           // how many samples, up to pastWeight
+	span time.Duration // what they stand for together, up to adapts
+}
+
+// add takes in a sample that stands for so long, which is what a pause before it counts for as well.
+func (p *past) add(t Times, d time.Duration) {
+	d = max(d, 1)
+	p.n = min(p.n+1, pastWeight)
+	p.span = min(p.span+d, adapts)
+	approach(&p.mean, t, max(p.n, int(p.span/d)))
 }
 
 // pass notes a sample that is not slow.

@@ -126,7 +126,7 @@ func TestRunOfSlowSamples(t *testing.T) {
 	for range 20 {
 		require.False(t, sample(2*ms).Slow)
 	}
-	past := c.past
+	past := c.past.mean
 	require.False(t, sample(600*ms).Slow)
 	require.True(t, sample(600*ms).Slow)
 	require.True(t, sample(2*ms).Slow)
@@ -136,7 +136,7 @@ func TestRunOfSlowSamples(t *testing.T) {
 		sample(2 * ms)
 	}
 	require.False(t, sample(2*ms).Slow)
-	require.Equal(t, past, c.past)
+	require.Equal(t, past, c.past.mean)
 	require.False(t, sample(600*ms).Slow)
 	now = now.Add(2 * fresh)
 	require.False(t, sample(600*ms).Slow, "it is another run")
