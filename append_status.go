@@ -27,8 +27,8 @@ type AppendStatus struct {
 	Recent AppendParts `json:"recent"`
 	// Pending is what the append that is followed had taken when the local member led last, in nanoseconds; 0: none is.
 	Pending time.Duration `json:"pending_ns"`
-	// Slow is nil unless one part stands out: it was slow for a second together, compared with its past and, on the way to the
-	// peer, with most other peers. What has been slow for an hour is its past from then on.
+	// Slow is nil unless one part stands out: it was slow for a second together, compared with its past, of an hour, and, on the
+	// way to the peer, with how most other peers have changed. What has been slow for an hour is its past from then on.
 	Slow *SlowStatus `json:"slow,omitempty"`
 }
 

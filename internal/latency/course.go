@@ -147,6 +147,7 @@ func (c *course) view(pending *Times, usual Times, begin, until, now time.Time) 
 		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.lasted, r.since
 	}
 	before := c.before(usual)
+	v.New = c.past.n < pastKnown
 	for p, d := range v.Now {
 		v.Longer[p] = max(d-before[p], 0)
 		v.Over[p] = v.SlowFor >= lasts && isSlow(d, before[p])

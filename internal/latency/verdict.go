@@ -14,6 +14,7 @@ type View struct {
 	Longer  Times       // by how much that is more than before, or, as long as that is not known, than usual
 	Slow    bool        // a part has been slow for a while, against what it was before
 	Over    [Parts]bool // which ones
+	New     bool        // it is not known how long they took before
 	Since   time.Time
 	SlowFor time.Duration // in which a slow one was under way
 	Guessed bool          // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
@@ -29,8 +30,8 @@ type Verdict struct {
 }
 
 // Judge returns a verdict on each peer whose appends are slow in one part, compared with its own past,
-// and with that part at most of the other peers; else nil. What is slow for most peers is slow here, or
-// is everywhere, and no peer stands out.
+// and have become slower there than those of most other peers have; else nil. What becomes slow for most peers
+// is slow here, or is everywhere, and no peer stands out.
 func Judge(to []View) []*Verdict {
 	all := make([]*Verdict, len(to))
 	for i, v := range to {
@@ -59,19 +60,26 @@ func (v View) worst(counts func(Part) bool) *Verdict {
 	return v.verdict(worst)
 }
 
-// standsOut reports whether a part takes long for one of all, compared with the others.
+// standsOut reports whether a part takes long for one of all, compared with the others: it takes longer by more than theirs do, or,
+// if nobody knows how long it took before, it takes longer.
 func standsOut(all []View, one int, p Part) bool {
+	of := func(v View) time.Duration {
+		if all[one].New {
+			return v.Now[p]
+		}
+		return v.Longer[p]
+	}
 	var others []time.Duration
 	for i, v := range all {
 		if i != one && v.Known {
-			others = append(others, v.Now[p])
+			others = append(others, of(v))
 		}
 	}
 	if len(others) == 0 {
 		return true
 	}
 	slices.Sort(others)
-	return all[one].Now[p] >= apart*others[(len(others)-1)/2]
+	return of(all[one]) >= apart*others[(len(others)-1)/2]
 }
 
 func (v View) verdict(p Part) *Verdict {

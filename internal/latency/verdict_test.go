@@ -166,3 +166,40 @@ func TestSlowPartBehindALargerOne(t *testing.T) {
 	require.NotNil(t, got[0])
 	require.Equal(t, Follower, got[0].Part)
 }
+
+// TestNearPeerBesideAFarOne: a peer whose line has become slow is named also if the other one has always been far away: that one is
+// not slow, so the cause is not here.
+func TestNearPeerBesideAFarOne(t *testing.T) {
+	after := func(past, now Times) View {
+		var c course
+		at, usual := start, Times{Wire: past[Wire]}
+		for i := range 200 {
+			took := past
+			if i >= 100 {
+				took = now
+			}
+			begin := at
+			at = at.Add(took.Total())
+			c.add(took, usual, begin, at)
+		}
+		return c.view(nil, usual, at, at, at)
+	}
+	far := after(of(0, 300*ms, 2*ms), of(0, 300*ms, 2*ms))
+	require.False(t, far.Slow)
+	near := after(of(0, ms, 2*ms), of(0, 1000*ms, 2*ms))
+	require.True(t, near.Slow)
+	got := Judge([]View{near, far})
+	require.Nil(t, got[1])
+	require.NotNil(t, got[0], "its round trip is a second, and was a millisecond")
+
+	near, far = after(of(0, ms, 2*ms), of(0, 251*ms, 2*ms)), after(of(0, 300*ms, 2*ms), of(0, 550*ms, 2*ms))
+	require.True(t, near.Slow)
+	require.False(t, far.Slow)
+	require.Nil(t, Judge([]View{near, far})[0], "it takes longer by as much to the far one: the cause is here")
+	far = after(of(0, 300*ms, 60*ms), of(0, 300*ms, 60*ms))
+	require.False(t, far.New)
+	near = played(0, Times{}, of(0, 2*ms, 200*ms), 1500*ms)
+	require.True(t, near.New)
+	require.True(t, near.Slow)
+	require.Nil(t, Judge([]View{near, far})[0], "nobody knows what it was before: it is not four times as slow as the other")
+}
