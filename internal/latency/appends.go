@@ -1,6 +1,7 @@
 package latency
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,8 @@ type Appends struct {
 	high    struct{ term, index uint64 } // the end of the last append that was followed: what is sent again is not
 	course  course
 	probes  probes
-	least   time.Duration // the shortest round trip on the connection, as the system knows it; 0: not known
+	told    bool          // the system has told how far a connection has got
+	least   time.Duration // the shortest round trip on it, as the system knows it; 0: not known
 
 	answer, queue, wire, follower *Histogram // nil until there is something
 }
@@ -170,7 +172,7 @@ func (a *Appends) Moved() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.restart()
-	a.course, a.least, a.probes = course{}, 0, probes{}
+	a.course, a.told, a.least, a.probes = course{}, false, 0, probes{}
 }
 
 // Probed takes in the round-trip time of a probe.
@@ -193,15 +195,19 @@ func (a *Appends) stoodStill(now time.Time) bool {
 // drop is called with mu held.
 func (a *Appends) drop() {
 	a.index.Store(0)
-	if a.sample.least > 0 {
-		a.least = a.sample.least
-	}
+	a.told = a.told || a.sample.told
+	a.least = cmp.Or(a.sample.least, a.least)
 	a.sample = sample{}
 }
 
-// usual is called with mu held: what can be told of the parts before anything is known of their past.
+// usual is called with mu held: what can be told of the parts before anything is known of their past. Without a round trip, wire and
+// follower cannot be told apart: the peer may be far away.
 func (a *Appends) usual() (t Times) {
-	t[Wire], _ = a.probes.correct(a.least, a.least)
+	if !a.told && !a.sample.told && a.probes.n == 0 {
+		return Times{Wire: unknown, Follower: unknown}
+	}
+	least := cmp.Or(a.sample.least, a.least)
+	t[Wire], _ = a.probes.correct(least, least)
 	return t
 }
 

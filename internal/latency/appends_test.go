@@ -227,7 +227,7 @@ func TestWriteThatFails(t *testing.T) {
 		require.False(t, a.IsFollowing())
 		require.True(t, a.Begin(msgApp(2, 10, 1), 0, c, time.Now()), "it is sent again")
 		a.Restart()
-		newer := &fakeConn{}
+		newer := &fakeConn{known: true}
 		require.True(t, a.Begin(msgApp(2, 10, 1), 0, newer, time.Now()))
 		time.Sleep(2 * time.Second)
 		a.Written(c, time.Now()) // of the sample before
@@ -323,4 +323,22 @@ func TestStandstillOfTheLeader(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestProbesTellOfAProxy: the first probe is enough, since a far peer behind a near proxy is called slow until then; a quick one
+// refutes those that were late because somebody was busy, for as long as it is one of the last four.
+func TestProbesTellOfAProxy(t *testing.T) {
+	var p probes
+	guessed := func() bool { _, guessed := p.correct(ms, ms); return guessed }
+	require.False(t, guessed(), "nothing is known")
+	p.add(50 * ms)
+	require.True(t, guessed())
+	p.add(2 * ms)
+	for range recentProbes - 1 {
+		require.False(t, guessed(), "after %d", p.n)
+		p.add(50 * ms)
+	}
+	require.False(t, guessed())
+	p.add(50 * ms)
+	require.True(t, guessed(), "it was long ago")
 }

@@ -1,6 +1,9 @@
 package latency
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// floor is the least that is slow.
@@ -49,8 +52,11 @@ func (c *course) before(usual Times) Times {
 	return usual
 }
 
+// unknown is what is usual for a part of which nothing can be told: it is never slow, and has no past.
+const unknown = time.Duration(-1)
+
 // isSlow reports whether a part is slow that takes d, and took so long before.
-func isSlow(d, before time.Duration) bool { return d >= max(floor, apart*before) }
+func isSlow(d, before time.Duration) bool { return before != unknown && d >= max(floor, apart*before) }
 
 func (c *course) isSlow(t, usual Times) bool {
 	before := c.before(usual)
@@ -74,7 +80,11 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 	if begin.Sub(c.run.until) > fresh {
 		c.run = run{}
 	}
+	blind := slices.Contains(usual[:], unknown)
 	if c.isSlow(t, usual) {
+		if blind {
+			t = Times{Queue: t[Queue]}
+		}
 		c.run.add(t, begin, end, 0)
 		c.astray.add(t, begin, end, adapts/pastKnown)
 		if a := c.astray; a.n >= pastKnown && a.lasted >= adapts {
@@ -83,7 +93,9 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 		}
 		return
 	}
-	c.past.add(t, stands)
+	if !blind {
+		c.past.add(t, stands)
+	}
 	c.run.pass()
 	c.astray.pass()
 }
@@ -147,7 +159,7 @@ func (c *course) view(pending *Times, usual Times, begin, until, now time.Time) 
 		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.lasted, r.since
 	}
 	before := c.before(usual)
-	v.New = c.past.n < pastKnown
+	v.New, v.Blind = c.past.n < pastKnown, slices.Contains(before[:], unknown)
 	for p, d := range v.Now {
 		v.Longer[p] = max(d-before[p], 0)
 		v.Over[p] = v.SlowFor >= lasts && isSlow(d, before[p])

@@ -15,6 +15,7 @@ type View struct {
 	Slow    bool        // a part has been slow for a while, against what it was before
 	Over    [Parts]bool // which ones
 	New     bool        // it is not known how long they took before
+	Blind   bool        // wire and follower cannot be told apart: no round trip to the peer is known
 	Since   time.Time
 	SlowFor time.Duration // in which a slow one was under way
 	Guessed bool          // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
@@ -71,7 +72,7 @@ func standsOut(all []View, one int, p Part) bool {
 	}
 	var others []time.Duration
 	for i, v := range all {
-		if i != one && v.Known {
+		if i != one && v.Known && (!v.Blind || p == Queue) {
 			others = append(others, of(v))
 		}
 	}

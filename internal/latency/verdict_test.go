@@ -203,3 +203,31 @@ func TestNearPeerBesideAFarOne(t *testing.T) {
 	require.True(t, near.Slow)
 	require.Nil(t, Judge([]View{near, far})[0], "nobody knows what it was before: it is not four times as slow as the other")
 }
+
+// TestNoRoundTripIsKnown: a peer is not slow on the wire, nor itself, as long as it may be far away; its queue can be. What was measured
+// then is no past.
+func TestNoRoundTripIsKnown(t *testing.T) {
+	var c course
+	now, blind := start, Times{Wire: unknown, Follower: unknown}
+	add := func(n int, took, usual Times) View {
+		for range n {
+			begin := now
+			now = now.Add(took.Total())
+			c.add(took, usual, begin, now)
+		}
+		return c.view(nil, usual, now, now, now)
+	}
+	v := add(20, of(0, 0, 300*ms), blind)
+	require.False(t, v.Slow)
+	require.True(t, v.Blind)
+	require.Equal(t, of(0, 0, 300*ms), v.Now)
+	v = add(5, of(600*ms, 0, 300*ms), blind)
+	require.Equal(t, [Parts]bool{Queue: true}, v.Over)
+	usual := of(0, 300*ms, 0)
+	require.Equal(t, [Parts]bool{Queue: true}, c.view(nil, usual, now, now, now).Over, "those samples tell nothing of other parts")
+	require.False(t, add(20, of(0, 300*ms, 0), usual).Slow)
+
+	well := View{Known: true, Blind: true, New: true, Now: of(0, 0, 300*ms)}
+	got := Judge([]View{played(0, Times{}, of(0, 0, 300*ms), 3*time.Second), well})
+	require.NotNil(t, got[0], "what the other one's follower takes is not known")
+}

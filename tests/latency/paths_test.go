@@ -294,3 +294,29 @@ func TestWithoutSendState(t *testing.T) {
 		require.Equal(t, types.ID(2), p.leader.Status().Peers[0].ID)
 	})
 }
+
+// TestFarPeerBeforeItsFirstProbe: where the system tells nothing, a peer that is far away is not slow before a probe has told how far,
+// nor after it has moved.
+func TestFarPeerBeforeItsFirstProbe(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p := &pair{script: &script{}}
+		p.Cluster = rafttest.New(t, rafttest.Config{
+			Members: 2, Network: []memnet.Option{memnet.WithSockets(256<<10, 256<<10)},
+			Server: func(h http.Handler) *http.Server {
+				return rafthttp.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(flushing{w}, r) }))
+			},
+		})
+		p.Link(1, 2).SetDelay(150 * time.Millisecond)
+		p.Link(2, 1).SetDelay(150 * time.Millisecond)
+		p.leader, p.follower = p.Start(1, &script{}), p.Start(2, p.script)
+		p.script.t = p.follower.Transport
+		for _, what := range []string{"started", "moved"} {
+			began := time.Now()
+			for range 100 {
+				p.send(100*time.Millisecond, nil)
+				require.Nil(t, p.appends().Slow, "%s %s ago: %+v", what, time.Since(began), p.appends().Slow)
+			}
+			p.leader.UpdatePeer(2, p.leader.Status().Peers[0].URLs)
+		}
+	})
+}
