@@ -37,7 +37,7 @@ func levelOf(s rafthttp.Severity) level {
 	}
 }
 
-// judge sorts what is wrong to whom it is about. That there is no majority, or that the transport does not run, is the summary's.
+// judge sorts what is wrong to whom it is about.
 func (r *report) judge(h rafthttp.Health) {
 	type key struct {
 		member string
@@ -57,10 +57,9 @@ func (r *report) judge(h rafthttp.Health) {
 		if !of.Since.IsZero() {
 			p.Since = ago(r.Status.Time, of.Since)
 		}
-		switch pr := found[key{of.Peer.String(), of.Groups}]; {
-		case pr != nil:
+		if pr := found[key{of.Peer.String(), of.Groups}]; pr != nil {
 			pr.take(p)
-		case of.Kind != "no_majority": // which the summary says
+		} else {
 			r.Problems = append(r.Problems, p)
 		}
 	}
@@ -174,6 +173,9 @@ func (r *report) causes() (down, others []string) {
 		}
 	}
 	for _, p := range r.Problems {
+		if p.of.Kind == "no_majority" { // the summary begins with it
+			continue
+		}
 		others = append(others, "This member: "+p.Text)
 	}
 	return down, others

@@ -21,7 +21,9 @@ func writeText(w io.Writer, r *report) error {
 		return err
 	}
 	fmt.Fprintf(&b, "member %s of cluster %s, version %s, up %s\n", plain(r.Local.label()), st.ClusterID, st.Version, duration(st.Time.Sub(st.Started)))
-	fmt.Fprintf(&b, "%s: %s\n\n", r.Health, plain(r.summary()))
+	fmt.Fprintf(&b, "%s: %s\n", r.Health, plain(r.summary()))
+	textProblems(&b, r.Problems)
+	b.WriteByte('\n')
 	textApplication(&b, r.Application)
 	textPeers(&b, r)
 	for _, p := range sickFirst(r.Peers) {
@@ -76,11 +78,19 @@ func textPeers(b *bytes.Buffer, r *report) {
 	_ = tw.Flush() // to a buffer
 }
 
+func textProblems(b *bytes.Buffer, problems []problem) {
+	for _, p := range problems {
+		fmt.Fprintf(b, "  ! %s", plain(p.Text))
+		if p.Since != "" {
+			fmt.Fprintf(b, " (since %s)", p.Since)
+		}
+		b.WriteByte('\n')
+	}
+}
+
 func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 	fmt.Fprintf(b, "\n%s %s: %s\n", p.what(), plain(p.label()), plain(strings.Join(p.p.URLs, " ")))
-	for _, problem := range p.Problems {
-		fmt.Fprintf(b, "  ! %s\n", plain(problem.Text))
-	}
+	textProblems(b, p.Problems)
 	if p.p.LastError != "" {
 		fmt.Fprintf(b, "  last error, %s: %s\n", ago(st.Time, p.p.LastErrorAt), plain(p.p.LastError))
 	}
