@@ -74,19 +74,13 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 	if e == nil {
 		return nil, fmt.Errorf("rafthttp: Transport.Group was called before Start")
 	}
-	removed := func() {
-		select {
-		case cfg.ErrorC <- ErrMemberRemoved:
-		default:
-		}
-	}
 	self := cfg.Replica
 	if self == 0 {
 		self = uint64(t.ID)
 	}
 	g := &Group{t: t}
 	err := e.groups.Join(&g.g, id, self, groups.App{
-		Raft: callback.GuardRaft(e.cfg.Guard, cfg.Raft), Removed: removed,
+		Raft: cfg.Raft, ErrorC: cfg.ErrorC,
 		Store: callback.NewStore(cfg.Snapshotter, e.cfg.Guard, e.cfg.ReadTimeout),
 	})
 	if errors.Is(err, groups.ErrJoined) {

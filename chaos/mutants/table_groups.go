@@ -28,7 +28,7 @@ var groupMutants = []mutant{
 	},
 	{
 		name: "group-refused-is-removed", wrong: "a replica whose message is refused is told that it was removed", breaks: "ErrorC names removed replicas only", in: manyGroups,
-		edits: []edit{{"internal/groups/refusals.go", "\t\tg.refusals.Add(1)\n", "\t\tg.refusals.Add(1)\n\t\tg.app.Removed()\n"}},
+		edits: []edit{{"internal/groups/refusals.go", "\t\tg.refusals.Add(1)\n", "\t\tg.refusals.Add(1)\n\t\tg.tellRemoved()\n"}},
 	},
 	{
 		name: "group-blocks-others", wrong: "one call of Process runs at a time, of each kind", breaks: "a group that blocks does not delay the others", in: manyGroups,

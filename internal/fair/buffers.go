@@ -8,4 +8,6 @@ const (
 	quantum = 16 << 10
 	// turnMessages is how many messages of an inbox a worker processes at a turn.
 	turnMessages = 16
+	// batchMessages is how many messages, of one or several inboxes, a worker takes at a time; less than 256.
+	batchMessages = 64
 )

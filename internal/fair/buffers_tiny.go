@@ -4,6 +4,7 @@ package fair
 
 // For tests: see buffers.go.
 const (
-	quantum      = 300
-	turnMessages = 2
+	quantum       = 300
+	turnMessages  = 2
+	batchMessages = 5
 )

@@ -1,107 +1,106 @@
 package fair
 
-import "github.com/seed-4d73690b/rafthttp/internal/queue"
-
 // Flow has the outgoing messages of one kind of one replica of one group, in order. The owner embeds it, by value, and
 // does not copy it while it holds messages. With the zero value of the other fields it is ready. All messages
 // that it holds at a time are in one SendQueue, whose lock guards it, and of one kind.
 type Flow struct {
-	Group uint64 // for the owner, as the next; they do not change while the flow holds messages
-	Owner any
+	Group uint64 // for the owner, as Owner; they do not change while the flow holds messages
 
-	next, prev *Flow // in the ring of its kind, while it has waiting messages
-	waiting    messages
-	held       holding
-	waits      holding    // the part of held that no worker has taken
-	queued     int32      // messages in waiting
-	deficit    int64      // bytes that it may still send at its turn
-	kind       queue.Kind // of the messages that it holds
+	// What each message needs is together.
+	held   holding
+	more   messages // that wait, after the first, which is in the ring
+	queued bool     // it is in the ring
+	kind   uint8    // queue.Kind of the messages that it holds
+	moreN  int32    // messages in more
+
+	Owner   any
+	moreOf  holding // what more holds
+	deficit int64   // bytes that it may send beside its quantum, from earlier turns
 }
 
-// ring has the flows with waiting messages of one kind. The first one has its turn.
-type ring struct{ first, last *Flow }
+// lane has the messages of one kind.
+type lane struct {
+	account
+	ring    ring[Flow]
+	deficit int64 // bytes that the first flow may still send at its turn
+	queued  int   // messages that wait
+}
 
-// push adds a flow after the others.
-func (r *ring) push(f *Flow) {
-	f.prev, f.next = r.last, nil
-	if r.last == nil {
-		r.first, r.last = f, f
-		f.deficit += quantum
+// push adds a message of a flow that it has accepted.
+func (l *lane) push(f *Flow, e entry[Flow], free *nodes) {
+	l.queued++
+	if f.queued {
+		f.more.push(free.get(e.msg, e.size, e.coalesced))
+		f.moreN++
+		f.moreOf.add(units(e.coalesced), e.size)
 		return
 	}
-	r.last.next = f
-	r.last = f
-}
-
-// remove removes a flow. If it had its turn the next one has it now.
-func (r *ring) remove(f *Flow) {
-	first := f.prev == nil
-	if first {
-		r.first = f.next
-	} else {
-		f.prev.next = f.next
-	}
-	if f.next == nil {
-		r.last = f.prev
-	} else {
-		f.next.prev = f.prev
-	}
-	f.next, f.prev, f.deficit = nil, nil, 0
-	if first && r.first != nil {
-		r.first.deficit += quantum
+	f.queued = true
+	l.ring.push(e)
+	if l.ring.n == 1 {
+		l.beginTurn()
 	}
 }
 
-// rotate ends the turn of the first flow, and returns the next one. The first keeps its deficit.
-func (r *ring) rotate() *Flow {
-	f := r.first
-	if f.next != nil {
-		r.first = f.next
-		r.first.prev = nil
-		f.prev, f.next = r.last, nil
-		r.last.next = f
-		r.last = f
+// beginTurn begins the turn of the first flow, if there is one. It does not wait for the memory of most flows.
+func (l *lane) beginTurn() {
+	if l.deficit = 0; l.ring.n > 0 {
+		l.deficit = quantum
+		if e := l.ring.head(); e.deferred {
+			l.deficit += e.of.deficit
+		}
 	}
-	r.first.deficit += quantum
-	return r.first
+}
+
+// rotate ends the turn of the first flow, which keeps its deficit.
+func (l *lane) rotate() {
+	e := l.ring.pop()
+	e.of.deficit, e.deferred = l.deficit, true
+	l.ring.push(e)
+	l.beginTurn()
+}
+
+// pop removes the first message of the first flow.
+func (l *lane) pop(free *nodes) {
+	e := l.ring.head()
+	f := e.of
+	l.queued--
+	if f.moreN == 0 {
+		l.ring.pop()
+		f.queued, f.deficit = false, 0
+		l.beginTurn()
+		return
+	}
+	one := f.more.pop()
+	e.msg, e.size, e.coalesced = one.msg, one.size, one.coalesced // e.deferred is for the next turn
+	f.moreN--
+	f.moreOf.add(-units(one.coalesced), -one.size)
+	free.put(one)
 }
 
 // maxPasses is how often flows are passed over in one Take since their next message is larger than their deficit. Then
 // messages leave whatever the deficit is: the lock of the queue is held meanwhile.
 const maxPasses = 4096
 
-// lane has the messages of one kind.
-type lane struct {
-	account
-	ring   ring
-	queued int // messages that wait
-}
-
 // take appends up to n waiting messages to buf, and none after this many bytes; 0 is no limit.
 func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) []Item {
 	limited := bytes > 0
-	f := l.ring.first
-	for passes := 0; n > 0 && f != nil; {
-		if f.deficit < f.waiting.first.size {
-			if f = l.ring.rotate(); passes < maxPasses {
+	for passes := 0; n > 0 && l.ring.n > 0; {
+		e := l.ring.head()
+		if l.deficit < e.size {
+			l.rotate()
+			if passes < maxPasses {
 				passes++
 				continue
 			}
-			f.deficit = max(f.deficit, f.waiting.first.size)
+			e = l.ring.head()
+			l.deficit = max(l.deficit, e.size)
 		}
-		one := f.waiting.pop()
-		buf = append(buf, Item{Flow: f, Msg: one.msg, Size: one.size, units: one.units})
-		f.waits.add(-one.units, -one.size)
-		f.queued--
-		f.deficit -= one.size
-		bytes -= one.size
+		buf = append(buf, Item{Flow: e.of, Msg: e.msg, Size: e.size, coalesced: e.coalesced})
+		l.deficit -= e.size
+		bytes -= e.size
 		n--
-		l.queued--
-		free.put(one)
-		if f.waiting.first == nil {
-			l.ring.remove(f)
-			f = l.ring.first
-		}
+		l.pop(free)
 		if limited && bytes <= 0 {
 			break
 		}
@@ -116,23 +115,28 @@ type detached struct {
 }
 
 type detachedList struct {
-	flow  *Flow
-	first *node
+	first entry[Flow]
+	more  messages
 }
 
 // detach adds the waiting messages of a flow to d, whatever their number in the same time.
 func (l *lane) detach(f *Flow, d *detached, free *nodes) {
-	if f.waiting.first == nil {
+	if !f.queued {
 		return
 	}
-	d.lists = append(d.lists, detachedList{f, f.waiting.first})
-	n := int(f.queued)
+	e, first := l.ring.remove(f)
+	if first {
+		l.beginTurn()
+	}
+	d.lists = append(d.lists, detachedList{e, f.more})
+	n := 1 + int(f.moreN)
 	d.n += n
 	l.queued -= n
-	free.used -= n
-	l.releaseAll(&f.held, f.waits, n)
-	f.waiting, f.waits, f.queued = messages{}, holding{}, 0
-	l.ring.remove(f)
+	free.used -= int(f.moreN)
+	all := f.moreOf
+	all.add(units(e.coalesced), e.size)
+	l.releaseAll(&f.held, all, n)
+	f.more, f.moreOf, f.moreN, f.queued, f.deficit = messages{}, holding{}, 0, false, 0
 }
 
 // items is called without a lock.
@@ -142,8 +146,11 @@ func (d *detached) items() []Item {
 	}
 	items := make([]Item, 0, d.n)
 	for _, l := range d.lists {
-		for one := l.first; one != nil; one = one.next {
-			items = append(items, Item{Flow: l.flow, Msg: one.msg, Size: one.size, units: one.units})
+		flow := l.first.of
+		items = append(items, Item{Flow: flow, Msg: l.first.msg, Size: l.first.size, coalesced: l.first.coalesced})
+		for l.more.last != nil {
+			one := l.more.pop()
+			items = append(items, Item{Flow: flow, Msg: one.msg, Size: one.size, coalesced: one.coalesced})
 		}
 	}
 	return items

@@ -14,14 +14,13 @@ type Inbox struct {
 	Owner any    // for Process
 	Share *Share
 
-	next, prev *Inbox // in the run queue
-	waiting    messages
-	held       holding
-	worker     *worker // that has its turn; nil: none
-	releases   uint32  // how often its messages were released
-	stands     bool    // it released nothing while an offer waited for it, nor since
-	runnable   bool    // it is in the run queue
-	removed    bool
+	held     holding
+	worker   *worker  // that has its turn; nil: none
+	more     messages // that wait: after the first, which is in the ring, or after those of its worker
+	releases uint32   // how often its messages were released
+	stands   bool     // it released nothing while an offer waited for it, nor since
+	runnable bool     // it is in the ring of the pool
+	removed  bool
 }
 
 // Share holds the inboxes of one sending node to limits, for the kind of messages of one Pool.
@@ -51,46 +50,10 @@ func (s *Share) settle(closed bool) {
 	s.signalRoom()
 }
 
-// Received is a message that was accepted and that Process does not get.
+// Received is a message for an inbox, or of one.
 type Received struct {
-	Inbox *Inbox
-	Msg   *raftpb.Message
-	Size  int64 // bytes of memory that the message occupies
-
-	units int32 // of places
-}
-
-// runQueue has the inboxes whose messages wait for a worker, each once: so Process gets the messages of an inbox one
-// after another.
-type runQueue struct {
-	first, last *Inbox
-	n           int
-}
-
-func (r *runQueue) push(in *Inbox) {
-	in.runnable = true
-	r.n++
-	in.prev, in.next = r.last, nil
-	if r.last == nil {
-		r.first = in
-	} else {
-		r.last.next = in
-	}
-	r.last = in
-}
-
-func (r *runQueue) remove(in *Inbox) {
-	in.runnable = false
-	r.n--
-	if in.prev == nil {
-		r.first = in.next
-	} else {
-		in.prev.next = in.next
-	}
-	if in.next == nil {
-		r.last = in.prev
-	} else {
-		in.next.prev = in.prev
-	}
-	in.next, in.prev = nil, nil
+	Inbox     *Inbox
+	Msg       *raftpb.Message
+	Size      int64 // bytes of memory that the message occupies
+	Coalesced bool  // it takes 1/CoalescedPerPlace of a place
 }

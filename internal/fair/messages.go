@@ -4,29 +4,38 @@ import "go.etcd.io/raft/v3/raftpb"
 
 // node is a message that waits in a list.
 type node struct {
-	next  *node
-	msg   *raftpb.Message
-	size  int64
-	units int32 // of places
+	next      *node
+	msg       *raftpb.Message
+	size      int64
+	coalesced bool
 }
 
-// messages is a list of messages in order.
-type messages struct{ first, last *node }
+// messages is a list of messages in order. The zero value is empty.
+type messages struct {
+	last *node // whose next is the first
+}
 
 func (l *messages) push(n *node) {
-	if l.first == nil {
-		l.first = n
-	} else {
-		l.last.next = n
-	}
+	l.pushFront(n)
 	l.last = n
+}
+
+func (l *messages) pushFront(n *node) {
+	if l.last == nil {
+		l.last = n
+	} else {
+		n.next = l.last.next
+	}
+	l.last.next = n
 }
 
 // pop returns the first node of a list that is not empty.
 func (l *messages) pop() *node {
-	n := l.first
-	if l.first = n.next; l.first == nil {
+	n := l.last.next
+	if n == l.last {
 		l.last = nil
+	} else {
+		l.last.next = n.next
 	}
 	return n
 }
@@ -39,16 +48,16 @@ type nodes struct {
 	most   int // the most in lists since the last trim
 }
 
-func (s *nodes) get(m *raftpb.Message, size int64, units int32) *node {
+func (s *nodes) get(m *raftpb.Message, size int64, coalesced bool) *node {
 	s.used++
 	s.most = max(s.most, s.used)
 	n := s.free
 	if n == nil {
-		return &node{msg: m, size: size, units: units}
+		return &node{msg: m, size: size, coalesced: coalesced}
 	}
 	s.free = n.next
 	s.unused--
-	*n = node{msg: m, size: size, units: units}
+	*n = node{msg: m, size: size, coalesced: coalesced}
 	return n
 }
 

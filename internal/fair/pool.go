@@ -19,6 +19,10 @@ type PoolConfig struct {
 	// Process gets the messages of an inbox one after another, under no lock. It may block, and must not panic.
 	Process func(in *Inbox, m *raftpb.Message, size int64)
 
+	// ReadAhead reads what Process needs for a message, under no lock, so that the processor waits for the memory of several at a
+	// time. It returns a sum of that. Nil: nothing is read ahead.
+	ReadAhead func(in *Inbox, m *raftpb.Message) uint64
+
 	// Workers is how many calls of Process run at a time as long as they do not block; 0: GOMAXPROCS. MaxWorkers is how
 	// many run at most; 0: 256.
 	Workers, MaxWorkers int
@@ -32,8 +36,9 @@ const defaultMaxWorkers = 256
 // inboxes with messages have turns of a few messages each.
 //
 // A worker whose Process has not returned for a millisecond does not count, while messages wait: another one takes its
-// place, up to MaxWorkers. So groups whose Process blocks delay the others about once by that time. Workers
-// exist only while the pool is in use, see TrimIfIdle.
+// place, up to MaxWorkers. So groups whose Process blocks delay the others about once by that time. A worker takes messages of
+// several inboxes at a time, and those that it has not begun with wait for others again once a call blocks or the turn takes long.
+// Workers exist only while the pool is in use, see TrimIfIdle.
 //
 // All methods are safe for concurrent use, and from inside Process. Only OfferWait blocks.
 type Pool struct {
@@ -45,7 +50,7 @@ type Pool struct {
 
 	mu        sync.Mutex
 	closed    bool
-	run       runQueue
+	run       ring[Inbox] // whose messages wait for a worker: so Process gets the messages of an inbox one after another
 	free      nodes
 	waiting   int // messages that no worker has taken
 	held      int // and those that workers have taken
@@ -61,16 +66,19 @@ type Pool struct {
 	ending    int           // workers that were woken to end, and have not looked yet
 	more      chan struct{} // has a value for each worker that was woken
 
-	checking bool        // a check is due
+	checking bool // a check is due
+	late     int  // checks in a row that came too late
+	checked  time.Duration
 	timer    *time.Timer // of checks; nil before the first
 	clock    time.Duration
+	stood    time.Duration // when a check has found last that all workers are blocked
 }
 
 // NewPool returns a pool without workers.
 func NewPool(c PoolConfig) *Pool {
 	c.MaxWorkers = cmp.Or(c.MaxWorkers, defaultMaxWorkers)
 	c.Workers = min(cmp.Or(c.Workers, runtime.GOMAXPROCS(0)), c.MaxWorkers)
-	return &Pool{cfg: c, born: time.Now(), more: make(chan struct{}, c.MaxWorkers)}
+	return &Pool{cfg: c, born: time.Now(), more: make(chan struct{}, c.MaxWorkers), stood: -time.Hour}
 }
 
 // Name returns the name of the pool.
@@ -81,26 +89,55 @@ func (p *Pool) Name() string { return p.cfg.Name }
 func (p *Pool) Offer(in *Inbox, m *raftpb.Message, size int64, coalesced bool) queue.Verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.offer(in, m, size, units(coalesced))
+	v := p.accept(Received{in, m, size, coalesced})
+	p.useWorkers(p.cfg.Workers)
+	return v
 }
 
-// offer is called with mu held.
-func (p *Pool) offer(in *Inbox, m *raftpb.Message, size int64, units int32) queue.Verdict {
+// OfferAll offers messages in order, and returns how many were accepted before the first refused one, if any, with the verdict on
+// that one. Workers see all accepted ones at once.
+func (p *Pool) OfferAll(all []Received) (n int, v queue.Verdict) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ; n < len(all) && v == queue.Accepted; n++ {
+		if v = p.accept(all[n]); v != queue.Accepted {
+			break
+		}
+	}
+	p.useWorkers(p.cfg.Workers)
+	return n, v
+}
+
+// accept is called with mu held: it queues or refuses a message. useWorkers must follow.
+func (p *Pool) accept(one Received) queue.Verdict {
+	in := one.Inbox
 	if p.closed || in.removed {
 		return queue.Down
 	}
-	if v := in.Share.account.accept(&in.held, m, size, units); v != queue.Accepted {
+	if v := in.Share.account.accept(&in.held, one.Msg, one.Size, units(one.Coalesced)); v != queue.Accepted {
 		return v
 	}
-	in.waiting.push(p.free.get(m, size, units))
 	p.waiting++
 	p.held++
-	p.heldBytes += size
+	p.heldBytes += one.Size
 	if in.worker == nil && !in.runnable {
-		p.run.push(in)
-		p.useWorkers(p.cfg.Workers)
+		in.runnable = true
+		p.run.push(entry[Inbox]{of: in, msg: one.Msg, size: one.Size, coalesced: one.Coalesced})
+	} else {
+		in.more.push(p.free.get(one.Msg, one.Size, one.Coalesced))
 	}
 	return queue.Accepted
+}
+
+// requeue is called with mu held: it makes an inbox that has no worker wait for one, if it has messages.
+func (p *Pool) requeue(in *Inbox, push func(*ring[Inbox], entry[Inbox])) {
+	if in.more.last == nil {
+		return
+	}
+	one := in.more.pop()
+	in.runnable = true
+	push(&p.run, entry[Inbox]{of: in, msg: one.msg, size: one.size, coalesced: one.coalesced})
+	p.free.put(one)
 }
 
 // Remove refuses the messages of an inbox from now on, and returns those that wait. Process is not called for
@@ -110,7 +147,9 @@ func (p *Pool) Remove(in *Inbox) (left []Received, returned <-chan struct{}) {
 	defer p.mu.Unlock()
 	in.removed = true
 	w := in.worker
-	if left = p.empty(in); w == nil {
+	left = p.empty(in)
+	p.useWorkers(p.cfg.Workers)
+	if w == nil || w.current() != in {
 		none := make(chan struct{})
 		close(none)
 		return left, none
@@ -123,33 +162,39 @@ func (p *Pool) Remove(in *Inbox) (left []Received, returned <-chan struct{}) {
 
 // empty is called with mu held: it returns the messages of an inbox that Process did not get yet.
 func (p *Pool) empty(in *Inbox) (left []Received) {
-	if in.runnable {
-		p.run.remove(in)
-	}
 	if w := in.worker; w != nil {
-		left = append(left, w.unclaimed()...)
+		left = p.takeBack(w, in)
 	}
-	for in.waiting.first != nil {
-		one := in.waiting.pop()
-		left = append(left, Received{in, one.msg, one.size, one.units})
+	if in.runnable {
+		in.runnable = false
+		e, _ := p.run.remove(in)
+		left = append(left, Received{in, e.msg, e.size, e.coalesced})
+		p.waiting--
+	}
+	for in.more.last != nil {
+		one := in.more.pop()
+		left = append(left, Received{in, one.msg, one.size, one.coalesced})
 		p.free.put(one)
 		p.waiting--
 	}
-	p.release(in, left)
+	if len(left) > 0 {
+		for i := range left {
+			p.release(&left[i])
+		}
+		p.released(in)
+	}
 	in.Share.signalRoom() // offers of the inbox end
 	return left
 }
 
-// release is called with mu held: it makes room for messages of an inbox.
-func (p *Pool) release(in *Inbox, msgs []Received) {
-	if len(msgs) == 0 {
-		return
-	}
-	for i := range msgs {
-		in.Share.account.release(&in.held, msgs[i].Size, msgs[i].units)
-		p.heldBytes -= msgs[i].Size
-	}
-	p.held -= len(msgs)
+// release is called with mu held: it makes room for a message. The caller calls released after the last one of an inbox.
+func (p *Pool) release(one *Received) {
+	one.Inbox.Share.account.release(&one.Inbox.held, one.Size, units(one.Coalesced))
+	p.heldBytes -= one.Size
+	p.held--
+}
+
+func (p *Pool) released(in *Inbox) {
 	in.releases++
 	in.stands = false
 	in.Share.settle(p.closed)
@@ -163,13 +208,14 @@ func (p *Pool) Close() (left []Received) {
 		return nil
 	}
 	p.closed = true
-	for p.run.first != nil {
-		left = append(left, p.empty(p.run.first)...)
-	}
 	for _, w := range p.workers {
-		if w.in != nil {
-			left = append(left, p.empty(w.in)...)
+		p.takeBack(w, nil)
+		for i := range w.batch[:w.kept] {
+			left = append(left, p.empty(w.batch[i].Inbox)...)
 		}
+	}
+	for p.run.n > 0 {
+		left = append(left, p.empty(p.run.head().of)...)
 	}
 	p.endIdle(p.idle)
 	if p.checking && p.timer.Stop() {
@@ -184,6 +230,7 @@ func (p *Pool) TrimIfIdle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free.trim()
+	p.run.trim()
 	p.endIdle(p.leastIdle)
 	p.leastIdle = p.idle
 }

@@ -37,14 +37,14 @@ func (p *Pool) Status() PoolStatus {
 	st.Messages, st.Bytes, st.Workers = p.processed, p.bytes, len(p.workers)
 	now := time.Since(p.born)
 	for _, w := range p.workers {
-		if w.in == nil {
+		if w.n == 0 {
 			continue
 		}
 		st.Running++
-		st.Waiting += w.n - int(w.claimed.Load())
+		st.Waiting += w.kept - w.calls()
 		if took := w.blockedFor(now); took > 0 {
 			if st.Blocked++; took > st.BlockedFor {
-				st.BlockedFor, st.BlockedGroup = took, w.in.Group
+				st.BlockedFor, st.BlockedGroup = took, w.current().Group
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func (p *Pool) Status() PoolStatus {
 }
 
 // blockedFor returns how long Process has taken until now, by the clock of the pool, if that is too long; otherwise 0. It is called
-// with mu held, while the worker has an inbox.
+// with mu held, while the worker has a turn.
 func (w *worker) blockedFor(now time.Duration) time.Duration {
 	if took := now - time.Duration(w.began.Load()); took > stuckAfter {
 		return took
@@ -65,7 +65,7 @@ func (w *worker) blockedFor(now time.Duration) time.Duration {
 func (p *Pool) InboxStatus(in *Inbox) (heldBytes int64, blockedFor time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if in.worker != nil {
+	if in.worker != nil && in.worker.current() == in {
 		blockedFor = in.worker.blockedFor(time.Since(p.born))
 	}
 	return in.held.bytes, blockedFor

@@ -160,6 +160,7 @@ func TestAllWorkersBlocked(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, p.Status().Workers, "nothing waits")
 		require.Nil(t, p.free.free)
+		require.Nil(t, p.run.buf)
 		p.release = make(chan struct{})
 		require.Empty(t, p.end())
 		require.Empty(t, other.end())

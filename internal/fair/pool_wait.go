@@ -89,7 +89,8 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := in.Share
-	v := p.offer(in, m, size, CoalescedPerPlace)
+	v := p.accept(Received{in, m, size, false})
+	p.useWorkers(p.cfg.Workers)
 	t := try{err: v.Err()}
 	switch {
 	case v == queue.Down && in.removed:
@@ -115,7 +116,7 @@ func (in *Inbox) progress(why queue.Verdict, clock time.Duration) (_ progress, s
 	switch {
 	case in.held.units > 0:
 		w := in.worker
-		return progress{forInbox, in.releases}, in.stands || w != nil && clock-time.Duration(w.began.Load()) >= standsAfter
+		return progress{forInbox, in.releases}, in.stands || w != nil && w.current() == in && clock-time.Duration(w.began.Load()) >= standsAfter
 	case why == queue.OutOfMemory:
 		return progress{forMemory, in.Share.releases}, false
 	default:

@@ -9,22 +9,42 @@ import (
 // blockedAfter is how long Process may take before another worker takes the place of its own, if messages wait.
 const blockedAfter = time.Millisecond
 
+// turnTime is after how long a worker that has processed the messages of an inbox lets others have the inboxes that it has not
+// begun with.
+const turnTime = 100 * time.Microsecond
+
 // worker is a goroutine that calls Process. Its fields are guarded by the lock of the pool; batch and n are changed by
 // the worker only, which reads them without the lock.
 type worker struct {
-	in       *Inbox // that has its turn; nil: none
-	batch    [turnMessages]Received
-	n        int           // messages in batch
-	released int           // of them
-	returned chan struct{} // closed once Process has returned; nil: nobody waits
-	turns    uint64        // until now
-	seen     uint64        // progress at the last check
-	first    uint64        // progress with the first message since it was started
-	blocked  bool          // it made no progress between two checks, and does not count as running
+	batch    [batchMessages]Received // those of an inbox together
+	n        int                     // messages in batch; 0: it has no turn
+	kept     int                     // of them, that were not taken back
+	released int                     // of them
+	returned chan struct{}           // closed once Process has returned; nil: nobody waits
+	turns    uint64                  // until now
+	seen     uint64                  // progress at the last check
+	first    uint64                  // progress with the first message since it was started
+	ahead    uint64                  // by ReadAhead; owned by the worker
+	blocked  bool                    // it made no progress between two checks, and does not count as running
 
 	claimed atomic.Int32 // messages of batch that Process got; n: nobody takes more
 	began   atomic.Int64 // when Process was called last, by the clock of the pool, in ns
 }
+
+// current is called with the lock of the pool held: it returns the inbox of the call of Process that runs, or of the last one or the
+// first; nil: the worker has no turn.
+func (w *worker) current() *Inbox {
+	if w.n == 0 {
+		return nil
+	}
+	return w.batch[max(w.calls()-1, 0)].Inbox
+}
+
+// calls is called with the lock of the pool held: it returns the number of calls of Process in this turn, with the one that runs.
+func (w *worker) calls() int { return min(int(w.claimed.Load()), w.kept) }
+
+// isAhead is called with the lock of the pool held: it reports whether the worker has messages of inboxes after the current one.
+func (w *worker) isAhead() bool { return w.kept > 0 && w.batch[w.kept-1].Inbox != w.current() }
 
 // progress changes whenever Process is called.
 func (w *worker) progress() uint64 { return w.turns<<8 | uint64(w.claimed.Load()) }
@@ -36,9 +56,32 @@ func (w *worker) isStuck(clock time.Duration) bool {
 	return now == w.seen || now == w.first && clock-time.Duration(w.began.Load()) >= blockedAfter/2
 }
 
-// unclaimed takes the messages that the worker has not begun with away from it.
-func (w *worker) unclaimed() []Received {
-	return w.batch[w.claimed.Swap(int32(w.n)):w.n]
+// takeBack is called with mu held: it takes the messages that a worker has not begun with away from it. It returns those of one
+// inbox, which may be nil; the others wait again, before all others.
+func (p *Pool) takeBack(w *worker, of *Inbox) (left []Received) {
+	i := min(int(w.claimed.Swap(int32(w.n))), w.kept)
+	back := w.batch[i:w.kept]
+	w.kept = i
+	for k := range back {
+		if back[k].Inbox == of {
+			left = append(left, back[k])
+		}
+	}
+	for k := len(back) - 1; k >= 0; k-- {
+		in := back[k].Inbox
+		if in != of {
+			in.more.pushFront(p.free.get(back[k].Msg, back[k].Size, back[k].Coalesced))
+			p.waiting++
+		}
+		if before := i + k - 1; before >= w.released && w.batch[before].Inbox == in {
+			continue // more of it follow, or its turn ends when that one is released
+		}
+		in.worker = nil
+		if in != of {
+			p.requeue(in, (*ring[Inbox]).pushFront)
+		}
+	}
+	return left
 }
 
 // useWorkers is called with mu held: it wakes or adds workers for the inboxes that wait, while fewer than limit are running. If
@@ -96,8 +139,8 @@ func (p *Pool) work(w *worker) {
 }
 
 // next is called with mu held: it waits for an inbox, and takes messages. It returns false if the worker is to end.
-// A worker that was started takes some in any case; later it waits if more than Workers run, since workers that were blocked
-// are back.
+// A worker that was started takes those of one inbox in any case, so that each has a worker if all block. Later it waits if more
+// than Workers run, since workers that were blocked are back.
 func (p *Pool) next(w *worker) bool {
 	started := w.turns == 0
 	for ; p.run.n == 0 || !started && p.running > p.cfg.Workers; started = true {
@@ -117,43 +160,75 @@ func (p *Pool) next(w *worker) bool {
 		p.starting--
 		p.clock = time.Since(p.born)
 	}
-	in := p.run.first
-	p.run.remove(in)
-	in.worker, w.in = w, in
 	if w.turns++; started {
 		w.first = w.turns<<8 | 1
 	}
-	for w.n = 0; w.n < turnMessages && in.waiting.first != nil; w.n++ {
-		one := in.waiting.pop()
-		w.batch[w.n] = Received{in, one.msg, one.size, one.units}
-		p.free.put(one)
+	inboxes := 1
+	if !started {
+		inboxes = p.run.n / (2 * p.cfg.Workers)
 	}
-	p.waiting -= w.n
-	if !p.checking { // which reads the clock
-		p.clock = time.Since(p.born)
-	}
-	w.released = 0
+	p.fill(w, inboxes)
+	p.clock = time.Since(p.born)
 	w.claimed.Store(0)
 	w.began.Store(int64(p.clock))
 	p.useWorkers(p.cfg.Workers)
+	if w.isAhead() {
+		p.check()
+	}
 	return true
 }
 
-// process calls Process for the messages of the worker, unless they are taken away from it, and returns their number.
+// fill is called with mu held, while inboxes wait: it gives a worker messages of up to n of them, each for a turn, but at least of one.
+func (p *Pool) fill(w *worker, n int) {
+	for more := true; more; more = n > 0 && p.run.n > 0 && w.n < len(w.batch) {
+		n--
+		e := p.run.pop()
+		in := e.of
+		in.worker, in.runnable = w, false
+		w.batch[w.n] = Received{in, e.msg, e.size, e.coalesced}
+		end := min(w.n+turnMessages, len(w.batch))
+		for w.n++; w.n < end && in.more.last != nil; w.n++ {
+			one := in.more.pop()
+			w.batch[w.n] = Received{in, one.msg, one.size, one.coalesced}
+			p.free.put(one)
+		}
+	}
+	w.kept, w.released = w.n, 0
+	p.waiting -= w.n
+}
+
+// process calls Process for the messages of the worker, unless they are taken back, and returns their number.
 func (p *Pool) process(w *worker) int {
+	start := time.Duration(w.began.Load())
+	if w.n > 1 && p.cfg.ReadAhead != nil {
+		for i := range w.batch[:w.n] {
+			w.ahead += p.cfg.ReadAhead(w.batch[i].Inbox, w.batch[i].Msg)
+		}
+	}
 	for i := range w.n {
 		if i > 0 {
 			if p.waitingOffers.Load() > 0 {
 				p.releaseEarly(w, i)
 			}
-			w.began.Store(int64(time.Since(p.born)))
+			now := time.Since(p.born)
+			if now-start >= turnTime && w.batch[i].Inbox != w.batch[i-1].Inbox {
+				p.endTurn(w)
+			}
+			w.began.Store(int64(now))
 		}
 		if !w.claimed.CompareAndSwap(int32(i), int32(i+1)) {
 			return i
 		}
-		p.cfg.Process(w.in, w.batch[i].Msg, w.batch[i].Size)
+		p.cfg.Process(w.batch[i].Inbox, w.batch[i].Msg, w.batch[i].Size)
 	}
 	return w.n
+}
+
+// endTurn lets other workers have the inboxes that a worker has not begun with.
+func (p *Pool) endTurn(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.takeBack(w, nil)
 }
 
 // releaseEarly makes room for the first n messages before the others are processed: Process may be slow.
@@ -163,23 +238,33 @@ func (p *Pool) releaseEarly(w *worker, n int) {
 	p.releaseProcessed(w, n)
 }
 
-// releaseProcessed is called with mu held.
+// releaseProcessed is called with mu held: the first n messages of the worker are processed. The turns of inboxes of which the worker
+// has no more end.
 func (p *Pool) releaseProcessed(w *worker, n int) {
-	done := w.batch[w.released:n]
-	w.released = n
-	p.processed += uint64(len(done))
-	for i := range done {
-		p.bytes += uint64(done[i].Size)
+	n = min(n, w.kept)
+	for i := w.released; i < n; i++ {
+		one := &w.batch[i]
+		in := one.Inbox
+		p.processed++
+		p.bytes += uint64(one.Size)
+		p.release(one)
+		last := i+1 == w.kept || w.batch[i+1].Inbox != in
+		if last || i+1 == n {
+			p.released(in)
+		}
+		if last {
+			in.worker = nil
+			p.requeue(in, (*ring[Inbox]).push)
+		}
 	}
-	p.release(w.in, done)
+	w.released = max(w.released, n)
 }
 
-// finish is called with mu held: it ends the turn of an inbox, after n messages were processed.
+// finish is called with mu held: it ends the turn of a worker, after n messages were processed.
 func (p *Pool) finish(w *worker, n int) {
-	in := w.in
 	p.releaseProcessed(w, n)
 	clear(w.batch[:w.n])
-	w.n, w.in, in.worker = 0, nil, nil
+	w.n, w.kept, w.released = 0, 0, 0
 	if w.blocked {
 		w.blocked = false
 		p.running++
@@ -188,12 +273,9 @@ func (p *Pool) finish(w *worker, n int) {
 		close(w.returned)
 		w.returned = nil
 	}
-	if in.waiting.first != nil {
-		p.run.push(in)
-	}
 }
 
-// check is called with mu held, while all workers are busy: it makes checkWorkers run soon.
+// check is called with mu held, while all workers are busy, or one has messages of several inboxes: it makes checkWorkers run soon.
 func (p *Pool) check() {
 	if p.checking || p.closed {
 		return
@@ -212,8 +294,8 @@ func (p *Pool) check() {
 }
 
 // checkWorkers runs once in a while as long as inboxes wait for workers: a worker that made no progress meanwhile is
-// blocked. If all workers are blocked each of the inboxes gets one: if they got one after another they would wait for all
-// groups that block.
+// blocked, and what it has not begun with is for others. If all workers are blocked, and those that take their places are at the
+// next check as well, each of the inboxes gets one: if they got one after another they would wait for all groups that block.
 func (p *Pool) checkWorkers() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -223,15 +305,28 @@ func (p *Pool) checkWorkers() {
 		return
 	}
 	p.clock = time.Since(p.born)
+	ahead := false
 	for _, w := range p.workers {
-		if w.in != nil && !w.blocked && w.isStuck(p.clock) {
+		switch {
+		case w.n == 0 || w.blocked:
+		case w.isStuck(p.clock):
 			w.blocked = true
 			p.running--
+			p.releaseProcessed(w, w.calls()-1)
+			p.takeBack(w, nil)
+		case w.isAhead():
+			ahead = true
 		}
 	}
 	limit := p.cfg.Workers
 	if p.running == 0 {
-		limit = p.cfg.MaxWorkers
+		if p.clock-p.stood < 3*blockedAfter { // twice in a row: it is not that the machine was busy with something else
+			limit = p.cfg.MaxWorkers
+		}
+		p.stood = p.clock
 	}
 	p.useWorkers(limit)
+	if ahead {
+		p.check()
+	}
 }

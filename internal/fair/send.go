@@ -15,7 +15,7 @@ type Item struct {
 	Msg  *raftpb.Message
 	Size int64 // bytes of memory that the message occupies
 
-	units int32 // of places
+	coalesced bool
 }
 
 // SendConfig is the configuration of a SendQueue.
@@ -100,37 +100,56 @@ func (q *SendQueue) HasMessages() bool {
 // Offer queues or refuses a message of a flow, of this size in memory. A coalesced message takes
 // 1/CoalescedPerPlace of a place. If messages wait already the flow may hold a part of what all flows of its kind leave, see the package.
 func (q *SendQueue) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool) queue.Verdict {
+	o := q.Begin()
+	defer o.End()
+	return o.Offer(f, m, size, coalesced)
+}
+
+// Offers are offers that follow each other: the queue is locked from Begin to End, and then a worker sees all that were accepted.
+type Offers struct{ q *SendQueue }
+
+// Begin begins offers. Nothing may be done before End that blocks or takes long.
+func (q *SendQueue) Begin() Offers {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	return Offers{q}
+}
+
+// End ends the offers.
+func (o Offers) End() {
+	o.q.useWorker()
+	o.q.mu.Unlock()
+}
+
+// Offer is SendQueue.Offer.
+func (o Offers) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool) queue.Verdict {
+	q := o.q
 	if !q.accepting {
 		return queue.Down
 	}
 	if f.held.units == 0 {
-		f.kind = queue.KindOf(m.GetType())
+		f.kind = uint8(queue.KindOf(m.GetType()))
 	}
-	l, units := &q.lanes[f.kind], units(coalesced)
-	if v := l.accept(&f.held, m, size, units); v != queue.Accepted {
+	l := &q.lanes[f.kind]
+	if v := l.accept(&f.held, m, size, units(coalesced)); v != queue.Accepted {
 		return v
 	}
-	if f.waiting.first == nil {
-		l.ring.push(f)
-	}
-	f.waiting.push(q.free.get(m, size, units))
-	f.waits.add(units, size)
-	f.queued++
-	l.queued++
+	l.push(f, entry[Flow]{of: f, msg: m, size: size, coalesced: coalesced}, &q.free)
 	q.queued++
 	q.held++
 	q.used = true
-	q.useWorker()
 	return queue.Accepted
+}
+
+// Held is SendQueue.Held.
+func (o Offers) Held(f *Flow) queue.Held {
+	return queue.Held{Messages: int((f.held.units + CoalescedPerPlace - 1) / CoalescedPerPlace), Bytes: f.held.bytes}
 }
 
 // Held returns what the queue holds of a flow: messages that wait or that a worker has taken.
 func (q *SendQueue) Held(f *Flow) queue.Held {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return queue.Held{Messages: int((f.held.units + CoalescedPerPlace - 1) / CoalescedPerPlace), Bytes: f.held.bytes}
+	return Offers{q}.Held(f)
 }
 
 // next is called with mu held, while messages wait: it returns the lane to take from.
@@ -153,7 +172,7 @@ func (q *SendQueue) Release(items []Item) {
 	defer q.mu.Unlock()
 	for i := range items {
 		it := &items[i]
-		q.lanes[it.Flow.kind].release(&it.Flow.held, it.Size, it.units)
+		q.lanes[it.Flow.kind].release(&it.Flow.held, it.Size, units(it.coalesced))
 	}
 	q.held -= len(items)
 	q.settle()
@@ -204,8 +223,8 @@ func (q *SendQueue) Close() []Item {
 // hundreds of thousands of heartbeats may wait, and Send needs the lock.
 func (q *SendQueue) detach() (all detached) {
 	for k := range q.lanes {
-		for l := &q.lanes[k]; l.ring.first != nil; {
-			l.detach(l.ring.first, &all, &q.free)
+		for l := &q.lanes[k]; l.ring.n > 0; {
+			l.detach(l.ring.head().of, &all, &q.free)
 		}
 	}
 	q.queued -= all.n

@@ -51,8 +51,8 @@ func takeAll(q *SendQueue) (groups []uint64) {
 
 // TestSizes: ten thousand groups have three flows and three inboxes for each peer.
 func TestSizes(t *testing.T) {
-	require.LessOrEqual(t, unsafe.Sizeof(Flow{}), uintptr(112))
-	require.LessOrEqual(t, unsafe.Sizeof(Inbox{}), uintptr(112))
+	require.LessOrEqual(t, unsafe.Sizeof(Flow{}), uintptr(80))
+	require.LessOrEqual(t, unsafe.Sizeof(Inbox{}), uintptr(72))
 }
 
 // TestFloodingFlowWaitsForItsTurn: while a flow has large messages queued, those of the others leave within a round, which
@@ -262,9 +262,11 @@ func TestRemoveReturnsTheFlow(t *testing.T) {
 	require.Empty(t, q.Remove(&flows[1]))
 	require.Equal(t, 4, q.Status().Queued[queue.Append])
 	q.Release(took)
-	require.Equal(t, Flow{Group: 0, kind: queue.Append}, flows[0])
+	require.Equal(t, Flow{Group: 0, kind: uint8(queue.Append)}, flows[0])
 	require.Equal(t, []uint64{2, 2, 2}, takeAll(q))
-	require.Equal(t, lane{account: q.lanes[queue.Append].account}, q.lanes[queue.Append])
+	l := &q.lanes[queue.Append]
+	require.Equal(t, lane{account: l.account, ring: l.ring}, *l)
+	require.Zero(t, l.ring.len+l.ring.n)
 }
 
 // TestEmptied: a worker sees that the queue was emptied since it took its items.
@@ -322,6 +324,7 @@ func TestSendWorkers(t *testing.T) {
 		wg.Wait()
 		require.Zero(t, q.workers)
 		require.Nil(t, q.free.free)
+		require.Nil(t, q.lanes[queue.Append].ring.buf)
 		require.True(t, q.AcquireWorker())
 		offer(q, &f, raftpb.MsgApp, 10, 1)
 		synctest.Wait()

@@ -109,6 +109,9 @@ func (q *SendQueue) TrimIfIdle(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.free.trim()
+	for k := range q.lanes {
+		q.lanes[k].ring.trim()
+	}
 	idle := !q.used && q.workers == q.waiting && q.queued == 0
 	q.used = false
 	if idle {

@@ -6,13 +6,19 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
 // gate counts the calls of the application for one group that are under way. The zero value is open.
 type gate struct {
-	calls atomic.Int64  // and shut, once it is shut
-	empty chan struct{} // made by shutAt: closed when it is shut and no call is under way
-	ended atomic.Bool   // empty is closed
+	calls atomic.Int64 // and shut, once it is shut
+	end   *gateEnd     // made by shutNow
+}
+
+// gateEnd is the end of a gate that is shut.
+type gateEnd struct {
+	empty  chan struct{} // closed when no call is under way
+	closed atomic.Bool   // empty is closed
 }
 
 const shut = 1 << 62
@@ -28,21 +34,21 @@ func (g *gate) enter() bool {
 
 func (g *gate) leave() {
 	if g.calls.Add(-1) == shut {
-		g.end()
+		g.end.reach()
 	}
 }
 
-func (g *gate) end() {
-	if g.ended.CompareAndSwap(false, true) {
-		close(g.empty)
+func (e *gateEnd) reach() {
+	if e.closed.CompareAndSwap(false, true) {
+		close(e.empty)
 	}
 }
 
 // shutNow shuts the gate. It is called once, and does not wait.
 func (g *gate) shutNow() {
-	g.empty = make(chan struct{})
+	g.end = &gateEnd{empty: make(chan struct{})}
 	if g.calls.Add(shut) == shut {
-		g.end()
+		g.end.reach()
 	}
 }
 
@@ -59,7 +65,7 @@ func (g *Group) Leave() {
 	grace := time.NewTimer(askingGrace)
 	defer grace.Stop()
 	select {
-	case <-g.asking.empty:
+	case <-g.asking.end.empty:
 	case <-grace.C:
 	}
 }
@@ -70,14 +76,16 @@ const askingGrace = time.Second
 // end ends the group. It does not wait; await does.
 func (g *Group) end(cause error) {
 	g.mu.Lock()
-	if g.ended {
+	if g.stopped.Load() {
 		g.mu.Unlock()
 		return
 	}
-	g.ended = true
-	g.worked, g.returned = make(chan struct{}), make(chan struct{})
 	g.stopped.Store(true)
-	g.cancel(cause)
+	more := g.more()
+	more.cause, more.worked, more.returned = cause, make(chan struct{}), make(chan struct{})
+	if more.ctx != nil {
+		more.cancel(cause)
+	}
 	g.gate.shutNow()
 	g.asking.shutNow()
 	all, strangers := g.replicas.all(), g.strangers.Load()
@@ -97,13 +105,13 @@ func (g *Group) end(cause error) {
 // await returns when all callbacks of the group have returned that ended: it makes the reports that are still due.
 func (g *Group) await() {
 	if !g.awaiting.CompareAndSwap(false, true) {
-		<-g.returned
+		<-g.rare.returned
 		return
 	}
 	defer g.groups.living.Done()
-	defer close(g.returned)
-	<-g.worked
-	<-g.gate.empty
+	defer close(g.rare.returned)
+	<-g.rare.worked
+	<-g.gate.end.empty
 	left, returned := g.groups.reports.Remove(g.reporting())
 	<-returned
 	for i := range left {
@@ -115,7 +123,7 @@ func (g *Group) await() {
 func (g *Group) begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ended {
+	if g.stopped.Load() {
 		return false
 	}
 	g.work++
@@ -127,7 +135,7 @@ func (g *Group) finish() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.work--; g.work == 0 {
-		close(g.worked)
+		close(g.rare.worked)
 	}
 }
 
@@ -135,7 +143,10 @@ func (g *Group) finish() {
 func (g *Group) tellRemoved() {
 	if g.gate.enter() {
 		defer g.gate.leave()
-		g.app.Removed()
+		select {
+		case g.app.ErrorC <- protocol.ErrMemberRemoved:
+		default:
+		}
 	}
 }
 
@@ -153,12 +164,12 @@ func (g *Group) isRemoved(id uint64) (bool, error) {
 	go func() {
 		defer g.groups.cfg.Asking.Done()
 		defer g.asking.leave()
-		answer <- g.app.Raft.IsIDRemoved(id)
+		answer <- g.raft().IsIDRemoved(id)
 	}()
 	select {
 	case removed := <-answer:
 		return removed, nil
-	case <-g.ctx.Done():
+	case <-g.context().Done():
 		return false, errs.ErrStopped
 	}
 }
@@ -187,11 +198,12 @@ func (c processContext) Err() error {
 func (c processContext) Done() <-chan struct{} {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
-	if c.of.done == nil {
-		c.of.done = make(chan struct{})
+	more := c.of.more()
+	if more.done == nil {
+		more.done = make(chan struct{})
 		if c.of.ended {
-			close(c.of.done)
+			close(more.done)
 		}
 	}
-	return c.of.done
+	return more.done
 }

@@ -19,10 +19,10 @@ import (
 
 // App is the application of a group.
 type App struct {
-	Raft  callback.Raft   // guarded, except Process
+	Raft  callback.Raft   // not guarded
 	Store *callback.Store // nil: snapshots are refused
-	// Removed is called when a node says that the local replica was removed from the group. It does not block.
-	Removed func()
+	// ErrorC gets ErrMemberRemoved when a node says that the local replica was removed from the group; nil: nobody is told.
+	ErrorC chan<- error
 }
 
 // Group is one raft group of a Transport. All methods are safe for concurrent use.
@@ -34,25 +34,20 @@ type Group struct {
 	groups   *Groups
 	replicas replicas // changed under mu
 	app      App
-	stopped  atomic.Bool // ctx has ended
-	failing  atomic.Bool // the last call of Process returned an error
-	ended    bool        // guarded by mu
 	gate     gate        // of calls of the application, except reports and IsIDRemoved
-	asking   gate        // of calls of IsIDRemoved
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
+	stopped  atomic.Bool // it has ended; set under mu
+	failing  atomic.Bool // the last call of Process returned an error
+	awaiting atomic.Bool // await was called
+	work     int32       // snapshots in both directions, and 1 until the end of the group; guarded by mu
 
 	mu        sync.Mutex
+	rare      *rareOfGroup                   // nil: nothing of it was needed yet; guarded by mu until the end
+	asking    gate                           // of calls of IsIDRemoved
 	strangers atomic.Pointer[sender]         // of messages from replicas that the group does not have; nil: none came yet
 	reports   atomic.Pointer[fair.Inbox]     // nil: none was due yet
 	drops     atomic.Pointer[queue.Counters] // of messages that were received; nil: none
 	local     atomic.Uint64                  // messages for the local replica, or for a local thread of raft
 	refusals  atomic.Uint64                  // of messages to other nodes
-	work      int                            // snapshots in both directions, and 1 until the end of the group; guarded by mu
-	worked    chan struct{}                  // made at the end: closed when there is no work any more
-	returned  chan struct{}                  // made at the end: closed when await has returned
-	awaiting  atomic.Bool                    // await was called
-	earlier   map[uint64][]<-chan struct{}   // of replicas that were removed: closed when their calls of Process have returned; guarded by mu
 
 	receiving atomic.Pointer[snapshot.Receiver] // nil: no snapshot has come yet
 }
@@ -60,7 +55,43 @@ type Group struct {
 // init makes g a group.
 func (g *Group) init(gs *Groups, id, self uint64, app App) {
 	g.groups, g.id, g.self, g.app, g.work = gs, id, self, app, 1
-	g.ctx, g.cancel = context.WithCancelCause(context.Background())
+}
+
+// raft returns the Raft of the group, guarded except for Process.
+func (g *Group) raft() callback.Raft { return callback.GuardRaft(g.groups.node.Guard, g.app.Raft) }
+
+// rareOfGroup is what few groups have, and each at its end.
+type rareOfGroup struct {
+	ctx     context.Context // nil: none was needed yet
+	cancel  context.CancelCauseFunc
+	earlier map[uint64][]<-chan struct{} // of replicas that were removed: closed when their calls of Process have returned
+
+	// Of the end:
+	cause    error
+	worked   chan struct{} // closed when there is no work any more
+	returned chan struct{} // closed when await has returned
+}
+
+// more is called with mu held.
+func (g *Group) more() *rareOfGroup {
+	if g.rare == nil {
+		g.rare = new(rareOfGroup)
+	}
+	return g.rare
+}
+
+// context returns a context that ends with the group.
+func (g *Group) context() context.Context {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	more := g.more()
+	if more.ctx == nil {
+		more.ctx, more.cancel = context.WithCancelCause(context.Background())
+		if g.stopped.Load() {
+			more.cancel(more.cause)
+		}
+	}
+	return more.ctx
 }
 
 // find returns the replica with this id, or nil.
@@ -77,7 +108,7 @@ func (g *Group) stranger() *sender {
 	if s == nil {
 		s = &sender{stranger: true}
 		s.init(g, &g.groups.guests)
-		if g.ended {
+		if g.stopped.Load() {
 			s.end()
 		}
 		g.strangers.Store(s)
@@ -104,7 +135,7 @@ func (g *Group) Has(id uint64) bool { return g.find(id) != nil }
 func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ended {
+	if g.stopped.Load() {
 		return
 	}
 	n := g.groups.useNode(on, urls)
@@ -123,7 +154,9 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 		g.ends(id, old.end())
 	}
 	r := newReplica(g, id, n)
-	r.in.after = g.earlier[id]
+	if g.rare != nil && g.rare.earlier[id] != nil {
+		r.in.rare.Store(&rareOfSender{after: g.rare.earlier[id]})
+	}
 	n.add(r)
 	g.replicas.put(r, old)
 }
@@ -131,7 +164,8 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 // ends is called with mu held: it notes calls of Process with messages of a replica that has ended, for the next replica with its id, and
 // forgets those that have returned.
 func (g *Group) ends(id uint64, running []<-chan struct{}) {
-	all := slices.DeleteFunc(append(g.earlier[id], running...), func(returned <-chan struct{}) bool {
+	more := g.more()
+	all := slices.DeleteFunc(append(more.earlier[id], running...), func(returned <-chan struct{}) bool {
 		select {
 		case <-returned:
 			return true
@@ -139,11 +173,11 @@ func (g *Group) ends(id uint64, running []<-chan struct{}) {
 			return false
 		}
 	})
-	if g.earlier == nil {
-		g.earlier = map[uint64][]<-chan struct{}{}
+	if more.earlier == nil {
+		more.earlier = map[uint64][]<-chan struct{}{}
 	}
-	if g.earlier[id] = all; len(all) == 0 {
-		delete(g.earlier, id)
+	if more.earlier[id] = all; len(all) == 0 {
+		delete(more.earlier, id)
 	}
 }
 
@@ -217,7 +251,7 @@ func (g *Group) report(m *raftpb.Message) {
 			r.owed.Store(false)
 		}
 		if to := g.groups.cfg.Receiver; to == nil {
-			g.app.Raft.ReportUnreachable(id)
+			g.raft().ReportUnreachable(id)
 		} else if r != nil {
 			to.Unreachable(r.node.member.RemoteID, []uint64{g.id})
 		}
@@ -227,7 +261,7 @@ func (g *Group) report(m *raftpb.Message) {
 	if m.GetReject() {
 		status = raft.SnapshotFailure
 	}
-	g.app.Raft.ReportSnapshot(id, status)
+	g.raft().ReportSnapshot(id, status)
 }
 
 // tell has report called with m.

@@ -85,6 +85,7 @@ type Groups struct {
 	withholding atomic.Int64 // append windows that withhold or skip something
 
 	used    atomic.Bool   // there was a group
+	ahead   atomic.Uint64 // what was read ahead
 	unknown atomic.Uint64 // messages for groups that are not here
 }
 
@@ -100,7 +101,8 @@ func New(c Config) *Groups {
 	for k := range queue.Kinds {
 		gs.pools[k] = fair.NewPool(fair.PoolConfig{
 			Name: k.String(), MaxWorkers: maxBlocked, Wait: &gs.wg,
-			Process: func(in *fair.Inbox, m *raftpb.Message, _ int64) { in.Owner.(*sender).process(k, m) },
+			Process:   func(in *fair.Inbox, m *raftpb.Message, _ int64) { in.Owner.(*sender).process(k, m) },
+			ReadAhead: readAhead,
 		})
 		gs.guests[k] = fair.NewShare(c.Node.ReceiveLimits)
 	}

@@ -130,7 +130,7 @@ func (n *node) recheck() {
 func (n *node) add(r *replica) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r.at = len(n.replicas)
+	r.at = int32(len(n.replicas))
 	n.replicas = append(n.replicas, r)
 }
 

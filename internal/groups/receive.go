@@ -3,8 +3,6 @@ package groups
 import (
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -21,84 +19,22 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// sender is a replica as the sender of messages, or all replicas that a group does not have: its messages wait for
-// Process in an inbox for each kind.
-type sender struct {
-	group    *Group
-	stranger bool       // it is of replicas that the group does not have
-	control  fair.Inbox // of control messages
-	shares   *[queue.Kinds]*fair.Share
-
-	boxes [queue.Kinds]atomic.Pointer[fair.Inbox] // nil: nothing was received yet; set under mu; of control messages: it is control
-	mu    sync.Mutex
-	ended bool
-	done  chan struct{}        // closed at the end; nil: nobody waits for it
-	after []<-chan struct{}    // closed when calls of Process for an earlier replica with this id have returned; does not change
-	known map[uint64]*stranger // the last strangers, by id; guarded by mu
-}
-
-// init makes s the sender of messages of the group, within these shares.
-func (s *sender) init(g *Group, shares *[queue.Kinds]*fair.Share) {
-	s.group, s.shares = g, shares
-	s.control = fair.Inbox{Group: g.id, Owner: s, Share: shares[queue.Control]}
-}
-
-// box returns the inbox of a kind, or nil if the sender has ended.
-func (s *sender) box(k queue.Kind) *fair.Inbox {
-	if k == queue.Control {
-		return &s.control
+// readAhead reads memory that process needs, and a message that answers. With ten thousand groups most of it is in no cache, and
+// the processor waits for several places at a time, but not while locks are taken in between.
+func readAhead(in *fair.Inbox, m *raftpb.Message) uint64 {
+	s := in.Owner.(*sender)
+	if r := s.group.find(m.GetFrom()); r != nil {
+		return r.control.Group
 	}
-	if in := s.boxes[k].Load(); in != nil {
-		return in
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return nil
-	}
-	in := s.boxes[k].Load()
-	if in == nil {
-		in = &fair.Inbox{Group: s.group.id, Owner: s, Share: s.shares[k]}
-		s.boxes[k].Store(in)
-	}
-	return in
-}
-
-// end drops the messages that wait, and returns channels that are closed when running calls of Process have returned.
-func (s *sender) end() (running []<-chan struct{}) {
-	s.mu.Lock()
-	if !s.ended && s.done != nil {
-		close(s.done)
-	}
-	s.ended = true
-	s.forget()
-	s.mu.Unlock()
-	for k := range s.boxes {
-		in := s.boxes[k].Load()
-		if queue.Kind(k) == queue.Control {
-			in = &s.control
-		}
-		if in != nil {
-			left, returned := s.group.groups.pools[k].Remove(in)
-			s.group.drop(len(left), errs.ErrPeerRemoved)
-			for i := range left {
-				s.group.groups.refuseWaiting(left[i].Msg, errs.ErrPeerRemoved)
-			}
-			running = append(running, returned)
-		}
-	}
-	return running
+	return 0
 }
 
 // process gives a message to raft, and the result to the request that has brought it, if it waits.
 func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	g, cfg, from := s.group, s.group.groups.node, m.GetFrom()
 	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
-	for _, returned := range s.after {
-		select {
-		case <-returned:
-		case <-processContext{s}.Done():
-		}
+	if more := s.rare.Load(); more != nil {
+		s.await(more.after)
 	}
 	ctx, ticket := context.Context(processContext{s}), g.groups.ticketOf(m)
 	if ticket != nil {
@@ -135,6 +71,16 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	if failed := err != nil; failed != g.failing.Load() && g.failing.CompareAndSwap(!failed, failed) && failed && !g.stopped.Load() {
 		g.log().Warn("failed to process a raft message; further failures are not logged until one succeeds",
 			zap.String("lane", k.String()), zap.String("from", types.ID(from).String()), zap.Error(err))
+	}
+}
+
+// await waits until calls of Process have returned, or the sender ends.
+func (s *sender) await(all []<-chan struct{}) {
+	for _, returned := range all {
+		select {
+		case <-returned:
+		case <-processContext{s}.Done():
+		}
 	}
 }
 
@@ -175,8 +121,8 @@ func (g *Group) drop(n int, cause error) {
 	g.drops.Load().Drop(n, member.ReasonOf(cause))
 }
 
-// lookupTogether is how many groups are looked up under one lock.
-const lookupTogether = 64
+// receiveTogether is how many messages are given to their inboxes under one lock.
+const receiveTogether = 64
 
 // Receiver gets the messages of all groups, in place of their Rafts. Its methods are called concurrently for
 // several nodes, and must not block.
@@ -226,24 +172,70 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 		gs.receiveAll(from, n, items, refuse)
 		return nil
 	}
-	var found [lookupTogether]*Group
+	var found [receiveTogether]*Group
+	var run [receiveTogether]fair.Received
 	for len(items) > 0 {
-		some := items[:min(len(items), lookupTogether)]
+		some := items[:min(len(items), receiveTogether)]
 		items = items[len(some):]
 		gs.mu.RLock()
 		for i := range some {
 			found[i] = gs.all[some[i].Group]
 		}
 		gs.mu.RUnlock()
+		gs.ahead.Store(readGroups(found[:len(some)], some))
+		kind, received := queue.Control, run[:0]
 		for i, it := range some {
-			if found[i] == nil {
-				gs.unknown.Add(1)
-				refuse(it.Group, it.Msg, wire.NoSuchGroup)
+			k := queue.KindOf(it.Msg.GetType())
+			in := gs.inboxOf(found[i], n, k, it, refuse)
+			if in == nil {
 				continue
 			}
-			if err := found[i].receive(ctx, n, it, wait, refuse); err != nil {
-				return err
+			if k != kind {
+				if err := gs.offer(ctx, kind, received, wait, refuse); err != nil {
+					return err
+				}
+				kind, received = k, run[:0]
 			}
+			received = append(received, fair.Received{Inbox: in, Msg: it.Msg, Size: it.Size, Coalesced: wire.IsCoalesced(it.Msg)})
+		}
+		if err := gs.offer(ctx, kind, received, wait, refuse); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readGroups reads memory that is needed to find the inboxes of messages, and to use them: see readAhead.
+func readGroups(found []*Group, items []stream.GroupItem) (sum uint64) {
+	for i, g := range found {
+		if g == nil {
+			continue
+		}
+		if r := g.find(items[i].Msg.GetFrom()); r != nil && r.in.control.Share != nil {
+			sum++
+		}
+	}
+	return sum
+}
+
+// offer gives messages of one kind to their inboxes.
+func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, wait time.Duration, refuse refuser) error {
+	for len(all) > 0 {
+		n, v := gs.pools[k].OfferAll(all)
+		if n == len(all) {
+			return nil
+		}
+		one, err := all[n], v.Err()
+		all = all[n+1:]
+		if k == queue.Append && wait > 0 {
+			err = gs.pools[k].OfferWait(ctx, one.Inbox, one.Msg, one.Size, wait)
+		}
+		if err == nil {
+			continue
+		}
+		one.Inbox.Owner.(*sender).group.refuse(one.Msg, err, refuse)
+		if k == queue.Append && wait > 0 && ctx.Err() != nil {
+			return err // so that the sender's raft is told
 		}
 	}
 	return nil
@@ -262,15 +254,20 @@ func (g *Group) refuse(m *raftpb.Message, cause error, refuse refuser) {
 	}
 }
 
-// receive gives a message from a node, nil for one that is not known, to its inbox.
-func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait time.Duration, refuse refuser) error {
-	k := queue.KindOf(it.Msg.GetType())
-	r := g.find(it.Msg.GetFrom())
-	if err := g.groups.node.AuthorizeReplica(it.Msg, g.self, g.mayBeFrom(it.Msg.GetFrom(), r, n)); err != nil {
+// inboxOf returns the inbox for a message of this kind from a node, which is nil for one that is not known, or nil if the message is
+// refused. g is nil if the group is not here.
+func (gs *Groups) inboxOf(g *Group, n *node, k queue.Kind, it stream.GroupItem, refuse refuser) (in *fair.Inbox) {
+	if g == nil {
+		gs.unknown.Add(1)
+		refuse(it.Group, it.Msg, wire.NoSuchGroup)
+		return nil
+	}
+	from := it.Msg.GetFrom()
+	r := g.find(from)
+	if err := gs.node.AuthorizeReplica(it.Msg, g.self, g.mayBeFrom(from, r, n)); err != nil {
 		g.refuse(it.Msg, err, refuse)
 		return nil
 	}
-	var in *fair.Inbox
 	if r != nil {
 		if it.Msg.GetType() == raftpb.MsgAppResp {
 			r.answered(it.Msg)
@@ -278,27 +275,11 @@ func (g *Group) receive(ctx context.Context, n *node, it stream.GroupItem, wait 
 		in = r.in.box(k)
 	} else {
 		s := g.stranger()
-		s.seen(it.Msg.GetFrom(), n)
+		s.seen(from, n)
 		in = s.box(k)
 	}
 	if in == nil { // the replica has ended
 		g.refuse(it.Msg, errs.ErrPeerRemoved, refuse)
-		return nil
 	}
-	pool := g.groups.pools[k]
-	if k != queue.Append || wait == 0 {
-		if v := pool.Offer(in, it.Msg, it.Size, wire.IsCoalesced(it.Msg)); v != queue.Accepted {
-			g.refuse(it.Msg, v.Err(), refuse)
-		}
-		return nil
-	}
-	err := pool.OfferWait(ctx, in, it.Msg, it.Size, wait)
-	if err == nil {
-		return nil
-	}
-	g.refuse(it.Msg, err, refuse)
-	if ctx.Err() != nil {
-		return err // so that the sender's raft is told
-	}
-	return nil
+	return in
 }

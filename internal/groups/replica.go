@@ -15,24 +15,28 @@ import (
 
 // replica is a member of a group that lives on a node. There are many: it is small, and what control messages need is together.
 type replica struct {
-	group   *Group
 	id      uint64
 	node    *node
 	sent    atomic.Int64 // Groups.clock when something was sent to it last
-	owed    atomic.Bool  // a report is due
 	control fair.Flow    // of control messages that are sent
+	group   *Group
 	in      sender
+	owed    atomic.Bool                  // a report is due
+	at      int32                        // its place in node.replicas; guarded by node.mu
 	window  atomic.Pointer[appendWindow] // nil: no appends lately
-
-	at     int                                    // its place in node.replicas; guarded by node.mu
-	out    [queue.Kinds]atomic.Pointer[fair.Flow] // nil: nothing was sent yet; of control messages: it is control
-	posted [queue.Kinds]atomic.Pointer[fair.Flow] // the same in POSTs
+	others  atomic.Pointer[otherFlows]   // nil: nothing was sent by them yet
 
 	snapshots *snapshotSender // nil: none was sent yet; guarded by group.mu until the end
 }
 
+// otherFlows are those beside that of control messages.
+type otherFlows struct {
+	out    [queue.Kinds - 1]fair.Flow // of the other kinds
+	posted [queue.Kinds]fair.Flow     // of messages in POSTs
+}
+
 func newReplica(g *Group, id uint64, n *node) *replica {
-	r := &replica{group: g, id: id, node: n}
+	r := &replica{id: id, node: n, group: g}
 	r.sent.Store(-inFlight)
 	r.control.Group, r.control.Owner = g.id, g
 	r.in.init(g, &n.shares)
@@ -119,20 +123,21 @@ func (r *replica) end() (running []<-chan struct{}) {
 	if r.snapshots != nil {
 		r.snapshots.end()
 	}
-	for k := range r.out {
-		r.dropFlow(r.node.writers[streamOf(queue.Kind(k))].Queue, r.out[k].Load())
-		r.dropFlow(r.node.posts.queue, r.posted[k].Load())
+	if others := r.others.Load(); others != nil {
+		for i := range others.out {
+			r.dropFlow(r.node.writers[streamOf(queue.Kind(i+1))].Queue, &others.out[i])
+		}
+		for i := range others.posted {
+			r.dropFlow(r.node.posts.queue, &others.posted[i])
+		}
 	}
 	r.node.remove(r)
 	r.group.groups.leaveNode(r.node)
 	return running
 }
 
-// dropFlow drops the queued messages of a flow, which may be nil.
+// dropFlow drops the queued messages of a flow.
 func (r *replica) dropFlow(q *fair.SendQueue, f *fair.Flow) {
-	if f == nil {
-		return
-	}
 	for _, it := range q.Remove(f) {
 		r.group.lose(q, it.Msg, errs.ErrPeerRemoved)
 	}
@@ -146,13 +151,20 @@ func streamOf(k queue.Kind) int {
 	return messages
 }
 
-// flowOf returns the flow in f, which is made if there is none.
-func flowOf(f *atomic.Pointer[fair.Flow], g *Group) *fair.Flow {
-	if flow := f.Load(); flow != nil {
-		return flow
+// withOthers returns the other flows, which are made if there are none.
+func (r *replica) withOthers() *otherFlows {
+	if others := r.others.Load(); others != nil {
+		return others
 	}
-	f.CompareAndSwap(nil, &fair.Flow{Group: g.id, Owner: g})
-	return f.Load()
+	others := new(otherFlows)
+	for i := range others.out {
+		others.out[i].Group, others.out[i].Owner = r.group.id, r.group
+	}
+	for i := range others.posted {
+		others.posted[i].Group, others.posted[i].Owner = r.group.id, r.group
+	}
+	r.others.CompareAndSwap(nil, others)
+	return r.others.Load()
 }
 
 // flow returns the flow of a kind on a stream.
@@ -160,7 +172,7 @@ func (r *replica) flow(k queue.Kind) *fair.Flow {
 	if k == queue.Control {
 		return &r.control
 	}
-	return flowOf(&r.out[k], r.group)
+	return &r.withOthers().out[k-1]
 }
 
 // send gives m to a queue, or reports it lost. A MsgSnap goes by POST, whose answer is its result.
@@ -182,7 +194,7 @@ func (r *replica) send(m *raftpb.Message) {
 	}
 	if v == queue.Down {
 		q = r.node.posts.queue
-		v = q.Offer(flowOf(&r.posted[k], r.group), m, size, wire.IsCoalesced(m))
+		v = q.Offer(&r.withOthers().posted[k], m, size, wire.IsCoalesced(m))
 	}
 	if v == queue.Withheld { // raft is told once the queue has drained
 		q.Drop(1, queue.DropQueueFull)

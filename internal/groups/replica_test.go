@@ -3,8 +3,11 @@ package groups
 import (
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
 )
 
 // TestReplicas: each replica is found by its id until it is removed or replaced, whether it is one of the first two or not.
@@ -71,4 +74,11 @@ func TestReplicasWhileTheyChange(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSizes: there are ten thousand groups, each with two replicas.
+func TestSizes(t *testing.T) {
+	require.LessOrEqual(t, unsafe.Sizeof(Group{}), uintptr(216)) // with a pointer 224, for which there are places in memory
+	require.LessOrEqual(t, unsafe.Sizeof(replica{}), uintptr(288))
+	t.Log(unsafe.Sizeof(Group{}), unsafe.Sizeof(replica{}), unsafe.Sizeof(sender{}), unsafe.Sizeof(fair.Flow{}), unsafe.Sizeof(fair.Inbox{}))
 }

@@ -69,7 +69,7 @@ func (gs *Groups) SnapshotOffset(from types.ID, h, answer http.Header) (offset i
 	case err != nil:
 		return 0, 0, err
 	case store.Resumes():
-		return g.receiver().Offset(g.ctx, question, store.PartialDB(from))
+		return g.receiver().Offset(g.context(), question, store.PartialDB(from))
 	case g.receiver().Busy(from):
 		return 0, 0, protocol.ErrTooManySnapshots
 	}
@@ -90,7 +90,7 @@ func (gs *Groups) ReceiveSnapshot(r snapshot.Request) error {
 		return protocol.ErrNoSnapshotter
 	}
 	in := &incomingSnapshot{Request: r, group: g, saving: g.app.Store.Begin(r.Sender())}
-	if _, _, err := g.receiver().Receive(g.ctx, in, nil); err != nil {
+	if _, _, err := g.receiver().Receive(g.context(), in, nil); err != nil {
 		return err
 	}
 	if n := gs.nodeOf(r.Sender()); n != nil {
@@ -179,7 +179,7 @@ func (in *incomingSnapshot) Began(index uint64) (*zap.Logger, *atomic.Uint64) {
 
 // Saver implements snapshot.Incoming.
 func (in *incomingSnapshot) Saver(m *raftpb.Message, size int64) (snap.Saver, error) {
-	return in.saving.Saver(in.group.ctx, snapshotLane, m, size)
+	return in.saving.Saver(in.group.context(), snapshotLane, m, size)
 }
 
 // Process implements snapshot.Incoming.
@@ -212,7 +212,7 @@ func (g *Group) dropIf(cause error) {
 // deliver gives a MsgSnap of a replica, nil for one that is not known, to its inbox, and waits for the result, or why
 // there is none.
 func (g *Group) deliver(m *raftpb.Message, r *replica) queue.Outcome {
-	ctx, cancel := context.WithTimeoutCause(g.ctx, g.groups.cfg.Snapshots.Config.AnswerTimeout, errs.ErrStalled)
+	ctx, cancel := context.WithTimeoutCause(g.context(), g.groups.cfg.Snapshots.Config.AnswerTimeout, errs.ErrStalled)
 	defer cancel()
 	var from *sender
 	if r != nil {

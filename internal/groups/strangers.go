@@ -44,28 +44,29 @@ func (s *sender) strangerOf(id uint64) *stranger {
 	if s.ended {
 		return nil
 	}
-	if one := s.known[id]; one != nil {
+	if one := s.known()[id]; one != nil {
 		return one
 	}
-	if len(s.known) >= maxStrangers {
+	if len(s.known()) >= maxStrangers {
 		s.forget()
 	}
-	if s.known == nil {
-		s.known = map[uint64]*stranger{}
+	more := s.more()
+	if more.known == nil {
+		more.known = map[uint64]*stranger{}
 	}
 	one := new(stranger)
 	one.answers.Group, one.answers.Owner = s.group.id, s.group
 	one.posted.Group, one.posted.Owner = s.group.id, s.group
-	s.known[id] = one
+	more.known[id] = one
 	return one
 }
 
 // forget forgets all strangers. It is called with mu held.
 func (s *sender) forget() {
-	for _, one := range s.known {
+	for _, one := range s.known() {
 		one.dropAnswers()
 	}
-	clear(s.known)
+	clear(s.known())
 }
 
 // dropAnswers drops the answers that wait.
@@ -95,7 +96,7 @@ func (s *sender) noteRemoved(id uint64) {
 func (s *sender) wasRemoved(id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one := s.known[id]
+	one := s.known()[id]
 	return one != nil && !one.removed.IsZero() && time.Since(one.removed) < tellRemoved
 }
 
@@ -103,7 +104,7 @@ func (s *sender) wasRemoved(id uint64) bool {
 func (s *sender) nodeOf(id uint64) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if one := s.known[id]; one != nil {
+	if one := s.known()[id]; one != nil {
 		return one.node
 	}
 	return nil
@@ -119,7 +120,7 @@ func (g *Group) answer(m *raftpb.Message) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one := s.known[m.GetTo()]
+	one := s.known()[m.GetTo()]
 	if one == nil || one.node == nil {
 		return
 	}

@@ -131,11 +131,11 @@ func (gs *Groups) appendsWritten(q *fair.SendQueue, items []fair.Item) {
 
 // tidyWindow tells raft if no append was acknowledged for too long, and drops the window of a replica without appends.
 func (r *replica) tidyWindow(q *fair.SendQueue) {
-	w, f := r.window.Load(), r.out[queue.Append].Load()
-	if w == nil || f == nil {
+	w := r.window.Load()
+	if w == nil {
 		return
 	}
-	held := q.Held(f)
+	held := q.Held(r.flow(queue.Append))
 	r.withWindow(func(w *queue.Window) bool { return w.Expired(held, r.node.groups.now()) })
 	w.mu.Lock()
 	defer w.mu.Unlock()

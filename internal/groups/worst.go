@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // load is what a group is compared by.
@@ -38,8 +40,8 @@ func (g *Group) load() load {
 
 // add adds the inboxes of a sender.
 func (l *load) add(s *sender) {
-	for k := range s.boxes {
-		if in := s.boxes[k].Load(); in != nil {
+	for k := queue.Append; k < queue.Kinds; k++ {
+		if in := s.existing(k); in != nil {
 			held, blocked := l.group.groups.pools[k].InboxStatus(in)
 			l.heldBytes += held
 			l.blockedFor = max(l.blockedFor, blocked)

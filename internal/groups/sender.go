@@ -1,0 +1,104 @@
+package groups
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+)
+
+// sender is a replica as the sender of messages, or all replicas that a group does not have: its messages wait for
+// Process in an inbox for each kind.
+type sender struct {
+	group    *Group
+	control  fair.Inbox // of control messages
+	shares   *[queue.Kinds]*fair.Share
+	boxes    [queue.Kinds - 1]atomic.Pointer[fair.Inbox] // of the other kinds; nil: nothing was received yet; set under mu
+	rare     atomic.Pointer[rareOfSender]                // nil: nothing of it was needed yet; set under mu
+	mu       sync.Mutex
+	stranger bool // it is of replicas that the group does not have
+	ended    bool
+}
+
+// rareOfSender is what few senders have.
+type rareOfSender struct {
+	done  chan struct{}        // closed at the end; nil: nobody waits for it
+	after []<-chan struct{}    // closed when calls of Process for an earlier replica with this id have returned; does not change
+	known map[uint64]*stranger // the last strangers, by id; guarded by mu
+}
+
+// more is called with mu held.
+func (s *sender) more() *rareOfSender {
+	if s.rare.Load() == nil {
+		s.rare.Store(new(rareOfSender))
+	}
+	return s.rare.Load()
+}
+
+// known returns the last strangers, by id. It is called with mu held.
+func (s *sender) known() map[uint64]*stranger {
+	if more := s.rare.Load(); more != nil {
+		return more.known
+	}
+	return nil
+}
+
+// init makes s the sender of messages of the group, within these shares.
+func (s *sender) init(g *Group, shares *[queue.Kinds]*fair.Share) {
+	s.group, s.shares = g, shares
+	s.control = fair.Inbox{Group: g.id, Owner: s, Share: shares[queue.Control]}
+}
+
+// box returns the inbox of a kind, or nil if the sender has ended.
+func (s *sender) box(k queue.Kind) *fair.Inbox {
+	if k == queue.Control {
+		return &s.control
+	}
+	box := &s.boxes[k-1]
+	if in := box.Load(); in != nil {
+		return in
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil
+	}
+	in := box.Load()
+	if in == nil {
+		in = &fair.Inbox{Group: s.group.id, Owner: s, Share: s.shares[k]}
+		box.Store(in)
+	}
+	return in
+}
+
+// existing returns the inbox of a kind, or nil if nothing was received yet.
+func (s *sender) existing(k queue.Kind) *fair.Inbox {
+	if k == queue.Control {
+		return &s.control
+	}
+	return s.boxes[k-1].Load()
+}
+
+// end drops the messages that wait, and returns channels that are closed when running calls of Process have returned.
+func (s *sender) end() (running []<-chan struct{}) {
+	s.mu.Lock()
+	if more := s.rare.Load(); !s.ended && more != nil && more.done != nil {
+		close(more.done)
+	}
+	s.ended = true
+	s.forget()
+	s.mu.Unlock()
+	for k := range queue.Kinds {
+		if in := s.existing(k); in != nil {
+			left, returned := s.group.groups.pools[k].Remove(in)
+			s.group.drop(len(left), errs.ErrPeerRemoved)
+			for i := range left {
+				s.group.groups.refuseWaiting(left[i].Msg, errs.ErrPeerRemoved)
+			}
+			running = append(running, returned)
+		}
+	}
+	return running
+}
