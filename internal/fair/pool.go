@@ -66,9 +66,7 @@ type Pool struct {
 	ending    int           // workers that were woken to end, and have not looked yet
 	more      chan struct{} // has a value for each worker that was woken
 
-	checking bool // a check is due
-	late     int  // checks in a row that came too late
-	checked  time.Duration
+	checking bool        // a check is due
 	timer    *time.Timer // of checks; nil before the first
 	clock    time.Duration
 	stood    time.Duration // when a check has found last that all workers are blocked

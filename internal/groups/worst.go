@@ -40,7 +40,7 @@ func (g *Group) load() load {
 
 // add adds the inboxes of a sender.
 func (l *load) add(s *sender) {
-	for k := queue.Append; k < queue.Kinds; k++ {
+	for k := range queue.Kinds {
 		if in := s.existing(k); in != nil {
 			held, blocked := l.group.groups.pools[k].InboxStatus(in)
 			l.heldBytes += held

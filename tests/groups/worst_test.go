@@ -73,6 +73,34 @@ func TestWorstGroups(t *testing.T) {
 	})
 }
 
+// TestBlockedControlMessage: a group whose Process blocks on a heartbeat is blocked as one that does on another message.
+func TestBlockedControlMessage(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		ma, mb := startNode(t, n, 1), startNode(t, n, 2)
+		open := make(chan struct{})
+		unblock := sync.OnceFunc(func() { close(open) })
+		defer unblock()
+		for id := uint64(1); id <= 2; id++ {
+			to := join(t, mb, id, func(cfg *rafthttp.GroupConfig) {
+				cfg.Raft = &testmember.Recorder{OnProcess: func(context.Context, *raftpb.Message) error { <-open; return nil }}
+			})
+			to.AddPeer(1, []string{testmember.URLOf(1)})
+			from := join(t, ma, id, nil)
+			from.AddPeer(2, []string{testmember.URLOf(2)})
+			time.Sleep(time.Second)
+			if id == 2 {
+				from.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+			}
+		}
+		time.Sleep(2 * time.Second)
+		worst := mb.WorstGroups(1)[0]
+		require.EqualValues(t, 2, worst.ID)
+		require.Equal(t, 2*time.Second, worst.BlockedFor)
+		require.Positive(t, worst.QueuedBytes)
+		unblock()
+	})
+}
+
 // BenchmarkWorstGroups of 10,000 with two replicas each.
 func BenchmarkWorstGroups(b *testing.B) {
 	m := &rafthttp.Transport{ID: 1, Raft: rafthttp.NoRaft{}}
