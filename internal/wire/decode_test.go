@@ -266,7 +266,7 @@ func TestDecoderMemory(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	for _, s := range streams {
 		var ms []*raftpb.Message
-		for i := range 200 {
+		for i := range fewer(200, 30) {
 			m := randomMessage(rng)
 			if i%3 == 0 {
 				m = msgApp(1, uint64(i), rng.IntN(300), rng.IntN(6000))

@@ -25,6 +25,15 @@ func marshal(t testing.TB, m proto.Message) []byte {
 	return b
 }
 
+// fewer is all, or few with the race detector, which makes a codec ten times slower and finds nothing in one without goroutines:
+// tools/test runs the tests of this package without it as well.
+func fewer(all, few int) int {
+	if raceEnabled {
+		return few
+	}
+	return all
+}
+
 // requireEqual compares messages as protobuf does, and by presence.
 func requireEqual(t testing.TB, want, got *raftpb.Message) {
 	t.Helper()
