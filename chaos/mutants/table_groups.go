@@ -8,7 +8,7 @@ var groupMutants = []mutant{
 	},
 	{
 		name: "group-former-replica", wrong: "a message for a former replica reaches the new one", breaks: "a message reaches its replica only", in: manyGroups,
-		edits: []edit{{"internal/groups/receive.go", "g.groups.node.AuthorizeReplica(it.Msg, g.self, g.may", "g.groups.node.AuthorizeReplica(it.Msg, it.Msg.GetTo(), g.may"}},
+		edits: []edit{{"internal/groups/receive.go", "gs.node.AuthorizeReplica(it.Msg, g.self, g.mayBeFrom(from", "gs.node.AuthorizeReplica(it.Msg, it.Msg.GetTo(), g.mayBeFrom(from"}},
 	},
 	{
 		name: "group-message-twice", wrong: "a received proposal is processed twice", breaks: "each message at most once", in: manyGroups,
