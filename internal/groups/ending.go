@@ -99,6 +99,7 @@ func (g *Group) end(cause error) {
 	if strangers != nil {
 		strangers.end()
 	}
+	g.endResults()
 	g.finish()
 }
 

@@ -50,6 +50,7 @@ type Group struct {
 	refusals  atomic.Uint64                  // of messages to other nodes
 
 	receiving atomic.Pointer[snapshot.Receiver] // nil: no snapshot has come yet
+	results   atomic.Pointer[results]           // nil: no snapshot was sent yet
 }
 
 // init makes g a group.

@@ -90,9 +90,7 @@ func (p *posts) deliver(items []fair.Item) {
 		if it.Msg.GetType() != raftpb.MsgSnap {
 			continue
 		}
-		if g := senderOf(it); g != nil {
-			g.snapshotEnded(it.Msg.GetTo(), refused.cause(it))
-		}
+		it.Flow.Owner.(*Group).posted(it.Msg, refused.cause(it))
 	}
 }
 

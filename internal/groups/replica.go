@@ -184,6 +184,9 @@ func (r *replica) send(m *raftpb.Message) {
 	q, v := r.node.writers[streamOf(k)].Queue, queue.Down
 	switch m.GetType() {
 	case raftpb.MsgSnap:
+		if !r.group.posts(m) {
+			return
+		}
 	case raftpb.MsgApp:
 		var due bool
 		if v, due = r.offerAppend(q, r.flow(k), m, size); due {
@@ -210,7 +213,7 @@ func (g *Group) lose(q *fair.SendQueue, m *raftpb.Message, cause error) {
 		r.unreachable()
 	}
 	if m.GetType() == raftpb.MsgSnap {
-		g.snapshotEnded(m.GetTo(), cause)
+		g.posted(m, cause)
 	}
 }
 

@@ -78,3 +78,41 @@ func TestResultAfterTheGroupWasStopped(t *testing.T) {
 		})
 	}
 }
+
+// TestMsgSnapHasOneResult: a MsgSnap without a database has exactly one report, whatever ends while it is posted: none is missing when Stop
+// has returned, and none comes later.
+func TestMsgSnapHasOneResult(t *testing.T) {
+	for name, c := range ends {
+		for _, lost := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+					hold := make(chan struct{})
+					answering(t, n, nil, func() {
+						if <-hold; lost {
+							panic(http.ErrAbortHandler)
+						}
+					})
+					ma := startNode(t, n, 1)
+					other := join(t, ma, 2, nil) // keeps the node
+					other.AddPeer(2, []string{testmember.URLOf(2)})
+					a := join(t, ma, 1, nil)
+					a.AddPeer(2, []string{testmember.URLOf(2)})
+					a.Send([]*raftpb.Message{testmember.MsgSnap(2, 1, 5)})
+					time.Sleep(time.Second)
+					c.end(a, ma)
+					if c.joins {
+						require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.SnapshotReports())
+					}
+					close(hold)
+					time.Sleep(time.Minute)
+					require.Len(t, a.raft.SnapshotReports(), 1)
+					a.Send([]*raftpb.Message{testmember.MsgSnap(2, 1, 6)})
+					time.Sleep(time.Second)
+					if c.joins {
+						require.Len(t, a.raft.SnapshotReports(), 1)
+					}
+				})
+			})
+		}
+	}
+}
