@@ -126,7 +126,7 @@ func (t *Transport) settings() (*member.Config, error) {
 // groupsConfig returns the configuration of raft groups of a Transport with these settings. Nodes have no hooks.
 func groupsConfig(s *member.Config, to GroupReceiver, snapshots groups.Snapshots, asking *sync.WaitGroup, changed func()) groups.Config {
 	node := *s
-	node.ErrorC, node.Observer, node.SnapshotBackoff = nil, member.Hooks{}, 0
+	node.ErrorC, node.Observer = nil, member.Hooks{}
 	var receiver groups.Receiver
 	if to != nil {
 		receiver = guardedReceiver{to, s.Guard}

@@ -66,6 +66,8 @@ type ReplicaStatus struct {
 	Node types.ID `json:"node"`
 	// ActiveSince is since when messages of its node arrive; the zero time: they do not.
 	ActiveSince time.Time `json:"active_since,omitzero"`
+	// SnapshotRetryAt is as that of a peer, for snapshots to the replica.
+	SnapshotRetryAt time.Time `json:"snapshot_retry_at,omitzero"`
 }
 
 // Status returns the state of the group. It does not block.

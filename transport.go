@@ -216,10 +216,10 @@ type Transport struct {
 	// working, as members with this library do. On a receiver, it limits
 	// the Process of a snapshot.
 	SnapshotAnswerTimeout time.Duration
-	// SnapshotBackoff is how long ReportSnapshot is held back after a snapshot to a peer
-	// failed, since raft sends the next one as soon as it is told: 2 to 5 times a second.
-	// It is doubled with each failure in a row, up to a minute, or to SnapshotBackoff if
-	// that is longer. 0 means none. There is still one report for each snapshot, in order;
+	// SnapshotBackoff is how long ReportSnapshot is held back after a snapshot to a peer, or to a
+	// replica of a group, failed, since raft sends the next one as soon as it is told: 2 to 5
+	// times a second. It is doubled with each failure in a row, up to a minute, or to
+	// SnapshotBackoff if that is longer. 0 means none. There is still one report for each snapshot, in order;
 	// reader and CloseNotify are not held back. A report that is held back comes at once when
 	// a later snapshot succeeds, when the peer becomes active or is given other URLs, with
 	// MendPeer, RemovePeer and Stop; but while a later snapshot to the peer is under way,

@@ -157,14 +157,26 @@ func (gs *Groups) NodesAnd(ids []types.ID) []types.ID {
 	return ids
 }
 
-// spawn runs f on a goroutine that Close waits for, unless Stop was called.
-func (gs *Groups) spawn(f func()) bool {
+// enter counts a goroutine that Close waits for, until wg.Done, unless Stop was called.
+func (gs *Groups) enter() bool {
 	gs.mu.RLock()
 	defer gs.mu.RUnlock()
 	if gs.stopped {
 		return false
 	}
-	gs.wg.Go(f)
+	gs.wg.Add(1)
+	return true
+}
+
+// spawn runs f on a goroutine that Close waits for, unless Stop was called.
+func (gs *Groups) spawn(f func()) bool {
+	if !gs.enter() {
+		return false
+	}
+	go func() {
+		defer gs.wg.Done()
+		f()
+	}()
 	return true
 }
 

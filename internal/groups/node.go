@@ -48,7 +48,12 @@ type node struct {
 func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 	picker := gs.cfg.URLs(urls)
 	n := &node{groups: gs, urls: picker, member: member.New(gs.node, id, picker), snapshotLines: loglimit.PerMinute(callback.MemberLines)}
-	n.member.Activity.Changed = func(bool, error) { gs.cfg.Changed() }
+	n.member.Activity.Changed = func(active bool, _ error) {
+		if active {
+			n.hurrySnapshots()
+		}
+		gs.cfg.Changed()
+	}
 	handler := stream.GroupHandler{
 		Receive: func(ctx context.Context, items []stream.GroupItem, wait time.Duration) error {
 			return gs.receive(ctx, id, n, items, wait, n.refuse)
@@ -88,6 +93,7 @@ func (n *node) update(urls types.URLs) {
 		r.Update()
 	}
 	n.member.PostClient.CloseIdleConnections()
+	n.hurrySnapshots()
 }
 
 // shut refuses new work, cancels work in progress and closes all connections. It does not wait.

@@ -131,6 +131,7 @@ func (r *replica) end() (running []<-chan struct{}) {
 			r.dropFlow(r.node.posts.queue, &others.posted[i])
 		}
 	}
+	r.group.hurrySnapshots(r.id)
 	r.node.remove(r)
 	r.group.groups.leaveNode(r.node)
 	return running
@@ -224,8 +225,8 @@ func (r *replica) unreachable() {
 	}
 }
 
-// snapshotEnded reports the result of a snapshot to a replica: a failure unless cause is nil.
-func (g *Group) snapshotEnded(id uint64, cause error) {
+// tellSnapshot reports the result of a snapshot to a replica: a failure unless cause is nil.
+func (g *Group) tellSnapshot(id uint64, cause error) {
 	g.tell(&raftpb.Message{Type: raftpb.MsgSnapStatus.Enum(), From: &id, Reject: new(cause != nil)})
 }
 

@@ -111,17 +111,24 @@ func (g *Group) SendSnapshot(m *snap.Message) {
 		go m.CloseWithError(errs.ErrStopped) // not joined, as the Transport's
 		return
 	}
-	if s := g.snapshotsTo(m.GetTo()); s != nil && s.sender.Send(m, nil) {
-		return // Done follows
-	}
 	to := m.GetTo()
+	ended := func(err error) { g.tellSnapshot(to, err) }
+	if s := g.snapshotsTo(to); s != nil {
+		if g.snapshotBegan(to); s.sender.Send(m, nil) {
+			return // Done follows
+		}
+		ended = func(err error) { // it is removed
+			g.snapshotEnded(to, err)
+			g.hurrySnapshots(to)
+		}
+	}
 	refuse := func() {
 		snapshot.Close(m, protocol.ErrMemberUnknown, g.groups.node.Log)
-		g.snapshotEnded(to, protocol.ErrMemberUnknown)
+		ended(protocol.ErrMemberUnknown)
 		g.finish()
 	}
 	if !g.groups.spawn(refuse) {
-		g.snapshotEnded(to, errs.ErrStopped)
+		ended(errs.ErrStopped)
 		g.finish()
 		go m.CloseWithError(errs.ErrStopped) // not joined, as the Transport's
 	}

@@ -74,6 +74,8 @@ type ReplicaState struct {
 	ID          uint64
 	Node        types.ID
 	ActiveSince time.Time // of the node; the zero time: it is not active
+	// SnapshotRetryAt is when raft is told of failed snapshots, see member.SnapshotReports.HeldUntil.
+	SnapshotRetryAt time.Time
 }
 
 // State returns the current state.
@@ -82,7 +84,7 @@ func (g *Group) State() GroupState {
 	load := g.load()
 	st.HeldBytes, st.BlockedFor = load.heldBytes, load.blockedFor
 	for _, r := range g.replicas.all() {
-		st.Replicas = append(st.Replicas, ReplicaState{r.id, r.node.member.RemoteID, r.node.member.Activity.ActiveSince()})
+		st.Replicas = append(st.Replicas, ReplicaState{r.id, r.node.member.RemoteID, r.node.member.Activity.ActiveSince(), g.snapshotsHeldUntil(r.id)})
 	}
 	slices.SortFunc(st.Replicas, func(a, b ReplicaState) int { return cmp.Compare(a.ID, b.ID) })
 	if drops := g.drops.Load(); drops != nil {

@@ -60,7 +60,7 @@ type Member struct {
 	Refusals   loglimit.Recent[Refusal]
 	Paused     atomic.Bool // by Pause or CutPeer
 
-	snapshots snapshotReports
+	snapshots SnapshotReports
 	shown     atomic.Pointer[x509.Certificate] // by the member, when it dialled
 	renewals  loglimit.Limiter
 }
@@ -145,8 +145,8 @@ func (m *Member) End(cause error) {
 	m.Activity.End(cause)
 	m.spawning.Lock()
 	m.Cancel(cause)
-	m.spawning.Unlock() // SnapshotEnded spawns with the lock that the next one takes
-	m.HurrySnapshots()
+	m.spawning.Unlock() // SnapshotEnded enters with the lock that the next one takes
+	m.snapshots.End(snapshotOwner{m})
 }
 
 // joined returns dial as a task of the member: net/http continues to dial for a
