@@ -29,7 +29,7 @@ func newSnapshotSender(l *member.Member, settings *snapshotSettings, pace *snaps
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: settings.transfer, To: l.RemoteID, Bytes: &l.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: pace,
-		Ctx: l.Ctx, Spawn: l.Spawn, Log: l.Log, Lines: loglimit.PerMinute(callback.MemberLines),
+		Ctx: l.Ctx, Enter: l.Enter, Leave: l.Wait.Done, Log: l.Log, Lines: loglimit.PerMinute(callback.MemberLines),
 		Full: ErrQueueFull, Dropped: ErrPaused,
 	})
 	return s

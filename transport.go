@@ -378,6 +378,7 @@ func (t *Transport) Stop() {
 	}
 	e.groups.Close()
 	e.wg.Wait()
+	e.pace.Wait()
 	e.awaitAsking()
 	e.cfg.Notifiers.Close()
 	e.local.events.Close()

@@ -27,6 +27,11 @@ type Message struct {
 	// panic fails the snapshot, and so does an Open that has not returned within ReadTimeout. A result that comes
 	// after that is closed then, perhaps after CloseNotify, ReportSnapshot and Stop.
 	Open func() (io.ReadCloser, error)
+	// Priority decides which of the snapshots that wait for their turn (Transport.MaxSnapshots) is next: one with a higher
+	// priority, and of equal ones the one that was given first to SendSnapshot. It counts within what the shares of the members
+	// leave, and does not interrupt a transfer that runs. 0 is the usual priority, and below 0 comes after it. It must
+	// not be changed after SendSnapshot.
+	Priority int
 	// TotalSize is the encoded size of the raft message plus the size of the database, in bytes: the value counted by
 	// progress and metrics.
 	TotalSize int64

@@ -42,7 +42,7 @@ func newSnapshotSender(r *replica) *snapshotSender {
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
 		Config: cfg.Config, To: m.RemoteID, Group: true, Bytes: &m.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: cfg.Pace,
-		Ctx: ctx, Spawn: m.Spawn, Log: m.Log.With(zap.Uint64("group", r.group.id)), Lines: r.node.snapshotLines,
+		Ctx: ctx, Enter: m.Enter, Leave: m.Wait.Done, Log: m.Log.With(zap.Uint64("group", r.group.id)), Lines: r.node.snapshotLines,
 		Full: errs.ErrQueueFull, Dropped: errs.ErrPaused,
 	})
 	return s
@@ -50,8 +50,8 @@ func newSnapshotSender(r *replica) *snapshotSender {
 
 // end ends all transfers. It does not wait; the end of the group does.
 func (s *snapshotSender) end() {
-	s.sender.Close()
 	s.cancel(errs.ErrPeerRemoved)
+	s.sender.Close()
 }
 
 // Header implements snapshot.Peer.

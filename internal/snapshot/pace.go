@@ -25,7 +25,9 @@ const (
 
 // Pace limits the rate and the number of the snapshots of a Transport in progress.
 type Pace struct {
-	turns turns         // of the transfers in flight
+	turns   turns // of the transfers in flight
+	endings endings
+
 	turn  chan struct{} // held by the transfer that may send next; others queue in order
 	pause time.Duration // longest time between two grants to one transfer
 

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -75,20 +76,65 @@ func (p *places) count() int {
 	return p.n
 }
 
-// turns are places that transfers wait for. It is safe for concurrent use.
+// turns are places that transfers wait for: those of a member with a higher priority first, and in order of arrival. Among the members
+// that may have one, the first of each is compared in the same way. It is safe for concurrent use.
 type turns struct {
 	places  *places
 	mu      sync.Mutex
-	waiting []*waiter // in order of arrival
+	waiting map[types.ID][]*waiter // of each member, in order; none is empty
+	arrived uint64
 }
 
+// waiter waits for a turn. It costs no goroutine.
 type waiter struct {
-	of    types.ID
-	ready chan struct{} // closed when it has a place
+	of       types.ID
+	priority int
+	number   uint64 // of arrival
+	ready    func() // called once it has a place, under the lock of turns: it does not block
+}
+
+// compare puts the one that is first in order first.
+func (w *waiter) compare(o *waiter) int {
+	return cmp.Or(cmp.Compare(o.priority, w.priority), cmp.Compare(w.number, o.number))
+}
+
+// add makes w wait for a place, which is held until release.
+func (t *turns) add(w *waiter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waiting == nil {
+		t.waiting = map[types.ID][]*waiter{}
+	}
+	t.arrived++
+	w.number = t.arrived
+	all := t.waiting[w.of]
+	i, _ := slices.BinarySearchFunc(all, w, (*waiter).compare)
+	t.waiting[w.of] = slices.Insert(all, i, w)
+	t.serve()
+}
+
+// remove makes w wait no longer. It returns false if w does not wait, perhaps since it has a place.
+func (t *turns) remove(w *waiter) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := t.waiting[w.of]
+	i, found := slices.BinarySearchFunc(all, w, (*waiter).compare)
+	if found {
+		t.cut(w.of, i)
+	}
+	return found
+}
+
+// cut removes one that waits. It is called with mu held.
+func (t *turns) cut(of types.ID, i int) {
+	all := slices.Delete(t.waiting[of], i, i+1)
+	if t.waiting[of] = all; len(all) == 0 {
+		delete(t.waiting, of)
+	}
 }
 
 // acquire waits for a place, which is held until release. It returns false if ctx ended, or quit was closed, before.
-func (t *turns) acquire(ctx context.Context, of types.ID, quit <-chan struct{}) bool {
+func (t *turns) acquire(ctx context.Context, of types.ID, priority int, quit <-chan struct{}) bool {
 	select {
 	case <-quit:
 		return false
@@ -96,25 +142,18 @@ func (t *turns) acquire(ctx context.Context, of types.ID, quit <-chan struct{}) 
 		return false
 	default:
 	}
-	w := &waiter{of: of, ready: make(chan struct{})}
-	t.mu.Lock()
-	t.waiting = append(t.waiting, w)
-	t.serve()
-	t.mu.Unlock()
+	ready := make(chan struct{})
+	w := &waiter{of: of, priority: priority, ready: func() { close(ready) }}
+	t.add(w)
 	select {
-	case <-w.ready:
+	case <-ready:
 		return true
 	case <-quit:
 	case <-ctx.Done():
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if i := slices.Index(t.waiting, w); i >= 0 {
-		t.waiting = slices.Delete(t.waiting, i, i+1)
-	} else { // it got its place at the same time
-		t.places.giveBack(of)
+	if !t.remove(w) { // it got its place at the same time
+		t.release(of)
 	}
-	t.serve()
 	return false
 }
 
@@ -128,23 +167,25 @@ func (t *turns) release(of types.ID) {
 
 // serve admits the transfers that may have a place. It is called with mu held.
 func (t *turns) serve() {
-	free := t.places.max - t.places.count() // other than here none is taken
-	if free <= 0 {
-		return
+	refused := map[types.ID]bool{}
+	for free := t.places.max - t.places.count(); free > 0; { // other than here none is taken
+		var next *waiter
+		for of, all := range t.waiting {
+			if !refused[of] && (next == nil || all[0].compare(next) < 0) {
+				next = all[0]
+			}
+		}
+		switch {
+		case next == nil:
+			return
+		case t.places.take(next.of):
+			free--
+			t.cut(next.of, 0)
+			next.ready()
+		default:
+			refused[next.of] = true
+		}
 	}
-	refused := map[types.ID]bool{} // also refuses later ones of the same member
-	t.waiting = slices.DeleteFunc(t.waiting, func(w *waiter) bool {
-		if free <= 0 || refused[w.of] {
-			return false
-		}
-		if !t.places.take(w.of) {
-			refused[w.of] = true
-			return false
-		}
-		free--
-		close(w.ready)
-		return true
-	})
 }
 
 // count returns the number of places taken.

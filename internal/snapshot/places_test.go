@@ -19,7 +19,7 @@ func TestTurns(t *testing.T) {
 		begin := func(of types.ID) context.CancelFunc {
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
-				if turns.acquire(ctx, of, nil) {
+				if turns.acquire(ctx, of, 0, nil) {
 					in = append(in, of)
 				}
 			}()
@@ -65,10 +65,10 @@ func TestTurnsGivenUp(t *testing.T) {
 	turns := &turns{places: newPlaces(1, func() []types.ID { return nil })}
 	quit := make(chan struct{})
 	for range 1000 {
-		require.True(t, turns.acquire(t.Context(), 2, nil))
+		require.True(t, turns.acquire(t.Context(), 2, 0, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan bool)
-		go func() { done <- turns.acquire(ctx, 2, quit) }()
+		go func() { done <- turns.acquire(ctx, 2, 0, quit) }()
 		go cancel()
 		turns.release(2)
 		if <-done {
@@ -77,5 +77,5 @@ func TestTurnsGivenUp(t *testing.T) {
 		require.Zero(t, turns.count())
 	}
 	close(quit)
-	require.False(t, turns.acquire(t.Context(), 2, quit))
+	require.False(t, turns.acquire(t.Context(), 2, 0, quit))
 }

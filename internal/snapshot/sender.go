@@ -1,12 +1,14 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -64,7 +67,7 @@ type Sender struct {
 	cfg       SenderConfig
 	mu        sync.Mutex
 	transfers map[*transfer]struct{} // nil once closed
-	queue     chan struct{}          // closed by the next Drop
+	queue     chan struct{}          // closed by the next Drop; of those that wait for another turn
 	begun     uint64                 // number of transfers
 	last      *Status
 }
@@ -79,8 +82,9 @@ type SenderConfig struct {
 	Events Events
 	Pace   *Pace           // shared by all Senders of a Transport
 	Ctx    context.Context // ends all transfers
-	// Spawn runs a function on a goroutine that is joined, or returns false once Ctx has ended.
-	Spawn func(func()) bool
+	// Enter counts a transfer, whose end is joined, until Leave, or returns false once Ctx has ended.
+	Enter func() bool
+	Leave func()
 	Log   *zap.Logger
 	Lines *rate.Limiter // of Log, for transfers
 	// Full is the error of a transfer over maxTransfers, Dropped of one ended by Drop.
@@ -92,8 +96,8 @@ func NewSender(c SenderConfig) *Sender {
 	return &Sender{cfg: c, transfers: map[*transfer]struct{}{}, queue: make(chan struct{})}
 }
 
-// Send starts a transfer in the background; one that is refused with an error ends at once. It returns false, and
-// leaves m alone, if the peer has ended.
+// Send makes a transfer wait for its turn, which costs no goroutine; one that is refused with an error ends soon. It does not block. It
+// returns false, and leaves m alone, if the peer has ended.
 func (s *Sender) Send(m *snap.Message, refused error) bool {
 	meta := m.GetSnapshot().GetMetadata()
 	if m.ReadCloser == nil && m.Open != nil {
@@ -102,27 +106,36 @@ func (s *Sender) Send(m *snap.Message, refused error) bool {
 	t := &transfer{sender: s, m: m, size: m.DatabaseSize(), id: 1 + protocol.TransferID(rand.Uint64N(math.MaxUint64))}
 	t.db = newSource(readerOf(m), t.size)
 	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
+	t.waiter = waiter{of: s.cfg.To, priority: m.Priority, ready: func() { go t.run() }}
 	t.peer, t.peerBytes, t.every, t.observe = s.cfg.To, s.cfg.Bytes, s.cfg.Config.ReadTimeout/stallTicks, s.cfg.Events.Observe(&t.Progress)
 	t.begin(time.Now(), t.size)
 	t.index.Store(meta.GetIndex())
-	t.log = TransferLog(s.cfg.Lines, s.cfg.Log.With(zap.Uint64("snapshot-index", meta.GetIndex())))
+	if size := wire.MessageSize(m.Message); refused == nil && size > MaxHeadBytes {
+		refused = &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: MaxHeadBytes}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.transfers == nil {
+	if s.transfers == nil || !s.cfg.Enter() {
 		return false
 	}
 	s.begun++
-	t.queued, t.number, t.older, t.done = s.queue, s.begun, s.sameAs(t), make(chan struct{})
-	run := t.run
+	t.number = s.begun
 	switch {
 	case refused != nil:
-		run = func() { t.finish(refused) }
+		s.cfg.Pace.endings.add(t, refused)
+		return true
 	case len(s.transfers) >= maxTransfers:
-		run = func() { t.finish(s.cfg.Full) }
-	default:
-		s.transfers[t] = struct{}{}
+		s.cfg.Pace.endings.add(t, s.cfg.Full)
+		return true
 	}
-	return s.cfg.Spawn(run)
+	older := s.sameAs(t)
+	s.transfers[t] = struct{}{}
+	if older != nil { // in parallel they would take the receiver's file from each other
+		t.older = older
+		return true
+	}
+	s.cfg.Pace.turns.add(&t.waiter)
+	return true
 }
 
 // sameAs returns the last started of the transfers in progress with the same snapshot as t, or nil. It is called with
@@ -143,19 +156,63 @@ func (s *Sender) nextDrop() <-chan struct{} {
 	return s.queue
 }
 
+// younger returns a transfer that waits for the end of t, or nil.
+func (s *Sender) younger(t *transfer) *transfer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other := range s.transfers {
+		if other.older == t {
+			return other
+		}
+	}
+	return nil
+}
+
+// followUp ends the wait of a transfer for the end of t, if it still waits: it has the same result, or waits for its turn.
+func (s *Sender) followUp(y, t *transfer, same bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case y.older != t:
+	case same:
+		y.older, y.head = nil, t.head
+		s.cfg.Pace.endings.add(y, t.result)
+	default:
+		y.older = nil
+		s.cfg.Pace.turns.add(&y.waiter)
+	}
+}
+
 // Drop drops the snapshots that wait for their turn.
 func (s *Sender) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.queue)
 	s.queue = make(chan struct{})
+	s.endWaiting(s.cfg.Dropped)
 }
 
-// Close refuses further snapshots. Those in progress end with the context.
+// Close refuses further snapshots, and ends those that wait for their turn. Ctx has ended, and with it those in progress.
 func (s *Sender) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.endWaiting(context.Cause(s.cfg.Ctx))
 	s.transfers = nil
+}
+
+// endWaiting ends the transfers that have had no turn. It is called with mu held.
+func (s *Sender) endWaiting(cause error) {
+	var all []*transfer
+	for t := range s.transfers {
+		if t.older != nil || s.cfg.Pace.turns.remove(&t.waiter) {
+			t.older = nil
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(a, b *transfer) int { return cmp.Compare(a.number, b.number) })
+	for _, t := range all {
+		s.cfg.Pace.endings.add(t, cause)
+	}
 }
 
 // Status returns the state of all transfers in progress, and of the one that ended last.

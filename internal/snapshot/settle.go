@@ -109,8 +109,8 @@ func (t *transfer) askAt(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {
 			}
 			continue
 		}
-		t.gaveUpWaiting = time.Since(start) > maxWriting
-		busy := t.sender.cfg.Group && errors.Is(err, protocol.ErrSnapshotBusy) // with other groups
+		busy := t.sender.cfg.Group && errors.Is(err, protocol.ErrSnapshotBusy) // with other groups, for as long as they take
+		t.gaveUpWaiting = !busy && time.Since(start) > maxWriting
 		if !busy && !errors.Is(err, protocol.ErrSnapshotWriting) || t.gaveUpWaiting {
 			return nil, protocol.SnapshotPlan{}, err
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
-	"github.com/seed-4d73690b/rafthttp/internal/wire"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -36,8 +35,8 @@ const (
 type transfer struct {
 	sender *Sender
 	Progress
-	log    *zap.Logger     // names the snapshot; silent after too many lines
-	queued <-chan struct{} // closed when waiting transfers are dropped; nil after it had its turn
+	waiter waiter      // for its first turn
+	log    *zap.Logger // names the snapshot; silent after too many lines; nil while it waits
 	m      *snap.Message
 	key    snap.Transfer
 	id     protocol.TransferID
@@ -45,10 +44,9 @@ type transfer struct {
 	frame  []byte // head of the body: length and message (PROTOCOL.md, section 5); nil while it waits
 	head   digest // of frame; the zero value before it had its turn
 
-	number uint64        // of the transfers to this peer
-	older  *transfer     // the previous one with the same snapshot; nil if none, or once it has ended
-	done   chan struct{} // closed when the transfer has ended
-	result error         // set then
+	number uint64    // of the transfers to this peer
+	older  *transfer // the previous one with the same snapshot; nil if none, or once it has ended; guarded by Sender.mu
+	result error     // set at the end
 
 	acquired bool      // it has a place
 	tried    time.Time // when the last attempt began
@@ -67,55 +65,57 @@ type transfer struct {
 	gaveUpWaiting   bool                    // it has been writing an earlier part for maxWriting
 }
 
+// run makes the transfer, which has a place.
 func (t *transfer) run() {
-	defer close(t.done)
-	t.result = t.deliver()
+	t.acquired = true
+	t.openLog()
+	result := t.deliver()
 	faultpoint.Hit(faultpoint.SnapshotAnswered)
-	t.finish(t.result)
+	t.end(result)
 }
 
-// deliver waits for its turn and makes attempts. The transfer may have a place then, which finish releases: a reader that
-// is opened when its turn has come is open only while it has one.
+// end ends the transfer. Nothing of it is done later, and a younger one with the same snapshot is next.
+func (t *transfer) end(result error) {
+	defer t.sender.cfg.Leave()
+	t.openLog()
+	t.result = result
+	t.finish(result)
+	for {
+		y := t.sender.younger(t)
+		if y == nil {
+			return
+		}
+		t.sender.followUp(y, t, !isReaderFailure(result) && t.head.isOf(y.m.Message))
+	}
+}
+
+// openLog makes the log, when there is something to say.
+func (t *transfer) openLog() {
+	if t.log == nil {
+		t.log = TransferLog(t.sender.cfg.Lines, t.sender.cfg.Log.With(zap.Uint64("snapshot-index", t.index.Load())))
+	}
+}
+
+// deliver makes attempts. The transfer may have a place then, which finish releases: a reader that is opened when its turn has come is
+// open only while it has one.
 func (t *transfer) deliver() error {
-	if size := wire.MessageSize(t.m.Message); size > MaxHeadBytes {
-		return &wire.SizeError{What: "message at the head of a snapshot", Size: uint64(size), Limit: MaxHeadBytes}
-	}
-	if older := t.older; older != nil {
-		// In parallel they would take the receiver's file from each other.
-		t.older = nil
-		select {
-		case <-older.done:
-		case <-t.queued:
-			return t.sender.cfg.Dropped
-		case <-t.sender.cfg.Ctx.Done():
-			return context.Cause(t.sender.cfg.Ctx)
-		}
-		if !isReaderFailure(older.result) && older.head.isOf(t.m.Message) {
-			t.head = older.head
-			return older.result
-		}
-	}
-	if err := t.acquire(); err != nil {
-		return err
+	if t.sender.cfg.Ctx.Err() != nil {
+		return context.Cause(t.sender.cfg.Ctx)
 	}
 	t.frame = headOf(t.m.Message)
-	defer func() { t.frame = nil }() // a younger transfer may keep this one for long
+	defer func() { t.frame = nil }()
 	t.head = digestOf(t.frame)
 	return t.tryOn()
 }
 
-// acquire waits for the turn of the transfer, which it has until release, unless it has it.
+// acquire waits for another turn of the transfer, which it has until release, unless it has one.
 func (t *transfer) acquire() error {
 	if t.acquired {
 		return nil
 	}
-	if t.queued == nil {
-		t.queued = t.sender.nextDrop()
-	}
-	t.acquired = t.sender.cfg.Pace.turns.acquire(t.sender.cfg.Ctx, t.sender.cfg.To, t.queued)
+	t.acquired = t.sender.cfg.Pace.turns.acquire(t.sender.cfg.Ctx, t.sender.cfg.To, t.m.Priority, t.sender.nextDrop())
 	switch {
 	case t.acquired:
-		t.queued = nil
 		return nil
 	case t.sender.cfg.Ctx.Err() != nil:
 		return context.Cause(t.sender.cfg.Ctx)
@@ -152,6 +152,9 @@ func (t *transfer) tryOn() error {
 		}
 		if t.ackedOffset > acked || t.maxSummed > summed {
 			futile, wait = t.losses, minRetryWait
+		}
+		if t.sender.cfg.Group && errors.Is(err, protocol.ErrSnapshotBusy) { // another node was quicker
+			futile--
 		}
 		if futile >= maxFutileAttempts {
 			return err
