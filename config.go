@@ -57,6 +57,7 @@ type snapshotSettings struct {
 	transfer       snapshot.Config       // timeouts
 	sent, received callback.SnapshotHook // nil: no hook
 	progress       func(SnapshotStatus)  // nil: no hook
+	ofGroup        func(SnapshotStatus)  // the same: at the end of one of a group
 }
 
 // settings validates the fields of t and fills in defaults. Its errors are
@@ -155,7 +156,7 @@ func (t *Transport) snapshotSettings(s *member.Config) *snapshotSettings {
 		store:      callback.NewStore(t.Snapshotter, s.Guard, s.ReadTimeout),
 		headLimits: wire.Limits{MaxMessageBytes: min(s.MessageLimits.MaxMessageBytes, snapshot.MaxHeadBytes)},
 		rate:       rateLimit(t.SnapshotRateLimit), most: orDefault(t.MaxSnapshots, defaultMaxSnapshots),
-		sent: o.SnapshotSent, received: o.SnapshotReceived, progress: o.SnapshotProgress,
+		sent: o.SnapshotSent, received: o.SnapshotReceived, progress: o.SnapshotProgress, ofGroup: o.GroupSnapshotEnded,
 		transfer: snapshot.Config{
 			ID: s.ID, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout,
 			AnswerTimeout: orDefault(t.SnapshotAnswerTimeout, defaultSnapshotAnswerTimeout),

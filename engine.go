@@ -65,7 +65,8 @@ func (t *Transport) newEngine(s *member.Config) *engine {
 	nodes := func() []types.ID { return e.groups.NodesAnd(e.peerIDs()) }
 	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, nodes)
 	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, nodes)
-	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, groups.Snapshots{Config: e.snapshots.transfer, Pace: e.pace, Receiver: e.receiving}, &e.asking, e.changed.Notify))
+	ofGroups := groups.Snapshots{Config: e.snapshots.transfer, Pace: e.pace, Receiver: e.receiving, Observe: e.snapshots.observeProgress, Ended: e.snapshots.groupSnapshotEnded}
+	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, ofGroups, &e.asking, e.changed.Notify))
 	s.Self.Groups = e.groups.Used
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)

@@ -15,13 +15,24 @@ import (
 type GroupsStatus struct {
 	Groups int `json:"groups"`
 	// Nodes are those with a replica of a group, sorted by id, with the streams "group" and "groupapp" and the
-	// lanes "group", "groupapp" and "grouppost" to them, and "control", "append" and "proposal" from them. Fields for
-	// probes, appends and snapshots are not used.
+	// lanes "group", "groupapp" and "grouppost" to them, and "control", "append" and "proposal" from them. Snapshots are
+	// those in progress, and LastSnapshot and LastReceived of any group. Fields for probes and appends are not used.
 	Nodes []PeerStatus `json:"nodes"`
 	// Processing is the state of the workers that call Process, of each kind of messages.
 	Processing []ProcessingStatus `json:"processing"`
 	// Unknown counts received messages for groups that are not here.
 	Unknown uint64 `json:"unknown"`
+}
+
+// GroupSnapshots are the snapshots of all raft groups between this node and another, beside those in PeerStatus.
+type GroupSnapshots struct {
+	Waiting   int              `json:"waiting"` // to the other node, for their turn
+	Receiving []SnapshotStatus `json:"receiving,omitempty"`
+	// Sent and Received count transfers that have ended well, SendFailures and ReceiveFailures the others.
+	Sent            uint64 `json:"sent"`
+	SendFailures    uint64 `json:"send_failures"`
+	Received        uint64 `json:"received"`
+	ReceiveFailures uint64 `json:"receive_failures"`
 }
 
 // ProcessingStatus is the state of the workers for one kind of messages of raft groups.
@@ -137,6 +148,13 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 		st.ReceivedBytes += s.Bytes
 	}
 	st.addSent(sendStatus(n.Posts))
+	all := &GroupSnapshots{Waiting: n.Sent.Waiting, Sent: n.Sent.Done, SendFailures: n.Sent.Failed, Received: n.Got.Done, ReceiveFailures: n.Got.Failed}
+	st.Snapshots, st.LastSnapshot = snapshotStatuses(n.Sent.Running, n.Sent.Last)
+	all.Receiving, st.LastReceived = snapshotStatuses(n.Got.Running, n.Got.Last)
+	st.GroupSnapshots = all
+	st.SentBytes += n.Member.Counters.SentSnapshots.Load()
+	st.SendFailures += n.Sent.Failed
+	st.ReceivedBytes += n.Member.Counters.GotSnapshots.Load()
 	for _, h := range n.Received {
 		st.Lanes = append(st.Lanes, LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes})
 	}

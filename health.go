@@ -79,7 +79,11 @@ func (st Status) Health() (h Health) {
 	}
 	if g := st.Groups; g != nil {
 		for _, n := range g.Nodes {
-			m.Nodes = append(m.Nodes, n.health(0))
+			receiving := 0
+			if n.GroupSnapshots != nil {
+				receiving = len(n.GroupSnapshots.Receiving)
+			}
+			m.Nodes = append(m.Nodes, n.health(receiving))
 		}
 		for _, p := range g.Processing {
 			m.Calls = append(m.Calls, health.Calls{Kind: p.Name, Blocked: p.Blocked, Group: p.BlockedGroup, For: p.BlockedFor})
@@ -126,7 +130,7 @@ func (s *SnapshotStatus) ended() *health.Snapshot {
 	if s == nil {
 		return nil
 	}
-	return &health.Snapshot{Error: s.Error, Ended: s.Ended}
+	return &health.Snapshot{Error: s.Error, Ended: s.Ended, Group: s.Group}
 }
 
 // WaitActive waits until at least n peers are active, for the start of a server and for

@@ -77,6 +77,12 @@ type Observer struct {
 	// directions, at most every quarter of ReadTimeout, with the same values as Status.
 	// While the hook runs, later states replace the waiting one.
 	SnapshotProgress func(SnapshotStatus)
+
+	// GroupSnapshotEnded is called at the end of each transfer of a snapshot of a raft group, in
+	// both directions, in place of SnapshotSent and SnapshotReceived, and in order with them for
+	// the node; with the Group, and the Error if it failed. While the hook is slow, at most
+	// 64 ends of transfers wait per node: GroupSnapshots counts all.
+	GroupSnapshotEnded func(SnapshotStatus)
 }
 
 // DefaultSlowProcess is the default of SlowProcessAfter:

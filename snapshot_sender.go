@@ -27,7 +27,7 @@ type snapshotSender struct {
 func newSnapshotSender(l *member.Member, settings *snapshotSettings, pace *snapshot.Pace, of *peer) *snapshotSender {
 	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: l, Path: protocol.SnapshotPath}, member: l, settings: settings, of: of}
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
-		Config: settings.transfer, To: l.RemoteID, Bytes: &l.Counters.SentSnapshots,
+		Config: settings.transfer, To: l.RemoteID, Sent: new(snapshot.Account), Bytes: &l.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: pace,
 		Ctx: l.Ctx, Enter: l.Enter, Leave: l.Wait.Done, Log: l.Log, Lines: loglimit.PerMinute(callback.MemberLines),
 		Full: ErrQueueFull, Dropped: ErrPaused,

@@ -129,6 +129,13 @@ func (s *snapshotSettings) observeProgress(to *callback.Events, of *snapshot.Pro
 	return func(st snapshot.Status) { to.Progress(of, func() { f(SnapshotStatus(st)) }) }
 }
 
+// groupSnapshotEnded calls GroupSnapshotEnded for the end of a transfer, asynchronously.
+func (s *snapshotSettings) groupSnapshotEnded(to *callback.Events, st snapshot.Status) {
+	if f := s.ofGroup; f != nil {
+		to.TransferEnded(func() { f(SnapshotStatus(st)) })
+	}
+}
+
 // snapshotEnded calls hook for the end of a transfer, asynchronously. The hook may be nil.
 func snapshotEnded(to *callback.Events, hook callback.SnapshotHook, st snapshot.Status, err error) {
 	if hook != nil {

@@ -137,6 +137,8 @@ type PeerStatus struct {
 	// SnapshotRetryAt is when raft is told of failed snapshots that SnapshotBackoff holds
 	// back; in the past while a later snapshot is under way; the zero time: there are none.
 	SnapshotRetryAt time.Time `json:"snapshot_retry_at,omitzero"`
+	// GroupSnapshots are the other snapshots of raft groups, of a node (GroupsStatus); nil for a peer.
+	GroupSnapshots *GroupSnapshots `json:"group_snapshots,omitempty"`
 }
 
 // IdentityStatus counts refusals with ErrIdentity, and those of other clusters.
@@ -335,6 +337,8 @@ type SnapshotStatus struct {
 	// zero time while it is in progress.
 	Error string    `json:"error,omitempty"`
 	Ended time.Time `json:"ended,omitzero"`
+	// Group is the raft group whose snapshot it is; 0: none.
+	Group uint64 `json:"group,omitempty"`
 }
 
 func (s SnapshotStatus) peer() types.ID { return s.Peer }

@@ -38,6 +38,8 @@ func Chain(observers ...*rafthttp.Observer) *rafthttp.Observer {
 			return o.SnapshotReceived
 		}),
 		SnapshotProgress: hooks1(c, func(o *rafthttp.Observer) func(rafthttp.SnapshotStatus) { return o.SnapshotProgress }),
+
+		GroupSnapshotEnded: hooks1(c, func(o *rafthttp.Observer) func(rafthttp.SnapshotStatus) { return o.GroupSnapshotEnded }),
 	}
 }
 

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -51,7 +52,21 @@ func Log(l *slog.Logger) *rafthttp.Observer {
 		},
 		SnapshotSent:     logSnapshot(l, "sent a database snapshot", "failed to send a database snapshot"),
 		SnapshotReceived: logSnapshot(l, "received a database snapshot", "failed to receive a database snapshot"),
+
+		GroupSnapshotEnded: func(st rafthttp.SnapshotStatus) { logGroupSnapshot(l.With("group", st.Group), st) },
 	}
+}
+
+func logGroupSnapshot(l *slog.Logger, st rafthttp.SnapshotStatus) {
+	log := logSnapshot(l, "sent a database snapshot", "failed to send a database snapshot")
+	if st.Incoming {
+		log = logSnapshot(l, "received a database snapshot", "failed to receive a database snapshot")
+	}
+	var err error
+	if st.Error != "" {
+		err = errors.New(st.Error)
+	}
+	log(st.Peer, st.Index, st.Bytes, st.Ended.Sub(st.Started), err)
 }
 
 func logSnapshot(l *slog.Logger, done, failed string) func(types.ID, uint64, int64, time.Duration, error) {

@@ -20,6 +20,8 @@ type Hooks[S any] struct {
 	SnapshotSent     func(id types.ID, index uint64, bytes int64, took time.Duration, err error)
 	SnapshotReceived func(id types.ID, index uint64, bytes int64, took time.Duration, err error)
 	SnapshotProgress func(S)
+
+	GroupSnapshotEnded func(S)
 }
 
 // SnapshotHook is a hook for the end of a transfer.
@@ -43,13 +45,19 @@ func GuardHooks[S any](g Guard, h Hooks[S], peerOf func(S) types.ID) Hooks[S] {
 	}
 	h.SnapshotSent = guardSnapshotHook(g, "Observer.SnapshotSent", h.SnapshotSent)
 	h.SnapshotReceived = guardSnapshotHook(g, "Observer.SnapshotReceived", h.SnapshotReceived)
-	if f := h.SnapshotProgress; f != nil {
-		h.SnapshotProgress = func(st S) {
-			defer g.End(g.Begin(Call{Name: "Observer.SnapshotProgress", Peer: peerOf(st)}))
-			f(st)
-		}
-	}
+	h.SnapshotProgress = guardStatusHook(g, "Observer.SnapshotProgress", h.SnapshotProgress, peerOf)
+	h.GroupSnapshotEnded = guardStatusHook(g, "Observer.GroupSnapshotEnded", h.GroupSnapshotEnded, peerOf)
 	return h
+}
+
+func guardStatusHook[S any](g Guard, name string, f func(S), peerOf func(S) types.ID) func(S) {
+	if f == nil {
+		return nil
+	}
+	return func(st S) {
+		defer g.End(g.Begin(Call{Name: name, Peer: peerOf(st)}))
+		f(st)
+	}
 }
 
 // guardTraffic guards the hooks that are about messages.

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -39,7 +40,8 @@ type node struct {
 	shares  [queue.Kinds]*fair.Share // of the receive queues
 	users   int                      // replicas; guarded by Groups.mu
 
-	snapshotLines *rate.Limiter // of the log, for snapshots
+	snapshotLines  *rate.Limiter // of the log, for snapshots
+	sent, received snapshot.Account
 
 	mu       sync.Mutex
 	replicas []*replica // in no order; each knows its place

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
@@ -23,6 +24,9 @@ type Snapshots struct {
 	Config   snapshot.Config
 	Pace     *snapshot.Pace
 	Receiver *snapshot.Receiver // those of the groups share its places
+	// Observe returns the function to call with the progress of a transfer, or nil; Ended is called at the end of each.
+	Observe func(to *callback.Events, of *snapshot.Progress) func(snapshot.Status)
+	Ended   func(to *callback.Events, st snapshot.Status)
 }
 
 // snapshotSender sends snapshots to one replica (extensions: snapshots of groups). It implements snapshot.Peer and
@@ -40,7 +44,7 @@ func newSnapshotSender(r *replica) *snapshotSender {
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancelCause(m.Ctx)
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
-		Config: cfg.Config, To: m.RemoteID, Group: true, Bytes: &m.Counters.SentSnapshots,
+		Config: cfg.Config, To: m.RemoteID, Group: true, ID: r.group.id, Sent: &r.node.sent, Bytes: &m.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: cfg.Pace,
 		Ctx: ctx, Enter: m.Enter, Leave: m.Wait.Done, Log: m.Log.With(zap.Uint64("group", r.group.id)), Lines: r.node.snapshotLines,
 		Full: errs.ErrQueueFull, Dropped: errs.ErrPaused,
@@ -82,7 +86,9 @@ func (s *snapshotSender) Busy() bool {
 }
 
 // Observe implements snapshot.Events.
-func (s *snapshotSender) Observe(*snapshot.Progress) func(snapshot.Status) { return nil }
+func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
+	return s.replica.group.groups.cfg.Snapshots.Observe(s.Of.Events, p)
+}
 
 // Succeeded implements snapshot.Events.
 func (s *snapshotSender) Succeeded(began time.Time) { s.Of.Activity.PostOK(began) }
@@ -95,13 +101,14 @@ func (s *snapshotSender) Failed(at url.URL, began time.Time, err error) {
 }
 
 // Done implements snapshot.Events: it makes the only report.
-func (s *snapshotSender) Done(_ *raftpb.Message, _ snapshot.Status, err error) {
+func (s *snapshotSender) Done(_ *raftpb.Message, st snapshot.Status, err error) {
 	if err != nil {
 		s.Of.Counters.FailedSnapshots.Add(1)
 	} else {
 		s.replica.forgetAppends() // raft continues after the snapshot
 	}
 	s.replica.group.snapshotEnded(s.replica.id, err)
+	s.replica.group.groups.cfg.Snapshots.Ended(s.Of.Events, st)
 	s.replica.group.finish()
 }
 

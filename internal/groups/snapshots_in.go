@@ -90,13 +90,40 @@ func (gs *Groups) ReceiveSnapshot(r snapshot.Request) error {
 		return protocol.ErrNoSnapshotter
 	}
 	in := &incomingSnapshot{Request: r, group: g, saving: g.app.Store.Begin(r.Sender())}
-	if _, _, err := g.receiver().Receive(g.context(), in, nil); err != nil {
+	n := gs.nodeOf(r.Sender())
+	if err := g.receiveFrom(n, in); err != nil {
 		return err
 	}
-	if n := gs.nodeOf(r.Sender()); n != nil {
+	if n != nil {
 		n.member.Activity.PostOf()
 	}
 	return nil
+}
+
+// receiveFrom saves a database from a node, nil for one that is not known, and tells who wants to know of that.
+func (g *Group) receiveFrom(n *node, in *incomingSnapshot) error {
+	gs, of := g.groups, in.Sender()
+	to := gs.node.Notifiers.AcquireForRequest(of)
+	if to != nil {
+		defer gs.node.Notifiers.Release(of, to)
+	}
+	var transfer *snapshot.Progress
+	st, began, err := g.receiver().Receive(g.context(), in, func(p *snapshot.Progress) func(snapshot.Status) {
+		if transfer = p; n != nil {
+			n.received.Receiving(p)
+		}
+		if to == nil {
+			return nil
+		}
+		return gs.cfg.Snapshots.Observe(to.Events, p)
+	})
+	if n != nil && transfer != nil {
+		n.received.Received(transfer, st, began, err)
+	}
+	if began && to != nil {
+		gs.cfg.Snapshots.Ended(to.Events, st)
+	}
+	return err
 }
 
 // receiver returns the receiver of the group's snapshots.
@@ -104,7 +131,7 @@ func (g *Group) receiver() *snapshot.Receiver {
 	if r := g.receiving.Load(); r != nil {
 		return r
 	}
-	g.receiving.CompareAndSwap(nil, g.groups.cfg.Snapshots.Receiver.Another())
+	g.receiving.CompareAndSwap(nil, g.groups.cfg.Snapshots.Receiver.Of(g.id))
 	return g.receiving.Load()
 }
 

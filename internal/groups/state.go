@@ -10,6 +10,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 )
 
@@ -30,6 +31,8 @@ type NodeState struct {
 	Readers  []*stream.Reader
 	Posts    *fair.SendQueue
 	Received []Received
+	// Sent and Got are the snapshots of all groups to the node and from it.
+	Sent, Got snapshot.AccountStatus
 }
 
 // Received is what waits for Process, of one kind from one node.
@@ -45,6 +48,7 @@ func (gs *Groups) State() State {
 	st := State{Groups: gs.Len(), Unknown: gs.unknown.Load()}
 	for _, n := range gs.allNodes() {
 		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.queue}
+		one.Sent, one.Got = n.sent.Status(), n.received.Status()
 		for k, p := range gs.pools {
 			r := Received{Name: p.Name(), Limits: gs.node.ReceiveLimits}
 			r.Messages, r.Bytes = p.Held(n.shares[k])

@@ -86,6 +86,15 @@ type Handshake struct {
 type Snapshot struct {
 	Error string
 	Ended time.Time
+	Group uint64 // whose it is; 0: none
+}
+
+// of names the group, if there is one.
+func (s *Snapshot) of() string {
+	if s.Group == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", of group %d,", s.Group)
 }
 
 // Peer is the state of one peer.
@@ -245,10 +254,10 @@ func (c *check) ofPeer(p Peer) {
 	}
 	c.refused(p.Refused, "its identity")
 	if last := p.LastSent; c.failed(last, p.Sending) {
-		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot to it failed: %s", ShortCause(last.Error))
+		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot to it%s failed: %s", last.of(), ShortCause(last.Error))
 	}
 	if last := p.LastReceived; c.failed(last, p.Receiving) {
-		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot from it failed: %s", ShortCause(last.Error))
+		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot from it%s failed: %s", last.of(), ShortCause(last.Error))
 	}
 	if p.Active && p.ProbeStale && p.ProbeError != "" {
 		c.add(Warning, ProbesFail, p.ProbedAt, "its probes fail: %s", ShortCause(p.ProbeError))

@@ -25,11 +25,13 @@ type Status struct {
 	Attempts     int
 	Error        string
 	Ended        time.Time
+	Group        uint64
 }
 
 // Progress is the part of a transfer that Status shows.
 type Progress struct {
 	peer      types.ID // this and those up to every are set before begin
+	group     uint64   // 0: none
 	incoming  bool
 	peerBytes *atomic.Uint64 // counts bytes for the peer; nil if the other side is not a peer
 	observe   func(Status)   // may be nil
@@ -116,7 +118,7 @@ func (p *Progress) ended(err error) {
 
 func (p *Progress) state() Status {
 	st := Status{
-		Peer: p.peer, Incoming: p.incoming,
+		Peer: p.peer, Group: p.group, Incoming: p.incoming,
 		Index: p.index.Load(), Bytes: p.bytes.Load(), Total: p.total.Load(), Started: p.started, Attempts: int(p.attempts.Load()),
 	}
 	p.guard.Lock()

@@ -102,7 +102,7 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	}
 	cut := func() { body.Cut(protocol.ErrSnapshotCut) }
 	t := &incoming{tls: in.TLS(), id: protocol.TransferIn(in.Header()), done: make(chan struct{}), interrupt: cut, waits: networkWaits{base: time.Now()}}
-	t.peer, t.Progress.incoming, t.every = in.Sender(), true, r.cfg.ReadTimeout/stallTicks
+	t.peer, t.group, t.Progress.incoming, t.every = in.Sender(), r.group, true, r.cfg.ReadTimeout/stallTicks
 	if observe != nil {
 		t.observe = observe(&t.Progress)
 	}

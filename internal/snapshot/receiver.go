@@ -39,6 +39,7 @@ func (c Config) workInterval() time.Duration { return min(c.ReadTimeout/stallTic
 type Receiver struct {
 	cfg      Config
 	head     wire.Limits // of the message at the head of a body
+	group    uint64      // whose snapshots they are; 0: none
 	noSplice atomic.Bool // the kernel cannot move bytes from sockets to the files of the Snapshotter
 
 	installed installedList
@@ -55,10 +56,10 @@ func NewReceiver(c Config, max int, head wire.Limits, peers func() []types.ID) *
 	return &Receiver{cfg: c, head: head, places: newPlaces(max, peers), all: map[*incoming]struct{}{}}
 }
 
-// Another returns a receiver with the same configuration, which shares the places, for snapshots that have nothing in common
-// with those of r.
-func (r *Receiver) Another() *Receiver {
-	return &Receiver{cfg: r.cfg, head: r.head, places: r.places, all: map[*incoming]struct{}{}}
+// Of returns a receiver with the same configuration, which shares the places, for snapshots of a raft group, which have nothing in
+// common with those of r.
+func (r *Receiver) Of(group uint64) *Receiver {
+	return &Receiver{cfg: r.cfg, group: group, head: r.head, places: r.places, all: map[*incoming]struct{}{}}
 }
 
 // incoming is one transfer to us.

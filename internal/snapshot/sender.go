@@ -77,6 +77,8 @@ type SenderConfig struct {
 	Config Config
 	To     types.ID
 	Group  bool           // the snapshots are those of a raft group, and the headers of Peer name it
+	ID     uint64         // of the group
+	Sent   *Account       // of the snapshots
 	Bytes  *atomic.Uint64 // counts bytes of databases
 	Peer   Peer
 	Events Events
@@ -108,6 +110,7 @@ func (s *Sender) Send(m *snap.Message, refused error) bool {
 	t.key = snap.Transfer{Term: meta.GetTerm(), Index: meta.GetIndex(), Size: t.size}
 	t.waiter = waiter{of: s.cfg.To, priority: m.Priority, ready: func() { go t.run() }}
 	t.peer, t.peerBytes, t.every, t.observe = s.cfg.To, s.cfg.Bytes, s.cfg.Config.ReadTimeout/stallTicks, s.cfg.Events.Observe(&t.Progress)
+	t.group = s.cfg.ID
 	t.begin(time.Now(), t.size)
 	t.index.Store(meta.GetIndex())
 	if size := wire.MessageSize(m.Message); refused == nil && size > MaxHeadBytes {
@@ -120,6 +123,7 @@ func (s *Sender) Send(m *snap.Message, refused error) bool {
 	}
 	s.begun++
 	t.number = s.begun
+	s.cfg.Sent.wait()
 	switch {
 	case refused != nil:
 		s.cfg.Pace.endings.add(t, refused)

@@ -68,6 +68,7 @@ type transfer struct {
 // run makes the transfer, which has a place.
 func (t *transfer) run() {
 	t.acquired = true
+	t.sender.cfg.Sent.begin(&t.Progress)
 	t.openLog()
 	result := t.deliver()
 	faultpoint.Hit(faultpoint.SnapshotAnswered)
@@ -286,6 +287,7 @@ func (t *transfer) finish(err error) {
 	t.Progress.ended(err)
 	st := t.state()
 	t.sender.ended(t, st)
+	t.sender.cfg.Sent.end(&t.Progress, st, err != nil)
 	if err != nil {
 		t.log.Warn("failed to send database snapshot", zap.Int64("bytes-sent", st.Bytes),
 			zap.Int("attempts", st.Attempts), zap.Error(err))
