@@ -20,8 +20,10 @@ type GroupsStatus struct {
 	Nodes []PeerStatus `json:"nodes"`
 	// Processing is the state of the workers that call Process, of each kind of messages.
 	Processing []ProcessingStatus `json:"processing"`
-	// Unknown counts received messages for groups that are not here.
+	// Unknown counts received messages for groups that are not here, and Refused and Drops are those of all groups, also of former ones.
 	Unknown uint64 `json:"unknown"`
+	Refused uint64 `json:"refused"`
+	Drops   Drops  `json:"drops"`
 }
 
 // GroupSnapshots are the snapshots of all raft groups between this node and another, beside those in PeerStatus.
@@ -124,7 +126,7 @@ func (e *engine) groupsStatus() *GroupsStatus {
 		return nil
 	}
 	st := e.groups.State()
-	all := &GroupsStatus{Groups: st.Groups, Unknown: st.Unknown, Nodes: []PeerStatus{}}
+	all := &GroupsStatus{Groups: st.Groups, Unknown: st.Unknown, Refused: st.Refused, Drops: Drops(st.Dropped.Named()), Nodes: []PeerStatus{}}
 	for _, n := range st.Nodes {
 		all.Nodes = append(all.Nodes, nodeStatus(n))
 	}
@@ -148,10 +150,9 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 		st.ReceivedBytes += s.Bytes
 	}
 	st.addSent(sendStatus(n.Posts))
-	all := &GroupSnapshots{Waiting: n.Sent.Waiting, Sent: n.Sent.Done, SendFailures: n.Sent.Failed, Received: n.Got.Done, ReceiveFailures: n.Got.Failed}
+	st.GroupSnapshots = GroupSnapshots{Waiting: n.Sent.Waiting, Sent: n.Sent.Done, SendFailures: n.Sent.Failed, Received: n.Got.Done, ReceiveFailures: n.Got.Failed}
 	st.Snapshots, st.LastSnapshot = snapshotStatuses(n.Sent.Running, n.Sent.Last)
-	all.Receiving, st.LastReceived = snapshotStatuses(n.Got.Running, n.Got.Last)
-	st.GroupSnapshots = all
+	st.GroupSnapshots.Receiving, st.LastReceived = snapshotStatuses(n.Got.Running, n.Got.Last)
 	st.SentBytes += n.Member.Counters.SentSnapshots.Load()
 	st.SendFailures += n.Sent.Failed
 	st.ReceivedBytes += n.Member.Counters.GotSnapshots.Load()

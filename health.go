@@ -79,11 +79,7 @@ func (st Status) Health() (h Health) {
 	}
 	if g := st.Groups; g != nil {
 		for _, n := range g.Nodes {
-			receiving := 0
-			if n.GroupSnapshots != nil {
-				receiving = len(n.GroupSnapshots.Receiving)
-			}
-			m.Nodes = append(m.Nodes, n.health(receiving))
+			m.Nodes = append(m.Nodes, n.health(len(n.GroupSnapshots.Receiving)))
 		}
 		for _, p := range g.Processing {
 			m.Calls = append(m.Calls, health.Calls{Kind: p.Name, Blocked: p.Blocked, Group: p.BlockedGroup, For: p.BlockedFor})

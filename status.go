@@ -137,8 +137,8 @@ type PeerStatus struct {
 	// SnapshotRetryAt is when raft is told of failed snapshots that SnapshotBackoff holds
 	// back; in the past while a later snapshot is under way; the zero time: there are none.
 	SnapshotRetryAt time.Time `json:"snapshot_retry_at,omitzero"`
-	// GroupSnapshots are the other snapshots of raft groups, of a node (GroupsStatus); nil for a peer.
-	GroupSnapshots *GroupSnapshots `json:"group_snapshots,omitempty"`
+	// GroupSnapshots are the other snapshots of raft groups, of a node (GroupsStatus).
+	GroupSnapshots GroupSnapshots `json:"group_snapshots,omitzero"`
 }
 
 // IdentityStatus counts refusals with ErrIdentity, and those of other clusters.

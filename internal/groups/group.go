@@ -236,6 +236,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 			r.send(m)
 		} else if to == g.self || raft.IsLocalMsgTarget(to) {
 			g.local.Add(1)
+			g.groups.drops[queue.DropLocal].Add(1)
 		} else {
 			g.answer(m)
 		}

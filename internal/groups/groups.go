@@ -87,6 +87,9 @@ type Groups struct {
 	used    atomic.Bool   // there was a group
 	ahead   atomic.Uint64 // what was read ahead
 	unknown atomic.Uint64 // messages for groups that are not here
+
+	refusals atomic.Uint64                    // of messages of all groups to other nodes
+	drops    [queue.DropReasons]atomic.Uint64 // of all groups
 }
 
 // maxBlocked is how many calls of Process of one kind may block at a time before others of the kind wait for them.

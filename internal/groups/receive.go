@@ -119,6 +119,7 @@ func (g *Group) drop(n int, cause error) {
 		g.drops.CompareAndSwap(nil, new(queue.Counters))
 	}
 	g.drops.Load().Drop(n, member.ReasonOf(cause))
+	g.groups.drops[member.ReasonOf(cause)].Add(uint64(n))
 }
 
 // receiveTogether is how many messages are given to their inboxes under one lock.

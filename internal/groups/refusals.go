@@ -93,6 +93,7 @@ func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
 		g.tellRemoved()
 	case wire.NoSuchGroup, wire.NoSuchReplica, wire.TooLarge:
 		g.refusals.Add(1)
+		gs.refusals.Add(1)
 		r.unreachable()
 	}
 }

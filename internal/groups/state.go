@@ -20,6 +20,8 @@ type State struct {
 	Nodes   []NodeState // in no order
 	Pools   []fair.PoolStatus
 	Unknown uint64 // messages for groups that are not here
+	Refused uint64 // by other nodes, of all groups until now, as is the next
+	Dropped queue.Drops
 }
 
 // NodeState is what there is to know about a node.
@@ -45,7 +47,10 @@ type Received struct {
 
 // State returns the current state.
 func (gs *Groups) State() State {
-	st := State{Groups: gs.Len(), Unknown: gs.unknown.Load()}
+	st := State{Groups: gs.Len(), Unknown: gs.unknown.Load(), Refused: gs.refusals.Load()}
+	for i := range st.Dropped {
+		st.Dropped[i] = gs.drops[i].Load()
+	}
 	for _, n := range gs.allNodes() {
 		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.queue}
 		one.Sent, one.Got = n.sent.Status(), n.received.Status()

@@ -65,7 +65,7 @@ func liveOnce(t *testing.T, failures bool) *store {
 		registries := map[uint64]*prometheus.Registry{}
 		c := rafttest.New(t, rafttest.Config{Members: members, Tune: func(id uint64, tr *rafthttp.Transport) {
 			registries[id] = prometheus.NewRegistry()
-			registries[id].MustRegister(metrics.New(tr, &metrics.Options{SlowProcess: time.Millisecond}))
+			registries[id].MustRegister(metrics.New(tr, &metrics.Options{SlowProcess: time.Millisecond, WorstGroups: 1}))
 			tr.Snapshotter = forgets{}
 			if id == 1 {
 				tr.SnapshotRateLimit = 16 << 10
@@ -74,6 +74,9 @@ func liveOnce(t *testing.T, failures bool) *store {
 		all := map[uint64]*rafthttp.Transport{}
 		for id := uint64(1); id <= members; id++ {
 			all[id] = c.Start(id, idle{}).Transport
+		}
+		for id, tr := range all {
+			joinGroup(t, tr, id)
 		}
 		time.Sleep(time.Second)
 		all[1].SendSnapshot(snapshot(1, 2, 7, 1<<30, 1<<30)) // goes on for longer
@@ -97,6 +100,20 @@ func liveOnce(t *testing.T, failures bool) *store {
 const certificates = "rafthttp_peer_certificate_expiry_timestamp_seconds"
 
 func instance(id uint64) string { return rafttest.Host(id) + ":9100" }
+
+// joinGroup adds a raft group with a replica on each member.
+func joinGroup(t *testing.T, tr *rafthttp.Transport, id uint64) {
+	t.Helper()
+	g, err := tr.Group(7, rafthttp.GroupConfig{Raft: idle{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for other := uint64(1); other <= members; other++ {
+		if other != id {
+			g.AddPeer(types.ID(other), []string{rafttest.URL(other)})
+		}
+	}
+}
 
 // talk has each member send to each other one what members send.
 func talk(all map[uint64]*rafthttp.Transport, failures bool) {

@@ -58,7 +58,7 @@ var sick = map[string]struct {
 }{
 	"RaftPeerInactive":    {`etcd_network_active_peers{instance="m1:9100",Remote="2"}`, always(0), both("Remote")},
 	"RaftUnhealthy":       {`rafthttp_problems{instance="m1:9100",kind="no_majority"}`, always(1), map[string]string{"instance": "m1:9100", "kind": "no_majority"}},
-	"RaftProblem":         {`rafthttp_problems{instance="m1:9100",kind="peer_inactive",peer="2"}`, always(1), both("peer", "kind", "peer_inactive")},
+	"RaftProblem":         {`rafthttp_problems{instance="m1:9100",kind="peer_inactive",peer="2",groups=""}`, always(1), both("peer", "kind", "peer_inactive")},
 	"RaftStreamFlapping":  {`rafthttp_stream_connects_total{instance="m1:9100",peer="2",direction="in"}`, each(1), both("peer")},
 	"RaftQueueOld":        {`rafthttp_lane_oldest_age_seconds{instance="m1:9100",peer="2",lane="append"}`, always(3), both("peer", "lane", "append")},
 	"RaftAppendsSlow":     {`rafthttp_append_slow{instance="m1:9100",peer="2",part="follower"}`, always(1), both("peer", "part", "follower")},
@@ -71,6 +71,11 @@ var sick = map[string]struct {
 	"RaftCertificateExpires": {certificates + `{instance="m1:9100",peer="2"}`,
 		func(_ int, v float64) float64 { return v - 20*24*3600 }, both("peer")},
 	"RaftSnapshotStuck": {`rafthttp_snapshot_transferred_bytes{instance="m1:9100",peer="2",direction="out"}`, always(100), both("peer", "direction", "out")},
+	"RaftGroupsNodeInactive":    {`rafthttp_groups_node_active{instance="m1:9100",node="2"}`, always(0), both("node")},
+	"RaftGroupsBlocked":         {`rafthttp_groups_process_blocked_seconds{instance="m1:9100",kind="append"}`, always(11), map[string]string{"instance": "m1:9100", "kind": "append"}},
+	"RaftGroupsMessagesDropped": {`rafthttp_groups_node_lane_dropped_messages_total{instance="m1:9100",node="2",lane="group",reason="queue_full"}`, each(10), both("node", "reason", "queue_full")},
+	"RaftGroupsSnapshotsFail":   {`rafthttp_groups_node_snapshots_total{instance="m1:9100",node="2",direction="out",result="failed"}`, each(1), both("node")},
+
 	"RaftSnapshotsFail": {`etcd_network_snapshot_send_failures{instance="m2:9100",To="1"}`, each(1), map[string]string{"instance": "m2:9100", "To": "1"}},
 }
 

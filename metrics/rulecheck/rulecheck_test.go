@@ -33,7 +33,7 @@ type family struct {
 func families(t *testing.T) map[string]family {
 	t.Helper()
 	s, _ := live(t, true)
-	c := metrics.New(&rafthttp.Transport{}, &metrics.Options{SlowProcess: 1})
+	c := metrics.New(&rafthttp.Transport{}, &metrics.Options{SlowProcess: 1, WorstGroups: 1})
 	ch := make(chan *prometheus.Desc, 1000)
 	c.Describe(ch)
 	close(ch)
@@ -111,7 +111,7 @@ func alerts(t *testing.T) (all []rulefmt.Rule) {
 	for _, g := range groups.Groups {
 		all = append(all, g.Rules...)
 	}
-	require.Len(t, all, 15)
+	require.Len(t, all, 19)
 	return all
 }
 

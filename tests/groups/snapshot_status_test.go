@@ -58,7 +58,7 @@ func TestGroupSnapshotStatus(t *testing.T) {
 		require.EqualValues(t, 70, from.Snapshots[0].Index)
 		require.EqualValues(t, 2, from.Snapshots[0].Peer)
 		require.InDelta(t, 10, from.Snapshots[0].Bytes, 2)
-		require.Equal(t, &rafthttp.GroupSnapshots{Waiting: 1}, from.GroupSnapshots)
+		require.Equal(t, rafthttp.GroupSnapshots{Waiting: 1}, from.GroupSnapshots)
 		require.Len(t, to.GroupSnapshots.Receiving, 1)
 		in := to.GroupSnapshots.Receiving[0]
 		require.True(t, in.Incoming)
@@ -70,8 +70,8 @@ func TestGroupSnapshotStatus(t *testing.T) {
 		synctest.Wait()
 		from, to = ma.Status().Groups.Nodes[0], mb.Status().Groups.Nodes[0]
 		require.Empty(t, from.Snapshots)
-		require.Equal(t, &rafthttp.GroupSnapshots{Sent: 1, SendFailures: 1}, from.GroupSnapshots)
-		require.Equal(t, &rafthttp.GroupSnapshots{Received: 1, ReceiveFailures: 1}, to.GroupSnapshots)
+		require.Equal(t, rafthttp.GroupSnapshots{Sent: 1, SendFailures: 1}, from.GroupSnapshots)
+		require.Equal(t, rafthttp.GroupSnapshots{Received: 1, ReceiveFailures: 1}, to.GroupSnapshots)
 		require.EqualValues(t, 8, from.LastSnapshot.Group)
 		require.Contains(t, from.LastSnapshot.Error, "failed to save")
 		require.EqualValues(t, 8, to.LastReceived.Group)
