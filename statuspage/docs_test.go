@@ -16,7 +16,7 @@ var sections = map[string]string{
 	"Status": "### `status`", "PeerStatus": "### `status.peers[]`", "LaneStatus": "### `status.peers[].lanes[]`",
 	"SnapshotStatus": "### A snapshot in `status`", "HandshakeStatus": "### `status`",
 	"groupsReport": "### `groups`", "GroupStatus": "### `groups`", "ReplicaStatus": "### `groups`",
-	"GroupsStatus": "### `status.groups`", "ProcessingStatus": "### `status.groups`",
+	"GroupsStatus": "### `status.groups`", "ProcessingStatus": "### `status.groups`", "GroupSnapshots": "### `status.peers[]`",
 }
 
 // section returns what is below a heading, or all.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -174,6 +175,51 @@ func newGroupView(g rafthttp.GroupStatus) groupView {
 		v.Health, v.State = warn, "replicas inactive"
 	}
 	return v
+}
+
+// snapshotsFact says how many snapshots of groups wait for a node, and how others have ended.
+func snapshotsFact(s rafthttp.GroupSnapshots) fact {
+	return fact{Name: "Snapshots waiting", Value: count(float64(s.Waiting)), Title: endedSnapshots(s)}
+}
+
+func endedSnapshots(s rafthttp.GroupSnapshots) string {
+	n := func(n uint64) string { return count(float64(n)) }
+	return fmt.Sprintf("sent %s, failed to send %s, received %s, failed to receive %s", n(s.Sent), n(s.SendFailures), n(s.Received), n(s.ReceiveFailures))
+}
+
+// wayOf says where a snapshot in progress goes, and of which group it is.
+func wayOf(s rafthttp.SnapshotStatus) string {
+	switch {
+	case s.Group == 0:
+		return "to the peer"
+	case s.Incoming:
+		return fmt.Sprintf("of group %d from the node", s.Group)
+	}
+	return fmt.Sprintf("of group %d to the node", s.Group)
+}
+
+// endingOfGroup is ending with the group.
+func endingOfGroup(now time.Time, s *rafthttp.SnapshotStatus) string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf("of group %d, %s", s.Group, ending(now, s))
+}
+
+// textNodeSnapshots writes what there is of the snapshots of groups with a node.
+func textNodeSnapshots(b *bytes.Buffer, now time.Time, p rafthttp.PeerStatus) {
+	for _, s := range append(slices.Clone(p.Snapshots), p.GroupSnapshots.Receiving...) {
+		fmt.Fprintf(b, "  snapshot %d %s: %s\n", s.Index, wayOf(s), plain(progressOf(now, s).Text))
+	}
+	if all := p.GroupSnapshots; all.Waiting > 0 || p.LastSnapshot != nil || p.LastReceived != nil {
+		fmt.Fprintf(b, "  snapshots: waiting %s, %s\n", count(float64(all.Waiting)), endedSnapshots(all))
+	}
+	if last := endingOfGroup(now, p.LastSnapshot); last != "" {
+		fmt.Fprintf(b, "  last snapshot sent %s\n", plain(last))
+	}
+	if last := endingOfGroup(now, p.LastReceived); last != "" {
+		fmt.Fprintf(b, "  last snapshot received %s\n", plain(last))
+	}
 }
 
 // textGroups writes the section about raft groups.

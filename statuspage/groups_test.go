@@ -1,8 +1,10 @@
 package statuspage_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
 	"github.com/seed-4d73690b/rafthttp/statuspage"
 )
 
@@ -141,5 +144,44 @@ func TestNodeAndPeer(t *testing.T) {
 		require.Less(t, strings.Index(text, "\nnode 3: "), strings.Index(text, "\nnode 2: "), "sick first")
 		require.Equal(t, []string{"3", "2"}, all(`<details class="card peer \w+" id="node-(\w+)"`, page))
 		require.Regexp(t, `(?m)^8 +1 +replicas inactive +0 of 1 `, text)
+	})
+}
+
+// TestSnapshotsOfGroups: the node of a group has its snapshots: in progress in both directions, waiting, and the last ones.
+func TestSnapshotsOfGroups(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		a := startMember(t, n, 1, func(tr *rafthttp.Transport) {
+			tr.Raft, tr.MaxSnapshots, tr.SnapshotRateLimit = rafthttp.NoRaft{}, 1, 1<<10
+		})
+		b := startMember(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft = rafthttp.NoRaft{} })
+		send := map[uint64]*rafthttp.Group{}
+		for _, id := range []uint64{7, 8} {
+			g, err := b.Group(id, rafthttp.GroupConfig{Raft: raftFunc(nil), Snapshotter: discard{}})
+			require.NoError(t, err)
+			g.AddPeer(1, []string{urlOf(1)})
+			send[id] = groupsOn(t, a, 2, nil, id)[0]
+		}
+		time.Sleep(time.Second)
+		for _, id := range []uint64{7, 8} {
+			m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(1))}
+			m.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(10 * id), Term: new(uint64(1))}}
+			send[id].SendSnapshot(snap.NewMessage(m, io.NopCloser(bytes.NewReader(make([]byte, 100<<10))), 100<<10))
+		}
+		time.Sleep(10 * time.Second)
+		text, page := get(statuspage.Handler(a, nil), "/").Body.String(), get(statuspage.Handler(a, nil), "/?format=html").Body.String()
+		require.Contains(t, text, "\n  snapshot 70 of group 7 to the node: ")
+		require.Contains(t, text, "\n  snapshots: waiting 1, sent 0, failed to send 0, received 0, failed to receive 0\n")
+		require.NotContains(t, text, "snapshot 80")
+		require.Contains(t, page, "<code>70</code> of group 7 to the node</b>")
+		require.Regexp(t, `Snapshots waiting</dt>\s*<dd[^>]*title="sent 0, failed to send 0[^>]*>1<`, page)
+		text = get(statuspage.Handler(b, nil), "/").Body.String()
+		require.Contains(t, text, "\n  snapshot 70 of group 7 from the node: ")
+		time.Sleep(5 * time.Minute)
+		text = get(statuspage.Handler(a, nil), "/").Body.String()
+		require.Contains(t, text, "\n  last snapshot sent of group 8, 80, 100 KiB in ")
+		text, page = get(statuspage.Handler(b, nil), "/").Body.String(), get(statuspage.Handler(b, nil), "/?format=html").Body.String()
+		require.Regexp(t, `\n  last snapshot received of group 8, 80, 100 KiB in `, text)
+		require.Contains(t, page, `Last snapshot from it</span> of group 8, 80, `)
 	})
 }

@@ -112,6 +112,10 @@ func textPeer(b *bytes.Buffer, st rafthttp.Status, p peerReport) {
 		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.Direction, v.State, v.For, v.Connects, v.Failures, v.Bytes)
 	}
 	_ = tw.Flush()
+	if p.groups {
+		textNodeSnapshots(b, st.Time, p.p)
+		return
+	}
 	for _, s := range p.p.Snapshots {
 		fmt.Fprintf(b, "  snapshot %d: %s\n", s.Index, plain(progressOf(st.Time, s).Text))
 	}

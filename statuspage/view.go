@@ -114,6 +114,7 @@ type peerView struct {
 	SentTotal, ReceivedTotal          string
 	LastError, LastErrorAgo, ErrorsAt string
 	LastSnapshot                      string
+	LastReceived                      string // of a node
 	Health                            level
 	Open, Dropping                    bool
 	DroppedTotal                      uint64
@@ -160,7 +161,10 @@ func newPeerView(r *report, pr peerReport) peerView {
 		v.LastErrorAgo, v.ErrorsAt = ago(now, p.LastErrorAt), machine(p.LastErrorAt)
 	}
 	for _, s := range p.Snapshots {
-		v.Snapshots = append(v.Snapshots, newSnapshotView(now, s, "to the peer"))
+		v.Snapshots = append(v.Snapshots, newSnapshotView(now, s, wayOf(s)))
+	}
+	for _, s := range p.GroupSnapshots.Receiving {
+		v.Snapshots = append(v.Snapshots, newSnapshotView(now, s, wayOf(s)))
 	}
 	if p.Active {
 		v.Parts = newParts(p.Appends)
@@ -170,7 +174,8 @@ func newPeerView(r *report, pr peerReport) peerView {
 	v.facts(now, pr)
 	if pr.groups { // which is not probed
 		v.Facts = slices.DeleteFunc(v.Facts, func(f fact) bool { return slices.Contains([]string{"Round trip", "Clock", "Failed probes"}, f.Name) })
-		v.Facts = append(v.Facts, fact{Name: "Sent", Value: v.SentTotal}, fact{Name: "Received", Value: v.ReceivedTotal})
+		v.Facts = append(v.Facts, fact{Name: "Sent", Value: v.SentTotal}, fact{Name: "Received", Value: v.ReceivedTotal}, snapshotsFact(p.GroupSnapshots))
+		v.LastSnapshot, v.LastReceived = endingOfGroup(now, p.LastSnapshot), endingOfGroup(now, p.LastReceived)
 	}
 	return v
 }
