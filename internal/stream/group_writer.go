@@ -2,8 +2,6 @@ package stream
 
 import (
 	"cmp"
-	"maps"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -101,74 +99,11 @@ func (w *GroupWriter) Heartbeat() {
 }
 
 // Refuse makes the worker tell the node that a message of it was not processed, if the stream is up: the same at most once
-// until Tidy is called, and no more than maxGroupRefusals.
+// until Tidy is called, and no more than maxGroupRefusals. One that came again is sent again then.
 func (w *GroupWriter) Refuse(r wire.GroupRefusal) {
 	if w.refusals.add(r) {
 		w.Queue.Wake()
 	}
-}
-
-const (
-	maxGroupRefusals = 256     // that are sent between two calls of Tidy
-	maxTurnRefusals  = 1 << 14 // that take turns: more may be left out for as long as there are so many
-)
-
-// refusals are those that wait, and those that were sent since the last reset. If there are more than may be sent, those that were
-// are left out until the others had their turn. The zero value is ready.
-type refusals struct {
-	mu      sync.Mutex
-	waiting []wire.GroupRefusal
-	told    map[wire.GroupRefusal]struct{}
-	more    bool                           // there were more since the last reset
-	earlier map[wire.GroupRefusal]struct{} // told before it, in this turn
-}
-
-// add reports whether r is one to send.
-func (s *refusals) add(r wire.GroupRefusal) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.told[r]; ok {
-		return false
-	}
-	if _, ok := s.earlier[r]; ok {
-		return false
-	}
-	if len(s.told) >= maxGroupRefusals {
-		s.more = true
-		return false
-	}
-	if s.told == nil {
-		s.told = map[wire.GroupRefusal]struct{}{}
-	}
-	s.told[r] = struct{}{}
-	s.waiting = append(s.waiting, r)
-	return true
-}
-
-func (s *refusals) take() []wire.GroupRefusal {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := s.waiting
-	s.waiting = nil
-	return all
-}
-
-// reset forgets those that were sent, once all had their turn, and those that wait for a stream.
-func (s *refusals) reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.waiting {
-		delete(s.told, r)
-	}
-	switch {
-	case !s.more || len(s.earlier) >= maxTurnRefusals:
-		s.earlier = nil
-	case s.earlier == nil:
-		s.earlier = s.told
-	default:
-		maps.Copy(s.earlier, s.told)
-	}
-	s.waiting, s.told, s.more = nil, nil, false
 }
 
 // Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping calls it.

@@ -75,3 +75,24 @@ func TestUnknownGroupIsRefused(t *testing.T) {
 		require.Len(t, other.raft.Received(), 10)
 	})
 }
+
+// TestEveryRefusedMessageIsReported: a replica is reported unreachable after the last message to it was refused, also if another one
+// was a moment before.
+func TestEveryRefusedMessageIsReported(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := pair(t, n, 1)
+		a.AddReplica(9, 2, []string{testmember.URLOf(2)})
+		for range 5 {
+			for range 3 {
+				a.Send([]*raftpb.Message{testmember.Heartbeat(9, 1, 1)})
+				time.Sleep(100 * time.Millisecond)
+			}
+			before := a.raft.Unreachables(9)
+			a.Send([]*raftpb.Message{testmember.Heartbeat(9, 1, 1)})
+			time.Sleep(5*time.Second + 70*time.Millisecond)
+			require.Greater(t, a.raft.Unreachables(9), before)
+			require.LessOrEqual(t, a.raft.Unreachables(9), before+2)
+		}
+		require.Empty(t, b.raft.Received())
+	})
+}
