@@ -53,7 +53,7 @@ type edit struct {
 
 // mutants returns all of them.
 func mutants() []mutant {
-	return slices.Concat(lossMutants, deliveryMutants, callbackMutants, boundMutants, snapshotMutants, sendingPathMutants, otherPathMutants, wholeMutants, groupMutants)
+	return slices.Concat(lossMutants, deliveryMutants, callbackMutants, boundMutants, snapshotMutants, sendingPathMutants, otherPathMutants, wholeMutants, groupMutants, groupPromiseMutants)
 }
 
 // apply returns the files that differ from those of the library in root, by their paths. An error says which text is not found

@@ -30,6 +30,7 @@ var ofJudges = []ofJudge{
 	{"removed", "errorc-never"},
 	{"stop", "stop-lingers"},
 	{"silence", "report-after-stop"},
+	{"isolation", "group-blocked-counts"},
 	{"revoked", "revoked-stays"},
 	{"refused", "refused-stays"},
 	{"coalesced", "reported-twenty-times"},

@@ -57,16 +57,24 @@ type sent struct {
 	term  uint64 // in which it was sent last
 	acks  uint64 // as an answer to appends: all up to this one
 
+	fromID, toID uint64 // that it was sent with
+
 	taken    bool   // by a stream, and not processed yet
 	ordered  bool   // its order was looked at
 	rejects  bool   // as an answer: one behind it was rejected
 	rejected uint64 // that one's index
+	failed   bool   // Process had it, and returned an error
 }
 
 // way is what there is to know of the way from one member to another. Its fields are guarded by the book's mutex.
 type way struct {
 	from, to uint64
 	isPeer   bool // from has to as a peer
+
+	group        uint64 // 0: it is of the members themselves
+	link         *way   // of the members, between the same two; nil: it is one of these
+	fromID, toID uint64 // what messages say
+	parted       uint64 // seq when the sender's peer changed last, in a group
 
 	msgs      [kinds][]sent             // by number, from 1 on
 	settled   [kinds]int                // messages before this one need no look any more
@@ -111,6 +119,10 @@ type book struct {
 	seq  uint64
 	ways map[[2]uint64]*way
 	all  []*way
+
+	ofGroups map[[3]uint64]*way // by group, from, to
+	inGroups []*way
+
 	data []byte // what messages and databases are made of
 }
 
@@ -124,18 +136,25 @@ var randomData = sync.OnceValue(func() []byte {
 	return b
 })
 
-func newBook() *book { return &book{ways: map[[2]uint64]*way{}, data: randomData()} }
+func newBook() *book {
+	return &book{ways: map[[2]uint64]*way{}, ofGroups: map[[3]uint64]*way{}, data: randomData()}
+}
 
 // add adds a way.
 func (b *book) add(from, to uint64) {
-	w := &way{from: from, to: to, term: 1, next: 1}
+	w := newWay(from, to)
+	b.ways[[2]uint64{from, to}] = w
+	b.all = append(b.all, w)
+}
+
+func newWay(from, to uint64) *way {
+	w := &way{from: from, to: to, fromID: from, toID: to, term: 1, next: 1}
 	for k := range w.msgs {
 		w.msgs[k] = make([]sent, 1) // there is no number 0
 		w.settled[k] = 1
 		w.order[k] = map[uint64]arrival{}
 	}
-	b.ways[[2]uint64{from, to}] = w
-	b.all = append(b.all, w)
+	return w
 }
 
 // way returns the way between two members, or nil.
@@ -180,7 +199,7 @@ func (b *book) write(w *way, typ raftpb.MessageType, size int, now time.Duration
 		x.at, x.seq, x.life, x.lane, x.again = now, b.seq, life, 0, true
 		w.settled[k] = min(w.settled[k], int(n))
 	} else {
-		w.msgs[k] = append(w.msgs[k], sent{at: now, first: now, seq: b.seq, life: life, size: size, typ: typ})
+		w.msgs[k] = append(w.msgs[k], sent{at: now, first: now, seq: b.seq, life: life, size: size, typ: typ, fromID: w.fromID, toID: w.toID})
 	}
 	if k == appends {
 		w.next = n + 1
@@ -192,16 +211,16 @@ func (b *book) write(w *way, typ raftpb.MessageType, size int, now time.Duration
 
 // message makes the message that was sent with a number.
 func (b *book) message(w *way, x *sent, n uint64) *raftpb.Message {
-	m := &raftpb.Message{Type: x.typ.Enum(), From: new(w.from), To: new(w.to), Term: new(x.term), Commit: new(n)}
+	m := &raftpb.Message{Type: x.typ.Enum(), From: new(x.fromID), To: new(x.toID), Term: new(x.term), Commit: new(n)}
 	if x.group {
 		m.Context = []byte("group")
 	}
 	switch {
 	case kindOf(x.typ) == appends:
 		m.Index, m.LogTerm, m.Commit = new(n-1), new(x.term), new(n-1)
-		m.Entries = []*raftpb.Entry{{Term: new(x.term), Index: new(n), Data: b.content(n, x.size)}}
+		m.Entries = []*raftpb.Entry{{Term: new(x.term), Index: new(n), Data: b.content(w.key(n), x.size)}}
 	case kindOf(x.typ) == proposals:
-		m.Entries = []*raftpb.Entry{{Data: b.content(n, x.size)}}
+		m.Entries = []*raftpb.Entry{{Data: b.content(w.key(n), x.size)}}
 	case x.rejects:
 		m.Reject, m.Index, m.RejectHint = new(true), new(x.rejected), new(x.acks)
 	case x.typ == raftpb.MsgAppResp:
@@ -244,7 +263,7 @@ func laneState(st rafthttp.PeerStatus) (state uint64, message, msgapp bool) {
 		if s.Up {
 			up = 1
 		}
-		if s.Name == "message" {
+		if s.Name == "message" || s.Name == "group" {
 			state |= (s.Connects<<1 | up) << 24
 			message = s.Up
 		} else {

@@ -23,7 +23,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // disk keeps databases in memory. It outlives its member.
 type disk struct {
-	of *machine
+	s   *simulation
+	dir string // where a snap.Store has others
 
 	mu       sync.Mutex
 	saved    map[uint64][]byte // by index of the snapshot
@@ -31,8 +32,8 @@ type disk struct {
 	partials map[snap.Transfer]*bytes.Buffer
 }
 
-func newDisk(of *machine) *disk {
-	return &disk{of: of, saved: map[uint64][]byte{}, used: map[uint64][]byte{}, partials: map[snap.Transfer]*bytes.Buffer{}}
+func newDisk(s *simulation, dir string) *disk {
+	return &disk{s: s, dir: dir, saved: map[uint64][]byte{}, used: map[uint64][]byte{}, partials: map[snap.Transfer]*bytes.Buffer{}}
 }
 
 // snapshotter returns who saves the databases of a member.
@@ -47,30 +48,34 @@ func (m *member) snapshotter() (rafthttp.Snapshotter, error) {
 		}
 		return storeSaver{m.store, m}, nil
 	case "plain", "careless":
-		return plainSaver{m}, nil
+		return plainSaver{m, m.disk, m}, nil
 	}
-	return resumingSaver{plainSaver{m}}, nil
+	return resumingSaver{plainSaver{m, m.disk, m}}, nil
 }
 
-// plainSaver is a Snapshotter that cannot resume.
-type plainSaver struct{ m *member }
+// plainSaver is a Snapshotter that cannot resume, of a member or of a replica on it.
+type plainSaver struct {
+	m    *member
+	disk *disk
+	by   interface{ enter(what string) func() }
+}
 
 // SaveDBFrom implements rafthttp.Snapshotter.
 func (p plainSaver) SaveDBFrom(r io.Reader, index uint64) (int64, error) {
-	defer p.m.enter("SaveDBFrom")()
+	defer p.by.enter("SaveDBFrom")()
 	var b bytes.Buffer
 	n, err := p.m.copy(&b, r)
 	if err != nil && (p.m.opt.Saver != "careless" || errors.Is(err, syscall.ENOSPC)) {
 		return n, err
 	}
-	p.m.disk.put(index, b.Bytes())
+	p.disk.put(index, b.Bytes())
 	return n, nil
 }
 
 // DiscardDB implements rafthttp.DiscardingSnapshotter.
 func (p plainSaver) DiscardDB(index uint64, _ error) {
-	defer p.m.enter("DiscardDB")()
-	p.m.disk.take(index)
+	defer p.by.enter("DiscardDB")()
+	p.disk.take(index)
 }
 
 // resumingSaver is one that can.
@@ -78,8 +83,8 @@ type resumingSaver struct{ plainSaver }
 
 // PartialDB implements rafthttp.ResumingSnapshotter.
 func (p resumingSaver) PartialDB(t snap.Transfer) (int64, uint32) {
-	defer p.m.enter("PartialDB")()
-	d := p.m.disk
+	defer p.by.enter("PartialDB")()
+	d := p.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if db := d.whole(t.Index); db != nil {
@@ -93,8 +98,8 @@ func (p resumingSaver) PartialDB(t snap.Transfer) (int64, uint32) {
 
 // ResumeDBFrom implements rafthttp.ResumingSnapshotter.
 func (p resumingSaver) ResumeDBFrom(r io.Reader, t snap.Transfer, offset int64, checksum func() (uint32, error)) (int64, error) {
-	defer p.m.enter("ResumeDBFrom")()
-	d := p.m.disk
+	defer p.by.enter("ResumeDBFrom")()
+	d := p.disk
 	b := d.begin(t, offset)
 	if b == nil {
 		return 0, snap.ErrOffset
@@ -159,7 +164,7 @@ func (d *disk) take(index uint64) []byte {
 	defer d.mu.Unlock()
 	db := d.saved[index]
 	delete(d.saved, index)
-	if d.of.s.sabotaged("snapshot bytes") && len(db) > 0 {
+	if d.s.sabotaged("snapshot bytes") && len(db) > 0 {
 		db = db[1:]
 	}
 	return db
@@ -181,7 +186,7 @@ func (d *disk) use(index uint64) []byte {
 func (d *disk) unused() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	files, _ := filepath.Glob(filepath.Join(d.of.dir, "*.snap.db"))
+	files, _ := filepath.Glob(filepath.Join(d.dir, "*.snap.db"))
 	for _, f := range files {
 		if index, err := strconv.ParseUint(filepath.Base(f)[:16], 16, 64); err != nil || d.used[index] == nil {
 			n++

@@ -21,6 +21,9 @@
 // faultpoints, whether fault points strike. So a seed has the same plan with that tag and without, but for [Plan].Points.
 // Judges of time do not look while fault points strike, and scenes are played afterwards. A plan with Points does not run without the tag.
 //
+// Raft groups are such a dimension as well: some plans have up to twenty of them over the same Transports ([Group]), each with
+// messages and snapshots of its own, which the same judges look at. A group has faults of its own, which the others must not notice.
+//
 // A plan that fails is cut to the shortest that still does ([Shrink]), which its String prints for a test.
 //
 // The seed decides the plan. It does not decide the order in which goroutines run: a run of the same plan is alike, not

@@ -66,6 +66,7 @@ func Draw(seed uint64) Plan {
 		}
 	}
 	drawExtras(d)
+	drawGroups(d)
 	drawScenes(d)
 	slices.SortStableFunc(d.plan.Events, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
 	return *d.plan

@@ -10,10 +10,10 @@ import (
 )
 
 // actions are all of them.
-var actions = []Action{
+var actions = append([]Action{
 	Cut, HalfOpen, Reset, Slow, Narrow, End, Block, HangLog, HangHook, FullDisk, Snapshot, Post, Burst, Pause, Remove, Update,
 	Stranger, Leave, Rotate, Revoke, Distrust, Forge, Scene,
-}
+}, groupActions...)
 
 // schedule has all events of the plan happen.
 func (s *simulation) schedule() {
@@ -29,8 +29,7 @@ func (s *simulation) schedule() {
 func (s *simulation) do(e Event) {
 	s.count("event " + string(e.Do))
 	e.For = min(e.For, max(0, s.plan.Length-s.now())) // all is mended then
-	a, b := s.member(e.A), s.member(e.B)
-	w := s.book.way(e.A, e.B)
+	a, b, w := s.member(e.A), s.member(e.B), s.book.way(e.A, e.B)
 	switch e.Do {
 	case Cut, HalfOpen, Reset, Slow, Narrow:
 		if w != nil {
@@ -62,6 +61,8 @@ func (s *simulation) do(e Event) {
 		if a != nil && w != nil && s.isPeer(w) {
 			a.forge(w, e.How)
 		}
+	case GroupBlock, GroupStop, GroupRemove, GroupLeave, GroupGhost, GroupBurst, GroupSnapshot, GroupPost:
+		s.doToGroup(e)
 	case Snapshot, Post, Burst:
 		if a != nil && w != nil && (s.isPeer(w) || (e.Do == Snapshot && e.B == nobody)) {
 			a.giveWork(w, e)
@@ -225,7 +226,7 @@ func (s *simulation) excuse(to uint64) {
 func (s *simulation) interrupt(ways []*way) {
 	for _, t := range s.transfers {
 		for _, w := range ways {
-			if t.w == w && t.due > 0 && !t.over && s.resumes(t) {
+			if (t.w == w || t.w.link == w) && t.due > 0 && !t.over && s.resumes(t) {
 				took := t.due - t.began
 				t.began = max(t.began, s.now()+s.recovers(w)+time.Second)
 				t.due = t.began + 2*took

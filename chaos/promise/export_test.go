@@ -37,3 +37,11 @@ func Elsewhere() map[string][]Guarantee {
 	}
 	return all
 }
+
+// GroupGuarantees returns all sentences about raft groups that judges know of.
+func GroupGuarantees() (all []Guarantee) {
+	for _, g := range groupGuarantees {
+		all = append(all, Guarantee{g.sentence, g.judges, g.exempt})
+	}
+	return all
+}

@@ -32,6 +32,11 @@ func (h *health) well(since time.Duration) bool {
 	return h.faults == 0 && !h.closed && h.wellAt <= since
 }
 
+// well reports it of the link as well, if the way is that of a group.
+func (w *way) well(since time.Duration) bool {
+	return w.health.well(since) && (w.link == nil || w.link.health.well(since))
+}
+
 // hurt begins a fault of a way.
 func (s *simulation) hurt(w *way) {
 	s.book.mu.Lock()
@@ -132,7 +137,13 @@ func (s *simulation) lookAtStreams(m *member, p rafthttp.PeerStatus, now time.Du
 func (s *simulation) resumes(t *transfer) bool {
 	to := s.member(t.w.to)
 	seeks := t.source == "seeks" || t.source == "file" || t.source == "slow, seeks" || t.source == "decrypts"
-	return seeks && to != nil && (to.opt.Saver == "" || to.opt.Saver == "store") && to.opt.Wrapper == "" && !to.opt.NoKeepAlive &&
+	saver := ""
+	if t.replica != nil {
+		saver = t.replica.plan.Saver
+	} else if to != nil {
+		saver = to.opt.Saver
+	}
+	return seeks && to != nil && (saver == "" || saver == "store") && to.opt.Wrapper == "" && !to.opt.NoKeepAlive &&
 		!to.opt.Stock && !t.sender.opt.Stock && to.opt.DiskHang == 0 && !to.opt.Torn
 }
 

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// methods are how those of a Transport begin on a stack.
-const methods = "github.com/seed-4d73690b/rafthttp.(*Transport)."
+// methods are how those of a Transport, and of a Group, begin on a stack.
+var methods = []string{"github.com/seed-4d73690b/rafthttp.(*Transport).", "github.com/seed-4d73690b/rafthttp.(*Group)."}
 
 // methodsAt has the method of a Transport, or "", that a program counter is in. To look one up takes as long as all else that a
 // callback does here, and there are as many as places in the code.
@@ -33,9 +33,11 @@ func methodOnStack() string {
 func methodAt(pc uintptr) string {
 	frames := runtime.CallersFrames([]uintptr{pc})
 	for {
-		f, more := frames.Next()                                                                    // one for each function that is inlined there
-		if name, ok := strings.CutPrefix(f.Function, methods); ok && !strings.Contains(name, ".") { // no function of its own
-			return name
+		f, more := frames.Next() // one for each function that is inlined there
+		for _, of := range methods {
+			if name, ok := strings.CutPrefix(f.Function, of); ok && !strings.Contains(name, ".") { // no function of its own
+				return name
+			}
 		}
 		if !more {
 			return ""

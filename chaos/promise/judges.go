@@ -32,6 +32,7 @@ var judges = []judge{
 	{"removed", "ErrorC has a value once the member has left, and not before"},
 	{"stop", "Stop returns within its bound"},
 	{"silence", "no callback comes once Stop has returned"},
+	{"isolation", "a group without a fault loses no heartbeat on a link that is well, whatever other groups do"},
 	{"revoked", "nothing is processed of a member whose certificate was revoked a TLSRecheck ago"},
 	{"refused", "nothing is processed of a member that VerifyPeer refuses since a TLSRecheck, nor of who refuses it"},
 	{"coalesced", "raft is told of no more losses than there are"},
@@ -72,7 +73,7 @@ func (s *simulation) alone(w *way, k kind) func() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if w.busy[k]++; w.busy[k] > 1 {
-		s.violate("order", "member %d processes two %v messages of %d at once", w.to, k, w.from)
+		s.violate("order", "%s processes two %v messages of %d at once", w.receiver(), k, w.from)
 	}
 	return func() {
 		b.mu.Lock()
@@ -83,36 +84,36 @@ func (s *simulation) alone(w *way, k kind) func() {
 }
 
 // arrived notes a message that is processed.
-func (s *simulation) arrived(m *member, w *way, msg *raftpb.Message) {
+func (s *simulation) arrived(there int, w *way, msg *raftpb.Message) {
 	b, k, n := s.book, kindOf(msg.GetType()), numberOf(msg)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.checked("invented")
+	s.checkedOf(w, "invented")
 	if n == 0 || n >= uint64(len(w.msgs[k])) {
-		s.violate("invented", "member %d processes a %v message of %d that was not sent: %v", m.id, k, w.from, msg)
+		s.violate("invented", "%s processes a %v message of %d that was not sent: %v", w.receiver(), k, w.from, msg)
 		return
 	}
 	x := &w.msgs[k][n]
 	if why := b.differs(w, msg, x, n); why != "" {
-		s.violate("invented", "member %d processes %v message %d of %d, but %s", m.id, k, n, w.from, why)
+		s.violate("invented", "%s processes %v message %d of %d, but %s", w.receiver(), k, n, w.from, why)
 		return
 	}
-	s.count("messages processed")
+	s.countOf(w, "messages processed", 1)
 	x.times++
 	b.seq++
-	if back := b.way(m.id, w.from); x.typ == raftpb.MsgAppResp && back != nil {
+	if back := b.back(w); x.typ == raftpb.MsgAppResp && back != nil {
 		back.answered(x)
 	}
 	w.processed(x)
 	if x.times == 1 {
-		x.came, x.there = b.seq, m.life
+		x.came, x.there = b.seq, there
 		return
 	}
 	if x.again {
 		return
 	}
 	if x.lane != 0 || k == proposals {
-		s.violate("once", "member %d processes %v message %d of %d a second time", m.id, k, n, w.from)
+		s.violate("once", "%s processes %v message %d of %d a second time", w.receiver(), k, n, w.from)
 	}
 }
 
@@ -122,6 +123,7 @@ func (s *simulation) look(now time.Duration) {
 		s.lookAtMessages(w, now)
 		s.lookAtHealth(w, now)
 	}
+	s.lookAtGroups(now)
 	for _, m := range s.running() {
 		s.lookAtStatus(m)
 		s.lookAtErrors(m)
@@ -133,14 +135,14 @@ func (s *simulation) look(now time.Duration) {
 
 // lookAtMessages looks at what became of messages, in their order.
 func (s *simulation) lookAtMessages(w *way, now time.Duration) {
-	m := s.member(w.from)
 	b := s.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	life := s.lifeOf(w)
 	for k := range kinds {
 		for w.settled[k] < len(w.msgs[k]) {
 			x := &w.msgs[k][w.settled[k]]
-			if !s.settles(w, k, x, m, now) {
+			if !s.settles(w, k, x, life, now) {
 				break
 			}
 			s.lookAtOrder(w, k, x)
@@ -171,31 +173,32 @@ func (s *simulation) reportBound() time.Duration {
 	return d
 }
 
-// settles reports whether it is known what became of a message. It is called with the book's mutex held.
-func (s *simulation) settles(w *way, k kind, x *sent, sender *member, now time.Duration) bool {
+// settles reports whether it is known what became of a message, whose sender has this life now. It is called with the book's
+// mutex held.
+func (s *simulation) settles(w *way, k kind, x *sent, life int, now time.Duration) bool {
 	switch {
-	case x.times > 0:
-		s.checked("reported")
+	case x.times > 0 || x.failed:
+		s.checkedOf(w, "reported")
 		return true
 	case k == appends && uint64(w.settled[k]) <= w.covered && x.at <= w.coverAt:
 		return true // it need not be sent behind the snapshot
-	case sender == nil || sender.life != x.life || !w.isPeer:
+	case life != x.life || !w.isPeer || x.seq < w.parted:
 		return true // there is no raft to be told any more, or it knows by itself
 	case w.reported > x.seq:
 		if now-x.at < afterReport {
 			return false
 		}
-		s.countN("messages reported", 1)
-		s.checked("reported")
+		s.countOf(w, "messages reported", 1)
+		s.checkedOf(w, "reported")
 		return true
-	case now-x.at < s.reportBound() || !w.well(now-reportTime) || s.states[w.to].process[k].left() > 0:
+	case now-x.at < s.reportBound() || !w.well(now-reportTime) || s.stands(w, k):
 		return false
-	case x.at <= w.dropAt[k] && w.excused(k, x):
-		s.checked("reported")
+	case s.excuses(w, k, x):
+		s.checkedOf(w, "reported")
 		return true
 	}
-	s.violate("reported", "%v message %d from %d to %d, sent %v ago, was neither processed nor reported",
-		k, w.settled[k], w.from, w.to, now-x.at)
+	s.violate("reported", "%v message %d from %d to %s, sent %v ago, was neither processed nor reported",
+		k, w.settled[k], w.from, w.receiver(), now-x.at)
 	return true
 }
 
@@ -206,15 +209,15 @@ func (s *simulation) lookAtOrder(w *way, k kind, x *sent) {
 		return
 	}
 	x.ordered = true
-	s.checked("order")
-	s.checked("once")
+	s.checkedOf(w, "order")
+	s.checkedOf(w, "once")
 	first, second := w.order[k][x.lane], arrival{x.came, x.there, w.settled[k]}
 	if second.n < first.n { // it was looked at late: when its lane was not known yet, it had come already
 		first, second = second, first
 	}
 	if first.there == second.there && first.came > second.came {
-		s.violate("order", "%v message %d from %d to %d was processed before message %d, which the same lane took first: sent at %v and %v, lane %x",
-			k, second.n, w.from, w.to, first.n, w.msgs[k][second.n].at, w.msgs[k][first.n].at, x.lane)
+		s.violate("order", "%v message %d from %d to %s was processed before message %d, which the same lane took first: sent at %v and %v, lane %x",
+			k, second.n, w.from, w.receiver(), first.n, w.msgs[k][second.n].at, w.msgs[k][first.n].at, x.lane)
 		return
 	}
 	w.order[k][x.lane] = second
@@ -323,6 +326,11 @@ func (s *simulation) finalLook() {
 	for id, mc := range s.states {
 		if n := mc.disk.unused(); n > 0 {
 			s.violate("snapshot bytes", "member %d keeps %d databases whose messages were not processed", id, n)
+		}
+	}
+	for _, st := range s.seats {
+		if n := st.disk.unused(); n > 0 {
+			s.violate("snapshot bytes", "group %d, member %d keeps %d databases whose messages were not processed", st.group, st.member, n)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 func TestSabotageIsNoticed(t *testing.T) {
 	p := promise.Plan{
 		Seed: 1, Length: 35 * time.Second, Members: make([]promise.Options, 2), Load: promise.Load{Appends: 10, Proposals: 5, Size: 100},
+		Groups: make([]promise.Group, 1),
 		Events: []promise.Event{
 			{At: 2 * time.Second, Do: promise.Snapshot, A: 1, B: 2, N: 100_000, How: "seeks"},
 			{At: 20 * time.Second, Do: promise.Cut, A: 1, B: 2, For: 12 * time.Second},
@@ -59,6 +60,9 @@ func TestGuarantees(t *testing.T) {
 func TestNobodyJudgesMore(t *testing.T) {
 	var judges []string
 	for _, g := range promise.Guarantees() {
+		judges = append(judges, g.Judges...)
+	}
+	for _, g := range promise.GroupGuarantees() {
 		judges = append(judges, g.Judges...)
 	}
 	for file, all := range promise.Elsewhere() {

@@ -94,7 +94,7 @@ func (c *lineCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 // Write implements zapcore.Core.
 func (c *lineCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	defer c.m.enter("the log")()
-	if c.about != "" && !strings.HasPrefix(e.Message, "refused a request of a member") { // who it is of may be no more than what it says
+	if c.about != "" && !c.m.s.hasGroups() && !strings.HasPrefix(e.Message, "refused a request of a member") { // who it is of may be no more than what it says
 		defer c.m.inTurn("lines of the log", c.about, e.Message)()
 		c.m.lookAtLine(c.about, e.Message, e.Time)
 	}
@@ -136,6 +136,9 @@ func (c *lineCore) count(message string, at time.Time) {
 	}
 	if strings.HasPrefix(message, "the clock of the peer differs") {
 		c.m.s.violate("log lines", "member %d says that the clock of %s differs: all have the same", c.m.id, c.about)
+	}
+	if c.m.s.hasGroups() { // a node is another than the member with its id
+		burst *= 2
 	}
 	minutes := at.Sub(n.began).Minutes()
 	c.m.s.checked("log lines")

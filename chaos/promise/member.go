@@ -56,7 +56,7 @@ func (mc *machine) refusing(id uint64) *gate {
 
 func newMachine(s *simulation, id uint64) *machine {
 	mc := &machine{s: s, id: id, dir: filepath.Join(s.cfg.Dir, strconv.FormatUint(id, 10))}
-	mc.disk = newDisk(mc)
+	mc.disk = newDisk(s, mc.dir)
 	return mc
 }
 
@@ -144,6 +144,9 @@ func startMember(s *simulation, id uint64, o Options) (*member, error) {
 		DialContext: m.dial, Observer: m.observer(), Logger: zap.New(&lineCore{m: m}),
 		MaxQueuedBytes: o.MaxQueuedBytes, MaxMessageBytes: o.MaxMessageBytes, SendQueueMessages: o.SendQueue,
 		ReceiveQueueMessages: o.ReceiveQueue, MaxSnapshots: o.MaxSnapshots, SnapshotAnswerTimeout: o.AnswerTimeout, SnapshotRateLimit: rate.Limit(o.SnapshotRate),
+	}
+	if m.GroupReceiver = m.receiver(); s.plan.NoRaft {
+		m.Raft = rafthttp.NoRaft{}
 	}
 	var err error
 	if m.Snapshotter, err = m.snapshotter(); err != nil {
@@ -265,7 +268,6 @@ func (m *member) isOver() bool {
 
 // end ends the life.
 func (m *member) end(how string) {
-	defer close(m.over)
 	m.ending.Store(true)
 	switch how {
 	case "crash":
@@ -294,7 +296,6 @@ func (m *member) end(how string) {
 	if m.store != nil {
 		_ = m.store.Close()
 	}
-	m.s.lastLook(m)
 }
 
 // tooLate gives the transport a snapshot after Stop, which closes it on another goroutine.

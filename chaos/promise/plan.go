@@ -25,6 +25,8 @@ type Plan struct {
 	Rate    int           // bytes a second of each link; 0: not bounded
 	NoDial  []Way         // that cannot be dialled, ever
 	Load    Load
+	Groups  []Group // raft groups over the same Transports, numbered from 1 on
+	NoRaft  bool    // members have nothing but groups
 	Events  []Event
 }
 
@@ -61,6 +63,7 @@ type Options struct {
 	Groups          bool // appends have a Context
 	Resends         bool // appends are sent again after a loss, as raft does
 	NoKeepAlive     bool // its server keeps no connection
+	Receiver        bool // it has a GroupReceiver
 }
 
 // Action is what an event does.
@@ -94,14 +97,15 @@ const (
 
 // Event is something that happens at a time.
 type Event struct {
-	At   time.Duration
-	Do   Action
-	A, B uint64
-	For  time.Duration
-	N    int
-	Size int
-	How  string
-	Life Options
+	At    time.Duration
+	Do    Action
+	A, B  uint64
+	Group uint64
+	For   time.Duration
+	N     int
+	Size  int
+	How   string
+	Life  Options
 }
 
 // String returns the plan as a Go literal.

@@ -29,7 +29,7 @@ func (m *member) Process(ctx context.Context, msg *raftpb.Message) error {
 		return nil
 	}
 	defer s.alone(w, k)()
-	if s.cfg.sabotage != "" && m.sabotage(w, msg) {
+	if s.cfg.sabotage != "" && m.sabotage(m.life, w, msg) {
 		return nil
 	}
 	if err := m.machine.process[k].pass(ctx); err != nil {
@@ -38,7 +38,7 @@ func (m *member) Process(ctx context.Context, msg *raftpb.Message) error {
 	if msg.GetType() == raftpb.MsgSnap {
 		return s.installed(m, w, msg)
 	}
-	s.arrived(m, w, msg)
+	s.arrived(m.life, w, msg)
 	if msg.GetType() == raftpb.MsgApp && len(msg.Entries) > 0 {
 		m.acknowledge(w, msg)
 	}

@@ -80,6 +80,7 @@ func covered() []string {
 	for _, e := range extras() {
 		names = append(names, "dimension "+e.name)
 	}
+	names = append(names, coveredOfGroups()...)
 	if hasPoints {
 		for _, p := range faultpoint.Table() {
 			names = append(names, "fault point "+p.Name)

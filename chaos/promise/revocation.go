@@ -182,7 +182,7 @@ func (s *simulation) begunAt(index uint64) (at time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.transfers {
-		if t.index == index {
+		if t.index == index && t.replica == nil {
 			at = max(at, t.given)
 		}
 	}

@@ -13,7 +13,7 @@ func (s *simulation) sabotaged(judge string) bool { return s.cfg.sabotage == jud
 const oneIn = 40
 
 // sabotage does something wrong with a message that is to be processed. It reports true if that is all.
-func (m *member) sabotage(w *way, msg *raftpb.Message) bool {
+func (m *member) sabotage(there int, w *way, msg *raftpb.Message) bool {
 	s, n := m.s, numberOf(msg)
 	if msg.GetType() == raftpb.MsgSnap || n%oneIn != 0 {
 		return false
@@ -27,13 +27,13 @@ func (m *member) sabotage(w *way, msg *raftpb.Message) bool {
 			return true
 		}
 	case "order": // the next one comes first
-		time.AfterFunc(s.tick()*3/2, func() { s.arrived(m, w, msg) })
+		time.AfterFunc(s.tick()*3/2, func() { s.arrived(there, w, msg) })
 		return true
 	case "once":
 		s.book.mu.Lock()
 		w.msgs[kindOf(msg.GetType())][n].lane = 1
 		s.book.mu.Unlock()
-		s.arrived(m, w, msg)
+		s.arrived(there, w, msg)
 	case "invented":
 		if kindOf(msg.GetType()) == control {
 			msg.Commit = new(n + 1000)

@@ -20,12 +20,16 @@ import (
 // handler returns what a member serves: its transport, behind what its options say.
 func (m *member) handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if m.opt.Stock && strings.HasPrefix(r.URL.Path, rafthttp.RaftSnapshotPrefix+"/") {
+		if m.opt.Stock && (strings.HasPrefix(r.URL.Path, rafthttp.RaftSnapshotPrefix+"/") || strings.HasPrefix(r.URL.Path, rafthttp.RaftPrefix+"/groups")) {
 			http.NotFound(w, r)
 			return
 		}
 		if offset := r.Header.Get("X-Raft-Snapshot-Offset"); offset != "" && offset != "0" {
-			m.s.count("snapshots resumed")
+			if strings.HasPrefix(r.URL.Path, rafthttp.RaftPrefix+"/groups") {
+				m.s.count("groups: snapshots resumed")
+			} else {
+				m.s.count("snapshots resumed")
+			}
 		}
 		h.ServeHTTP(wrapped(m.opt.Wrapper, w), r)
 	})

@@ -27,6 +27,7 @@ func Shrink(p Plan, tries int, fails func(Plan) bool) Plan {
 	for {
 		before := s.String()
 		s.dropEvents()
+		s.dropGroups()
 		s.dropMembers()
 		s.dropFields()
 		s.shortenTimes()
@@ -39,7 +40,7 @@ func Shrink(p Plan, tries int, fails func(Plan) bool) Plan {
 // try takes the plan with a change if it still fails.
 func (s *shrinking) try(change func(*Plan)) bool {
 	q := s.Plan
-	q.Members, q.Events, q.NoDial = slices.Clone(q.Members), slices.Clone(q.Events), slices.Clone(q.NoDial)
+	q.Members, q.Events, q.NoDial, q.Groups = slices.Clone(q.Members), slices.Clone(q.Events), slices.Clone(q.NoDial), slices.Clone(q.Groups)
 	change(&q)
 	failed := s.fails(q)
 	if failed {
@@ -75,6 +76,29 @@ func (s *shrinking) dropMembers() {
 	}
 }
 
+// dropGroups takes out groups: all of them at once, or one after another, the last ones first.
+func (s *shrinking) dropGroups() {
+	if len(s.Groups) == 0 || s.try(func(q *Plan) {
+		for len(q.Groups) > 0 {
+			q.withoutGroup(uint64(len(q.Groups)))
+		}
+	}) {
+		return
+	}
+	for n := uint64(len(s.Groups)); n > 0; n-- {
+		s.try(func(q *Plan) { q.withoutGroup(n) })
+	}
+}
+
+// withoutGroup takes out a group. Those behind it have the numbers before theirs then.
+func (p *Plan) withoutGroup(n uint64) {
+	p.Groups = slices.Delete(p.Groups, int(n)-1, int(n))
+	p.Events = slices.DeleteFunc(p.Events, func(e Event) bool { return e.Group == n })
+	for i := range p.Events {
+		p.Events[i].Group = shifted(p.Events[i].Group, n)
+	}
+}
+
 // without takes out a member. Those behind it have the ids before theirs then.
 func (p *Plan) without(id uint64) {
 	p.Members = slices.Delete(p.Members, int(id)-1, int(id))
@@ -82,6 +106,13 @@ func (p *Plan) without(id uint64) {
 	p.NoDial = slices.DeleteFunc(p.NoDial, func(w Way) bool { return w.From == id || w.To == id })
 	for i := range p.Events {
 		p.Events[i].A, p.Events[i].B = shifted(p.Events[i].A, id), shifted(p.Events[i].B, id)
+	}
+	for i := range p.Groups {
+		if g := &p.Groups[i]; g.Lacks == id {
+			g.Lacks = 0
+		} else {
+			g.Lacks = shifted(g.Lacks, id)
+		}
 	}
 	for i := range p.NoDial {
 		p.NoDial[i].From, p.NoDial[i].To = shifted(p.NoDial[i].From, id), shifted(p.NoDial[i].To, id)
@@ -98,12 +129,15 @@ func shifted(id, out uint64) uint64 {
 
 // dropFields sets to zero what the plan, the members, the events and the ways have.
 func (s *shrinking) dropFields() {
-	s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(q).Elem() }, "Seed", "Members", "Events", "NoDial", "Length")
+	s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(q).Elem() }, "Seed", "Members", "Events", "NoDial", "Groups", "Length")
 	for i := range s.Members {
 		s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Members[i]).Elem() })
 	}
 	for i := range s.Events {
-		s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Events[i]).Elem() }, "Do", "A", "B", "At")
+		s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Events[i]).Elem() }, "Do", "A", "B", "At", "Group")
+	}
+	for i := range s.Groups {
+		s.dropFieldsOf(func(q *Plan) reflect.Value { return reflect.ValueOf(&q.Groups[i]).Elem() })
 	}
 	for i := len(s.NoDial) - 1; i >= 0; i-- {
 		if !s.try(func(q *Plan) { q.NoDial = slices.Delete(q.NoDial, i, i+1) }) {

@@ -58,18 +58,23 @@ type simulation struct {
 	left    map[uint64]bool    // members that left the cluster; guarded by mu
 	waiting sync.WaitGroup     // ends of members
 
-	mu        sync.Mutex
-	members   map[uint64]*member // that run
-	lives     map[uint64]int
-	states    map[uint64]*machine
-	transfers []*transfer
-	index     uint64               // of the last snapshot
-	indexTerm uint64               // its term, in which raft sends it
-	ends      map[uint64]int       // that the Observer was told of, by index
-	strangers map[*stranger]uint64 // that serve, and whose address
-	violation *Violation
-	report    Report
-	notes     notes
+	mu         sync.Mutex
+	members    map[uint64]*member // that run
+	lives      map[uint64]int
+	states     map[uint64]*machine
+	seats      map[[2]uint64]*seat // of groups, by group and member; does not change
+	transfers  []*transfer
+	index      uint64               // of the last snapshot
+	indexTerm  uint64               // its term, in which raft sends it
+	groupIndex map[uint64]uint64    // of the last snapshot of each group
+	twin       uint64               // the last of these
+	ends       map[uint64]int       // that the Observer was told of, by index
+	strangers  map[*stranger]uint64 // that serve, and whose address
+	violation  *Violation
+	report     Report
+	notes      notes
+
+	ghosts map[uint64]*ghost // that are sent to, by id; guarded by the book's mutex
 }
 
 // timed is something to be done at a time of the run.
@@ -90,6 +95,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: goroutines(),
 		linked: map[[2]uint64]int{}, left: map[uint64]bool{}, members: map[uint64]*member{}, lives: map[uint64]int{},
 		states: map[uint64]*machine{}, report: newReport(), bad: map[[2]uint64]bool{}, strangers: map[*stranger]uint64{}, ends: map[uint64]int{}, over: make(chan struct{}),
+		seats: map[[2]uint64]*seat{}, groupIndex: map[uint64]uint64{}, ghosts: map[uint64]*ghost{},
 	}
 	for _, name := range p.On {
 		s.count("dimension " + name)
@@ -142,6 +148,7 @@ func (s *simulation) found() {
 			}
 		}
 	}
+	s.foundGroups()
 	for _, id := range ids {
 		s.book.add(id, nobody)
 	}
@@ -230,11 +237,12 @@ func (s *simulation) live(id uint64, o Options) {
 			s.book.mu.Unlock()
 		}
 	}
+	s.joinGroups(m)
 }
 
 // join makes the way from a member one to a peer.
 func (s *simulation) join(m *member, w *way) {
-	if s.hasLeft(w.to) || s.hasLeft(w.from) {
+	if s.hasLeft(w.to) || s.hasLeft(w.from) || s.plan.NoRaft {
 		return
 	}
 	s.book.mu.Lock()
@@ -259,7 +267,16 @@ func (s *simulation) end(id uint64, how string) *member {
 	delete(s.members, id)
 	s.mu.Unlock()
 	if m != nil {
-		s.waiting.Go(func() { m.end(how) })
+		all := m.replicas()
+		for _, r := range all {
+			s.forgetReplica(r)
+		}
+		s.waiting.Go(func() {
+			defer close(m.over)
+			m.end(how)
+			s.endGroups(all)
+			s.lastLook(m)
+		})
 	}
 	return m
 }
@@ -269,6 +286,7 @@ func (s *simulation) step() {
 	now := s.now()
 	for _, m := range s.running() {
 		m.traffic(now)
+		m.groupTraffic(now)
 	}
 	s.look(now)
 }
@@ -337,6 +355,9 @@ func (s *simulation) state() (lines []string) {
 				line += fmt.Sprintf(" %s %s up %v, %d connects;", st.Name, st.Direction, st.Up, st.Connects)
 			}
 			lines = append(lines, line)
+		}
+		for _, r := range m.replicas() {
+			lines = append(lines, r.describe())
 		}
 	}
 	return lines

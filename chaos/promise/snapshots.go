@@ -15,15 +15,16 @@ import (
 // transfer is a snapshot that was given to SendSnapshot.
 type transfer struct {
 	*snap.Message
-	index  uint64
-	term   uint64
-	w      *way
-	sender *member
-	size   int
-	source string
-	given  time.Duration // to SendSnapshot
-	began  time.Duration
-	due    time.Duration // when it has to have arrived; 0: it does not have to
+	index   uint64
+	term    uint64
+	w       *way
+	sender  *member
+	replica *replica // that sends it; nil: it is of the members themselves
+	size    int
+	source  string
+	given   time.Duration // to SendSnapshot
+	began   time.Duration
+	due     time.Duration // when it has to have arrived; 0: it does not have to
 
 	closes   atomic.Int32
 	look     sync.Mutex // guards the next two
@@ -110,7 +111,7 @@ func (s *simulation) cover(w *way, index uint64) {
 
 func (s *simulation) snapshotMessage(w *way, index, term uint64) *raftpb.Message {
 	return &raftpb.Message{
-		Type: raftpb.MsgSnap.Enum(), From: new(w.from), To: new(w.to), Term: new(term),
+		Type: raftpb.MsgSnap.Enum(), From: new(w.fromID), To: new(w.toID), Term: new(term),
 		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
 			Index: new(index), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: s.ids()},
 		}},
@@ -121,7 +122,7 @@ func (s *simulation) snapshotMessage(w *way, index, term uint64) *raftpb.Message
 func (s *simulation) dueOf(t *transfer) time.Duration {
 	to := s.member(t.w.to)
 	switch {
-	case !s.inTime(), to == nil, to.full.Load(), to.opt.Saver == "none", s.noDial(t.w.from, t.w.to) != nil,
+	case !s.inTime(), to == nil, !s.mayArrive(t), to.full.Load(), to.opt.Saver == "none" && t.replica == nil, s.noDial(t.w.from, t.w.to) != nil,
 		t.source == "short", t.source == "long", t.source == "panics", t.source == "stalls":
 		return 0
 	}
@@ -135,7 +136,7 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 	bytes := 0
 	for _, other := range s.transfers {
 		if other.w.to == t.w.to || other.w.from == t.w.from || s.isNarrow() {
-			if other.index != t.index && !other.over {
+			if (other.index != t.index || other.w.group != t.w.group) && !other.over {
 				return 0 // it may have to wait, or be refused
 			}
 		}
@@ -166,8 +167,8 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 func (s *simulation) crowds(w *way) bool {
 	s.book.mu.Lock()
 	defer s.book.mu.Unlock()
-	back := s.book.way(w.to, w.from)
-	return s.now() < w.crowd || (back != nil && s.now() < back.crowd)
+	back := s.book.back(w)
+	return s.now() < w.crowd || (back != nil && s.now() < back.crowd) || (w.link != nil && s.now() < w.link.crowd)
 }
 
 // lookAtTransfers looks at all that have not ended.
@@ -186,7 +187,7 @@ func (s *simulation) lookAtTransfers() {
 			t.w.moving--
 			t.w.crowd = max(t.w.crowd, now+time.Second)
 		}
-		if back := s.book.way(t.w.to, t.w.from); !t.w.well(t.began) || (back != nil && !back.well(t.began)) {
+		if back := s.book.back(t.w); !t.w.well(t.began) || (back != nil && !back.well(t.began)) {
 			t.due = 0 // something was in the way
 		}
 		s.book.mu.Unlock()
@@ -195,7 +196,7 @@ func (s *simulation) lookAtTransfers() {
 			s.violate("snapshot ends", "snapshot %d from %d to %d stands still for %v, and has not ended", t.index, t.w.from, t.w.to, now-t.began)
 		case t.due == 0:
 		case t.over:
-			s.checked("snapshot arrives")
+			s.checkedOf(t.w, "snapshot arrives")
 			if !t.finished {
 				s.violate("snapshot arrives", "snapshot %d from %d to %d, of %d bytes, failed on a link that is well", t.index, t.w.from, t.w.to, t.size)
 			}
@@ -232,7 +233,7 @@ func (s *simulation) noteEnd(t *transfer) {
 	b := s.book
 	b.mu.Lock()
 	switch {
-	case t.sender.settled.Load(): // its Close has hung since before Stop
+	case t.isSettled(): // its Close has hung since before Stop
 	case t.finished:
 		t.w.snapshots.said++
 	default:
@@ -243,7 +244,7 @@ func (s *simulation) noteEnd(t *transfer) {
 	taken := t.taken
 	s.mu.Unlock()
 	if t.finished {
-		s.checked("snapshot bytes")
+		s.checkedOf(t.w, "snapshot bytes")
 		if !taken {
 			s.violate("snapshot bytes", "the sender is told that snapshot %d from %d to %d was sent, and its message was not processed", t.index, t.w.from, t.w.to)
 		}
@@ -253,13 +254,21 @@ func (s *simulation) noteEnd(t *transfer) {
 }
 
 // lookAtEnds looks whether all that a member has begun to send has ended, once it has stopped.
-func (s *simulation) lookAtEnds(m *member) {
+func (s *simulation) lookAtEnds(m *member) { s.lookAtEndsOf(m, nil) }
+
+// isSettled reports whether the sender has stopped, and its transfers were looked at.
+func (t *transfer) isSettled() bool {
+	return t.sender.settled.Load() || (t.replica != nil && t.replica.settled.Load())
+}
+
+// lookAtEndsOf does it for a replica, or, if that is nil, for what the member itself has sent.
+func (s *simulation) lookAtEndsOf(m *member, r *replica) {
 	s.mu.Lock()
 	transfers := append([]*transfer(nil), s.transfers...)
 	s.mu.Unlock()
 	silent := map[*way]int{} // whose Close hangs, and that say nothing before it returns
 	for _, t := range transfers {
-		if t.sender != m {
+		if t.sender != m || t.replica != r {
 			continue
 		}
 		s.lookAtEnd(t)
@@ -270,21 +279,27 @@ func (s *simulation) lookAtEnds(m *member) {
 			s.violate("snapshot ends", "snapshot %d from %d to %d has not ended when Stop returns", t.index, t.w.from, t.w.to)
 		}
 	}
-	m.settled.Store(true)
 	b := s.book
+	ways := b.all
+	if r == nil {
+		m.settled.Store(true)
+	} else {
+		r.settled.Store(true)
+		ways = s.inGroup(r.group, m.id)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, w := range b.all {
+	for _, w := range ways {
 		if w.from != m.id {
 			continue
 		}
 		e := w.snapshots
 		w.snapshots = ends{}
-		s.checked("snapshot ends")
+		s.checkedOf(w, "snapshot ends")
 		posted := e.finished - e.said // of those that were posted
 		if e.finished+e.failed != e.given+e.posted || posted < 0 || posted > e.posted+silent[w] {
-			s.violate("snapshot ends", "of %d snapshots from %d to %d, and %d that were posted, %d are reported as sent and %d as failed; CloseNotify said so of %d and %d",
-				e.given, w.from, w.to, e.posted, e.finished, e.failed, e.said, e.denied)
+			s.violate("snapshot ends", "of %d snapshots from %d to %s, and %d that were posted, %d are reported as sent and %d as failed; CloseNotify said so of %d and %d",
+				e.given, w.from, w.receiver(), e.posted, e.finished, e.failed, e.said, e.denied)
 		}
 	}
 }
@@ -296,7 +311,7 @@ func (s *simulation) installed(m *member, w *way, msg *raftpb.Message) error {
 	s.mu.Lock()
 	var t *transfer
 	for _, other := range s.transfers {
-		if other.index == index {
+		if other.index == index && other.replica == nil {
 			t = other
 		}
 	}
@@ -312,7 +327,7 @@ func (s *simulation) installed(m *member, w *way, msg *raftpb.Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, other := range s.transfers {
-		other.taken = other.taken || other.index == index
+		other.taken = other.taken || (other.index == index && other.replica == nil)
 	}
 	return nil
 }
@@ -323,7 +338,7 @@ func (s *simulation) observed(index uint64) {
 	s.ends[index]++
 	told, given := s.ends[index], 0
 	for _, t := range s.transfers {
-		if t.index == index {
+		if t.index == index && t.replica == nil {
 			given++
 		}
 	}
