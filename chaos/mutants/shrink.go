@@ -30,7 +30,7 @@ var ofJudges = []ofJudge{
 	{"removed", "errorc-never"},
 	{"stop", "stop-lingers"},
 	{"silence", "report-after-stop"},
-	{"isolation", "group-blocked-counts"},
+	{"isolation", "group-sent-as-another"},
 	{"revoked", "revoked-stays"},
 	{"refused", "refused-stays"},
 	{"coalesced", "reported-twenty-times"},

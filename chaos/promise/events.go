@@ -64,7 +64,7 @@ func (s *simulation) do(e Event) {
 	case GroupBlock, GroupStop, GroupRemove, GroupLeave, GroupGhost, GroupBurst, GroupSnapshot, GroupPost:
 		s.doToGroup(e)
 	case Snapshot, Post, Burst:
-		if a != nil && w != nil && (s.isPeer(w) || (e.Do == Snapshot && e.B == nobody)) {
+		if a != nil && w != nil && (s.isPeer(w) || (e.Do == Snapshot && e.B == nobody && !s.plan.NoRaft)) {
 			a.giveWork(w, e)
 		}
 	case Pause, Remove, Update:
