@@ -158,8 +158,12 @@ func (s *simulation) lookAtGroupHealth(w *way, now time.Duration) {
 	if since := now - window - late; since >= max(wellAt, w.checked) {
 		w.checked = since + time.Second
 		s.checkedOf(w, "isolation")
-		if got, all := w.heartbeats(since, since+window); all > 0 && got*100 < all*99 || s.sabotaged("isolation") {
-			s.violate("isolation", "%d of %d control messages of group %d from %d to %d have arrived, which were sent %v to %v ago", got, all, w.group, w.from, w.to, now-since, now-since-window)
+		roomy := s.plan.Rate == 0 && max(w.crowd, w.link.crowd) < since && !s.isTight(w.link) && !s.byPosts(w.link)
+		for k := range kinds {
+			if got, all := w.arrivals(k, since, since+window); (k == control || roomy) && all > 0 && got*100 < all*99 || s.sabotaged("isolation") {
+				s.violate("isolation", "%d of %d %v messages of group %d from %d to %d have arrived, which were sent %v to %v ago",
+					got, all, k, w.group, w.from, w.to, now-since, now-since-window)
+			}
 		}
 	}
 	if w.unexplained > 0 {

@@ -85,7 +85,7 @@ func (d *drawing) groupEvent() {
 	e := Event{Do: one(d, append(groupActions, GroupSnapshot, GroupSnapshot, GroupGhost)...), Group: uint64(d.IntN(len(d.plan.Groups))) + 1}
 	switch e.Do {
 	case GroupBlock:
-		e.How, e.For = one(d, append(kindNames[:], "slow")...), d.between(1, 15)
+		e.How, e.For = one(d, "control", "control", "append", "proposal", "slow"), d.between(1, 15)
 	case GroupStop:
 		e.How, e.For = one(d, "", "busy", "busy"), d.between(0, 8)
 	case GroupRemove:

@@ -293,8 +293,11 @@ func (s *simulation) late(w *way) time.Duration {
 const aheadWindows = 5
 
 // heartbeats returns how many control messages were sent between two times, and how many of them have arrived.
-func (w *way) heartbeats(from, to time.Duration) (got, all int) {
-	msgs := w.msgs[control]
+func (w *way) heartbeats(from, to time.Duration) (got, all int) { return w.arrivals(control, from, to) }
+
+// arrivals returns it of any kind.
+func (w *way) arrivals(k kind, from, to time.Duration) (got, all int) {
+	msgs := w.msgs[k]
 	i, _ := slices.BinarySearchFunc(msgs, from, func(x sent, at time.Duration) int {
 		if x.seq == 0 || x.at < at {
 			return -1
@@ -305,7 +308,7 @@ func (w *way) heartbeats(from, to time.Duration) (got, all int) {
 		if x.at >= to {
 			break
 		}
-		if all++; x.times > 0 {
+		if all++; x.times > 0 || x.failed {
 			got++
 		}
 	}
