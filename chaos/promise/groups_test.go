@@ -41,7 +41,7 @@ func TestGroupsOnly(t *testing.T) {
 func TestSabotageOfGroupsIsNoticed(t *testing.T) {
 	for _, judge := range []string{"reported", "order", "once", "invented", "addressee", "snapshot ends", "snapshot bytes", "silence", "isolation"} {
 		t.Run(judge, func(t *testing.T) {
-			_, v := run(t, groupsOnly(), promise.Config{}.WithSabotage(judge))
+			_, v := run(t, groupsOnly(), promise.Config{Judge: judge}.WithSabotage(judge))
 			require.NotNil(t, v, "nobody has noticed it")
 			require.Equal(t, judge, v.Judge, v.Error())
 			require.Contains(t, v.Text, "group")
