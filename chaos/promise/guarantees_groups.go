@@ -66,7 +66,7 @@ var groupGuarantees = []guarantee{
 	{"There is exactly one ReportSnapshot for each, before Stop returns; after the call of Stop, m is closed without a report.", []string{"snapshot ends"}, ""},
 	{"GroupMessage is a received message of a raft group.", nil, saysWhat},
 	{"GroupReceiver receives the messages of all raft groups of a Transport in batches, for a server with a scheduler of its own: Transport.GroupReceiver.", []string{"invented"}, ""},
-	{"The methods are called concurrently for several nodes, on goroutines that read from the network, so they must not block: a slow one delays all groups of the node.", nil, callersDo},
+	{"The methods are called concurrently for several nodes, on goroutines that read from the network, so they must not block: a slow one delays all groups of the node, of which the sender drops what is over its limits, and Stop.", nil, callersDo},
 	{"ReceiveGroups gets the messages of one read from a node, in order; the order of messages is that of Raft.Process.", []string{"order", "addressee"}, ""},
 	{"It owns the messages, and must not keep the slice.", nil, callersDo},
 	{"Messages may be of groups that Transport.Group has not added; To is then not checked.", []string{"invented"}, ""},
@@ -103,7 +103,8 @@ var groupGuarantees = []guarantee{
 	{"A node cannot say so to a sender that has a stream to it, and cannot dial it.", nil, saysWhat},
 	{"If it says that the local replica was removed (its `IsIDRemoved`), `GroupConfig.ErrorC` gets `ErrMemberRemoved`: stop the group, and not the server.", []string{"removed"}, ""},
 	{"**Errors of `Process`** are logged, and have no other effect.", []string{"isolation"}, ""},
-	{"With `Transport.GroupReceiver` all groups share one receiver, which gets the messages of each read in one call, and must not block: a store with thousands of `RawNode`s puts them into its own queues.", []string{"invented"}, ""},
+	{"With `Transport.GroupReceiver` all groups share one receiver, which gets the messages of each read in one call, and must not block: a store with thousands of `RawNode`s puts them into its own queues, which it bounds itself.", []string{"invented"}, ""},
+	{"If it blocks, the messages of that node wait in the connection and at the sender, which drops and reports those over its limits, and `Stop` waits.", nil, testedElsewhere},
 	{"It also gets messages of groups that were not added, so that it can create a replica.", []string{"invented"}, ""},
 	{"Losses are reported for up to 1,024 groups in a call.", []string{"bounds"}, ""},
 }
