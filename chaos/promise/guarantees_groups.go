@@ -85,7 +85,7 @@ var groupGuarantees = []guarantee{
 	{"Heartbeats that wait count 1/512 of a message.", []string{"isolation"}, ""},
 	{"receiving: messages of a group wait in order, for each replica and kind.", []string{"order"}, ""},
 	{"They are processed by as many goroutines as `GOMAXPROCS`, for each kind.", nil, testedElsewhere},
-	{"A call of `Process` that takes longer than a millisecond no longer counts, and another goroutine takes its place, up to 256 for each kind.", []string{"isolation"}, ""},
+	{"A call of `Process` that takes longer than a millisecond no longer counts, and another goroutine takes its place and what the first had not begun with, up to 256 for each kind.", []string{"isolation"}, ""},
 	{"`ReceiveQueueMessages`, `ReceiveQueueBytes`: hold for each kind of messages from one node, of all groups, with parts as for sending.", []string{"bounds"}, ""},
 	{"A group over its part loses messages, and the others do not.", []string{"isolation", "reported"}, ""},
 	{"Appends wait for room instead, and with them the stream, while `Process` of that group takes one at least every 5 ms.", []string{"reported"}, ""},
