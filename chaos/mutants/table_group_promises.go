@@ -12,7 +12,7 @@ var groupPromiseMutants = []mutant{
 	},
 	{
 		name: "group-refusal-ignored", wrong: "raft is not told of a message that the other node refuses", breaks: "each message is processed or reported",
-		edits: []edit{{"internal/groups/refusals.go", "\t\tg.refusals.Add(1)\n\t\tr.unreachable()\n", "\t\tg.refusals.Add(1)\n"}},
+		edits: []edit{{"internal/groups/refusals.go", "\t\tgs.refusals.Add(1)\n\t\tr.unreachable()\n", "\t\tgs.refusals.Add(1)\n"}},
 	},
 	{
 		name: "group-replica-not-refused", wrong: "a message for another replica is dropped without a refusal", breaks: "each message is processed or reported",
