@@ -191,6 +191,9 @@ func (s *simulation) lookAtTransfers() {
 			t.due = 0 // something was in the way
 		}
 		s.book.mu.Unlock()
+		if to := s.member(t.w.to); t.replica != nil && to != nil && to.opt.NoKeepAlive {
+			t.due = 0 // a group's needs a connection for several requests
+		}
 		switch {
 		case t.due == 0 && !t.over && t.source == "stalls" && now-t.began > stallTime:
 			s.violate("snapshot ends", "snapshot %d from %d to %d stands still for %v, and has not ended", t.index, t.w.from, t.w.to, now-t.began)
