@@ -99,7 +99,7 @@ func (st *PeerStatus) health(receiving int) health.Peer {
 	p := health.Peer{
 		ID: st.ID, Active: st.Active, InactiveSince: st.InactiveSince, LastError: st.LastError,
 		ProbedAt: st.ProbedAt, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale, ClockOffset: st.ClockOffset,
-		CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
+		CertificateStarts: st.CertificateStarts, CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
 		Receiving: receiving, LastReceived: st.LastReceived.ended(),
 	}
 	p.Refused = health.Refused{Since: st.RefusingSince, Counts: health.Counts(st.Refusing)}

@@ -61,7 +61,8 @@ func memberStatus(m *member.Member) PeerStatus {
 	if v := m.Version.Load(); v != nil {
 		st.Version, st.VersionStale = *v, !st.Active
 	}
-	st.CertificateExpires = m.Dialer.CertificateExpires()
+	cert := m.Dialer.Certificate()
+	st.CertificateStarts, st.CertificateExpires = cert.From, cert.Until
 	return st
 }
 

@@ -111,6 +111,8 @@ type PeerStatus struct {
 	// certificate is dialled at once, for a probe; a new one that it has not used yet is seen
 	// with the next probe.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
+	// CertificateStarts is when the validity of that certificate began.
+	CertificateStarts time.Time `json:"certificate_starts,omitzero"`
 	// SentBytes and ReceivedBytes count streams, POSTs and database snapshots, on
 	// the wire without HTTP headers.
 	SentBytes     uint64 `json:"sent_bytes"`

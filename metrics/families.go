@@ -60,6 +60,7 @@ var (
 	probes       = counter("rafthttp_probes_total", "Probes of the peer.", "peer")
 	probeFails   = counter("rafthttp_probe_failures_total", "Probes of the peer that failed.", "peer")
 	certExpiry   = gauge("rafthttp_peer_certificate_expiry_timestamp_seconds", "End of the certificate that the peer showed last; absent without TLS.", "peer")
+	certStart    = gauge("rafthttp_peer_certificate_start_timestamp_seconds", "Begin of the validity of the certificate that the peer showed last; absent without TLS.", "peer")
 	snapshots    = gauge("rafthttp_snapshots", "Database snapshots under way or waiting, by direction: out or in.", "peer", "direction")
 	snapshotDone = gauge("rafthttp_snapshot_transferred_bytes", "Bytes of the snapshots under way that were transferred.", "peer", "direction")
 	snapshotSize = gauge("rafthttp_snapshot_size_bytes", "Bytes that the snapshots under way have, where that is known.", "peer", "direction")

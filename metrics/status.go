@@ -124,6 +124,7 @@ func collectPeer(ch chan<- prometheus.Metric, st rafthttp.Status, p rafthttp.Pee
 	}
 	if !p.CertificateExpires.IsZero() {
 		certExpiry.send(ch, timestamp(p.CertificateExpires), id)
+		certStart.send(ch, timestamp(p.CertificateStarts), id)
 	}
 	collectSnapshots(ch, st.Time, p.ID, "out", p.Snapshots)
 	for _, s := range p.Streams {

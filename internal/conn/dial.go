@@ -49,25 +49,27 @@ type Dialer struct {
 	// may be nil.
 	Verify func(addr string, state *tls.ConnectionState, began time.Time) error
 
-	mu          sync.Mutex
-	conns       map[*Dialed]struct{} // the open ones, which are revalidated
-	certExpires time.Time            // the member's last certificate
-	moved       time.Time            // last call of Moved
+	mu     sync.Mutex
+	conns  map[*Dialed]struct{} // the open ones, which are revalidated
+	period Period               // of the member's last certificate
+	moved  time.Time            // last call of Moved
 }
 
-// CertificateExpires returns when the member's last certificate expires; the
-// zero time if there was none since Moved.
-func (d *Dialer) CertificateExpires() time.Time {
+// Period is the time in which a certificate is valid; the zero value: there is none.
+type Period struct{ From, Until time.Time }
+
+// Certificate returns when the member's last certificate is valid; the zero value if there was none since Moved.
+func (d *Dialer) Certificate() Period {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.certExpires
+	return d.period
 }
 
 // Moved says that the member is elsewhere: a certificate from before is not its present one, even if a handshake shows it later.
 func (d *Dialer) Moved() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.certExpires, d.moved = time.Time{}, time.Now()
+	d.period, d.moved = Period{}, time.Now()
 }
 
 // IsFormer reports whether an attempt that began at that time may be one to a URL from before Moved.
@@ -77,12 +79,12 @@ func (d *Dialer) IsFormer(began time.Time) bool {
 	return began.Before(d.moved)
 }
 
-// sawCertificate notes when a certificate expires that an attempt has seen which began at that time.
-func (d *Dialer) sawCertificate(expires, began time.Time) {
+// sawCertificate notes when a certificate is valid that an attempt has seen which began at that time.
+func (d *Dialer) sawCertificate(v Period, began time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !began.Before(d.moved) {
-		d.certExpires = expires
+		d.period = v
 	}
 }
 
@@ -156,7 +158,7 @@ func (d *Dialer) secure(ctx context.Context, network, addr string, began time.Ti
 	}
 	state := tc.ConnectionState()
 	if len(state.PeerCertificates) > 0 {
-		d.sawCertificate(state.PeerCertificates[0].NotAfter, began)
+		d.sawCertificate(Period{state.PeerCertificates[0].NotBefore, state.PeerCertificates[0].NotAfter}, began)
 	}
 	if d.Verify != nil {
 		if err := d.Verify(addr, &state, began); err != nil {

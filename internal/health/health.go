@@ -17,7 +17,10 @@ const (
 	OldMessage  = 2 * time.Second
 	FullQueue   = 0.8 // of a bound
 	ClockApart  = time.Second
-	Certificate = 14 * 24 * time.Hour // before its end
+	// Certificate and CertificatePart are when a certificate should have been renewed, before its end: the lesser of this time and that
+	// part of its validity.
+	Certificate     = 14 * 24 * time.Hour
+	CertificatePart = 3
 	// OldSnapshot is how long a failed snapshot matters that no other one followed.
 	OldSnapshot = 10 * time.Minute
 	// ManyCalls are so many blocked calls of Process for raft groups that no other group is served: the bound of internal/groups.
@@ -112,7 +115,8 @@ type Peer struct {
 	ProbeError         string
 	ProbeStale         bool
 	ClockOffset        time.Duration
-	CertificateExpires time.Time
+	CertificateStarts  time.Time // the zero time: not known
+	CertificateExpires time.Time // the zero time: there is none
 	Sending, Receiving int       // snapshots under way, to it and from it
 	LastSent           *Snapshot // nil: none
 	LastReceived       *Snapshot // nil: none
@@ -268,10 +272,18 @@ func (c *check) ofPeer(p Peer) {
 	if at := p.CertificateExpires; !at.IsZero() {
 		if left := at.Sub(c.now); left <= 0 {
 			c.add(Error, CertificateExpired, at, "its certificate has expired")
-		} else if left < Certificate {
-			c.add(Warning, CertificateExpires, at.Add(-Certificate), "its certificate expires in %s", duration(left))
+		} else if before := renewal(p.CertificateStarts, at); left < before {
+			c.add(Warning, CertificateExpires, at.Add(-before), "its certificate expires in %s", duration(left))
 		}
 	}
+}
+
+// renewal returns how long before its end a certificate should have been renewed.
+func renewal(starts, expires time.Time) time.Duration {
+	if starts.IsZero() {
+		return Certificate
+	}
+	return min(Certificate, expires.Sub(starts)/CertificatePart)
 }
 
 // down finds streams in one direction that are down: one problem for both.

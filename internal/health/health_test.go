@@ -42,6 +42,15 @@ func TestRules(t *testing.T) {
 		{func(p *health.Peer) { p.CertificateExpires = now.Add(48 * time.Hour) }, []health.Problem{
 			{Severity: health.Warning, Kind: health.CertificateExpires, Since: before(12 * 24 * time.Hour), Cause: "its certificate expires in 2 days"},
 		}},
+		{func(p *health.Peer) { p.CertificateStarts, p.CertificateExpires = before(16*time.Hour), now.Add(8*time.Hour) }, nil},
+		{func(p *health.Peer) { p.CertificateStarts, p.CertificateExpires = before(17*time.Hour), now.Add(7*time.Hour) }, []health.Problem{
+			{Severity: health.Warning, Kind: health.CertificateExpires, Since: before(time.Hour), Cause: "its certificate expires in 7 h 0 min"},
+		}},
+		{func(p *health.Peer) {
+			p.CertificateStarts, p.CertificateExpires = before(10*24*time.Hour), now.Add(48*time.Hour)
+		}, []health.Problem{
+			{Severity: health.Warning, Kind: health.CertificateExpires, Since: before(2 * 24 * time.Hour), Cause: "its certificate expires in 2 days"},
+		}},
 		{func(p *health.Peer) { p.CertificateExpires = before(time.Hour) }, []health.Problem{
 			{Severity: health.Error, Kind: health.CertificateExpired, Since: before(time.Hour), Cause: "its certificate has expired"},
 		}},

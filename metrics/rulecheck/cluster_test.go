@@ -87,17 +87,22 @@ func liveOnce(t *testing.T, failures bool) *store {
 			for id, r := range registries {
 				s.scrape(t, r, instance(id))
 				for peer := range all { // as if the network in memory had TLS
-					s.add(s.end, float64(s.end.Add(30*24*time.Hour).Unix()), labels.FromStrings(model.MetricNameLabel, certificates,
-						"instance", instance(id), "job", "raft", "peer", types.ID(peer).String()))
+					for name, days := range map[string]time.Duration{certificates: 30, certificateStarts: -30} {
+						s.add(s.end, float64(s.end.Add(days*24*time.Hour).Unix()), labels.FromStrings(model.MetricNameLabel, name,
+							"instance", instance(id), "job", "raft", "peer", types.ID(peer).String()))
+					}
 				}
 			}
 		}
-		s.types[certificates] = dto.MetricType_GAUGE
+		s.types[certificates], s.types[certificateStarts] = dto.MetricType_GAUGE, dto.MetricType_GAUGE
 	})
 	return s
 }
 
-const certificates = "rafthttp_peer_certificate_expiry_timestamp_seconds"
+const (
+	certificates      = "rafthttp_peer_certificate_expiry_timestamp_seconds"
+	certificateStarts = "rafthttp_peer_certificate_start_timestamp_seconds"
+)
 
 func instance(id uint64) string { return rafttest.Host(id) + ":9100" }
 
