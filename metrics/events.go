@@ -106,21 +106,21 @@ func (e *events) collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// of returns the series of a member, or nil if there are too many.
-func (e *events) of(id types.ID) *member {
-	e.mu.RLock()
-	m := e.byID[id]
-	e.mu.RUnlock()
-	if m != nil {
-		return m
+// hold returns the series of a member, or nil if there are too many, with mu held for reading: nobody forgets the member before the
+// caller has counted and called e.mu.RUnlock. A series that was made afterwards would stay for ever.
+func (e *events) hold(id types.ID) *member {
+	for {
+		e.mu.RLock()
+		if m := e.byID[id]; m != nil || len(e.byID) >= maxMembers {
+			return m
+		}
+		e.mu.RUnlock()
+		e.mu.Lock()
+		if e.byID[id] == nil && len(e.byID) < maxMembers {
+			e.byID[id] = &member{id: id.String(), lanes: map[string]laneSeries{}}
+		}
+		e.mu.Unlock()
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if m = e.byID[id]; m == nil && len(e.byID) < maxMembers {
-		m = &member{id: id.String(), lanes: map[string]laneSeries{}}
-		e.byID[id] = m
-	}
-	return m
 }
 
 // prune forgets members that the transport no longer knows.
@@ -145,14 +145,18 @@ func (e *events) prune(st rafthttp.Status) {
 func (e *events) observer(slow time.Duration) *rafthttp.Observer {
 	o := &rafthttp.Observer{
 		Sent: func(id types.ID, lane string, messages int, _ int64, took time.Duration) {
-			if m := e.of(id); m != nil && messages > 0 { // not a heartbeat alone
+			m := e.hold(id)
+			defer e.mu.RUnlock()
+			if m != nil && messages > 0 { // not a heartbeat alone
 				s := m.lane(e, lane)
 				s.batch.Observe(float64(messages))
 				s.flush.Observe(took.Seconds())
 			}
 		},
 		Probed: func(id types.ID, rtt, _ time.Duration, err error) {
-			if m := e.of(id); m != nil && err == nil {
+			m := e.hold(id)
+			defer e.mu.RUnlock()
+			if m != nil && err == nil {
 				e.rtt.WithLabelValues(m.id).Observe(rtt.Seconds())
 			}
 		},
@@ -162,7 +166,9 @@ func (e *events) observer(slow time.Duration) *rafthttp.Observer {
 	if e.slow != nil {
 		o.SlowProcessAfter = slow
 		o.SlowProcess = func(id types.ID, lane string, _ raftpb.MessageType, _ time.Duration) {
-			if m := e.of(id); m != nil {
+			m := e.hold(id)
+			defer e.mu.RUnlock()
+			if m != nil {
 				e.slow.WithLabelValues(m.id, lane).Inc()
 			}
 		}
@@ -172,7 +178,8 @@ func (e *events) observer(slow time.Duration) *rafthttp.Observer {
 
 func (e *events) snapshotEnd(done, failed *prometheus.CounterVec, seconds *prometheus.HistogramVec) func(types.ID, uint64, int64, time.Duration, error) {
 	return func(id types.ID, _ uint64, _ int64, took time.Duration, err error) {
-		m := e.of(id)
+		m := e.hold(id)
+		defer e.mu.RUnlock()
 		switch {
 		case m == nil:
 		case err != nil:
