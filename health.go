@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp/internal/health"
+	"github.com/seed-4d73690b/rafthttp/internal/probe"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
@@ -97,8 +98,9 @@ func (st Status) Health() (h Health) {
 // health returns what Health looks at.
 func (st *PeerStatus) health(receiving int) health.Peer {
 	p := health.Peer{
-		ID: st.ID, Active: st.Active, InactiveSince: st.InactiveSince, LastError: st.LastError,
-		ProbedAt: st.ProbedAt, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale, ClockOffset: st.ClockOffset,
+		ID: st.ID, Active: st.Active, ActiveSince: st.ActiveSince, InactiveSince: st.InactiveSince, LastError: st.LastError,
+		ProbedAt: st.ProbedAt, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale,
+		ClockOffset: st.ClockOffset, ClockApart: probe.ClocksDiffer(st.ClockOffset, st.ClockWithin),
 		CertificateStarts: st.CertificateStarts, CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
 		Receiving: receiving, LastReceived: st.LastReceived.ended(),
 	}

@@ -95,6 +95,8 @@ type PeerStatus struct {
 	// known: to half of a round trip. Probes that were answered late change it only
 	// if they show that it is wrong.
 	ClockOffset time.Duration `json:"clock_offset_ns"`
+	// ClockWithin is how far ClockOffset may be wrong, in nanoseconds: half of the round trip that measured it.
+	ClockWithin time.Duration `json:"clock_within_ns"`
 	// ProbedAt is when RTT and ClockOffset were measured. Probes counts attempts,
 	// ProbeFailures failed ones.
 	ProbedAt      time.Time `json:"probed_at,omitzero"`

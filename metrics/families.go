@@ -56,6 +56,7 @@ var (
 	peerInfo     = gauge("rafthttp_peer_info", "1 for each peer, with the version that it states.", "peer", "version")
 	peerSince    = gauge("rafthttp_peer_active_since_timestamp_seconds", "When the peer became active; 0 while it is not.", "peer")
 	peerRTT      = gauge("rafthttp_peer_rtt_seconds", "Smoothed round-trip time of probes; absent until it was measured.", "peer")
+	clockError   = gauge("rafthttp_peer_clock_offset_error_seconds", "By how much the clock offset may be wrong: half of the round trip that measured it.", "peer")
 	clockOffset  = gauge("rafthttp_peer_clock_offset_seconds", "The peer's clock minus ours; absent until it was measured.", "peer")
 	probes       = counter("rafthttp_probes_total", "Probes of the peer.", "peer")
 	probeFails   = counter("rafthttp_probe_failures_total", "Probes of the peer that failed.", "peer")

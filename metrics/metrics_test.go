@@ -118,6 +118,7 @@ func TestValues(t *testing.T) {
 			"rafthttp_peer_info":                                {"2,3.7.0": 1},
 			"rafthttp_peer_rtt_seconds":                         {"2": p.RTT.Seconds()},
 			"rafthttp_peer_clock_offset_seconds":                {"2": p.ClockOffset.Seconds()},
+			"rafthttp_peer_clock_offset_error_seconds":          {"2": p.ClockWithin.Seconds()},
 			"rafthttp_peer_active_since_timestamp_seconds":      {"2": float64(p.ActiveSince.UnixNano()) / 1e9},
 			"rafthttp_probes_total":                             {"2": float64(p.Probes)},
 			"rafthttp_stream_up":                                {"in,2,message": 1, "in,2,msgapp": 1, "out,2,message": 1, "out,2,msgapp": 1},

@@ -121,6 +121,7 @@ func collectPeer(ch chan<- prometheus.Metric, st rafthttp.Status, p rafthttp.Pee
 	if !p.ProbedAt.IsZero() && !p.ProbeStale {
 		peerRTT.send(ch, p.RTT.Seconds(), id)
 		clockOffset.send(ch, p.ClockOffset.Seconds(), id)
+		clockError.send(ch, p.ClockWithin.Seconds(), id)
 	}
 	if !p.CertificateExpires.IsZero() {
 		certExpiry.send(ch, timestamp(p.CertificateExpires), id)

@@ -95,7 +95,7 @@ func (pr *peerReport) staleProbe() bool { return pr.p.ProbedAt.IsZero() || pr.p.
 func (pr *peerReport) stale() []string {
 	names := []string{}
 	if pr.p.ProbeStale {
-		names = append(names, "rtt_ns", "clock_offset_ns")
+		names = append(names, "rtt_ns", "clock_offset_ns", "clock_within_ns")
 	}
 	if pr.p.VersionStale {
 		names = append(names, "version")

@@ -169,7 +169,7 @@ func TestStale(t *testing.T) {
 
 		b.Stop()
 		time.Sleep(20 * time.Second)
-		require.Equal(t, []string{"rtt_ns", "clock_offset_ns", "version"}, decode(t, get(h, "/?format=json")).Peers[0].Stale)
+		require.Equal(t, []string{"rtt_ns", "clock_offset_ns", "clock_within_ns", "version"}, decode(t, get(h, "/?format=json")).Peers[0].Stale)
 		text, page := get(h, "/").Body.String(), get(h, "/?format=html").Body.String()
 		require.Regexp(t, ` inactive +– +`+p.Version+` \(stale\) +– +– `, text)
 		require.Regexp(t, `<dt>Round trip</dt><dd title="last measured [^"]* ago[^"]*">–<`, page)

@@ -149,7 +149,7 @@ var otherPathMutants = []mutant{
 	{
 		name: "clock-warning", wrong: "a probe that was answered late warns of the clock", breaks: "the clock offset is known to half a round trip", found: "path 20",
 		edits: []edit{
-			{"internal/probe/probe.go", "bad := e.offset.Abs()-e.within > maxClockOffset", "bad := e.offset.Abs() > maxClockOffset"},
+			{"internal/probe/probe.go", "return offset.Abs()-within > maxClockOffset", "return offset.Abs() > maxClockOffset"},
 			{"internal/probe/probe.go", "if within <= e.within || apart > certain/2 {", "if within <= e.within || apart > certain/2 || apart >= 0 {"},
 		},
 	},

@@ -14,9 +14,8 @@ import (
 
 // When something is a problem.
 const (
-	OldMessage  = 2 * time.Second
-	FullQueue   = 0.8 // of a bound
-	ClockApart  = time.Second
+	OldMessage = 2 * time.Second
+	FullQueue  = 0.8 // of a bound
 	// Certificate and CertificatePart are when a certificate should have been renewed, before its end: the lesser of this time and that
 	// part of its validity.
 	Certificate     = 14 * 24 * time.Hour
@@ -25,6 +24,8 @@ const (
 	OldSnapshot = 10 * time.Minute
 	// ManyCalls are so many blocked calls of Process for raft groups that no other group is served: the bound of internal/groups.
 	ManyCalls = 256
+	// OldProbe is how long an active peer has answered no probe when its probes fail.
+	OldProbe = 5 * time.Minute
 	// OldHandshake is how long a failed handshake does.
 	OldHandshake = 5 * time.Minute
 	// A stream flaps if it reconnects FlapCount times within FlapWindow, and has not been up for FlapPause since.
@@ -104,6 +105,7 @@ func (s *Snapshot) of() string {
 type Peer struct {
 	ID                 types.ID
 	Active             bool
+	ActiveSince        time.Time
 	InactiveSince      time.Time
 	LastError          string
 	Streams            []Stream
@@ -115,6 +117,7 @@ type Peer struct {
 	ProbeError         string
 	ProbeStale         bool
 	ClockOffset        time.Duration
+	ClockApart         bool      // by more than what may be the line
 	CertificateStarts  time.Time // the zero time: not known
 	CertificateExpires time.Time // the zero time: there is none
 	Sending, Receiving int       // snapshots under way, to it and from it
@@ -264,9 +267,15 @@ func (c *check) ofPeer(p Peer) {
 		c.add(Warning, SnapshotFailed, last.Ended, "the last snapshot from it%s failed: %s", last.of(), ShortCause(last.Error))
 	}
 	if p.Active && p.ProbeStale && p.ProbeError != "" {
-		c.add(Warning, ProbesFail, p.ProbedAt, "its probes fail: %s", ShortCause(p.ProbeError))
+		since := p.ProbedAt
+		if since.Before(p.ActiveSince) {
+			since = p.ActiveSince // those of before were to a peer that was down
+		}
+		if c.now.Sub(since) >= OldProbe {
+			c.add(Warning, ProbesFail, since, "its probes fail: %s", ShortCause(p.ProbeError))
+		}
 	}
-	if !p.ProbeStale && p.ClockOffset.Abs() > ClockApart {
+	if !p.ProbeStale && p.ClockApart {
 		c.add(Warning, Clock, time.Time{}, "its clock is %s", offset(p.ClockOffset))
 	}
 	if at := p.CertificateExpires; !at.IsZero() {

@@ -31,19 +31,33 @@ func TestRules(t *testing.T) {
 		want   []health.Problem // without the peer
 	}{
 		{func(*health.Peer) {}, nil},
-		{func(p *health.Peer) { p.ClockOffset = -time.Second }, nil},
-		{func(p *health.Peer) { p.ClockOffset = -1500 * time.Millisecond }, []health.Problem{{Severity: health.Warning, Kind: health.Clock, Cause: "its clock is 1.5 s behind"}}},
-		{func(p *health.Peer) { p.ClockOffset, p.ProbeStale = time.Hour, true }, nil},
+		{func(p *health.Peer) { p.ClockOffset = -1500 * time.Millisecond }, nil},
+		{func(p *health.Peer) { p.ClockOffset, p.ClockApart = -1500*time.Millisecond, true }, []health.Problem{{Severity: health.Warning, Kind: health.Clock, Cause: "its clock is 1.5 s behind"}}},
+		{func(p *health.Peer) { p.ClockOffset, p.ClockApart, p.ProbeStale = time.Hour, true, true }, nil},
 		{func(p *health.Peer) { p.ProbeError = "refused" }, nil},
-		{func(p *health.Peer) { p.ProbeError, p.ProbeStale = "refused", true }, []health.Problem{
-			{Severity: health.Warning, Kind: health.ProbesFail, Since: before(time.Minute), Cause: "its probes fail: refused"},
+		{func(p *health.Peer) {
+			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ActiveSince = "refused", true, before(6*time.Minute), before(time.Hour)
+		}, []health.Problem{
+			{Severity: health.Warning, Kind: health.ProbesFail, Since: before(6 * time.Minute), Cause: "its probes fail: refused"},
+		}},
+		{func(p *health.Peer) {
+			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ActiveSince = "refused", true, before(time.Hour), before(4*time.Minute)
+		}, nil},
+		{func(p *health.Peer) {
+			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ActiveSince = "refused", true, before(time.Hour), before(5*time.Minute)
+		}, []health.Problem{
+			{Severity: health.Warning, Kind: health.ProbesFail, Since: before(5 * time.Minute), Cause: "its probes fail: refused"},
 		}},
 		{func(p *health.Peer) { p.CertificateExpires = now.Add(health.Certificate) }, nil},
 		{func(p *health.Peer) { p.CertificateExpires = now.Add(48 * time.Hour) }, []health.Problem{
 			{Severity: health.Warning, Kind: health.CertificateExpires, Since: before(12 * 24 * time.Hour), Cause: "its certificate expires in 2 days"},
 		}},
-		{func(p *health.Peer) { p.CertificateStarts, p.CertificateExpires = before(16*time.Hour), now.Add(8*time.Hour) }, nil},
-		{func(p *health.Peer) { p.CertificateStarts, p.CertificateExpires = before(17*time.Hour), now.Add(7*time.Hour) }, []health.Problem{
+		{func(p *health.Peer) {
+			p.CertificateStarts, p.CertificateExpires = before(16*time.Hour), now.Add(8*time.Hour)
+		}, nil},
+		{func(p *health.Peer) {
+			p.CertificateStarts, p.CertificateExpires = before(17*time.Hour), now.Add(7*time.Hour)
+		}, []health.Problem{
 			{Severity: health.Warning, Kind: health.CertificateExpires, Since: before(time.Hour), Cause: "its certificate expires in 7 h 0 min"},
 		}},
 		{func(p *health.Peer) {

@@ -46,7 +46,8 @@ type Estimate struct {
 // Measurement is the current state of an Estimate.
 type Measurement struct {
 	RTT, ClockOffset time.Duration
-	At               time.Time // of the last measurement
+	ClockWithin      time.Duration // accuracy of ClockOffset
+	At               time.Time     // of the last measurement
 	Probes, Failures uint64
 	Cause            error     // why the last probe failed; nil after one that did not
 	Since            time.Time // when the member got its present URLs; the zero time: at the beginning
@@ -56,7 +57,7 @@ type Measurement struct {
 func (e *Estimate) Measurement() Measurement {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Measurement{e.rtt, e.offset, e.at, e.probes, e.failures, e.cause, e.since}
+	return Measurement{e.rtt, e.offset, e.within, e.at, e.probes, e.failures, e.cause, e.since}
 }
 
 // Failed counts a probe without a measurement. It logs a line in the log for each class of causes in a row, unless log is
@@ -129,13 +130,16 @@ func (e *Estimate) Measured(rtt, offset time.Duration, log *zap.Logger) bool {
 	e.at = time.Now()
 	e.cause, e.logged = nil, ""
 	e.skip = Steady - 1
-	bad := e.offset.Abs()-e.within > maxClockOffset
+	bad := ClocksDiffer(e.offset, e.within)
 	if bad && !e.warned && e.warning.Due(time.Now()) {
 		log.Warn("the clock of the peer differs from ours", zap.Duration("offset", e.offset), zap.Duration("rtt", rtt))
 	}
 	e.warned = bad
 	return true
 }
+
+// ClocksDiffer reports whether a clock offset, known to within some time, is too large: what may be the line is no fault of a clock.
+func ClocksDiffer(offset, within time.Duration) bool { return offset.Abs()-within > maxClockOffset }
 
 // learnOffset adds a clock offset known to within some time: the peer
 // may have read its clock at any moment of a round trip. A late answer is
