@@ -116,7 +116,7 @@ func (st *PeerStatus) health(receiving int) health.Peer {
 	}
 	for _, l := range st.Lanes {
 		p.Lanes = append(p.Lanes, health.Lane{
-			Name: l.Name, Messages: l.Queued, Fill: l.fill(), OldestAge: l.OldestAge,
+			Name: l.Name, Messages: l.Queued, Fill: l.fill(), OldestAge: l.OldestAge, OldSince: l.OldSince,
 			Dropped: l.Dropping.Total(), DroppingSince: l.DroppingSince, Reasons: health.Reasons(l.Dropping.All()),
 		})
 	}

@@ -24,6 +24,9 @@ func (st *LaneStatus) add(l LaneStatus) {
 		st.Queued, st.QueuedBytes, st.Capacity, st.CapacityBytes = l.Queued, l.QueuedBytes, l.Capacity, l.CapacityBytes
 	}
 	st.OldestAge = max(st.OldestAge, l.OldestAge)
+	if st.OldSince.IsZero() || !l.OldSince.IsZero() && l.OldSince.Before(st.OldSince) {
+		st.OldSince = l.OldSince
+	}
 	st.Messages += l.Messages
 	st.Bytes += l.Bytes
 	st.Batches += l.Batches

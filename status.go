@@ -192,6 +192,8 @@ type LaneStatus struct {
 	// OldestAge is how long the oldest of them has been in the lane, in
 	// nanoseconds; too high by at most the duration of the batch before it.
 	OldestAge time.Duration `json:"oldest_age_ns"`
+	// OldSince is since when the oldest message, one after another, has been in the lane for 2 s or longer; the zero time: it is not.
+	OldSince time.Time `json:"old_since,omitzero"`
 	// Messages counts messages written to the network, or handed to Process;
 	// Bytes the same in bytes, on the wire or in memory. Batches counts the writes
 	// or handovers, and BusyTime is the time spent on them, in

@@ -111,7 +111,7 @@ func TestStuckLane(t *testing.T) {
 		heartbeat := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(1)), From: new(uint64(2))}
 		b.Send([]*raftpb.Message{heartbeat})
 		time.Sleep(3 * time.Second)
-		require.Equal(t, []string{"queue control (heartbeats, votes, responses from it) has not moved for 3.0 s"}, decode(t, get(h, "/?format=json")).Peers[0].Problems)
+		require.Equal(t, []string{"queue control (heartbeats, votes, responses from it) has a message that has waited for 3.0 s"}, decode(t, get(h, "/?format=json")).Peers[0].Problems)
 		page := get(h, "/?format=html").Body.String()
 		require.Regexp(t, `(?s)<tr class="warning">\s*<th scope="row">[^<]*<code>control</code>.*width="25.0".*<td data-label="Oldest" class="n">3.0 s</td>`, page)
 		b.Send([]*raftpb.Message{heartbeat, heartbeat, heartbeat, heartbeat})

@@ -14,8 +14,8 @@ import (
 
 // When something is a problem.
 const (
-	OldMessage = 2 * time.Second
-	FullQueue  = 0.8 // of a bound
+	OldMessage = 2 * time.Second // as queue.Old
+	FullQueue  = 0.8             // of a bound
 	// Certificate and CertificatePart are when a certificate should have been renewed, before its end: the lesser of this time and that
 	// part of its validity.
 	Certificate     = 14 * 24 * time.Hour
@@ -142,7 +142,8 @@ type Lane struct {
 	Messages      int
 	Fill          float64 // of the bound that is nearer
 	OldestAge     time.Duration
-	Dropped       uint64 // since DroppingSince
+	OldSince      time.Time // since when the oldest one, one after another, has been as old as OldMessage
+	Dropped       uint64    // since DroppingSince
 	Reasons       []string
 	DroppingSince time.Time // the zero time: nothing is dropped
 }
@@ -318,7 +319,10 @@ func (c *check) lane(l Lane) {
 		}
 		c.addLane(severity, QueueFull, l.Name, since, "queue %s is %.0f %% full", title(l.Name), 100*l.Fill)
 	case l.OldestAge >= OldMessage:
-		c.addLane(Warning, QueueOld, l.Name, since, "queue %s has not moved for %s", title(l.Name), duration(l.OldestAge))
+		if !l.OldSince.IsZero() {
+			since = l.OldSince
+		}
+		c.addLane(Warning, QueueOld, l.Name, since, "queue %s has a message that has waited for %s", title(l.Name), duration(l.OldestAge))
 	}
 }
 

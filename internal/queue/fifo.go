@@ -29,6 +29,19 @@ type fifo struct {
 	held      int   // messages that wait or that workers hold
 	heldBytes int64 // their size
 	tracked   load  // those of them tracked by the window
+	// late is when the first message was accepted of those that went on one after another, up to the last one, after they had
+	// waited for Old; 0: the last one had not.
+	late time.Duration
+}
+
+// noteAge takes in that the oldest message, which was accepted then, goes on at this time, by the clock of the queue.
+func (f *fifo) noteAge(at, now time.Duration) {
+	switch {
+	case now-at < Old:
+		f.late = 0
+	case f.late == 0:
+		f.late = at
+	}
 }
 
 func (f *fifo) len() int { return len(f.items) - f.head }
@@ -110,7 +123,9 @@ func (f *fifo) within(n int, bytes int64) int {
 
 // release makes room for finished messages, some of which the window tracks.
 func (f *fifo) release(all, tracked load) {
-	f.held -= all.messages
+	if f.held -= all.messages; f.held == 0 {
+		f.late = 0
+	}
 	f.heldBytes -= all.bytes
 	f.tracked.messages -= tracked.messages
 	f.tracked.bytes -= tracked.bytes

@@ -91,10 +91,11 @@ type Queue struct {
 // hand is a message that a worker holds.
 type hand struct {
 	at       time.Duration // when it was accepted, by the clock of the queue
+	late     time.Duration // of its fifo, when it was taken
 	isAppend bool
 }
 
-func handOf(it Item) hand { return hand{it.at, IsAppend(it.Msg)} }
+func (f *fifo) hand(it Item) hand { return hand{it.at, f.late, IsAppend(it.Msg)} }
 
 // New returns a queue that is shut.
 func New(c Config) *Queue {
@@ -186,7 +187,8 @@ func (q *Queue) Release(items, left []Item) {
 	q.reservation.Release(q.heldBytes, q.closed || q.held == 0)
 	if i := slices.IndexFunc(q.hands, func(h hand) bool { return h.at == items[0].at }); i >= 0 {
 		if len(left) > 0 {
-			q.hands[i] = handOf(left[0])
+			f.noteAge(items[0].at, time.Since(q.born))
+			q.hands[i] = f.hand(left[0])
 		} else {
 			q.hands = slices.Delete(q.hands, i, i+1)
 		}

@@ -1,6 +1,12 @@
 package queue
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
+
+// Old is how old a message is that has waited for too long.
+const Old = 2 * time.Second
 
 // Status is the state of a queue at one moment.
 type Status struct {
@@ -16,6 +22,9 @@ type Status struct {
 	// OldestAge is how long the oldest of them has been in the queue, too high by at most the duration
 	// of the batch before it.
 	OldestAge time.Duration
+	// OldSince is since when the oldest message has been old, that is for Old in the queue, without a pause, from when the first of
+	// the old ones was accepted; the zero time: it is not old.
+	OldSince time.Time
 	// OldestAppend is OldestAge if the oldest of them is an append; else 0.
 	OldestAppend time.Duration
 	// Messages, Bytes, Batches and BusyTime are the totals of Counters.Done.
@@ -46,22 +55,25 @@ func (q *Queue) Status() Status {
 			fullest = f
 		}
 		if f.len() > 0 {
-			st.age(handOf(f.oldest()), now)
+			st.age(f.hand(f.oldest()), now, q.born)
 		}
 	}
 	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
 	if len(q.hands) > 0 {
-		st.age(q.hands[0], now)
+		st.age(q.hands[0], now, q.born)
 	}
 	return st
 }
 
 // age takes in one of the messages. What workers hold is taken in last, as it is the older of two that are equally old.
-func (st *Status) age(h hand, now time.Duration) {
+func (st *Status) age(h hand, now time.Duration, born time.Time) {
 	if age := now - h.at; age >= st.OldestAge {
 		st.OldestAge, st.OldestAppend = age, 0
 		if h.isAppend {
 			st.OldestAppend = age
+		}
+		if age >= Old {
+			st.OldSince = born.Add(cmp.Or(h.late, h.at))
 		}
 	}
 }

@@ -99,7 +99,8 @@ func (q *Queue) Take(buf []Item, n int) (_ []Item, ok bool) {
 		q.taken = q.emptied.Load()
 	}
 	f, bytes := q.next()
-	q.hands = append(q.hands, handOf(f.oldest()))
+	f.noteAge(f.oldest().at, q.clock)
+	q.hands = append(q.hands, f.hand(f.oldest()))
 	buf = f.pop(buf, n, bytes)
 	if q.queued -= len(buf); q.queued > 0 {
 		q.useWorker()

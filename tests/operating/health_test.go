@@ -157,7 +157,7 @@ func TestHealthOfQueues(t *testing.T) {
 			return rafthttp.Problem{Severity: s, Kind: kind, Peer: 1, Lane: lane, Since: since, Cause: cause, Anchor: anchor}
 		}
 		const control = "queue control (heartbeats, votes, responses from it) "
-		requireHealth(t, b, rafthttp.SeverityWarning, problem(rafthttp.SeverityWarning, "queue_old", "control", control+"has not moved for 3.0 s", "a-lane-is-slow", began))
+		requireHealth(t, b, rafthttp.SeverityWarning, problem(rafthttp.SeverityWarning, "queue_old", "control", control+"has a message that has waited for 3.0 s", "a-lane-is-slow", began))
 		dropped := time.Now()
 		a.Send([]*raftpb.Message{heartbeat(1, 2), heartbeat(1, 2), heartbeat(1, 2), heartbeat(1, 2), heartbeat(1, 2)})
 		time.Sleep(2 * time.Second)
