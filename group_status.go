@@ -16,7 +16,7 @@ type GroupsStatus struct {
 	Groups int `json:"groups"`
 	// Nodes are those with a replica of a group, sorted by id, with the streams "group" and "groupapp" and the
 	// lanes "group", "groupapp" and "grouppost" to them, and "control", "append" and "proposal" from them. Snapshots are
-	// those in progress, and LastSnapshot and LastReceived of any group. Fields for probes and appends are not used.
+	// those in progress, and LastSnapshot and LastReceived of any group. Fields for probes, appends and ages are not used.
 	Nodes []PeerStatus `json:"nodes"`
 	// Processing is the state of the workers that call Process, of each kind of messages.
 	Processing []ProcessingStatus `json:"processing"`
@@ -157,7 +157,12 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 	st.SendFailures += n.Sent.Failed
 	st.ReceivedBytes += n.Member.Counters.GotSnapshots.Load()
 	for _, h := range n.Received {
-		st.Lanes = append(st.Lanes, LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes})
+		l := LaneStatus{
+			Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes,
+			Dropped: h.Dropped.Total(), Drops: Drops(h.Dropped.Named()), DroppingSince: h.Dropping.Since, Dropping: Drops(h.Dropping.Drops.Named()),
+		}
+		st.Lanes = append(st.Lanes, l)
+		st.ReceiveFailures += l.Dropped
 	}
 	return st
 }

@@ -29,6 +29,9 @@ type Share struct {
 	releases uint32        // number of releases
 	stands   bool          // it released nothing while an offer of an empty inbox waited for it, nor since
 	room     chan struct{} // closed when messages are released; nil while no offer waits
+
+	// Drops are for the owner's use: received messages of the node that were not processed. Only its counts of drops are used.
+	Drops queue.Counters
 }
 
 // NewShare returns a Share with these limits.

@@ -42,9 +42,8 @@ const defaultMaxWorkers = 256
 //
 // All methods are safe for concurrent use, and from inside Process. Only OfferWait blocks.
 type Pool struct {
-	cfg   PoolConfig
-	born  time.Time // zero of the clock of the pool
-	drops queue.Counters
+	cfg  PoolConfig
+	born time.Time // zero of the clock of the pool
 
 	waitingOffers atomic.Int32 // offers that wait for room
 

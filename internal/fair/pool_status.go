@@ -2,8 +2,6 @@ package fair
 
 import (
 	"time"
-
-	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
 // stuckAfter is how long Process may take before PoolStatus counts its group as blocked.
@@ -24,13 +22,11 @@ type PoolStatus struct {
 	BlockedGroup              uint64
 	// Messages and Bytes count messages that were processed, and their memory.
 	Messages, Bytes uint64
-	Dropped         queue.Drops
-	Dropping        queue.DropRun // that goes on
 }
 
 // Status returns the state of the pool. It takes its lock for a moment.
 func (p *Pool) Status() PoolStatus {
-	st := PoolStatus{Name: p.cfg.Name, Dropped: p.drops.Dropped(), Dropping: p.drops.Dropping()}
+	st := PoolStatus{Name: p.cfg.Name}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st.Waiting, st.Held, st.HeldBytes = p.waiting, p.held, p.heldBytes
@@ -76,13 +72,4 @@ func (p *Pool) Held(s *Share) (messages int, bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return s.account.messages, s.account.held.bytes
-}
-
-// Drop counts n messages that were not processed, and returns the number of drops until now for all reasons.
-func (p *Pool) Drop(n int, why queue.DropReason) (total uint64) { return p.drops.Drop(n, why) }
-
-// DropLogDue reports whether messages dropped for a reason should be logged now, at most once a minute for
-// each reason. It must be called only after a drop.
-func (p *Pool) DropLogDue(why queue.DropReason, now time.Time) bool {
-	return p.drops.DropLogDue(why, now)
 }

@@ -356,8 +356,6 @@ func TestPoolStatus(t *testing.T) {
 		require.Equal(t, 2, st.Blocked)
 		require.Equal(t, uint64(7), st.BlockedGroup)
 		require.Equal(t, time.Minute+2*time.Second, st.BlockedFor)
-		p.Drop(3, queue.DropQueueFull)
-		require.Equal(t, uint64(3), p.Status().Dropped[queue.DropQueueFull])
 		p.end()
 
 		var wg sync.WaitGroup

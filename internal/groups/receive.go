@@ -39,7 +39,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	ctx, ticket := context.Context(processContext{s}), g.groups.ticketOf(m)
 	if ticket != nil {
 		if ctx = ticket.Ctx; !ticket.Claim() {
-			g.drop(1, errs.ErrStalled)
+			s.drop(k, 1, errs.ErrStalled)
 			return
 		}
 	}
@@ -48,7 +48,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 		err = errs.ErrStopped
 	}
 	if err != nil {
-		g.drop(1, err)
+		s.drop(k, 1, err)
 		if errors.Is(err, errs.ErrOfRemoved) {
 			s.noteRemoved(from)
 			s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
@@ -120,6 +120,14 @@ func (g *Group) drop(n int, cause error) {
 	}
 	g.drops.Load().Drop(n, member.ReasonOf(cause))
 	g.groups.drops[member.ReasonOf(cause)].Add(uint64(n))
+}
+
+// drop counts messages of a kind that were received and that Process does not get, with the group and with the node that sent them.
+func (s *sender) drop(k queue.Kind, n int, cause error) {
+	if n > 0 {
+		s.group.drop(n, cause)
+		s.shares[k].Drops.Drop(n, member.ReasonOf(cause))
+	}
 }
 
 // receiveTogether is how many messages are given to their inboxes under one lock.
@@ -234,6 +242,7 @@ func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, 
 		if err == nil {
 			continue
 		}
+		one.Inbox.Share.Drops.Drop(1, member.ReasonOf(err))
 		one.Inbox.Owner.(*sender).group.refuse(one.Msg, err, refuse)
 		if k == queue.Append && wait > 0 && ctx.Err() != nil {
 			return err // so that the sender's raft is told

@@ -93,7 +93,7 @@ func (s *sender) end() (running []<-chan struct{}) {
 	for k := range queue.Kinds {
 		if in := s.existing(k); in != nil {
 			left, returned := s.group.groups.pools[k].Remove(in)
-			s.group.drop(len(left), errs.ErrPeerRemoved)
+			s.drop(k, len(left), errs.ErrPeerRemoved)
 			for i := range left {
 				s.group.groups.refuseWaiting(left[i].Msg, errs.ErrPeerRemoved)
 			}

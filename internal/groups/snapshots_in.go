@@ -256,6 +256,7 @@ func (g *Group) deliver(m *raftpb.Message, r *replica) queue.Outcome {
 	g.groups.tickets.Store(m, ticket)
 	if err := g.groups.pools[queue.Append].OfferWait(ctx, in, m, wire.MemorySize(m), g.groups.node.ReadTimeout); err != nil {
 		g.groups.tickets.Delete(m)
+		in.Share.Drops.Drop(1, member.ReasonOf(err))
 		g.dropIf(err)
 		return queue.Outcome{Err: err}
 	}

@@ -43,6 +43,8 @@ type Received struct {
 	Messages int
 	Bytes    int64
 	Limits   queue.Limits
+	Dropped  queue.Drops   // that Process did not get
+	Dropping queue.DropRun // that goes on
 }
 
 // State returns the current state.
@@ -55,7 +57,8 @@ func (gs *Groups) State() State {
 		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.queue}
 		one.Sent, one.Got = n.sent.Status(), n.received.Status()
 		for k, p := range gs.pools {
-			r := Received{Name: p.Name(), Limits: gs.node.ReceiveLimits}
+			drops := &n.shares[k].Drops
+			r := Received{Name: p.Name(), Limits: gs.node.ReceiveLimits, Dropped: drops.Dropped(), Dropping: drops.Dropping()}
 			r.Messages, r.Bytes = p.Held(n.shares[k])
 			one.Received = append(one.Received, r)
 		}
