@@ -157,10 +157,8 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 	st.SendFailures += n.Sent.Failed
 	st.ReceivedBytes += n.Member.Counters.GotSnapshots.Load()
 	for _, h := range n.Received {
-		l := LaneStatus{
-			Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes,
-			Dropped: h.Dropped.Total(), Drops: Drops(h.Dropped.Named()), DroppingSince: h.Dropping.Since, Dropping: Drops(h.Dropping.Drops.Named()),
-		}
+		l := LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes}
+		l.Dropped, l.Drops, l.DroppingSince, l.Dropping = h.Dropped.Total(), Drops(h.Dropped.Named()), h.Dropping.Since, Drops(h.Dropping.Drops.Named())
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
 	}

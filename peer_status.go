@@ -61,8 +61,7 @@ func memberStatus(m *member.Member) PeerStatus {
 	if v := m.Version.Load(); v != nil {
 		st.Version, st.VersionStale = *v, !st.Active
 	}
-	cert := m.Dialer.Certificate()
-	st.CertificateStarts, st.CertificateExpires = cert.From, cert.Until
+	st.CertificateStarts, st.CertificateExpires = m.Dialer.Certificate()
 	return st
 }
 

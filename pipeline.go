@@ -23,9 +23,8 @@ func (st *LaneStatus) add(l LaneStatus) {
 	if st.Capacity == 0 || l.fill() > st.fill() {
 		st.Queued, st.QueuedBytes, st.Capacity, st.CapacityBytes = l.Queued, l.QueuedBytes, l.Capacity, l.CapacityBytes
 	}
-	st.OldestAge = max(st.OldestAge, l.OldestAge)
-	if st.OldSince.IsZero() || !l.OldSince.IsZero() && l.OldSince.Before(st.OldSince) {
-		st.OldSince = l.OldSince
+	if l.OldestAge > st.OldestAge {
+		st.OldestAge, st.OldSince = l.OldestAge, l.OldSince
 	}
 	st.Messages += l.Messages
 	st.Bytes += l.Bytes

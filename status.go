@@ -91,11 +91,9 @@ type PeerStatus struct {
 	// RTT is the smoothed round-trip time of probes, in nanoseconds; 0 until it was
 	// measured. UpdatePeer clears what probes have measured, except for their numbers.
 	RTT time.Duration `json:"rtt_ns"`
-	// ClockOffset is the peer's clock minus ours, in nanoseconds, as far as it is
-	// known: to half of a round trip. Probes that were answered late change it only
-	// if they show that it is wrong.
+	// ClockOffset is the peer's clock minus ours, in nanoseconds, which may be wrong by ClockWithin: half of a round trip. Probes
+	// that were answered late change it only if they show that it is wrong.
 	ClockOffset time.Duration `json:"clock_offset_ns"`
-	// ClockWithin is how far ClockOffset may be wrong, in nanoseconds: half of the round trip that measured it.
 	ClockWithin time.Duration `json:"clock_within_ns"`
 	// ProbedAt is when RTT and ClockOffset were measured. Probes counts attempts,
 	// ProbeFailures failed ones.
@@ -108,13 +106,11 @@ type PeerStatus struct {
 	Version string `json:"version,omitempty"`
 	// VersionStale says that it did so before it became inactive.
 	VersionStale bool `json:"version_stale,omitempty"`
-	// CertificateExpires is the end of validity of the peer's certificate at the last dial of
-	// its present URLs; the zero time without TLS. A peer that has dialled us with a new
-	// certificate is dialled at once, for a probe; a new one that it has not used yet is seen
-	// with the next probe.
+	// CertificateStarts and CertificateExpires are the validity of the peer's certificate at the last dial of its present URLs;
+	// the zero time without TLS. A peer that has dialled us with a new certificate is dialled at once, for a probe; a new one that
+	// it has not used yet is seen with the next probe.
+	CertificateStarts  time.Time `json:"certificate_starts,omitzero"`
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
-	// CertificateStarts is when the validity of that certificate began.
-	CertificateStarts time.Time `json:"certificate_starts,omitzero"`
 	// SentBytes and ReceivedBytes count streams, POSTs and database snapshots, on
 	// the wire without HTTP headers.
 	SentBytes     uint64 `json:"sent_bytes"`
@@ -189,11 +185,10 @@ type LaneStatus struct {
 	QueuedBytes   int64 `json:"queued_bytes"`
 	Capacity      int   `json:"capacity"`
 	CapacityBytes int64 `json:"capacity_bytes"`
-	// OldestAge is how long the oldest of them has been in the lane, in
-	// nanoseconds; too high by at most the duration of the batch before it.
+	// OldestAge is how long the oldest of them has been in the lane, in nanoseconds; too high by at most the duration of the batch
+	// before it. OldSince is since when that has been 2 s, one message after another; the zero time: it is less.
 	OldestAge time.Duration `json:"oldest_age_ns"`
-	// OldSince is since when the oldest message, one after another, has been in the lane for 2 s or longer; the zero time: it is not.
-	OldSince time.Time `json:"old_since,omitzero"`
+	OldSince  time.Time     `json:"old_since,omitzero"`
 	// Messages counts messages written to the network, or handed to Process;
 	// Bytes the same in bytes, on the wire or in memory. Batches counts the writes
 	// or handovers, and BusyTime is the time spent on them, in

@@ -51,25 +51,25 @@ type Dialer struct {
 
 	mu     sync.Mutex
 	conns  map[*Dialed]struct{} // the open ones, which are revalidated
-	period Period               // of the member's last certificate
+	period period               // of the member's last certificate
 	moved  time.Time            // last call of Moved
 }
 
-// Period is the time in which a certificate is valid; the zero value: there is none.
-type Period struct{ From, Until time.Time }
+// period is the time in which a certificate is valid; the zero value: there is none.
+type period struct{ from, until time.Time }
 
-// Certificate returns when the member's last certificate is valid; the zero value if there was none since Moved.
-func (d *Dialer) Certificate() Period {
+// Certificate returns from when until when the member's last certificate is valid; the zero time if there was none since Moved.
+func (d *Dialer) Certificate() (from, until time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.period
+	return d.period.from, d.period.until
 }
 
 // Moved says that the member is elsewhere: a certificate from before is not its present one, even if a handshake shows it later.
 func (d *Dialer) Moved() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.period, d.moved = Period{}, time.Now()
+	d.period, d.moved = period{}, time.Now()
 }
 
 // IsFormer reports whether an attempt that began at that time may be one to a URL from before Moved.
@@ -80,7 +80,7 @@ func (d *Dialer) IsFormer(began time.Time) bool {
 }
 
 // sawCertificate notes when a certificate is valid that an attempt has seen which began at that time.
-func (d *Dialer) sawCertificate(v Period, began time.Time) {
+func (d *Dialer) sawCertificate(v period, began time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !began.Before(d.moved) {
@@ -158,7 +158,7 @@ func (d *Dialer) secure(ctx context.Context, network, addr string, began time.Ti
 	}
 	state := tc.ConnectionState()
 	if len(state.PeerCertificates) > 0 {
-		d.sawCertificate(Period{state.PeerCertificates[0].NotBefore, state.PeerCertificates[0].NotAfter}, began)
+		d.sawCertificate(period{state.PeerCertificates[0].NotBefore, state.PeerCertificates[0].NotAfter}, began)
 	}
 	if d.Verify != nil {
 		if err := d.Verify(addr, &state, began); err != nil {
