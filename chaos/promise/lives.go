@@ -128,6 +128,9 @@ const leaveTime = 15 * time.Second
 
 // mayBeTold reports whether a member can reach one of those that know that it has left.
 func (s *simulation) mayBeTold(m *member) bool {
+	if s.plan.NoRaft {
+		return false
+	}
 	for _, w := range s.book.all {
 		if other := s.member(w.to); w.from == m.id && other != nil && s.noDial(m.id, w.to) == nil && w.faults == 1 &&
 			s.now()-w.wellAt > leaveTime {

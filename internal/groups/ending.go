@@ -115,9 +115,17 @@ func (g *Group) await() {
 	<-g.gate.end.empty
 	left, returned := g.groups.reports.Remove(g.reporting())
 	<-returned
-	for i := range left {
-		g.report(left[i].Msg)
+	if len(left) == 0 {
+		return
 	}
+	made := make(chan struct{})
+	go func() { // whoever calls Stop has no callback on its stack
+		defer close(made)
+		for i := range left {
+			g.report(left[i].Msg)
+		}
+	}()
+	<-made
 }
 
 // begin counts work that the end of the group waits for, until finish, unless the group has ended.
