@@ -166,14 +166,14 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 // forgets those that have returned.
 func (g *Group) ends(id uint64, running []<-chan struct{}) {
 	more := g.more()
-	all := slices.DeleteFunc(append(more.earlier[id], running...), func(returned <-chan struct{}) bool {
+	var all []<-chan struct{} // a new slice: senders have the former one
+	for _, returned := range slices.Concat(more.earlier[id], running) {
 		select {
 		case <-returned:
-			return true
 		default:
-			return false
+			all = append(all, returned)
 		}
-	})
+	}
 	if more.earlier == nil {
 		more.earlier = map[uint64][]<-chan struct{}{}
 	}

@@ -33,8 +33,10 @@ func readAhead(in *fair.Inbox, m *raftpb.Message) uint64 {
 func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	g, cfg, from := s.group, s.group.groups.node, m.GetFrom()
 	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
-	if more := s.rare.Load(); more != nil {
-		s.await(more.after)
+	if more := s.rare.Load(); more != nil && !s.await(more.after) {
+		g.drop(1, errs.ErrPeerRemoved)
+		g.groups.refuseWaiting(m, errs.ErrPeerRemoved)
+		return
 	}
 	ctx, ticket := context.Context(processContext{s}), g.groups.ticketOf(m)
 	if ticket != nil {
@@ -74,14 +76,24 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	}
 }
 
-// await waits until calls of Process have returned, or the sender ends.
-func (s *sender) await(all []<-chan struct{}) {
-	for _, returned := range all {
+// await waits until earlier calls of Process have returned. It returns false if it had to wait and the sender has ended meanwhile.
+func (s *sender) await(earlier []<-chan struct{}) bool {
+	ctx := processContext{s}
+	for _, returned := range earlier {
 		select {
 		case <-returned:
-		case <-processContext{s}.Done():
+			continue
+		default:
+		}
+		select {
+		case <-returned:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return false
 		}
 	}
+	return true
 }
 
 // refusal returns why a message of a replica is not processed, or nil.
