@@ -148,18 +148,12 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 		g.groups.leaveNode(n)
 		return
 	}
-	if s := g.strangers.Swap(nil); s != nil { // messages of the replica may be among those of strangers
-		g.ends(id, s.end())
-	}
 	if old != nil {
 		g.ends(id, old.end())
 	}
 	r := newReplica(g, id, n)
-	if g.rare != nil && g.rare.earlier[id] != nil {
-		r.in.rare.Store(&rareOfSender{after: g.rare.earlier[id]})
-	}
 	n.add(r)
-	g.replicas.put(r, old)
+	g.put(r, old)
 }
 
 // ends is called with mu held: it notes calls of Process with messages of a replica that has ended, for the next replica with its id, and
@@ -180,6 +174,16 @@ func (g *Group) ends(id uint64, running []<-chan struct{}) {
 	if more.earlier[id] = all; len(all) == 0 {
 		delete(more.earlier, id)
 	}
+}
+
+// earlierCalls returns calls of Process with messages of replicas with this id that have ended.
+func (g *Group) earlierCalls(id uint64) []<-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.rare == nil {
+		return nil
+	}
+	return g.rare.earlier[id]
 }
 
 // Remove removes a replica. Its queued messages are dropped.

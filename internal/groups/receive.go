@@ -33,7 +33,10 @@ func readAhead(in *fair.Inbox, m *raftpb.Message) uint64 {
 func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	g, cfg, from := s.group, s.group.groups.node, m.GetFrom()
 	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
-	if more := s.rare.Load(); more != nil && !s.await(more.after) {
+	if s.stranger {
+		defer s.passed(k, from)
+	}
+	if !s.await(k, from) {
 		g.drop(1, errs.ErrPeerRemoved)
 		g.groups.refuseWaiting(m, errs.ErrPeerRemoved)
 		return
@@ -76,17 +79,31 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	}
 }
 
-// await waits until earlier calls of Process have returned. It returns false if it had to wait and the sender has ended meanwhile.
-func (s *sender) await(earlier []<-chan struct{}) bool {
+// await waits for calls of Process with messages of the same replica that came by another sender. It returns false if it had to wait and
+// the sender has ended meanwhile.
+func (s *sender) await(k queue.Kind, from uint64) bool {
+	if s.stranger {
+		return s.awaitAll(s.group.earlierCalls(from)...)
+	}
+	more := s.rare.Load()
+	if more == nil {
+		return true
+	}
+	queued, ok := more.after.queued[k]
+	return s.awaitAll(more.after.calls...) && (!ok || s.awaitAll(queued))
+}
+
+// awaitAll waits until all are closed, as await does.
+func (s *sender) awaitAll(all ...<-chan struct{}) bool {
 	ctx := processContext{s}
-	for _, returned := range earlier {
+	for _, closed := range all {
 		select {
-		case <-returned:
+		case <-closed:
 			continue
 		default:
 		}
 		select {
-		case <-returned:
+		case <-closed:
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
@@ -207,15 +224,15 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 		kind, received := queue.Control, run[:0]
 		for i, it := range some {
 			k := queue.KindOf(it.Msg.GetType())
-			in := gs.inboxOf(found[i], n, k, it, refuse)
-			if in == nil {
-				continue
-			}
 			if k != kind {
 				if err := gs.offer(ctx, kind, received, wait, refuse); err != nil {
 					return err
 				}
 				kind, received = k, run[:0]
+			}
+			in := gs.inboxOf(found[i], n, k, it, refuse)
+			if in == nil {
+				continue
 			}
 			received = append(received, fair.Received{Inbox: in, Msg: it.Msg, Size: it.Size, Coalesced: wire.IsCoalesced(it.Msg)})
 		}
@@ -255,12 +272,21 @@ func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, 
 			continue
 		}
 		one.Inbox.Share.Drops.Drop(1, member.ReasonOf(err))
+		passed(k, one)
 		one.Inbox.Owner.(*sender).group.refuse(one.Msg, err, refuse)
 		if k == queue.Append && wait > 0 && ctx.Err() != nil {
+			passed(k, all...)
 			return err // so that the sender's raft is told
 		}
 	}
 	return nil
+}
+
+// passed says of messages that no inbox has taken them.
+func passed(k queue.Kind, all ...fair.Received) {
+	for i := range all {
+		all[i].Inbox.Owner.(*sender).passed(k, all[i].Msg.GetFrom())
+	}
 }
 
 // refuse drops a received message. Its sender is told if it is for another replica, too large, or a MsgSnap, which has a result.
@@ -290,17 +316,15 @@ func (gs *Groups) inboxOf(g *Group, n *node, k queue.Kind, it stream.GroupItem, 
 		g.refuse(it.Msg, err, refuse)
 		return nil
 	}
-	if r != nil {
-		if it.Msg.GetType() == raftpb.MsgAppResp {
-			r.answered(it.Msg)
-		}
-		in = r.in.box(k)
-	} else {
-		s := g.stranger()
-		s.seen(from, n)
-		in = s.box(k)
+	if r != nil && it.Msg.GetType() == raftpb.MsgAppResp {
+		r.answered(it.Msg)
 	}
-	if in == nil { // the replica has ended
+	s := g.from(k, from, r, n)
+	if s == nil { // it was added just now
+		return gs.inboxOf(g, n, k, it, refuse)
+	}
+	if in = s.box(k); in == nil { // the replica has ended
+		s.passed(k, from)
 		g.refuse(it.Msg, errs.ErrPeerRemoved, refuse)
 	}
 	return in

@@ -24,9 +24,16 @@ type sender struct {
 
 // rareOfSender is what few senders have.
 type rareOfSender struct {
-	done  chan struct{}        // closed at the end; nil: nobody waits for it
-	after []<-chan struct{}    // closed when calls of Process for an earlier replica with this id have returned; does not change
-	known map[uint64]*stranger // the last strangers, by id; guarded by mu
+	done   chan struct{}        // closed at the end; nil: nobody waits for it
+	after  earlier              // what the messages wait for; does not change
+	known  map[uint64]*stranger // the last strangers, by id; guarded by mu
+	queued map[queuedKey]queued // messages of strangers that were given to an inbox and are not processed yet; nil: none; guarded by mu
+}
+
+// earlier is what the messages of a replica wait for.
+type earlier struct {
+	calls  []<-chan struct{}              // closed when calls of Process for an earlier replica with its id have returned
+	queued map[queue.Kind]<-chan struct{} // closed when messages of the kind were processed that it sent as a stranger
 }
 
 // more is called with mu held.

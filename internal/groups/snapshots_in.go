@@ -216,10 +216,11 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 	}
 	r, n := in.group.find(m.GetFrom()), in.group.groups.nodeOf(in.Sender())
 	passedOn := r != nil && r.node != n
-	if r == nil {
-		in.group.stranger().seen(m.GetFrom(), n)
+	from := in.group.from(queue.Append, m.GetFrom(), r, n)
+	if from == nil { // it was added just now
+		return in.Process(m)
 	}
-	o := in.group.deliver(m, r)
+	o := in.group.deliver(m, from)
 	if o.Processed && o.Err != nil {
 		return &protocol.ProcessError{Err: o.Err, PassedOn: passedOn}
 	}
@@ -236,19 +237,14 @@ func (g *Group) dropIf(cause error) {
 	}
 }
 
-// deliver gives a MsgSnap of a replica, nil for one that is not known, to its inbox, and waits for the result, or why
-// there is none.
-func (g *Group) deliver(m *raftpb.Message, r *replica) queue.Outcome {
+// deliver gives a MsgSnap to the inbox of its sender, and waits for the result, or why there is none.
+func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 	ctx, cancel := context.WithTimeoutCause(g.context(), g.groups.cfg.Snapshots.Config.AnswerTimeout, errs.ErrStalled)
 	defer cancel()
-	var from *sender
-	if r != nil {
-		from = &r.in
-	} else {
-		from = g.stranger()
-	}
+	id := m.GetFrom()
 	in := from.box(queue.Append)
 	if in == nil {
+		from.passed(queue.Append, id)
 		g.dropIf(errs.ErrPeerRemoved)
 		return queue.Outcome{Err: errs.ErrPeerRemoved}
 	}
@@ -257,6 +253,7 @@ func (g *Group) deliver(m *raftpb.Message, r *replica) queue.Outcome {
 	if err := g.groups.pools[queue.Append].OfferWait(ctx, in, m, wire.MemorySize(m), g.groups.node.ReadTimeout); err != nil {
 		g.groups.tickets.Delete(m)
 		in.Share.Drops.Drop(1, member.ReasonOf(err))
+		from.passed(queue.Append, id)
 		g.dropIf(err)
 		return queue.Outcome{Err: err}
 	}

@@ -21,15 +21,141 @@ type stranger struct {
 	answers, posted fair.Flow // to it, on the stream and in POSTs
 }
 
+type queuedKey struct {
+	id   uint64
+	kind queue.Kind
+}
+
+// queued are messages of one kind of one replica.
+type queued struct {
+	n    int
+	gone chan struct{} // closed when there are none any more; nil: nobody waits
+}
+
 const (
 	maxStrangers = 16        // of a group that are remembered
 	tellRemoved  = time.Hour // how long it is remembered that one was removed
 )
 
+// from returns the sender of a message of a kind: of r, or of strangers if that is nil. The message is from a node, nil for one that is
+// not known. If it is of a stranger it is counted until passed is called. It returns nil if the group has the replica by now.
+func (g *Group) from(k queue.Kind, id uint64, r *replica, n *node) *sender {
+	if r != nil {
+		return &r.in
+	}
+	for {
+		s := g.stranger()
+		switch ok, ended := s.admit(k, id, n); {
+		case ok:
+			return s
+		case !ended:
+			return nil
+		}
+	}
+}
+
+// admit counts a message of a stranger, unless the group has the replica by now, or the sender has ended and the group has not.
+func (s *sender) admit(k queue.Kind, id uint64, n *node) (ok, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.group.find(id) != nil:
+		return false, false
+	case s.ended && !s.group.stopped.Load():
+		return false, true
+	}
+	s.note(id, n)
+	more := s.more()
+	if more.queued == nil {
+		more.queued = map[queuedKey]queued{}
+	}
+	q := more.queued[queuedKey{id, k}]
+	q.n++
+	more.queued[queuedKey{id, k}] = q
+	return true, false
+}
+
+// passed is called once a message was processed or refused.
+func (s *sender) passed(k queue.Kind, id uint64) {
+	if !s.stranger {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	more, key := s.more(), queuedKey{id, k}
+	q := more.queued[key]
+	if q.n--; q.n > 0 {
+		more.queued[key] = q
+		return
+	}
+	if q.gone != nil {
+		close(q.gone)
+	}
+	if delete(more.queued, key); len(more.queued) == 0 {
+		more.queued = nil
+	}
+}
+
+// put is called with mu held: it makes r, which was a stranger until now, a replica, in the place of old unless that is nil. Its messages
+// wait for those that came before, which stay where they are, and for running calls of Process of former replicas with its id. So they
+// are processed in order, and nothing changes for other strangers.
+func (g *Group) put(r, old *replica) {
+	var after earlier
+	if g.rare != nil {
+		after.calls = g.rare.earlier[r.id]
+	}
+	s := g.strangers.Load()
+	if s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		after.queued = s.goneOf(r.id)
+	}
+	if len(after.calls) > 0 || len(after.queued) > 0 {
+		r.in.rare.Store(&rareOfSender{after: after})
+	}
+	g.replicas.put(r, old)
+	if s == nil {
+		return
+	}
+	if one := s.known()[r.id]; one != nil {
+		one.dropAnswers()
+		delete(s.known(), r.id)
+	}
+	if len(s.known()) == 0 && s.more().queued == nil { // as in a group that has all its replicas
+		s.ended = true
+		g.strangers.Store(nil)
+	}
+}
+
+// goneOf is called with mu held: it returns channels that are closed when the messages of a stranger were processed, by kind.
+func (s *sender) goneOf(id uint64) (gone map[queue.Kind]<-chan struct{}) {
+	all := s.more().queued
+	for k := range queue.Kinds {
+		q, ok := all[queuedKey{id, k}]
+		if !ok {
+			continue
+		}
+		if q.gone == nil {
+			q.gone = make(chan struct{})
+			all[queuedKey{id, k}] = q
+		}
+		if gone == nil {
+			gone = map[queue.Kind]<-chan struct{}{}
+		}
+		gone[k] = q.gone
+	}
+	return gone
+}
+
 // seen notes the node of a stranger, for refusals and answers.
 func (s *sender) seen(id uint64, n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.note(id, n)
+}
+
+// note is seen with mu held.
+func (s *sender) note(id uint64, n *node) {
 	if n == nil {
 		return
 	}

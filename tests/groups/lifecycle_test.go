@@ -37,6 +37,7 @@ func (h *holder) Process(_ context.Context, m *raftpb.Message) error {
 	}
 	defer h.running.Add(-1)
 	<-h.release
+	h.Keep(m)
 	return nil
 }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
@@ -73,4 +75,38 @@ func TestReplicaThatIsRemovedWhileItWaits(t *testing.T) {
 		close(first[queue.Proposal])
 		close(last)
 	})
+}
+
+// TestProcessOfAStrangerWhileAnotherIsAdded: Process gets messages of one kind of one replica one after another, and none is lost,
+// while another one is added.
+func TestProcessOfAStrangerWhileAnotherIsAdded(t *testing.T) {
+	for name, add := range map[string]bool{"stays a stranger": false, "is added too": true} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				m := startNode(t, n, 1)
+				h := &holder{release: make(chan struct{})}
+				g, err := m.Group(1, rafthttp.GroupConfig{Raft: h})
+				require.NoError(t, err)
+				startNode(t, n, 2)
+				postGroups(t, m, batch(t, 1, testmember.MsgApp(1, 2, 1, nil), testmember.MsgApp(1, 2, 2, nil)))
+				synctest.Wait()
+				g.AddPeer(3, []string{testmember.URLOf(3)}) // another one
+				if add {
+					g.AddPeer(2, []string{testmember.URLOf(2)})
+				}
+				postGroups(t, m, batch(t, 1, testmember.MsgApp(1, 2, 3, nil)))
+				time.Sleep(time.Second)
+				most := h.most.Load()
+				close(h.release)
+				time.Sleep(time.Second)
+				require.EqualValues(t, 1, most)
+				require.Zero(t, g.Status().Dropped)
+				var got []uint64
+				for _, m := range h.Received() {
+					got = append(got, m.GetIndex())
+				}
+				require.Equal(t, []uint64{1, 2, 3}, got)
+			})
+		})
+	}
 }
