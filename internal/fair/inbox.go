@@ -1,6 +1,9 @@
 package fair
 
 import (
+	"math"
+	"time"
+
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -18,9 +21,39 @@ type Inbox struct {
 	worker   *worker  // that has its turn; nil: none
 	more     messages // that wait: after the first, which is in the ring, or after those of its worker
 	releases uint32   // how often its messages were released
+	took     uint8    // by calls of Process until now, in tookUnits: the longest, and less with each call since
 	stands   bool     // it released nothing while an offer waited for it, nor since
 	runnable bool     // it is in the ring of the pool
 	removed  bool
+}
+
+const (
+	// standsAfter is how long an inbox may release no message before an offer for it does not wait any more. The messages of the
+	// others on the same stream are delayed as long.
+	standsAfter = 5 * time.Millisecond
+	// slowStandsAfter is the most for an inbox whose Process is known to be slow.
+	slowStandsAfter = 10 * standsAfter
+
+	tookUnit = slowStandsAfter / 2 / math.MaxUint8
+)
+
+// processed is called with the lock of the pool held, after a call of Process. took is 0 unless it is the longest one since the last
+// call of processed with another value.
+func (in *Inbox) processed(took time.Duration) {
+	if in.took > 0 {
+		in.took -= in.took/8 + 1
+	}
+	in.took = max(in.took, uint8(min(took/tookUnit, math.MaxUint8)))
+}
+
+// patience returns how long an offer waits for the inbox to release a message: twice what a call of Process took lately. It is called with
+// the lock of the pool held.
+func (in *Inbox) patience() time.Duration {
+	took := time.Duration(in.took) * tookUnit
+	if w := in.worker; w != nil && w.current() == in {
+		took = max(took, time.Duration(w.longest.Load()))
+	}
+	return min(max(standsAfter, 2*took), slowStandsAfter)
 }
 
 // Share holds the inboxes of one sending node to limits, for the kind of messages of one Pool.

@@ -1,6 +1,7 @@
 package fair
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -14,14 +15,10 @@ import (
 // ErrRemoved means that the inbox of a message was removed.
 var ErrRemoved = errors.New("rafthttp: raft group removed")
 
-// standsAfter is how long an inbox may release no message before an offer for it does not wait any more. The messages of the
-// others on the same stream are delayed as long.
-const standsAfter = 5 * time.Millisecond
-
 // OfferWait offers a message as Offer does, and waits for room while Process makes progress with the messages of the same
-// inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or Process has one for as long,
-// it gives up, and the following offers do not wait until one is released: so a group whose Process blocks does not stop a stream with the
-// messages of others, whatever it holds. If the inbox is empty and only memory is short, it waits until nothing of the Share was
+// inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or for twice what Process of the inbox
+// took lately, up to 50 ms, or Process has one for as long, it gives up, and the following offers do not wait until one is released:
+// so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. If the inbox is empty and only memory is short, it waits until nothing of the Share was
 // released for d. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrRemoved, ErrStopped once the pool is
 // closed, or the cause of the end of ctx.
 func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
@@ -39,7 +36,7 @@ func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size
 		}
 		if try.progress != seen {
 			seen = try.progress
-			patience.Reset(seen.patience(d))
+			patience.Reset(cmp.Or(try.patience, d))
 		}
 		var poll <-chan time.Time
 		if errors.Is(try.err, errs.ErrMemoryLimit) { // other queues have the room
@@ -71,18 +68,12 @@ type progress struct {
 	releases uint32
 }
 
-func (pr progress) patience(d time.Duration) time.Duration {
-	if pr.of == forMemory {
-		return d
-	}
-	return standsAfter
-}
-
 // try is the result of an offer that may wait.
 type try struct {
 	err  error
 	room <-chan struct{} // closed when it should be tried again; nil: it should not
 	progress
+	patience time.Duration // with the progress; 0: that of the offer
 }
 
 func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
@@ -106,6 +97,12 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
 			s.room = make(chan struct{})
 		}
 		t.room = s.room
+		switch t.of {
+		case forInbox:
+			t.patience = in.patience()
+		case forShare:
+			t.patience = standsAfter
+		}
 	}
 	return t
 }
@@ -116,7 +113,7 @@ func (in *Inbox) progress(why queue.Verdict, clock time.Duration) (_ progress, s
 	switch {
 	case in.held.units > 0:
 		w := in.worker
-		return progress{forInbox, in.releases}, in.stands || w != nil && w.current() == in && clock-time.Duration(w.began.Load()) >= standsAfter
+		return progress{forInbox, in.releases}, in.stands || w != nil && w.current() == in && clock-time.Duration(w.began.Load()) >= in.patience()
 	case why == queue.OutOfMemory:
 		return progress{forMemory, in.Share.releases}, false
 	default:

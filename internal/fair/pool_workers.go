@@ -28,6 +28,7 @@ type worker struct {
 	blocked  bool                    // it made no progress between two checks, and does not count as running
 
 	claimed atomic.Int32 // messages of batch that Process got; n: nobody takes more
+	longest atomic.Int64 // call of Process since messages were released, in ns
 	began   atomic.Int64 // when Process was called last, by the clock of the pool, in ns
 }
 
@@ -207,10 +208,11 @@ func (p *Pool) process(w *worker) int {
 	}
 	for i := range w.n {
 		if i > 0 {
+			now := time.Since(p.born)
+			w.returnedAt(now)
 			if p.waitingOffers.Load() > 0 {
 				p.releaseEarly(w, i)
 			}
-			now := time.Since(p.born)
 			if now-start >= turnTime && w.batch[i].Inbox != w.batch[i-1].Inbox {
 				p.endTurn(w)
 			}
@@ -222,6 +224,13 @@ func (p *Pool) process(w *worker) int {
 		p.cfg.Process(w.batch[i].Inbox, w.batch[i].Msg, w.batch[i].Size)
 	}
 	return w.n
+}
+
+// returnedAt notes how long a call of Process took.
+func (w *worker) returnedAt(now time.Duration) {
+	if took := int64(now) - w.began.Load(); took > w.longest.Load() {
+		w.longest.Store(took)
+	}
 }
 
 // endTurn lets other workers have the inboxes that a worker has not begun with.
@@ -239,7 +248,7 @@ func (p *Pool) releaseEarly(w *worker, n int) {
 }
 
 // releaseProcessed is called with mu held: the first n messages of the worker are processed. The turns of inboxes of which the worker
-// has no more end.
+// has no more end. After a slow call there are none of other inboxes: the longest call was of the last one.
 func (p *Pool) releaseProcessed(w *worker, n int) {
 	n = min(n, w.kept)
 	for i := w.released; i < n; i++ {
@@ -248,6 +257,11 @@ func (p *Pool) releaseProcessed(w *worker, n int) {
 		p.processed++
 		p.bytes += uint64(one.Size)
 		p.release(one)
+		took := time.Duration(0)
+		if i+1 == n {
+			took = time.Duration(w.longest.Swap(0))
+		}
+		in.processed(took)
 		last := i+1 == w.kept || w.batch[i+1].Inbox != in
 		if last || i+1 == n {
 			p.released(in)
@@ -262,6 +276,9 @@ func (p *Pool) releaseProcessed(w *worker, n int) {
 
 // finish is called with mu held: it ends the turn of a worker, after n messages were processed.
 func (p *Pool) finish(w *worker, n int) {
+	if n > 0 && w.batch[n-1].Inbox.more.last != nil { // or offers need no patience
+		w.returnedAt(time.Since(p.born))
+	}
 	p.releaseProcessed(w, n)
 	clear(w.batch[:w.n])
 	w.n, w.kept, w.released = 0, 0, 0

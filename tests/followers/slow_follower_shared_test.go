@@ -29,6 +29,12 @@ func TestSlowFollowerOfAGroup(t *testing.T) {
 			tuneTransport: func(tr *rafthttp.Transport) { tr.SendQueueBytes = 8 << 20 },
 		},
 		{name: "down", what: "was down, near, 200 MiB behind", entry: 1 << 20, total: 200 << 20, line: line{rate: 1e9, window: 4 << 20}, down: true},
+		{name: "slow-process-10ms", what: "Process 100 MB/s, 10 ms an append", entry: 1 << 20, total: 200 << 20, line: nearLine, process: slowProcess{rate: 100e6}},
+		{name: "slow-process-20ms", what: "Process 50 MB/s, 20 ms an append", entry: 1 << 20, total: 200 << 20, line: nearLine, process: slowProcess{rate: 50e6}},
+		{
+			name: "slow-process-10ms-down", what: "was down, Process 100 MB/s, 10 ms an append", entry: 1 << 20, total: 200 << 20, line: nearLine,
+			process: slowProcess{rate: 100e6}, down: true,
+		},
 		{name: "very-slow-line", what: "line of 2 MB/s, 40 ms", entry: 1 << 20, total: 50 << 20, line: line{2e6, 40 * time.Millisecond, 256 << 10}},
 	} {
 		s.shared = true

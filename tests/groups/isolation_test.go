@@ -123,6 +123,30 @@ func TestFloodsOfBlockedGroupsDelayNoOther(t *testing.T) {
 	}
 }
 
+// TestSlowDisksDelayOthersLittle: a stream waits for a group whose Process is slow, by a few calls of it.
+func TestSlowDisksDelayOthersLittle(t *testing.T) {
+	slow := func(_ context.Context, m *raftpb.Message) error {
+		if m.GetType() == raftpb.MsgApp {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return nil
+	}
+	payload := make([]byte, 1<<20)
+	for _, bads := range []int{1, 20} {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+			index := uint64(0)
+			d := among(t, n, bads, slow, func(g *rafthttp.Group) {
+				for range 20 {
+					index++
+					g.Send([]*raftpb.Message{testmember.MsgApp(2, 1, index, payload)})
+				}
+			})
+			require.EqualValues(t, 2*100*goodGroups, d.n.Load())
+			require.LessOrEqual(t, time.Duration(d.most.Load()), 50*time.Millisecond)
+		})
+	}
+}
+
 // TestProposalsOfAThousandGroupsWithoutALeader: all block at once, and no heartbeat of any group waits for them.
 func TestProposalsOfAThousandGroupsWithoutALeader(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
