@@ -142,7 +142,7 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 	st.URLs = n.URLs
 	for i, w := range n.Writers {
 		st.Streams = append(st.Streams, streamStatus(n.Kinds[i], StreamOut, w.State()))
-		st.addSent(sendStatus(w.Queue))
+		st.addSent(sendStatus(w.Queue.Status()))
 	}
 	for i, r := range n.Readers {
 		s := streamStatus(n.Kinds[i], StreamIn, r.State())
@@ -166,8 +166,7 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 }
 
 // sendStatus returns the state of a queue that groups share: the fullest of its kinds.
-func sendStatus(q *fair.SendQueue) LaneStatus {
-	st := q.Status()
+func sendStatus(st fair.SendStatus) LaneStatus {
 	l := LaneStatus{
 		Name: st.Name, Up: st.Open, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes,
 		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,

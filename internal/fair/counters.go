@@ -61,6 +61,21 @@ type SendStatus struct {
 	Dropping                 queue.DropRun // that goes on
 }
 
+// Add adds the state of a queue with the same limits.
+func (st *SendStatus) Add(o SendStatus) {
+	for k := range st.Queued {
+		st.Queued[k] += o.Queued[k]
+		st.QueuedBytes[k] += o.QueuedBytes[k]
+		st.Flows[k] += o.Flows[k]
+	}
+	st.Messages, st.Bytes, st.Batches, st.BusyTime = st.Messages+o.Messages, st.Bytes+o.Bytes, st.Batches+o.Batches, st.BusyTime+o.BusyTime
+	st.Dropped.Add(o.Dropped)
+	st.Dropping.Drops.Add(o.Dropping.Drops)
+	if since := o.Dropping.Since; st.Dropping.Since.IsZero() || !since.IsZero() && since.Before(st.Dropping.Since) {
+		st.Dropping.Since = since
+	}
+}
+
 // Status returns the state of the queue. It takes its lock for a moment.
 func (q *SendQueue) Status() SendStatus {
 	st := SendStatus{

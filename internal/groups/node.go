@@ -113,7 +113,9 @@ func (n *node) tick() {
 		w.Tidy()
 		w.Heartbeat()
 	}
-	n.posts.queue.TrimIfIdle(nil)
+	for _, q := range n.posts.queues {
+		q.TrimIfIdle(nil)
+	}
 	for _, r := range n.allReplicas() {
 		r.tidyWindow(n.writers[appends].Queue)
 	}

@@ -15,44 +15,62 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
 const (
-	postWorkers  = 4       // concurrent POSTs to one node
+	postWorkers  = 4       // concurrent POSTs of one kind to one node
 	postMessages = 512     // in one POST
 	postBytes    = 1 << 20 // of them, about
 )
 
 // posts sends batches of messages by POST (extensions: groups): all messages while the streams to the node are down, and
-// each MsgSnap. Batches of one kind may overtake each other.
+// each MsgSnap. Each kind has a queue and workers: a POST of one waits for none of another. Batches of one kind may overtake each other.
 type posts struct {
-	node  *node
-	queue *fair.SendQueue
+	node   *node
+	queues [queue.Kinds]*fair.SendQueue
 }
 
 func newPosts(n *node) *posts {
 	p := &posts{node: n}
-	p.queue = fair.NewSendQueue(fair.SendConfig{Name: "grouppost", Limits: n.groups.node.SendLimits, Workers: postWorkers, Work: p.work, Wait: n.member.Wait})
-	p.queue.Open()
+	for k := range p.queues {
+		p.queues[k] = fair.NewSendQueue(fair.SendConfig{
+			Name: "grouppost", Limits: n.groups.node.SendLimits, Workers: postWorkers, Work: func() { p.work(p.queues[k]) }, Wait: n.member.Wait,
+		})
+		p.queues[k].Open()
+	}
 	return p
 }
 
-// close closes the queue permanently. The node's context has ended.
-func (p *posts) close() { p.node.groups.lose(p.queue, p.queue.Close(), p.node.member.Cause()) }
+// close closes the queues permanently. The node's context has ended.
+func (p *posts) close() {
+	for _, q := range p.queues {
+		p.node.groups.lose(q, q.Close(), p.node.member.Cause())
+	}
+}
 
-func (p *posts) work() {
+// status returns the state of the queues together.
+func (p *posts) status() fair.SendStatus {
+	all := p.queues[0].Status()
+	for _, q := range p.queues[1:] {
+		all.Add(q.Status())
+	}
+	return all
+}
+
+func (p *posts) work(q *fair.SendQueue) {
 	var items []fair.Item
 	for {
 		var ok bool
-		if items, ok = p.queue.Take(items, postMessages, postBytes); !ok {
+		if items, ok = q.Take(items, postMessages, postBytes); !ok {
 			return
 		}
 		for rest := items; len(rest) > 0; {
 			some := rest[:together(rest)]
 			rest = rest[len(some):]
-			p.deliver(some)
-			p.queue.Release(some)
+			p.deliver(q, some)
+			q.Release(some)
 		}
 		clear(items)
 	}
@@ -68,7 +86,7 @@ func together(items []fair.Item) (n int) {
 }
 
 // deliver posts messages, and reports the result.
-func (p *posts) deliver(items []fair.Item) {
+func (p *posts) deliver(q *fair.SendQueue, items []fair.Item) {
 	start := time.Now()
 	var batch wire.Batch
 	enc := wire.NewGroupEncoder()
@@ -81,11 +99,11 @@ func (p *posts) deliver(items []fair.Item) {
 	refused, err := p.post(body)
 	if err != nil {
 		m.Activity.PostFailed(start, err)
-		p.node.groups.lose(p.queue, items, err)
+		p.node.groups.lose(q, items, err)
 		return
 	}
 	m.Activity.PostOK(start)
-	p.queue.Done(len(items), uint64(len(body)), time.Since(start))
+	q.Done(len(items), uint64(len(body)), time.Since(start))
 	for _, it := range items {
 		if it.Msg.GetType() != raftpb.MsgSnap {
 			continue

@@ -128,7 +128,7 @@ func (r *replica) end() (running []<-chan struct{}) {
 			r.dropFlow(r.node.writers[streamOf(queue.Kind(i+1))].Queue, &others.out[i])
 		}
 		for i := range others.posted {
-			r.dropFlow(r.node.posts.queue, &others.posted[i])
+			r.dropFlow(r.node.posts.queues[i], &others.posted[i])
 		}
 	}
 	r.group.hurrySnapshots(r.id)
@@ -197,7 +197,7 @@ func (r *replica) send(m *raftpb.Message) {
 		v = q.Offer(r.flow(k), m, size, wire.IsCoalesced(m))
 	}
 	if v == queue.Down {
-		q = r.node.posts.queue
+		q = r.node.posts.queues[k]
 		v = q.Offer(&r.withOthers().posted[k], m, size, wire.IsCoalesced(m))
 	}
 	if v == queue.Withheld { // raft is told once the queue has drained

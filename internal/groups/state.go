@@ -31,7 +31,7 @@ type NodeState struct {
 	Kinds    []stream.Kind // of Writers and Readers
 	Writers  []*stream.GroupWriter
 	Readers  []*stream.Reader
-	Posts    *fair.SendQueue
+	Posts    fair.SendStatus
 	Received []Received
 	// Sent and Got are the snapshots of all groups to the node and from it.
 	Sent, Got snapshot.AccountStatus
@@ -54,7 +54,7 @@ func (gs *Groups) State() State {
 		st.Dropped[i] = gs.drops[i].Load()
 	}
 	for _, n := range gs.allNodes() {
-		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.queue}
+		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.status()}
 		one.Sent, one.Got = n.sent.Status(), n.received.Status()
 		for k, p := range gs.pools {
 			drops := &n.shares[k].Drops

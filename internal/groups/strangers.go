@@ -206,7 +206,7 @@ func (one *stranger) dropAnswers() {
 		}
 	}
 	dropAll(one.node.writers[messages].Queue, &one.answers)
-	dropAll(one.node.posts.queue, &one.posted)
+	dropAll(one.node.posts.queues[queue.Control], &one.posted)
 }
 
 // noteRemoved notes that the application has said of a stranger that it was removed.
@@ -253,7 +253,7 @@ func (g *Group) answer(m *raftpb.Message) {
 	q, size, row := one.node.writers[messages].Queue, wire.MemorySize(m), wire.IsCoalesced(m)
 	v := q.Offer(&one.answers, m, size, row)
 	if v == queue.Down {
-		q = one.node.posts.queue
+		q = one.node.posts.queues[queue.Control]
 		v = q.Offer(&one.posted, m, size, row)
 	}
 	if err := v.Err(); err != nil {

@@ -27,6 +27,13 @@ const (
 // Drops counts dropped messages by reason.
 type Drops [DropReasons]uint64
 
+// Add adds others.
+func (d *Drops) Add(others Drops) {
+	for why, n := range others {
+		d[why] += n
+	}
+}
+
 // Total returns the sum.
 func (d *Drops) Total() (total uint64) {
 	for _, n := range d {

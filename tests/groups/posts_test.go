@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
@@ -156,4 +158,37 @@ func TestSlowAnswerAboutStrangers(t *testing.T) {
 		require.False(t, early)
 		require.True(t, stopped.Load())
 	})
+}
+
+// TestControlMessagesBesidePostsOfAppends: while POSTs with appends or proposals are under way, control messages are posted.
+func TestControlMessagesBesidePostsOfAppends(t *testing.T) {
+	for _, k := range []queue.Kind{queue.Append, queue.Proposal} {
+		t.Run(k.String(), func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				var posts atomic.Int32
+				hold := make(chan struct{})
+				answering(t, n, nil, func() {
+					if posts.Add(1) <= 4 {
+						<-hold
+					}
+				})
+				ma := startNode(t, n, 1)
+				a, b := join(t, ma, 1, nil), join(t, ma, 2, nil)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				b.AddPeer(2, []string{testmember.URLOf(2)})
+				time.Sleep(time.Second)
+				for i := range uint64(4) {
+					a.Send([]*raftpb.Message{ofKind(k, i, 1000)})
+					time.Sleep(100 * time.Millisecond)
+				}
+				b.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+				time.Sleep(3 * time.Second)
+				got := posts.Load()
+				close(hold)
+				if got != 5 {
+					t.Errorf("%d POSTs in three seconds: the heartbeat of another group waits", got)
+				}
+			})
+		})
+	}
 }
