@@ -192,8 +192,8 @@ func (p *posts) postTo(u url.URL, body []byte) (refusedMessages, error) {
 	if err != nil {
 		return nil, conn.CauseOf(ctx, err)
 	}
-	if !m.Cfg.Self.IsOfOurCluster(resp.Header) {
-		return nil, nil //nolint:nilnil // nothing was refused
+	if !m.Cfg.Self.IsOfOurCluster(resp.Header) { // perhaps a proxy, or another server at the address of the node
+		return nil, errNoMember
 	}
 	return p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes)), nil
 }

@@ -36,7 +36,10 @@ func (r refusedMessages) cause(it fair.Item) error {
 	return nil
 }
 
-var errRefused = errors.New("the node has refused the message")
+var (
+	errRefused  = errors.New("the node has refused the message")
+	errNoMember = errors.New("the answer does not state our cluster")
+)
 
 // readRefusals reads the answer to a POST to a node, and returns what was refused.
 func (gs *Groups) readRefusals(n *node, body io.Reader) (all refusedMessages) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -100,4 +101,24 @@ func TestStreamOfAnotherNodeSaysRemoved(t *testing.T) {
 		time.Sleep(time.Second)
 		require.Empty(t, removed)
 	})
+}
+
+// TestAnswerOfAStranger: an answer 200 that does not state the cluster is no success of a MsgSnap.
+func TestAnswerOfAStranger(t *testing.T) {
+	other := http.Header{"X-Etcd-Cluster-Id": {"777"}}
+	for name, header := range map[string]http.Header{"none": nil, "another": other} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				answering(t, n, header, nil)
+				a := join(t, startNode(t, n, 1), 1, nil)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				time.Sleep(time.Second)
+				a.Send([]*raftpb.Message{testmember.MsgSnap(2, 1, 5)})
+				time.Sleep(time.Second)
+				if got := a.raft.SnapshotReports(); len(got) != 1 || got[0] != raft.SnapshotFailure {
+					t.Errorf("%v", got)
+				}
+			})
+		})
+	}
 }
