@@ -60,7 +60,7 @@ func (in *Inbox) patience() time.Duration {
 type Share struct {
 	account  account
 	releases uint32        // number of releases
-	stands   bool          // it released nothing while an offer of an empty inbox waited for it, nor since
+	stands   bool          // it released nothing while an offer of an empty inbox waited for it, or for memory, nor since
 	room     chan struct{} // closed when messages are released; nil while no offer waits
 
 	// Drops are for the owner's use: received messages of the node that were not processed. Only its counts of drops are used.

@@ -19,7 +19,7 @@ var ErrRemoved = errors.New("rafthttp: raft group removed")
 // inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or for twice what Process of the inbox
 // took lately, up to 50 ms, or Process has one for as long, it gives up, and the following offers do not wait until one is released:
 // so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. If the inbox is empty and only memory is short, it waits until nothing of the Share was
-// released for d. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrRemoved, ErrStopped once the pool is
+// released for d, and the following offers do not wait until something is. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrRemoved, ErrStopped once the pool is
 // closed, or the cause of the end of ctx.
 func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
 	try := p.tryOffer(in, m, size)
@@ -115,7 +115,7 @@ func (in *Inbox) progress(why queue.Verdict, clock time.Duration) (_ progress, s
 		w := in.worker
 		return progress{forInbox, in.releases}, in.stands || w != nil && w.current() == in && clock-time.Duration(w.began.Load()) >= in.patience()
 	case why == queue.OutOfMemory:
-		return progress{forMemory, in.Share.releases}, false
+		return progress{forMemory, in.Share.releases}, in.Share.stands
 	default:
 		return progress{forShare, in.Share.releases}, in.Share.stands
 	}
@@ -131,7 +131,7 @@ func (p *Pool) giveUp(in *Inbox, seen progress) bool {
 			return false
 		}
 		in.stands = true
-	case forShare:
+	case forShare, forMemory:
 		if in.Share.releases != seen.releases {
 			return false
 		}

@@ -210,12 +210,42 @@ func TestOfferWaitForMemory(t *testing.T) {
 		require.True(t, other.Reserve(message(raftpb.MsgHeartbeat), 2000, 0))
 		p := newTestPool(t, 1, 1)
 		in := &p.inboxes(1, 0, NewShare(queue.Limits{Messages: 10, Bytes: 1000, Shared: budget}), false)[0]
-		require.ErrorIs(t, p.OfferWait(t.Context(), in, message(raftpb.MsgApp), 10, time.Second), errs.ErrMemoryLimit)
 		time.AfterFunc(time.Second/2, func() { other.Release(0, true) })
 		require.NoError(t, p.OfferWait(t.Context(), in, message(raftpb.MsgApp), 10, time.Second))
 		synctest.Wait()
 		require.Len(t, p.began, 1)
+		require.True(t, other.Reserve(message(raftpb.MsgHeartbeat), 2000, 0))
+		require.ErrorIs(t, p.OfferWait(t.Context(), in, message(raftpb.MsgApp), 10, time.Second), errs.ErrMemoryLimit)
+		other.Release(0, true)
 		p.end()
 		require.Zero(t, budget.Used())
+	})
+}
+
+// TestOffersWaitForMemoryOnce: while other queues have all memory, a stream waits for it once, and not for each message.
+func TestOffersWaitForMemoryOnce(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		budget := queue.NewBudget(1000)
+		other := queue.NewReservation(budget)
+		require.True(t, other.Reserve(message(raftpb.MsgHeartbeat), 2000, 0))
+		p := newTestPool(t, 1, 1)
+		s := NewShare(queue.Limits{Messages: 10, Bytes: 1000, Shared: budget})
+		all := p.inboxes(10, 0, s, false)
+		began := time.Now()
+		for i := range all {
+			require.ErrorIs(t, p.OfferWait(t.Context(), &all[i], message(raftpb.MsgApp), 10, 5*time.Second), errs.ErrMemoryLimit)
+		}
+		require.Equal(t, 5*time.Second, time.Since(began))
+		other.Release(0, true)
+		for i := range all {
+			require.NoError(t, p.OfferWait(t.Context(), &all[i], message(raftpb.MsgApp), 10, 5*time.Second))
+		}
+		require.Equal(t, 5*time.Second, time.Since(began))
+		synctest.Wait()
+		require.True(t, other.Reserve(message(raftpb.MsgHeartbeat), 2000, 0))
+		require.ErrorIs(t, p.OfferWait(t.Context(), &all[0], message(raftpb.MsgApp), 10, 5*time.Second), errs.ErrMemoryLimit)
+		require.Equal(t, 10*time.Second, time.Since(began), "as nothing was short in the meantime")
+		other.Release(0, true)
+		p.end()
 	})
 }
