@@ -116,7 +116,14 @@ func (n *node) tick() {
 	for _, q := range n.posts.queues {
 		q.TrimIfIdle(nil)
 	}
+	var sending [streams]bool
+	for i, w := range n.writers {
+		sending[i] = w.Queue.HasMessages()
+	}
 	for _, r := range n.allReplicas() {
+		if r.isSending(sending) {
+			r.sent.Store(n.groups.clock.Load())
+		}
 		r.tidyWindow(n.writers[appends].Queue)
 	}
 	n.serves.ForgetLack() // while a stream is up, its reader does not ask again
@@ -154,7 +161,7 @@ func (n *node) remove(r *replica) {
 	n.replicas = slices.Delete(n.replicas, last, last+1)
 }
 
-// inFlight is how many intervals of link heartbeats after a message was sent it may be lost with its stream.
+// inFlight is how many intervals of link heartbeats after a message was sent, or waited in the queue, it may be lost with its stream.
 const inFlight = 4
 
 // toldTogether is the most groups that a Receiver is told of at a time.

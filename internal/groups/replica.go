@@ -17,7 +17,7 @@ import (
 type replica struct {
 	id      uint64
 	node    *node
-	sent    atomic.Int64 // Groups.clock when something was sent to it last
+	sent    atomic.Int64 // Groups.clock when something was sent to it last, or waited for a stream
 	control fair.Flow    // of control messages that are sent
 	group   *Group
 	in      sender
@@ -174,6 +174,19 @@ func (r *replica) flow(k queue.Kind) *fair.Flow {
 		return &r.control
 	}
 	return &r.withOthers().out[k-1]
+}
+
+// isSending reports whether messages to the replica wait in the queues of streams, or are being written, of those that have messages.
+func (r *replica) isSending(streams [streams]bool) bool {
+	holds := func(k queue.Kind, f *fair.Flow) bool {
+		i := streamOf(k)
+		return streams[i] && r.node.writers[i].Queue.Held(f).Messages > 0
+	}
+	if holds(queue.Control, &r.control) {
+		return true
+	}
+	others := r.others.Load()
+	return others != nil && (holds(queue.Append, &others.out[queue.Append-1]) || holds(queue.Proposal, &others.out[queue.Proposal-1]))
 }
 
 // send gives m to a queue, or reports it lost. A MsgSnap goes by POST, whose answer is its result.
