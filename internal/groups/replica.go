@@ -131,6 +131,7 @@ func (r *replica) end() (running []<-chan struct{}) {
 			r.dropFlow(r.node.posts.queues[i], &others.posted[i])
 		}
 	}
+	r.endWindow()
 	r.group.hurrySnapshots(r.id)
 	r.node.remove(r)
 	r.group.groups.leaveNode(r.node)

@@ -17,6 +17,7 @@ type appendWindow struct {
 	mu     sync.Mutex // also makes looking at an append and queueing it one step
 	window *queue.Window
 	active bool // it counts in Groups.withholding
+	ended  bool // the replica was removed
 }
 
 // now is the clock of the append windows.
@@ -33,7 +34,7 @@ func (r *replica) windowOf() *appendWindow {
 
 // updated is called with mu held, after anything that may begin or end withholding.
 func (w *appendWindow) updated(gs *Groups) {
-	if on := w.window.IsActive(); on != w.active {
+	if on := w.window.IsActive() && !w.ended; on != w.active {
 		w.active = on
 		if on {
 			gs.withholding.Add(1)
@@ -112,6 +113,15 @@ func (r *replica) answered(m *raftpb.Message) {
 // forgetAppends empties the append window: the stream has ended, or the replica has accepted a snapshot.
 func (r *replica) forgetAppends() { r.withWindow((*queue.Window).Reset) }
 
+// endWindow ends withholding. The replica was removed.
+func (r *replica) endWindow() {
+	w := r.windowOf()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.updated(r.node.groups)
+}
+
 // appendsWritten is called after appends were released from the queue of a stream.
 func (gs *Groups) appendsWritten(q *fair.SendQueue, items []fair.Item) {
 	if gs.withholding.Load() == 0 {
@@ -139,7 +149,7 @@ func (r *replica) tidyWindow(q *fair.SendQueue) {
 	r.withWindow(func(w *queue.Window) bool { return w.Expired(held, r.node.groups.now()) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.active && held.Messages == 0 && r.sent.Load() < r.node.groups.clock.Load()-inFlight {
+	if !w.active && !w.ended && held.Messages == 0 && r.sent.Load() < r.node.groups.clock.Load()-inFlight {
 		r.window.CompareAndSwap(w, nil)
 	}
 }
