@@ -109,7 +109,12 @@ func (w *GroupWriter) Refuse(r wire.GroupRefusal) {
 // Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping calls it.
 func (w *GroupWriter) Tidy() {
 	w.refusals.reset()
-	w.Queue.TrimIfIdle(w.batch.Shrink)
+	w.Queue.TrimIfIdle(func() {
+		w.batch.Shrink()
+		if c := w.lastWritten; c != nil {
+			c.groups.Shrink()
+		}
+	})
 }
 
 // work is the queue's worker: it encodes queued messages and writes them.
