@@ -40,7 +40,7 @@ var groupPromiseMutants = []mutant{
 	},
 	{
 		name: "group-calls-at-once", wrong: "a replica that is added again does not wait for a call of Process with a message from before", breaks: "messages of one kind from one replica are processed one after another",
-		edits: []edit{{"internal/groups/group.go", "g.rare != nil && g.rare.earlier[id] != nil {", "g.rare != nil && g.rare.earlier[id] != nil && r == nil {"}},
+		edits: []edit{{"internal/groups/strangers.go", "\t\tafter.calls = g.rare.earlier[r.id]\n", "\t\t_ = g.rare.earlier[r.id]\n"}},
 	},
 	{
 		name: "group-blocked-counts", wrong: "a call of Process that blocks counts as one that runs", breaks: "a group that blocks does not delay the others",
