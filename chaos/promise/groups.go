@@ -178,7 +178,7 @@ func (s *simulation) excuses(w *way, k kind, x *sent) bool {
 		return x.at <= w.dropAt[k] && w.excused(k, x)
 	}
 	st := s.seat(w.group, w.to)
-	if x.at <= st.ended || (s.isMute(w) && (st.now == nil || st.now.id != x.toID)) { // the replica had it, and has ended
+	if x.at <= st.ended || (s.isMute(w) && (st.now == nil || st.now.id != x.toID || x.at <= st.now.since)) { // the replica had it, and has ended; or nobody had it
 		return true
 	}
 	if st.dropped == 0 || x.at > st.dropAt {

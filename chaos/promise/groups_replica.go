@@ -268,7 +268,7 @@ func (r *replica) IsIDRemoved(id uint64) bool {
 func (r *replica) ReportUnreachable(id uint64) {
 	defer r.enter("ReportUnreachable")()
 	defer r.m.inTurn("reports of a group", r.name(id), "unreachable")()
-	r.noteReport(id)
+	r.noteReport(id, false)
 	r.linger()
 }
 
@@ -278,7 +278,9 @@ func (r *replica) name(id uint64) string {
 }
 
 // noteReport notes that raft is told of a loss.
-func (r *replica) noteReport(id uint64) {
+//
+// ofGhost says that it may be about a ghost: it names no replica.
+func (r *replica) noteReport(id uint64, ofGhost bool) {
 	b, s := r.s.book, r.s
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -298,7 +300,7 @@ func (r *replica) noteReport(id uint64) {
 	}
 	w.reported = b.seq
 	w.term++
-	if s.mustKnowNothing(w) && w.moving == 0 && !r.ending.Load() && !r.m.ending.Load() {
+	if !ofGhost && s.mustKnowNothing(w) && w.moving == 0 && !r.ending.Load() && !r.m.ending.Load() {
 		w.unexplained++
 	}
 }

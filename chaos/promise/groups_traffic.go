@@ -159,14 +159,14 @@ func (g groupReceiver) GroupsUnreachable(node types.ID, groups []uint64) {
 		if r := g.m.s.replica(n, g.m.id); r != nil {
 			b := g.m.s.book
 			b.mu.Lock()
-			id := b.wayOf(n, g.m.id, uint64(node)).toID
+			id, ofGhost := b.wayOf(n, g.m.id, uint64(node)).toID, false
 			for _, ghost := range g.m.s.ghosts { // the replica is not named
 				if ghost.of == r && ghost.w.to == uint64(node) {
-					ghost.reported = b.seq + 1
+					ghost.reported, ofGhost = b.seq+1, true
 				}
 			}
 			b.mu.Unlock()
-			r.noteReport(id)
+			r.noteReport(id, ofGhost)
 		}
 	}
 }
