@@ -15,10 +15,10 @@ import (
 // that other members wait for: a slow hook delays only the member that it is
 // about. PeerState, Dropped and the snapshot hooks are called in order and one at a
 // time for each member, after the event, also while the member becomes a peer, is removed
-// or added again; the others are called where the event happens, several at once,
-// and delay it. None is called after Stop has returned, so none may call Stop. Traffic
-// hooks are called once per batch; their comments state what they cost beyond the
-// call.
+// or added again; the others are called where the event happens, several at once, and
+// delay it. A node of raft groups is one more member, also if a peer has its id. None
+// is called after Stop has returned, so none may call Stop. Traffic hooks are called once
+// per batch; their comments state what they cost beyond the call.
 //
 // The packages observe and metrics have Observers for log/slog, expvar and
 // Prometheus, and observe.Chain calls several.

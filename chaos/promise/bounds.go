@@ -29,14 +29,20 @@ func (s *simulation) lookAtStatus(m *member) {
 			}
 		}
 	}
-	if n, limit := int(m.open.Load()), connections(s.others(m))+s.lingering(m); n > limit {
+	if n, limit := int(m.open.Load()), s.connections(s.others(m))+s.lingering(m); n > limit {
 		s.violate("bounds", "member %d has %d connections, more than %d", m.id, n, limit)
 	}
 }
 
 // connections is how many a member may have: four streams for each of others that may have it as a peer, whether it has them or
 // not, and those of posts, probes and snapshots both ways. When a long cut ends, dials arrive whose dialler has given up.
-func connections(others int) int { return 16 + 48*others }
+// Nodes of groups have as many streams, and posts, of their own.
+func (s *simulation) connections(others int) int {
+	if s.hasGroups() {
+		return 16 + 96*others
+	}
+	return 16 + 48*others
+}
 
 // linger notes that a line to a member is narrow for some time: it has connections whose dialler has given up, and has said so, until
 // that arrives. The returned function ends it.
