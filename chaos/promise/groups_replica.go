@@ -44,7 +44,14 @@ func (s *simulation) joinGroups(m *member) {
 	}
 	for i, g := range s.plan.Groups {
 		if n := uint64(i) + 1; g.Lacks != m.id {
-			s.joinGroup(m, s.seat(n, m.id))
+			st := s.seat(n, m.id)
+			s.book.mu.Lock()
+			removed := st.removed[st.id] > 0
+			s.book.mu.Unlock()
+			if removed { // while the member ended
+				s.renew(st)
+			}
+			s.joinGroup(m, st)
 		}
 	}
 }
