@@ -149,7 +149,7 @@ func (s *simulation) lookAtGroupHealth(w *way, now time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	from, to := s.seat(w.group, w.from).now, s.seat(w.group, w.to).now
-	if !w.isPeer || w.link.faults > 0 || w.link.closed || from == nil || to == nil || to.id != w.toID || s.chokes(w.link) {
+	if !w.isPeer || w.link.faults > 0 || w.link.closed || from == nil || to == nil || to.id != w.toID || s.chokes(w.link) || !s.hasPlaces(w) {
 		w.checked, w.unexplained = now, 0
 		return
 	}
@@ -169,6 +169,13 @@ func (s *simulation) lookAtGroupHealth(w *way, now time.Duration) {
 	if w.unexplained > 0 {
 		s.violate("isolation", "group %d, member %d is told that %d is unreachable, but the link is well since %v", w.group, w.from, w.to, now-wellAt)
 	}
+}
+
+// hasPlaces reports whether the queues of a way have places for what all groups send at once.
+func (s *simulation) hasPlaces(w *way) bool {
+	enough := 4 * len(s.plan.Groups)
+	from, to := s.member(w.from), s.member(w.to)
+	return from != nil && to != nil && (from.opt.SendQueue == 0 || from.opt.SendQueue >= enough) && (to.opt.ReceiveQueue == 0 || to.opt.ReceiveQueue >= enough)
 }
 
 // installedInGroup is Process of the message of a snapshot.
