@@ -71,7 +71,12 @@ func (c *client) do(ctx context.Context, method, url string, body string, header
 
 // ask gets JSON from a member, which has a second.
 func (c *client) ask(ctx context.Context, url string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	return c.askWithin(ctx, time.Second, url, into)
+}
+
+// askWithin is ask for what takes longer.
+func (c *client) askWithin(ctx context.Context, d time.Duration, url string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	a, err := c.do(ctx, http.MethodGet, url, "")
 	if err == nil {

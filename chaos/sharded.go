@@ -18,6 +18,7 @@ import (
 const (
 	groups     = 50
 	copies     = 3                // replicas of a group
+	askTime    = 5 * time.Second  // for a node to say what it has, of 50 groups
 	changeTime = 10 * time.Second // for the moves of one fault
 	untoldTime = 20 * time.Second // until replicas that were removed must have ended, unless nobody is left to tell them
 )
@@ -54,7 +55,7 @@ func (c *cluster) clientFlags() []string {
 func (c *cluster) placed(ctx context.Context) (nodes []shardsNode, byGroup [groups + 1][]replica, err error) {
 	for _, m := range c.members {
 		var n shardsNode
-		if err := c.client.ask(ctx, m.client+"/groups", &n); err != nil {
+		if err := c.client.askWithin(ctx, askTime, m.client+"/groups", &n); err != nil {
 			return nil, byGroup, fmt.Errorf("member %s: %w", m.name(), err)
 		}
 		nodes = append(nodes, n)

@@ -158,12 +158,8 @@ func TestSabotageOfShardsIsNoticed(t *testing.T) {
 		"a removed replica that stays": {"was removed, and is there", []change{
 			{"replica.go", "\t\tr.node.part(r, err)\n", "\t\t_ = err\n"},
 		}},
-		"a replica that is not answered": {"group", []change{
-			{"replica.go", "id != 0 && node != r.node.cfg.id", "r.group != 7 && node != r.node.cfg.id"},
-		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			cl := newTestCluster(t, shards, c.changes)
 			trial := newTrial(cl, 1, []fault{{"moves", moveReplicas}}, io.Discard)
 			trial.shrink, trial.settle = 2*time.Second, untoldTime+5*time.Second

@@ -70,7 +70,7 @@ var sick = map[string]struct {
 	"RaftClockOffset":     {`rafthttp_peer_clock_offset_seconds{instance="m1:9100",peer="2"}`, always(-2), both("peer")},
 	"RaftCertificateExpires": {certificates + `{instance="m1:9100",peer="2"}`,
 		func(_ int, v float64) float64 { return v - 20*24*3600 }, both("peer")},
-	"RaftSnapshotStuck": {`rafthttp_snapshot_transferred_bytes{instance="m1:9100",peer="2",direction="out"}`, always(100), both("peer", "direction", "out")},
+	"RaftSnapshotStuck":         {`rafthttp_snapshot_transferred_bytes{instance="m1:9100",peer="2",direction="out"}`, always(100), both("peer", "direction", "out")},
 	"RaftGroupsNodeInactive":    {`rafthttp_groups_node_active{instance="m1:9100",node="2"}`, always(0), both("node")},
 	"RaftGroupsBlocked":         {`rafthttp_groups_process_blocked_seconds{instance="m1:9100",kind="append"}`, always(11), map[string]string{"instance": "m1:9100", "kind": "append"}},
 	"RaftGroupsMessagesDropped": {`rafthttp_groups_node_lane_dropped_messages_total{instance="m1:9100",node="2",lane="group",reason="queue_full"}`, each(10), both("node", "reason", "queue_full")},
