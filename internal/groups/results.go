@@ -63,13 +63,15 @@ func (r *results) began(g *Group, id uint64) {
 
 // endedOne is called with mu held.
 func (r *results) endedOne(g *Group, id uint64, cause error) {
-	r.replicas[id].Ended(snapshotOwner{g, id}, g.groups.node.SnapshotBackoff, cause)
-	r.forgetIfIdle(id)
+	if of := r.replicas[id]; of != nil { // it began: began was called
+		of.Ended(snapshotOwner{g, id}, g.groups.node.SnapshotBackoff, cause)
+		r.forgetIfIdle(id)
+	}
 }
 
 // forgetIfIdle is called with mu held.
 func (r *results) forgetIfIdle(id uint64) {
-	if r.replicas[id].IsIdle() {
+	if of := r.replicas[id]; of != nil && of.IsIdle() {
 		delete(r.replicas, id)
 	}
 }
