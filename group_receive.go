@@ -83,7 +83,9 @@ func (q *request) serveGroupStream(kind stream.Kind) error {
 	if err := q.engine.cfg.Self.CheckTo(q.r.Header); err != nil {
 		return err
 	}
-	m.SawVersion(q.r.Header)
+	if m.SawVersion(q.r.Header); m.SawCertificate(q.r.TLS) {
+		q.engine.groups.Renew(q.from) // which dials, for CertificateExpires
+	}
 	return q.lend(m, kind, w)
 }
 

@@ -22,7 +22,7 @@ func timestamp(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
 	}
-	return float64(t.UnixNano()) / float64(time.Second)
+	return float64(t.Unix()) + float64(t.Nanosecond())/float64(time.Second) // UnixNano ends in 2262
 }
 
 func collectTransport(ch chan<- prometheus.Metric, st rafthttp.Status) {

@@ -206,19 +206,21 @@ func (gs *Groups) nodeOf(id types.ID) *node {
 // to urls.
 func (gs *Groups) useNode(id types.ID, urls types.URLs) *node {
 	gs.mu.Lock()
-	defer gs.mu.Unlock()
 	if gs.stopped {
+		gs.mu.Unlock()
 		return nil
 	}
-	n := gs.nodes[id]
-	if n == nil {
+	n, known := gs.nodes[id]
+	if !known {
 		n = newNode(gs, id, urls)
 		gs.nodes[id] = n
 		n.start()
-	} else {
-		n.update(urls)
 	}
 	n.users++
+	gs.mu.Unlock()
+	if known {
+		n.update(urls) // not under mu, which results of snapshots take: see snapshotOwner.Enter
+	}
 	return n
 }
 
@@ -292,6 +294,15 @@ func (gs *Groups) Tick() {
 		p.TrimIfIdle()
 	}
 	gs.reports.TrimIfIdle()
+}
+
+// Renew moves our streams from a node to new connections, which show its present certificate.
+func (gs *Groups) Renew(id types.ID) {
+	if n := gs.nodeOf(id); n != nil {
+		for _, r := range n.readers {
+			r.Renew()
+		}
+	}
 }
 
 // Recheck revalidates the connections of all nodes.

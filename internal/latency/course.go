@@ -86,6 +86,9 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 			t = Times{Queue: t[Queue]}
 		}
 		c.run.add(t, begin, end, 0)
+		if blind {
+			return // it becomes no past
+		}
 		c.astray.add(t, begin, end, adapts/pastKnown)
 		if a := c.astray; a.n >= pastKnown && a.lasted >= adapts {
 			c.past = past{mean: a.mean, n: pastKnown}

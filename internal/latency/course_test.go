@@ -164,3 +164,21 @@ func TestBecomesSlowByAndBy(t *testing.T) {
 		})
 	}
 }
+
+// TestBlindHourIsNoPast: what was measured while no round trip was known says nothing of the wire and the follower, however long it lasts.
+func TestBlindHourIsNoPast(t *testing.T) {
+	var c course
+	now, blind := start, Times{Wire: unknown, Follower: unknown}
+	add := func(n int, every time.Duration, took, usual Times) {
+		for range n {
+			begin := now
+			now = now.Add(every)
+			c.add(took, usual, begin, now)
+		}
+	}
+	add(61*60*10/8, 800*ms, of(500*ms, 0, 300*ms), blind) // the queue is slow for more than an hour; the peer is 300 ms away
+	usual := of(0, 300*ms, 0)                             // a probe was answered
+	add(3, 800*ms, of(500*ms, 300*ms, 0), usual)
+	add(20, 300*ms, of(0, 300*ms, 0), usual)
+	require.Nil(t, Judge([]View{c.view(nil, usual, now, now, now)})[0])
+}

@@ -103,10 +103,10 @@ func (r *Receiver) Receive(ctx context.Context, in Incoming, observe func(*Progr
 	cut := func() { body.Cut(protocol.ErrSnapshotCut) }
 	t := &incoming{tls: in.TLS(), id: protocol.TransferIn(in.Header()), done: make(chan struct{}), interrupt: cut, waits: networkWaits{base: time.Now()}}
 	t.peer, t.group, t.Progress.incoming, t.every = in.Sender(), r.group, true, r.cfg.ReadTimeout/stallTicks
+	t.begin(time.Now(), -1) // before others see it
 	if observe != nil {
 		t.observe = observe(&t.Progress)
 	}
-	t.begin(time.Now(), -1)
 	if known := r.installed.begin(t.peer, t.id, plan, body); known != nil {
 		defer r.installed.end(known, body)
 		return st, false, r.readAgain(in, body)
