@@ -19,9 +19,9 @@ type PoolConfig struct {
 	// Process gets the messages of an inbox one after another, under no lock. It may block, and must not panic.
 	Process func(in *Inbox, m *raftpb.Message, size int64)
 
-	// ReadAhead reads what Process needs for a message, under no lock, so that the processor waits for the memory of several at a
+	// ReadAhead reads what Process needs for messages of an inbox, under no lock, so that the processor waits for the memory of several at a
 	// time. It returns a sum of that. Nil: nothing is read ahead.
-	ReadAhead func(in *Inbox, m *raftpb.Message) uint64
+	ReadAhead func(in *Inbox) uint64
 
 	// Workers is how many calls of Process run at a time as long as they do not block; 0: GOMAXPROCS. MaxWorkers is how
 	// many run at most; 0: 256.

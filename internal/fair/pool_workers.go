@@ -203,7 +203,7 @@ func (p *Pool) process(w *worker) int {
 	start := time.Duration(w.began.Load())
 	if w.n > 1 && p.cfg.ReadAhead != nil {
 		for i := range w.batch[:w.n] {
-			w.ahead += p.cfg.ReadAhead(w.batch[i].Inbox, w.batch[i].Msg)
+			w.ahead += p.cfg.ReadAhead(w.batch[i].Inbox)
 		}
 	}
 	for i := range w.n {

@@ -19,14 +19,15 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
-// readAhead reads memory that process needs, and a message that answers. With ten thousand groups most of it is in no cache, and
+// readAhead reads memory that process needs, and a message that answers, but none of the message, which may be another worker's by now. With ten thousand groups most of it is in no cache, and
 // the processor waits for several places at a time, but not while locks are taken in between.
-func readAhead(in *fair.Inbox, m *raftpb.Message) uint64 {
-	s := in.Owner.(*sender)
-	if r := s.group.find(m.GetFrom()); r != nil {
-		return r.control.Group
+func readAhead(in *fair.Inbox) (sum uint64) {
+	for i := range in.Owner.(*sender).group.replicas.few {
+		if r := in.Owner.(*sender).group.replicas.few[i].replica.Load(); r != nil {
+			sum += r.control.Group
+		}
 	}
-	return 0
+	return sum
 }
 
 // process gives a message to raft, and the result to the request that has brought it, if it waits.
@@ -36,7 +37,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	if s.stranger {
 		defer s.passed(k, from)
 	}
-	if !s.await(k, from) {
+	if !s.await(k, from) || s.stranger && !s.begin(k, from) {
 		g.drop(1, errs.ErrPeerRemoved)
 		g.groups.refuseWaiting(m, errs.ErrPeerRemoved)
 		return

@@ -33,7 +33,7 @@ type rareOfSender struct {
 // earlier is what the messages of a replica wait for.
 type earlier struct {
 	calls  []<-chan struct{}              // closed when calls of Process for an earlier replica with its id have returned
-	queued map[queue.Kind]<-chan struct{} // closed when messages of the kind were processed that it sent as a stranger
+	queued map[queue.Kind]<-chan struct{} // closed when the call for a message of the kind has returned that it sent as a stranger
 }
 
 // more is called with mu held.
@@ -100,7 +100,7 @@ func (s *sender) end() (running []<-chan struct{}) {
 	for k := range queue.Kinds {
 		if in := s.existing(k); in != nil {
 			left, returned := s.group.groups.pools[k].Remove(in)
-			s.drop(k, len(left), errs.ErrPeerRemoved)
+			s.group.drop(len(left), errs.ErrPeerRemoved) // the node is well: it has no part in this
 			for i := range left {
 				s.group.groups.refuseWaiting(left[i].Msg, errs.ErrPeerRemoved)
 			}

@@ -28,8 +28,9 @@ type queuedKey struct {
 
 // queued are messages of one kind of one replica.
 type queued struct {
-	n    int
-	gone chan struct{} // closed when there are none any more; nil: nobody waits
+	n        int
+	running  bool          // Process has one of them
+	returned chan struct{} // closed when it has returned; nil: nobody waits
 }
 
 const (
@@ -75,6 +76,21 @@ func (s *sender) admit(k queue.Kind, id uint64, n *node) (ok, ended bool) {
 	return true, false
 }
 
+// begin says that Process gets a message of a stranger, until passed is called. It returns false if the group has the replica by now, whose
+// own messages do not wait for those that came before: a worker that waits for them would keep them from one.
+func (s *sender) begin(k queue.Kind, id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.group.find(id) != nil {
+		return false
+	}
+	more, key := s.more(), queuedKey{id, k}
+	q := more.queued[key]
+	q.running = true
+	more.queued[key] = q
+	return true
+}
+
 // passed is called once a message was processed or refused.
 func (s *sender) passed(k queue.Kind, id uint64) {
 	if !s.stranger {
@@ -84,12 +100,13 @@ func (s *sender) passed(k queue.Kind, id uint64) {
 	defer s.mu.Unlock()
 	more, key := s.more(), queuedKey{id, k}
 	q := more.queued[key]
+	if q.returned != nil {
+		close(q.returned)
+	}
+	q.running, q.returned = false, nil
 	if q.n--; q.n > 0 {
 		more.queued[key] = q
 		return
-	}
-	if q.gone != nil {
-		close(q.gone)
 	}
 	if delete(more.queued, key); len(more.queued) == 0 {
 		more.queued = nil
@@ -97,8 +114,8 @@ func (s *sender) passed(k queue.Kind, id uint64) {
 }
 
 // put is called with mu held: it makes r, which was a stranger until now, a replica, in the place of old unless that is nil. Its messages
-// wait for those that came before, which stay where they are, and for running calls of Process of former replicas with its id. So they
-// are processed in order, and nothing changes for other strangers.
+// wait for running calls of Process with earlier ones, also of former replicas with its id; those that came before and wait are dropped when
+// their turn comes. So they are processed in order, and nothing changes for other strangers.
 func (g *Group) put(r, old *replica) {
 	var after earlier
 	if g.rare != nil {
@@ -127,22 +144,23 @@ func (g *Group) put(r, old *replica) {
 	}
 }
 
-// goneOf is called with mu held: it returns channels that are closed when the messages of a stranger were processed, by kind.
+// goneOf is called with mu held: it returns channels that are closed when calls of Process with messages of a stranger have returned, by
+// kind.
 func (s *sender) goneOf(id uint64) (gone map[queue.Kind]<-chan struct{}) {
 	all := s.more().queued
 	for k := range queue.Kinds {
 		q, ok := all[queuedKey{id, k}]
-		if !ok {
+		if !ok || !q.running {
 			continue
 		}
-		if q.gone == nil {
-			q.gone = make(chan struct{})
+		if q.returned == nil {
+			q.returned = make(chan struct{})
 			all[queuedKey{id, k}] = q
 		}
 		if gone == nil {
 			gone = map[queue.Kind]<-chan struct{}{}
 		}
-		gone[k] = q.gone
+		gone[k] = q.returned
 	}
 	return gone
 }
@@ -159,10 +177,18 @@ func (s *sender) note(id uint64, n *node) {
 	if n == nil {
 		return
 	}
-	if one := s.strangerOf(id); one != nil && one.node != n {
-		one.dropAnswers()
-		one.node = n
+	one := s.strangerOf(id)
+	if one == nil || one.node == n {
+		return
 	}
+	if one.node != nil { // its flows stay with the queues of that: a worker may have taken messages of them
+		one.dropAnswers()
+		removed := one.removed
+		delete(s.known(), id)
+		one = s.strangerOf(id)
+		one.removed = removed
+	}
+	one.node = n
 }
 
 // strangerOf returns what is known of a stranger; nil: the sender has ended. It is called with mu held.
