@@ -47,7 +47,7 @@ func TestSendStateOfTCP(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s, ok := g.SendState()
 		return ok && s.Shut && s.Unsent > 0 && s.Unacked == s.Unsent && s.Acked+s.Unacked == before.Acked+int64(written)
-	}, 10*time.Second, time.Millisecond, "nothing is on its way, and the other end does not read")
+	}, 30*time.Second, time.Millisecond, "nothing is on its way, and the other end does not read")
 
 	go func() { _, _ = io.Copy(io.Discard, server) }()
 	require.Eventually(t, func() bool {
