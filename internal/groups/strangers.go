@@ -185,7 +185,9 @@ func (s *sender) note(id uint64, n *node) {
 		one.dropAnswers()
 		removed := one.removed
 		delete(s.known(), id)
-		one = s.strangerOf(id)
+		if one = s.strangerOf(id); one == nil {
+			return
+		}
 		one.removed = removed
 	}
 	one.node = n
