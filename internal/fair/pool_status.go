@@ -39,8 +39,9 @@ func (p *Pool) Status() PoolStatus {
 		st.Running++
 		st.Waiting += w.kept - w.calls()
 		if took := w.blockedFor(now); took > 0 {
-			if st.Blocked++; took > st.BlockedFor {
-				st.BlockedFor, st.BlockedGroup = took, w.current().Group
+			st.Blocked++
+			if in := w.current(); in != nil && took > st.BlockedFor {
+				st.BlockedFor, st.BlockedGroup = took, in.Group
 			}
 		}
 	}
