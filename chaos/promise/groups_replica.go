@@ -344,7 +344,7 @@ func (r *replica) end() {
 	took := time.Since(began)
 	s.checked("stop")
 	s.count(ofGroups + "checked stop")
-	if took > groupStopTime && s.inTime() {
+	if bound := groupStopTime + r.m.opt.DiskHang + max(0, r.m.saving.opens().Sub(began)); took > bound && s.inTime() {
 		s.violate("stop", "Stop of group %d, member %d took %v", r.group, r.m.id, took)
 	}
 	r.afterStop()
@@ -356,7 +356,7 @@ func (r *replica) end() {
 	s.waiting.Go(func() { <-msg.CloseNotify() })
 }
 
-// groupStopTime is how long Stop of a group may take, whose callbacks take no longer than slowCall, and those of its disk.
+// groupStopTime is how long Stop of a group may take, whose callbacks take no longer than slowCall, beside those of its disk.
 const groupStopTime = 2 * time.Second
 
 // afterStop looks at a replica whose Stop, or that of the Transport, has returned.

@@ -69,7 +69,7 @@ func (s *simulation) rise(e Event, last *member, away bool, x *atomic.Pointer[st
 	if one != nil {
 		s.checked("bounds")
 		if n, d := one.most(), time.Since(one.began); n > maxStreams(d) {
-			s.violate("bounds", "a member has asked %d times in %v for streams of %d, which ends them", n, d, e.A)
+			s.violate("bounds", "a member has asked %d times in %v for a stream of %d, which ends it", n, d, e.A)
 		}
 		s.dismiss(one)
 	}

@@ -107,17 +107,17 @@ type stranger struct {
 	began  time.Time
 
 	mu      sync.Mutex
-	streams map[string]int // requests for streams, by sender
+	streams map[[2]string]int // requests for streams, by sender and path
 }
 
 // wanted notes a request for a stream.
-func (x *stranger) wanted(from string) {
+func (x *stranger) wanted(r *http.Request) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.streams[from]++
+	x.streams[[2]string{r.Header.Get("X-Server-From"), r.URL.Path}]++
 }
 
-// most returns how many requests for streams came from one member.
+// most returns how many requests for a stream came from one member.
 func (x *stranger) most() (n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -127,8 +127,8 @@ func (x *stranger) most() (n int) {
 	return n
 }
 
-// maxStreams is how many there may be in a time: of each of two streams ten a second at first, and less and less often.
-func maxStreams(d time.Duration) int { return 24 + int(2*d.Seconds()) }
+// maxStreams is how many requests for one stream there may be in a time: ten a second at first, and less and less often.
+func maxStreams(d time.Duration) int { return 12 + int(d.Seconds()) }
 
 // startStranger has somebody serve the address of a member that does not run.
 func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
@@ -136,7 +136,7 @@ func (s *simulation) startStranger(id uint64, how string) (*stranger, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &stranger{served: make(chan struct{}), ln: ln, began: time.Now(), streams: map[string]int{}}
+	x := &stranger{served: make(chan struct{}), ln: ln, began: time.Now(), streams: map[[2]string]int{}}
 	if s.trust != nil {
 		ln = s.trust.listener(ln, s.trust.info(id))
 	}
@@ -160,7 +160,7 @@ func (s *simulation) strange(x *stranger, id uint64, how string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.count("requests to strangers")
 		if strings.HasPrefix(r.URL.Path, rafthttp.RaftStreamPrefix) {
-			x.wanted(r.Header.Get("X-Server-From"))
+			x.wanted(r)
 		}
 		if how != "another member" { // which reads it
 			_, _ = io.CopyN(io.Discard, r.Body, 64<<10)
