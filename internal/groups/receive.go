@@ -273,20 +273,20 @@ func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, 
 			continue
 		}
 		one.Inbox.Share.Drops.Drop(1, member.ReasonOf(err))
-		passed(k, one)
+		refused(k, one)
 		one.Inbox.Owner.(*sender).group.refuse(one.Msg, err, refuse)
 		if k == queue.Append && wait > 0 && ctx.Err() != nil {
-			passed(k, all...)
+			refused(k, all...)
 			return err // so that the sender's raft is told
 		}
 	}
 	return nil
 }
 
-// passed says of messages that no inbox has taken them.
-func passed(k queue.Kind, all ...fair.Received) {
+// refused says of messages that no inbox has taken them.
+func refused(k queue.Kind, all ...fair.Received) {
 	for i := range all {
-		all[i].Inbox.Owner.(*sender).passed(k, all[i].Msg.GetFrom())
+		all[i].Inbox.Owner.(*sender).refused(k, all[i].Msg.GetFrom())
 	}
 }
 
@@ -325,7 +325,7 @@ func (gs *Groups) inboxOf(g *Group, n *node, k queue.Kind, it stream.GroupItem, 
 		return gs.inboxOf(g, n, k, it, refuse)
 	}
 	if in = s.box(k); in == nil { // the replica has ended
-		s.passed(k, from)
+		s.refused(k, from)
 		g.refuse(it.Msg, errs.ErrPeerRemoved, refuse)
 	}
 	return in

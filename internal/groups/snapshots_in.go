@@ -244,7 +244,7 @@ func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 	id := m.GetFrom()
 	in := from.box(queue.Append)
 	if in == nil {
-		from.passed(queue.Append, id)
+		from.refused(queue.Append, id)
 		g.dropIf(errs.ErrPeerRemoved)
 		return queue.Outcome{Err: errs.ErrPeerRemoved}
 	}
@@ -253,7 +253,7 @@ func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 	if err := g.groups.pools[queue.Append].OfferWait(ctx, in, m, wire.MemorySize(m), g.groups.node.ReadTimeout); err != nil {
 		g.groups.tickets.Delete(m)
 		in.Share.Drops.Drop(1, member.ReasonOf(err))
-		from.passed(queue.Append, id)
+		from.refused(queue.Append, id)
 		g.dropIf(err)
 		return queue.Outcome{Err: err}
 	}

@@ -39,7 +39,7 @@ const (
 )
 
 // from returns the sender of a message of a kind: of r, or of strangers if that is nil. The message is from a node, nil for one that is
-// not known. If it is of a stranger it is counted until passed is called. It returns nil if the group has the replica by now.
+// not known. If it is of a stranger it is counted until passed or refused is called. It returns nil if the group has the replica by now.
 func (g *Group) from(k queue.Kind, id uint64, r *replica, n *node) *sender {
 	if r != nil {
 		return &r.in
@@ -91,11 +91,8 @@ func (s *sender) begin(k queue.Kind, id uint64) bool {
 	return true
 }
 
-// passed is called once a message was processed or refused.
+// passed is called once a worker has finished with a message that was counted.
 func (s *sender) passed(k queue.Kind, id uint64) {
-	if !s.stranger {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	more, key := s.more(), queuedKey{id, k}
@@ -104,6 +101,23 @@ func (s *sender) passed(k queue.Kind, id uint64) {
 		close(q.returned)
 	}
 	q.running, q.returned = false, nil
+	more.queued[key] = q
+	s.uncount(key)
+}
+
+// refused is called for a message that was counted, if it is of a stranger, and that no inbox has taken. Process may have an earlier one.
+func (s *sender) refused(k queue.Kind, id uint64) {
+	if s.stranger {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.uncount(queuedKey{id, k})
+	}
+}
+
+// uncount is called with mu held.
+func (s *sender) uncount(key queuedKey) {
+	more := s.more()
+	q := more.queued[key]
 	if q.n--; q.n > 0 {
 		more.queued[key] = q
 		return

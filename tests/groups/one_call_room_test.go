@@ -1,0 +1,35 @@
+package groups_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// TestProcessOfAStrangerWithoutRoom: a message for which there is no room ends no call of Process that another one waits for.
+func TestProcessOfAStrangerWithoutRoom(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		m := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, 4 })
+		h := &holder{release: make(chan struct{})}
+		g, err := m.Group(1, rafthttp.GroupConfig{Raft: h})
+		require.NoError(t, err)
+		startNode(t, n, 2)
+		for i := range uint64(4) {
+			postGroups(t, m, batch(t, 1, testmember.MsgApp(1, 2, i, nil)))
+			synctest.Wait()
+		}
+		require.NotZero(t, g.Status().Dropped)
+		g.AddPeer(2, []string{testmember.URLOf(2)})
+		postGroups(t, m, batch(t, 1, testmember.MsgApp(1, 2, 9, nil)))
+		time.Sleep(time.Second)
+		most := h.most.Load()
+		close(h.release)
+		require.EqualValues(t, 1, most, "calls of Process at a time, with messages of one kind of one replica")
+	})
+}
