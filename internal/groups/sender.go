@@ -88,13 +88,18 @@ func (s *sender) existing(k queue.Kind) *fair.Inbox {
 	return s.boxes[k-1].Load()
 }
 
-// end drops the messages that wait, and returns channels that are closed when running calls of Process have returned.
-func (s *sender) end() (running []<-chan struct{}) {
-	s.mu.Lock()
+// setEnded is called with mu held: contexts of Process end.
+func (s *sender) setEnded() {
 	if more := s.rare.Load(); !s.ended && more != nil && more.done != nil {
 		close(more.done)
 	}
 	s.ended = true
+}
+
+// end drops the messages that wait, and returns channels that are closed when running calls of Process have returned.
+func (s *sender) end() (running []<-chan struct{}) {
+	s.mu.Lock()
+	s.setEnded()
 	s.forget()
 	s.mu.Unlock()
 	for k := range queue.Kinds {

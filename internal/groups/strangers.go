@@ -153,7 +153,7 @@ func (g *Group) put(r, old *replica) {
 		delete(s.known(), r.id)
 	}
 	if len(s.known()) == 0 && s.more().queued == nil { // as in a group that has all its replicas
-		s.ended = true
+		s.setEnded()
 		g.strangers.Store(nil)
 	}
 }

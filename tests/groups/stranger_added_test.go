@@ -1,11 +1,14 @@
 package groups_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
@@ -31,5 +34,27 @@ func TestProcessOfAStrangerWithoutRoom(t *testing.T) {
 		most := h.most.Load()
 		close(h.release)
 		require.EqualValues(t, 1, most, "calls of Process at a time, with messages of one kind of one replica")
+	})
+}
+
+// TestContextOfAStrangerThatIsAdded: a context that has ended says so in both ways, also if the application keeps it.
+func TestContextOfAStrangerThatIsAdded(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		m := startNode(t, n, 1)
+		g := join(t, m, 1, nil)
+		kept := make(chan context.Context, 1)
+		g.raft.OnProcess = func(ctx context.Context, _ *raftpb.Message) error { kept <- ctx; return nil }
+		startNode(t, n, 2)
+		postGroups(t, m, batch(t, 1, testmember.MsgApp(1, 2, 1, nil)))
+		ctx := <-kept
+		var done atomic.Bool
+		context.AfterFunc(ctx, func() { done.Store(true) })
+		synctest.Wait()
+		require.NoError(t, ctx.Err())
+		require.False(t, done.Load())
+		g.AddPeer(2, []string{testmember.URLOf(2)})
+		synctest.Wait()
+		require.Error(t, ctx.Err())
+		require.True(t, done.Load())
 	})
 }
