@@ -214,9 +214,12 @@ func (r *replica) send(m *raftpb.Message) {
 		q = r.node.posts.queues[k]
 		v = q.Offer(&r.withOthers().posted[k], m, size, wire.IsCoalesced(m))
 	}
-	if v == queue.Withheld { // raft is told once the queue has drained
+	switch err := v.Err(); {
+	case v == queue.Withheld: // raft is told once the queue has drained
 		q.Drop(1, queue.DropQueueFull)
-	} else if err := v.Err(); err != nil {
+	case v == queue.Down: // the node has ended meanwhile: the replica was removed, or moved to another
+		r.group.lose(q, m, errs.ErrPeerRemoved)
+	case err != nil:
 		r.group.lose(q, m, err)
 	}
 }

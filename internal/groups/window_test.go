@@ -15,8 +15,8 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 )
 
-// TestRemovedReplicaWithholdsNothing: a replica that was removed while appends to it were withheld does not count.
-func TestRemovedReplicaWithholdsNothing(t *testing.T) {
+// lone returns a replica of a group, on a node that another group uses, too, and that has no connections.
+func lone(raft callback.Raft) *replica {
 	limits := queue.Limits{Messages: 2, Bytes: 1 << 20}
 	gs := New(Config{
 		Node:      member.Config{ReadTimeout: time.Second, ReceiveLimits: limits},
@@ -28,7 +28,7 @@ func TestRemovedReplicaWithholdsNothing(t *testing.T) {
 		q.Open()
 		return q
 	}
-	n := &node{groups: gs, member: &member.Member{}, users: 2} // another group has a replica there
+	n := &node{groups: gs, member: &member.Member{}, users: 2}
 	n.posts = &posts{node: n}
 	for k := range n.posts.queues {
 		n.posts.queues[k] = newQueue()
@@ -40,10 +40,17 @@ func TestRemovedReplicaWithholdsNothing(t *testing.T) {
 		n.shares[k] = fair.NewShare(limits)
 	}
 	g := new(Group)
-	g.init(gs, 7, 1, App{})
+	g.init(gs, 7, 1, App{Raft: raft})
 	r := newReplica(g, 2, n)
 	n.add(r)
 	g.replicas.put(r, nil)
+	return r
+}
+
+// TestRemovedReplicaWithholdsNothing: a replica that was removed while appends to it were withheld does not count.
+func TestRemovedReplicaWithholdsNothing(t *testing.T) {
+	r := lone(nil)
+	g, gs := r.group, r.group.groups
 	for i := range uint64(5) {
 		r.send(&raftpb.Message{
 			Type: raftpb.MsgApp.Enum(), From: new(uint64(1)), To: new(uint64(2)), Term: new(uint64(1)), LogTerm: new(uint64(1)), Index: new(i), Commit: new(i),
