@@ -151,6 +151,10 @@ func TestFieldsChangedAfterStart(t *testing.T) {
 		require.Len(t, p.B.Recorder.Received(), 1)
 		require.Len(t, kept.Received(), 1)
 		require.Equal(t, types.ID(1), tr.Status().ID)
+		g, err := tr.Group(7, rafthttp.GroupConfig{Raft: kept})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, g.Status().Replica)
+		require.Contains(t, panicText(func() { g.AddReplica(8, 1, []string{p.B.URL}) }), "the node is the local one")
 		*observer = rafthttp.Observer{}
 	})
 }

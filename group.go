@@ -76,7 +76,7 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 	}
 	self := cfg.Replica
 	if self == 0 {
-		self = uint64(t.ID)
+		self = uint64(e.cfg.ID)
 	}
 	g := &Group{t: t}
 	err := e.groups.Join(&g.g, id, self, groups.App{
@@ -114,7 +114,7 @@ func (g *Group) AddReplica(replica uint64, node types.ID, urls []string) {
 	if replica == 0 || raft.IsLocalMsgTarget(replica) || replica == g.g.Self() {
 		panic(fmt.Sprintf("rafthttp: AddReplica(%x, %s): not the id of another replica", replica, node))
 	}
-	if node == g.t.ID {
+	if node == g.t.engine.Load().cfg.ID {
 		panic(fmt.Sprintf("rafthttp: AddReplica(%x, %s): the node is the local one", replica, node))
 	}
 	g.g.Add(replica, node, us)
