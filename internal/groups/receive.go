@@ -37,7 +37,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	if s.stranger {
 		defer s.passed(k, from)
 	}
-	if !s.await(k, from) || s.stranger && !s.begin(k, from) {
+	if s.stranger && !s.begin(k, from) || !s.await(k, from) {
 		g.drop(1, errs.ErrPeerRemoved)
 		g.groups.refuseWaiting(m, errs.ErrPeerRemoved)
 		return

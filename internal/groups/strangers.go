@@ -76,8 +76,8 @@ func (s *sender) admit(k queue.Kind, id uint64, n *node) (ok, ended bool) {
 	return true, false
 }
 
-// begin says that Process gets a message of a stranger, until passed is called. It returns false if the group has the replica by now, whose
-// own messages do not wait for those that came before: a worker that waits for them would keep them from one.
+// begin says that a worker has a message of a stranger for Process, until passed is called. It returns false if the group has the replica by
+// now, whose messages wait for running calls only, and not for those for which there may be no worker: this one came while it was added.
 func (s *sender) begin(k queue.Kind, id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,8 +128,8 @@ func (s *sender) uncount(key queuedKey) {
 }
 
 // put is called with mu held: it makes r, which was a stranger until now, a replica, in the place of old unless that is nil. Its messages
-// wait for running calls of Process with earlier ones, also of former replicas with its id; those that came before and wait are dropped when
-// their turn comes. So they are processed in order, and nothing changes for other strangers.
+// wait for running calls of Process with earlier ones, also of former replicas with its id; those that came before and wait are its first
+// ones, within its limits. So they are processed in order, and nothing changes for other strangers.
 func (g *Group) put(r, old *replica) {
 	var after earlier
 	if g.rare != nil {
@@ -144,6 +144,9 @@ func (g *Group) put(r, old *replica) {
 	if len(after.calls) > 0 || len(after.queued) > 0 {
 		r.in.rare.Store(&rareOfSender{after: after})
 	}
+	if s != nil {
+		s.giveTo(r)
+	}
 	g.replicas.put(r, old)
 	if s == nil {
 		return
@@ -155,6 +158,32 @@ func (g *Group) put(r, old *replica) {
 	if len(s.known()) == 0 && s.more().queued == nil { // as in a group that has all its replicas
 		s.setEnded()
 		g.strangers.Store(nil)
+	}
+}
+
+// giveTo is called with mu held: it gives the messages of a stranger that wait to its replica.
+func (s *sender) giveTo(r *replica) {
+	all := s.more().queued
+	for k := range queue.Kinds {
+		key := queuedKey{r.id, k}
+		q, ok := all[key]
+		in := s.existing(k)
+		if !ok || in == nil {
+			continue
+		}
+		moved, lost, why := s.group.groups.pools[k].Move(in, r.in.box(k), func(m *raftpb.Message) bool { return m.GetFrom() == r.id })
+		r.in.drop(k, len(lost), why.Err())
+		for i := range lost {
+			s.group.groups.refuseWaiting(lost[i].Msg, why.Err())
+		}
+		if q.n -= moved; q.n > 0 {
+			all[key] = q
+		} else {
+			delete(all, key)
+		}
+	}
+	if len(all) == 0 {
+		s.more().queued = nil
 	}
 }
 

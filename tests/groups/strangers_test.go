@@ -3,11 +3,13 @@ package groups_test
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -184,5 +186,40 @@ func TestAnswersWithAGroupReceiver(t *testing.T) {
 		lagging.Send([]*raftpb.Message{answerOf(m, raftpb.MsgHeartbeatResp)})
 		time.Sleep(time.Second)
 		require.Len(t, leader.raft.Received(), 1)
+	})
+}
+
+// TestSnapshotOfAReplicaThatIsAddedWhileItWaits: what a replica has sent before it was added is processed, in order, a snapshot included.
+// So is the message of another one.
+func TestSnapshotOfAReplicaThatIsAddedWhileItWaits(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		lagging, leader, _, _ := withLeaderThatJoined(t, n, nil)
+		may := make(chan struct{})
+		lagging.raft.OnProcess = func(_ context.Context, m *raftpb.Message) error {
+			<-may
+			lagging.raft.Keep(m)
+			return nil
+		}
+		leader.Send([]*raftpb.Message{testmember.MsgApp(11, 12, 1, nil), testmember.MsgApp(11, 13, 2, nil), testmember.MsgApp(11, 12, 3, nil)})
+		m, db := small("database")
+		m.To, m.From = new(uint64(11)), new(uint64(12))
+		leader.SendSnapshot(m)
+		time.Sleep(time.Second)
+		lagging.AddReplica(12, 2, []string{testmember.URLOf(2)})
+		leader.Send([]*raftpb.Message{testmember.MsgApp(11, 12, 4, nil)})
+		time.Sleep(time.Second)
+		require.Empty(t, leader.raft.SnapshotReports())
+		close(may)
+		testmember.RequireEnd(t, m, db, true, leader.raft, raft.SnapshotFinish)
+		time.Sleep(time.Second)
+		var got []string
+		for _, m := range lagging.raft.Received() {
+			if m.GetFrom() == 12 {
+				got = append(got, fmt.Sprint(m.GetType(), m.GetIndex()))
+			}
+		}
+		require.Equal(t, []string{"MsgApp 1", "MsgApp 3", "MsgSnap 0", "MsgApp 4"}, got)
+		require.Len(t, lagging.raft.Received(), len(got)+1)
+		require.Zero(t, lagging.Status().Dropped)
 	})
 }
