@@ -1,6 +1,7 @@
 package groups
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -65,6 +66,9 @@ func (r *results) began(g *Group, id uint64) {
 func (r *results) endedOne(g *Group, id uint64, cause error) {
 	if of := r.replicas[id]; of != nil { // it began: began was called
 		of.Ended(snapshotOwner{g, id}, g.groups.node.SnapshotBackoff, cause)
+		if g.find(id) == nil || errors.Is(cause, errs.ErrPeerRemoved) { // removed or moved while it was sent
+			of.Hurry(snapshotOwner{g, id})
+		}
 		r.forgetIfIdle(id)
 	}
 }

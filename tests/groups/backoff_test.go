@@ -118,6 +118,27 @@ func TestGroupSnapshotBackoffEndsEarly(t *testing.T) {
 	}
 }
 
+// TestGroupSnapshotOfARemovedReplicaIsNotHeldBack: one that is sent when the replica is removed or moved, which ends it, is reported at once,
+// and so is what was held back for it.
+func TestGroupSnapshotOfARemovedReplicaIsNotHeldBack(t *testing.T) {
+	for name, c := range ends {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				of := newBackingOff(t, n, 2*time.Minute)
+				sendDatabase(of.a)
+				time.Sleep(time.Second)
+				of.full.Store(false)
+				of.a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, 7), testmember.Throttled(make([]byte, 1000), 1, time.Second), 1000))
+				time.Sleep(10 * time.Second)
+				require.Empty(t, of.a.raft.SnapshotReports())
+				c.end(of.a, of.ma)
+				time.Sleep(5 * time.Second) // until the connection is given up
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure, raft.SnapshotFailure}, of.a.raft.SnapshotReports())
+			})
+		})
+	}
+}
+
 // TestGroupSnapshotBackoffOfAMessage: a MsgSnap without a database that fails is held back as well, and not reported while another snapshot
 // is under way, which raft would take the report for.
 func TestGroupSnapshotBackoffOfAMessage(t *testing.T) {
