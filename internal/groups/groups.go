@@ -274,13 +274,13 @@ func (gs *Groups) Close() {
 	for _, n := range gs.left {
 		n.member.Join()
 	}
-	gs.node.Notifiers.Close()
 	for _, g := range gs.ended {
 		g.await()
 	}
 	gs.living.Wait() // also for groups that leave
 	gs.reports.Close()
 	gs.wg.Wait()
+	gs.node.Notifiers.Close() // last: snapshots to us end with their groups, and removed nodes with wg
 }
 
 // Tick does the periodic work of all nodes: link heartbeats and the release of idle memory. It is called

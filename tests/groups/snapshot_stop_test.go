@@ -1,0 +1,47 @@
+package groups_test
+
+import (
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+)
+
+// TestStopTellsOfSnapshots: the Observer is told of transfers that Stop ends, in both directions.
+func TestStopTellsOfSnapshots(t *testing.T) {
+	for name, removed := range map[string]bool{"of a node that stays": false, "of a node that was removed just before": true} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				var sent, received ended
+				observed := func(e *ended) func(*rafthttp.Transport) {
+					return func(tr *rafthttp.Transport) { tr.Raft, tr.Observer = rafthttp.NoRaft{}, e.observer(t) }
+				}
+				ma, mb := testmember.StartSimulated(t, n, 1, observed(&sent)), testmember.StartSimulated(t, n, 2, observed(&received))
+				a, b := connect(t, ma, mb, 7, testmember.Saver(func(r io.Reader, _ uint64) (int64, error) { return io.Copy(io.Discard, r) }))
+				b.raft.OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
+					<-ctx.Done()
+					time.Sleep(time.Second)
+					return ctx.Err()
+				}
+				m, _ := small("database")
+				a.SendSnapshot(m)
+				time.Sleep(2 * time.Second)
+				if removed {
+					b.RemovePeer(1)
+					a.RemovePeer(2)
+				}
+				mb.Stop()
+				ma.Stop()
+				require.Len(t, received.all, 1)
+				require.Len(t, sent.all, 1)
+			})
+		})
+	}
+}
