@@ -4,9 +4,11 @@ import (
 	"context"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -44,4 +46,26 @@ func TestStopTellsOfSnapshots(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestContextOfASnapshotEndsWithTheReplica: the context of Process for its message, as for others.
+func TestContextOfASnapshotEndsWithTheReplica(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := between(t, n, 7, testmember.SavesAll)
+		ended := make(chan error, 1)
+		b.raft.OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+			return ctx.Err()
+		}
+		m, _ := small("database")
+		a.SendSnapshot(m)
+		time.Sleep(time.Second)
+		b.RemovePeer(1)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Len(t, ended, 1)
+		require.ErrorIs(t, <-ended, rafthttp.ErrPeerRemoved)
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.SnapshotReports())
+	})
 }
