@@ -195,5 +195,9 @@ func (p *posts) postTo(u url.URL, body []byte) (refusedMessages, error) {
 	if !m.Cfg.Self.IsOfOurCluster(resp.Header) { // perhaps a proxy, or another server at the address of the node
 		return nil, errNoMember
 	}
-	return p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes)), nil
+	refused, err := p.node.groups.readRefusals(p.node, io.LimitReader(resp.Body, protocol.MaxAnswerBytes))
+	if err != nil {
+		return nil, conn.CauseOf(ctx, err)
+	}
+	return refused, nil
 }

@@ -41,12 +41,14 @@ var (
 	errNoMember = errors.New("the answer does not state our cluster")
 )
 
-// readRefusals reads the answer to a POST to a node, and returns what was refused.
-func (gs *Groups) readRefusals(n *node, body io.Reader) (all refusedMessages) {
+// readRefusals reads the answer to a POST to a node, and returns what was refused. An error means that more may have been.
+func (gs *Groups) readRefusals(n *node, body io.Reader) (all refusedMessages, err error) {
 	for dec := wire.NewGroupDecoder(wire.NewReader(body), gs.node.MessageLimits); ; {
-		_, _, err := dec.Decode()
-		if err != nil {
-			return all
+		switch _, _, err := dec.Decode(); {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, err
 		}
 		if r, ok := dec.Refusal(); ok {
 			gs.refused(n, r)
