@@ -16,6 +16,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -115,8 +116,9 @@ func (p *posts) deliver(q *fair.SendQueue, items []fair.Item) {
 // post sends one body to the node's current URL, if the node has groups: a stock member is sent probes only. It returns what the node
 // has refused.
 func (p *posts) post(body []byte) (refused refusedMessages, err error) {
+	asked := p.node.serves.Ask()
 	u := p.node.member.URLs.Pick()
-	if err = p.ask(u); err == nil {
+	if err = p.ask(u, asked); err == nil {
 		refused, err = p.postTo(u, body)
 	}
 	if err != nil {
@@ -128,7 +130,7 @@ func (p *posts) post(body []byte) (refused refusedMessages, err error) {
 
 // ask returns an error unless the node serves groups. It sends a probe if that is not known: the readers ask each time they
 // dial, and what they learn counts until the stream ends, or for an interval of link heartbeats if there are no groups.
-func (p *posts) ask(u url.URL) error {
+func (p *posts) ask(u url.URL, asked stream.Question) error {
 	switch m := p.node.member; {
 	case p.node.serves.IsPresent():
 		return nil
@@ -149,7 +151,7 @@ func (p *posts) ask(u url.URL) error {
 		if err := m.Cfg.Conclude(resp, protocol.EndpointProbe); err != nil {
 			return err
 		}
-		if !p.node.serves.Learn(resp.Header) {
+		if !p.node.serves.Learn(asked, resp.Header) {
 			return errs.ErrNoGroups
 		}
 		return nil

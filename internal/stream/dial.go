@@ -25,55 +25,70 @@ type incoming struct {
 	stop func() bool          // stops closing conn at the end of the context
 }
 
-// open dials the peer at u and requests the stream (PROTOCOL.md, sections 1
+// destination is where a stream is dialled.
+type destination struct {
+	url   url.URL
+	asked Question // about the extension groups-1 of the peer, for streams of that
+}
+
+// pick returns where to dial next.
+func (r *Reader) pick() (to destination) {
+	if r.extension != nil {
+		to.asked = r.extension.Ask()
+	}
+	to.url = r.member.URLs.Pick()
+	return to
+}
+
+// open dials the peer and requests the stream (PROTOCOL.md, sections 1
 // and 2). The stream is closed when ctx ends.
-func (r *Reader) open(ctx context.Context, u url.URL) (*incoming, error) {
-	s, err := r.openAt(ctx, u)
+func (r *Reader) open(ctx context.Context, to destination) (*incoming, error) {
+	s, err := r.openAt(ctx, to)
 	if err != nil && !errors.Is(context.Cause(ctx), errUpdated) {
-		r.member.URLs.Unreachable(u)
-		err = r.about(u, conn.CauseOf(ctx, err))
+		r.member.URLs.Unreachable(to.url)
+		err = r.about(to.url, conn.CauseOf(ctx, err))
 	}
 	return s, err
 }
 
-func (r *Reader) openAt(ctx context.Context, u url.URL) (*incoming, error) {
-	s, err := r.openOnce(ctx, u, r.Kind >= Kinds)
+func (r *Reader) openAt(ctx context.Context, to destination) (*incoming, error) {
+	s, err := r.openOnce(ctx, to, r.Kind >= Kinds)
 	if errors.Is(err, errClosesConnections) {
-		return r.openOnce(ctx, u, false)
+		return r.openOnce(ctx, to, false)
 	}
 	return s, err
 }
 
 // openOnce requests the stream on a connection of its own, on which it asks for the extension groups-1 before, if ask is set.
-func (r *Reader) openOnce(ctx context.Context, u url.URL, ask bool) (*incoming, error) {
-	c, err := r.member.Dialer.Connect(ctx, u)
+func (r *Reader) openOnce(ctx context.Context, to destination, ask bool) (*incoming, error) {
+	c, err := r.member.Dialer.Connect(ctx, to.url)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	in := conn.NewProgressReader(c, r.member.Cfg.ReadTimeout)
-	body, err := r.handshake(in, u, ask)
+	body, err := r.handshake(in, to, ask)
 	if err != nil {
 		stop()
 		c.Close()
 		return nil, err
 	}
-	return &incoming{url: u, conn: c, in: in, body: body, stop: stop}, nil
+	return &incoming{url: to.url, conn: c, in: in, body: body, stop: stop}, nil
 }
 
 // handshake sends the request and reads the head of the answer.
-func (r *Reader) handshake(in *conn.ProgressReader, u url.URL, ask bool) (io.Reader, error) {
+func (r *Reader) handshake(in *conn.ProgressReader, to destination, ask bool) (io.Reader, error) {
 	c := in.Conn()
 	if err := c.SetDeadline(time.Now().Add(r.member.Cfg.ReadTimeout)); err != nil {
 		return nil, err
 	}
 	if ask {
-		if err := r.askForGroups(c, u); err != nil {
+		if err := r.askForGroups(c, to); err != nil {
 			return nil, err
 		}
 	}
 	header := r.member.Cfg.Self.StreamHeader(*r.member.Cfg.URLs.Load(), r.member.RemoteID)
-	req, err := conn.NewGet(u, protocol.StreamPathOf(r.Kind.endpoint(), r.member.Cfg.ID), header)
+	req, err := conn.NewGet(to.url, protocol.StreamPathOf(r.Kind.endpoint(), r.member.Cfg.ID), header)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +111,8 @@ func (r *Reader) handshake(in *conn.ProgressReader, u url.URL, ask bool) (io.Rea
 
 // askForGroups asks on the connection of the request whether its other end has the extension groups-1
 // (extensions: groups): a stock member would log an error for each request for such a stream.
-func (r *Reader) askForGroups(c net.Conn, u url.URL) error {
-	req, err := conn.NewGet(u, protocol.ProbingPath, r.member.Cfg.RequestHeader())
+func (r *Reader) askForGroups(c net.Conn, to destination) error {
+	req, err := conn.NewGet(to.url, protocol.ProbingPath, r.member.Cfg.RequestHeader())
 	if err != nil {
 		return err
 	}
@@ -118,7 +133,7 @@ func (r *Reader) askForGroups(c net.Conn, u url.URL) error {
 		return err
 	}
 	switch {
-	case !r.extension.Learn(answer.Header):
+	case !r.extension.Learn(to.asked, answer.Header):
 		return errs.ErrNoGroups
 	case answer.Close:
 		return errClosesConnections
@@ -155,7 +170,7 @@ func (r *Reader) Renew() {
 	}
 	n := &replacement{done: make(chan struct{})}
 	open := func() {
-		s, err := r.open(ctx, r.member.URLs.Pick())
+		s, err := r.open(ctx, r.pick())
 		if err != nil && r.member.Ctx.Err() == nil {
 			r.member.Log.Warn("failed to renew a stream of the peer; continuing on the old connection", zap.Stringer("stream", r.Kind), zap.Error(err))
 		}

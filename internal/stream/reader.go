@@ -141,14 +141,14 @@ func (r *Reader) Update() {
 
 // dialOnce dials one stream and reads it to its end, with its replacements.
 func (r *Reader) dialOnce(ctx context.Context) error {
-	began, u := time.Now(), r.member.URLs.Pick()
-	s, err := r.open(ctx, u)
+	began, to := time.Now(), r.pick()
+	s, err := r.open(ctx, to)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUpdated) {
 			clear(r.failures)
 			return errUpdated // not a failure of the URL
 		}
-		r.failed(began, u, err)
+		r.failed(began, to.url, err)
 		return err
 	}
 	clear(r.failures)

@@ -92,3 +92,48 @@ func TestANodeGetsPostsOnceItHasAGroup(t *testing.T) {
 		requireReceived(t, want, b)
 	})
 }
+
+// TestAnswersOfAnAddressThatWasLeft: a probe that is answered late, by what was at the URLs of a node before it has moved, says nothing of
+// the present one: a stock member there is sent probes only, and a node there is not taken for a stock member.
+func TestAnswersOfAnAddressThatWasLeft(t *testing.T) {
+	for name, formerHas := range map[string]bool{"to a stock member": true, "from a stock member": false} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				a := join(t, startNode(t, n, 1), 7, nil)
+				front(t, n, nil, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+					time.Sleep(3 * time.Second)
+					w.Header().Set("X-Etcd-Cluster-Id", r.Header.Get("X-Etcd-Cluster-Id"))
+					if formerHas {
+						w.Header().Set("X-Raft-Extensions", "groups-1")
+					}
+				})
+				a.AddPeer(2, []string{frontURL})
+				a.Send(testmember.Heartbeats(1, 2, 1))
+				time.Sleep(time.Second)
+				require.Zero(t, a.raft.Unreachables(2), "it waits for the answer")
+				paths := &asked{paths: map[string]int{}}
+				var b joined
+				if formerHas {
+					stock, store := startStockBehind(t, n, paths.by)
+					defer func() { requireUntouched(t, stock, store) }()
+				} else {
+					b = join(t, startNode(t, n, 2), 7, nil)
+				}
+				a.UpdatePeer(2, []string{testmember.URLOf(2)})
+				lost := 0
+				for range 500 { // 5 seconds
+					time.Sleep(10 * time.Millisecond)
+					a.Send(testmember.Heartbeats(1, 2, 1))
+					lost = max(lost, a.raft.Unreachables(2))
+				}
+				synctest.Wait()
+				if formerHas {
+					require.Len(t, paths.counts(), 1)
+					return
+				}
+				require.Equal(t, 1, lost, "the first one, at the former URL")
+				require.Len(t, b.raft.Received(), 500)
+			})
+		})
+	}
+}
