@@ -2,12 +2,14 @@ package fair
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -205,4 +207,32 @@ func TestOfferAll(t *testing.T) {
 	require.Zero(t, n)
 	require.Equal(t, queue.Accepted, v)
 	p.end()
+}
+
+// TestReadAheadWhatIsTakenBack: while a worker reads ahead, its messages may be taken back, and be Process's, which owns them. It needs the
+// race detector.
+func TestReadAheadWhatIsTakenBack(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var processed, ahead atomic.Int32
+		p := newBatchPool(func(_ *Inbox, m *raftpb.Message) {
+			proto.Reset(m)
+			processed.Add(1)
+		})
+		p.cfg.ReadAhead = func(in *Inbox) uint64 {
+			if ahead.Add(1) == 1 { // of the worker that has all of them
+				time.Sleep(10 * blockedAfter)
+				ahead.Store(1)
+			}
+			return in.Group
+		}
+		p.begin(t, []*Inbox{{Group: 1}, {Group: 2}, {Group: 3}}, NewShare(roomy))
+		time.Sleep(5 * blockedAfter)
+		before := processed.Load()
+		time.Sleep(10 * blockedAfter)
+		synctest.Wait()
+		require.EqualValues(t, 9, before, "another worker processes them meanwhile")
+		require.EqualValues(t, 9, processed.Load())
+		require.Greater(t, ahead.Load(), int32(3), "it has read ahead of what others have processed")
+		p.end(t)
+	})
 }
