@@ -15,8 +15,8 @@ import (
 type GroupsStatus struct {
 	Groups int `json:"groups"`
 	// Nodes are those with a replica of a group, sorted by id, with the streams "group" and "groupapp" and the
-	// lanes "group", "groupapp" and "grouppost" to them, and "control", "append" and "proposal" from them. Snapshots are
-	// those in progress, and LastSnapshot and LastReceived of any group. Fields for probes, appends and ages are not used.
+	// lanes "group", "groupapp" and "grouppost" to them, and "control", "append" and "proposal" from them, in whose ages groups with
+	// blocked calls of Process have no part. Snapshots are those in progress, LastSnapshot and LastReceived of any group. Fields for probes and appends are not used.
 	Nodes []PeerStatus `json:"nodes"`
 	// Processing is the state of the workers that call Process, of each kind of messages.
 	Processing []ProcessingStatus `json:"processing"`
@@ -157,7 +157,7 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 	st.SendFailures += n.Sent.Failed
 	st.ReceivedBytes += n.Member.Counters.GotSnapshots.Load()
 	for _, h := range n.Received {
-		l := LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes}
+		l := LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes, OldestAge: h.OldestAge, OldSince: h.OldSince}
 		l.Dropped, l.Drops, l.DroppingSince, l.Dropping = h.Dropped.Total(), Drops(h.Dropped.Named()), h.Dropping.Since, Drops(h.Dropping.Drops.Named())
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
@@ -168,7 +168,7 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 // sendStatus returns the state of a queue that groups share: the fullest of its kinds.
 func sendStatus(st fair.SendStatus) LaneStatus {
 	l := LaneStatus{
-		Name: st.Name, Up: st.Open, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes,
+		Name: st.Name, Up: st.Open, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge, OldSince: st.OldSince,
 		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,
 		Dropped: st.Dropped.Total(), Drops: Drops(st.Dropped.Named()), DroppingSince: st.Dropping.Since, Dropping: Drops(st.Dropping.Drops.Named()),
 	}

@@ -54,6 +54,10 @@ type SendStatus struct {
 	// Capacity and CapacityBytes are the limits of each kind.
 	Capacity      int
 	CapacityBytes int64
+	// OldestAge is how long the oldest of them has been in the queue, too high by at most the duration of the batch before it. OldSince
+	// is since when it has been old, as in queue.Status, by a look whenever Status or TrimIfIdle is called.
+	OldestAge time.Duration
+	OldSince  time.Time
 	// Messages, Bytes, Batches and BusyTime are the totals of Counters.Done.
 	Messages, Bytes, Batches uint64
 	BusyTime                 time.Duration
@@ -69,6 +73,9 @@ func (st *SendStatus) Add(o SendStatus) {
 		st.Flows[k] += o.Flows[k]
 	}
 	st.Messages, st.Bytes, st.Batches, st.BusyTime = st.Messages+o.Messages, st.Bytes+o.Bytes, st.Batches+o.Batches, st.BusyTime+o.BusyTime
+	if o.OldestAge > st.OldestAge {
+		st.OldestAge, st.OldSince = o.OldestAge, o.OldSince
+	}
 	st.Dropped.Add(o.Dropped)
 	st.Dropping.Drops.Add(o.Dropping.Drops)
 	if since := o.Dropping.Since; st.Dropping.Since.IsZero() || !since.IsZero() && since.Before(st.Dropping.Since) {
@@ -76,7 +83,7 @@ func (st *SendStatus) Add(o SendStatus) {
 	}
 }
 
-// Status returns the state of the queue. It takes its lock for a moment.
+// Status returns the state of the queue. It takes its lock for a moment: about a nanosecond for each flow with messages.
 func (q *SendQueue) Status() SendStatus {
 	st := SendStatus{
 		Name: q.cfg.Name, Capacity: q.cfg.Limits.Messages, CapacityBytes: q.cfg.Limits.Bytes,
@@ -86,6 +93,7 @@ func (q *SendQueue) Status() SendStatus {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	st.Open = q.accepting
+	st.OldestAge, st.OldSince = q.noteAges()
 	for k := range q.lanes {
 		l := &q.lanes[k]
 		st.Queued[k], st.QueuedBytes[k], st.Flows[k] = l.messages, l.held.bytes, l.flows

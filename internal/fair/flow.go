@@ -24,13 +24,14 @@ type lane struct {
 	ring    ring[Flow]
 	deficit int64 // bytes that the first flow may still send at its turn
 	queued  int   // messages that wait
+	late    lateness
 }
 
 // push adds a message of a flow that it has accepted.
 func (l *lane) push(f *Flow, e entry[Flow], free *nodes) {
 	l.queued++
 	if f.queued {
-		f.more.push(free.get(e.msg, e.size, e.coalesced))
+		f.more.push(free.get(e.msg, e.size, e.at, e.coalesced))
 		f.moreN++
 		f.moreOf.add(units(e.coalesced), e.size)
 		return
@@ -72,7 +73,7 @@ func (l *lane) pop(free *nodes) {
 		return
 	}
 	one := f.more.pop()
-	e.msg, e.size, e.coalesced = one.msg, one.size, one.coalesced // e.deferred is for the next turn
+	e.msg, e.size, e.at, e.coalesced = one.msg, one.size, one.at, one.coalesced // e.deferred is for the next turn
 	f.moreN--
 	f.moreOf.add(-units(one.coalesced), -one.size)
 	free.put(one)
@@ -82,9 +83,10 @@ func (l *lane) pop(free *nodes) {
 // messages leave whatever the deficit is: the lock of the queue is held meanwhile.
 const maxPasses = 4096
 
-// take appends up to n waiting messages to buf, and none after this many bytes; 0 is no limit.
-func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) []Item {
+// take appends up to n waiting messages to buf, and none after this many bytes; 0 is no limit. The oldest of them is of that time.
+func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) (_ []Item, oldest stamp) {
 	limited := bytes > 0
+	oldest = l.ring.head().at
 	for passes := 0; n > 0 && l.ring.n > 0; {
 		e := l.ring.head()
 		if l.deficit < e.size {
@@ -97,6 +99,7 @@ func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) []Item {
 			l.deficit = max(l.deficit, e.size)
 		}
 		buf = append(buf, Item{Flow: e.of, Msg: e.msg, Size: e.size, coalesced: e.coalesced})
+		oldest = oldest.earlier(e.at)
 		l.deficit -= e.size
 		bytes -= e.size
 		n--
@@ -105,7 +108,14 @@ func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) []Item {
 			break
 		}
 	}
-	return buf
+	return buf, oldest
+}
+
+// settle is account.settle.
+func (l *lane) settle(closed bool) {
+	if l.account.settle(closed); l.messages == 0 {
+		l.late = 0
+	}
 }
 
 // detached has the messages that waited in flows, and are not held any more.

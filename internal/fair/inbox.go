@@ -62,6 +62,9 @@ type Share struct {
 	releases uint32        // number of releases
 	stands   bool          // it released nothing while an offer of an empty inbox waited for it, or for memory, nor since
 	room     chan struct{} // closed when messages are released; nil while no offer waits
+	oldest   time.Duration // age of the oldest message, when Pool.noteAges was called last
+	late     lateness
+	waited   bool // it is in Pool.waited
 
 	// Drops are for the owner's use: received messages of the node that were not processed. Only its counts of drops are used.
 	Drops queue.Counters
@@ -82,7 +85,9 @@ func (s *Share) signalRoom() {
 func (s *Share) settle(closed bool) {
 	s.releases++
 	s.stands = false
-	s.account.settle(closed)
+	if s.account.settle(closed); s.account.messages == 0 {
+		s.oldest, s.late = 0, 0
+	}
 	s.signalRoom()
 }
 

@@ -7,6 +7,7 @@ type node struct {
 	next      *node
 	msg       *raftpb.Message
 	size      int64
+	at        stamp
 	coalesced bool
 }
 
@@ -48,16 +49,16 @@ type nodes struct {
 	most   int // the most in lists since the last trim
 }
 
-func (s *nodes) get(m *raftpb.Message, size int64, coalesced bool) *node {
+func (s *nodes) get(m *raftpb.Message, size int64, at stamp, coalesced bool) *node {
 	s.used++
 	s.most = max(s.most, s.used)
 	n := s.free
 	if n == nil {
-		return &node{msg: m, size: size, coalesced: coalesced}
+		return &node{msg: m, size: size, at: at, coalesced: coalesced}
 	}
 	s.free = n.next
 	s.unused--
-	*n = node{msg: m, size: size, coalesced: coalesced}
+	*n = node{msg: m, size: size, at: at, coalesced: coalesced}
 	return n
 }
 

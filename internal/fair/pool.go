@@ -55,7 +55,8 @@ type Pool struct {
 	held      int // and those that workers have taken
 	heldBytes int64
 	processed uint64
-	bytes     uint64 // of them
+	bytes     uint64   // of them
+	waited    []*Share // those with messages that had waited when noteAges was called last
 
 	workers   []*worker
 	running   int           // workers that are not idle and not blocked, including starting ones
@@ -86,6 +87,7 @@ func (p *Pool) Name() string { return p.cfg.Name }
 func (p *Pool) Offer(in *Inbox, m *raftpb.Message, size int64, coalesced bool) queue.Verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.readClock()
 	v := p.accept(Received{in, m, size, coalesced})
 	p.useWorkers(p.cfg.Workers)
 	return v
@@ -96,6 +98,7 @@ func (p *Pool) Offer(in *Inbox, m *raftpb.Message, size int64, coalesced bool) q
 func (p *Pool) OfferAll(all []Received) (n int, v queue.Verdict) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.readClock()
 	for ; n < len(all) && v == queue.Accepted; n++ {
 		if v = p.accept(all[n]); v != queue.Accepted {
 			break
@@ -105,7 +108,15 @@ func (p *Pool) OfferAll(all []Received) (n int, v queue.Verdict) {
 	return n, v
 }
 
-// accept is called with mu held: it queues or refuses a message. useWorkers must follow.
+// readClock is called with mu held, before offers: it reads the clock, unless inboxes wait: then a worker, or a check of workers, reads it soon, or has just
+// done so.
+func (p *Pool) readClock() {
+	if p.run.n == 0 || p.running == 0 {
+		p.clock = time.Since(p.born)
+	}
+}
+
+// accept is called with mu held, after readClock: it queues or refuses a message. useWorkers must follow.
 func (p *Pool) accept(one Received) queue.Verdict {
 	in := one.Inbox
 	if p.closed || in.removed {
@@ -119,9 +130,9 @@ func (p *Pool) accept(one Received) queue.Verdict {
 	p.heldBytes += one.Size
 	if in.worker == nil && !in.runnable {
 		in.runnable = true
-		p.run.push(entry[Inbox]{of: in, msg: one.Msg, size: one.Size, coalesced: one.Coalesced})
+		p.run.push(entry[Inbox]{of: in, msg: one.Msg, size: one.Size, at: stampOf(p.clock), coalesced: one.Coalesced})
 	} else {
-		in.more.push(p.free.get(one.Msg, one.Size, one.Coalesced))
+		in.more.push(p.free.get(one.Msg, one.Size, stampOf(p.clock), one.Coalesced))
 	}
 	return queue.Accepted
 }
@@ -133,7 +144,7 @@ func (p *Pool) requeue(in *Inbox, push func(*ring[Inbox], entry[Inbox])) {
 	}
 	one := in.more.pop()
 	in.runnable = true
-	push(&p.run, entry[Inbox]{of: in, msg: one.msg, size: one.size, coalesced: one.coalesced})
+	push(&p.run, entry[Inbox]{of: in, msg: one.msg, size: one.size, at: one.at, coalesced: one.coalesced})
 	p.free.put(one)
 }
 
@@ -222,10 +233,11 @@ func (p *Pool) Close() (left []Received) {
 	return left
 }
 
-// TrimIfIdle ends the workers that were idle since the last call, and frees memory that was not needed.
+// TrimIfIdle notes ages, ends the workers that were idle since the last call, and frees memory that was not needed.
 func (p *Pool) TrimIfIdle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.noteAges()
 	p.free.trim()
 	p.run.trim()
 	p.endIdle(p.leastIdle)

@@ -8,7 +8,7 @@ import (
 
 // Move gives those messages of an inbox that Process did not get yet to another inbox, in order and within its limits, for which is returns
 // true: it is called under the lock of the pool. It returns how many left the inbox, and those of them that are lost since there is no
-// room, with the verdict on the last one.
+// room, with the verdict on the last one. Their age begins anew.
 func (p *Pool) Move(from, to *Inbox, is func(m *raftpb.Message) bool) (moved int, lost []Received, why queue.Verdict) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -17,6 +17,7 @@ func (p *Pool) Move(from, to *Inbox, is func(m *raftpb.Message) bool) (moved int
 		return 0, nil, queue.Accepted
 	}
 	p.released(from)
+	p.readClock()
 	for _, one := range all {
 		one.Inbox = to
 		if v := p.accept(one); v != queue.Accepted {
@@ -36,7 +37,7 @@ func (p *Pool) takeOut(in *Inbox, is func(m *raftpb.Message) bool) (out []Receiv
 	if in.runnable {
 		in.runnable = false
 		e, _ := p.run.remove(in)
-		in.more.pushFront(p.free.get(e.msg, e.size, e.coalesced))
+		in.more.pushFront(p.free.get(e.msg, e.size, e.at, e.coalesced))
 	}
 	var rest messages
 	for in.more.last != nil {

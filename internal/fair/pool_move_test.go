@@ -45,7 +45,7 @@ func TestMove(t *testing.T) {
 		for i, one := range lost {
 			require.EqualValues(t, 6-len(lost)+i, one.Msg.GetIndex())
 		}
-		held, _ := p.Held(to.Share)
+		held := p.ShareStatus(to.Share).Messages
 		require.Equal(t, moved-len(lost), held)
 		moved, lost, why = p.Move(from, to, isFrom(3))
 		require.Zero(t, moved)

@@ -265,9 +265,9 @@ func TestRemovedInbox(t *testing.T) {
 		require.Equal(t, queue.Down, p.Offer(running, msgs[0], 10, false))
 		_, returned = p.Remove(idle)
 		<-returned
-		held, bytes := p.Held(s)
-		require.Equal(t, 1, held, "that of Process")
-		require.Equal(t, int64(10), bytes)
+		held := p.ShareStatus(s)
+		require.Equal(t, 1, held.Messages, "that of Process")
+		require.Equal(t, int64(10), held.Bytes)
 		again, returned := p.Remove(running)
 		require.Empty(t, again)
 		close(p.release)
@@ -311,7 +311,7 @@ func TestPoolFloodsLeaveRoom(t *testing.T) {
 								}
 							}
 						}
-						held, _ := p.Held(s)
+						held := p.ShareStatus(s).Messages
 						require.GreaterOrEqual(t, 4096-held, max(4096/(n+1), 4096/8-4*n)-5)
 						good := p.inboxes(20, 1000, s, false)
 						p.offer(good, 1)

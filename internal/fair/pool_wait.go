@@ -80,6 +80,7 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := in.Share
+	p.readClock()
 	v := p.accept(Received{in, m, size, false})
 	p.useWorkers(p.cfg.Workers)
 	t := try{err: v.Err()}

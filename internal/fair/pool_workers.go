@@ -17,6 +17,7 @@ const turnTime = 100 * time.Microsecond
 // the worker only, which reads them without the lock.
 type worker struct {
 	batch    [batchMessages]Received // those of an inbox together
+	at       [batchMessages]stamp    // when each was accepted
 	n        int                     // messages in batch; 0: it has no turn
 	kept     int                     // of them, that were not taken back
 	released int                     // of them
@@ -71,7 +72,7 @@ func (p *Pool) takeBack(w *worker, of *Inbox) (left []Received) {
 	for k := len(back) - 1; k >= 0; k-- {
 		in := back[k].Inbox
 		if in != of {
-			in.more.pushFront(p.free.get(back[k].Msg, back[k].Size, back[k].Coalesced))
+			in.more.pushFront(p.free.get(back[k].Msg, back[k].Size, w.at[i+k], back[k].Coalesced))
 			p.waiting++
 		}
 		if before := i + k - 1; before >= w.released && w.batch[before].Inbox == in {
@@ -186,11 +187,11 @@ func (p *Pool) fill(w *worker, n int) {
 		e := p.run.pop()
 		in := e.of
 		in.worker, in.runnable = w, false
-		w.batch[w.n] = Received{in, e.msg, e.size, e.coalesced}
+		w.batch[w.n], w.at[w.n] = Received{in, e.msg, e.size, e.coalesced}, e.at
 		end := min(w.n+turnMessages, len(w.batch))
 		for w.n++; w.n < end && in.more.last != nil; w.n++ {
 			one := in.more.pop()
-			w.batch[w.n] = Received{in, one.msg, one.size, one.coalesced}
+			w.batch[w.n], w.at[w.n] = Received{in, one.msg, one.size, one.coalesced}, one.at
 			p.free.put(one)
 		}
 	}

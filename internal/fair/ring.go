@@ -12,6 +12,7 @@ type entry[S any] struct {
 	of        *S // nil: it was removed
 	msg       *raftpb.Message
 	size      int64
+	at        stamp
 	coalesced bool
 	deferred  bool // the flow has a deficit from earlier turns
 }

@@ -1,8 +1,10 @@
 package fair
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -40,7 +42,8 @@ type SendConfig struct {
 //
 // All methods are safe for concurrent use. Only Take blocks.
 type SendQueue struct {
-	cfg SendConfig
+	cfg  SendConfig
+	born time.Time // zero of the clock of the queue
 
 	emptied atomic.Uint64 // how often Empty and Close were called
 	taken   uint64        // emptied when the worker took its items; owned by the worker of a queue that has one
@@ -62,11 +65,16 @@ type SendQueue struct {
 	spare     []Item        // for the next worker's Take
 	used      bool          // since the last TrimIfIdle
 	ended     chan<- struct{}
+
+	// now is the clock, which is read by the first offer after which messages wait, and after a Take that leaves some, and not for each
+	// message: so an age may be too high by the duration of one batch.
+	now   stamp
+	hands []hand // of workers
 }
 
 // NewSendQueue returns a queue that is shut.
 func NewSendQueue(c SendConfig) *SendQueue {
-	q := &SendQueue{cfg: c, turn: queue.Proposal, more: make(chan struct{}, c.Workers), ended: c.Ended}
+	q := &SendQueue{cfg: c, born: time.Now(), turn: queue.Proposal, more: make(chan struct{}, c.Workers), ended: c.Ended}
 	for k := range q.lanes {
 		q.lanes[k].account = newAccount(c.Limits)
 	}
@@ -111,6 +119,9 @@ type Offers struct{ q *SendQueue }
 // Begin begins offers. Nothing may be done before End that blocks or takes long.
 func (q *SendQueue) Begin() Offers {
 	q.mu.Lock()
+	if q.queued == 0 {
+		q.now = stampOf(time.Since(q.born))
+	}
 	return Offers{q}
 }
 
@@ -133,7 +144,7 @@ func (o Offers) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool) qu
 	if v := l.accept(&f.held, m, size, units(coalesced)); v != queue.Accepted {
 		return v
 	}
-	l.push(f, entry[Flow]{of: f, msg: m, size: size, coalesced: coalesced}, &q.free)
+	l.push(f, entry[Flow]{of: f, msg: m, size: size, at: q.now, coalesced: coalesced}, &q.free)
 	q.queued++
 	q.held++
 	q.used = true
@@ -163,7 +174,7 @@ func (q *SendQueue) next() (limited bool, _ *lane) {
 	return true, &q.lanes[q.turn]
 }
 
-// Release makes room for items that a worker has taken and finished.
+// Release makes room for items that a worker has taken and finished: some that follow each other in what Take returned.
 func (q *SendQueue) Release(items []Item) {
 	if len(items) == 0 {
 		return
@@ -174,6 +185,8 @@ func (q *SendQueue) Release(items []Item) {
 		it := &items[i]
 		q.lanes[it.Flow.kind].release(&it.Flow.held, it.Size, units(it.coalesced))
 	}
+	last := &items[len(items)-1]
+	q.hands = slices.DeleteFunc(q.hands, func(h hand) bool { return h.last == last })
 	q.held -= len(items)
 	q.settle()
 }

@@ -1,5 +1,7 @@
 package fair
 
+import "time"
+
 // Wake makes a worker look, even if the queue is empty: its Take returns no items.
 func (q *SendQueue) Wake() {
 	q.mu.Lock()
@@ -95,19 +97,22 @@ func (q *SendQueue) Take(buf []Item, n int, bytes int64) (_ []Item, ok bool) {
 	if !limited {
 		bytes = 0
 	}
-	buf = l.take(buf, n, bytes, &q.free)
+	buf, oldest := l.take(buf, n, bytes, &q.free)
+	q.hands = append(q.hands, hand{last: &buf[len(buf)-1], of: l, at: oldest})
 	if q.queued -= len(buf); q.queued > 0 {
+		q.now = stampOf(time.Since(q.born))
 		q.useWorker()
 	}
 	return buf, true
 }
 
-// TrimIfIdle ends idle workers and frees buffers if the queue was not used since the last call, and
+// TrimIfIdle notes ages, ends idle workers and frees buffers if the queue was not used since the last call, and
 // then calls f, unless it is nil. No worker runs during f, and f must not block. It frees memory for
 // messages that was not needed since the last call in any case.
 func (q *SendQueue) TrimIfIdle(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.noteAges()
 	q.free.trim()
 	for k := range q.lanes {
 		q.lanes[k].ring.trim()

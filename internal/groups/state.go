@@ -39,9 +39,8 @@ type NodeState struct {
 
 // Received is what waits for Process, of one kind from one node.
 type Received struct {
+	fair.ShareStatus
 	Name     string
-	Messages int
-	Bytes    int64
 	Limits   queue.Limits
 	Dropped  queue.Drops   // that Process did not get
 	Dropping queue.DropRun // that goes on
@@ -53,19 +52,19 @@ func (gs *Groups) State() State {
 	for i := range st.Dropped {
 		st.Dropped[i] = gs.drops[i].Load()
 	}
+	for _, p := range gs.pools {
+		st.Pools = append(st.Pools, p.Status()) // which notes ages
+	}
 	for _, n := range gs.allNodes() {
 		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.status()}
 		one.Sent, one.Got = n.sent.Status(), n.received.Status()
 		for k, p := range gs.pools {
 			drops := &n.shares[k].Drops
 			r := Received{Name: p.Name(), Limits: gs.node.ReceiveLimits, Dropped: drops.Dropped(), Dropping: drops.Dropping()}
-			r.Messages, r.Bytes = p.Held(n.shares[k])
+			r.ShareStatus = p.ShareStatus(n.shares[k])
 			one.Received = append(one.Received, r)
 		}
 		st.Nodes = append(st.Nodes, one)
-	}
-	for _, p := range gs.pools {
-		st.Pools = append(st.Pools, p.Status())
 	}
 	return st
 }

@@ -89,11 +89,15 @@ func TestHealthOfBlockedGroups(t *testing.T) {
 
 		block(2, groups)
 		time.Sleep(2 * time.Second)
-		require.Len(t, mb.Health().Problems, 1)
+		require.Len(t, mb.Health().Problems, 2)
 		p = mb.Health().Problems[0]
+		require.Equal(t, "groups_blocked", p.Kind)
 		require.Equal(t, rafthttp.SeverityError, p.Severity)
 		require.Contains(t, p.Cause, "256 calls, the longest for ")
 		require.Contains(t, p.Cause, "by group 1; those of all other groups wait")
+		p = mb.Health().Problems[1]
+		require.Equal(t, "queue_old", p.Kind)
+		require.Equal(t, "append", p.Lane)
 		unblock()
 		time.Sleep(time.Second)
 		require.Empty(t, mb.Health().Problems)

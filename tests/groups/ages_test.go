@@ -1,0 +1,101 @@
+package groups_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
+	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/statuspage"
+)
+
+// TestOldMessagesOfGroups: appends of one group that wait for a slow line are a problem of its node, which the status page shows as
+// well, since when they are old; and no more once they have left.
+func TestOldMessagesOfGroups(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		ma, mb := startNode(t, n, 1), startNode(t, n, 2)
+		a, b := connect(t, ma, mb, 7, nil)
+		time.Sleep(time.Second)
+		require.Empty(t, ma.Health().Problems)
+		n.Link(testmember.HostOf(1), testmember.HostOf(2)).SetBandwidth(testmember.MiB)
+		start := time.Now()
+		for i := range uint64(16) {
+			a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, make([]byte, testmember.MiB))})
+		}
+		for time.Since(start) < 10*time.Second {
+			time.Sleep(time.Second)
+			// The one on the wire has waited for all those before it.
+			l := groupLane(t, ma, 2, "groupapp")
+			require.Equal(t, time.Since(start), l.OldestAge.Round(10*time.Millisecond))
+			if l.OldestAge < 2*time.Second {
+				require.Zero(t, l.OldSince)
+				require.Empty(t, ma.Health().Problems)
+				continue
+			}
+			waited := fmt.Sprintf("%.1f s", time.Since(start).Seconds())
+			if time.Since(start) == 10*time.Second {
+				waited = "10 s"
+			}
+			require.WithinDuration(t, start, l.OldSince, 10*time.Millisecond)
+			require.Equal(t, []rafthttp.Problem{{
+				Severity: rafthttp.SeverityWarning, Kind: "queue_old", Peer: 2, Groups: true, Lane: "groupapp", Since: l.OldSince,
+				Cause: "queue groupapp (appends to it) has a message that has waited for " + waited, Anchor: "a-lane-is-slow",
+			}}, ma.Health().Problems)
+		}
+		page := httptest.NewRecorder()
+		statuspage.Handler(ma.Transport, nil).ServeHTTP(page, httptest.NewRequest("GET", "/?format=text", nil))
+		require.Contains(t, page.Body.String(), "! queue groupapp (appends to it) has a message that has waited for 10 s (since 10 s ago)")
+		require.Regexp(t, `groupapp +up +6/4096 +6.00 MiB +9 % +10 s `, page.Body.String())
+		time.Sleep(10 * time.Second)
+		require.Len(t, b.raft.Received(), 16)
+		require.Zero(t, groupLane(t, ma, 2, "groupapp").OldestAge)
+		require.Empty(t, ma.Health().Problems)
+	})
+}
+
+// TestOldReceivedMessagesOfGroups: messages that wait for a slow Process are a problem of the node that sent them. Those that wait for one
+// that blocks are not: the problem is the group.
+func TestOldReceivedMessagesOfGroups(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		var took atomic.Int64
+		ma, mb := startNode(t, n, 1), startNode(t, n, 2)
+		a := join(t, ma, 7, nil)
+		b := join(t, mb, 7, func(cfg *rafthttp.GroupConfig) {
+			cfg.Raft = &testmember.Recorder{OnProcess: func(context.Context, *raftpb.Message) error {
+				time.Sleep(time.Duration(took.Load()))
+				return nil
+			}}
+		})
+		a.AddPeer(2, []string{testmember.URLOf(2)})
+		b.AddPeer(1, []string{testmember.URLOf(1)})
+		for _, tt := range []struct {
+			took time.Duration
+			want map[string]string // cause by kind
+		}{
+			{800 * time.Millisecond, map[string]string{"queue_old": "queue control (heartbeats, votes, responses from it) has a message that has waited for 3.5 s"}},
+			{time.Minute, map[string]string{"groups_blocked": "Process blocks for control messages of raft groups: 1 call, the longest for 3.5 s by group 7"}},
+		} {
+			time.Sleep(10 * time.Minute)
+			require.Empty(t, mb.Health().Problems)
+			took.Store(int64(tt.took))
+			a.Send(testmember.Heartbeats(1, 2, 8))
+			time.Sleep(3500 * time.Millisecond)
+			got := map[string]string{}
+			for _, p := range mb.Health().Problems {
+				require.Equal(t, "control", p.Lane)
+				require.WithinDuration(t, time.Now().Add(-3500*time.Millisecond), p.Since, 10*time.Millisecond)
+				got[p.Kind] = p.Cause
+			}
+			require.Equal(t, tt.want, got)
+			require.Positive(t, groupLane(t, mb, 1, "control").Queued)
+		}
+	})
+}
