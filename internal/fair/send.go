@@ -113,10 +113,11 @@ func (q *SendQueue) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool
 	return o.Offer(f, m, size, coalesced)
 }
 
-// Offers are offers that follow each other: the queue is locked from Begin to End, and then a worker sees all that were accepted.
+// Offers are offers that follow each other: the queue is locked from Begin to End, and then a worker sees all that were accepted. What
+// the owner of the queue notes of messages in it may have the same lock.
 type Offers struct{ q *SendQueue }
 
-// Begin begins offers. Nothing may be done before End that blocks or takes long.
+// Begin begins offers. Nothing may be done before End that blocks, takes long, or calls another method of the queue.
 func (q *SendQueue) Begin() Offers {
 	q.mu.Lock()
 	if q.queued == 0 {

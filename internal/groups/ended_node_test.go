@@ -27,7 +27,7 @@ func (r reports) ReportSnapshot(_ uint64, st raft.SnapshotStatus) {
 func TestSendWhileTheNodeEnds(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		to := make(reports, 16)
-		r := lone(to)
+		r := lone(t, to)
 		for _, w := range r.node.writers {
 			w.Queue.Close()
 		}

@@ -124,7 +124,7 @@ func (n *node) tick() {
 		if r.isSending(sending) {
 			r.sent.Store(n.groups.clock.Load())
 		}
-		r.tidyWindow(n.writers[appends].Queue)
+		r.tidyWindow()
 	}
 	n.serves.ForgetLack() // while a stream is up, its reader does not ask again
 	n.member.Activity.Tick()

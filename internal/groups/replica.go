@@ -192,27 +192,25 @@ func (r *replica) isSending(streams [streams]bool) bool {
 
 // send gives m to a queue, or reports it lost. A MsgSnap goes by POST, whose answer is its result.
 func (r *replica) send(m *raftpb.Message) {
-	k, size := queue.KindOf(m.GetType()), wire.MemorySize(m)
+	k := queue.KindOf(m.GetType())
 	if now := r.node.groups.clock.Load(); r.sent.Load() != now {
 		r.sent.Store(now)
 	}
 	q, v := r.node.writers[streamOf(k)].Queue, queue.Down
-	switch m.GetType() {
-	case raftpb.MsgSnap:
-		if !r.group.posts(m) {
-			return
+	if m.GetType() != raftpb.MsgSnap {
+		o := q.Begin()
+		if queue.Tracks(m) {
+			v = r.offerAppend(o, r.flow(k), m)
+		} else {
+			v = o.Offer(r.flow(k), m, wire.MemorySize(m), wire.IsCoalesced(m))
 		}
-	case raftpb.MsgApp:
-		var due bool
-		if v, due = r.offerAppend(q, r.flow(k), m, size); due {
-			r.unreachable()
-		}
-	default:
-		v = q.Offer(r.flow(k), m, size, wire.IsCoalesced(m))
+		o.End()
+	} else if !r.group.posts(m) {
+		return
 	}
 	if v == queue.Down {
 		q = r.node.posts.queues[k]
-		v = q.Offer(&r.withOthers().posted[k], m, size, wire.IsCoalesced(m))
+		v = q.Offer(&r.withOthers().posted[k], m, wire.MemorySize(m), wire.IsCoalesced(m))
 	}
 	switch err := v.Err(); {
 	case v == queue.Withheld: // raft is told once the queue has drained
