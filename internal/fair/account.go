@@ -54,6 +54,13 @@ const smallPart = 1024
 // eighth, as a part of it. So n flows that flood, one after another or together, leave 1/(n+1), and an eighth to the first
 // messages of others, and a small part, however many they are.
 func mayHold(own, more, limit, left int64) bool {
+	if left > limit/2 && own+more <= limit/2 {
+		return true // the usual case: spare is at least 3/8 of the limit, and 3.6s² of it more than half
+	}
+	return mayHoldOf(own, more, limit, left)
+}
+
+func mayHoldOf(own, more, limit, left int64) bool {
 	if more > left {
 		return false
 	}

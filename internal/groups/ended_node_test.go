@@ -35,7 +35,7 @@ func TestSendWhileTheNodeEnds(t *testing.T) {
 			q.Close()
 		}
 		for _, typ := range []raftpb.MessageType{raftpb.MsgSnap, raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgProp} {
-			r.send(&raftpb.Message{Type: typ.Enum(), From: new(uint64(1)), To: new(uint64(2))})
+			r.send([]*raftpb.Message{{Type: typ.Enum(), From: new(uint64(1)), To: new(uint64(2))}})
 			synctest.Wait()
 			to <- typ.String()
 		}

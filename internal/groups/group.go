@@ -232,18 +232,19 @@ func (g *Group) Active() (n int) {
 }
 
 // Send sends each message to the replica in its To field. Messages to 0 and to unknown replicas are ignored, except answers to one
-// whose node is known. It does not block, and owns the messages.
+// whose node is known. It does not block, and owns the messages. Messages that follow each other by the same way take one lock.
 func (g *Group) Send(msgs []*raftpb.Message) {
-	for _, m := range msgs {
-		to := m.GetTo()
+	for len(msgs) > 0 {
+		n, to := 1, msgs[0].GetTo()
 		if r := g.find(to); r != nil {
-			r.send(m)
+			n = r.send(msgs)
 		} else if to == g.self || raft.IsLocalMsgTarget(to) {
 			g.local.Add(1)
 			g.groups.drops[queue.DropLocal].Add(1)
 		} else {
-			g.answer(m)
+			g.answer(msgs[0])
 		}
+		msgs = msgs[n:]
 	}
 }
 

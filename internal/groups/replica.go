@@ -190,36 +190,74 @@ func (r *replica) isSending(streams [streams]bool) bool {
 	return others != nil && (holds(queue.Append, &others.out[queue.Append-1]) || holds(queue.Proposal, &others.out[queue.Proposal-1]))
 }
 
-// send gives m to a queue, or reports it lost. A MsgSnap goes by POST, whose answer is its result.
-func (r *replica) send(m *raftpb.Message) {
-	k := queue.KindOf(m.GetType())
+// send gives the first of msgs, and the following ones with the same way, to a queue, or reports them lost, and returns their number.
+func (r *replica) send(msgs []*raftpb.Message) int {
 	if now := r.node.groups.clock.Load(); r.sent.Load() != now {
 		r.sent.Store(now)
 	}
-	q, v := r.node.writers[streamOf(k)].Queue, queue.Down
-	if m.GetType() != raftpb.MsgSnap {
-		o := q.Begin()
-		if queue.Tracks(m) {
-			v = r.offerAppend(o, r.flow(k), m)
-		} else {
-			v = o.Offer(r.flow(k), m, wire.MemorySize(m), wire.IsCoalesced(m))
+	m := msgs[0]
+	k := queue.KindOf(m.GetType())
+	if m.GetType() == raftpb.MsgSnap { // it goes by POST, whose answer is its result
+		if r.group.posts(m) {
+			r.post(k, msgs[:1])
 		}
-		o.End()
-	} else if !r.group.posts(m) {
-		return
+		return 1
+	}
+	tracked := queue.Tracks(m)
+	msgs = msgs[:sameWay(msgs, k, tracked)]
+	q, n, withheld, v := r.node.writers[streamOf(k)].Queue, 0, 0, queue.Accepted
+	o, f := q.Begin(), r.flow(k)
+	for ; n < len(msgs) && v.Err() == nil && v != queue.Down; n++ {
+		if m = msgs[n]; tracked {
+			v = r.offerAppend(o, f, m)
+		} else {
+			v = o.Offer(f, m, wire.MemorySize(m), wire.IsCoalesced(m))
+		}
+		if v == queue.Withheld {
+			withheld++
+		}
+	}
+	o.End()
+	if withheld > 0 { // raft is told once the queue has drained
+		q.Drop(withheld, queue.DropQueueFull)
 	}
 	if v == queue.Down {
-		q = r.node.posts.queues[k]
-		v = q.Offer(&r.withOthers().posted[k], m, wire.MemorySize(m), wire.IsCoalesced(m))
+		return n - 1 + r.post(k, msgs[n-1:])
 	}
-	switch err := v.Err(); {
-	case v == queue.Withheld: // raft is told once the queue has drained
-		q.Drop(1, queue.DropQueueFull)
-	case v == queue.Down: // the node has ended meanwhile: the replica was removed, or moved to another
-		r.group.lose(q, m, errs.ErrPeerRemoved)
-	case err != nil:
+	if err := v.Err(); err != nil {
 		r.group.lose(q, m, err)
 	}
+	return n
+}
+
+// sameWay returns how many of msgs go to one replica in one flow, one after another, up to queue.RunMessages. The first is
+// of this kind, and tracked by an append window or not.
+func sameWay(msgs []*raftpb.Message, k queue.Kind, tracked bool) int {
+	to, n := msgs[0].GetTo(), min(len(msgs), queue.RunMessages)
+	for i := 1; i < n; i++ {
+		m := msgs[i]
+		if m.GetTo() != to || queue.KindOf(m.GetType()) != k || m.GetType() == raftpb.MsgSnap || queue.Tracks(m) != tracked {
+			return i
+		}
+	}
+	return n
+}
+
+// post gives messages of one kind to the queue of POSTs, up to the first that is lost, and returns their number.
+func (r *replica) post(k queue.Kind, msgs []*raftpb.Message) int {
+	q, n, v := r.node.posts.queues[k], 0, queue.Accepted
+	o, f := q.Begin(), &r.withOthers().posted[k]
+	for ; n < len(msgs) && v == queue.Accepted; n++ {
+		v = o.Offer(f, msgs[n], wire.MemorySize(msgs[n]), wire.IsCoalesced(msgs[n]))
+	}
+	o.End()
+	switch err := v.Err(); {
+	case v == queue.Down: // the node has ended meanwhile: the replica was removed, or moved to another
+		r.group.lose(q, msgs[n-1], errs.ErrPeerRemoved)
+	case err != nil:
+		r.group.lose(q, msgs[n-1], err)
+	}
+	return n
 }
 
 // lose accounts for a message that is not sent. Its replica may have been removed.

@@ -92,12 +92,12 @@ func TestRemovedReplicaWithholdsNothing(t *testing.T) {
 	r := lone(t, nil)
 	n := r.node
 	for i := range uint64(5) {
-		r.send(appendAfter(i))
+		r.send([]*raftpb.Message{appendAfter(i)})
 	}
 	require.EqualValues(t, 1, n.groups.withholding.Load())
 	r.group.Remove(2)
 	require.Zero(t, n.groups.withholding.Load())
-	r.send(appendAfter(8))
+	r.send([]*raftpb.Message{appendAfter(8)})
 	require.Zero(t, n.groups.withholding.Load(), "of a Send that ran meanwhile")
 }
 
@@ -112,7 +112,7 @@ func TestWithheldWhileTheLastIsWritten(t *testing.T) {
 	for range 20_000 {
 		for i := range uint64(2) { // there is room for one
 			before := q.Dropped()[queue.DropQueueFull]
-			r.send(appendAfter(i))
+			r.send([]*raftpb.Message{appendAfter(i)})
 			if q.Dropped()[queue.DropQueueFull] == before {
 				sent++
 			} else {
