@@ -30,7 +30,7 @@ type GroupWriter struct {
 // GroupEvents are called by a GroupWriter, without a lock.
 type GroupEvents struct {
 	Lose func(q *fair.SendQueue, items []fair.Item, cause error) // messages will not be sent
-	// Released is told of messages that were written and left the queue; nil: not.
+	// Released is told of messages that a worker had taken and that have left the queue, written or lost; nil: not.
 	Released func(q *fair.SendQueue, items []fair.Item)
 	// Interrupted is told that messages that were written may be lost; nil: not.
 	Interrupted func()
@@ -140,7 +140,7 @@ func (w *GroupWriter) writeItems(items []fair.Item) {
 	switch {
 	case c == nil:
 		w.loseSome(items, cmp.Or(w.member.Cause(), errs.ErrPeerGone))
-		w.Queue.Release(items)
+		w.release(items)
 	default:
 		w.send(c, items)
 	}
@@ -166,10 +166,7 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 			w.fail(c, items[sent:], err)
 			return
 		}
-		w.Queue.Release(items[sent : i+1])
-		if w.events.Released != nil {
-			w.events.Released(w.Queue, items[sent:i+1])
-		}
+		w.release(items[sent : i+1])
 		sent = i + 1
 	}
 	if w.batch.Len() > 0 { // a heartbeat or refusals without messages
@@ -182,8 +179,16 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 // fail ends c, whose write failed, and accounts for the messages that were not written.
 func (w *GroupWriter) fail(c *Conn, items []fair.Item, err error) {
 	w.loseSome(items, cmp.Or(w.member.Cause(), err))
-	w.Queue.Release(items)
+	w.release(items)
 	w.Detach(c, err)
+}
+
+// release makes room for messages that were written or lost.
+func (w *GroupWriter) release(items []fair.Item) {
+	w.Queue.Release(items)
+	if w.events.Released != nil && len(items) > 0 {
+		w.events.Released(w.Queue, items)
+	}
 }
 
 // flush writes the batch, which holds n messages.
