@@ -54,3 +54,34 @@ func BenchmarkSendAppends(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSendHeartbeats is what a heartbeat costs in Send if each of ten thousand groups sends one to two replicas.
+func BenchmarkSendHeartbeats(b *testing.B) {
+	const groups = 10_000
+	nodes, all := []*node{newTestNode(b, roomy, nil), newTestNode(b, roomy, nil)}, make([]*Group, groups)
+	for i := range all {
+		all[i] = newTestReplica(nodes[0], nil).group
+		r := newReplica(all[i], 3, nodes[1])
+		nodes[1].add(r)
+		all[i].replicas.put(r, nil)
+	}
+	msgs, items := []*raftpb.Message{messageTo(2, raftpb.MsgHeartbeat), messageTo(3, raftpb.MsgHeartbeat)}, []fair.Item(nil)
+	for _, n := range nodes {
+		require.True(b, n.writers[messages].Queue.AcquireWorker())
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := 0; i < b.N; i += 2 * groups {
+		for _, g := range all {
+			g.Send(msgs)
+		}
+		b.StopTimer()
+		for _, n := range nodes {
+			for q := n.writers[messages].Queue; q.HasMessages(); clear(items) {
+				items, _ = q.Take(items, 1024, 0)
+				q.Release(items)
+			}
+		}
+		b.StartTimer()
+	}
+}
