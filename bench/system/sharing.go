@@ -141,16 +141,31 @@ func (c *sharers) Send(from, n int) {
 // Ping implements Cluster.
 func (c *sharers) Ping(peer int) { c.groups[0][0].Send(c.pings[peer+1]) }
 
-// spread returns the messages of the load with the indexes that they have in groups of which each has every n-th.
+// spread returns the messages of the load with the indexes that they have in groups of which each has every n-th. Those of a group follow
+// each other in a few pieces of memory, as all do in NewLoad: neither the collector nor the caches make groups dearer than one log.
 func (l *Load) spread(n int) []*raftpb.Message {
 	all := make([]*raftpb.Message, len(l.msgs))
-	for i, m := range l.msgs {
-		before := uint64(i / l.Peers / n * l.Entries)
-		msg := &raftpb.Message{Type: m.Type, From: m.From, To: m.To, Term: m.Term, LogTerm: m.LogTerm, Index: &before, Commit: &before}
-		for k, e := range m.Entries {
-			msg.Entries = append(msg.Entries, &raftpb.Entry{Term: e.Term, Index: new(before + uint64(k) + 1), Data: e.Data})
+	msgs, log := make([]raftpb.Message, len(l.msgs)), make([]raftpb.Entry, len(l.msgs)*l.Entries)
+	index, slots := make([]uint64, len(l.msgs)*(l.Entries+1)), make([]*raftpb.Entry, len(log))
+	for i := range log {
+		slots[i] = &log[i]
+	}
+	for group := range n {
+		for at := group; at < l.Len; at += n {
+			for peer := range l.Peers {
+				from, m := l.to(peer, at), &msgs[0]
+				for k := range l.Entries + 1 {
+					index[k] = uint64(at/n*l.Entries + k)
+				}
+				m.Type, m.From, m.To, m.Term, m.LogTerm, m.Index, m.Commit = from.Type, from.From, from.To, from.Term, from.LogTerm, &index[0], &index[0]
+				m.Entries = slots[:l.Entries:l.Entries]
+				for k, e := range m.Entries {
+					e.Term, e.Index, e.Data = from.Entries[k].Term, &index[k+1], from.Entries[k].Data
+				}
+				all[at*l.Peers+peer] = m
+				msgs, index, slots = msgs[1:], index[l.Entries+1:], slots[l.Entries:]
+			}
 		}
-		all[i] = msg
 	}
 	return all
 }
