@@ -160,7 +160,7 @@ func (e *engine) runningCallbacks(peers []*peer, remotes []*pipeline.Remote) (al
 	for _, c := range named {
 		all = append(all, callback.Call{Name: c.Name, Peer: c.Peer}.String())
 	}
-	var calls []callback.Call
+	calls := e.groups.Calls()
 	for _, p := range append(e.endingPeers(), peers...) {
 		calls = append(calls, p.receivers.Calls(named)...)
 		calls = append(calls, p.pipeline.Calls()...)

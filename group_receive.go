@@ -53,7 +53,7 @@ func (r guardedReceiver) Receive(node types.ID, items []stream.GroupItem) {
 
 // Unreachable implements groups.Receiver.
 func (r guardedReceiver) Unreachable(node types.ID, ids []uint64) {
-	defer r.guard.Recover(callback.Call{Name: "GroupReceiver.GroupsUnreachable", Peer: node})
+	defer r.guard.End(r.guard.Begin(callback.Call{Name: "GroupReceiver.GroupsUnreachable", Peer: node}))
 	r.to.GroupsUnreachable(node, ids)
 }
 

@@ -68,6 +68,18 @@ func (p *Pool) InboxStatus(in *Inbox) (heldBytes int64, blockedFor time.Duration
 	return in.held.bytes, blockedFor
 }
 
+// Running returns the inbox of each call of Process that has not returned.
+func (p *Pool) Running() (all []*Inbox) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.workers {
+		if w.n > 0 && w.calls() > 0 {
+			all = append(all, w.current())
+		}
+	}
+	return all
+}
+
 // ShareStatus is the state of a Share.
 type ShareStatus struct {
 	// Messages wait or are being processed, Bytes is their memory.

@@ -84,9 +84,10 @@ type Groups struct {
 	born        time.Time    // zero of the clock of append windows
 	withholding atomic.Int64 // append windows that withhold or skip something
 
-	used    atomic.Bool   // there was a group
-	ahead   atomic.Uint64 // what was read ahead
-	unknown atomic.Uint64 // messages for groups that are not here
+	used      atomic.Bool   // there was a group
+	ahead     atomic.Uint64 // what was read ahead
+	unknown   atomic.Uint64 // messages for groups that are not here
+	receiving atomic.Int32  // calls of the Receiver with messages
 
 	refusals atomic.Uint64                    // of messages of all groups to other nodes
 	drops    [queue.DropReasons]atomic.Uint64 // of all groups

@@ -200,6 +200,8 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem, r
 		}
 	}
 	if len(kept) > 0 {
+		gs.receiving.Add(1)
+		defer gs.receiving.Add(-1)
 		gs.cfg.Receiver.Receive(from, kept)
 	}
 }

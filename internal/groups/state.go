@@ -2,11 +2,13 @@ package groups
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
+	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -67,6 +69,19 @@ func (gs *Groups) State() State {
 		st.Nodes = append(st.Nodes, one)
 	}
 	return st
+}
+
+// Calls returns calls of the application with messages that have not returned, for the log.
+func (gs *Groups) Calls() (all []callback.Call) {
+	for _, p := range gs.pools {
+		for _, in := range p.Running() {
+			all = append(all, callback.Call{Name: fmt.Sprintf("%s of group %d, %s", callback.RaftProcess, in.Group, p.Name())})
+		}
+	}
+	for range gs.receiving.Load() {
+		all = append(all, callback.Call{Name: "GroupReceiver.ReceiveGroups"})
+	}
+	return all
 }
 
 // GroupState is the state of one group.
