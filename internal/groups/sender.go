@@ -27,6 +27,7 @@ type rareOfSender struct {
 	done   chan struct{}        // closed at the end; nil: nobody waits for it
 	after  earlier              // what the messages wait for; does not change
 	known  map[uint64]*stranger // the last strangers, by id; guarded by mu
+	heard  uint64               // how often strangers were heard of; guarded by mu
 	queued map[queuedKey]queued // messages of strangers that were given to an inbox and are not processed yet; nil: none; guarded by mu
 }
 

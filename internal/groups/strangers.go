@@ -17,6 +17,7 @@ import (
 type stranger struct {
 	node    *node     // that it sends from; nil: one that is not known
 	removed time.Time // when the application has said last that it was removed; zero: never
+	heard   uint64    // rareOfSender.heard when it was heard of last
 
 	answers, posted fair.Flow // to it, on the stream and in POSTs
 }
@@ -241,21 +242,38 @@ func (s *sender) strangerOf(id uint64) *stranger {
 	if s.ended {
 		return nil
 	}
-	if one := s.known()[id]; one != nil {
-		return one
-	}
-	if len(s.known()) >= maxStrangers {
-		s.forget()
-	}
 	more := s.more()
-	if more.known == nil {
-		more.known = map[uint64]*stranger{}
+	more.heard++
+	one := more.known[id]
+	if one == nil {
+		if len(more.known) >= maxStrangers {
+			s.forgetOldest()
+		}
+		if more.known == nil {
+			more.known = map[uint64]*stranger{}
+		}
+		one = new(stranger)
+		one.answers.Group, one.answers.Owner = s.group.id, s.group
+		one.posted.Group, one.posted.Owner = s.group.id, s.group
+		more.known[id] = one
 	}
-	one := new(stranger)
-	one.answers.Group, one.answers.Owner = s.group.id, s.group
-	one.posted.Group, one.posted.Owner = s.group.id, s.group
-	more.known[id] = one
+	one.heard = more.heard
 	return one
+}
+
+// forgetOldest forgets the stranger that was heard of before all others. It is called with mu held.
+func (s *sender) forgetOldest() {
+	var first *stranger
+	var id uint64
+	for other, one := range s.known() {
+		if first == nil || one.heard < first.heard {
+			first, id = one, other
+		}
+	}
+	if first != nil {
+		first.dropAnswers()
+		delete(s.known(), id)
+	}
 }
 
 // forget forgets all strangers. It is called with mu held.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -56,5 +57,21 @@ func TestContextOfAStrangerThatIsAdded(t *testing.T) {
 		synctest.Wait()
 		require.Error(t, ctx.Err())
 		require.True(t, done.Load())
+	})
+}
+
+// TestLastStrangers: a group remembers those that were heard of last: one more takes the place of the first.
+func TestLastStrangers(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		lagging, leader, _, _ := withLeaderThatJoined(t, n, nil)
+		leader.Send([]*raftpb.Message{testmember.Heartbeat(11, 12, 1)})
+		for id := types.ID(100); id < 115; id++ {
+			leader.Send([]*raftpb.Message{testmember.Heartbeat(11, id, 1)})
+		}
+		leader.Send([]*raftpb.Message{testmember.Heartbeat(11, 12, 2), testmember.Heartbeat(11, 115, 1)}) // in the place of 100
+		time.Sleep(time.Second)
+		lagging.Send([]*raftpb.Message{answerOf(testmember.Heartbeat(11, 12, 1), raftpb.MsgHeartbeatResp)})
+		time.Sleep(time.Second)
+		require.Len(t, leader.raft.Received(), 1)
 	})
 }
