@@ -23,7 +23,7 @@ type GroupMessage struct {
 }
 
 // GroupReceiver receives the messages of all raft groups of a Transport in batches, for a server with a scheduler of its
-// own: Transport.GroupReceiver. The methods are called concurrently for several nodes, on goroutines that read from the
+// own: Transport.GroupReceiver. The methods are called concurrently, also for one node, on goroutines that read from the
 // network, so they must not block: a slow one delays all groups of the node, of which the sender drops what is over its limits, and Stop.
 type GroupReceiver interface {
 	// ReceiveGroups gets the messages of one read from a node, in order; the order of messages is that of

@@ -66,7 +66,7 @@ var groupGuarantees = []guarantee{
 	{"There is exactly one ReportSnapshot for each, before Stop returns; after the call of Stop, m is closed without a report.", []string{"snapshot ends"}, ""},
 	{"GroupMessage is a received message of a raft group.", nil, saysWhat},
 	{"GroupReceiver receives the messages of all raft groups of a Transport in batches, for a server with a scheduler of its own: Transport.GroupReceiver.", []string{"invented"}, ""},
-	{"The methods are called concurrently for several nodes, on goroutines that read from the network, so they must not block: a slow one delays all groups of the node, of which the sender drops what is over its limits, and Stop.", nil, callersDo},
+	{"The methods are called concurrently, also for one node, on goroutines that read from the network, so they must not block: a slow one delays all groups of the node, of which the sender drops what is over its limits, and Stop.", nil, callersDo},
 	{"ReceiveGroups gets the messages of one read from a node, in order; the order of messages is that of Raft.Process.", []string{"order", "addressee"}, ""},
 	{"It owns the messages, and must not keep the slice.", nil, callersDo},
 	{"Messages may be of groups that Transport.Group has not added; To is then not checked.", []string{"invented"}, ""},

@@ -163,8 +163,8 @@ func (s *sender) drop(k queue.Kind, n int, cause error) {
 // receiveTogether is how many messages are given to their inboxes under one lock.
 const receiveTogether = 64
 
-// Receiver gets the messages of all groups, in place of their Rafts. Its methods are called concurrently for
-// several nodes, and must not block.
+// Receiver gets the messages of all groups, in place of their Rafts. Its methods are called concurrently, also for
+// one node, and must not block.
 type Receiver interface {
 	// Receive gets messages of one node, in order. They may be of groups that are not here. It may keep the messages, and
 	// not the slice.
