@@ -254,3 +254,54 @@ func TestANodeIsRefused(t *testing.T) {
 		tr.requireAll(t)
 	})
 }
+
+// TestTheFirstGroupComesLater: a Transport without groups, which may be a peer, gets no request for a group but probes, and its own messages
+// are not affected. Once it has its first group the streams of groups are up within seconds, although nothing changes at the other node; and
+// again, after the group was stopped, with the next one.
+func TestTheFirstGroupComesLater(t *testing.T) {
+	for name, peers := range map[string]bool{"a peer": true, "no peer": false} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				ma, mb := testmember.StartSimulated(t, n, 1, nil), testmember.StartSimulated(t, n, 2, nil)
+				paths := &asked{paths: map[string]int{}}
+				mb.Server.Handler = paths.by(mb.Server.Handler)
+				if peers {
+					testmember.Connect(t, ma, mb)
+				}
+				a := join(t, ma, 7, nil)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				before := ma.Recorder.Unreachables(2) + mb.Recorder.Unreachables(1)
+				for i := range 600 { // 10 minutes
+					a.Send(testmember.Heartbeats(1, 2, 1))
+					ma.Send(testmember.Heartbeats(1, 2, 1))
+					time.Sleep(time.Second)
+					if peers {
+						require.Len(t, mb.Recorder.Received(), i+1)
+					}
+				}
+				require.Equal(t, before, ma.Recorder.Unreachables(2)+mb.Recorder.Unreachables(1))
+				require.NotZero(t, a.raft.Unreachables(2))
+				require.Zero(t, a.ActivePeers())
+				require.Contains(t, groupNode(t, ma, 2).LastError, rafthttp.ErrNoGroups.Error())
+				for path := range paths.counts() {
+					require.NotContains(t, path, "group")
+				}
+				for range 2 {
+					b := join(t, mb, 7, saves(testmember.SavesAll))
+					b.AddPeer(1, []string{testmember.URLOf(1)})
+					time.Sleep(3 * time.Second)
+					require.Equal(t, 1, a.ActivePeers())
+					require.Equal(t, 1, b.ActivePeers())
+					(&traffic{a: a, b: b}).requireAll(t)
+					require.Zero(t, groupLane(t, mb, 1, "grouppost").Messages)
+					m, _ := small("database")
+					a.SendSnapshot(m)
+					require.True(t, <-m.CloseNotify())
+					b.Stop()
+					time.Sleep(10 * time.Second)
+					require.Empty(t, mb.Status().Groups.Nodes)
+				}
+			})
+		})
+	}
+}

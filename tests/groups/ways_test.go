@@ -1,8 +1,6 @@
 package groups_test
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -310,44 +308,6 @@ func TestProxyThatLeadsToAnotherProcess(t *testing.T) {
 				require.Empty(t, store.databases)
 				require.Empty(t, stock.Raft.(*testmember.Recorder).Received())
 				require.Empty(t, b.raft.Received())
-			})
-		})
-	}
-}
-
-// TestProxyThatBuffersSnapshots: it reads the whole body before it passes it on.
-func TestProxyThatBuffersSnapshots(t *testing.T) {
-	for name, plain := range map[string]bool{"plain": true, "resumable": false} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
-				front(t, n, nil, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
-					if r.Method == http.MethodPost {
-						body, err := io.ReadAll(r.Body)
-						if err != nil {
-							w.WriteHeader(http.StatusBadGateway)
-							return
-						}
-						r.Body = io.NopCloser(bytes.NewReader(body))
-					}
-					pass.ServeHTTP(w, r)
-				})
-				store := testmember.OpenStore(t, dir)
-				var saver rafthttp.Snapshotter = store
-				if plain {
-					saver = testmember.PlainStore{Snapshotter: store}
-				}
-				n.Link("front", testmember.HostOf(2)).SetBandwidth(256 << 10) // ReadTimeout and more
-				ma, mb := startNode(t, n, 1), startNode(t, n, 2)
-				a, b := join(t, ma, 7, nil), join(t, mb, 7, saves(saver))
-				a.AddPeer(2, []string{frontURL})
-				b.AddPeer(1, []string{testmember.URLOf(1)})
-				data := testmember.RandomBytes(4 << 20)
-				m, db := small(string(data))
-				a.SendSnapshot(m)
-				testmember.RequireEnd(t, m, db, true, a.raft, raft.SnapshotFinish)
-				require.Len(t, b.raft.Received(), 1)
-				testmember.RequireSaved(t, store, 7, data)
 			})
 		})
 	}
