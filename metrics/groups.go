@@ -41,6 +41,7 @@ var (
 	nodeLaneBytes    = gauge("rafthttp_groups_node_lane_queued_bytes", "Memory of the messages in the lane.", "node", "lane")
 	nodeLaneCap      = gauge("rafthttp_groups_node_lane_capacity_messages", "How many messages the lane holds at most.", "node", "lane")
 	nodeLaneCapBytes = gauge("rafthttp_groups_node_lane_capacity_bytes", "How much memory of messages the lane holds at most.", "node", "lane")
+	nodeLaneAge      = gauge("rafthttp_groups_node_lane_oldest_age_seconds", "How long the oldest message of the lane has waited. In lanes from the node, messages of groups whose Process blocks are left out.", "node", "lane")
 	nodeLaneDone     = counter("rafthttp_groups_node_lane_messages_total", "Messages that were written to the network.", "node", "lane")
 	nodeLaneTraffic  = counter("rafthttp_groups_node_lane_bytes_total", "The same in bytes on the wire.", "node", "lane")
 	nodeLaneBatches  = counter("rafthttp_groups_node_lane_batches_total", "Writes or posts that this took.", "node", "lane")
@@ -130,6 +131,7 @@ func collectNodeLane(ch chan<- prometheus.Metric, id string, l rafthttp.LaneStat
 	nodeLaneBytes.send(ch, float64(l.QueuedBytes), id, l.Name)
 	nodeLaneCap.send(ch, float64(l.Capacity), id, l.Name)
 	nodeLaneCapBytes.send(ch, float64(l.CapacityBytes), id, l.Name)
+	nodeLaneAge.send(ch, l.OldestAge.Seconds(), id, l.Name)
 	switch l.Name {
 	case "control", "append", "proposal": // from the node: what is processed is counted for all nodes together
 		return

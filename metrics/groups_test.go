@@ -71,18 +71,19 @@ func TestGroupValues(t *testing.T) {
 		time.Sleep(3 * time.Second)
 
 		for name, want := range map[string]map[string]float64{
-			"rafthttp_groups":                             {"": 8},
-			"rafthttp_groups_refused_messages_total":      {"": 1},
-			"rafthttp_groups_unknown_messages_total":      {"": 0},
-			"rafthttp_groups_node_active":                 {"2": 1},
-			"rafthttp_groups_node_stream_up":              {"in,2,group": 1, "in,2,groupapp": 1, "out,2,group": 1, "out,2,groupapp": 1},
-			"rafthttp_groups_node_lane_messages_total":    {"group,2": 0, "groupapp,2": 8, "grouppost,2": 0},
-			"rafthttp_groups_node_lane_up":                {"group,2": 1, "groupapp,2": 1, "grouppost,2": 1},
-			"rafthttp_groups_node_lane_capacity_messages": {"append,2": 4096, "control,2": 4096, "proposal,2": 4096, "group,2": 4096, "groupapp,2": 4096, "grouppost,2": 4096},
-			"rafthttp_groups_node_snapshots_total":        {"in,2,failed": 0, "in,2,received": 0, "out,2,failed": 1, "out,2,sent": 1},
-			"rafthttp_groups_node_snapshots":              {"in,2": 0, "out,2": 0},
-			"rafthttp_groups_node_snapshots_waiting":      {"2": 0},
-			"rafthttp_group_failing":                      {},
+			"rafthttp_groups":                              {"": 8},
+			"rafthttp_groups_refused_messages_total":       {"": 1},
+			"rafthttp_groups_unknown_messages_total":       {"": 0},
+			"rafthttp_groups_node_active":                  {"2": 1},
+			"rafthttp_groups_node_stream_up":               {"in,2,group": 1, "in,2,groupapp": 1, "out,2,group": 1, "out,2,groupapp": 1},
+			"rafthttp_groups_node_lane_messages_total":     {"group,2": 0, "groupapp,2": 8, "grouppost,2": 0},
+			"rafthttp_groups_node_lane_up":                 {"group,2": 1, "groupapp,2": 1, "grouppost,2": 1},
+			"rafthttp_groups_node_lane_oldest_age_seconds": {"append,2": 0, "control,2": 0, "proposal,2": 0, "group,2": 0, "groupapp,2": 0, "grouppost,2": 0},
+			"rafthttp_groups_node_lane_capacity_messages":  {"append,2": 4096, "control,2": 4096, "proposal,2": 4096, "group,2": 4096, "groupapp,2": 4096, "grouppost,2": 4096},
+			"rafthttp_groups_node_snapshots_total":         {"in,2,failed": 0, "in,2,received": 0, "out,2,failed": 1, "out,2,sent": 1},
+			"rafthttp_groups_node_snapshots":               {"in,2": 0, "out,2": 0},
+			"rafthttp_groups_node_snapshots_waiting":       {"2": 0},
+			"rafthttp_group_failing":                       {},
 		} {
 			require.Equal(t, want, valuesOf(t, a.collector, name), name)
 		}
@@ -125,4 +126,23 @@ func TestGroupsCostNoSeries(t *testing.T) {
 	require.Equal(t, one, testutil.CollectAndCount(c))
 	require.Less(t, testing.AllocsPerRun(10, scrape), allocs+200)
 	require.Equal(t, one+5*7, testutil.CollectAndCount(ofSome))
+}
+
+// TestAgesOfGroups: what waits long for a node is a problem, with its age.
+func TestAgesOfGroups(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, b := startMember(t, n, 1, nil, nil), startMember(t, n, 2, nil, nil)
+		g := addGroup(t, a, b, 7, nil)
+		addGroup(t, b, a, 7, nil)
+		time.Sleep(time.Second)
+		n.Link("m1", "m2").SetBandwidth(1 << 20)
+		for i := range uint64(8) {
+			m := message(raftpb.MsgApp, 2)
+			m.Index, m.Entries = new(i), []*raftpb.Entry{{Index: new(i + 1), Term: new(uint64(1)), Data: make([]byte, 1<<20)}}
+			g.Send([]*raftpb.Message{m})
+		}
+		time.Sleep(5 * time.Second)
+		require.InDelta(t, 5, valuesOf(t, a.collector, "rafthttp_groups_node_lane_oldest_age_seconds")["groupapp,2"], 0.01)
+		require.InDelta(t, 1, valuesOf(t, a.collector, "rafthttp_problems")["true,queue_old,2,warning"], 0)
+	})
 }

@@ -73,6 +73,8 @@ var sick = map[string]struct {
 	"RaftSnapshotStuck":         {`rafthttp_snapshot_transferred_bytes{instance="m1:9100",peer="2",direction="out"}`, always(100), both("peer", "direction", "out")},
 	"RaftGroupsNodeInactive":    {`rafthttp_groups_node_active{instance="m1:9100",node="2"}`, always(0), both("node")},
 	"RaftGroupsBlocked":         {`rafthttp_groups_process_blocked_seconds{instance="m1:9100",kind="append"}`, always(11), map[string]string{"instance": "m1:9100", "kind": "append"}},
+	"RaftGroupsQueueOld":        {`rafthttp_groups_node_lane_oldest_age_seconds{instance="m1:9100",node="2",lane="groupapp"}`, always(3), both("node", "lane", "groupapp")},
+	"RaftGroupsReceivedDropped": {`rafthttp_groups_dropped_messages_total{instance="m1:9100",reason="queue_full"}`, each(10), map[string]string{"instance": "m1:9100", "reason": "queue_full"}},
 	"RaftGroupsMessagesDropped": {`rafthttp_groups_node_lane_dropped_messages_total{instance="m1:9100",node="2",lane="group",reason="queue_full"}`, each(10), both("node", "reason", "queue_full")},
 	"RaftGroupsSnapshotsFail":   {`rafthttp_groups_node_snapshots_total{instance="m1:9100",node="2",direction="out",result="failed"}`, each(1), both("node")},
 

@@ -111,7 +111,7 @@ func alerts(t *testing.T) (all []rulefmt.Rule) {
 	for _, g := range groups.Groups {
 		all = append(all, g.Rules...)
 	}
-	require.Len(t, all, 19)
+	require.Len(t, all, 21)
 	return all
 }
 
