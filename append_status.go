@@ -94,7 +94,7 @@ func (p *peer) appends() (st AppendStatus, to, from latency.View) {
 	return AppendStatus{
 		Answer: LatencyStatus(out.Answer), Queue: LatencyStatus(out.Queue), Wire: LatencyStatus(out.Wire), Follower: LatencyStatus(out.Follower),
 		Receive: LatencyStatus(in.Receive), Process: LatencyStatus(in.Process), Pending: out.Pending,
-		Recent: AppendParts{to.Now[latency.Queue], to.Now[latency.Wire], to.Now[latency.Follower], from.Now[latency.Receive], from.Now[latency.Process]},
+		Recent: AppendParts{to.Recent[latency.Queue], to.Recent[latency.Wire], to.Recent[latency.Follower], from.Recent[latency.Receive], from.Recent[latency.Process]},
 	}, to, from
 }
 

@@ -52,7 +52,7 @@ func inBubble(t *testing.T, f func(t *testing.T, a *Appends, c *fakeConn)) {
 // recent returns how it is now.
 func recent(a *Appends) Times {
 	_, v := a.Read(time.Now())
-	return v.Now
+	return v.Recent
 }
 
 func count(a *Appends) int {

@@ -25,7 +25,7 @@ func TestPendingOfProcess(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var a Arrivals
 			_, v := a.Read(start, c.oldest, c.took, c.messages)
-			require.Equal(t, c.want, v.Now)
+			require.Equal(t, c.want, v.Recent)
 			require.Equal(t, c.slow, v.Slow)
 		})
 	}
@@ -33,5 +33,5 @@ func TestPendingOfProcess(t *testing.T) {
 	a.Processed(100*ms, 640*ms, 64, start)
 	all, v := a.Read(start, 0, 0, 0)
 	require.EqualValues(t, 1, all.Process.Count)
-	require.Equal(t, Times{Receive: 100 * ms, Process: 10 * ms}, v.Now)
+	require.Equal(t, Times{Receive: 100 * ms, Process: 10 * ms}, v.Recent)
 }

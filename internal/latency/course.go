@@ -38,7 +38,8 @@ type course struct {
 // run is consecutive samples that are slow.
 type run struct {
 	since, until time.Time
-	lasted       time.Duration // in which one of them was under way, and of the pauses between them what counts
+	parts        [Parts]time.Time // since when each part has been slow, in the mean or in the last sample; the zero time: it is not
+	lasted       time.Duration    // in which one of them was under way, and of the pauses between them what counts
 	mean         Times
 	n            int // up to recentWeight; 0: there is no run
 	others       int // that were not slow since
@@ -85,11 +86,12 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 		if blind {
 			t = Times{Queue: t[Queue]}
 		}
-		c.run.add(t, begin, end, 0)
+		before := c.before(usual)
+		c.run.add(t, before, begin, end, 0)
 		if blind {
 			return // it becomes no past
 		}
-		c.astray.add(t, begin, end, adapts/pastKnown)
+		c.astray.add(t, before, begin, end, adapts/pastKnown)
 		if a := c.astray; a.n >= pastKnown && a.lasted >= adapts {
 			c.past = past{mean: a.mean, n: pastKnown}
 			c.run, c.astray = run{}, run{}
@@ -125,18 +127,26 @@ func (r *run) pass() {
 	}
 }
 
-// add takes in a slow sample. Of the time without one before it so much counts, at most.
-func (r *run) add(t Times, begin, end time.Time, pause time.Duration) {
+// add takes in a slow sample, where the parts took so long before. Of the time without a slow one before it so much counts, at most.
+func (r *run) add(t, before Times, begin, end time.Time, pause time.Duration) {
 	if r.n == 0 {
 		r.since, r.until = begin, begin
+	}
+	r.n = min(r.n+1, recentWeight)
+	approach(&r.mean, t, r.n)
+	for p := range r.parts {
+		switch {
+		case !isSlow(t[p], before[p]) && !isSlow(r.mean[p], before[p]):
+			r.parts[p] = time.Time{}
+		case r.parts[p].IsZero():
+			r.parts[p] = begin
+		}
 	}
 	if begin.Before(r.until) {
 		begin = r.until
 	}
 	r.lasted += min(begin.Sub(r.until), pause) + max(end.Sub(begin), 0)
 	r.until, r.others = end, 0
-	r.n = min(r.n+1, recentWeight)
-	approach(&r.mean, t, r.n)
 }
 
 // approach moves a mean of n samples, the last of which is t.
@@ -156,14 +166,20 @@ func (c *course) view(pending *Times, usual Times, begin, until, now time.Time) 
 	}
 	var v View
 	if v.Known = c.m > 0 && now.Sub(c.last) <= fresh; v.Known {
-		v.Now = c.recent
+		v.Recent = c.recent
 	}
 	if r := c.run; r.n > 0 && now.Sub(r.until) <= fresh {
-		v.Known, v.Now, v.SlowFor, v.Since = true, r.mean, r.lasted, r.since
+		v.Known, v.Recent, v.SlowFor = true, r.mean, r.lasted
+		for p, since := range r.parts {
+			v.Since[p] = since
+			if since.IsZero() { // it is slow against what is known of it by now
+				v.Since[p] = r.since
+			}
+		}
 	}
 	before := c.before(usual)
 	v.New, v.Blind = c.past.n < pastKnown, slices.Contains(before[:], unknown)
-	for p, d := range v.Now {
+	for p, d := range v.Recent {
 		v.Longer[p] = max(d-before[p], 0)
 		v.Over[p] = v.SlowFor >= lasts && isSlow(d, before[p])
 		v.Slow = v.Slow || v.Over[p]

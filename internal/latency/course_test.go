@@ -123,7 +123,7 @@ func TestPendingContinuesNoOldRun(t *testing.T) {
 			v := h.view(&pending, Times{}, begin, end, end)
 			require.Equal(t, c.slow, v.Slow)
 			if !c.slow {
-				require.Equal(t, begin, v.Since)
+				require.Equal(t, begin, v.Since[Follower])
 				require.Equal(t, 110*ms, v.SlowFor)
 			}
 			require.Equal(t, v, h.add(c.pause, 110*ms), "nothing changes when it ends")
@@ -160,7 +160,7 @@ func TestBecomesSlowByAndBy(t *testing.T) {
 					v = h.add(pause, took)
 				}
 			}
-			require.True(t, v.Slow, "%s; 22 minutes ago 2 ms", v.Now[Follower])
+			require.True(t, v.Slow, "%s; 22 minutes ago 2 ms", v.Recent[Follower])
 		})
 	}
 }

@@ -53,7 +53,7 @@ func TestParts(t *testing.T) {
 		a.Answered(answer(2, 13))
 		_, v := a.Read(time.Now())
 		require.True(t, v.Guessed)
-		require.Equal(t, of(0, 7*ms, 293*ms), v.Now)
+		require.Equal(t, of(0, 7*ms, 293*ms), v.Recent)
 	})
 	inBubble(t, func(t *testing.T, a *Appends, _ *fakeConn) { // the answer is quicker than the return of the write
 		require.True(t, a.Begin(msgApp(2, 10, 1), 0, nil, time.Now()))
@@ -111,7 +111,7 @@ func TestWire(t *testing.T) {
 				time.Sleep(c.took - c.seen)
 				a.Answered(answer(2, 11))
 				_, v := a.Read(time.Now())
-				require.Equal(t, of(0, c.wire, c.took-c.wire), v.Now)
+				require.Equal(t, of(0, c.wire, c.took-c.wire), v.Recent)
 				require.Equal(t, c.guessed, v.Guessed)
 			})
 		})
@@ -129,7 +129,7 @@ func TestPendingBehindAProxy(t *testing.T) {
 			a.Sent(beat(2), time.Now())
 		}
 		_, v := a.Read(time.Now())
-		require.Equal(t, of(0, 300*ms, 1200*ms), v.Now)
+		require.Equal(t, of(0, 300*ms, 1200*ms), v.Recent)
 		require.True(t, v.Guessed)
 	})
 	inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) { // an answer that is quicker than the return of the write

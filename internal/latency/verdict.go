@@ -9,16 +9,16 @@ import (
 
 // View is how long the appends to or from one peer take now.
 type View struct {
-	Known   bool        // there was a sample in the last half a minute
-	Now     Times       // in the mean of the last samples; of those that are slow, if they are
-	Longer  Times       // by how much that is more than before, or, as long as that is not known, than usual
-	Slow    bool        // a part has been slow for a while, against what it was before
-	Over    [Parts]bool // which ones
-	New     bool        // it is not known how long they took before
-	Blind   bool        // wire and follower cannot be told apart: no round trip to the peer is known
-	Since   time.Time
-	SlowFor time.Duration // in which a slow one was under way
-	Guessed bool          // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
+	Known   bool             // there was a sample in the last half a minute
+	Recent  Times            // the mean of the last samples; in a run of slow ones, of those
+	Longer  Times            // by how much that is more than before, or, as long as that is not known, than usual
+	Slow    bool             // a part has been slow for a while, against what it was before
+	Over    [Parts]bool      // which ones
+	New     bool             // it is not known how long they took before
+	Blind   bool             // wire and follower cannot be told apart: no round trip to the peer is known
+	Since   [Parts]time.Time // since when each part has been slow; only of those in Over
+	SlowFor time.Duration    // in which a slow one was under way
+	Guessed bool             // wire and follower are told apart by the round trip of probes: nobody tells when the peer's system has acknowledged
 }
 
 // Verdict says which part of one peer stands out.
@@ -66,7 +66,7 @@ func (v View) worst(counts func(Part) bool) *Verdict {
 func standsOut(all []View, one int, p Part) bool {
 	of := func(v View) time.Duration {
 		if all[one].New {
-			return v.Now[p]
+			return v.Recent[p]
 		}
 		return v.Longer[p]
 	}
@@ -84,7 +84,7 @@ func standsOut(all []View, one int, p Part) bool {
 }
 
 func (v View) verdict(p Part) *Verdict {
-	d := &Verdict{Part: p, Since: v.Since, Took: v.Now.Total(), Of: v.Now[p]}
+	d := &Verdict{Part: p, Since: v.Since[p], Took: v.Recent.Total(), Of: v.Recent[p]}
 	took, of := short(d.Took), short(d.Of)
 	switch p {
 	case Queue:

@@ -56,7 +56,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "a far peer" { // as long as nothing is known, the round trip of the line is what is usual
-				c.to[0] = View{Known: true, Now: of(0, 150*ms, 2*ms)}
+				c.to[0] = View{Known: true, Recent: of(0, 150*ms, 2*ms)}
 			}
 			got := Judge(c.to)
 			require.Len(t, got, len(c.to))
@@ -78,7 +78,7 @@ func TestJudge(t *testing.T) {
 // TestTextOfVerdicts: as the issue has it.
 func TestTextOfVerdicts(t *testing.T) {
 	slow := func(p Part, now Times) View {
-		v := View{Known: true, Slow: true, Now: now, Longer: now}
+		v := View{Known: true, Slow: true, Recent: now, Longer: now}
 		v.Over[p] = true
 		return v
 	}
@@ -93,7 +93,7 @@ func TestTextOfVerdicts(t *testing.T) {
 	require.Contains(t, say(Queue, of(12*time.Second, 0, 0), false), "its appends take 12 s, 12 s of it in the send queue")
 	require.Contains(t, Own(slow(Receive, Times{Receive: time.Second})).Text, "1 s of it in the receive queue")
 	require.Contains(t, Own(slow(Process, Times{Process: time.Second})).Text, "1 s of it in Process")
-	require.Nil(t, Own(View{Now: Times{Process: time.Second}}))
+	require.Nil(t, Own(View{Recent: Times{Process: time.Second}}))
 	for d, want := range map[time.Duration]string{0: "0 ms", 99 * ms: "99 ms", 214 * ms: "210 ms", 996 * ms: "1000 ms", 1500 * ms: "1.5 s", 123 * time.Second: "120 s"} {
 		require.Equal(t, want, short(d))
 	}
@@ -220,14 +220,54 @@ func TestNoRoundTripIsKnown(t *testing.T) {
 	v := add(20, of(0, 0, 300*ms), blind)
 	require.False(t, v.Slow)
 	require.True(t, v.Blind)
-	require.Equal(t, of(0, 0, 300*ms), v.Now)
+	require.Equal(t, of(0, 0, 300*ms), v.Recent)
 	v = add(5, of(600*ms, 0, 300*ms), blind)
 	require.Equal(t, [Parts]bool{Queue: true}, v.Over)
 	usual := of(0, 300*ms, 0)
 	require.Equal(t, [Parts]bool{Queue: true}, c.view(nil, usual, now, now, now).Over, "those samples tell nothing of other parts")
 	require.False(t, add(20, of(0, 300*ms, 0), usual).Slow)
 
-	well := View{Known: true, Blind: true, New: true, Now: of(0, 0, 300*ms)}
+	well := View{Known: true, Blind: true, New: true, Recent: of(0, 0, 300*ms)}
 	got := Judge([]View{played(0, Times{}, of(0, 0, 300*ms), 3*time.Second), well})
 	require.NotNil(t, got[0], "what the other one's follower takes is not known")
+}
+
+// TestSinceWhenAPartIsSlow: the verdict on a part says since when that part is slow, and not since when another one has been, of which
+// there was a verdict before.
+func TestSinceWhenAPartIsSlow(t *testing.T) {
+	var c course
+	now := start
+	add := func(n int, took Times) *Verdict {
+		for range n {
+			begin := now
+			now = now.Add(took.Total())
+			c.add(took, Times{}, begin, now)
+		}
+		return Judge([]View{c.view(nil, Times{}, now, now, now)})[0]
+	}
+	require.Nil(t, add(100, of(0, ms, 2*ms)))
+	wire := now
+	for range 3 {
+		v := add(100, of(0, 500*ms, 2*ms))
+		require.Equal(t, Wire, v.Part)
+		require.Equal(t, wire, v.Since)
+
+		follower := now
+		for range 3 {
+			v = add(30, of(0, 500*ms, 900*ms))
+			require.Equal(t, Follower, v.Part)
+			require.Equal(t, follower, v.Since)
+		}
+		v = add(30, of(0, 500*ms, 2*ms))
+		require.Equal(t, Wire, v.Part)
+		require.Equal(t, wire, v.Since)
+	}
+	add(1, of(0, 500*ms, 200*ms)) // one does not begin it
+	add(30, of(0, 500*ms, 2*ms))
+	follower := now
+	require.Equal(t, follower, add(30, of(0, 2*ms, 900*ms)).Since)
+
+	require.Nil(t, add(over, of(0, ms, 2*ms)))
+	again := now
+	require.Equal(t, again, add(30, of(0, 500*ms, 2*ms)).Since)
 }
