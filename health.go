@@ -98,8 +98,8 @@ func (st Status) Health() (h Health) {
 // health returns what Health looks at.
 func (st *PeerStatus) health(receiving int) health.Peer {
 	p := health.Peer{
-		ID: st.ID, Active: st.Active, ActiveSince: st.ActiveSince, InactiveSince: st.InactiveSince, LastError: st.LastError,
-		ProbedAt: st.ProbedAt, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale, ClockOffset: st.ClockOffset, ClockApart: probe.ClocksDiffer(st.ClockOffset, st.ClockWithin),
+		ID: st.ID, Active: st.Active, InactiveSince: st.InactiveSince, LastError: st.LastError,
+		ProbedAt: st.ProbedAt, ProbesSince: st.ProbesSince, ProbeError: st.ProbeError, ProbeStale: st.ProbeStale, ClockOffset: st.ClockOffset, ClockApart: probe.ClocksDiffer(st.ClockOffset, st.ClockWithin),
 		CertificateStarts: st.CertificateStarts, CertificateExpires: st.CertificateExpires, Sending: len(st.Snapshots), LastSent: st.LastSnapshot.ended(),
 		Receiving: receiving, LastReceived: st.LastReceived.ended(),
 	}

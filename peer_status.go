@@ -19,7 +19,8 @@ func (p *peer) status() PeerStatus {
 	_, st.LastReceived = snapshotStatuses(nil, p.lastReceived.Load())
 	m := p.probe.Measurement()
 	st.RTT, st.ClockOffset, st.ClockWithin, st.ProbedAt, st.Probes, st.ProbeFailures = m.RTT, m.ClockOffset, m.ClockWithin, m.At, m.Probes, m.Failures
-	old := time.Since(cmp.Or(m.At, slices.MaxFunc([]time.Time{st.ActiveSince, m.Since}, time.Time.Compare))) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval())
+	st.ProbesSince = slices.MaxFunc([]time.Time{st.ActiveSince, m.Since}, time.Time.Compare)
+	old := time.Since(cmp.Or(m.At, st.ProbesSince)) > max(5*time.Minute, 2*probe.Steady*p.member.Cfg.ProbeInterval())
 	st.ProbeStale = st.Active && old || !st.Active && !m.At.IsZero()
 	st.SnapshotRetryAt = p.member.SnapshotsHeldUntil()
 	if m.Cause != nil {

@@ -95,9 +95,10 @@ type PeerStatus struct {
 	// that were answered late change it only if they show that it is wrong.
 	ClockOffset time.Duration `json:"clock_offset_ns"`
 	ClockWithin time.Duration `json:"clock_within_ns"`
-	// ProbedAt is when RTT and ClockOffset were measured. Probes counts attempts,
-	// ProbeFailures failed ones.
+	// ProbedAt is when RTT and ClockOffset were measured, and ProbesSince since when the peer is active, or has its
+	// present URLs if that is later. Probes counts attempts, ProbeFailures failed ones.
 	ProbedAt      time.Time `json:"probed_at,omitzero"`
+	ProbesSince   time.Time `json:"probes_since,omitzero"`
 	Probes        uint64    `json:"probes"`
 	ProbeFailures uint64    `json:"probe_failures"`
 	// ProbeError is why the last probe failed; empty after one that succeeded.
@@ -111,13 +112,11 @@ type PeerStatus struct {
 	// it has not used yet is seen with the next probe.
 	CertificateStarts  time.Time `json:"certificate_starts,omitzero"`
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
-	// SentBytes and ReceivedBytes count streams, POSTs and database snapshots, on
-	// the wire without HTTP headers.
+	// SentBytes and ReceivedBytes count streams, POSTs and database snapshots, on the wire without HTTP headers.
 	SentBytes     uint64 `json:"sent_bytes"`
 	ReceivedBytes uint64 `json:"received_bytes"`
-	// SendFailures counts messages and snapshots not delivered to the
-	// peer, ReceiveFailures messages from it not delivered to Process, and
-	// POSTs that could not be read.
+	// SendFailures counts messages and snapshots not delivered to the peer, ReceiveFailures messages
+	// from it not delivered to Process, and POSTs that could not be read.
 	SendFailures    uint64 `json:"send_failures"`
 	ReceiveFailures uint64 `json:"receive_failures"`
 	// Streams are the four stream connections with the peer: "message" and

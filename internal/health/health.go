@@ -105,7 +105,6 @@ func (s *Snapshot) of() string {
 type Peer struct {
 	ID                 types.ID
 	Active             bool
-	ActiveSince        time.Time
 	InactiveSince      time.Time
 	LastError          string
 	Streams            []Stream
@@ -113,7 +112,8 @@ type Peer struct {
 	Refused            Refused
 	AppendsSlow        string    // which part of the way of appends is slow, in words; empty: none
 	AppendsSlowSince   time.Time // of that
-	ProbedAt           time.Time
+	ProbedAt           time.Time // when a probe was answered last; the zero time: none was at the present URLs
+	ProbesSince        time.Time // since when it is active, at its present URLs
 	ProbeError         string
 	ProbeStale         bool
 	ClockOffset        time.Duration
@@ -269,8 +269,8 @@ func (c *check) ofPeer(p Peer) {
 	}
 	if p.Active && p.ProbeStale && p.ProbeError != "" {
 		since := p.ProbedAt
-		if since.Before(p.ActiveSince) {
-			since = p.ActiveSince // those of before were to a peer that was down
+		if since.Before(p.ProbesSince) {
+			since = p.ProbesSince // those of before were to a peer that was down, or elsewhere
 		}
 		if c.now.Sub(since) >= OldProbe {
 			c.add(Warning, ProbesFail, since, "its probes fail: %s", ShortCause(p.ProbeError))

@@ -36,15 +36,15 @@ func TestRules(t *testing.T) {
 		{func(p *health.Peer) { p.ClockOffset, p.ClockApart, p.ProbeStale = time.Hour, true, true }, nil},
 		{func(p *health.Peer) { p.ProbeError = "refused" }, nil},
 		{func(p *health.Peer) {
-			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ActiveSince = "refused", true, before(6*time.Minute), before(time.Hour)
+			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ProbesSince = "refused", true, before(6*time.Minute), before(time.Hour)
 		}, []health.Problem{
 			{Severity: health.Warning, Kind: health.ProbesFail, Since: before(6 * time.Minute), Cause: "its probes fail: refused"},
 		}},
 		{func(p *health.Peer) {
-			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ActiveSince = "refused", true, before(time.Hour), before(4*time.Minute)
+			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ProbesSince = "refused", true, before(time.Hour), before(4*time.Minute)
 		}, nil},
 		{func(p *health.Peer) {
-			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ActiveSince = "refused", true, before(time.Hour), before(5*time.Minute)
+			p.ProbeError, p.ProbeStale, p.ProbedAt, p.ProbesSince = "refused", true, before(time.Hour), before(5*time.Minute)
 		}, []health.Problem{
 			{Severity: health.Warning, Kind: health.ProbesFail, Since: before(5 * time.Minute), Cause: "its probes fail: refused"},
 		}},

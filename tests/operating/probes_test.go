@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/memnet"
@@ -54,5 +55,50 @@ func TestClockIsKnownToHalfARoundTrip(t *testing.T) {
 		require.NotZero(t, a.peer(t, 2).ProbedAt)
 		require.Zero(t, a.logs.FilterMessage("the clock of the peer differs from ours").Len())
 		require.Empty(t, a.Health().Problems)
+	})
+}
+
+// TestProbesFailSinceTheMove: at the new URLs of a peer probes cannot have failed before it had them.
+func TestProbesFailSinceTheMove(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		all := cluster(t, n, 2, nil)
+		a, b := all[0], all[1]
+		serve(t, n, "elsewhere", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == rafthttp.ProbingPrefix {
+				http.Error(w, "a proxy answers", http.StatusBadGateway)
+				return
+			}
+			b.Handler().ServeHTTP(w, r)
+		}))
+		time.Sleep(time.Hour)
+		require.Empty(t, a.Health().Problems)
+		active := a.ActiveSince(2)
+		stay := func() { // active while streams move: a POST has just succeeded
+			a.Send([]*raftpb.Message{{
+				Type: raftpb.MsgSnap.Enum(), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(1)),
+				Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(1)), Term: new(uint64(1))}},
+			}})
+			time.Sleep(time.Second)
+		}
+		for range 2 {
+			stay()
+			a.UpdatePeer(2, []string{"http://elsewhere:80"})
+			moved := time.Now()
+			time.Sleep(5*time.Minute - time.Second)
+			require.Equal(t, active, a.ActiveSince(2))
+			require.NotEmpty(t, a.peer(t, 2).ProbeError)
+			require.Empty(t, a.Health().Problems)
+			time.Sleep(2 * time.Second)
+			require.Len(t, a.Health().Problems, 1)
+			p := a.Health().Problems[0]
+			require.Equal(t, "probes_fail", p.Kind)
+			require.Equal(t, moved, p.Since)
+			time.Sleep(time.Hour)
+			require.Equal(t, moved, a.Health().Problems[0].Since)
+			stay()
+			a.UpdatePeer(2, urls(2))
+			time.Sleep(time.Minute)
+			require.Empty(t, a.Health().Problems)
+		}
 	})
 }
