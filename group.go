@@ -150,8 +150,8 @@ func (g *Group) ActivePeers() int { return g.g.Active() }
 func (g *Group) Stop() { g.g.Leave() }
 
 // SendSnapshot sends m to the replica in its To field, as Transport.SendSnapshot does. MaxSnapshots and SnapshotRateLimit hold
-// for all groups of the Transport together, with a share for each node: m waits for its turn (Priority), without a limit or a
-// goroutine, and is opened then if it has an Open. The Snapshotter of the replica's group saves it. A node that does not serve raft groups is not
+// for all groups of the Transport together, with a share for each node: m waits for its turn (Priority), unless 16 to the replica do so or
+// are under way, without a limit of time or a goroutine, and is opened then if it has an Open. The Snapshotter of the replica's group saves it. A node that does not serve raft groups is not
 // sent it: the snapshot fails with ErrNoGroups. There is exactly one ReportSnapshot for each, before Stop returns; after
 // the call of Stop, m is closed without a report.
 func (g *Group) SendSnapshot(m *snap.Message) { g.g.SendSnapshot(m) }

@@ -60,7 +60,7 @@ var groupGuarantees = []guarantee{
 	{"Stop ends the group on this node: no callback begins once it has returned, and the id is free.", []string{"silence"}, ""},
 	{"It waits for running callbacks of the group, and for IsIDRemoved up to a second, so it must not be called from inside one.", []string{"stop", "silence"}, ""},
 	{"SendSnapshot sends m to the replica in its To field, as Transport.SendSnapshot does.", []string{"snapshot ends"}, ""},
-	{"MaxSnapshots and SnapshotRateLimit hold for all groups of the Transport together, with a share for each node: m waits for its turn (Priority), without a limit or a goroutine, and is opened then if it has an Open.", nil, testedElsewhere},
+	{"MaxSnapshots and SnapshotRateLimit hold for all groups of the Transport together, with a share for each node: m waits for its turn (Priority), unless 16 to the replica do so or are under way, without a limit of time or a goroutine, and is opened then if it has an Open.", nil, testedElsewhere},
 	{"The Snapshotter of the replica's group saves it.", []string{"snapshot bytes"}, ""},
 	{"A node that does not serve raft groups is not sent it: the snapshot fails with ErrNoGroups.", []string{"snapshot ends"}, ""},
 	{"There is exactly one ReportSnapshot for each, before Stop returns; after the call of Stop, m is closed without a report.", []string{"snapshot ends"}, ""},

@@ -3,6 +3,7 @@ package groups_test
 import (
 	"context"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
+	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
 // TestStopTellsOfSnapshots: the Observer is told of transfers that Stop ends, in both directions.
@@ -66,6 +68,23 @@ func TestContextOfASnapshotEndsWithTheReplica(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, ended, 1)
 		require.ErrorIs(t, <-ended, rafthttp.ErrPeerRemoved)
+		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.SnapshotReports())
+	})
+}
+
+// TestSnapshotsToOneReplica: 16 may wait or be under way; raft sends one at a time.
+func TestSnapshotsToOneReplica(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		n.Host(testmember.HostOf(2))
+		n.DialBlock(testmember.HostOf(1), testmember.HostOf(2), memnet.DialHangs)
+		a := join(t, startNode(t, n, 1), 7, nil)
+		a.AddReplica(2, 2, []string{testmember.URLOf(2)})
+		a.AddReplica(3, 2, []string{testmember.URLOf(2)})
+		for i := range uint64(17) {
+			a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(2, 1, i+1), io.NopCloser(strings.NewReader("database")), 8))
+		}
+		a.SendSnapshot(snap.NewMessage(testmember.MsgSnap(3, 1, 1), io.NopCloser(strings.NewReader("database")), 8))
+		synctest.Wait()
 		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.raft.SnapshotReports())
 	})
 }
