@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -252,7 +254,7 @@ func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 	}
 	ticket := queue.NewTicket(ctx, snapshotLane)
 	g.groups.tickets.Store(m, ticket)
-	if err := g.groups.pools[queue.Append].OfferWait(ctx, in, m, wire.MemorySize(m), g.groups.node.ReadTimeout); err != nil {
+	if err := g.offerSnapshot(ctx, in, m); err != nil {
 		g.groups.tickets.Delete(m)
 		in.Share.Drops.Drop(1, member.ReasonOf(err))
 		from.refused(queue.Append, id)
@@ -268,6 +270,24 @@ func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 		return <-ticket.Outcome() // Process returns soon
 	}
 	return queue.Outcome{Err: context.Cause(ctx)} // the worker that finds m drops it
+}
+
+// offerSnapshot gives m to an inbox. The database is there, so it waits longer than an append for room, and holds up nobody: until
+// AnswerTimeout has passed.
+func (g *Group) offerSnapshot(ctx context.Context, in *fair.Inbox, m *raftpb.Message) error {
+	again := time.NewTicker(queue.PollInterval)
+	defer again.Stop()
+	for {
+		err := g.groups.pools[queue.Append].OfferWait(ctx, in, m, wire.MemorySize(m), g.groups.node.ReadTimeout)
+		if !errors.Is(err, errs.ErrQueueFull) && !errors.Is(err, errs.ErrMemoryLimit) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // ticketOf returns the ticket of the request that has brought m, or nil. It is called once for each message that an

@@ -255,6 +255,28 @@ func TestGroupSnapshotProcess(t *testing.T) {
 	})
 }
 
+// TestGroupSnapshotWaitsForSlowAppends: the message of a snapshot waits longer for room than appends, which would hold up a stream.
+func TestGroupSnapshotWaitsForSlowAppends(t *testing.T) {
+	dir := t.TempDir()
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		tune := func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, 4 }
+		a, b := connect(t, startNode(t, n, 1), testmember.StartSimulated(t, n, 2, tune), 7, testmember.OpenStore(t, dir))
+		time.Sleep(time.Second)
+		b.raft.OnProcess = func(_ context.Context, m *raftpb.Message) error {
+			if m.GetType() == raftpb.MsgApp {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		for i := range uint64(8) {
+			a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i+1, nil)})
+		}
+		m, db := small("database")
+		a.SendSnapshot(m)
+		testmember.RequireEnd(t, m, db, true, a.raft, raft.SnapshotFinish)
+	})
+}
+
 // TestManyGroupSnapshotsTakeTurns: those of many groups to one node wait unopened, and none fails for having waited.
 func TestManyGroupSnapshotsTakeTurns(t *testing.T) {
 	const groups, most = 100, 2
