@@ -201,6 +201,7 @@ func TestSnapshotOfAReplicaThatIsAddedWhileItWaits(t *testing.T) {
 			return nil
 		}
 		leader.Send([]*raftpb.Message{testmember.MsgApp(11, 12, 1, nil), testmember.MsgApp(11, 13, 2, nil), testmember.MsgApp(11, 12, 3, nil)})
+		time.Sleep(time.Second) // or a snapshot may come before them
 		m, db := small("database")
 		m.To, m.From = new(uint64(11)), new(uint64(12))
 		leader.SendSnapshot(m)
