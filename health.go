@@ -64,7 +64,7 @@ func (t *Transport) Health() Health { return t.Status().Health() }
 // and the metrics have the same.
 func (st Status) Health() (h Health) {
 	m := health.Member{
-		ID: st.ID, Voters: [2][]types.ID{st.Voters, st.VotersOutgoing}, Started: st.ID != 0, Stopped: st.Stopped, Now: st.Time, QueuedBytes: st.QueuedBytes, MaxQueuedBytes: st.MaxQueuedBytes,
+		ID: st.ID, Voters: st.Voters, VotersOutgoing: st.VotersOutgoing, Started: st.ID != 0, Stopped: st.Stopped, Now: st.Time, QueuedBytes: st.QueuedBytes, MaxQueuedBytes: st.MaxQueuedBytes,
 	}
 	receiving := map[types.ID]int{}
 	for _, s := range st.Receiving {

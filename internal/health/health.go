@@ -67,9 +67,9 @@ type Member struct {
 	Refused                     Refused // that state no peer
 	Handshakes                  []Handshake
 	Peers                       []Peer
-	Nodes                       []Peer        // of raft groups
-	Calls                       []Calls       // of Process for raft groups
-	Voters                      [2][]types.ID // while the configuration changes, the outgoing ones, too; nobody: not known
+	Nodes                       []Peer     // of raft groups
+	Calls                       []Calls    // of Process for raft groups
+	Voters, VotersOutgoing      []types.ID // VotersOutgoing: while the configuration changes; no Voters: not known
 }
 
 // Calls are the calls of Process for one kind of messages of raft groups.
@@ -214,11 +214,11 @@ func (c *check) majority(m Member) {
 	for _, p := range m.Peers {
 		peers[p.ID], all = p, append(all, p.ID)
 	}
-	known := len(m.Voters[0]) > 0
+	known := len(m.Voters) > 0
 	if !known {
-		m.Voters = [2][]types.ID{all}
+		m.Voters, m.VotersOutgoing = all, nil
 	}
-	for _, voters := range m.Voters {
+	for _, voters := range [][]types.ID{m.Voters, m.VotersOutgoing} {
 		var since []time.Time // when voters became inactive, in order
 		for _, id := range voters {
 			if p := peers[id]; id != m.ID && !p.Active {
