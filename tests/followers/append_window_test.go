@@ -50,7 +50,7 @@ func crowdLine(t *testing.T, n *memnet.Network) *crowded {
 	return &crowded{t, a, b, logs}
 }
 
-const crowdedEntry = 1 << 20
+const crowdedEntry = 256 << 10
 
 func (c *crowded) lane() rafthttp.LaneStatus { return testmember.LaneOf(c.leader, 2, "msgapp") }
 

@@ -130,7 +130,7 @@ func (c *raftCluster) restart(id uint64, log *raft.MemoryStorage) *raftMember {
 // newRaftMember starts a raft node.
 func newRaftMember(id uint64, storage *raft.MemoryStorage, tune func(*raft.Config)) *raftMember {
 	m := &raftMember{
-		id: id, log: storage, acks: make(map[uint64]uint64), ticks: make(chan struct{}),
+		id: id, log: storage, outstanding: 16 << 20, acks: make(map[uint64]uint64), ticks: make(chan struct{}),
 		unreachable: make(map[uint64]int), stopped: make(chan struct{}),
 	}
 	m.commits.L = &m.mu
@@ -160,15 +160,16 @@ func (c *raftCluster) leader() *raftMember { return c.members[theLeader] }
 
 // raftMember is a raft node with a log in memory, and the Raft of its transport.
 type raftMember struct {
-	id        uint64
-	node      raft.Node
-	log       *raft.MemoryStorage
-	transport *rafttest.Member
-	ticks     chan struct{} // closed when the clock starts
-	cancel    context.CancelFunc
-	stopped   chan struct{}
-	group     []byte          // what the contexts of its messages begin with; nil: there is only one
-	shared    *rafthttp.Group // by which it sends; nil: by the transport
+	id          uint64
+	node        raft.Node
+	log         *raft.MemoryStorage
+	transport   *rafttest.Member
+	ticks       chan struct{} // closed when the clock starts
+	cancel      context.CancelFunc
+	stopped     chan struct{}
+	group       []byte          // what the contexts of its messages begin with; nil: there is only one
+	shared      *rafthttp.Group // by which it sends; nil: by the transport
+	outstanding int             // bytes that load has proposed at most, and that are not committed
 
 	mu          sync.Mutex
 	before      func(context.Context, *raftpb.Message) error // of raft getting a message; nil: nothing
@@ -353,11 +354,7 @@ func (m *raftMember) drops(id uint64) (n uint64) {
 	return n
 }
 
-const (
-	// outstandingBytes bounds what load has proposed and is not committed.
-	outstandingBytes = 16 << 20
-	largestEntry     = 1 << 20
-)
+const largestEntry = 1 << 20
 
 // payload is the data of all entries.
 var payload = testmember.RandomBytes(largestEntry)
@@ -373,7 +370,7 @@ func (m *raftMember) load(ctx context.Context, n, size, pace int) error {
 		if pace > 0 {
 			time.Sleep(time.Until(start.Add(transmission(i*size, pace))))
 		}
-		if !m.awaitCommits(base + i - max(1, outstandingBytes/size)) {
+		if !m.awaitCommits(base + i - max(1, m.outstanding/size)) {
 			return context.Canceled
 		}
 		if err := m.node.Propose(ctx, payload[:size]); err != nil {

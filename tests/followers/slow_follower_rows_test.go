@@ -116,20 +116,20 @@ var slowFollowers = []slowFollower{
 // quickly as with queues that hold everything.
 func TestSlowFollowerBursts(t *testing.T) {
 	testmember.SkipWithTinyBuffers(t)
+	s := slowFollower{entry: 1 << 20, line: line{600e6, 200 * time.Microsecond, 4 << 20}}
 	rounds, n := 2, 200
 	if testmember.RaceEnabled {
-		rounds, n = 1, 128
+		s, rounds, n = s.lighter(), 1, 128
 	}
 	commits := func(t *testing.T, tune func(*rafthttp.Transport)) (perSecond float64, p99 time.Duration) {
 		bubble.Test(t, func(t *testing.T) {
-			healthy := line{600e6, 200 * time.Microsecond, 4 << 20}
-			c := newRaftCluster(t, healthy.window, nil, tune)
-			c.connect(healthy, healthy)
-			perSecond, p99 = c.leader().bursts(t, rounds, n, 1<<20)
+			c := newRaftCluster(t, s.line.window, s.tune, tune)
+			c.connect(s.line, s.line)
+			perSecond, p99 = c.leader().bursts(t, rounds, n, s.entry)
 		})
 		return perSecond, p99
 	}
-	bounded, p99 := commits(t, nil)
+	bounded, p99 := commits(t, s.tuneTransport)
 	unbounded, p99Unbounded := commits(t, func(tr *rafthttp.Transport) {
 		tr.SendQueueBytes, tr.SendQueueMessages, tr.MaxQueuedBytes = 4<<30, 1<<20, 16<<30
 	})

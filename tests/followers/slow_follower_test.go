@@ -1,6 +1,7 @@
 package followers_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"testing"
@@ -46,6 +47,7 @@ type slowFollower struct {
 
 	tuneTransport func(*rafthttp.Transport)
 	shared        bool // the members send by a raft group of their transports
+	light         bool // see lighter
 }
 
 // slowProcess says how slow the follower's Process is with appends.
@@ -100,13 +102,43 @@ func (s slowFollower) ideal() time.Duration {
 	return d
 }
 
-// lighter is the same with less data, since the race detector looks at each byte
-// that is copied. It still is twice what a queue holds. Most cases are run without the
-// detector only, which sees nothing new in them: see tools/test.
+// lightness is what lighter divides sizes by.
+const lightness = 16
+
+// lighter is the same, in the same time, with a sixteenth of all bytes: those of entries, appends, queues and windows, and
+// what lines and Process take in a second. The race detector looks at each byte that is copied, and learns nothing from
+// the number of them. Most cases are run without the detector only, which sees nothing new in them: see tools/test.
 func (s slowFollower) lighter() slowFollower {
-	s.total = min(s.total, 128<<20)
-	s.process.every = min(s.process.every, 48<<20)
+	s.light = true
+	s.what += ", a sixteenth of it"
+	s.entry /= lightness
+	s.total = min(s.total, 128<<20) / lightness // which is twice what a queue holds
+	s.line = s.line.lighter()
+	s.process.rate /= lightness
+	s.process.every = min(s.process.every, 48<<20) / lightness
+	tune, tuneTransport := s.tune, s.tuneTransport
+	s.tune = func(cfg *raft.Config) {
+		if tune != nil {
+			tune(cfg)
+		}
+		cfg.MaxSizePerMsg /= lightness
+	}
+	s.tuneTransport = func(tr *rafthttp.Transport) {
+		if tuneTransport != nil {
+			tuneTransport(tr)
+		}
+		lighterQueues(tr)
+	}
 	return s
+}
+
+func (l line) lighter() line { return line{l.rate / lightness, l.rtt, l.window / lightness} }
+
+// lighterQueues has queues of a transport hold a sixteenth of the bytes.
+func lighterQueues(tr *rafthttp.Transport) {
+	tr.SendQueueBytes = cmp.Or(tr.SendQueueBytes, 64<<20) / lightness
+	tr.ReceiveQueueBytes = cmp.Or(tr.ReceiveQueueBytes, 64<<20) / lightness
+	tr.MaxQueuedBytes = cmp.Or(tr.MaxQueuedBytes, 1<<30) / lightness
 }
 
 // slowRun is what was measured.
@@ -172,8 +204,13 @@ func (s slowFollower) run(t *testing.T) slowRun {
 		c.start(id)
 	}
 	c.elect(t)
-	c.connect(nearLine, s.line)
 	leader, follower := c.leader(), c.follower()
+	if s.light {
+		c.connect(nearLine.lighter(), s.line)
+		leader.outstanding /= lightness
+	} else {
+		c.connect(nearLine, s.line)
+	}
 	follower.slow(s.process.slow())
 
 	base, n := leader.lastIndex(), s.total/s.entry
