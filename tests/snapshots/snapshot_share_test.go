@@ -96,13 +96,13 @@ func TestSnapshotSentTwiceAtOnce(t *testing.T) {
 // as one that was not stopped well, has the same snapshot to send. A transfer that moves
 // goes on, and the younger one waits for it.
 func TestSnapshotIsNotInterruptedByAYoungerOne(t *testing.T) {
-	const size = 32 << 20
+	const size = 4 << 20
 	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		store := testmember.OpenStore(t, dir)
 		p := testmember.NewPair(t, nil, testmember.Receives(store))
-		p.Net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
+		p.Net.Link("a", "b").SetBandwidth(512 << 10) // 8 s
 		time.Sleep(time.Second)
 		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)
 		p.A.SendSnapshot(m)
@@ -128,13 +128,13 @@ func TestSnapshotIsNotInterruptedByAYoungerOne(t *testing.T) {
 // TestSnapshotOfASenderThatIsGone: the receiver was not told that the sender is gone, and
 // is asked by the process that took its place. What does not move is ended then.
 func TestSnapshotOfASenderThatIsGone(t *testing.T) {
-	const size = 32 << 20
+	const size = 4 << 20
 	data := testmember.RandomBytes(size)
 	dir := t.TempDir()
 	bubble.Test(t, func(t *testing.T) {
 		store := testmember.OpenStore(t, dir)
 		p := testmember.NewPair(t, nil, testmember.Receives(store))
-		p.Net.Link("a", "b").SetBandwidth(4 << 20) // 8 s
+		p.Net.Link("a", "b").SetBandwidth(512 << 10) // 8 s
 		time.Sleep(time.Second)
 		m := snap.NewMessage(testmember.MsgSnap(2, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size)
 		p.A.SendSnapshot(m)

@@ -63,7 +63,7 @@ func TestSnapshotAttemptsTakeTurns(t *testing.T) {
 // called. What is under way may wait for another turn later: that is another matter, and
 // dropped only by a CutPeer meanwhile, without another attempt.
 func TestSnapshotIsDroppedFromTheQueueOnly(t *testing.T) {
-	const size = 8 << 20
+	const size = 2 << 20
 	data := testmember.RandomBytes(size)
 	for _, later := range []bool{false, true} {
 		for range 4 { // it was a matter of chance
@@ -74,7 +74,7 @@ func TestSnapshotIsDroppedFromTheQueueOnly(t *testing.T) {
 				c := p.Start(t, "c", 3, testmember.Receives(&hanging{store, size / 2, func() { time.Sleep(time.Minute) }}))
 				c.Server.Handler = unhijackable(c.Server.Handler)
 				p.A.AddPeer(3, []string{c.URL})
-				p.Net.Link("a", "c").SetBandwidth(1 << 20)
+				p.Net.Link("a", "c").SetBandwidth(256 << 10)
 				time.Sleep(time.Second)
 				p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(3, 1, 7), &testmember.Seekable{Reader: bytes.NewReader(data)}, size))
 				time.Sleep(time.Second)

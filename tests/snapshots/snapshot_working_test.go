@@ -59,7 +59,7 @@ func unhijackable(h http.Handler) http.Handler {
 // TestSnapshotWhileTheDiskHangs: a receiver that does not read, since its disk hangs, says
 // so where it can, and is waited for. A sender that cannot be told asks how far it is.
 func TestSnapshotWhileTheDiskHangs(t *testing.T) {
-	const size = 8 << 20
+	const size = 1 << 20
 	data := testmember.RandomBytes(size)
 	tests := []struct {
 		name      string
