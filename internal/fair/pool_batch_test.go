@@ -236,3 +236,46 @@ func TestReadAheadWhatIsTakenBack(t *testing.T) {
 		p.end(t)
 	})
 }
+
+// TestTurnWhoseCallsBecomeSlow: quick calls are timed together, but those after them that are slow keep the inboxes behind them for a
+// moment only.
+func TestTurnWhoseCallsBecomeSlow(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		const slow = blockedAfter * 4 / 5
+		gate := make(chan struct{})
+		var calls atomic.Int32
+		var wg sync.WaitGroup
+		p := NewPool(PoolConfig{Workers: 1, Wait: &wg, Process: func(in *Inbox, _ *raftpb.Message, _ int64) {
+			if in.Group == 0 {
+				<-gate
+			}
+			if in.Group > 1 {
+				time.Sleep(slow)
+			}
+			calls.Add(1)
+		}})
+		s := NewShare(roomy)
+		require.Equal(t, queue.Accepted, p.Offer(&Inbox{Share: s}, message(raftpb.MsgProp), 1, false))
+		synctest.Wait()
+		var offers []Received
+		for group := range uint64(2 * batchMessages) {
+			offers = append(offers, Received{Inbox: &Inbox{Group: group + 1, Share: s}, Msg: message(raftpb.MsgProp), Size: 1})
+		}
+		_, v := p.OfferAll(offers)
+		require.Equal(t, queue.Accepted, v)
+		close(gate)
+		synctest.Wait()
+		turns := func() uint64 {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.workers[0].turns
+		}
+		before := turns()
+		time.Sleep(2*blockedAfter + blockedAfter/2)
+		require.Greater(t, turns(), before, "the others wait for any worker")
+		time.Sleep(time.Duration(len(offers)) * slow)
+		require.Equal(t, 1+len(offers), int(calls.Load()))
+		require.Empty(t, p.Close())
+		wg.Wait()
+	})
+}
