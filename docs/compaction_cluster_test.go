@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/memnet/rafttest"
 )
 
@@ -107,7 +108,7 @@ func (c *compacting) agree(want map[string]string) {
 // TestCompactionThroughCrashes: members lose power at any call to their disks, while others write. No confirmed value is lost, and all
 // members end with the same state.
 func TestCompactionThroughCrashes(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(bubble.Runs(4, 1)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, random, want := newCompacting(t, 10, 3, 10), rand.New(rand.NewPCG(seed, 0)), map[string]string{}

@@ -23,7 +23,7 @@ import (
 
 var (
 	seed   = flag.Uint64("seed", 1, "the first seed")
-	seeds  = flag.Uint64("seeds", 8, "how many seeds, one after another")
+	seeds  = flag.Uint64("seeds", uint64(bubble.Runs(8, 3)), "how many seeds, one after another")
 	stars  = flag.Int("stars", 0, "how many stars of 200 peers, after that")
 	shrink = flag.Bool("shrink", false, "cut a plan that fails to the shortest that still does")
 	judge  = flag.String("judge", "", "let nothing count but what this judge, or scene, notices")

@@ -7,13 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-4d73690b/rafthttp/chaos/promise"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 // TestScenes plays each scene, in some of its variants, also over sockets.
 func TestScenes(t *testing.T) {
 	for _, name := range promise.Scenes() {
 		t.Run(name, func(t *testing.T) {
-			for n := range 8 {
+			for n := range bubble.Runs(8, 4) {
 				p := promise.Plan{Seed: *seed, Length: time.Second, Members: make([]promise.Options, 1), Events: []promise.Event{{Do: promise.Scene, How: name, N: n}}}
 				if n%4 == 3 {
 					p.Sockets = promise.Buffers{Send: 32 << 10 << (n / 4), Receive: 64 << 10}

@@ -170,7 +170,7 @@ func testBadLinks(t *testing.T, network ...memnet.Option) {
 	for _, bad := range badLinks {
 		t.Run(bad.name, func(t *testing.T) {
 			var noticed, recovered time.Duration
-			for i := range 3 { // at different times between two heartbeats, and between two dials
+			for i := range bubble.Runs(3, 1) { // at different times between two heartbeats, and between two dials
 				bubble.Test(t, func(t *testing.T) {
 					tr := newTrial(t, testmember.NewNetwork(network...), i%2 == 0)
 					time.Sleep(10*time.Second + time.Duration(i)*testmember.ReadTimeout/12)

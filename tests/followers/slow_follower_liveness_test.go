@@ -45,7 +45,7 @@ const recovery = testmember.ReadTimeout + 2*time.Second
 
 // racedCongestions: one in so many is run with the race detector, which takes a second for
 // each, and all without it.
-const racedCongestions = 4
+const racedCongestions = 8
 
 func TestCongestedFollower(t *testing.T) {
 	testmember.SkipWithTinyBuffers(t)
@@ -96,7 +96,7 @@ func (c *raftCluster) requireRecovery(t *testing.T, entry, rate int, stale time.
 			require.FailNow(t, "did not catch up", "in %v, where the line needs %v: it has %d of %d; %+v", since, ideal,
 				c.follower().lastIndex(), leader.lastIndex(), leader.node.Status().Progress[theFollower])
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // to ask raft for its state costs much
 	}
 	took := time.Since(start)
 	carried = c.follower().peer(theLeader).ReceivedBytes + c.follower().peer(2).ReceivedBytes - carried

@@ -30,7 +30,7 @@ var stormLine = line{rate: 2e6, rtt: 20 * time.Millisecond, window: 256 << 10}
 // order, it recovers.
 func TestCongestedStorm(t *testing.T) {
 	testmember.SkipWithTinyBuffers(t)
-	for seed := range uint64(stormSeeds) {
+	for seed := range uint64(bubble.Runs(5, 2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				s := newStorm(t, seed)
@@ -43,13 +43,11 @@ func TestCongestedStorm(t *testing.T) {
 	}
 }
 
-const stormSeeds = 5
-
 // TestLongFailure: a follower whose Process fails for long, say for want of disk space,
 // goes on soon after that has ended.
 func TestLongFailure(t *testing.T) {
 	testmember.SkipWithTinyBuffers(t)
-	for _, d := range []time.Duration{10 * time.Second, time.Minute, 3 * time.Minute} {
+	for _, d := range []time.Duration{10 * time.Second, time.Minute, 3 * time.Minute}[:bubble.Runs(3, 1)] {
 		t.Run(d.String(), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				s := newStorm(t, 0)

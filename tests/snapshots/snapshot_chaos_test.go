@@ -23,8 +23,7 @@ import (
 )
 
 const (
-	chaosBubbles   = 40
-	chaosTransfers = 52 // in each: 2,080 in all
+	chaosTransfers = 52 // in each bubble: 2,080 in all
 	chaosSize      = 300_000
 )
 
@@ -34,6 +33,7 @@ const (
 // value of CloseNotify, all of the same opinion, and what a receiver processes, and
 // still has in the end, is what was sent, byte for byte.
 func TestSnapshotExactlyOnce(t *testing.T) {
+	chaosBubbles := bubble.Runs(40, 6)
 	var ends [2]atomic.Int64
 	var resumed, crashed atomic.Int64
 	for seed := range uint64(chaosBubbles) {
