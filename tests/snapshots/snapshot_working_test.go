@@ -83,7 +83,13 @@ func TestSnapshotWhileTheDiskHangs(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				store := testmember.OpenStore(t, dir)
 				p := testmember.NewPair(t, nil, nil)
-				var s rafthttp.Snapshotter = &hanging{store, size / 2, func() { time.Sleep(tc.hang) }}
+				given := make(chan struct{}) // up
+				var s rafthttp.Snapshotter = &hanging{store, size / 2, func() {
+					select {
+					case <-time.After(tc.hang):
+					case <-given:
+					}
+				}}
 				if tc.stock {
 					s = testmember.PlainStore{Snapshotter: s}
 				}
@@ -109,7 +115,8 @@ func TestSnapshotWhileTheDiskHangs(t *testing.T) {
 					require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, p.A.Recorder.SnapshotReports())
 				} else {
 					require.Less(t, time.Since(start), time.Hour)
-					time.Sleep(tc.hang)
+					close(given)
+					time.Sleep(time.Second)
 				}
 			})
 		})
