@@ -264,6 +264,7 @@ type ghost struct {
 	lastSent uint64        // seq
 	lastAt   time.Duration // of the run
 	reported uint64        // seq of the last report; guarded by the book's mutex
+	adopted  bool          // its messages are given to a GroupReceiver, since nobody has the group there; guarded by the book's mutex
 }
 
 // raiseGhost has a replica send some heartbeats to one that the other node does not have.
@@ -292,9 +293,13 @@ func (s *simulation) haunt(g *ghost) {
 	if g.of.ending.Load() || g.of.m.ending.Load() {
 		return
 	}
+	to := s.member(g.w.to)
 	s.book.mu.Lock()
 	s.book.seq++
 	g.lastSent, g.lastAt = s.book.seq, s.now()
+	if to != nil && to.opt.Receiver && s.seat(g.w.group, g.w.to).now == nil {
+		g.adopted = true
+	}
 	s.book.mu.Unlock()
 	g.of.send([]*raftpb.Message{{Type: raftpb.MsgHeartbeat.Enum(), From: new(g.of.id), To: new(g.id), Term: new(uint64(1))}})
 }
@@ -303,7 +308,7 @@ func (s *simulation) haunt(g *ghost) {
 func (s *simulation) lay(g *ghost) {
 	b := s.book
 	b.mu.Lock()
-	due := g.w.link.well(g.lastAt) && g.of.now == g.of && !s.isMute(g.w)
+	due := g.w.link.well(g.lastAt) && g.of.now == g.of && !s.isMute(g.w) && !g.adopted
 	told := g.reported > g.lastSent
 	delete(s.ghosts, g.id)
 	b.mu.Unlock()

@@ -53,7 +53,13 @@ func (s *simulation) mustKnowNothing(w *way) bool {
 	now := s.now()
 	to := s.seat(w.group, w.to)
 	return s.inTime() && w.isPeer && w.well(now-lateReport) && w.wellAt > 0 && now > w.crowd && now > w.link.crowd && now > w.link.flaps && to.now != nil &&
-		to.now.id == w.toID && !s.isTight(w.link) && s.noDial(w.from, w.to) == nil && s.noDial(w.to, w.from) == nil
+		to.now.id == w.toID && s.book.isServed(w) && !s.isTight(w.link) && s.noDial(w.from, w.to) == nil && s.noDial(w.to, w.from) == nil
+}
+
+// isServed reports whether the receiver has a replica of any group at the sender: without, it ends the streams between them. It is called with the
+// book's mutex held.
+func (b *book) isServed(w *way) bool {
+	return slices.ContainsFunc(b.inGroups, func(back *way) bool { return back.isPeer && back.from == w.to && back.to == w.from })
 }
 
 // lookAtGroups is what judges do about groups at each tick.
@@ -157,6 +163,10 @@ func (s *simulation) lookAtGroupHealth(w *way, now time.Duration) {
 	wellAt := max(w.wellAt, w.link.wellAt)
 	if since := now - window - late; since >= max(wellAt, w.checked) {
 		w.checked = since + time.Second
+		if !b.isServed(w) {
+			w.unwell(now, 0)
+			return
+		}
 		s.checkedOf(w, "isolation")
 		roomy := s.plan.Rate == 0 && max(w.crowd, w.link.crowd) < since && !s.isTight(w.link) && !s.byPosts(w.link)
 		for k := range kinds {

@@ -104,6 +104,10 @@ func (s *simulation) addReplica(r *replica, w *way) {
 		return
 	}
 	w.fromID, w.toID = r.id, to.id
+	back := b.back(w)
+	if !b.isServed(back) {
+		s.serve(back)
+	}
 	w.isPeer = true
 	w.epoch++
 	b.seq++
@@ -125,6 +129,15 @@ const joinTime = 2 * time.Second
 
 // heal has the way deliver from a time on. It is called with the book's mutex held.
 func (w *way) heal(now, at time.Duration) { w.unwell(now, at-now) }
+
+// serve begins streams between two members, of all groups, with the first replica that the receiver adds. It is called with the book's mutex held.
+func (s *simulation) serve(first *way) {
+	for _, w := range s.book.inGroups {
+		if w.from == first.from && w.to == first.to {
+			w.heal(s.now(), s.now()+s.recovers(w.link)+joinTime)
+		}
+	}
+}
 
 // removeReplica takes a replica from another one.
 func (s *simulation) removeReplica(r *replica, w *way) {
