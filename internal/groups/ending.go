@@ -2,6 +2,8 @@ package groups
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -86,19 +88,21 @@ func (g *Group) end(cause error) {
 	if more.ctx != nil {
 		more.cancel(cause)
 	}
-	g.gate.shutNow()
+	g.telling.shutNow()
 	g.asking.shutNow()
 	all, strangers := g.replicas.all(), g.strangers.Load()
 	for _, r := range all {
 		g.replicas.remove(r)
 	}
+	running := slices.Concat(slices.Collect(maps.Values(more.earlier))...)
 	g.mu.Unlock()
 	for _, r := range all {
-		r.end()
+		running = append(running, r.end()...)
 	}
 	if strangers != nil {
-		strangers.end()
+		running = append(running, strangers.end()...)
 	}
+	more.running = running
 	g.endResults()
 	g.finish()
 }
@@ -112,7 +116,10 @@ func (g *Group) await() {
 	defer g.groups.living.Done()
 	defer close(g.rare.returned)
 	<-g.rare.worked
-	<-g.gate.end.empty
+	<-g.telling.end.empty
+	for _, returned := range g.rare.running {
+		<-returned
+	}
 	left, returned := g.groups.reports.Remove(g.reporting())
 	<-returned
 	if len(left) == 0 {
@@ -150,8 +157,8 @@ func (g *Group) finish() {
 
 // tellRemoved tells the application that the local replica was removed from the group.
 func (g *Group) tellRemoved() {
-	if g.gate.enter() {
-		defer g.gate.leave()
+	if g.telling.enter() {
+		defer g.telling.leave()
 		select {
 		case g.app.ErrorC <- protocol.ErrMemberRemoved:
 		default:

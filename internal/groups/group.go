@@ -34,7 +34,6 @@ type Group struct {
 	groups   *Groups
 	replicas replicas // changed under mu
 	app      App
-	gate     gate        // of calls of the application, except reports and IsIDRemoved
 	stopped  atomic.Bool // it has ended; set under mu
 	failing  atomic.Bool // the last call of Process returned an error
 	awaiting atomic.Bool // await was called
@@ -42,6 +41,7 @@ type Group struct {
 
 	mu        sync.Mutex
 	rare      *rareOfGroup                   // nil: nothing of it was needed yet; guarded by mu until the end
+	telling   gate                           // of ErrorC
 	asking    gate                           // of calls of IsIDRemoved
 	strangers atomic.Pointer[sender]         // of messages from replicas that the group does not have; nil: none came yet
 	reports   atomic.Pointer[fair.Inbox]     // nil: none was due yet
@@ -69,8 +69,9 @@ type rareOfGroup struct {
 
 	// Of the end:
 	cause    error
-	worked   chan struct{} // closed when there is no work any more
-	returned chan struct{} // closed when await has returned
+	worked   chan struct{}     // closed when there is no work any more
+	running  []<-chan struct{} // closed when calls of Process have returned; set before the end of work
+	returned chan struct{}     // closed when await has returned
 }
 
 // more is called with mu held.

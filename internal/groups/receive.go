@@ -50,7 +50,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 		}
 	}
 	err := s.refusal(from)
-	if err == nil && !g.gate.enter() {
+	if err == nil && g.stopped.Load() {
 		err = errs.ErrStopped
 	}
 	if err != nil {
@@ -64,7 +64,6 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 		}
 		return
 	}
-	defer g.gate.leave()
 	if k == queue.Proposal { // without a leader it blocks, and there are as many places as groups
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, cfg.PostTimeout(), errs.ErrStalled)

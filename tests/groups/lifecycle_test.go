@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -66,6 +67,34 @@ func requireStopWaits(t *testing.T, h *holder, stop func()) {
 	close(h.release)
 	time.Sleep(time.Second)
 	require.False(t, was && running > 0, "Stop returned while %d calls of Process run", running)
+}
+
+// TestStopWaitsForProcess: with messages of any kind, of a replica or of a stranger.
+func TestStopWaitsForProcess(t *testing.T) {
+	for k := range queue.Kinds {
+		for name, known := range map[string]bool{"replica": true, "stranger": false} {
+			t.Run(k.String()+" of a "+name, func(t *testing.T) {
+				testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+					ma, mb := startNode(t, n, 1), startNode(t, n, 2)
+					a := join(t, ma, 7, nil)
+					h := &holder{release: make(chan struct{})}
+					b, err := mb.Group(7, rafthttp.GroupConfig{Raft: h})
+					require.NoError(t, err)
+					other := join(t, mb, 8, nil)
+					other.AddPeer(1, []string{testmember.URLOf(1)}) // so that the nodes have streams
+					a.AddPeer(2, []string{testmember.URLOf(2)})
+					if known {
+						b.AddPeer(1, []string{testmember.URLOf(1)})
+					}
+					time.Sleep(time.Second)
+					a.Send([]*raftpb.Message{ofKind(k, 1, 1)})
+					time.Sleep(time.Second)
+					require.EqualValues(t, 1, h.running.Load())
+					requireStopWaits(t, h, b.Stop)
+				})
+			})
+		}
+	}
 }
 
 // TestStopWaitsForProcessOfARemovedReplica: also if the replica whose message it is was removed before.
