@@ -11,7 +11,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
-// gate counts the calls of the application for one group that are under way. The zero value is open.
+// gate counts calls of the application for one group that are under way, other than those of Process, which the pools know. The zero value is open.
 type gate struct {
 	calls atomic.Int64 // and shut, once it is shut
 	end   *gateEnd     // made by shutNow
