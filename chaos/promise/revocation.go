@@ -167,7 +167,7 @@ func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
 		if at > 0 {
 			s.checked("refused")
 		}
-		late := s.tooLong(m, at)
+		late := s.tooLong(m, at) && s.refuses(w, by)
 		if by == 0 { // what the sender has written before it cut the receiver may arrive later
 			late = late && sent > at+s.barTime()
 		}
@@ -175,6 +175,15 @@ func (s *simulation) lookAtRevoked(m *member, msg *raftpb.Message) {
 			s.violate("refused", "member %d processes a message of %d, of which VerifyPeer of one refuses the other since %v: %v", m.id, w.from, s.now()-at, msg)
 		}
 	}
+}
+
+// refuses reports whether VerifyPeer of one end of a way refuses the other now: at the end of a refusal the book may not know yet that it is over.
+func (s *simulation) refuses(w *way, by int) bool {
+	one, other := w.from, w.to
+	if by == 1 {
+		one, other = other, one
+	}
+	return s.states[one].refusing(other).left() > 0 || s.sabotaged("refused")
 }
 
 // begunAt returns when SendSnapshot last got the snapshot of an index; 0: never.
