@@ -125,6 +125,8 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 	case !s.inTime(), to == nil, !s.mayArrive(t), to.full.Load(), to.opt.Saver == "none" && t.replica == nil, s.noDial(t.w.from, t.w.to) != nil,
 		t.source == "short", t.source == "long", t.source == "panics", t.source == "stalls":
 		return 0
+	case t.replica != nil && strings.HasPrefix(t.source, "twin") && to.opt.MaxSnapshots > 0:
+		return 0 // they cannot seek, and may ask for the last place at the same time
 	}
 	hang := to.opt.DiskHang + to.saving.left() + to.machine.process[appends].left()
 	if hang > 0 && (to.opt.AnswerTimeout > 0 || t.sender.opt.AnswerTimeout > 0) {
