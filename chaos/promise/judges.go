@@ -260,15 +260,16 @@ func (s *simulation) lookAtHealth(w *way, now time.Duration) {
 	}
 }
 
-// chokes reports whether there are more posts than can be made: they have to share a line with appends that are sent again and
-// again, or each needs a connection of its own on a long line. Four of a kind are made at a time, and with TLS each takes three
-// round trips then: 17 a second with a delay of 40 ms.
+// chokes reports whether there are more posts than can be made: of appends that are sent again and again, and their answers, on a narrow
+// or a long line, or if each needs a connection of its own on a long line. Four of a kind are made at a time, and with TLS each takes
+// three round trips then: 17 a second with a delay of 40 ms.
 func (s *simulation) chokes(w *way) bool {
 	if !s.byPosts(w) {
 		return false
 	}
 	from, to := s.member(w.from).opt, s.member(w.to).opt
-	return s.plan.Rate > 0 && (from.Resends || to.Resends) || to.NoKeepAlive && s.plan.Delay > 20*time.Millisecond
+	long := s.plan.Delay > 20*time.Millisecond
+	return (s.plan.Rate > 0 || long) && (from.Resends || to.Resends) || to.NoKeepAlive && long
 }
 
 // late is how long a heartbeat may take.
