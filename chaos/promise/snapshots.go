@@ -141,6 +141,9 @@ func (s *simulation) dueOf(t *transfer) time.Duration {
 			if (other.index != t.index || other.w.group != t.w.group) && !other.over {
 				return 0 // it may have to wait, or be refused
 			}
+			if other != t && other.w.to == t.w.to && to.opt.MaxSnapshots > 0 && to.opt.DiskHang > 0 && s.now()-other.began < to.opt.DiskHang+time.Minute {
+				return 0 // its sender has given up, but the disk has not, and it keeps its place
+			}
 		}
 	}
 	bytes += t.size
