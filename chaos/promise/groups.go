@@ -178,7 +178,8 @@ func (s *simulation) excuses(w *way, k kind, x *sent) bool {
 		return x.at <= w.dropAt[k] && w.excused(k, x)
 	}
 	st := s.seat(w.group, w.to)
-	if x.at <= st.ended || (s.isMute(w) && (st.now == nil || st.now.id != x.toID || x.at <= st.now.since)) { // the replica had it, and has ended; or nobody had it
+	unheard := s.isMute(w) || !s.book.back(w.link).well(x.at)                                            // the refusal was lost with a stream
+	if x.at <= st.ended || (unheard && (st.now == nil || st.now.id != x.toID || x.at <= st.now.since)) { // the replica had it, and has ended; or nobody had it
 		return true
 	}
 	if st.dropped == 0 || x.at > st.dropAt {
