@@ -63,12 +63,13 @@ const dialsAtOnce = 16
 // dialTimeout is the DialTimeout of a Transport that says nothing else.
 const dialTimeout = 5 * time.Second
 
-// lingering is how many such connections a member may have.
+// lingering is how many such connections a member may have. With TLS the other end of a narrow line waits as long for the answer to its part
+// of a handshake.
 func (s *simulation) lingering(m *member) (n int) {
 	s.book.mu.Lock()
 	defer s.book.mu.Unlock()
 	for _, w := range s.book.all {
-		if w.to == m.id {
+		if w.to == m.id || s.plan.TLS && w.from == m.id {
 			n += w.linger
 		}
 	}
