@@ -60,6 +60,7 @@ func mayHold(own, more, limit, left int64) bool {
 	return mayHoldOf(own, more, limit, left)
 }
 
+// mayHoldOf is mayHold in all cases.
 func mayHoldOf(own, more, limit, left int64) bool {
 	if more > left {
 		return false
