@@ -52,6 +52,6 @@ var groupPromiseMutants = []mutant{
 	},
 	{
 		name: "group-snapshot-end-twice", wrong: "the failure of a snapshot is reported twice", breaks: "one ReportSnapshot for each snapshot",
-		edits: []edit{{"internal/groups/snapshots.go", "\tif err != nil {\n\t\ts.Of.Counters.FailedSnapshots.Add(1)\n", "\tif err != nil {\n\t\ts.replica.group.snapshotEnded(s.replica.id, err)\n\t\ts.Of.Counters.FailedSnapshots.Add(1)\n"}},
+		edits: []edit{{"internal/groups/snapshots.go", "\tif err != nil {\n\t\ts.Of.Counters.FailedSnapshots.Add(1)\n", "\tif err != nil {\n\t\ts.replica.group().snapshotEnded(s.replica.id, err)\n\t\ts.Of.Counters.FailedSnapshots.Add(1)\n"}},
 	},
 }

@@ -16,11 +16,11 @@ var groupMutants = []mutant{
 	},
 	{
 		name: "group-snapshot-unreported", wrong: "a snapshot that fails is not reported", breaks: "one ReportSnapshot for each snapshot", in: manyGroups,
-		edits: []edit{{"internal/groups/snapshots.go", "\ts.replica.group.snapshotEnded(s.replica.id, err)\n", "\tif err == nil {\n\t\ts.replica.group.snapshotEnded(s.replica.id, err)\n\t}\n"}},
+		edits: []edit{{"internal/groups/snapshots.go", "\ts.replica.group().snapshotEnded(s.replica.id, err)\n", "\tif err == nil {\n\t\ts.replica.group().snapshotEnded(s.replica.id, err)\n\t}\n"}},
 	},
 	{
 		name: "group-snapshot-reported-twice", wrong: "a snapshot is reported twice", breaks: "one ReportSnapshot for each snapshot", in: manyGroups,
-		edits: []edit{{"internal/groups/snapshots.go", "\ts.replica.group.snapshotEnded(s.replica.id, err)\n", "\ts.replica.group.snapshotEnded(s.replica.id, err)\n\ts.replica.group.snapshotEnded(s.replica.id, err)\n"}},
+		edits: []edit{{"internal/groups/snapshots.go", "\ts.replica.group().snapshotEnded(s.replica.id, err)\n", "\ts.replica.group().snapshotEnded(s.replica.id, err)\n\ts.replica.group().snapshotEnded(s.replica.id, err)\n"}},
 	},
 	{
 		name: "group-removed-untold", wrong: "a removed replica is not told", breaks: "ErrorC gets ErrMemberRemoved", in: manyGroups,
@@ -28,7 +28,7 @@ var groupMutants = []mutant{
 	},
 	{
 		name: "group-refused-is-removed", wrong: "a replica whose message is refused is told that it was removed", breaks: "ErrorC names removed replicas only", in: manyGroups,
-		edits: []edit{{"internal/groups/refusals.go", "\t\tg.refusals.Add(1)\n", "\t\tg.refusals.Add(1)\n\t\tg.tellRemoved()\n"}},
+		edits: []edit{{"internal/groups/refusals.go", "\t\tg.drops().refused.Add(1)\n", "\t\tg.drops().refused.Add(1)\n\t\tg.tellRemoved()\n"}},
 	},
 	{
 		name: "group-blocks-others", wrong: "one call of Process runs at a time, of each kind", breaks: "a group that blocks does not delay the others", in: manyGroups,

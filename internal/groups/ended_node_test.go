@@ -39,8 +39,8 @@ func TestSendWhileTheNodeEnds(t *testing.T) {
 			synctest.Wait()
 			to <- typ.String()
 		}
-		r.group.groups.reports.Close()
-		r.group.groups.wg.Wait()
+		r.group().groups.reports.Close()
+		r.group().groups.wg.Wait()
 		close(to)
 		var got []string
 		for v := range to {

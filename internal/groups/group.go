@@ -40,14 +40,12 @@ type Group struct {
 	work     int32       // snapshots in both directions, and 1 until the end of the group; guarded by mu
 
 	mu        sync.Mutex
-	rare      *rareOfGroup                   // nil: nothing of it was needed yet; guarded by mu until the end
-	telling   gate                           // of ErrorC
-	asking    gate                           // of calls of IsIDRemoved
-	strangers atomic.Pointer[sender]         // of messages from replicas that the group does not have; nil: none came yet
-	reports   atomic.Pointer[fair.Inbox]     // nil: none was due yet
-	drops     atomic.Pointer[queue.Counters] // of messages that were received; nil: none
-	local     atomic.Uint64                  // messages for the local replica, or for a local thread of raft
-	refusals  atomic.Uint64                  // of messages to other nodes
+	rare      *rareOfGroup               // nil: nothing of it was needed yet; guarded by mu until the end
+	telling   gate                       // of ErrorC
+	asking    gate                       // of calls of IsIDRemoved
+	strangers atomic.Pointer[sender]     // of messages from replicas that the group does not have; nil: none came yet
+	reports   atomic.Pointer[fair.Inbox] // nil: none was due yet
+	dropped   atomic.Pointer[dropped]    // nil: no message was dropped or refused yet
 
 	receiving atomic.Pointer[snapshot.Receiver] // nil: no snapshot has come yet
 	results   atomic.Pointer[results]           // nil: no snapshot was sent yet
@@ -60,6 +58,22 @@ func (g *Group) init(gs *Groups, id, self uint64, app App) {
 
 // raft returns the Raft of the group, guarded except for Process.
 func (g *Group) raft() callback.Raft { return callback.GuardRaft(g.groups.node.Guard, g.app.Raft) }
+
+// dropped counts messages of a group.
+type dropped struct {
+	received queue.Counters // and not processed
+	local    atomic.Uint64  // for the local replica, or for a local thread of raft
+	refused  atomic.Uint64  // by other nodes
+}
+
+// drops returns what counts dropped messages, which is made if there is nothing.
+func (g *Group) drops() *dropped {
+	if d := g.dropped.Load(); d != nil {
+		return d
+	}
+	g.dropped.CompareAndSwap(nil, new(dropped))
+	return g.dropped.Load()
+}
 
 // rareOfGroup is what few groups have, and each at its end.
 type rareOfGroup struct {
@@ -240,7 +254,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 		if r := g.find(to); r != nil {
 			n = r.send(msgs)
 		} else if to == g.self || raft.IsLocalMsgTarget(to) {
-			g.local.Add(1)
+			g.drops().local.Add(1)
 			g.groups.drops[queue.DropLocal].Add(1)
 		} else {
 			g.answer(msgs[0])

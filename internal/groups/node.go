@@ -195,7 +195,7 @@ func (n *node) tellGroups() {
 	for some := range slices.Chunk(all, toldTogether) {
 		ids := make([]uint64, len(some))
 		for i, r := range some {
-			ids[i] = r.group.id
+			ids[i] = r.group().id
 		}
 		n.groups.cfg.Receiver.Unreachable(n.member.RemoteID, ids)
 	}

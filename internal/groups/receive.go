@@ -144,10 +144,7 @@ func (g *Group) drop(n int, cause error) {
 	if n == 0 {
 		return
 	}
-	if g.drops.Load() == nil {
-		g.drops.CompareAndSwap(nil, new(queue.Counters))
-	}
-	g.drops.Load().Drop(n, member.ReasonOf(cause))
+	g.drops().received.Drop(n, member.ReasonOf(cause))
 	g.groups.drops[member.ReasonOf(cause)].Add(uint64(n))
 }
 

@@ -97,7 +97,7 @@ func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
 	case wire.WasRemoved:
 		g.tellRemoved()
 	case wire.NoSuchGroup, wire.NoSuchReplica, wire.TooLarge:
-		g.refusals.Add(1)
+		g.drops().refused.Add(1)
 		gs.refusals.Add(1)
 		r.unreachable()
 	}

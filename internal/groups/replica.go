@@ -19,7 +19,6 @@ type replica struct {
 	node    *node
 	sent    atomic.Int64 // Groups.clock when something was sent to it last, or waited for a stream
 	control fair.Flow    // of control messages that are sent
-	group   *Group
 	in      sender
 	owed    atomic.Bool                  // a report is due
 	at      int32                        // its place in node.replicas; guarded by node.mu
@@ -36,12 +35,15 @@ type otherFlows struct {
 }
 
 func newReplica(g *Group, id uint64, n *node) *replica {
-	r := &replica{id: id, node: n, group: g}
+	r := &replica{id: id, node: n}
 	r.sent.Store(-inFlight)
 	r.control.Group, r.control.Owner = g.id, g
 	r.in.init(g, &n.shares)
 	return r
 }
+
+// group returns the group of the replica.
+func (r *replica) group() *Group { return r.in.group }
 
 // replicas are the replicas of a group on other nodes. Those of a group of three members are in a line of a cache with what else
 // is needed of the group.
@@ -132,16 +134,16 @@ func (r *replica) end() (running []<-chan struct{}) {
 		}
 	}
 	r.endWindow()
-	r.group.hurrySnapshots(r.id)
+	r.group().hurrySnapshots(r.id)
 	r.node.remove(r)
-	r.group.groups.leaveNode(r.node)
+	r.group().groups.leaveNode(r.node)
 	return running
 }
 
 // dropFlow drops the queued messages of a flow.
 func (r *replica) dropFlow(q *fair.SendQueue, f *fair.Flow) {
 	for _, it := range q.Remove(f) {
-		r.group.lose(q, it.Msg, errs.ErrPeerRemoved)
+		r.group().lose(q, it.Msg, errs.ErrPeerRemoved)
 	}
 }
 
@@ -160,10 +162,10 @@ func (r *replica) withOthers() *otherFlows {
 	}
 	others := new(otherFlows)
 	for i := range others.out {
-		others.out[i].Group, others.out[i].Owner = r.group.id, r.group
+		others.out[i].Group, others.out[i].Owner = r.group().id, r.group()
 	}
 	for i := range others.posted {
-		others.posted[i].Group, others.posted[i].Owner = r.group.id, r.group
+		others.posted[i].Group, others.posted[i].Owner = r.group().id, r.group()
 	}
 	r.others.CompareAndSwap(nil, others)
 	return r.others.Load()
@@ -198,7 +200,7 @@ func (r *replica) send(msgs []*raftpb.Message) int {
 	m := msgs[0]
 	k := queue.KindOf(m.GetType())
 	if m.GetType() == raftpb.MsgSnap { // it goes by POST, whose answer is its result
-		if r.group.posts(m) {
+		if r.group().posts(m) {
 			r.post(k, msgs[:1])
 		}
 		return 1
@@ -225,7 +227,7 @@ func (r *replica) send(msgs []*raftpb.Message) int {
 		return n - 1 + r.post(k, msgs[n-1:])
 	}
 	if err := v.Err(); err != nil {
-		r.group.lose(q, m, err)
+		r.group().lose(q, m, err)
 	}
 	return n
 }
@@ -253,9 +255,9 @@ func (r *replica) post(k queue.Kind, msgs []*raftpb.Message) int {
 	o.End()
 	switch err := v.Err(); {
 	case v == queue.Down: // the node has ended meanwhile: the replica was removed, or moved to another
-		r.group.lose(q, msgs[n-1], errs.ErrPeerRemoved)
+		r.group().lose(q, msgs[n-1], errs.ErrPeerRemoved)
 	case err != nil:
-		r.group.lose(q, msgs[n-1], err)
+		r.group().lose(q, msgs[n-1], err)
 	}
 	return n
 }
@@ -274,7 +276,7 @@ func (g *Group) lose(q *fair.SendQueue, m *raftpb.Message, cause error) {
 // unreachable reports the replica unreachable, once for any number of calls before the report.
 func (r *replica) unreachable() {
 	if r.owed.CompareAndSwap(false, true) {
-		r.group.tell(&raftpb.Message{Type: raftpb.MsgUnreachable.Enum(), From: &r.id})
+		r.group().tell(&raftpb.Message{Type: raftpb.MsgUnreachable.Enum(), From: &r.id})
 	}
 }
 

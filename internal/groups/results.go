@@ -170,6 +170,6 @@ func (g *Group) endResults() {
 // hurrySnapshots is Group.hurrySnapshots for all replicas on the node.
 func (n *node) hurrySnapshots() {
 	for _, r := range n.allReplicas() {
-		r.group.hurrySnapshots(r.id)
+		r.group().hurrySnapshots(r.id)
 	}
 }

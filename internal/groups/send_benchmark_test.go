@@ -17,7 +17,7 @@ func sendAppends(t testing.TB, groups, calls, some int) (round func()) {
 	n := newTestNode(t, queue.Limits{Messages: 1 << 20, Bytes: 1 << 40, Shared: queue.NewBudget(1 << 40)}, nil)
 	all, loads := make([]*Group, groups), make([][][]*raftpb.Message, groups)
 	for i := range all {
-		all[i] = newTestReplica(n, nil).group
+		all[i] = newTestReplica(n, nil).group()
 		for c := range calls {
 			batch := make([]*raftpb.Message, some)
 			for k := range batch {
@@ -60,7 +60,7 @@ func BenchmarkSendHeartbeats(b *testing.B) {
 	const groups = 10_000
 	nodes, all := []*node{newTestNode(b, roomy, nil), newTestNode(b, roomy, nil)}, make([]*Group, groups)
 	for i := range all {
-		all[i] = newTestReplica(nodes[0], nil).group
+		all[i] = newTestReplica(nodes[0], nil).group()
 		r := newReplica(all[i], 3, nodes[1])
 		nodes[1].add(r)
 		all[i].replicas.put(r, nil)

@@ -32,7 +32,7 @@ func taken(all ...*fair.SendQueue) (msgs []*raftpb.Message) {
 // TestSendOfManyWays: each message of a call gets into its queue, in order, whatever is before it and after it.
 func TestSendOfManyWays(t *testing.T) {
 	here, there := newTestNode(t, roomy, nil), newTestNode(t, roomy, nil)
-	g := newTestReplica(here, nil).group
+	g := newTestReplica(here, nil).group()
 	other := newReplica(g, 3, there)
 	there.add(other)
 	g.replicas.put(other, nil)
@@ -82,7 +82,7 @@ func TestSendOfManyWays(t *testing.T) {
 		require.Equal(t, append(want[i][queue.Control], want[i][queue.Proposal]...), taken(n.writers[messages].Queue))
 	}
 	require.Equal(t, snaps, taken(here.posts.queues[queue.Append]))
-	require.EqualValues(t, local, g.local.Load())
+	require.EqualValues(t, local, g.drops().local.Load())
 	require.Zero(t, g.groups.withholding.Load())
 }
 
@@ -108,7 +108,7 @@ func TestSendWithholdsTheRest(t *testing.T) {
 	for i := range uint64(9) {
 		msgs = append(msgs, appendAfter(i))
 	}
-	r.group.Send(msgs)
+	r.group().Send(msgs)
 	require.EqualValues(t, 1, n.groups.withholding.Load())
 	require.False(t, r.owed.Load())
 	items, _ := q.Take(nil, 100, 0)
@@ -121,7 +121,7 @@ func TestSendWithholdsTheRest(t *testing.T) {
 	q.Release(items)
 	n.groups.appendsWritten(q, items)
 	later, fits := msgs[len(items)+1], msgs[len(items)]
-	r.group.Send([]*raftpb.Message{later, fits, later}) // as soon as one continues where the last one ended, others do
+	r.group().Send([]*raftpb.Message{later, fits, later}) // as soon as one continues where the last one ended, others do
 	require.Equal(t, []*raftpb.Message{fits, later}, taken(q))
 	require.EqualValues(t, len(msgs)-len(items)+1, q.Dropped()[queue.DropQueueFull])
 	require.Zero(t, n.groups.withholding.Load())
@@ -154,7 +154,7 @@ func TestSendWhileTheQueueIsShut(t *testing.T) {
 		for i := range uint64(batch) {
 			msgs = append(msgs, appendAfter(c*batch+i))
 		}
-		r.group.Send(msgs)
+		r.group().Send(msgs)
 	}
 	close(stop)
 	wg.Wait()
@@ -180,7 +180,7 @@ func TestSendWhileTheReplicaIsRemoved(t *testing.T) {
 		n.users = 2
 		before := q.Dropped()[queue.DropEnded]
 		var removing sync.WaitGroup
-		removing.Go(func() { r.group.Remove(2) })
+		removing.Go(func() { r.group().Remove(2) })
 		var msgs []*raftpb.Message
 		for i := range uint64(batch) {
 			msgs = append(msgs, appendAfter(i))

@@ -15,12 +15,15 @@ type sender struct {
 	group    *Group
 	control  fair.Inbox // of control messages
 	shares   *[queue.Kinds]*fair.Share
-	boxes    [queue.Kinds - 1]atomic.Pointer[fair.Inbox] // of the other kinds; nil: nothing was received yet; set under mu
-	rare     atomic.Pointer[rareOfSender]                // nil: nothing of it was needed yet; set under mu
+	others   atomic.Pointer[otherInboxes] // nil: nothing of the other kinds was received yet; set under mu
+	rare     atomic.Pointer[rareOfSender] // nil: nothing of it was needed yet; set under mu
 	mu       sync.Mutex
 	stranger bool // it is of replicas that the group does not have
 	ended    bool
 }
+
+// otherInboxes are those of the kinds beside control messages.
+type otherInboxes [queue.Kinds - 1]fair.Inbox
 
 // rareOfSender is what few senders have.
 type rareOfSender struct {
@@ -64,29 +67,34 @@ func (s *sender) box(k queue.Kind) *fair.Inbox {
 	if k == queue.Control {
 		return &s.control
 	}
-	box := &s.boxes[k-1]
-	if in := box.Load(); in != nil {
-		return in
+	if others := s.others.Load(); others != nil {
+		return &others[k-1]
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return nil
 	}
-	in := box.Load()
-	if in == nil {
-		in = &fair.Inbox{Group: s.group.id, Owner: s, Share: s.shares[k]}
-		box.Store(in)
+	others := s.others.Load()
+	if others == nil {
+		others = new(otherInboxes)
+		for i := range others {
+			others[i] = fair.Inbox{Group: s.group.id, Owner: s, Share: s.shares[i+1]}
+		}
+		s.others.Store(others)
 	}
-	return in
+	return &others[k-1]
 }
 
-// existing returns the inbox of a kind, or nil if nothing was received yet.
+// existing returns the inbox of a kind, or nil if nothing was ever received that needs it.
 func (s *sender) existing(k queue.Kind) *fair.Inbox {
 	if k == queue.Control {
 		return &s.control
 	}
-	return s.boxes[k-1].Load()
+	if others := s.others.Load(); others != nil {
+		return &others[k-1]
+	}
+	return nil
 }
 
 // setEnded is called with mu held: contexts of Process end.

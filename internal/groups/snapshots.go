@@ -39,14 +39,14 @@ type snapshotSender struct {
 }
 
 func newSnapshotSender(r *replica) *snapshotSender {
-	m, cfg := r.node.member, r.group.groups.cfg.Snapshots
+	m, cfg := r.node.member, r.group().groups.cfg.Snapshots
 	s := &snapshotSender{SnapshotPeer: member.SnapshotPeer{Of: m, Path: protocol.GroupSnapshotPath}, replica: r}
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancelCause(m.Ctx)
 	s.sender = snapshot.NewSender(snapshot.SenderConfig{
-		Config: cfg.Config, To: m.RemoteID, Group: true, ID: r.group.id, Sent: &r.node.sent, Bytes: &m.Counters.SentSnapshots,
+		Config: cfg.Config, To: m.RemoteID, Group: true, ID: r.group().id, Sent: &r.node.sent, Bytes: &m.Counters.SentSnapshots,
 		Peer: s, Events: s, Pace: cfg.Pace,
-		Ctx: ctx, Enter: m.Enter, Leave: m.Wait.Done, Log: m.Log.With(zap.Uint64("group", r.group.id)), Lines: r.node.snapshotLines,
+		Ctx: ctx, Enter: m.Enter, Leave: m.Wait.Done, Log: m.Log.With(zap.Uint64("group", r.group().id)), Lines: r.node.snapshotLines,
 		Full: errs.ErrQueueFull, Dropped: errs.ErrPaused,
 	})
 	return s
@@ -62,7 +62,7 @@ func (s *snapshotSender) end() {
 func (s *snapshotSender) Header() http.Header {
 	h := s.SnapshotPeer.Header()
 	h.Set(protocol.HeaderRaftTo, s.Of.RemoteID.String())
-	h.Set(protocol.HeaderGroup, strconv.FormatUint(s.replica.group.id, 10))
+	h.Set(protocol.HeaderGroup, strconv.FormatUint(s.replica.group().id, 10))
 	return h
 }
 
@@ -70,7 +70,7 @@ func (s *snapshotSender) Header() http.Header {
 func (s *snapshotSender) Conclude(resp *http.Response, question bool) error {
 	err := s.SnapshotPeer.Conclude(resp, question)
 	if errors.Is(err, protocol.ErrMemberRemoved) {
-		s.replica.group.tellRemoved()
+		s.replica.group().tellRemoved()
 	}
 	return err
 }
@@ -87,7 +87,7 @@ func (s *snapshotSender) Busy() bool {
 
 // Observe implements snapshot.Events.
 func (s *snapshotSender) Observe(p *snapshot.Progress) func(snapshot.Status) {
-	return s.replica.group.groups.cfg.Snapshots.Observe(s.Of.Events, p)
+	return s.replica.group().groups.cfg.Snapshots.Observe(s.Of.Events, p)
 }
 
 // Succeeded implements snapshot.Events.
@@ -107,9 +107,9 @@ func (s *snapshotSender) Done(_ *raftpb.Message, st snapshot.Status, err error) 
 	} else {
 		s.replica.forgetAppends() // raft continues after the snapshot
 	}
-	s.replica.group.snapshotEnded(s.replica.id, err)
-	s.replica.group.groups.cfg.Snapshots.Ended(s.Of.Events, st)
-	s.replica.group.finish()
+	s.replica.group().snapshotEnded(s.replica.id, err)
+	s.replica.group().groups.cfg.Snapshots.Ended(s.Of.Events, st)
+	s.replica.group().finish()
 }
 
 // SendSnapshot sends m to the replica in its To field, as Transport.SendSnapshot does. It does not block, and owns m.

@@ -106,16 +106,16 @@ type ReplicaState struct {
 
 // State returns the current state.
 func (g *Group) State() GroupState {
-	st := GroupState{ID: g.id, Replica: g.self, Failing: g.failing.Load(), Refused: g.refusals.Load()}
+	st := GroupState{ID: g.id, Replica: g.self, Failing: g.failing.Load()}
 	load := g.load()
 	st.HeldBytes, st.BlockedFor = load.heldBytes, load.blockedFor
 	for _, r := range g.replicas.all() {
 		st.Replicas = append(st.Replicas, ReplicaState{r.id, r.node.member.RemoteID, r.node.member.Activity.ActiveSince(), g.snapshotsHeldUntil(r.id)})
 	}
 	slices.SortFunc(st.Replicas, func(a, b ReplicaState) int { return cmp.Compare(a.ID, b.ID) })
-	if drops := g.drops.Load(); drops != nil {
-		st.Dropped = drops.Dropped()
+	if d := g.dropped.Load(); d != nil {
+		st.Dropped, st.Refused = d.received.Dropped(), d.refused.Load()
+		st.Dropped[queue.DropLocal] += d.local.Load()
 	}
-	st.Dropped[queue.DropLocal] += g.local.Load()
 	return st
 }

@@ -95,7 +95,7 @@ func TestRemovedReplicaWithholdsNothing(t *testing.T) {
 		r.send([]*raftpb.Message{appendAfter(i)})
 	}
 	require.EqualValues(t, 1, n.groups.withholding.Load())
-	r.group.Remove(2)
+	r.group().Remove(2)
 	require.Zero(t, n.groups.withholding.Load())
 	r.send([]*raftpb.Message{appendAfter(8)})
 	require.Zero(t, n.groups.withholding.Load(), "of a Send that ran meanwhile")

@@ -21,7 +21,7 @@ type load struct {
 
 // load returns the present load. It allocates nothing.
 func (g *Group) load() load {
-	l := load{group: g, failing: g.failing.Load(), dropped: g.refusals.Load() + g.local.Load()}
+	l := load{group: g, failing: g.failing.Load()}
 	for _, r := range g.replicas.all() {
 		l.add(&r.in)
 		if r.node.member.Activity.ActiveSince().IsZero() {
@@ -31,9 +31,9 @@ func (g *Group) load() load {
 	if s := g.strangers.Load(); s != nil {
 		l.add(s)
 	}
-	if drops := g.drops.Load(); drops != nil {
-		dropped := drops.Dropped()
-		l.dropped += dropped.Total()
+	if d := g.dropped.Load(); d != nil {
+		received := d.received.Dropped()
+		l.dropped = received.Total() + d.local.Load() + d.refused.Load()
 	}
 	return l
 }
