@@ -25,6 +25,7 @@ type lane struct {
 	deficit int64 // bytes that the first flow may still send at its turn
 	queued  int   // messages that wait
 	late    lateness
+	ahead   uint64 // what was read ahead
 }
 
 // push adds a message of a flow that it has accepted.
@@ -88,6 +89,9 @@ func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) (_ []Item, olde
 	limited := bytes > 0
 	oldest = l.ring.head().at
 	for passes := 0; n > 0 && l.ring.n > 0; {
+		if len(buf)%readAhead == 0 {
+			l.ahead += l.readAhead(min(n, readAhead))
+		}
 		e := l.ring.head()
 		if l.deficit < e.size {
 			l.rotate()
@@ -109,6 +113,19 @@ func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) (_ []Item, olde
 		}
 	}
 	return buf, oldest
+}
+
+// readAhead is of how many flows memory is read at a time before it is needed.
+const readAhead = 32
+
+// readAhead reads what pop needs of the first n flows: so the processor waits for the memory of several at a time.
+func (l *lane) readAhead(n int) (sum uint64) {
+	for i := range min(n, l.ring.len) {
+		if f := l.ring.at(i).of; f != nil {
+			sum += uint64(f.moreN)
+		}
+	}
+	return sum
 }
 
 // settle is account.settle.

@@ -191,6 +191,11 @@ func (p *Pool) next(w *worker) bool {
 
 // fill is called with mu held, while inboxes wait: it gives a worker messages of up to n of them, each for a turn, but at least of one.
 func (p *Pool) fill(w *worker, n int) {
+	for i := range min(n, p.run.len, len(w.batch)) { // so that the processor waits for the memory of several at a time
+		if in := p.run.at(i).of; in != nil && in.more.last != nil {
+			w.ahead++
+		}
+	}
 	for more := true; more; more = n > 0 && p.run.n > 0 && w.n < len(w.batch) {
 		n--
 		e := p.run.pop()

@@ -265,7 +265,7 @@ func TestRemoveReturnsTheFlow(t *testing.T) {
 	require.Equal(t, Flow{Group: 0, kind: uint8(queue.Append)}, flows[0])
 	require.Equal(t, []uint64{2, 2, 2}, takeAll(q))
 	l := &q.lanes[queue.Append]
-	require.Equal(t, lane{account: l.account, ring: l.ring}, *l)
+	require.Equal(t, lane{account: l.account, ring: l.ring, ahead: l.ahead}, *l)
 	require.Zero(t, l.ring.len+l.ring.n)
 }
 
