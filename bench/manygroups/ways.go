@@ -1,6 +1,7 @@
 package manygroups
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,6 +22,8 @@ const (
 	Calls Way = "calls only"
 	// Groups is one Transport with Transport.Group for each group.
 	Groups Way = "Transport.Group"
+	// Batches is the same with a GroupReceiver, which processes what it gets at once.
+	Batches Way = "GroupReceiver"
 	// PerGroup is a Transport for each group, all behind a Mux.
 	PerGroup Way = "Mux"
 )
@@ -42,7 +45,7 @@ func newCarrier(n *node, ln net.Listener) (carrier, error) {
 	switch n.cfg.Way {
 	case Calls:
 		return calls{}, ln.Close()
-	case Groups:
+	case Groups, Batches:
 		return startGroups(n, ln)
 	case PerGroup:
 		return startTransports(n, ln)
@@ -68,6 +71,9 @@ type sharing struct {
 
 func startGroups(n *node, ln net.Listener) (carrier, error) {
 	t := &rafthttp.Transport{ID: types.ID(n.cfg.ID), ClusterID: clusterID, Raft: rafthttp.NoRaft{}}
+	if n.cfg.Way == Batches {
+		t.GroupReceiver = scheduler{n}
+	}
 	if err := t.Start(); err != nil {
 		return nil, err
 	}
@@ -90,6 +96,23 @@ func startGroups(n *node, ln net.Listener) (carrier, error) {
 }
 
 func (s *sharing) send(group int, ms []*raftpb.Message) { s.groups[group].Send(ms) }
+
+// scheduler processes the messages of all groups.
+type scheduler struct{ node *node }
+
+// ReceiveGroups implements rafthttp.GroupReceiver.
+func (s scheduler) ReceiveGroups(_ types.ID, msgs []rafthttp.GroupMessage) {
+	for _, m := range msgs {
+		_ = s.node.rafts[m.Group-1].Process(context.Background(), m.Message)
+	}
+}
+
+// GroupsUnreachable implements rafthttp.GroupReceiver.
+func (s scheduler) GroupsUnreachable(_ types.ID, groups []uint64) {
+	for _, g := range groups {
+		s.node.rafts[g-1].ReportUnreachable(0)
+	}
+}
 
 // up reports whether all nodes are active, and had time to dial both streams.
 func (s *sharing) up() bool {

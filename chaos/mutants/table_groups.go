@@ -4,7 +4,7 @@ package main
 var groupMutants = []mutant{
 	{
 		name: "group-of-another", wrong: "the messages of one read go to the group of the first", breaks: "a message reaches its group only", in: manyGroups,
-		edits: []edit{{"internal/groups/receive.go", "found[i] = gs.all[some[i].Group]", "found[i] = gs.all[some[0].Group]"}},
+		edits: []edit{{"internal/groups/receive.go", "found[i] = gs.all[items[i].Group]", "found[i] = gs.all[items[0].Group]"}},
 	},
 	{
 		name: "group-former-replica", wrong: "a message for a former replica reaches the new one", breaks: "a message reaches its replica only", in: manyGroups,

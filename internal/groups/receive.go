@@ -172,27 +172,15 @@ type Receiver interface {
 // receiveAll gives messages from a node to the Receiver, except those that are refused.
 func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem, refuse refuser) {
 	kept := items[:0]
-	for _, it := range items {
-		gs.mu.RLock()
-		g := gs.all[it.Group]
-		gs.mu.RUnlock()
-		self, own := it.Msg.GetTo(), true
-		var r *replica
-		if g != nil {
-			r = g.find(it.Msg.GetFrom())
-			self, own = g.self, g.mayBeFrom(it.Msg.GetFrom(), r, n)
-		}
-		if err := gs.node.AuthorizeReplica(it.Msg, self, own); err == nil {
-			switch {
-			case g == nil:
-			case r == nil:
-				g.stranger().seen(it.Msg.GetFrom(), n)
-			case it.Msg.GetType() == raftpb.MsgAppResp:
-				r.answered(it.Msg)
+	var found [receiveTogether]*Group
+	for len(items) > 0 {
+		some := items[:min(len(items), receiveTogether)]
+		items = items[len(some):]
+		gs.findAll(found[:len(some)], some)
+		for i, it := range some {
+			if gs.mayReceive(found[i], n, it, refuse) {
+				kept = append(kept, it)
 			}
-			kept = append(kept, it)
-		} else if g != nil {
-			g.refuse(it.Msg, err, refuse)
 		}
 	}
 	if len(kept) > 0 {
@@ -200,6 +188,43 @@ func (gs *Groups) receiveAll(from types.ID, n *node, items []stream.GroupItem, r
 		defer gs.receiving.Add(-1)
 		gs.cfg.Receiver.Receive(from, kept)
 	}
+}
+
+// mayReceive reports whether the Receiver gets a message from a node, of this group, or of one that is not here if g is nil.
+func (gs *Groups) mayReceive(g *Group, n *node, it stream.GroupItem, refuse refuser) bool {
+	if g == nil {
+		return gs.node.AuthorizeReplica(it.Msg, it.Msg.GetTo(), true) == nil
+	}
+	r, ok := gs.authorize(g, n, it, refuse)
+	if ok && r == nil {
+		g.stranger().seen(it.Msg.GetFrom(), n)
+	}
+	return ok
+}
+
+// authorize returns the replica that has sent a message of a group, or nil if the group does not have it. It refuses the message unless
+// ok.
+func (gs *Groups) authorize(g *Group, n *node, it stream.GroupItem, refuse refuser) (r *replica, ok bool) {
+	from := it.Msg.GetFrom()
+	r = g.find(from)
+	if err := gs.node.AuthorizeReplica(it.Msg, g.self, g.mayBeFrom(from, r, n)); err != nil {
+		g.refuse(it.Msg, err, refuse)
+		return nil, false
+	}
+	if r != nil && it.Msg.GetType() == raftpb.MsgAppResp {
+		r.answered(it.Msg)
+	}
+	return r, true
+}
+
+// findAll finds the groups of messages, and reads memory that is needed for these: see readAhead.
+func (gs *Groups) findAll(found []*Group, items []stream.GroupItem) {
+	gs.mu.RLock()
+	for i := range items {
+		found[i] = gs.all[items[i].Group]
+	}
+	gs.mu.RUnlock()
+	gs.ahead.Store(readGroups(found, items))
 }
 
 // receive sorts messages from a node into the inboxes. Appends wait up to wait for room; an error ends the stream. n is nil if
@@ -214,12 +239,7 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 	for len(items) > 0 {
 		some := items[:min(len(items), receiveTogether)]
 		items = items[len(some):]
-		gs.mu.RLock()
-		for i := range some {
-			found[i] = gs.all[some[i].Group]
-		}
-		gs.mu.RUnlock()
-		gs.ahead.Store(readGroups(found[:len(some)], some))
+		gs.findAll(found[:len(some)], some)
 		kind, received := queue.Control, run[:0]
 		for i, it := range some {
 			k := queue.KindOf(it.Msg.GetType())
@@ -309,15 +329,11 @@ func (gs *Groups) inboxOf(g *Group, n *node, k queue.Kind, it stream.GroupItem, 
 		refuse(it.Group, it.Msg, wire.NoSuchGroup)
 		return nil
 	}
-	from := it.Msg.GetFrom()
-	r := g.find(from)
-	if err := gs.node.AuthorizeReplica(it.Msg, g.self, g.mayBeFrom(from, r, n)); err != nil {
-		g.refuse(it.Msg, err, refuse)
+	r, ok := gs.authorize(g, n, it, refuse)
+	if !ok {
 		return nil
 	}
-	if r != nil && it.Msg.GetType() == raftpb.MsgAppResp {
-		r.answered(it.Msg)
-	}
+	from := it.Msg.GetFrom()
 	s := g.from(k, from, r, n)
 	if s == nil { // it was added just now
 		return gs.inboxOf(g, n, k, it, refuse)
