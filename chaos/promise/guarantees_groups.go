@@ -96,7 +96,7 @@ var groupGuarantees = []guarantee{
 	{"Other groups, and other kinds of messages of the same group, are not delayed.", []string{"isolation"}, ""},
 	{"The context of a proposal ends after `ReadTimeout` and `WriteTimeout` together.", []string{"isolation"}, ""},
 	{"With more than 256 blocked calls of one kind, further messages of that kind wait, and those of the other kinds do not.", nil, "so many groups would take too long here: tests of internal/fair have them"},
-	{"**Reports**: `ReportUnreachable` is called for the groups that sent something to the node within the last one to two `ReadTimeout` when its stream is lost, and for a group whose own message was dropped.", []string{"reported"}, ""},
+	{"**Reports**: `ReportUnreachable` is called for the groups that sent something to the node within the last one to two `ReadTimeout` when its stream is lost or the replica moves, and for a group whose own message was dropped.", []string{"reported"}, ""},
 	{"An idle group is not told.", []string{"isolation"}, ""},
 	{"**Refusals**: if the other node does not have the group or the replica, or takes the message for too large (its `MaxMessageBytes`), the replica is reported unreachable, and counted (`GroupStatus.Refused`): at most once in a third of `ReadTimeout` while a stream is up, and after the last of several messages.", []string{"reported"}, ""},
 	{"The other groups do not notice.", []string{"isolation"}, ""},

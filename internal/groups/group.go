@@ -147,7 +147,8 @@ func (g *Group) Self() uint64 { return g.self }
 // Has reports whether the group has a replica with this id, beside the local one.
 func (g *Group) Has(id uint64) bool { return g.find(id) != nil }
 
-// Add adds a replica that lives on a node, or moves it there. urls are those of the node, for all groups.
+// Add adds a replica that lives on a node, or moves it there: what was sent to it lately may be lost, which raft is told. urls are those of
+// the node, for all groups.
 func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -168,7 +169,9 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 	}
 	r := newReplica(g, id, n)
 	n.add(r)
-	g.put(r, old)
+	if g.put(r, old); old != nil && old.sentLately() { // withheld appends, too, of which the former queue would tell raft later
+		r.unreachable()
+	}
 }
 
 // ends is called with mu held: it notes calls of Process with messages of a replica that has ended, for the next replica with its id, and

@@ -183,9 +183,7 @@ func (n *node) forgetAppends() {
 
 // tellGroups reports the replicas on the node unreachable to which something was sent lately.
 func (n *node) tellGroups() {
-	all := n.allReplicas()
-	since := n.groups.clock.Load() - inFlight
-	all = slices.DeleteFunc(all, func(r *replica) bool { return r.sent.Load() <= since })
+	all := slices.DeleteFunc(n.allReplicas(), func(r *replica) bool { return !r.sentLately() })
 	if n.groups.cfg.Receiver == nil {
 		for _, r := range all {
 			r.unreachable()

@@ -45,6 +45,9 @@ func newReplica(g *Group, id uint64, n *node) *replica {
 // group returns the group of the replica.
 func (r *replica) group() *Group { return r.in.group }
 
+// sentLately reports whether something was sent to the replica, or waited, so lately that it may be lost with its stream.
+func (r *replica) sentLately() bool { return r.sent.Load() > r.node.groups.clock.Load()-inFlight }
+
 // replicas are the replicas of a group on other nodes. Those of a group of three members are in a line of a cache with what else
 // is needed of the group.
 type replicas struct {
