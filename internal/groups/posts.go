@@ -77,11 +77,11 @@ func (p *posts) work(q *fair.SendQueue) {
 	}
 }
 
-// together returns how many of the first items go in one POST: a large one goes alone, since the others would be lost with it if the node
-// does not take it.
+// together returns how many of the first items go in one POST: about postBytes. A large one goes alone, since the others would be lost with it
+// if the node does not take it.
 func together(items []fair.Item) (n int) {
-	for n < len(items) && items[n].Size <= postBytes {
-		n++
+	for left := int64(postBytes); n < len(items) && left > 0 && items[n].Size <= postBytes; n++ {
+		left -= items[n].Size
 	}
 	return max(n, 1)
 }

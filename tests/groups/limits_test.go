@@ -140,3 +140,24 @@ func TestLargePostOfAGroupGoesAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestPostsOfLargeControlMessages: however large the control messages are that wait together, no POST is longer than the receiver reads.
+func TestPostsOfLargeControlMessages(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		n.DialBlock(testmember.HostOf(2), testmember.HostOf(1), memnet.DialRefused)
+		ma := startNode(t, n, 1)
+		mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.MaxMessageBytes = rafthttp.NoRaft{}, 256<<10 })
+		a, b := connect(t, ma, mb, 1, nil)
+		time.Sleep(5 * time.Second)
+		var beats []*raftpb.Message
+		for i := range uint64(100) {
+			m := testmember.Heartbeat(2, 1, i)
+			m.Context = make([]byte, 100<<10)
+			beats = append(beats, m)
+		}
+		a.Send(beats)
+		time.Sleep(10 * time.Second)
+		require.Len(t, b.raft.Received(), len(beats))
+		require.Zero(t, a.raft.Unreachables(2))
+	})
+}
