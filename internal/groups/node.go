@@ -190,11 +190,12 @@ func (n *node) tellGroups() {
 		}
 		return
 	}
-	for some := range slices.Chunk(all, toldTogether) {
-		ids := make([]uint64, len(some))
-		for i, r := range some {
-			ids[i] = r.group().id
-		}
-		n.groups.cfg.Receiver.Unreachable(n.member.RemoteID, ids)
+	ids := make([]uint64, len(all))
+	for i, r := range all {
+		ids[i] = r.group().id
+	}
+	slices.Sort(ids)
+	for some := range slices.Chunk(slices.Compact(ids), toldTogether) { // a group may have two replicas there for a while
+		n.groups.cfg.Receiver.Unreachable(n.member.RemoteID, some)
 	}
 }

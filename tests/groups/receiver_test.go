@@ -20,7 +20,8 @@ type scheduler struct {
 	mu          sync.Mutex
 	messages    map[uint64][]*raftpb.Message
 	unreachable map[uint64]int
-	largest     int // groups in one report
+	largest     int  // groups in one report
+	twice       bool // one had a group twice
 }
 
 func (s *scheduler) ReceiveGroups(_ types.ID, msgs []rafthttp.GroupMessage) {
@@ -45,6 +46,7 @@ func (s *scheduler) GroupsUnreachable(_ types.ID, groups []uint64) {
 		s.unreachable[id]++
 	}
 	s.largest = max(s.largest, len(groups))
+	s.twice = s.twice || len(slices.Compact(slices.Sorted(slices.Values(groups)))) < len(groups)
 }
 
 // TestGroupReceiver: it gets the messages of all groups in order, also of groups that are not here, and each group with
@@ -95,5 +97,27 @@ func TestGroupReceiver(t *testing.T) {
 		require.Len(t, s.unreachable, groups-1)
 		require.Equal(t, 1024, s.largest)
 		require.NotContains(t, s.unreachable, uint64(groups))
+	})
+}
+
+// TestLostNodeOfTwoReplicas: a group that has two replicas on a node, one of which takes the place of the other, is told once of each loss.
+func TestLostNodeOfTwoReplicas(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		s := &scheduler{messages: map[uint64][]*raftpb.Message{}, unreachable: map[uint64]int{}}
+		ma := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Raft, tr.GroupReceiver = rafthttp.NoRaft{}, s })
+		mb := startNode(t, n, 2)
+		a, b := join(t, ma, 7, nil), join(t, mb, 7, func(cfg *rafthttp.GroupConfig) { cfg.Replica = 22 })
+		for _, replica := range []uint64{12, 22} {
+			a.AddReplica(replica, 2, []string{testmember.URLOf(2)})
+		}
+		b.AddPeer(1, []string{testmember.URLOf(1)})
+		time.Sleep(time.Second)
+		n.Host(testmember.HostOf(2)).Crash()
+		a.Send([]*raftpb.Message{testmember.MsgApp(12, 1, 1, nil), testmember.MsgApp(22, 1, 1, nil)})
+		time.Sleep(20 * time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		require.NotEmpty(t, s.unreachable)
+		require.False(t, s.twice)
 	})
 }
