@@ -158,7 +158,7 @@ func (e *engine) spawn(f func()) bool {
 func (e *engine) runningCallbacks(peers []*peer, remotes []*pipeline.Remote) (all []string) {
 	named := e.cfg.Guard.Calls.List()
 	for _, c := range named {
-		all = append(all, callback.Call{Name: c.Name, Peer: c.Peer}.String())
+		all = append(all, callback.Call{Name: c.Name, Group: c.Group, Peer: c.Peer}.String())
 	}
 	calls := e.groups.Calls()
 	for _, p := range append(e.endingPeers(), peers...) {

@@ -81,7 +81,7 @@ func (t *Transport) Group(id uint64, cfg GroupConfig) (*Group, error) {
 	g := &Group{t: t}
 	err := e.groups.Join(&g.g, id, self, groups.App{
 		Raft: cfg.Raft, ErrorC: cfg.ErrorC,
-		Store: callback.NewStore(cfg.Snapshotter, e.cfg.Guard, e.cfg.ReadTimeout),
+		Store: callback.NewStore(cfg.Snapshotter, e.cfg.Guard.Of(id), e.cfg.ReadTimeout),
 	})
 	if errors.Is(err, groups.ErrJoined) {
 		return nil, &ConfigError{"Group", id, "an id that no group of the Transport has yet"}

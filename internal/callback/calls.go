@@ -1,9 +1,11 @@
 package callback
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -25,7 +27,7 @@ type Running struct {
 // Begin tracks a call. Its result must be passed to a deferred End, which replaces
 // Recover.
 func (g Guard) Begin(in Call) Running {
-	if g.Calls == nil {
+	if in.Group = cmp.Or(in.Group, g.Group); g.Calls == nil {
 		return Running{call: in}
 	}
 	g.Calls.mu.Lock()
@@ -57,11 +59,14 @@ func (c *Calls) List() []Call {
 	return slices.Collect(maps.Values(c.running))
 }
 
-// String returns the name of the call, with its lane and its member.
+// String returns the name of the call, with its group, its lane and its member.
 func (c Call) String() string {
 	s := c.Name
+	if c.Group != 0 {
+		s += fmt.Sprintf(", group %d,", c.Group)
+	}
 	if c.Lane != "" {
-		s += ", " + c.Lane + ","
+		s = strings.TrimSuffix(s, ",") + ", " + c.Lane + ","
 	}
 	if c.Peer != 0 {
 		s += fmt.Sprintf(" of %s", c.Peer)

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -16,12 +17,14 @@ import (
 type Guard struct {
 	Log   *zap.Logger // the application's own: the line must be written before the process ends
 	Calls *Calls      // the calls of Begin that have not ended; nil: they are not tracked
+	Group uint64      // the raft group of which all calls are; 0: none
 }
 
 // Call is a call of the application, for the log.
 type Call struct {
-	Name string   // such as "Raft.Process"
-	Peer types.ID // the member that the call is about, or the sender of the message; 0: unknown
+	Name  string   // such as "Raft.Process"
+	Group uint64   // the raft group; 0: none, or that of the Guard
+	Peer  types.ID // the member that the call is about, or the sender of the message; 0: unknown
 
 	Lane string             // of the message, "post" or "snapshot"; "": the call has no message
 	Type raftpb.MessageType // of the message
@@ -36,6 +39,12 @@ const (
 
 // logTimeout is how long the process waits for the log before it ends.
 const logTimeout = time.Second
+
+// Of returns the guard of calls of a raft group.
+func (g Guard) Of(group uint64) Guard {
+	g.Group = group
+	return g
+}
 
 // Recover must be deferred around each callback that is called for each message or batch, or
 // that Stop does not wait for. Around others, defer End. It does not allocate.
@@ -56,6 +65,7 @@ func (g Guard) RecoverRun(in Call, current **raftpb.Message) {
 
 // crash does not return.
 func (g Guard) crash(in Call, v any) {
+	in.Group = cmp.Or(in.Group, g.Group)
 	p := &panicError{in, v, debug.Stack()}
 	logged := make(chan struct{})
 	go func() {
@@ -86,6 +96,9 @@ func (p *panicError) Error() string {
 
 func (p *panicError) fields() []zap.Field {
 	fields := []zap.Field{zap.String("callback", p.call.Name)}
+	if p.call.Group != 0 {
+		fields = append(fields, zap.Uint64("group", p.call.Group))
+	}
 	if p.call.Peer != 0 {
 		fields = append(fields, zap.String("remote-peer-id", p.call.Peer.String()))
 	}

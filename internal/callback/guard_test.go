@@ -47,6 +47,11 @@ func TestCallsThatHaveNotReturned(t *testing.T) {
 	g.End(first)
 	require.Empty(t, g.Calls.List())
 
+	of := g.Of(7).Begin(callback.Call{Name: "Raft.ReportUnreachable", Peer: 2})
+	require.Equal(t, "Raft.ReportUnreachable, group 7, of 2", g.Calls.List()[0].String())
+	g.End(of)
+	require.Equal(t, "Raft.Process, group 7, append, of 3", callback.Call{Name: callback.RaftProcess, Group: 7, Lane: "append", Peer: 3}.String())
+
 	untracked := callback.Guard{Log: zap.NewNop()}
 	untracked.End(untracked.Begin(callback.Call{Name: "VerifyPeer"}))
 }

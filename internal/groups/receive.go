@@ -33,10 +33,10 @@ func readAhead(in *fair.Inbox) (sum uint64) {
 // process gives a message to raft, and the result to the request that has brought it, if it waits.
 func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	g, cfg, from := s.group, s.group.groups.node, m.GetFrom()
-	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
 	if s.stranger {
-		defer s.passed(k, from)
+		defer s.passed(k, from) // after Recover, which does not return if Process panics: others wait for it
 	}
+	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Group: g.id, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
 	if s.stranger && !s.begin(k, from) || !s.await(k, from) {
 		g.drop(1, errs.ErrPeerRemoved)
 		g.groups.refuseWaiting(m, errs.ErrPeerRemoved)

@@ -69,3 +69,25 @@ func TestStopSaysForWhichGroupsItWaits(t *testing.T) {
 		})
 	}
 }
+
+// TestStopSaysForWhichReportItWaits: it names the group, of which there may be thousands.
+func TestStopSaysForWhichReportItWaits(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		core, logs := observer.New(zap.WarnLevel)
+		r := &blockedReports{release: make(chan struct{})}
+		m := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Raft, tr.Logger = rafthttp.NoRaft{}, zap.New(core) })
+		g, err := m.Group(7, rafthttp.GroupConfig{Raft: r})
+		require.NoError(t, err)
+		g.AddPeer(2, []string{testmember.URLOf(2)})
+		g.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+		time.Sleep(10 * time.Second)
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); m.Stop() }()
+		time.Sleep(6 * time.Second)
+		lines := logs.FilterMessage("Stop still waits for callbacks").All()
+		close(r.release)
+		<-stopped
+		require.Len(t, lines, 1)
+		require.Equal(t, []any{"Raft.ReportUnreachable, group 7, of 2"}, lines[0].ContextMap()["callbacks"])
+	})
+}
