@@ -81,16 +81,24 @@ func (c *checker) check(m mutant) error {
 	if err != nil {
 		return err
 	}
+	if err := c.checkFiles(files); err != nil {
+		return fmt.Errorf("mutant %s: %w", m.name, err)
+	}
+	return nil
+}
+
+// checkFiles checks a library that has these files, by their paths.
+func (c *checker) checkFiles(files map[string]string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := &checking{checker: c, files: files, checked: map[string]*types.Package{}}
 	for _, p := range c.packages {
 		if err := k.look(p); err != nil {
-			return fmt.Errorf("mutant %s: %w", m.name, err)
+			return err
 		}
 	}
 	if len(k.checked) == 0 {
-		return fmt.Errorf("mutant %s changes no package", m.name)
+		return errors.New("no package changes")
 	}
 	return nil
 }
@@ -103,7 +111,7 @@ func (k *checking) look(p listed) error {
 		return nil
 	}
 	var parsed []*ast.File
-	for _, name := range p.GoFiles {
+	for _, name := range k.filesOf(p) {
 		path := filepath.Join(p.Dir, name)
 		var text any // nil: what is in the file
 		if changed, ok := k.files[path]; ok {
@@ -123,6 +131,17 @@ func (k *checking) look(p listed) error {
 	}
 	k.checked[p.ImportPath] = checked
 	return nil
+}
+
+// filesOf returns the names of the files of a package, with those that are new.
+func (k *checking) filesOf(p listed) []string {
+	names := slices.Clone(p.GoFiles)
+	for path := range k.files {
+		if name := filepath.Base(path); name == chosenFile && filepath.Dir(path) == p.Dir {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Import implements types.Importer.

@@ -3,11 +3,13 @@
 //
 //	go run ./mutants -mutant message-lost -seeds 100
 //
-// A mutant is the library with some text replaced, given to the compiler as an overlay: no file is changed. Seeds are tried one
-// after another until a judge notices; the table says which, and after how many. A mutant that nothing notices is a missing
-// judge, or a missing kind of trouble.
+// A mutant is the library with some text replaced, given to the compiler as an overlay: no file is changed. Mutants that differ
+// in the bodies of functions are compiled together, which takes as long as one: each such function exists once more for each
+// mutant, and a variable of the environment says which one is called. Mutants that change declarations are compiled alone, and
+// so is a single one. Seeds are tried one after another until a judge notices; the table says which, and after how many. A
+// mutant that nothing notices is a missing judge, or a missing kind of trouble.
 //
-// The right library is tried first, and must pass. A mutant counts as noticed if the test fails, if it panics, or if the bubble
+// The right library is tried first, and must pass: it is the one with the mutants, of which none is chosen. A mutant counts as noticed if the test fails, if it panics, or if the bubble
 // in which it runs reports a deadlock. One that runs into the timeout does not count: a simulation that hangs has to say so by
 // itself.
 //
@@ -83,6 +85,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 			fmt.Fprintf(out, "%-30s %s\n", m.name, m.wrong)
 		}
 		return nil
+	}
+	if o.root, err = filepath.Abs(o.root); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "mutants-")
 	if err != nil {

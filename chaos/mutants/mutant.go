@@ -81,16 +81,8 @@ func (m mutant) apply(root string) (map[string]string, error) {
 	return files, nil
 }
 
-// writeOverlay writes the mutant of the library in root to the folder dir, and returns the file for go test -overlay.
-func (m mutant) writeOverlay(root, dir string) (string, error) {
-	root, err := filepath.Abs(root)
-	if err != nil {
-		return "", err
-	}
-	files, err := m.apply(root)
-	if err != nil {
-		return "", err
-	}
+// writeOverlay writes the files that differ to the folder dir, and returns the file for go test -overlay.
+func writeOverlay(files map[string]string, dir string) (string, error) {
 	var overlay struct{ Replace map[string]string }
 	overlay.Replace = map[string]string{}
 	for file, text := range files {

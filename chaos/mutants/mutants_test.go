@@ -50,10 +50,14 @@ func TestTableHasNoTypeErrors(t *testing.T) {
 		"no such name":    {edit{"internal/callback/notifier.go", "\t\tcall()\n", "\t\ttold()\n"}, "undefined: told"},
 		"no such import":  {edit{"internal/callback/notifier.go", "\t\"sync\"\n", ""}, "undefined: sync"},
 		"another package": {edit{"internal/queue/budget.go", "func NewBudget(", "func NewBudgets("}, "undefined: queue.NewBudget"},
-		"no package":      {edit{"go.mod", "go 1.26", "go 1.27"}, "changes no package"},
+		"no package":      {edit{"go.mod", "go 1.26", "go 1.27"}, "no package changes"},
 	} {
 		require.ErrorContains(t, c.check(mutant{name: name, edits: []edit{wrong.edit}}), wrong.want)
 	}
+	together, alone, err := join(c.root, mutants())
+	require.NoError(t, err)
+	require.NoError(t, c.checkFiles(together.overlay()))
+	require.Less(t, len(alone), 20, "each of them takes ten seconds to compile: %v", alone)
 }
 
 // TestTableIsComplete: there are at least 40 mutants, each with a name of its own and all that the table shows, and one for
@@ -191,7 +195,11 @@ func TestWriteTable(t *testing.T) {
 func TestOverlayCompiles(t *testing.T) {
 	m, err := choose("batch-reversed")
 	require.NoError(t, err)
-	overlay, err := m[0].writeOverlay(root, t.TempDir())
+	abs, err := filepath.Abs(root)
+	require.NoError(t, err)
+	files, err := m[0].apply(abs)
+	require.NoError(t, err)
+	overlay, err := writeOverlay(files, t.TempDir())
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-o", os.DevNull, ".")
 	cmd.Dir = root

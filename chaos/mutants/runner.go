@@ -23,6 +23,9 @@ type runner struct {
 	chaos   string   // the folder of the module of the simulation
 	checker *checker // nil: types are not checked
 
+	together *together              // the mutants that are compiled together; nil: none are
+	binaries map[*simulation]string // with those
+
 	mu  sync.Mutex
 	out io.Writer
 }
@@ -51,6 +54,8 @@ func (r *runner) all(ctx context.Context, chosen []mutant) ([]result, error) {
 		if r.checker, err = newChecker(ctx, r.root, r.tags); err != nil {
 			return nil, err
 		}
+	} else if err := r.compileTogether(ctx, chosen); err != nil {
+		return nil, err
 	}
 	results := make([]result, len(chosen))
 	work := make(chan int)
@@ -109,7 +114,11 @@ func (r *runner) one(ctx context.Context, i int, chosen []mutant) (result, error
 		r.print("%-30s passes %d seeds in %v\n", "the right library", r.seedsOf(m), res.took.Round(time.Second))
 		return res, nil
 	}
-	r.print("%-30s %s (compiled in %.0f s, ran %.1f s)\n", m.name, res.finding.text(), res.compile.Seconds(), res.took.Seconds())
+	compiled := ""
+	if res.compile > 0 {
+		compiled = fmt.Sprintf("compiled alone in %.0f s, ", res.compile.Seconds())
+	}
+	r.print("%-30s %s (%sran %.1f s)\n", m.name, res.finding.text(), compiled, res.took.Seconds())
 	if r.verbose {
 		r.print("%s\n", tail(output))
 	}
@@ -122,20 +131,24 @@ func (r *runner) print(format string, args ...any) {
 	fmt.Fprintf(r.out, format, args...)
 }
 
-// try compiles the simulation with a mutant, and runs it until it fails, with more flags.
+// try runs the simulation with a mutant until it fails, with more flags. It compiles the mutant if that was not done together with
+// others.
 func (r *runner) try(ctx context.Context, m mutant, flags ...string) (res result, output []byte, err error) {
 	res.mutant = m
-	dir := filepath.Join(r.dir, m.name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return res, nil, err
+	binary := r.binaryOf(m)
+	if binary == "" {
+		dir := filepath.Join(r.dir, m.name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return res, nil, err
+		}
+		defer os.RemoveAll(dir)
+		begun := time.Now()
+		if binary, err = r.compileAlone(ctx, m, dir); err != nil {
+			return res, nil, err
+		}
+		res.compile = time.Since(begun)
 	}
-	defer os.RemoveAll(dir)
-	binary, begun := filepath.Join(dir, "promise.test"), time.Now()
-	if err := r.compile(ctx, m, dir, binary); err != nil {
-		return res, nil, err
-	}
-	res.compile = time.Since(begun)
-	begun = time.Now()
+	begun := time.Now()
 	output, res.hung, err = r.simulate(ctx, m, binary, flags)
 	res.took = time.Since(begun)
 	if ctx.Err() != nil {
@@ -143,29 +156,6 @@ func (r *runner) try(ctx context.Context, m mutant, flags ...string) (res result
 	}
 	res.finding.look(output, err, r.seed)
 	return res, output, nil
-}
-
-// library is its path.
-const library = "github.com/seed-4d73690b/rafthttp"
-
-func (r *runner) compile(ctx context.Context, m mutant, dir, binary string) error {
-	args := []string{"test", "-c", "-o", binary, "-vet=off", "-ldflags", "-s -w", "-gcflags", library + "/...=-dwarf=false", "-tags", r.tags}
-	if len(m.edits) > 0 {
-		overlay, err := m.writeOverlay(r.root, dir)
-		if err != nil {
-			return err
-		}
-		args = append(args, "-overlay", overlay)
-	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./"+m.simulation().name)...)
-	cmd.Dir = r.chaos
-	if output, err := cmd.CombinedOutput(); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return fmt.Errorf("mutant %s does not compile: %w\n%s", m.name, err, tail(output))
-	}
-	return nil
 }
 
 // maxOutput bounds what is kept of the output of a simulation.
@@ -189,7 +179,7 @@ func (r *runner) simulate(ctx context.Context, m mutant, binary string, flags []
 	args = append(args, sim.flags...)
 	cmd := exec.CommandContext(ctx, binary, append(args, flags...)...)
 	cmd.Dir = filepath.Join(r.chaos, sim.name)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1") // takes a third less: jobs are what runs at once
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", chosenVariable+"="+m.chosen()) // one processor takes a third less: jobs are what runs at once
 	cmd.WaitDelay = time.Second
 	var b limited
 	cmd.Stdout, cmd.Stderr = &b, &b

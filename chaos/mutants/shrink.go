@@ -45,23 +45,30 @@ const maxLines = 10
 
 // shrinkAll shrinks a failure of each judge, or of those that notice the chosen mutants, and prints them.
 func (r *runner) shrinkAll(ctx context.Context) error {
-	var long []string
+	var chosen []mutant
+	var judges, long []string
 	for _, of := range ofJudges {
 		if r.names != "" && !strings.Contains(","+r.names+",", ","+of.mutant+",") {
 			continue
 		}
-		chosen, err := choose(of.mutant)
+		m, err := choose(of.mutant)
 		if err != nil {
 			return err
 		}
-		res, output, err := r.try(ctx, chosen[0], "-shrink=true", "-judge", of.judge)
+		chosen, judges = append(chosen, m...), append(judges, of.judge)
+	}
+	if err := r.compileTogether(ctx, chosen); err != nil {
+		return err
+	}
+	for i, m := range chosen {
+		res, output, err := r.try(ctx, m, "-shrink=true", "-judge", judges[i])
 		if err != nil {
 			return err
 		}
 		test := goTest(output)
-		r.print("%s, noticed by %s after %s, shrunk to %d lines in %.0f s:\n%s\n", of.mutant, of.judge, res.seedsText(), len(test), res.took.Seconds(), strings.Join(test, "\n"))
+		r.print("%s, noticed by %s after %s, shrunk to %d lines in %.0f s:\n%s\n", m.name, judges[i], res.seedsText(), len(test), res.took.Seconds(), strings.Join(test, "\n"))
 		if len(test) == 0 || len(test) > maxLines {
-			long = append(long, of.judge)
+			long = append(long, judges[i])
 			r.print("%s\n", tail(output))
 		}
 	}
