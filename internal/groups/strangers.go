@@ -30,6 +30,7 @@ type queuedKey struct {
 // queued are messages of one kind of one replica.
 type queued struct {
 	n        int
+	late     int           // of them, that no worker and no inbox had when the group got the replica: later ones may be processed by now
 	running  bool          // Process has one of them
 	returned chan struct{} // closed when it has returned; nil: nobody waits
 }
@@ -77,19 +78,22 @@ func (s *sender) admit(k queue.Kind, id uint64, n *node) (ok, ended bool) {
 	return true, false
 }
 
-// begin says that a worker has a message of a stranger for Process, until passed is called. It returns false if the group has the replica by
-// now, whose messages wait for running calls only, and not for those for which there may be no worker: this one came while it was added.
+// begin says that a worker has a message of a stranger for Process, until passed is called. It returns false if the group has got the replica
+// meanwhile, whose messages wait for running calls only, and not for those for which there may be no worker: this one came while it was added,
+// and the replica may be a stranger again by now.
 func (s *sender) begin(k queue.Kind, id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.group.find(id) != nil {
-		return false
-	}
 	more, key := s.more(), queuedKey{id, k}
 	q := more.queued[key]
-	q.running = true
+	late := q.late > 0
+	if late {
+		q.late--
+	} else {
+		q.running = true
+	}
 	more.queued[key] = q
-	return true
+	return !late
 }
 
 // passed is called once a worker has finished with a message that was counted.
@@ -120,6 +124,7 @@ func (s *sender) uncount(key queuedKey) {
 	more := s.more()
 	q := more.queued[key]
 	if q.n--; q.n > 0 {
+		q.late = min(q.late, q.n)
 		more.queued[key] = q
 		return
 	}
@@ -162,30 +167,48 @@ func (g *Group) put(r, old *replica) {
 	}
 }
 
-// giveTo is called with mu held: it gives the messages of a stranger that wait to its replica.
+// giveTo is called with mu held: it gives the messages of a stranger that wait to its replica. The others are late, except for one that Process
+// has.
 func (s *sender) giveTo(r *replica) {
 	all := s.more().queued
 	for k := range queue.Kinds {
 		key := queuedKey{r.id, k}
 		q, ok := all[key]
-		in := s.existing(k)
-		if !ok || in == nil {
+		if !ok {
 			continue
 		}
-		moved, lost, why := s.group.groups.pools[k].Move(in, r.in.box(k), func(m *raftpb.Message) bool { return m.GetFrom() == r.id })
-		r.in.drop(k, len(lost), why.Err())
-		for i := range lost {
-			s.group.groups.refuseWaiting(lost[i].Msg, why.Err())
-		}
-		if q.n -= moved; q.n > 0 {
-			all[key] = q
-		} else {
+		if q.n -= s.moveTo(r, k, q.late); q.n == 0 {
 			delete(all, key)
+			continue
 		}
+		if q.late = q.n; q.running {
+			q.late--
+		}
+		all[key] = q
 	}
 	if len(all) == 0 {
 		s.more().queued = nil
 	}
+}
+
+// moveTo is giveTo for one kind, of which the first ones are late already. It returns how many do not wait here any more.
+func (s *sender) moveTo(r *replica, k queue.Kind, late int) (moved int) {
+	in := s.existing(k)
+	if in == nil {
+		return 0
+	}
+	moved, lost, why := s.group.groups.pools[k].Move(in, r.in.box(k), func(m *raftpb.Message) bool {
+		if m.GetFrom() != r.id {
+			return false
+		}
+		late--
+		return late < 0
+	})
+	r.in.drop(k, len(lost), why.Err())
+	for i := range lost {
+		s.group.groups.refuseWaiting(lost[i].Msg, why.Err())
+	}
+	return moved
 }
 
 // goneOf is called with mu held: it returns channels that are closed when calls of Process with messages of a stranger have returned, by

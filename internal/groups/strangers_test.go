@@ -1,0 +1,105 @@
+package groups
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stream"
+	"github.com/seed-4d73690b/rafthttp/internal/wire"
+)
+
+// indexes is a Raft that notes the indexes of messages of replica 2, and blocks at one of any other.
+type indexes struct {
+	mu    sync.Mutex
+	all   []uint64
+	begun chan struct{}
+	letGo chan struct{}
+}
+
+func (s *indexes) Process(_ context.Context, m *raftpb.Message) error {
+	if m.GetFrom() != 2 {
+		close(s.begun)
+		<-s.letGo
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, m.GetIndex())
+	return nil
+}
+
+func (*indexes) IsIDRemoved(uint64) bool                    { return false }
+func (*indexes) ReportUnreachable(uint64)                   {}
+func (*indexes) ReportSnapshot(uint64, raft.SnapshotStatus) {}
+
+// fromReplica returns an append of a replica.
+func fromReplica(id, index uint64) stream.GroupItem {
+	m := appendAfter(index)
+	m.From, m.To = new(id), new(uint64(1))
+	return stream.GroupItem{Group: 7, Msg: m, Size: wire.MemorySize(m)}
+}
+
+// TestStrangerThatIsAddedWhileAMessageWaitsForRoom: that message is not processed after later ones of the replica, also if the replica is a
+// stranger again by then, or has been added again.
+func TestStrangerThatIsAddedWhileAMessageWaitsForRoom(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		n := newTestNode(t, roomy, nil)
+		gs, asking := n.groups, sync.WaitGroup{}
+		n.users, gs.cfg.Asking = 10, &asking
+		s := &indexes{begun: make(chan struct{}), letGo: make(chan struct{})}
+		g := new(Group)
+		require.NoError(t, gs.Join(g, 7, 1, App{Raft: s}))
+		pool := gs.pools[queue.Append]
+		idle := func(held int) {
+			for pool.Status().Held > held {
+				runtime.Gosched()
+			}
+		}
+		add := func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			r := newReplica(g, 2, n)
+			n.add(r)
+			g.put(r, nil)
+		}
+		noRefusals := func(uint64, *raftpb.Message, wire.RefusalReason) {}
+		receive := func(it stream.GroupItem) {
+			require.NoError(t, gs.receive(t.Context(), 5, n, []stream.GroupItem{it}, 0, noRefusals))
+		}
+		waits := fromReplica(2, 5)
+		in := gs.inboxOf(g, n, queue.Append, waits, noRefusals)
+		require.NotNil(t, in)
+		add()
+		receive(fromReplica(2, 6))
+		idle(0)
+		g.Remove(2)
+		if again {
+			receive(fromReplica(3, 1))
+			<-s.begun
+		} else {
+			close(s.begun)
+		}
+		require.Equal(t, queue.Accepted, pool.Offer(in, waits.Msg, waits.Size, false))
+		receive(fromReplica(2, 7))
+		if again {
+			add()
+		}
+		close(s.letGo)
+		idle(0)
+		require.Equal(t, []uint64{6, 7}, s.all)
+		g.Leave()
+		asking.Wait()
+		for _, p := range gs.pools {
+			p.Close()
+		}
+		gs.reports.Close()
+		gs.wg.Wait()
+	}
+}
