@@ -57,7 +57,9 @@ func (g *Group) init(gs *Groups, id, self uint64, app App) {
 }
 
 // raft returns the Raft of the group, guarded except for Process.
-func (g *Group) raft() callback.Raft { return callback.GuardRaft(g.groups.node.Guard.Of(g.id), g.app.Raft) }
+func (g *Group) raft() callback.Raft {
+	return callback.GuardRaft(g.groups.node.Guard.Of(g.id), g.app.Raft)
+}
 
 // dropped counts messages of a group.
 type dropped struct {
