@@ -177,22 +177,25 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 }
 
 // ends is called with mu held: it notes calls of Process with messages of a replica that has ended, for the next replica with its id, and
-// forgets those that have returned.
+// forgets all that have returned.
 func (g *Group) ends(id uint64, running []<-chan struct{}) {
 	more := g.more()
-	var all []<-chan struct{} // a new slice: senders have the former one
-	for _, returned := range slices.Concat(more.earlier[id], running) {
-		select {
-		case <-returned:
-		default:
-			all = append(all, returned)
-		}
-	}
 	if more.earlier == nil {
 		more.earlier = map[uint64][]<-chan struct{}{}
 	}
-	if more.earlier[id] = all; len(all) == 0 {
-		delete(more.earlier, id)
+	more.earlier[id] = slices.Concat(more.earlier[id], running)
+	for id, calls := range more.earlier {
+		var left []<-chan struct{} // a new slice: senders have the former one
+		for _, returned := range calls {
+			select {
+			case <-returned:
+			default:
+				left = append(left, returned)
+			}
+		}
+		if more.earlier[id] = left; len(left) == 0 {
+			delete(more.earlier, id)
+		}
 	}
 }
 

@@ -82,3 +82,15 @@ func TestSizes(t *testing.T) {
 	require.LessOrEqual(t, unsafe.Sizeof(replica{}), uintptr(256))
 	t.Log(unsafe.Sizeof(Group{}), unsafe.Sizeof(replica{}), unsafe.Sizeof(sender{}), unsafe.Sizeof(fair.Flow{}), unsafe.Sizeof(fair.Inbox{}))
 }
+
+// TestCallsOfRemovedReplicasAreForgotten once they have returned, also if the replica does not come back: ids are not used again.
+func TestCallsOfRemovedReplicasAreForgotten(t *testing.T) {
+	g := new(Group)
+	for id := range uint64(100) {
+		returned := make(chan struct{})
+		g.ends(id, []<-chan struct{}{returned})
+		require.Len(t, g.earlierCalls(id), 1)
+		close(returned)
+	}
+	require.LessOrEqual(t, len(g.rare.earlier), 1)
+}
