@@ -19,7 +19,7 @@ type load struct {
 	dropped    uint64
 }
 
-// load returns the present load. It allocates nothing.
+// load returns the present load.
 func (g *Group) load() load {
 	l := load{group: g, failing: g.failing.Load()}
 	for _, r := range g.replicas.all() {
