@@ -17,7 +17,7 @@ import (
 // 'TestSlowFollower/slow-line$' -v ./tests/followers.
 var slowFollowers = []slowFollower{
 	{
-		name: "slow-line", raced: true, what: "line of 20 MB/s, 40 ms",
+		name: "slow-line", raced: true, full: true, what: "line of 20 MB/s, 40 ms",
 		entry: 1 << 20, total: 400 << 20, line: slowLine,
 	},
 	{
@@ -119,7 +119,7 @@ func TestSlowFollowerBursts(t *testing.T) {
 	s := slowFollower{entry: 1 << 20, line: line{600e6, 200 * time.Microsecond, 4 << 20}}
 	rounds, n := 2, 200
 	if testmember.RaceEnabled {
-		s, rounds, n = s.lighter(), 1, 128
+		s, rounds, n = s.lighter(racedLightness), 1, 128
 	}
 	commits := func(t *testing.T, tune func(*rafthttp.Transport)) (perSecond float64, p99 time.Duration) {
 		bubble.Test(t, func(t *testing.T) {

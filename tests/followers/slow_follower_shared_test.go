@@ -38,9 +38,7 @@ func TestSlowFollowerOfAGroup(t *testing.T) {
 		{name: "very-slow-line", what: "line of 2 MB/s, 40 ms", entry: 1 << 20, total: 50 << 20, line: line{2e6, 40 * time.Millisecond, 256 << 10}},
 	} {
 		s.shared = true
-		if testmember.RaceEnabled {
-			s = s.lighter()
-		}
+		s = s.measured()
 		t.Run(s.name, func(t *testing.T) {
 			if testmember.RaceEnabled && s.name != "slow-line" {
 				t.Skip("is measured without the race detector")

@@ -36,6 +36,7 @@ type slowFollower struct {
 	name    string // of the test
 	raced   bool   // with the race detector as well
 	what    string // of the line in the table
+	full    bool   // without the race detector with all bytes: the default limits as they are
 	entry   int    // bytes of each
 	total   int    // bytes of all
 	line    line
@@ -47,7 +48,7 @@ type slowFollower struct {
 
 	tuneTransport func(*rafthttp.Transport)
 	shared        bool // the members send by a raft group of their transports
-	light         bool // see lighter
+	light         int  // what lighter has divided sizes by; 0: they are as they are
 }
 
 // slowProcess says how slow the follower's Process is with appends.
@@ -102,43 +103,64 @@ func (s slowFollower) ideal() time.Duration {
 	return d
 }
 
-// lightness is what lighter divides sizes by.
-const lightness = 16
+// What lighter divides sizes by.
+const (
+	lightness      = 4
+	racedLightness = 16
+)
 
-// lighter is the same, in the same time, with a sixteenth of all bytes: those of entries, appends, queues and windows, and
-// what lines and Process take in a second. The race detector looks at each byte that is copied, and learns nothing from
-// the number of them. Most cases are run without the detector only, which sees nothing new in them: see tools/test.
-func (s slowFollower) lighter() slowFollower {
-	s.light = true
-	s.what += ", a sixteenth of it"
-	s.entry /= lightness
-	s.total = min(s.total, 128<<20) / lightness // which is twice what a queue holds
-	s.line = s.line.lighter()
-	s.process.rate /= lightness
-	s.process.every = min(s.process.every, 48<<20) / lightness
+// measured is how a case is run, unless it is full: lighter, as the bytes take most of the time, which are copied and compared.
+// The race detector looks at each byte, and learns nothing from the number of them. Entries of less than 64 KiB keep their
+// size without it, as what goes with each of them would become a larger part.
+func (s slowFollower) measured() slowFollower {
+	switch {
+	case testmember.RaceEnabled:
+		return s.lighter(racedLightness)
+	case s.full || s.entry < 64<<10:
+		return s
+	default:
+		return s.lighter(lightness)
+	}
+}
+
+// lighter is the same, in the same time, with a fraction of all bytes: those of entries, appends, queues and windows, and
+// what lines and Process take in a second. With the race detector it is shorter, too. Most cases are run without the
+// detector only, which sees nothing new in them: see tools/test.
+func (s slowFollower) lighter(by int) slowFollower {
+	s.light = by
+	s.what += fmt.Sprintf(", 1/%d of it", by)
+	s.entry /= by
+	if by >= racedLightness {
+		s.total, s.process.every = min(s.total, 128<<20), min(s.process.every, 48<<20) // twice what a queue holds
+	}
+	s.total /= by
+	s.line = s.line.lighter(by)
+	s.process.rate /= by
+	s.process.every /= by
+	s.pace /= by
 	tune, tuneTransport := s.tune, s.tuneTransport
 	s.tune = func(cfg *raft.Config) {
 		if tune != nil {
 			tune(cfg)
 		}
-		cfg.MaxSizePerMsg /= lightness
+		cfg.MaxSizePerMsg /= uint64(by)
 	}
 	s.tuneTransport = func(tr *rafthttp.Transport) {
 		if tuneTransport != nil {
 			tuneTransport(tr)
 		}
-		lighterQueues(tr)
+		lighterQueues(tr, by)
 	}
 	return s
 }
 
-func (l line) lighter() line { return line{l.rate / lightness, l.rtt, l.window / lightness} }
+func (l line) lighter(by int) line { return line{l.rate / by, l.rtt, l.window / by} }
 
-// lighterQueues has queues of a transport hold a sixteenth of the bytes.
-func lighterQueues(tr *rafthttp.Transport) {
-	tr.SendQueueBytes = cmp.Or(tr.SendQueueBytes, 64<<20) / lightness
-	tr.ReceiveQueueBytes = cmp.Or(tr.ReceiveQueueBytes, 64<<20) / lightness
-	tr.MaxQueuedBytes = cmp.Or(tr.MaxQueuedBytes, 1<<30) / lightness
+// lighterQueues has queues of a transport hold a fraction of the bytes.
+func lighterQueues(tr *rafthttp.Transport, by int) {
+	tr.SendQueueBytes = cmp.Or(tr.SendQueueBytes, 64<<20) / int64(by)
+	tr.ReceiveQueueBytes = cmp.Or(tr.ReceiveQueueBytes, 64<<20) / int64(by)
+	tr.MaxQueuedBytes = cmp.Or(tr.MaxQueuedBytes, 1<<30) / int64(by)
 }
 
 // slowRun is what was measured.
@@ -165,9 +187,7 @@ func TestSlowFollower(t *testing.T) {
 	testmember.SkipWithTinyBuffers(t)
 	t.Log(slowTableHead)
 	for _, s := range slowFollowers {
-		if testmember.RaceEnabled {
-			s = s.lighter()
-		}
+		s = s.measured()
 		t.Run(s.name, func(t *testing.T) {
 			if testmember.RaceEnabled && !s.raced {
 				t.Skip("is measured without the race detector")
@@ -205,9 +225,9 @@ func (s slowFollower) run(t *testing.T) slowRun {
 	}
 	c.elect(t)
 	leader, follower := c.leader(), c.follower()
-	if s.light {
-		c.connect(nearLine.lighter(), s.line)
-		leader.outstanding /= lightness
+	if s.light > 0 {
+		c.connect(nearLine.lighter(s.light), s.line)
+		leader.outstanding /= s.light
 	} else {
 		c.connect(nearLine, s.line)
 	}
