@@ -34,7 +34,16 @@ var faults = []fault{
 		}
 	}, 100 << 10, "queue", "wire"}, // which is too narrow, until there is a queue
 	{"busy receiver", func(c *cluster) { c.nodes[slow].process.Store(int64(200 * time.Millisecond)) }, 100, "follower", ""},
-	{"receiver that does not read", func(c *cluster) { c.nodes[slow].process.Store(int64(2 * time.Second)) }, 200 << 10, "follower", ""},
+	{"receiver that does not read", func(c *cluster) { c.nodes[slow].process.Store(int64(2 * time.Second)) }, weigh(200 << 10), "follower", ""},
+}
+
+// weigh is n bytes, or a quarter with the race detector, which looks at each byte that is copied; tools/test runs these tests
+// without it as well.
+func weigh(n int) int {
+	if raceEnabled {
+		return n / 4
+	}
+	return n
 }
 
 // TestSlowFollowerIsNamed: within 3 s after a fault the leader names the peer, and the part that is slow, and nobody else is
@@ -43,7 +52,7 @@ func TestSlowFollowerIsNamed(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				c := start(t, time.Millisecond, 2*time.Millisecond, func(_ uint64, tr *rafthttp.Transport) { tr.ReceiveQueueBytes = 1 << 20 })
+				c := start(t, time.Millisecond, 2*time.Millisecond, func(_ uint64, tr *rafthttp.Transport) { tr.ReceiveQueueBytes = int64(weigh(1 << 20)) })
 				c.load(t, f.size, 50)
 				time.Sleep(20 * time.Second)
 				for _, id := range []uint64{healthy, slow} {
@@ -72,7 +81,7 @@ func TestSlowFollowerOfANewLeader(t *testing.T) {
 				t.Skip("is run without the race detector")
 			}
 			bubble.Test(t, func(t *testing.T) {
-				c := start(t, time.Millisecond, 2*time.Millisecond, func(_ uint64, tr *rafthttp.Transport) { tr.ReceiveQueueBytes = 1 << 20 })
+				c := start(t, time.Millisecond, 2*time.Millisecond, func(_ uint64, tr *rafthttp.Transport) { tr.ReceiveQueueBytes = int64(weigh(1 << 20)) })
 				c.load(t, f.size, 50)
 				time.Sleep(20 * time.Second)
 				f.inject(c)
