@@ -136,7 +136,10 @@ func (tr *trial) run(t *testing.T, bad badLink, lasts time.Duration) (noticed, r
 			bad.again(tr.n)
 		}
 		for m, other := range map[*testmember.Member]*testmember.Member{tr.a: tr.b, tr.b: tr.a} {
-			if is, connects := streams(m, other); !seen[m] && (!is || connects > before[m]) {
+			if seen[m] {
+				continue
+			}
+			if is, connects := streams(m, other); !is || connects > before[m] {
 				seen[m], noticed = true, passed
 			}
 		}
