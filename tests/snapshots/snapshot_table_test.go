@@ -40,7 +40,7 @@ var (
 	tableNetworks = []string{"http", "https", "unix"} // beside memnet
 )
 
-const tableSize = 2<<20 + 12345
+const tableSize = 512<<10 + 12345
 
 // cell is one of the table.
 type cell struct {
