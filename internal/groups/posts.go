@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -78,10 +79,24 @@ func (p *posts) work(q *fair.SendQueue) {
 }
 
 // together returns how many of the first items go in one POST: about postBytes. A large one goes alone, since the others would be lost with it
-// if the node does not take it.
+// if the node does not take it, and a MsgSnap without another message to its replica: a refusal in the answer does not say which of them it
+// is of.
 func together(items []fair.Item) (n int) {
+	isSnap := func(it fair.Item) bool { return it.Msg.GetType() == raftpb.MsgSnap }
+	var hasSnap map[wire.GroupRefusal]bool // those of the messages, without reasons; nil: there is no MsgSnap
+	if slices.ContainsFunc(items, isSnap) {
+		hasSnap = map[wire.GroupRefusal]bool{}
+	}
 	for left := int64(postBytes); n < len(items) && left > 0 && items[n].Size <= postBytes; n++ {
 		left -= items[n].Size
+		if hasSnap == nil {
+			continue
+		}
+		one := refusalOf(items[n])
+		if other, ok := hasSnap[one]; ok && (other || isSnap(items[n])) {
+			break
+		}
+		hasSnap[one] = isSnap(items[n])
 	}
 	return max(n, 1)
 }

@@ -30,10 +30,15 @@ type refusedMessages map[wire.GroupRefusal]struct{}
 
 // cause returns why a message was not taken, or nil.
 func (r refusedMessages) cause(it fair.Item) error {
-	if _, ok := r[wire.GroupRefusal{Group: it.Flow.Group, From: it.Msg.GetFrom(), To: it.Msg.GetTo()}]; ok {
+	if _, ok := r[refusalOf(it)]; ok {
 		return errRefused
 	}
 	return nil
+}
+
+// refusalOf returns the refusal of a message, without a reason.
+func refusalOf(it fair.Item) wire.GroupRefusal {
+	return wire.GroupRefusal{Group: it.Flow.Group, From: it.Msg.GetFrom(), To: it.Msg.GetTo()}
 }
 
 var (

@@ -25,6 +25,8 @@ type GroupDecoder struct {
 	refusal GroupRefusal // valid if the last frame was one, or a message that was skipped
 	refused bool
 	skipped bool
+
+	otherType bool // the message that was read last is known not to be a MsgApp
 }
 
 // NewGroupDecoder returns a decoder for a new connection, or for a body.
@@ -125,11 +127,24 @@ func (d *GroupDecoder) lengthAndMessage(f flow) (*raftpb.Message, error) {
 		return nil, err
 	}
 	end := saturated(d.src.offset(), n)
+	if d.otherType, err = d.isNoAppend(n); err != nil {
+		return nil, err
+	}
 	m, err := d.message(n)
 	if err != nil {
 		return nil, d.skip(f, err, end, 0)
 	}
 	return m, nil
+}
+
+// isNoAppend reports whether the message of n bytes that follows has another type than MsgApp, as far as that is known before it is
+// decoded: the type is the first field, as usual.
+func (d *GroupDecoder) isNoAppend(n uint64) (bool, error) {
+	if n < 2 || n > maxSkipped {
+		return false, nil
+	}
+	b, err := d.src.peek(2)
+	return err == nil && b[0] == 1<<3|varint && b[1] < 0x80 && b[1] != byte(raftpb.MessageType_MsgApp), err
 }
 
 func (d *GroupDecoder) slotMessage() (uint64, *raftpb.Message, error) {
@@ -139,7 +154,7 @@ func (d *GroupDecoder) slotMessage() (uint64, *raftpb.Message, error) {
 	}
 	m, err := d.lengthAndMessage(s.flow)
 	if m == nil {
-		s.lost = err == nil
+		s.lost = s.lost || !d.otherType
 		return 0, nil, err
 	}
 	if m.From != nil || m.To != nil {

@@ -19,7 +19,9 @@ func TestGroupSkipped(t *testing.T) {
 	large := make([]byte, 2000)
 	data := func(b []byte) []byte { return slices.Concat(field(4, b)) }
 	entry := func(b []byte) []byte { return slices.Concat(varints(uint64(len(data(b)))), data(b)) }
-	prop := slices.Concat(varints(8, 2, 0x3a, uint64(len(data(large)))), data(large))
+	entries := slices.Concat(varints(0x3a, uint64(len(data(large)))), data(large))
+	app, prop := slices.Concat(varints(8, 3), entries), slices.Concat(varints(8, 2), entries)
+	snapshot := slices.Concat(varints(8, 7, 0x4a, uint64(len(field(1, large)))), field(1, large))
 	begin := slices.Concat(varints(1, 0, 7, 1, 2), varints(1, 1, 8, 3, 4),
 		varints(2, 0, 8, 8, 3, 0x20, 5, 0x28, 5, 0x30, 9)) // slot 0 at (5, 9)
 	for name, tt := range map[string]struct {
@@ -27,13 +29,17 @@ func TestGroupSkipped(t *testing.T) {
 		lost  bool // so is the position
 		whole bool // it has no slot
 	}{
-		"message":              {slices.Concat(varints(2, 0, uint64(len(prop))), prop), true, false},
+		"append":               {slices.Concat(varints(2, 0, uint64(len(app))), app), true, false},
+		"type at the end":      {slices.Concat(varints(2, 0, uint64(len(app))), entries, varints(8, 2)), true, false},
+		"proposal":             {slices.Concat(varints(2, 0, uint64(len(prop))), prop), false, false},
+		"snapshot":             {slices.Concat(varints(2, 0, uint64(len(snapshot))), snapshot), false, false},
 		"whole message":        {slices.Concat(varints(3, 7, uint64(len(prop))), prop), false, true},
 		"one entry":            {slices.Concat(varints(4, 0, 1, 1), entry(large)), false, false},
 		"first entry":          {slices.Concat(varints(4, 0, 1, 2), entry(large), entry(nil)), false, false},
 		"second entry":         {slices.Concat(varints(4, 0, 1, 3), entry(large[:100]), entry(large), entry(large)), false, false},
 		"sum of entries":       {slices.Concat(varints(4, 0, 1, 2), entry(large[:900]), entry(large[:900])), false, false},
-		"memory of a message":  {slices.Concat(varints(2, 0, 2+40*2, 8, 2), bytes.Repeat([]byte{0x3a, 0}, 40)), true, false},
+		"memory of an append":  {slices.Concat(varints(2, 0, 2+40*2, 8, 3), bytes.Repeat([]byte{0x3a, 0}, 40)), true, false},
+		"memory of a proposal": {slices.Concat(varints(2, 0, 2+40*2, 8, 2), bytes.Repeat([]byte{0x3a, 0}, 40)), false, false},
 		"memory of entries":    {slices.Concat(varints(4, 0, 1, 40), make([]byte, 40)), false, false},
 		"more entries than go": {slices.Concat(varints(4, 0, 1, 1500), make([]byte, 1500)), false, false},
 	} {
@@ -77,7 +83,22 @@ func TestGroupSkipped(t *testing.T) {
 	}
 }
 
-// requireLimited decodes what is all without a limit: d skips the messages over its limit, and, after one, the appends
+// TestGroupSkippedTwice: after an append without a known position none continues, whatever else is skipped.
+func TestGroupSkippedTwice(t *testing.T) {
+	b := slices.Concat(varints(1, 0, 7, 1, 2, 2, 0, 2+2000, 8, 3), make([]byte, 2000), varints(2, 0, 2+2000, 8, 7), make([]byte, 2000), varints(4, 0, 1, 0))
+	d := newGroupDecoder(bytes.NewReader(b), wire.Limits{MaxMessageBytes: 1000})
+	for range 3 {
+		_, m, err := d.Decode()
+		require.NoError(t, err)
+		require.Nil(t, m)
+		_, ok := d.Skipped()
+		require.True(t, ok)
+	}
+	_, _, err := d.Decode()
+	require.Equal(t, io.EOF, err)
+}
+
+// requireLimited decodes what is all without a limit: d skips the messages over its limit, and, after an append, the appends
 // from the same replica to the same until one is sent with its position. A row over the limit ends the stream.
 func requireLimited(t testing.TB, all []grouped, d *wire.GroupDecoder, limit uint64) {
 	t.Helper()
@@ -101,7 +122,9 @@ func requireLimited(t testing.TB, all []grouped, d *wire.GroupDecoder, limit uin
 		}
 		over := limit > 0 && max(uint64(wire.MemorySize(want.m)), uint64(wire.MessageSize(want.m))) > limit
 		require.True(t, over || skipped[one] && want.m.GetType() == raftpb.MsgApp, "message %d of %d bytes", i, wire.MemorySize(want.m))
-		skipped[one] = true
+		if want.m.GetType() == raftpb.MsgApp {
+			skipped[one] = true
+		}
 	}
 	_, _, err := d.Decode()
 	require.Equal(t, io.EOF, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -160,4 +161,47 @@ func TestPostsOfLargeControlMessages(t *testing.T) {
 		require.Len(t, b.raft.Received(), len(beats))
 		require.Zero(t, a.raft.Unreachables(2))
 	})
+}
+
+// TestLargeAppendBesideAMsgSnap: each message of one replica is judged for itself, also if they are posted at the same time: an append that
+// is too large for the node fails no MsgSnap, a MsgSnap no append, and one MsgSnap no other.
+func TestLargeAppendBesideAMsgSnap(t *testing.T) {
+	largeSnap := testmember.MsgSnap(2, 1, 4)
+	largeSnap.Snapshot.Data = make([]byte, 100<<10)
+	app, largeApp := testmember.MsgApp(2, 1, 1<<30, []byte("small")), testmember.MsgApp(2, 1, 1, make([]byte, 100<<10))
+	continued := testmember.MsgApp(2, 1, 1<<30+1, []byte("continues"))
+	failed, done := raft.SnapshotFailure, raft.SnapshotFinish
+	for name, tc := range map[string]struct {
+		send    []*raftpb.Message
+		want    int // messages that arrive
+		reports []raft.SnapshotStatus
+	}{
+		"append":     {[]*raftpb.Message{largeApp, testmember.MsgSnap(2, 1, 5)}, 1, []raft.SnapshotStatus{done}},
+		"MsgSnap":    {[]*raftpb.Message{app, largeSnap, continued}, 2, []raft.SnapshotStatus{failed}},
+		"two":        {[]*raftpb.Message{largeSnap, testmember.MsgSnap(2, 1, 5)}, 1, []raft.SnapshotStatus{failed, done}},
+		"everything": {[]*raftpb.Message{app, largeSnap, continued, largeApp, testmember.MsgSnap(2, 1, 5)}, 3, []raft.SnapshotStatus{failed, done}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				n.DialBlock(testmember.HostOf(2), testmember.HostOf(1), memnet.DialRefused)
+				ma := startNode(t, n, 1)
+				mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.MaxMessageBytes = rafthttp.NoRaft{}, 64<<10 })
+				a, b := connect(t, ma, mb, 1, nil)
+				busy, _ := connect(t, ma, mb, 2, nil)
+				time.Sleep(5 * time.Second)
+				n.Link(testmember.HostOf(1), testmember.HostOf(2)).SetDelay(100 * time.Millisecond)
+				for range 10 { // all workers have a POST
+					busy.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, nil)})
+					time.Sleep(time.Millisecond)
+				}
+				for _, m := range tc.send {
+					a.Send([]*raftpb.Message{proto.CloneOf(m)})
+				}
+				time.Sleep(10 * time.Second)
+				require.Len(t, b.raft.Received(), tc.want)
+				require.ElementsMatch(t, tc.reports, a.raft.SnapshotReports())
+				require.EqualValues(t, len(tc.send)-tc.want, b.Status().Drops.TooLarge)
+			})
+		})
+	}
 }
