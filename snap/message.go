@@ -22,8 +22,10 @@ type Message struct {
 	ReadCloser io.ReadCloser
 	// Open opens the database when the turn of the snapshot has come, so that snapshots that wait cost no open files.
 	// It is used if ReadCloser is nil. The size of its result is the one that NewMessage was given; a nil result
-	// means that there is no database. It is called at most once, on a goroutine of the transport, and not at all if
-	// the snapshot ends before its turn. The result is closed exactly once. Opening counts as reading: an error or a
+	// means that there is no database. It is called on a goroutine of the transport, and not at all if the snapshot ends
+	// before its turn. It is called again, once the former result is closed, if that cannot seek and the transfer has to begin again:
+	// a receiver that resumes was lost, or another sender took the last place at the receiver of a raft group. It may then return other bytes,
+	// or an error if it can open the database only once. Each result is closed exactly once. Opening counts as reading: an error or a
 	// panic fails the snapshot, and so does an Open that has not returned within ReadTimeout. A result that comes
 	// after that is closed then, perhaps after CloseNotify, ReportSnapshot and Stop.
 	Open func() (io.ReadCloser, error)

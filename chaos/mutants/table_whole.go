@@ -14,7 +14,7 @@ var wholeMutants = []mutant{
 		edits: []edit{
 			{"internal/snapshot/settle.go", "\t\tif ready && (p.Resumable || t.sender.cfg.Group) {\n", "\t\tif p.Resumable && !ready {\n\t\t\tif err := t.prepare(func(ctx context.Context) error { return t.reach(ctx, p) }); err != nil {\n\t\t\t\tconn.Close()\n\t\t\t\treturn nil, protocol.SnapshotPlan{}, err\n\t\t\t}\n\t\t\tready = t.isReady(p)\n\t\t}\n\t\tif ready && (p.Resumable || t.sender.cfg.Group) {\n"},
 			{"internal/snapshot/settle.go", "func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {\n", "func (t *transfer) settle(u url.URL) (*peerConn, protocol.SnapshotPlan, error) {\n\tif t.sums = (checksums{}); t.attempts.Load() > 1 {\n\t\t_ = t.db.goTo(0)\n\t}\n"},
-			{"internal/snapshot/transfer.go", "if t.ackedOffset > acked || t.maxSummed > summed {", "if t.ackedOffset > acked || t.maxSummed < summed {"},
+			{"internal/snapshot/transfer.go", "(t.ackedOffset > acked || t.maxSummed > summed) {", "(t.ackedOffset > acked || t.maxSummed < summed) {"},
 		},
 	},
 	{

@@ -105,7 +105,7 @@ var groupGuarantees = []guarantee{
 	{"**Errors of `Process`** are logged, and have no other effect.", []string{"isolation"}, ""},
 	{"**Snapshots** of all groups wait for their turn within `MaxSnapshots`, without a goroutine each, and none fails for having waited.", []string{"snapshot ends", "bounds"}, ""},
 	{"Give each an `Open`, so that thousands of groups can wait for a node that comes back and cost no open files, and a `Priority` if their order matters: `snap.Message` has both.", nil, testedElsewhere},
-	{"A database whose reader cannot seek fails if another takes the last place at the receiver while its first bytes are on their way, and if its connection breaks; any other begins again, or goes on.", nil, testedElsewhere},
+	{"A database without an `Open` whose reader cannot seek fails if another takes the last place at the receiver while its first bytes are on their way, and if its connection breaks; any other begins again, is opened again if it has to be, or goes on.", nil, testedElsewhere},
 	{"`SnapshotBackoff` holds for each replica.", nil, testedElsewhere},
 	{"With `Transport.GroupReceiver` all groups share one receiver, which gets the messages of each read in one call, and must not block: a store with thousands of `RawNode`s puts them into its own queues, which it bounds itself.", []string{"invented"}, ""},
 	{"If it blocks, the messages of that node wait in the connection and at the sender, which drops and reports those over its limits, and `Stop` waits.", nil, testedElsewhere},

@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// lateReader is the ReadCloser of a snap.Message with a function that opens it. It has the reader closed exactly once,
+// lateReader is the ReadCloser of a snap.Message with a function that opens it, perhaps again. It has each reader closed exactly once,
 // whether the transfer ends before or after it is open.
 type lateReader struct {
-	open func() (io.ReadCloser, error) // called once
+	open func() (io.ReadCloser, error)
 
 	mu     sync.Mutex
 	closed bool
@@ -33,6 +33,15 @@ func (l *lateReader) get() (io.Reader, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// shut closes the reader, so that it can be opened again.
+func (l *lateReader) shut() {
+	l.mu.Lock()
+	r := l.opened
+	l.opened = nil
+	l.mu.Unlock()
+	closeQuietly(r)
 }
 
 func (l *lateReader) isClosed() bool {

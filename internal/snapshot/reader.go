@@ -22,6 +22,7 @@ type source struct {
 	info   os.FileInfo // of file, when the transfer began
 	seeker io.Seeker   // the reader, if it can seek; nil if not
 	base   int64       // start of the database, as seeker counts
+	late   *lateReader // opens the reader; nil if it was open
 
 	reading atomic.Bool // a call of the application's reader is in progress
 }
@@ -29,7 +30,8 @@ type source struct {
 // newSource returns the source of the database in r, which may be nil. Call begin first.
 // newSource does not call r.
 func newSource(r io.Reader, size int64) *source {
-	return &source{exactReader: exactReader{r: r, remaining: size}, size: size}
+	late, _ := r.(*lateReader)
+	return &source{exactReader: exactReader{r: r, remaining: size}, size: size, late: late}
 }
 
 // inspect detects the methods of the reader beside Read.
@@ -58,6 +60,9 @@ func (d *source) inspect() {
 // canSeek reports whether the reader can seek.
 func (d *source) canSeek() bool { return d.seeker != nil }
 
+// canBeginAgain reports whether goTo can go back to the first byte. That of a reader that can be opened again is called at any time.
+func (d *source) canBeginAgain() bool { return d.late != nil || d.canSeek() }
+
 // skip notes that the next n bytes of file were read without Read.
 func (d *source) skip(n int64) { d.remaining -= n }
 
@@ -78,7 +83,7 @@ func fileOf(r io.Reader) *os.File {
 // at returns how much of the database was read.
 func (d *source) at() int64 { return d.size - d.remaining }
 
-// goTo seeks to an offset of the database.
+// goTo seeks to an offset of the database: 0, unless the reader can seek.
 func (d *source) goTo(offset int64) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -88,10 +93,12 @@ func (d *source) goTo(offset int64) (err error) {
 	switch {
 	case d.at() == offset:
 		return nil
-	case d.seeker == nil:
+	case d.seeker == nil && (d.late == nil || offset > 0):
 		return fmt.Errorf("%w: it cannot go back", ErrReader)
 	case d.closed.Load():
 		return errReaderClosed
+	case d.seeker == nil:
+		return d.reopen()
 	}
 	d.reading.Store(true)
 	defer d.reading.Store(false)
@@ -100,6 +107,14 @@ func (d *source) goTo(offset int64) (err error) {
 	}
 	d.remaining, d.holds = d.size-offset, false
 	return nil
+}
+
+// reopen begins the database again with another reader.
+func (d *source) reopen() error {
+	d.reading.Store(true)
+	d.late.shut()
+	d.remaining, d.holds, d.file, d.info = d.size, false, nil, nil
+	return d.begin()
 }
 
 // Read implements io.Reader, like exactReader. It withholds the last byte of a file that has
@@ -139,8 +154,8 @@ func (d *source) unchanged() error {
 func (d *source) begin() error {
 	d.reading.Store(true)
 	defer d.reading.Store(false)
-	if late, ok := d.r.(*lateReader); ok {
-		r, err := late.get()
+	if d.late != nil {
+		r, err := d.late.get()
 		if err != nil {
 			return err
 		}

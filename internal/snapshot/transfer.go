@@ -151,7 +151,7 @@ func (t *transfer) tryOn() error {
 		if !t.isRetryable(err) { // then a stuck worker may still use the state below
 			return err
 		}
-		if t.ackedOffset > acked || t.maxSummed > summed {
+		if t.db.canSeek() && (t.ackedOffset > acked || t.maxSummed > summed) { // another begins with the first byte
 			futile, wait = t.losses, minRetryWait
 		}
 		if t.sender.cfg.Group && errors.Is(err, protocol.ErrSnapshotBusy) { // another node was quicker
@@ -230,7 +230,7 @@ func (t *transfer) isRetryable(err error) bool {
 	busy := errors.Is(err, protocol.ErrSnapshotBusy)
 	again := busy && t.sender.cfg.Group // another node was quicker after the question; groups wait for their turn
 	// Before the receiver has answered, the worker may still find out whether the reader can seek.
-	if !t.receiverResumes && !again || !t.db.canSeek() {
+	if !t.receiverResumes && !again || !t.db.canBeginAgain() {
 		return false
 	}
 	switch {

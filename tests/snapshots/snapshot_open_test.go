@@ -150,3 +150,76 @@ func TestSnapshotOpensOnceForAllAttempts(t *testing.T) {
 		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish}, a.Recorder.SnapshotReports())
 	})
 }
+
+// TestSnapshotIsOpenedAgain: a transfer that breaks off, of a reader that cannot seek, begins again with another reader: within the bounds
+// of attempts, and each is closed once, before the next is opened.
+func TestSnapshotIsOpenedAgain(t *testing.T) {
+	const size = 4 << 20
+	data, cause, errAny := testmember.RandomBytes(size), errors.New("it is gone"), errors.New("any")
+	for name, c := range map[string]struct {
+		breaks int
+		again  func(db *testmember.Database) error // before the second one is returned
+		want   error
+		opens  int
+	}{
+		"once":         {1, nil, nil, 2},
+		"three times":  {3, nil, nil, 4},
+		"ever again":   {1000, nil, errAny, 6},
+		"cannot":       {1, func(*testmember.Database) error { return cause }, cause, 1},
+		"other bytes":  {1, func(db *testmember.Database) error { db.Reader = bytes.NewReader(make([]byte, size)); return nil }, nil, 2},
+		"Close blocks": {1, func(*testmember.Database) error { return nil }, rafthttp.ErrStalled, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				store, ended := testmember.OpenStore(t, dir), make(chan error, 1)
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				b := testmember.StartSimulated(t, n, 2, testmember.Receives(store))
+				testmember.Connect(t, a, b)
+				n.Link(testmember.HostOf(1), testmember.HostOf(2)).SetBandwidth(1 << 20)
+				var all []*testmember.Database
+				release := make(chan struct{})
+				m := openedLater(size, func() (io.ReadCloser, error) {
+					db := &testmember.Database{Reader: io.MultiReader(bytes.NewReader(data))}
+					if len(all) == 1 && c.again != nil {
+						if err := c.again(db); err != nil {
+							return nil, err
+						}
+					}
+					if name == "Close blocks" {
+						db.OnClose = func() { <-release }
+					}
+					for _, former := range all {
+						require.EqualValues(t, 1, former.Closes.Load())
+					}
+					all = append(all, db)
+					return db, nil
+				})
+				a.SendSnapshot(m)
+				for range c.breaks {
+					time.Sleep(2 * time.Second)
+					n.Reset(testmember.HostOf(1), testmember.HostOf(2))
+				}
+				if err := <-ended; errors.Is(c.want, errAny) {
+					require.Error(t, err)
+				} else {
+					require.ErrorIs(t, err, c.want)
+				}
+				require.Equal(t, c.want == nil, <-m.CloseNotify())
+				time.Sleep(time.Second)
+				close(release)
+				switch {
+				case name == "other bytes":
+					testmember.RequireSaved(t, store, 7, make([]byte, size))
+				case c.want == nil:
+					testmember.RequireSaved(t, store, 7, data)
+				}
+				require.Len(t, all, c.opens)
+				for _, db := range all {
+					require.EqualValues(t, 1, db.Closes.Load())
+				}
+				require.Len(t, a.Recorder.SnapshotReports(), 1)
+			})
+		})
+	}
+}
