@@ -157,7 +157,7 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 	st.SendFailures += n.Sent.Failed
 	st.ReceivedBytes += n.Member.Counters.GotSnapshots.Load()
 	for _, h := range n.Received {
-		l := LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes, OldestAge: h.OldestAge, OldSince: h.OldSince}
+		l := LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes, OldestAge: h.OldestAge, OldSince: h.OldSince, FullSince: h.FullSince}
 		l.Dropped, l.Drops, l.DroppingSince, l.Dropping = h.Dropped.Total(), Drops(h.Dropped.Named()), h.Dropping.Since, Drops(h.Dropping.Drops.Named())
 		st.Lanes = append(st.Lanes, l)
 		st.ReceiveFailures += l.Dropped
@@ -174,7 +174,7 @@ func sendStatus(st fair.SendStatus) LaneStatus {
 	}
 	for k := range st.Queued {
 		if kind := (LaneStatus{Queued: st.Queued[k], QueuedBytes: st.QueuedBytes[k], Capacity: st.Capacity, CapacityBytes: st.CapacityBytes}); kind.fill() >= l.fill() {
-			l.Queued, l.QueuedBytes = kind.Queued, kind.QueuedBytes
+			l.Queued, l.QueuedBytes, l.FullSince = kind.Queued, kind.QueuedBytes, st.FullSince[k]
 		}
 	}
 	return l

@@ -115,7 +115,7 @@ func (st *PeerStatus) health(receiving int) health.Peer {
 	}
 	for _, l := range st.Lanes {
 		p.Lanes = append(p.Lanes, health.Lane{
-			Name: l.Name, Messages: l.Queued, Fill: l.fill(), OldestAge: l.OldestAge, OldSince: l.OldSince,
+			Name: l.Name, Messages: l.Queued, Fill: l.fill(), OldestAge: l.OldestAge, OldSince: l.OldSince, FullSince: l.FullSince,
 			Dropped: l.Dropping.Total(), DroppingSince: l.DroppingSince, Reasons: health.Reasons(l.Dropping.All()),
 		})
 	}

@@ -78,7 +78,7 @@ func laneStatus(l *queue.Queue) LaneStatus {
 	st := l.Status()
 	return LaneStatus{
 		Name: st.Name, Up: st.Open,
-		Queued: st.Queued, QueuedBytes: st.QueuedBytes, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge, OldSince: st.OldSince,
+		Queued: st.Queued, QueuedBytes: st.QueuedBytes, Capacity: st.Capacity, CapacityBytes: st.CapacityBytes, OldestAge: st.OldestAge, OldSince: st.OldSince, FullSince: st.FullSince,
 		Messages: st.Messages, Bytes: st.Bytes, Batches: st.Batches, BusyTime: st.BusyTime,
 		Duplicates: st.Duplicates, Dropped: st.Dropped.Total(), Drops: Drops(st.Dropped.Named()),
 		DroppingSince: st.Dropping.Since, Dropping: Drops(st.Dropping.Drops.Named()),

@@ -21,7 +21,7 @@ func (st *LaneStatus) fill() float64 {
 func (st *LaneStatus) add(l LaneStatus) {
 	st.Name, st.Up = l.Name, st.Up || l.Up
 	if st.Capacity == 0 || l.fill() > st.fill() {
-		st.Queued, st.QueuedBytes, st.Capacity, st.CapacityBytes = l.Queued, l.QueuedBytes, l.Capacity, l.CapacityBytes
+		st.Queued, st.QueuedBytes, st.Capacity, st.CapacityBytes, st.FullSince = l.Queued, l.QueuedBytes, l.Capacity, l.CapacityBytes, l.FullSince
 	}
 	if l.OldestAge > st.OldestAge {
 		st.OldestAge, st.OldSince = l.OldestAge, l.OldSince

@@ -129,9 +129,8 @@ type PeerStatus struct {
 	Appends AppendStatus `json:"appends"`
 	// Snapshots are the transfers to the peer, waiting and in progress.
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
-	// LastSnapshot is the transfer to the peer that ended last, with success or failure.
+	// LastSnapshot and LastReceived are the transfers to the peer and from it that ended last, with success or failure.
 	LastSnapshot *SnapshotStatus `json:"last_snapshot,omitempty"`
-	// LastReceived is the transfer from the peer that ended last.
 	LastReceived *SnapshotStatus `json:"last_received,omitempty"`
 	// SnapshotRetryAt is when raft is told of failed snapshots that SnapshotBackoff holds
 	// back; in the past while a later snapshot is under way; the zero time: there are none.
@@ -185,9 +184,10 @@ type LaneStatus struct {
 	Capacity      int   `json:"capacity"`
 	CapacityBytes int64 `json:"capacity_bytes"`
 	// OldestAge is how long the oldest of them has been in the lane, in nanoseconds; too high by at most the duration of the batch
-	// before it. OldSince is since when that has been 2 s, one message after another; the zero time: it is less.
+	// before it. OldSince is since when that has been 2 s, one message after another; FullSince since when the lane uses 80 % of a limit. Zero: it is less.
 	OldestAge time.Duration `json:"oldest_age_ns"`
 	OldSince  time.Time     `json:"old_since,omitzero"`
+	FullSince time.Time     `json:"full_since,omitzero"`
 	// Messages counts messages written to the network, or handed to Process;
 	// Bytes the same in bytes, on the wire or in memory. Batches counts the writes
 	// or handovers, and BusyTime is the time spent on them, in

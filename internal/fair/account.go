@@ -38,6 +38,7 @@ type account struct {
 	held        holding
 	messages    int // held
 	flows       int // that hold something
+	full        queue.Fullness
 	reservation queue.Reservation
 }
 
@@ -102,7 +103,16 @@ func (a *account) accept(own *holding, m *raftpb.Message, size int64, units int3
 	own.add(units, size)
 	a.held.add(units, size)
 	a.messages++
+	a.noteFull()
 	return queue.Accepted
+}
+
+// noteFull is called after messages were accepted or released.
+func (a *account) noteFull() {
+	if a.held.units < a.units/2 && a.held.bytes < a.limits.Bytes/2 && a.full.Since().IsZero() {
+		return // the usual case
+	}
+	a.full.Note(a.messages, a.held.units, a.units, a.held.bytes, a.limits.Bytes)
 }
 
 // hasMemory reports whether a flow may hold a further message in the part of the budget that other queues leave, of which the
@@ -139,5 +149,6 @@ func (a *account) releaseAll(own *holding, all holding, n int) {
 // settle returns memory to the budget that the account does not need, all of it if closed is set or
 // nothing is held: a message over the limit is accepted then.
 func (a *account) settle(closed bool) {
+	a.noteFull()
 	a.reservation.Release(a.held.bytes, closed || a.messages == 0)
 }

@@ -199,3 +199,30 @@ func TestAgesOfMessagesThatWaitAgain(t *testing.T) {
 		require.Len(t, p.end(), 11)
 	})
 }
+
+// TestSinceWhenAQueueIsFull: in messages or in bytes, for each kind, until it is less so.
+func TestSinceWhenAQueueIsFull(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		q := newSendQueue(queue.Limits{Messages: 10, Bytes: 1000})
+		var start time.Time
+		for i := range 8 {
+			time.Sleep(time.Second)
+			require.Zero(t, q.Status().FullSince)
+			start = time.Now()
+			offer(q, &Flow{Group: uint64(i)}, raftpb.MsgApp, 1, 1)
+		}
+		time.Sleep(time.Second)
+		offer(q, &Flow{Group: 9}, raftpb.MsgApp, 1, 1)
+		require.Equal(t, [queue.Kinds]time.Time{queue.Append: start}, q.Status().FullSince)
+		taken, _ := q.Take(nil, 2, 0)
+		require.Equal(t, start, q.Status().FullSince[queue.Append], "they are held")
+		q.Release(taken)
+		require.Zero(t, q.Status().FullSince)
+		offer(q, &Flow{}, raftpb.MsgProp, 900, 1)
+		require.Zero(t, q.Status().FullSince, "one is taken whatever its size")
+		offer(q, &Flow{}, raftpb.MsgProp, 1, 1)
+		require.Equal(t, time.Now(), q.Status().FullSince[queue.Proposal])
+		q.Shut()
+		require.Zero(t, q.Status().FullSince)
+	})
+}

@@ -51,6 +51,8 @@ type SendStatus struct {
 	Queued      [queue.Kinds]int
 	QueuedBytes [queue.Kinds]int64
 	Flows       [queue.Kinds]int
+	// FullSince is since when each kind is nearly full, see queue.Fullness.
+	FullSince [queue.Kinds]time.Time
 	// Capacity and CapacityBytes are the limits of each kind.
 	Capacity      int
 	CapacityBytes int64
@@ -71,6 +73,7 @@ func (st *SendStatus) Add(o SendStatus) {
 		st.Queued[k] += o.Queued[k]
 		st.QueuedBytes[k] += o.QueuedBytes[k]
 		st.Flows[k] += o.Flows[k]
+		st.FullSince[k] = earlier(st.FullSince[k], o.FullSince[k])
 	}
 	st.Messages, st.Bytes, st.Batches, st.BusyTime = st.Messages+o.Messages, st.Bytes+o.Bytes, st.Batches+o.Batches, st.BusyTime+o.BusyTime
 	if o.OldestAge > st.OldestAge {
@@ -78,9 +81,15 @@ func (st *SendStatus) Add(o SendStatus) {
 	}
 	st.Dropped.Add(o.Dropped)
 	st.Dropping.Drops.Add(o.Dropping.Drops)
-	if since := o.Dropping.Since; st.Dropping.Since.IsZero() || !since.IsZero() && since.Before(st.Dropping.Since) {
-		st.Dropping.Since = since
+	st.Dropping.Since = earlier(st.Dropping.Since, o.Dropping.Since)
+}
+
+// earlier returns the earlier one of two times, or the other one if one is the zero time.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
+	return a
 }
 
 // Status returns the state of the queue. It takes its lock for a moment: about a nanosecond for each flow with messages.
@@ -96,7 +105,7 @@ func (q *SendQueue) Status() SendStatus {
 	st.OldestAge, st.OldSince = q.noteAges()
 	for k := range q.lanes {
 		l := &q.lanes[k]
-		st.Queued[k], st.QueuedBytes[k], st.Flows[k] = l.messages, l.held.bytes, l.flows
+		st.Queued[k], st.QueuedBytes[k], st.Flows[k], st.FullSince[k] = l.messages, l.held.bytes, l.flows, l.full.Since()
 	}
 	return st
 }

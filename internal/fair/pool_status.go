@@ -89,11 +89,13 @@ type ShareStatus struct {
 	// a batch. OldSince is since when it has been old, as in queue.Status. Messages of inboxes whose Process blocks have no part in this.
 	OldestAge time.Duration
 	OldSince  time.Time
+	// FullSince is since when the Share is nearly full, see queue.Fullness.
+	FullSince time.Time
 }
 
 // ShareStatus returns the state of a Share.
 func (p *Pool) ShareStatus(s *Share) ShareStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return ShareStatus{s.account.messages, s.account.held.bytes, s.oldest, s.late.since(p.born)}
+	return ShareStatus{s.account.messages, s.account.held.bytes, s.oldest, s.late.since(p.born), s.account.full.Since()}
 }

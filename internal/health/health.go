@@ -15,7 +15,7 @@ import (
 // When something is a problem.
 const (
 	OldMessage = 2 * time.Second // as queue.Old
-	FullQueue  = 0.8             // of a bound
+	FullQueue  = 0.8             // of a bound, as queue.Fullness
 	// Certificate and CertificatePart are when a certificate should have been renewed, before its end: the lesser of this time and that
 	// part of its validity.
 	Certificate     = 14 * 24 * time.Hour
@@ -143,6 +143,7 @@ type Lane struct {
 	Fill          float64 // of the bound that is nearer
 	OldestAge     time.Duration
 	OldSince      time.Time // since when the oldest one, one after another, has been as old as OldMessage
+	FullSince     time.Time // since when it uses FullQueue of the bound; the zero time: not known
 	Dropped       uint64    // since DroppingSince
 	Reasons       []string
 	DroppingSince time.Time // the zero time: nothing is dropped
@@ -316,6 +317,9 @@ func (c *check) lane(l Lane) {
 		severity := Warning
 		if l.Fill >= 1 {
 			severity = Error
+		}
+		if !l.FullSince.IsZero() {
+			since = l.FullSince
 		}
 		c.addLane(severity, QueueFull, l.Name, since, "queue %s is %.0f %% full", title(l.Name), 100*l.Fill)
 	case l.OldestAge >= OldMessage:

@@ -38,6 +38,7 @@ func (q *Queue) SnapshotTaken(m *raftpb.Message) {
 	}
 	q.mu.Lock()
 	removed := q.appends().remove(o.contains)
+	q.appends().noteFull(&q.cfg.Limits)
 	q.duplicates.Add(uint64(removed.messages))
 	q.queued -= removed.messages
 	q.held -= removed.messages

@@ -29,6 +29,7 @@ type fifo struct {
 	held      int   // messages that wait or that workers hold
 	heldBytes int64 // their size
 	tracked   load  // those of them tracked by the window
+	full      Fullness
 	// late is when the first message was accepted of those that went on one after another, up to the last one, after they had
 	// waited for Old; 0: the last one had not.
 	late time.Duration
@@ -42,6 +43,11 @@ func (f *fifo) noteAge(at, now time.Duration) {
 	case f.late == 0:
 		f.late = at
 	}
+}
+
+// noteFull is called after f has accepted or released messages.
+func (f *fifo) noteFull(limits *Limits) {
+	f.full.Note(f.held, int64(f.held), int64(limits.Messages), f.heldBytes, limits.Bytes)
 }
 
 func (f *fifo) len() int { return len(f.items) - f.head }

@@ -74,6 +74,7 @@ func (q *Queue) acceptAll(items []Item) bool {
 		return false
 	}
 	f.pushAll(items, all, q.clock)
+	f.noteFull(&q.cfg.Limits)
 	q.queued += all.messages
 	q.held += all.messages
 	q.heldBytes += all.bytes
@@ -114,6 +115,7 @@ func (q *Queue) accept(it Item) Verdict {
 	}
 	it.at = q.clock
 	f.push(it)
+	f.noteFull(&q.cfg.Limits)
 	q.queued++
 	q.held++
 	q.heldBytes += it.Size

@@ -180,6 +180,7 @@ func (q *Queue) Release(items, left []Item) {
 	q.releases++
 	f := q.fifoOf(items[0].Msg)
 	f.release(all, tracked)
+	f.noteFull(&q.cfg.Limits)
 	q.held -= all.messages
 	q.heldBytes -= all.bytes
 	// An empty queue reserves nothing: a message over the limit is accepted once no other
@@ -236,6 +237,7 @@ func (q *Queue) WasEmptied() bool { return q.emptied.Load() != q.taken }
 func (q *Queue) drain() (items []Item, owed bool) {
 	for i := range q.fifos {
 		drained, bytes := q.fifos[i].drain()
+		q.fifos[i].noteFull(&q.cfg.Limits)
 		items = append(items, drained...)
 		q.heldBytes -= bytes
 	}

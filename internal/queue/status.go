@@ -8,6 +8,32 @@ import (
 // Old is how old a message is that has waited for too long.
 const Old = 2 * time.Second
 
+// Fullness is since when a queue is nearly full: it holds more than one message, which is taken whatever its size, and at least 80 % of a
+// limit. The zero value: it is not. It is guarded by the lock of the queue.
+type Fullness struct {
+	full  bool
+	since time.Time
+}
+
+// Note is called whenever what the queue holds has changed. used is what it uses of its limit in messages.
+func (f *Fullness) Note(messages int, used, limit, bytes, limitBytes int64) {
+	// A limit may be too large to be multiplied.
+	if full := messages > 1 && (used >= limit-limit/5 || bytes >= limitBytes-limitBytes/5); full != f.full {
+		f.change()
+	}
+}
+
+func (f *Fullness) change() {
+	if f.full = !f.full; f.full {
+		f.since = time.Now()
+	} else {
+		f.since = time.Time{}
+	}
+}
+
+// Since returns the time; the zero time: the queue is not full.
+func (f *Fullness) Since() time.Time { return f.since }
+
 // Status is the state of a queue at one moment.
 type Status struct {
 	Name string
@@ -25,6 +51,8 @@ type Status struct {
 	// OldSince is since when the oldest message has been old, that is for Old in the queue, without a pause, from when the first of
 	// the old ones was accepted; the zero time: it is not old.
 	OldSince time.Time
+	// FullSince is since when the queue, or the fullest of the three, is nearly full, see Fullness; the zero time: it is not.
+	FullSince time.Time
 	// OldestAppend is OldestAge if the oldest of them is an append; else 0.
 	OldestAppend time.Duration
 	// Messages, Bytes, Batches and BusyTime are the totals of Counters.Done.
@@ -58,7 +86,7 @@ func (q *Queue) Status() Status {
 			st.age(f.hand(f.oldest()), now, q.born)
 		}
 	}
-	st.Queued, st.QueuedBytes = fullest.held, fullest.heldBytes
+	st.Queued, st.QueuedBytes, st.FullSince = fullest.held, fullest.heldBytes, fullest.full.Since()
 	if len(q.hands) > 0 {
 		st.age(q.hands[0], now, q.born)
 	}

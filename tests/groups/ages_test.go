@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -97,5 +98,48 @@ func TestOldReceivedMessagesOfGroups(t *testing.T) {
 			require.Equal(t, tt.want, got)
 			require.Positive(t, groupLane(t, mb, 1, "control").Queued)
 		}
+	})
+}
+
+// TestFullQueuesOfGroups: it is said since when a queue that groups share is full, also if their calls of Process block.
+func TestFullQueuesOfGroups(t *testing.T) {
+	const groups = 20
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		release := make(chan struct{})
+		ma := startNode(t, n, 1)
+		mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, groups })
+		var as []joined
+		for id := range uint64(groups) {
+			a, b := connect(t, ma, mb, id+1, nil)
+			b.raft.OnProcess = func(ctx context.Context, m *raftpb.Message) error {
+				if m.GetType() == raftpb.MsgAppResp {
+					select {
+					case <-release:
+					case <-ctx.Done():
+					}
+				}
+				return nil
+			}
+			as = append(as, a)
+		}
+		full := func(m *testmember.Member, node types.ID, lane string) (since time.Time) {
+			for _, p := range m.Health().Problems {
+				if p.Kind == "queue_full" && p.Peer == node && p.Lane == lane {
+					since = p.Since
+				}
+			}
+			require.Equal(t, since, groupLane(t, m, node, lane).FullSince)
+			return since
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		for _, a := range as {
+			a.Send([]*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(1))}})
+		}
+		time.Sleep(time.Minute)
+		require.WithinDuration(t, began, full(mb, 1, "control"), 500*time.Millisecond)
+		close(release)
+		time.Sleep(time.Minute)
+		require.Zero(t, full(mb, 1, "control"))
 	})
 }

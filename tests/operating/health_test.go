@@ -162,7 +162,7 @@ func TestHealthOfQueues(t *testing.T) {
 		a.Send([]*raftpb.Message{heartbeat(1, 2), heartbeat(1, 2), heartbeat(1, 2), heartbeat(1, 2), heartbeat(1, 2)})
 		time.Sleep(2 * time.Second)
 		requireHealth(t, b, rafthttp.SeverityError,
-			problem(rafthttp.SeverityError, "queue_full", "control", control+"is 100 % full", "a-lane-is-slow", began),
+			problem(rafthttp.SeverityError, "queue_full", "control", control+"is 100 % full", "a-lane-is-slow", dropped),
 			problem(rafthttp.SeverityWarning, "drops", "", "drops 1.0/s: queue full", "messages-are-dropped", dropped))
 		requireHealth(t, a, rafthttp.SeverityNone)
 		close(stuck)

@@ -52,3 +52,44 @@ func TestQueueThatMovesSlowly(t *testing.T) {
 		require.WithinDuration(t, again, look().Since, time.Second, "it was empty in between")
 	})
 }
+
+// TestFullQueueThatMoves: it is said since when it is full, whatever the age of its messages.
+func TestFullQueueThatMoves(t *testing.T) {
+	simulate(t, func(t *testing.T, n *memnet.Network) {
+		a := start(t, n, 1, nil)
+		b := start(t, n, 2, func(tr *rafthttp.Transport) {
+			tr.ReceiveQueueMessages = 1000
+			tr.Raft.(*reports).process = func(context.Context, *raftpb.Message) error {
+				time.Sleep(10 * time.Millisecond)
+				return nil
+			}
+		})
+		meet(a, b)
+		send := func(messages int) {
+			for range messages {
+				a.Send([]*raftpb.Message{heartbeat(1, 2)})
+			}
+		}
+		for range 2 { // the second time it was empty in between
+			time.Sleep(time.Minute)
+			require.Empty(t, b.Health().Problems)
+			began := time.Now()
+			send(1000)
+			for range 100 {
+				time.Sleep(100 * time.Millisecond)
+				send(10)
+			}
+			time.Sleep(50 * time.Millisecond)
+			var since time.Time
+			for _, p := range b.Health().Problems {
+				if p.Kind == "queue_full" && p.Lane == "control" {
+					since = p.Since
+				}
+			}
+			require.WithinDuration(t, began, since, 100*time.Millisecond)
+			require.Equal(t, since, b.peer(t, 1).Lanes[3].FullSince)
+		}
+		time.Sleep(time.Minute)
+		require.Zero(t, b.peer(t, 1).Lanes[3].FullSince)
+	})
+}
