@@ -18,8 +18,10 @@ type GroupsStatus struct {
 	// lanes "group", "groupapp" and "grouppost" to them, and "control", "append" and "proposal" from them, in whose ages groups with
 	// blocked calls of Process have no part. Snapshots are those in progress, LastSnapshot and LastReceived of any group. Fields for probes and appends are not used.
 	Nodes []PeerStatus `json:"nodes"`
-	// Processing is the state of the workers that call Process, of each kind of messages.
+	// Processing is the state of the workers that call Process, of each kind of messages, and Strangers are the lanes of the messages from
+	// replicas that their groups do not have: within limits of their own, whatever their nodes.
 	Processing []ProcessingStatus `json:"processing"`
+	Strangers  []LaneStatus       `json:"strangers"`
 	// Unknown counts received messages for groups that are not here, and Refused and Drops are those of all groups, also of former ones.
 	Unknown uint64 `json:"unknown"`
 	Refused uint64 `json:"refused"`
@@ -130,6 +132,9 @@ func (e *engine) groupsStatus() *GroupsStatus {
 	for _, n := range st.Nodes {
 		all.Nodes = append(all.Nodes, nodeStatus(n))
 	}
+	for _, h := range st.Strangers {
+		all.Strangers = append(all.Strangers, receivedLane(h))
+	}
 	slices.SortFunc(all.Nodes, func(a, b PeerStatus) int { return cmp.Compare(a.ID, b.ID) })
 	for _, p := range st.Pools {
 		all.Processing = append(all.Processing, ProcessingStatus{p.Name, p.Waiting, p.Running, p.Blocked, p.BlockedGroup, p.BlockedFor, p.Messages, p.Bytes})
@@ -157,12 +162,17 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 	st.SendFailures += n.Sent.Failed
 	st.ReceivedBytes += n.Member.Counters.GotSnapshots.Load()
 	for _, h := range n.Received {
-		l := LaneStatus{Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes, OldestAge: h.OldestAge, OldSince: h.OldSince, FullSince: h.FullSince}
-		l.Dropped, l.Drops, l.DroppingSince, l.Dropping = h.Dropped.Total(), Drops(h.Dropped.Named()), h.Dropping.Since, Drops(h.Dropping.Drops.Named())
-		st.Lanes = append(st.Lanes, l)
-		st.ReceiveFailures += l.Dropped
+		st.Lanes = append(st.Lanes, receivedLane(h))
+		st.ReceiveFailures += h.Dropped.Total()
 	}
 	return st
+}
+
+func receivedLane(h groups.Received) LaneStatus {
+	return LaneStatus{
+		Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes, OldestAge: h.OldestAge, OldSince: h.OldSince, FullSince: h.FullSince,
+		Dropped: h.Dropped.Total(), Drops: Drops(h.Dropped.Named()), DroppingSince: h.Dropping.Since, Dropping: Drops(h.Dropping.Drops.Named()),
+	}
 }
 
 // sendStatus returns the state of a queue that groups share: the fullest of its kinds.

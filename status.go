@@ -141,8 +141,7 @@ type PeerStatus struct {
 
 // IdentityStatus counts refusals with ErrIdentity, and those of other clusters.
 type IdentityStatus struct {
-	// Dials counts connections dialled to a member whose certificate
-	// Transport.VerifyPeer refused, Requests requests of members that it refused.
+	// Dials counts connections dialled to a member whose certificate Transport.VerifyPeer refused, Requests requests of members that it refused.
 	Dials    uint64 `json:"dials"`
 	Requests uint64 `json:"requests"`
 	// Messages counts messages whose From is not the member that sent them.
@@ -161,9 +160,8 @@ type HandshakeStatus struct {
 	// Reason is that of the log, such as "unknown authority" or "expired".
 	Reason   string `json:"reason"`
 	Failures uint64 `json:"failures"`
-	// Since is when they began: there was none for this reason in the 5 minutes before.
-	// LastAt, LastAddress and LastError are of the last one: when it was, the client's
-	// address with its port, and the error, up to 256 bytes, which the client contributes to.
+	// Since is when they began: there was none for this reason in the 5 minutes before. LastAt, LastAddress and LastError are of the last
+	// one: when it was, the client's address with its port, and the error, up to 256 bytes, which the client contributes to.
 	Since       time.Time `json:"since,omitzero"`
 	LastAt      time.Time `json:"last_at,omitzero"`
 	LastAddress string    `json:"last_address,omitempty"`
@@ -175,10 +173,8 @@ type LaneStatus struct {
 	Name string `json:"name"`
 	// Up means that the lane accepts messages: its stream is connected.
 	Up bool `json:"up"`
-	// Queued counts messages that wait or are being written or processed,
-	// QueuedBytes their memory. Capacity and CapacityBytes are the limits. A lane
-	// with separate queues for control messages, appends and proposals, each with these
-	// limits, shows the fullest of the three.
+	// Queued counts messages that wait or are being written or processed, QueuedBytes their memory. Capacity and CapacityBytes are the limits.
+	// A lane with separate queues for control messages, appends and proposals, each with these limits, shows the fullest of the three.
 	Queued        int   `json:"queued"`
 	QueuedBytes   int64 `json:"queued_bytes"`
 	Capacity      int   `json:"capacity"`
@@ -188,23 +184,19 @@ type LaneStatus struct {
 	OldestAge time.Duration `json:"oldest_age_ns"`
 	OldSince  time.Time     `json:"old_since,omitzero"`
 	FullSince time.Time     `json:"full_since,omitzero"`
-	// Messages counts messages written to the network, or handed to Process;
-	// Bytes the same in bytes, on the wire or in memory. Batches counts the writes
-	// or handovers, and BusyTime is the time spent on them, in
-	// nanoseconds: encoding and writing, posting, or processing.
+	// Messages counts messages written to the network, or handed to Process; Bytes the same in bytes, on the wire or in memory. Batches counts
+	// the writes or handovers, and BusyTime is the time spent on them, in nanoseconds: encoding and writing, posting, or processing.
 	Messages uint64        `json:"messages"`
 	Bytes    uint64        `json:"bytes"`
 	Batches  uint64        `json:"batches"`
 	BusyTime time.Duration `json:"busy_ns"`
-	// Duplicates counts appends that raft sent again while they were queued or in
-	// transit and that were not sent twice, and appends that were no longer sent
-	// because the follower had received a snapshot with all their entries.
+	// Duplicates counts appends that raft sent again while they were queued or in transit and that were not sent twice, and appends that were
+	// no longer sent because the follower had received a snapshot with all their entries.
 	Duplicates uint64 `json:"duplicates"`
 	// Dropped counts messages that were not delivered, Drops the same by reason.
 	Dropped uint64 `json:"dropped"`
 	Drops   Drops  `json:"drops"`
-	// DroppingSince is since when messages are dropped without a pause of 10 s, the zero
-	// time while none are, and Dropping how many were since then.
+	// DroppingSince is since when messages are dropped without a pause of 10 s, the zero time while none are, and Dropping how many since then.
 	DroppingSince time.Time `json:"dropping_since,omitzero"`
 	Dropping      Drops     `json:"dropping,omitzero"`
 }
@@ -264,12 +256,10 @@ type StreamStatus struct {
 	// DownSince is when the last connection ended, or the peer was added; the zero time
 	// while there is one.
 	DownSince time.Time `json:"down_since,omitzero"`
-	// Reconnects counts those of the last two minutes, up to 16, and ReconnectsSince is when
-	// the first of them was.
+	// Reconnects counts those of the last two minutes, up to 16, and ReconnectsSince is when the first of them was.
 	Reconnects      int       `json:"reconnects,omitempty"`
 	ReconnectsSince time.Time `json:"reconnects_since,omitzero"`
-	// Connects counts connections: all except the first are reconnects. DialFailures
-	// counts failed attempts to dial an inbound stream.
+	// Connects counts connections: all except the first are reconnects. DialFailures counts failed attempts to dial an inbound stream.
 	Connects     uint64 `json:"connects"`
 	DialFailures uint64 `json:"dial_failures"`
 	// Bytes counts the bytes of all its connections.

@@ -20,6 +20,10 @@ var (
 	groupsBlocked    = gauge("rafthttp_groups_process_blocked", "Those of them that have taken longer than a second.", "kind")
 	groupsBlockedFor = gauge("rafthttp_groups_process_blocked_seconds", "How long the longest of those has taken; 0 without one.", "kind")
 	groupsProcessed  = counter("rafthttp_groups_processed_messages_total", "Messages of raft groups that Process has processed.", "kind")
+	groupsStrangers  = gauge("rafthttp_groups_strangers_queued_messages", "Received messages from replicas that their raft groups do not have, that wait for Process or are processed.", "kind")
+	groupsGuestBytes = gauge("rafthttp_groups_strangers_queued_bytes", "Memory of those.", "kind")
+	groupsGuestLimit = gauge("rafthttp_groups_strangers_capacity_bytes", "How much memory those may use at most.", "kind")
+	groupsGuestDrops = counter("rafthttp_groups_strangers_dropped_messages_total", "Messages from replicas that their raft groups do not have that Process did not get, by reason.", "kind", "reason")
 	groupsBytes      = counter("rafthttp_groups_processed_bytes_total", "The same in bytes of memory.", "kind")
 )
 
@@ -83,6 +87,16 @@ func (c *Collector) collectGroups(ch chan<- prometheus.Metric, st *rafthttp.Grou
 		groupsBlockedFor.send(ch, p.BlockedFor.Seconds(), p.Name)
 		groupsProcessed.send(ch, float64(p.Messages), p.Name)
 		groupsBytes.send(ch, float64(p.Bytes), p.Name)
+	}
+	for _, l := range st.Strangers {
+		groupsStrangers.send(ch, float64(l.Queued), l.Name)
+		groupsGuestBytes.send(ch, float64(l.QueuedBytes), l.Name)
+		groupsGuestLimit.send(ch, float64(l.CapacityBytes), l.Name)
+		for reason, n := range l.Drops.All() {
+			if reason != rafthttp.DropLocal { // those were not received
+				groupsGuestDrops.send(ch, float64(n), l.Name, string(reason))
+			}
+		}
 	}
 	for _, n := range st.Nodes {
 		collectNode(ch, n)

@@ -18,12 +18,14 @@ import (
 
 // State is the state of all groups together.
 type State struct {
-	Groups  int
-	Nodes   []NodeState // in no order
-	Pools   []fair.PoolStatus
-	Unknown uint64 // messages for groups that are not here
-	Refused uint64 // by other nodes, of all groups until now, as is the next
-	Dropped queue.Drops
+	Groups int
+	Nodes  []NodeState // in no order
+	Pools  []fair.PoolStatus
+	// Strangers is what waits for Process, of each kind, from replicas that their groups do not have.
+	Strangers []Received
+	Unknown   uint64 // messages for groups that are not here
+	Refused   uint64 // by other nodes, of all groups until now, as is the next
+	Dropped   queue.Drops
 }
 
 // NodeState is what there is to know about a node.
@@ -54,21 +56,26 @@ func (gs *Groups) State() State {
 	for i := range st.Dropped {
 		st.Dropped[i] = gs.drops[i].Load()
 	}
-	for _, p := range gs.pools {
+	for k, p := range gs.pools {
 		st.Pools = append(st.Pools, p.Status()) // which notes ages
+		st.Strangers = append(st.Strangers, gs.received(p, gs.guests[k]))
 	}
 	for _, n := range gs.allNodes() {
 		one := NodeState{Member: n.member, URLs: n.urls.List(), Kinds: kinds[:], Writers: n.writers[:], Readers: n.readers[:], Posts: n.posts.status()}
 		one.Sent, one.Got = n.sent.Status(), n.received.Status()
 		for k, p := range gs.pools {
-			drops := &n.shares[k].Drops
-			r := Received{Name: p.Name(), Limits: gs.node.ReceiveLimits, Dropped: drops.Dropped(), Dropping: drops.Dropping()}
-			r.ShareStatus = p.ShareStatus(n.shares[k])
-			one.Received = append(one.Received, r)
+			one.Received = append(one.Received, gs.received(p, n.shares[k]))
 		}
 		st.Nodes = append(st.Nodes, one)
 	}
 	return st
+}
+
+// received returns the state of a share of a pool.
+func (gs *Groups) received(p *fair.Pool, of *fair.Share) Received {
+	return Received{
+		ShareStatus: p.ShareStatus(of), Name: p.Name(), Limits: gs.node.ReceiveLimits, Dropped: of.Drops.Dropped(), Dropping: of.Drops.Dropping(),
+	}
 }
 
 // Calls returns calls of the application with messages that have not returned, for the log.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
@@ -222,5 +224,39 @@ func TestSnapshotOfAReplicaThatIsAddedWhileItWaits(t *testing.T) {
 		require.Equal(t, []string{"MsgApp 1", "MsgApp 3", "MsgSnap 0", "MsgApp 4"}, got)
 		require.Len(t, lagging.raft.Received(), len(got)+1)
 		require.Zero(t, lagging.Status().Dropped)
+	})
+}
+
+// TestStatusOfStrangers: it has what waits from replicas that their groups do not have, whose limits they share, and what was dropped.
+func TestStatusOfStrangers(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		m := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, 4 })
+		g, release := join(t, m, 1, nil), make(chan struct{})
+		g.raft.OnProcess = func(ctx context.Context, _ *raftpb.Message) error {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return nil
+		}
+		for i := range uint64(6) {
+			postGroups(t, m, batch(t, 1, testmember.MsgApp(1, 2, i, make([]byte, 1000))))
+		}
+		synctest.Wait()
+		all := m.Status().Groups.Strangers
+		require.Len(t, all, 3)
+		l := all[queue.Append]
+		require.Equal(t, "append", l.Name)
+		require.NotZero(t, l.Queued)
+		require.Equal(t, 6, l.Queued+int(l.Drops.QueueFull))
+		require.NotZero(t, l.Drops.QueueFull)
+		require.Equal(t, l.Drops.QueueFull, l.Dropped)
+		require.Greater(t, l.QueuedBytes, int64(1000*l.Queued))
+		require.Equal(t, 4, l.Capacity)
+		require.Zero(t, all[queue.Control].Queued)
+		g.AddPeer(2, []string{testmember.URLOf(2)})
+		close(release)
+		time.Sleep(time.Second)
+		require.Zero(t, m.Status().Groups.Strangers[queue.Append].Queued)
 	})
 }
