@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
@@ -155,5 +156,41 @@ func TestMoveExactlyOnce(t *testing.T) {
 		require.Zero(t, budget.Used())
 		require.Zero(t, r.p.held+r.p.waiting+r.p.free.used)
 		require.Zero(t, r.common.held)
+	}
+}
+
+// TestMoveWhileAnOfferWaits: an offer that waits for room in an inbox has it once messages of that go to another one, whether its own
+// source moves or not: its owner finds out which inbox its message is of.
+func TestMoveWhileAnOfferWaits(t *testing.T) {
+	for _, source := range []int{1, 2} {
+		bubble.Test(t, func(t *testing.T) {
+			block := make(chan struct{})
+			p := newBatchPool(func(in *Inbox, m *raftpb.Message) {
+				if m.GetIndex() == 0 {
+					<-block
+				}
+			})
+			from := &Inbox{Group: 1, Share: NewShare(queue.Limits{Messages: 4, Bytes: 1000})}
+			to := &Inbox{Group: 10, Share: NewShare(roomy)}
+			n := uint64(0)
+			for ; p.Offer(from, numbered(1, n, raftpb.MsgApp), 1, false) == queue.Accepted; n++ {
+			}
+			require.Greater(t, n, uint64(1))
+			waited := make(chan error, 1)
+			go func() { waited <- p.OfferWait(t.Context(), from, numbered(source, n, raftpb.MsgApp), 1, time.Minute) }()
+			synctest.Wait()
+			require.Empty(t, waited)
+			moved, lost, _ := p.Move(from, to, isFrom(1))
+			require.EqualValues(t, n-1, moved, "all but the one that Process has")
+			require.Empty(t, lost)
+			synctest.Wait()
+			require.Len(t, waited, 1, "it does not wait for the one that Process has")
+			require.NoError(t, <-waited)
+			close(block)
+			synctest.Wait()
+			require.Equal(t, []uint64{0, n}, p.of(1))
+			require.Len(t, p.of(10), moved)
+			p.end(t)
+		})
 	}
 }
