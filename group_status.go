@@ -170,7 +170,7 @@ func nodeStatus(n groups.NodeState) PeerStatus {
 
 func receivedLane(h groups.Received) LaneStatus {
 	return LaneStatus{
-		Name: h.Name, Up: true, Queued: h.Messages, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes, OldestAge: h.OldestAge, OldSince: h.OldSince, FullSince: h.FullSince,
+		Name: h.Name, Up: true, Queued: h.Places, QueuedBytes: h.Bytes, Capacity: h.Limits.Messages, CapacityBytes: h.Limits.Bytes, OldestAge: h.OldestAge, OldSince: h.OldSince, FullSince: h.FullSince,
 		Dropped: h.Dropped.Total(), Drops: Drops(h.Dropped.Named()), DroppingSince: h.Dropping.Since, Dropping: Drops(h.Dropping.Drops.Named()),
 	}
 }

@@ -173,8 +173,8 @@ type LaneStatus struct {
 	Name string `json:"name"`
 	// Up means that the lane accepts messages: its stream is connected.
 	Up bool `json:"up"`
-	// Queued counts messages that wait or are being written or processed, QueuedBytes their memory. Capacity and CapacityBytes are the limits.
-	// A lane with separate queues for control messages, appends and proposals, each with these limits, shows the fullest of the three.
+	// Queued counts messages that wait or are being written or processed, QueuedBytes their memory. Capacity and CapacityBytes are the limits,
+	// of each kind if each has a queue of its own: then the fullest counts. Up to 512 heartbeats of raft groups count as one.
 	Queued        int   `json:"queued"`
 	QueuedBytes   int64 `json:"queued_bytes"`
 	Capacity      int   `json:"capacity"`

@@ -41,7 +41,7 @@ var (
 	nodeStreamBytes    = counter("rafthttp_groups_node_stream_bytes_total", "Bytes that the stream carried.", "node", "stream", "direction")
 
 	nodeLaneUp       = gauge("rafthttp_groups_node_lane_up", "1 while the lane to the node takes messages.", "node", "lane")
-	nodeLaneQueued   = gauge("rafthttp_groups_node_lane_queued_messages", "Messages of all raft groups in the lane.", "node", "lane")
+	nodeLaneQueued   = gauge("rafthttp_groups_node_lane_queued_messages", "Messages of all raft groups in the lane; up to 512 heartbeats count as one.", "node", "lane")
 	nodeLaneBytes    = gauge("rafthttp_groups_node_lane_queued_bytes", "Memory of the messages in the lane.", "node", "lane")
 	nodeLaneCap      = gauge("rafthttp_groups_node_lane_capacity_messages", "How many messages the lane holds at most.", "node", "lane")
 	nodeLaneCapBytes = gauge("rafthttp_groups_node_lane_capacity_bytes", "How much memory of messages the lane holds at most.", "node", "lane")

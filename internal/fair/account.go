@@ -20,6 +20,9 @@ func units(coalesced bool) int32 {
 	return CoalescedPerPlace
 }
 
+// places returns how many places units take, the last of them in part.
+func places(units int64) int { return int((units + CoalescedPerPlace - 1) / CoalescedPerPlace) }
+
 // holding is what a flow, or all flows of an account, hold: messages that wait or that a worker has taken.
 type holding struct {
 	units int64 // of places

@@ -46,7 +46,7 @@ func (c *Counters) DropLogDue(why queue.DropReason, now time.Time) bool {
 type SendStatus struct {
 	Name string
 	Open bool // it accepts messages
-	// Queued counts messages that wait or that workers hold, QueuedBytes their memory, Flows the flows that they
+	// Queued are the places of messages that wait or that workers hold, QueuedBytes is their memory, and Flows are the flows that they
 	// are of, by kind.
 	Queued      [queue.Kinds]int
 	QueuedBytes [queue.Kinds]int64
@@ -105,7 +105,7 @@ func (q *SendQueue) Status() SendStatus {
 	st.OldestAge, st.OldSince = q.noteAges()
 	for k := range q.lanes {
 		l := &q.lanes[k]
-		st.Queued[k], st.QueuedBytes[k], st.Flows[k], st.FullSince[k] = l.messages, l.held.bytes, l.flows, l.full.Since()
+		st.Queued[k], st.QueuedBytes[k], st.Flows[k], st.FullSince[k] = places(l.held.units), l.held.bytes, l.flows, l.full.Since()
 	}
 	return st
 }

@@ -99,7 +99,7 @@ func TestMessagesBehindABlockedCall(t *testing.T) {
 		require.Equal(t, []uint64{0}, p.of(2))
 		require.Equal(t, []uint64{0, 1}, p.of(3))
 		require.Equal(t, []uint64{0, 1}, p.of(4))
-		held := p.ShareStatus(s).Messages
+		held := p.ShareStatus(s).Places
 		require.Equal(t, 2, held, "of the group that blocks")
 		require.Equal(t, 1, p.Status().Waiting)
 		close(block)

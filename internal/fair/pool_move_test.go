@@ -46,7 +46,7 @@ func TestMove(t *testing.T) {
 		for i, one := range lost {
 			require.EqualValues(t, 6-len(lost)+i, one.Msg.GetIndex())
 		}
-		held := p.ShareStatus(to.Share).Messages
+		held := p.ShareStatus(to.Share).Places
 		require.Equal(t, moved-len(lost), held)
 		moved, lost, why = p.Move(from, to, isFrom(3))
 		require.Zero(t, moved)

@@ -82,9 +82,9 @@ func (p *Pool) Running() (all []*Inbox) {
 
 // ShareStatus is the state of a Share.
 type ShareStatus struct {
-	// Messages wait or are being processed, Bytes is their memory.
-	Messages int
-	Bytes    int64
+	// Places are those of messages that wait or are being processed, Bytes is their memory.
+	Places int
+	Bytes  int64
 	// OldestAge is how long the oldest of them had waited when Status or TrimIfIdle was called last, too high by at most the duration of
 	// a batch. OldSince is since when it has been old, as in queue.Status. Messages of inboxes whose Process blocks have no part in this.
 	OldestAge time.Duration
@@ -97,5 +97,5 @@ type ShareStatus struct {
 func (p *Pool) ShareStatus(s *Share) ShareStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return ShareStatus{s.account.messages, s.account.held.bytes, s.oldest, s.late.since(p.born), s.account.full.Since()}
+	return ShareStatus{places(s.account.held.units), s.account.held.bytes, s.oldest, s.late.since(p.born), s.account.full.Since()}
 }

@@ -266,7 +266,7 @@ func TestRemovedInbox(t *testing.T) {
 		_, returned = p.Remove(idle)
 		<-returned
 		held := p.ShareStatus(s)
-		require.Equal(t, 1, held.Messages, "that of Process")
+		require.Equal(t, 1, held.Places, "that of Process")
 		require.Equal(t, int64(10), held.Bytes)
 		again, returned := p.Remove(running)
 		require.Empty(t, again)
@@ -311,7 +311,7 @@ func TestPoolFloodsLeaveRoom(t *testing.T) {
 								}
 							}
 						}
-						held := p.ShareStatus(s).Messages
+						held := p.ShareStatus(s).Places
 						require.GreaterOrEqual(t, 4096-held, max(4096/(n+1), 4096/8-4*n)-5)
 						good := p.inboxes(20, 1000, s, false)
 						p.offer(good, 1)

@@ -47,7 +47,7 @@ func TestOfferWait(t *testing.T) {
 						}
 					}
 					synctest.Wait()
-					held := p.ShareStatus(s).Messages
+					held := p.ShareStatus(s).Places
 					require.Equal(t, limits.Messages, held)
 					in := []*Inbox{&blocked[0], &p.inboxes(1, 100, s, false)[0]}[empty]
 					began := time.Now()

@@ -154,7 +154,7 @@ func (o Offers) Offer(f *Flow, m *raftpb.Message, size int64, coalesced bool) qu
 
 // Held is SendQueue.Held.
 func (o Offers) Held(f *Flow) queue.Held {
-	return queue.Held{Messages: int((f.held.units + CoalescedPerPlace - 1) / CoalescedPerPlace), Bytes: f.held.bytes}
+	return queue.Held{Messages: places(f.held.units), Bytes: f.held.bytes}
 }
 
 // Held returns what the queue holds of a flow: messages that wait or that a worker has taken.

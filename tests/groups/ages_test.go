@@ -143,3 +143,34 @@ func TestFullQueuesOfGroups(t *testing.T) {
 		require.Zero(t, full(mb, 1, "control"))
 	})
 }
+
+// TestHeartbeatsHardlyFillAQueue: many heartbeats take one place of a queue, and Status says so: it is not full of them.
+func TestHeartbeatsHardlyFillAQueue(t *testing.T) {
+	const groups, places = 40, 20
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		release := make(chan struct{})
+		defer close(release)
+		ma := startNode(t, n, 1)
+		mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, places })
+		var as []joined
+		for id := range uint64(groups) {
+			a, b := connect(t, ma, mb, id+1, nil)
+			b.raft.OnProcess = func(context.Context, *raftpb.Message) error {
+				<-release
+				return nil
+			}
+			as = append(as, a)
+		}
+		time.Sleep(time.Second)
+		for _, a := range as {
+			a.Send([]*raftpb.Message{{Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(2)), From: new(uint64(1)), Term: new(uint64(1)), Commit: new(uint64(1))}})
+		}
+		time.Sleep(time.Second)
+		l := groupLane(t, mb, 1, "control")
+		require.Positive(t, l.QueuedBytes)
+		require.Equal(t, 1, l.Queued)
+		for _, p := range mb.Health().Problems {
+			require.NotEqual(t, "queue_full", p.Kind, p)
+		}
+	})
+}
