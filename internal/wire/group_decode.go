@@ -144,7 +144,10 @@ func (d *GroupDecoder) isNoAppend(n uint64) (bool, error) {
 		return false, nil
 	}
 	b, err := d.src.peek(2)
-	return err == nil && b[0] == 1<<3|varint && b[1] < 0x80 && b[1] != byte(raftpb.MessageType_MsgApp), err
+	if err != nil {
+		return false, err
+	}
+	return b[0] == 1<<3|varint && b[1] < 0x80 && b[1] != byte(raftpb.MessageType_MsgApp), nil
 }
 
 func (d *GroupDecoder) slotMessage() (uint64, *raftpb.Message, error) {
