@@ -242,13 +242,15 @@ func (s *simulation) live(id uint64, o Options) {
 
 // join makes the way from a member one to a peer.
 func (s *simulation) join(m *member, w *way) {
-	if s.hasLeft(w.to) || s.hasLeft(w.from) || s.plan.NoRaft {
+	joins := !s.hasLeft(w.to) && !s.hasLeft(w.from) && !s.plan.NoRaft
+	s.book.mu.Lock()
+	if w.isPeer = joins; joins { // one that is started again after it has left has no peers any more
+		w.epoch++
+	}
+	s.book.mu.Unlock()
+	if !joins {
 		return
 	}
-	s.book.mu.Lock()
-	w.isPeer = true
-	w.epoch++
-	s.book.mu.Unlock()
 	s.count("peers")
 	m.lines.forget(types.ID(w.to))
 	m.AddPeer(types.ID(w.to), []string{s.url(w.to)})
