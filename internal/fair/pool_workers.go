@@ -23,22 +23,27 @@ const turnTime = 100 * time.Microsecond
 // worker is a goroutine that calls Process. Its fields are guarded by the lock of the pool; batch and n are changed by
 // the worker only, which reads them without the lock.
 type worker struct {
-	batch    [batchMessages]Received // those of an inbox together
-	at       [batchMessages]stamp    // when each was accepted
-	n        int                     // messages in batch; 0: it has no turn
-	kept     int                     // of them, that were not taken back
-	released int                     // of them
-	returned chan struct{}           // closed once Process has returned; nil: nobody waits
-	turns    uint64                  // until now
-	seen     uint64                  // progress at the last check
-	first    uint64                  // progress with the first message since it was started
-	start    time.Duration           // when the turn began, by the clock of the pool
-	ahead    uint64                  // by ReadAhead; owned by the worker
-	blocked  bool                    // it made no progress between two checks, and does not count as running
+	batch    []Received    // those of an inbox together; as long as a turn of one inbox needs at first, since there may be hundreds of workers
+	at       []stamp       // when each was accepted
+	n        int           // messages in batch; 0: it has no turn
+	kept     int           // of them, that were not taken back
+	released int           // of them
+	returned chan struct{} // closed once Process has returned; nil: nobody waits
+	turns    uint64        // until now
+	seen     uint64        // progress at the last check
+	first    uint64        // progress with the first message since it was started
+	start    time.Duration // when the turn began, by the clock of the pool
+	ahead    uint64        // by ReadAhead; owned by the worker
+	blocked  bool          // it made no progress between two checks, and does not count as running
 
 	claimed atomic.Int32 // messages of batch that Process got; n: nobody takes more
 	longest atomic.Int64 // call of Process, or quick ones that were timed together, since messages were released, in ns
 	began   atomic.Int64 // when Process was called last, or one of up to quickCalls before that, by the clock of the pool, in ns
+}
+
+func newWorker() *worker {
+	n := min(turnMessages, batchMessages)
+	return &worker{batch: make([]Received, n), at: make([]stamp, n)}
 }
 
 // current is called with the lock of the pool held: it returns the inbox of the call of Process that runs, or of the last one or the
@@ -105,7 +110,7 @@ func (p *Pool) useWorkers(limit int) {
 		case p.idle > 0:
 			p.wakeIdle()
 		case len(p.workers) < p.cfg.MaxWorkers:
-			w := new(worker)
+			w := newWorker()
 			p.workers = append(p.workers, w)
 			p.cfg.Wait.Go(func() { p.work(w) })
 		default:
@@ -176,6 +181,9 @@ func (p *Pool) next(w *worker) bool {
 	inboxes := 1
 	if !started {
 		inboxes = p.run.n / (2 * p.cfg.Workers)
+		if len(w.batch) < batchMessages {
+			w.batch, w.at = make([]Received, batchMessages), make([]stamp, batchMessages)
+		}
 	}
 	p.fill(w, inboxes)
 	p.clock = time.Since(p.born)

@@ -94,7 +94,7 @@ func TestExcessWorkersWait(t *testing.T) {
 		require.Equal(t, uint64(220), p.Status().Messages)
 		require.LessOrEqual(t, most.Load(), int32(2))
 		for i := range p.workers {
-			require.Zero(t, p.workers[i].batch, "an idle worker keeps no message")
+			require.Equal(t, make([]Received, len(p.workers[i].batch)), p.workers[i].batch, "an idle worker keeps no message")
 		}
 		p.Close()
 		wg.Wait()
