@@ -249,7 +249,7 @@ func (s *simulation) mayTell(r *replica) bool {
 		s.book.mu.Lock()
 		well := w.link.well(s.now()-leaveTime) && s.book.back(w.link).well(s.now()-leaveTime)
 		s.book.mu.Unlock()
-		if other != nil && well && !other.m.opt.Receiver && other.slow.left() == 0 && other.process[control].left() == 0 && s.now()-other.since > leaveTime {
+		if other != nil && well && !s.isMute(w) && !other.m.opt.Receiver && other.slow.left() == 0 && other.process[control].left() == 0 && s.now()-other.since > leaveTime {
 			return true
 		}
 	}
