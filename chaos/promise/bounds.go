@@ -101,15 +101,20 @@ func (s *simulation) dialingStrangers() (n int) {
 }
 
 // Goroutines that a member may have, and those beside for each of its peers: two for each of four streams, those that
-// serve a lane or a notifier while it is in use, posts that are made and served.
+// serve a lane or a notifier while it is in use, and POSTs. There are up to twelve of these at once, each with five goroutines at both ends:
+// one makes it, two serve its connection at the client, two at the server. Nodes of groups have twelve more.
 const (
 	ofMember = 24
 	ofPeer   = 64
+	ofPosts  = 12 * 5
 )
 
 // lookAtGoroutines compares how many goroutines there are with the members.
 func (s *simulation) lookAtGoroutines() {
-	limit := s.base + 32
+	limit, ofPeer := s.base+32, ofPeer
+	if s.hasGroups() {
+		ofPeer += ofPosts
+	}
 	for _, m := range s.running() {
 		limit += ofMember + 2*s.lingering(m)
 		for _, w := range s.book.all {
