@@ -42,7 +42,7 @@ type process struct {
 // Run measures the ways to carry the messages of groups, interleaved, and prints a table. A Transport for each group behind a Mux
 // is measured for up to 300 groups.
 func Run(ctx context.Context, w io.Writer, p Plan) error {
-	ways := []Way{Calls, Groups, Batches}
+	ways := []Way{Calls, Bare, Groups, Batches}
 	if p.Groups <= maxPerGroup {
 		ways = append(ways, PerGroup)
 	}

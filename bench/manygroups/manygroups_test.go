@@ -28,15 +28,16 @@ func TestRun(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, Run(t.Context(), &out, Plan{Program: program, Groups: 6, Measure: 300 * time.Millisecond}))
 	beats, bytes := columns(t, out.String(), rowBeats), columns(t, out.String(), rowBytes)
-	require.Len(t, beats, 4)
+	require.Len(t, beats, 5)
 	for way := range beats {
 		require.Greater(t, beats[way], 20.0, out.String()) // of 80: two groups with two followers each, and four answers
 	}
 	require.Zero(t, bytes[0])
-	require.Greater(t, bytes[1], 2.0, out.String())
-	require.Greater(t, bytes[2], 2.0, out.String())
-	require.Greater(t, bytes[3], 15.0, out.String())
-	require.Less(t, bytes[3], 100.0, out.String())
+	for way := 1; way < 4; way++ {
+		require.Greater(t, bytes[way], 2.0, out.String())
+	}
+	require.Greater(t, bytes[4], 15.0, out.String())
+	require.Less(t, bytes[4], 100.0, out.String())
 }
 
 // columns returns the figures of a row.

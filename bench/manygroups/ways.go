@@ -26,6 +26,8 @@ const (
 	Batches Way = "GroupReceiver"
 	// PerGroup is a Transport for each group, all behind a Mux.
 	PerGroup Way = "Mux"
+	// Bare is a TCP connection to each node and nothing else: what the others take beside it is for what they promise.
+	Bare Way = "bare TCP"
 )
 
 // maxPerGroup is for how many groups PerGroup is measured: more need more descriptors than a process may have.
@@ -45,6 +47,8 @@ func newCarrier(n *node, ln net.Listener) (carrier, error) {
 	switch n.cfg.Way {
 	case Calls:
 		return calls{}, ln.Close()
+	case Bare:
+		return startBare(n, ln)
 	case Groups, Batches:
 		return startGroups(n, ln)
 	case PerGroup:
