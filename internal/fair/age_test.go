@@ -200,6 +200,32 @@ func TestAgesOfMessagesThatWaitAgain(t *testing.T) {
 	})
 }
 
+// TestAgesWhileNoWorkerIsLeft: the age of a message begins when it comes, also while as many workers as there may be have calls that block,
+// of which the last one was not looked at again.
+func TestAgesWhileNoWorkerIsLeft(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		p := newTestPool(t, 2, 3)
+		s, o := NewShare(roomy), NewShare(roomy)
+		p.offer(p.inboxes(3, 1, s, true), 1)
+		time.Sleep(3 * blockedAfter)
+		p.offer(p.inboxes(1, 10, s, false), 1)
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		p.offer(p.inboxes(1, 20, o, false), 1)
+		ages := func() [2]time.Duration {
+			p.TrimIfIdle()
+			return [2]time.Duration{p.ShareStatus(s).OldestAge, p.ShareStatus(o).OldestAge}
+		}
+		calls, now := p.count(0), ages()
+		time.Sleep(time.Second)
+		later := ages()
+		require.Len(t, p.end(), 2)
+		require.Equal(t, 3, calls)
+		require.Equal(t, [2]time.Duration{time.Minute, 0}, now)
+		require.Equal(t, [2]time.Duration{time.Minute + time.Second, time.Second}, later)
+	})
+}
+
 // TestSinceWhenAQueueIsFull: in messages or in bytes, for each kind, until it is less so.
 func TestSinceWhenAQueueIsFull(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -108,10 +108,10 @@ func (p *Pool) OfferAll(all []Received) (n int, v queue.Verdict) {
 	return n, v
 }
 
-// readClock is called with mu held, before offers: it reads the clock, unless inboxes wait: then a worker, or a check of workers, reads it soon, or has just
-// done so.
+// readClock is called with mu held, before offers: it reads the clock, unless inboxes wait and a check of workers is due, which has just read it, or reads it
+// soon. There is none while as many workers as there may be exist, and not all of them run.
 func (p *Pool) readClock() {
-	if p.run.n == 0 || p.running == 0 {
+	if p.run.n == 0 || !p.checking {
 		p.clock = time.Since(p.born)
 	}
 }
