@@ -12,14 +12,11 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 )
 
-// ErrRemoved means that the inbox of a message was removed.
-var ErrRemoved = errors.New("rafthttp: raft group removed")
-
 // OfferWait offers a message as Offer does, and waits for room while Process makes progress with the messages of the same
 // inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or for twice what Process of the inbox
 // took lately, up to 50 ms, or Process has one for as long, it gives up, and the following offers do not wait until one is released:
 // so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. If the inbox is empty and only memory is short, it waits until nothing of the Share was
-// released for d, and the following offers do not wait until something is. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrRemoved, ErrStopped once the pool is
+// released for d, and the following offers do not wait until something is. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrPeerRemoved once the inbox is removed, ErrStopped once the pool is
 // closed, or the cause of the end of ctx.
 func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
 	try := p.tryOffer(in, m, size)
@@ -86,7 +83,7 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
 	t := try{err: v.Err()}
 	switch {
 	case v == queue.Down && in.removed:
-		t.err = ErrRemoved
+		t.err = errs.ErrPeerRemoved
 	case v == queue.Down:
 		t.err = errs.ErrStopped
 	case v == queue.Full, v == queue.OutOfMemory:

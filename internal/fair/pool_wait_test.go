@@ -31,7 +31,7 @@ func TestOfferWait(t *testing.T) {
 		"room":    {func(p *testPool, _ *Inbox, _ context.CancelCauseFunc) { close(p.release) }, nil, standsAfter / 2},
 		"stands":  {func(*testPool, *Inbox, context.CancelCauseFunc) {}, errs.ErrQueueFull, standsAfter},
 		"ctx":     {func(_ *testPool, _ *Inbox, cancel context.CancelCauseFunc) { cancel(errs.ErrPaused) }, errs.ErrPaused, standsAfter / 2},
-		"removed": {func(p *testPool, in *Inbox, _ context.CancelCauseFunc) { p.Remove(in) }, ErrRemoved, standsAfter / 2},
+		"removed": {func(p *testPool, in *Inbox, _ context.CancelCauseFunc) { p.Remove(in) }, errs.ErrPeerRemoved, standsAfter / 2},
 		"closed":  {func(p *testPool, _ *Inbox, _ context.CancelCauseFunc) { p.Close() }, errs.ErrStopped, standsAfter / 2},
 	}
 	for name, test := range tests {

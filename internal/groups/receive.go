@@ -283,14 +283,18 @@ func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, 
 			return nil
 		}
 		one, err := all[n], v.Err()
-		all = all[n+1:]
+		if all = all[n+1:]; v == queue.Down {
+			err = errs.ErrPeerRemoved
+		}
 		if k == queue.Append && wait > 0 {
 			err = gs.pools[k].OfferWait(ctx, one.Inbox, one.Msg, one.Size, wait)
 		}
 		if err == nil {
 			continue
 		}
-		one.Inbox.Share.Drops.Drop(1, member.ReasonOf(err))
+		if !errors.Is(err, errs.ErrPeerRemoved) { // the node has no part in that
+			one.Inbox.Share.Drops.Drop(1, member.ReasonOf(err))
+		}
 		refused(k, one)
 		one.Inbox.Owner.(*sender).group.refuse(one.Msg, err, refuse)
 		if k == queue.Append && wait > 0 && ctx.Err() != nil {

@@ -256,7 +256,9 @@ func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 	g.groups.tickets.Store(m, ticket)
 	if err := g.offerSnapshot(ctx, in, m); err != nil {
 		g.groups.tickets.Delete(m)
-		in.Share.Drops.Drop(1, member.ReasonOf(err))
+		if !errors.Is(err, errs.ErrPeerRemoved) {
+			in.Share.Drops.Drop(1, member.ReasonOf(err))
+		}
 		from.refused(queue.Append, id)
 		g.dropIf(err)
 		return queue.Outcome{Err: err}

@@ -3,6 +3,7 @@ package groups_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -60,6 +61,33 @@ func TestDroppedMessagesOfGroups(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDropsOfAReplicaThatIsRemoved: those of its messages that wait for Process, and the one that waits for room, are dropped since it has
+// ended. Its node has no part in this.
+func TestDropsOfAReplicaThatIsRemoved(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		ma := startNode(t, n, 1)
+		mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, 4 })
+		connect(t, ma, mb, 1, nil)
+		open := make(chan struct{})
+		defer close(open)
+		a, b := join(t, ma, 7, nil), join(t, mb, 7, nil)
+		b.raft.OnProcess = func(context.Context, *raftpb.Message) error { <-open; return nil }
+		a.AddPeer(2, []string{testmember.URLOf(2)})
+		b.AddPeer(1, []string{testmember.URLOf(1)})
+		time.Sleep(time.Second)
+		for i := range uint64(10) {
+			a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, nil)})
+		}
+		time.Sleep(2 * time.Millisecond)
+		require.Zero(t, b.Status().Drops)
+		b.RemovePeer(1)
+		synctest.Wait()
+		require.NotZero(t, b.Status().Drops.Ended)
+		require.Equal(t, b.Status().Drops.Ended, b.Status().Dropped)
+		require.Zero(t, groupNode(t, mb, 1).ReceiveFailures)
+	})
 }
 
 // groupDrops returns how many received messages group 7 has dropped.
