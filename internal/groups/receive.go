@@ -44,10 +44,14 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	}
 	ctx, ticket := context.Context(processContext{s}), g.groups.ticketOf(m)
 	if ticket != nil {
-		if ctx = ticket.Ctx; !ticket.Claim() {
+		if !ticket.Claim() {
 			s.drop(k, 1, errs.ErrStalled)
 			return
 		}
+		var end context.CancelCauseFunc
+		ctx, end = context.WithCancelCause(ticket.Ctx)
+		defer context.AfterFunc(processContext{s}, func() { end(errs.ErrPeerRemoved) })()
+		defer end(nil)
 	}
 	err := s.refusal(from)
 	if err == nil && g.stopped.Load() {

@@ -243,8 +243,6 @@ func (g *Group) dropIf(cause error) {
 func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 	ctx, cancel := context.WithTimeoutCause(g.context(), g.groups.cfg.Snapshots.Config.AnswerTimeout, errs.ErrStalled)
 	defer cancel()
-	ctx, end := context.WithCancelCause(ctx)
-	defer context.AfterFunc(processContext{from}, func() { end(errs.ErrPeerRemoved) })()
 	id := m.GetFrom()
 	in := from.box(queue.Append)
 	if in == nil {

@@ -227,6 +227,47 @@ func TestSnapshotOfAReplicaThatIsAddedWhileItWaits(t *testing.T) {
 	})
 }
 
+// TestSnapshotOfAReplicaThatIsAddedWhileNothingElseWaits: its request waits on for the result of Process, although the group has no other
+// stranger. While it is processed its context ends with the replica.
+func TestSnapshotOfAReplicaThatIsAddedWhileNothingElseWaits(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+			lagging, leader, ma, _ := withLeaderThatJoined(t, n, nil)
+			h := &holder{release: make(chan struct{})}
+			for id := range uint64(256) { // as many calls as there may be
+				_, err := ma.Group(id+100, rafthttp.GroupConfig{Raft: h})
+				require.NoError(t, err)
+				postGroups(t, ma, batch(t, id+100, testmember.MsgApp(1, 2, 1, nil)))
+			}
+			lagging.raft.OnProcess = func(ctx context.Context, m *raftpb.Message) error {
+				lagging.raft.Keep(m)
+				if removed {
+					lagging.RemovePeer(12)
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}
+			m, db := small("database")
+			m.To, m.From = new(uint64(11)), new(uint64(12))
+			leader.SendSnapshot(m)
+			time.Sleep(time.Second)
+			lagging.AddReplica(12, 2, []string{testmember.URLOf(2)})
+			time.Sleep(time.Second)
+			reports := leader.raft.SnapshotReports()
+			close(h.release)
+			require.Empty(t, reports)
+			want := raft.SnapshotFinish
+			if removed {
+				want = raft.SnapshotFailure
+			}
+			testmember.RequireEnd(t, m, db, !removed, leader.raft, want)
+			require.Len(t, lagging.raft.Received(), 1)
+			require.Zero(t, lagging.Status().Dropped)
+		})
+	}
+}
+
 // TestStatusOfStrangers: it has what waits from replicas that their groups do not have, whose limits they share, and what was dropped.
 func TestStatusOfStrangers(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
