@@ -223,3 +223,74 @@ func TestSnapshotIsOpenedAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotEndsWhileItIsOpenedAgain: an Open that fails, panics or hangs when it is called again, also while the peer or the transport
+// ends, is as one that does when it is called first: there is one report, and each reader is closed once, also one that comes late.
+func TestSnapshotEndsWhileItIsOpenedAgain(t *testing.T) {
+	const size = 4 << 20
+	data, cause := testmember.RandomBytes(size), errors.New("it is gone")
+	for name, c := range map[string]struct {
+		open  func(db *testmember.Database, may <-chan struct{}) (io.ReadCloser, error)
+		end   func(a *testmember.Member)
+		want  error
+		opens int
+	}{
+		"error and reader": {func(db *testmember.Database, _ <-chan struct{}) (io.ReadCloser, error) { return db, cause }, nil, cause, 2},
+		"panic":            {func(*testmember.Database, <-chan struct{}) (io.ReadCloser, error) { panic("in Open") }, nil, rafthttp.ErrSnapshotReader, 1},
+		"nothing":          {func(*testmember.Database, <-chan struct{}) (io.ReadCloser, error) { return nil, nil }, nil, rafthttp.ErrSnapshotShort, 1},
+		"late":             {waitToOpen, nil, rafthttp.ErrStalled, 2},
+		"peer removed":     {waitToOpen, func(a *testmember.Member) { a.RemovePeer(2) }, rafthttp.ErrPeerRemoved, 2},
+		"stopped":          {waitToOpen, func(a *testmember.Member) { a.Stop() }, rafthttp.ErrStopped, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				store, ended := testmember.OpenStore(t, dir), make(chan error, 1)
+				a := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) { tr.Observer = sentTo(ended) })
+				b := testmember.StartSimulated(t, n, 2, testmember.Receives(store))
+				testmember.Connect(t, a, b)
+				n.Link(testmember.HostOf(1), testmember.HostOf(2)).SetBandwidth(1 << 20)
+				var all []*testmember.Database
+				calls, may := 0, make(chan struct{})
+				m := openedLater(size, func() (io.ReadCloser, error) {
+					db := &testmember.Database{Reader: io.MultiReader(bytes.NewReader(data))}
+					calls++
+					if calls == 1 {
+						all = append(all, db)
+						return db, nil
+					}
+					r, err := c.open(db, may)
+					if r != nil {
+						all = append(all, db)
+					}
+					return r, err
+				})
+				a.SendSnapshot(m)
+				time.Sleep(2 * time.Second)
+				n.Reset(testmember.HostOf(1), testmember.HostOf(2))
+				time.Sleep(2 * time.Second)
+				if c.end != nil {
+					c.end(a)
+				}
+				err, sent := <-ended, <-m.CloseNotify()
+				closed := all[0].Closes.Load()
+				close(may)
+				synctest.Wait()
+				require.ErrorIs(t, err, c.want)
+				require.False(t, sent)
+				require.EqualValues(t, 1, closed)
+				require.Equal(t, 2, calls)
+				require.Len(t, all, c.opens)
+				for _, db := range all {
+					require.EqualValues(t, 1, db.Closes.Load())
+				}
+				require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFailure}, a.Recorder.SnapshotReports())
+			})
+		})
+	}
+}
+
+func waitToOpen(db *testmember.Database, may <-chan struct{}) (io.ReadCloser, error) {
+	<-may
+	return db, nil
+}
