@@ -53,6 +53,27 @@ func BenchmarkSendQueue(b *testing.B) {
 	}
 }
 
+// BenchmarkLargeMessages is what a message of 256 KiB costs that waits for 16 turns of its flow.
+func BenchmarkLargeMessages(b *testing.B) {
+	for _, flows := range []int{2, 50, 1000} {
+		b.Run(fmt.Sprint(flows), func(b *testing.B) {
+			q, all, m := newSendQueue(roomy), make([]Flow, flows), message(raftpb.MsgApp)
+			var items []Item
+			for i := 0; i < b.N; {
+				for k := range all {
+					q.Offer(&all[k], m, 16*quantum, false)
+				}
+				for q.queued > 0 {
+					items, _ = q.Take(items, 512, quantum)
+					i += len(items)
+					q.Release(items)
+					clear(items)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkPool is what a message costs from the offer to Process, beside Process itself, with one and with many inboxes.
 func BenchmarkPool(b *testing.B) {
 	for _, inboxes := range []int{1, 64, poolRound} {

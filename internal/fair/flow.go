@@ -88,9 +88,10 @@ const maxPasses = 4096
 func (l *lane) take(buf []Item, n int, bytes int64, free *nodes) (_ []Item, oldest stamp) {
 	limited := bytes > 0
 	oldest = l.ring.head().at
-	for passes := 0; n > 0 && l.ring.n > 0; {
-		if len(buf)%readAhead == 0 {
+	for passes, ahead := 0, len(buf); n > 0 && l.ring.n > 0; {
+		if len(buf) == ahead { // and once only, however many flows are passed over
 			l.ahead += l.readAhead(min(n, readAhead))
+			ahead += readAhead
 		}
 		e := l.ring.head()
 		if l.deficit < e.size {

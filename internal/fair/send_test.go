@@ -371,3 +371,14 @@ func TestDetachingTakesAsLongAsThereAreFlows(t *testing.T) {
 		require.Equal(t, Flow{}, flows[i])
 	}
 }
+
+// TestReadsAheadOnce: a Take that passes over flows, since their messages are large, does not read ahead for each of them.
+func TestReadsAheadOnce(t *testing.T) {
+	q, flows := newSendQueue(roomy), make([]Flow, 2*readAhead)
+	for i := range flows {
+		offer(q, &flows[i], raftpb.MsgApp, 16*quantum, 2)
+	}
+	taken, _ := q.Take(nil, 10, 1)
+	require.Len(t, taken, 1)
+	require.EqualValues(t, min(10, readAhead), q.lanes[queue.Append].ahead)
+}
