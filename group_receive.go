@@ -27,8 +27,8 @@ type GroupMessage struct {
 // network, so they must not block: a slow one delays all groups of the node, of which the sender drops what is over its limits, and Stop.
 type GroupReceiver interface {
 	// ReceiveGroups gets the messages of one read from a node, in order; the order of messages is that of
-	// Raft.Process. It owns the messages, and must not keep the slice. Messages may be of groups that
-	// Transport.Group has not added; To is then not checked.
+	// Raft.Process. It owns the messages, and must not keep the slice. Messages may be of groups that Transport.Group
+	// had not added when they were read; To is then not checked: compare it with the id of the replica.
 	ReceiveGroups(node types.ID, msgs []GroupMessage)
 	// GroupsUnreachable reports that messages of these groups to the node were lost or may have been: in pieces of
 	// up to 1024 groups, with a lost connection once for each group with something in flight.

@@ -74,6 +74,7 @@ type way struct {
 	group        uint64 // 0: it is of the members themselves
 	link         *way   // of the members, between the same two; nil: it is one of these
 	fromID, toID uint64 // what messages say
+	moved        bool   // the sender has moved its peer to nobody, and back, in a group
 	parted       uint64 // seq when the sender's peer changed last, in a group
 
 	msgs      [kinds][]sent             // by number, from 1 on

@@ -61,7 +61,7 @@ func (s *simulation) do(e Event) {
 		if a != nil && w != nil && s.isPeer(w) {
 			a.forge(w, e.How)
 		}
-	case GroupBlock, GroupStop, GroupRemove, GroupLeave, GroupGhost, GroupBurst, GroupSnapshot, GroupPost:
+	case GroupBlock, GroupStop, GroupRemove, GroupMove, GroupLeave, GroupGhost, GroupBurst, GroupSnapshot, GroupPost:
 		s.doToGroup(e)
 	case Snapshot, Post, Burst:
 		if a != nil && w != nil && (s.isPeer(w) || (e.Do == Snapshot && e.B == nobody && !s.plan.NoRaft)) {

@@ -33,6 +33,8 @@ func (s *simulation) doToGroup(e Event) {
 		}
 		s.removeReplica(r, w)
 		s.until(e.For, "group remove", func() { s.addAgain(r, w) })
+	case GroupMove:
+		s.moveReplica(r, w)
 	case GroupGhost:
 		s.raiseGhost(r, w)
 	case GroupBurst:

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 // groupAddressed looks at whom a message of a group is for, and returns the way that it came; nil: it is nobody's business further.
@@ -29,10 +30,18 @@ func (s *simulation) groupAddressed(r *replica, msg *raftpb.Message) *way {
 	from := s.seat(w.group, w.from)
 	at := from.removed[msg.GetFrom()]
 	s.book.mu.Unlock()
-	if at > 0 && s.now()-at > time.Second && !r.m.opt.Receiver {
+	if at > 0 && s.now()-at > s.takenTime() && !r.m.opt.Receiver {
 		s.violate("addressee", "group %d, member %d processes a message of replica %d, which was removed %v ago: %v", r.group, r.m.id, msg.GetFrom(), s.now()-at, msg)
 	}
 	return w
+}
+
+// takenTime is how long after the removal of a replica a worker may give a message of it to Process that it had taken before.
+func (s *simulation) takenTime() time.Duration {
+	if !s.inTime() {
+		return time.Second + 2*faultpoint.MaxSleep/faultpoint.OftenShorter
+	}
+	return time.Second
 }
 
 // groupFailed notes a message for which Process has returned an error.

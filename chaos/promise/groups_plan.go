@@ -18,6 +18,7 @@ const (
 	GroupBlock    Action = "group block"    // Process of Group at A stands still for the kind How; "slow": takes long, for all kinds
 	GroupStop     Action = "group stop"     // Group at A stops, and is joined again after For, with another id if it has ids of its own; How "busy": while callbacks run
 	GroupRemove   Action = "group remove"   // A removes the replica of Group at B, and adds it again after For; How "busy": at once, while its messages are processed
+	GroupMove     Action = "group move"     // A moves the replica of Group at B to a node that does not run, and back
 	GroupLeave    Action = "group leave"    // the replica of Group at A is removed by all others, told so, and joins as another one
 	GroupGhost    Action = "group ghost"    // A sends to a replica of Group that B does not have
 	GroupBurst    Action = "group burst"    // N messages of the kind How from A to B in Group, of Size bytes
@@ -26,7 +27,10 @@ const (
 )
 
 // groupActions are all of them.
-var groupActions = []Action{GroupBlock, GroupStop, GroupRemove, GroupLeave, GroupGhost, GroupBurst, GroupSnapshot, GroupPost}
+var groupActions = append([]Action{GroupMove}, drawnOften...)
+
+// drawnOften are those that a plan has several of.
+var drawnOften = []Action{GroupBlock, GroupStop, GroupRemove, GroupLeave, GroupGhost, GroupBurst, GroupSnapshot, GroupPost}
 
 // drawGroups has one plan in three have raft groups, whatever else it has. They are drawn from a source of their own, so that the rest
 // of the plan of a seed does not depend on them, except that members may become stock ones, and have a GroupReceiver.
@@ -49,6 +53,9 @@ func drawGroups(d *drawing) {
 	own.some(3, 8, own.groupEvent)
 	if own.IntN(4) == 0 {
 		own.groupInterrupted()
+	}
+	if own.maybe() {
+		own.some(1, 3, func() { own.add(Event{Do: GroupMove, Group: uint64(own.IntN(len(own.plan.Groups))) + 1}) })
 	}
 }
 
@@ -82,7 +89,7 @@ func (d *drawing) lives(f func(*Options)) {
 
 // groupEvent draws what happens to a group.
 func (d *drawing) groupEvent() {
-	e := Event{Do: one(d, append(groupActions, GroupSnapshot, GroupSnapshot, GroupGhost)...), Group: uint64(d.IntN(len(d.plan.Groups))) + 1}
+	e := Event{Do: one(d, append(drawnOften, GroupSnapshot, GroupSnapshot, GroupGhost)...), Group: uint64(d.IntN(len(d.plan.Groups))) + 1}
 	switch e.Do {
 	case GroupBlock:
 		e.How, e.For = one(d, "control", "control", "append", "proposal", "slow"), d.between(1, 15)

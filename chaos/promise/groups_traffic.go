@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 // groupTraffic sends what the groups of a member send at a tick.
@@ -120,6 +121,10 @@ func (g groupReceiver) ReceiveGroups(node types.ID, msgs []rafthttp.GroupMessage
 			continue
 		}
 		<-r.ready
+		if one.Message.GetTo() != r.id && s.now()-r.since <= s.joinedLately() { // of one that was not here when it was read
+			g.unknown(one)
+			continue
+		}
 		w := s.groupAddressed(r, one.Message)
 		if w == nil {
 			continue
@@ -133,6 +138,14 @@ func (g groupReceiver) ReceiveGroups(node types.ID, msgs []rafthttp.GroupMessage
 		}
 		r.take(w, one.Message)
 	}
+}
+
+// joinedLately is how long after a group was joined a GroupReceiver may get a message that was read before.
+func (s *simulation) joinedLately() time.Duration {
+	if !s.inTime() {
+		return faultpoint.MaxSleep / faultpoint.OftenShorter
+	}
+	return 0
 }
 
 // unknown takes in a message of a group that is not here.
@@ -157,6 +170,10 @@ func (g groupReceiver) GroupsUnreachable(node types.ID, groups []uint64) {
 	}
 	for _, n := range groups {
 		if r := g.m.s.replica(n, g.m.id); r != nil {
+			if uint64(node) == nobody {
+				r.noteMoved()
+				continue
+			}
 			b := g.m.s.book
 			b.mu.Lock()
 			id, ofGhost := b.wayOf(n, g.m.id, uint64(node)).toID, false
@@ -168,6 +185,22 @@ func (g groupReceiver) GroupsUnreachable(node types.ID, groups []uint64) {
 			b.mu.Unlock()
 			r.noteReport(id, ofGhost)
 		}
+	}
+}
+
+// noteMoved notes a report about replicas that were on a node that does not run when it was made.
+func (r *replica) noteMoved() {
+	b := r.s.book
+	var ids []uint64
+	b.mu.Lock()
+	for _, w := range r.s.inGroup(r.group, r.m.id) {
+		if w.from == r.m.id && w.moved {
+			ids = append(ids, w.toID)
+		}
+	}
+	b.mu.Unlock()
+	for _, id := range ids {
+		r.noteReport(id, true)
 	}
 }
 

@@ -69,7 +69,7 @@ var groupGuarantees = []guarantee{
 	{"The methods are called concurrently, also for one node, on goroutines that read from the network, so they must not block: a slow one delays all groups of the node, of which the sender drops what is over its limits, and Stop.", nil, callersDo},
 	{"ReceiveGroups gets the messages of one read from a node, in order; the order of messages is that of Raft.Process.", []string{"order", "addressee"}, ""},
 	{"It owns the messages, and must not keep the slice.", nil, callersDo},
-	{"Messages may be of groups that Transport.Group has not added; To is then not checked.", []string{"invented"}, ""},
+	{"Messages may be of groups that Transport.Group had not added when they were read; To is then not checked: compare it with the id of the replica.", []string{"invented"}, ""},
 	{"GroupsUnreachable reports that messages of these groups to the node were lost or may have been: in pieces of up to 1024 groups, with a lost connection once for each group with something in flight.", []string{"reported", "bounds"}, ""},
 	{"NoRaft is the Raft of a Transport that has groups only: it has no members of its own, and refuses their messages.", []string{"isolation"}, ""},
 	{"Process refuses a message.", nil, testedElsewhere},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ var (
 	seeds  = flag.Uint64("seeds", uint64(bubble.Runs(8, 3)), "how many seeds, one after another")
 	stars  = flag.Int("stars", 0, "how many stars of 200 peers, after that")
 	shrink = flag.Bool("shrink", false, "cut a plan that fails to the shortest that still does")
+	on     = flag.String("on", "", "only plans with these dimensions, separated by commas: seeds without are left out, and do not count")
 	judge  = flag.String("judge", "", "let nothing count but what this judge, or scene, notices")
 )
 
@@ -68,8 +70,11 @@ func TestPromises(t *testing.T) {
 		}
 		all.Add(report)
 	}
-	for i := range *seeds {
-		one(*seed+i, promise.Draw(*seed+i), "")
+	for s, left := *seed, *seeds; left > 0; s++ {
+		if p := promise.Draw(s); hasAll(p.On, *on) {
+			one(s, p, "")
+			left--
+		}
 	}
 	for i := range uint64(*stars) {
 		one(*seed+i, promise.DrawStar(*seed+i, 200), " -seeds 0 -stars 1")
@@ -78,6 +83,16 @@ func TestPromises(t *testing.T) {
 	if *seeds >= many {
 		require.Empty(t, all.Missing(), "what a larger number of seeds has to cover")
 	}
+}
+
+// hasAll reports whether all dimensions of a list are among those of a plan.
+func hasAll(on []string, list string) bool {
+	for name := range strings.SplitSeq(list, ",") {
+		if list != "" && !slices.Contains(on, name) {
+			return false
+		}
+	}
+	return true
 }
 
 // fails fails the test, with how to see it again.

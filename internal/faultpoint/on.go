@@ -90,14 +90,14 @@ func strike(p Point) (r *rand.Rand, failed bool) {
 	}
 	r = rand.New(rand.NewPCG(c.seed, uint64(p)<<56|n))
 	switch x := r.IntN(outOf); {
-	case x < yields && table[p].Waits:
+	case x < yields && (table[p].Waits || table[p].Yields):
 		faults[p].Add(1)
 		for range 1 + r.IntN(8) {
 			runtime.Gosched()
 		}
 	case x >= yields && x < yields+sleeps && table[p].Waits:
 		faults[p].Add(1)
-		time.Sleep(upTo(r, longest()))
+		time.Sleep(upTo(r, longest(p)))
 	case x >= yields+sleeps && x < yields+sleeps+fails && table[p].Fails:
 		faults[p].Add(1)
 		return r, true
@@ -111,9 +111,13 @@ func upTo(r *rand.Rand, most time.Duration) time.Duration {
 }
 
 // longest returns how long the caller may sleep: the clock of a bubble starts in 2000.
-func longest() time.Duration {
+func longest(p Point) time.Duration {
+	most := MaxRealSleep
 	if time.Now().Year() < 2010 {
-		return MaxSleep
+		most = MaxSleep
 	}
-	return MaxRealSleep
+	if table[p].Often {
+		most /= OftenShorter
+	}
+	return most
 }

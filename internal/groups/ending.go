@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 )
 
@@ -62,7 +63,9 @@ func (g *Group) Leave() {
 		delete(g.groups.all, g.id)
 	}
 	g.groups.mu.Unlock()
+	faultpoint.Hit(faultpoint.GroupLeft)
 	g.end(errs.ErrStopped)
+	faultpoint.Hit(faultpoint.GroupEnded)
 	g.await()
 	grace := time.NewTimer(askingGrace)
 	defer grace.Stop()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
 )
@@ -168,6 +169,7 @@ func (g *Group) Add(id uint64, on types.ID, urls types.URLs) {
 	}
 	if old != nil {
 		g.ends(id, old.end())
+		faultpoint.Hit(faultpoint.GroupReplicaMoved)
 	}
 	r := newReplica(g, id, n)
 	n.add(r)
@@ -215,6 +217,7 @@ func (g *Group) Remove(id uint64) {
 	defer g.mu.Unlock()
 	if old := g.find(id); old != nil {
 		g.replicas.remove(old)
+		faultpoint.Hit(faultpoint.GroupReplicaRemoved)
 		g.ends(id, old.end())
 	}
 }
@@ -273,6 +276,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 
 // report calls ReportUnreachable or ReportSnapshot: m is the message that raft makes of it.
 func (g *Group) report(m *raftpb.Message) {
+	faultpoint.Hit(faultpoint.GroupReport)
 	id := m.GetFrom()
 	switch m.GetType() {
 	case raftpb.MsgUnreachable:

@@ -22,6 +22,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/loglimit"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -146,6 +147,7 @@ func (gs *Groups) Writer(id types.ID, kind stream.Kind) (*member.Member, *stream
 		return nil, nil
 	}
 	n.serves.ForgetLack()
+	faultpoint.Hit(faultpoint.GroupStreamAsked)
 	return n.member, n.writers[slices.Index(kinds[:], kind)]
 }
 
@@ -239,6 +241,7 @@ func (gs *Groups) leaveNode(n *node) {
 	}
 	gs.mu.Unlock()
 	if join {
+		faultpoint.Hit(faultpoint.GroupNodeUnused)
 		n.shut(errs.ErrPeerRemoved)
 		go func() {
 			defer gs.wg.Done()

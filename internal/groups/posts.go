@@ -15,6 +15,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
@@ -113,6 +114,7 @@ func (p *posts) deliver(q *fair.SendQueue, items []fair.Item) {
 	body := batchBytes(&batch)
 	m := p.node.member
 	refused, err := p.post(body)
+	faultpoint.Hit(faultpoint.GroupPostAnswered)
 	if err != nil {
 		m.Activity.PostFailed(start, err)
 		p.node.groups.lose(q, items, err)
@@ -134,6 +136,7 @@ func (p *posts) post(body []byte) (refused refusedMessages, err error) {
 	asked := p.node.serves.Ask()
 	u := p.node.member.URLs.Pick()
 	if err = p.ask(u, asked); err == nil {
+		faultpoint.Hit(faultpoint.GroupPostAsked)
 		refused, err = p.postTo(u, body)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/stream"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
@@ -86,6 +87,7 @@ func (gs *Groups) ReceivePost(ctx context.Context, post Post) (answer []byte, er
 		group, m, err := dec.Decode()
 		switch {
 		case errors.Is(err, io.EOF):
+			faultpoint.Hit(faultpoint.GroupPostQueued)
 			if n != nil {
 				n.member.Activity.PostOf()
 			}

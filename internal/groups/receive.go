@@ -12,6 +12,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
@@ -36,6 +37,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	if s.stranger {
 		defer s.passed(k, from) // after Recover, which does not return if Process panics: others wait for it
 	}
+	faultpoint.Hit(faultpoint.GroupTaken)
 	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Group: g.id, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
 	if s.stranger && !s.begin(k, from) || !s.await(k, from) {
 		g.drop(1, errs.ErrPeerRemoved)
@@ -73,7 +75,9 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 		ctx, cancel = context.WithTimeoutCause(ctx, cfg.PostTimeout(), errs.ErrStalled)
 		defer cancel()
 	}
+	faultpoint.Hit(faultpoint.GroupBegun)
 	err = g.app.Raft.Process(ctx, m)
+	faultpoint.Hit(faultpoint.GroupPassed)
 	if ticket != nil {
 		ticket.Finish(queue.Outcome{Processed: true, Err: err})
 	}
@@ -229,6 +233,7 @@ func (gs *Groups) findAll(found []*Group, items []stream.GroupItem) {
 	}
 	gs.mu.RUnlock()
 	gs.ahead.Store(readGroups(found, items))
+	faultpoint.Hit(faultpoint.GroupFound)
 }
 
 // receive sorts messages from a node into the inboxes. Appends wait up to wait for room; an error ends the stream. n is nil if
@@ -282,6 +287,7 @@ func readGroups(found []*Group, items []stream.GroupItem) (sum uint64) {
 // offer gives messages of one kind to their inboxes.
 func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, wait time.Duration, refuse refuser) error {
 	for len(all) > 0 {
+		faultpoint.Hit(faultpoint.GroupSorted)
 		n, v := gs.pools[k].OfferAll(all)
 		if n == len(all) {
 			return nil

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -68,6 +69,7 @@ func (gs *Groups) readRefusals(n *node, body io.Reader) (all refusedMessages, er
 // refuse tells a node, which may be nil, why a message of it was not processed.
 func (n *node) refuse(group uint64, m *raftpb.Message, why wire.RefusalReason) {
 	if n != nil {
+		faultpoint.Hit(faultpoint.GroupRefusal)
 		n.writers[messages].Refuse(wire.GroupRefusal{Group: group, From: m.GetFrom(), To: m.GetTo(), Reason: why})
 	}
 }
@@ -88,6 +90,7 @@ func (gs *Groups) tooLarge(r wire.GroupRefusal, refuse refuser) {
 
 // refused acts on the refusal of a message to a node.
 func (gs *Groups) refused(n *node, refusal wire.GroupRefusal) {
+	faultpoint.Hit(faultpoint.GroupRefused)
 	gs.mu.RLock()
 	g := gs.all[refusal.Group]
 	gs.mu.RUnlock()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/callback"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/protocol"
 	"github.com/seed-4d73690b/rafthttp/internal/snapshot"
@@ -121,6 +122,7 @@ func (g *Group) SendSnapshot(m *snap.Message) {
 	to := m.GetTo()
 	ended := func(err error) { g.tellSnapshot(to, err) }
 	if s := g.snapshotsTo(to); s != nil {
+		faultpoint.Hit(faultpoint.GroupSnapshot)
 		if g.snapshotBegan(to); s.sender.Send(m, nil) {
 			return // Done follows
 		}

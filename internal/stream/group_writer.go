@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
@@ -132,6 +133,7 @@ func (w *GroupWriter) work() {
 
 // writeItems writes the taken messages, and a heartbeat that is due.
 func (w *GroupWriter) writeItems(items []fair.Item) {
+	faultpoint.Hit(faultpoint.GroupWrite)
 	c := w.conn.current()
 	if w.lastWritten != c && w.lastWritten != nil {
 		w.lastWritten.Stream.Close() // it was replaced, and its last batch is written

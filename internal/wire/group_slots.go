@@ -3,6 +3,8 @@ package wire
 import (
 	"math/bits"
 	"slices"
+
+	"github.com/seed-4d73690b/rafthttp/internal/faultpoint"
 )
 
 // maxSlots is the number of slots of a connection.
@@ -69,7 +71,7 @@ func (s *encoderSlots) search(f flow) (int, bool) {
 // take gives a slot to f, which has none. The position is (0, 0).
 func (s *encoderSlots) take(f flow) int {
 	number := len(s.list)
-	if number < maxSlots {
+	if number < maxSlots && (number == 0 || !faultpoint.Fails(faultpoint.GroupSlot)) {
 		s.list = append(s.list, slot{flow: f})
 		if number == len(s.heads) {
 			s.grow()
@@ -90,10 +92,10 @@ func (s *encoderSlots) take(f flow) int {
 func (s *encoderSlots) evict() int {
 	for s.list[s.hand].used {
 		s.list[s.hand].used = false
-		s.hand = (s.hand + 1) % maxSlots
+		s.hand = (s.hand + 1) % len(s.list)
 	}
 	number := s.hand
-	s.hand = (s.hand + 1) % maxSlots
+	s.hand = (s.hand + 1) % len(s.list)
 	at := &s.heads[s.list[number].flow.hash(s.shift)]
 	for int(*at) != number+1 {
 		at = &s.list[*at-1].next
