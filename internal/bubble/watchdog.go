@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,16 @@ type watchdog struct {
 	bubble atomic.Pointer[string] // its number; nil until it begins
 	quit   chan struct{}
 	done   chan struct{}
+}
+
+// looking is held while a watchdog looks, for which it takes a mebibyte.
+var looking sync.Mutex
+
+// Unwatched calls f while no watchdog looks, for measuring the memory of the process.
+func Unwatched(f func()) {
+	looking.Lock()
+	defer looking.Unlock()
+	f()
 }
 
 // watch starts to watch the bubble of a test. The caller stops it when the bubble has ended.
@@ -82,6 +93,8 @@ func (w *watchdog) run() {
 
 // look returns the goroutines of the bubble, and whether one of them runs, or could.
 func (w *watchdog) look() (all []stacks.Goroutine, running bool) {
+	looking.Lock()
+	defer looking.Unlock()
 	number := w.bubble.Load()
 	if number == nil {
 		return nil, true // it has not begun

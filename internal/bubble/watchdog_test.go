@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/closeconn"
+	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 )
 
 // limit is how long a bubble may stand still in these tests.
@@ -203,4 +204,16 @@ func TestEndsOfTests(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) { t.SkipNow() })
 	})
 	t.Run("returns", func(t *testing.T) { bubble.Test(t, func(*testing.T) {}) })
+}
+
+// TestHeapWithoutTheWatchdog: what tests measure of the heap does not depend on whether a watchdog looks.
+func TestHeapWithoutTheWatchdog(t *testing.T) {
+	bubble.Within(t, limit/10, bubble.End, func(t *testing.T) {
+		least, most := testmember.HeapBytes(), int64(0)
+		for range 100 {
+			heap := testmember.HeapBytes()
+			least, most = min(least, heap), max(most, heap)
+		}
+		require.Less(t, most-least, int64(1<<19))
+	})
 }

@@ -6,14 +6,18 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 // HeapBytes returns the size of all reachable objects.
 func HeapBytes() int64 {
-	runtime.GC()
-	runtime.GC() // what finalizers and pools let go of
 	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
+	bubble.Unwatched(func() {
+		runtime.GC()
+		runtime.GC() // what finalizers and pools let go of
+		runtime.ReadMemStats(&m)
+	})
 	return int64(m.HeapAlloc)
 }
 
