@@ -20,7 +20,7 @@ var (
 	groupsBlocked    = gauge("rafthttp_groups_process_blocked", "Those of them that have taken longer than a second.", "kind")
 	groupsBlockedFor = gauge("rafthttp_groups_process_blocked_seconds", "How long the longest of those has taken; 0 without one.", "kind")
 	groupsProcessed  = counter("rafthttp_groups_processed_messages_total", "Messages of raft groups that Process has processed.", "kind")
-	groupsStrangers  = gauge("rafthttp_groups_strangers_queued_messages", "Received messages from replicas that their raft groups do not have, that wait for Process or are processed.", "kind")
+	groupsStrangers  = gauge("rafthttp_groups_strangers_queued_messages", "Received messages from replicas that their raft groups do not have, that wait for Process or are processed; up to 512 heartbeats count as one.", "kind")
 	groupsGuestBytes = gauge("rafthttp_groups_strangers_queued_bytes", "Memory of those.", "kind")
 	groupsGuestLimit = gauge("rafthttp_groups_strangers_capacity_bytes", "How much memory those may use at most.", "kind")
 	groupsGuestDrops = counter("rafthttp_groups_strangers_dropped_messages_total", "Messages from replicas that their raft groups do not have that Process did not get, by reason.", "kind", "reason")
