@@ -178,7 +178,7 @@ func (s *simulation) excuses(w *way, k kind, x *sent) bool {
 		return x.at <= w.dropAt[k] && w.excused(k, x)
 	}
 	st := s.seat(w.group, w.to)
-	unheard := s.isMute(w) || !s.book.back(w.link).well(x.at)                                            // the refusal was lost with a stream
+	unheard := !s.book.back(w.link).well(x.at)                                                           // the refusal was lost with a stream
 	if x.at <= st.ended || (unheard && (st.now == nil || st.now.id != x.toID || x.at <= st.now.since)) { // the replica had it, and has ended; or nobody had it
 		return true
 	}
@@ -187,13 +187,6 @@ func (s *simulation) excuses(w *way, k kind, x *sent) bool {
 	}
 	st.dropped--
 	return true
-}
-
-// isMute reports whether the receiver of a way has no stream on which it could refuse messages: the sender cannot dial it, or it cannot
-// serve streams.
-func (s *simulation) isMute(w *way) bool {
-	to := s.member(w.to)
-	return s.noDial(w.from, w.to) != nil || (to != nil && to.noStreams())
 }
 
 // ofGroups is how counters of groups begin.

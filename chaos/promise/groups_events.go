@@ -251,7 +251,7 @@ func (s *simulation) mayTell(r *replica) bool {
 		s.book.mu.Lock()
 		well := w.link.well(s.now()-leaveTime) && s.book.back(w.link).well(s.now()-leaveTime)
 		s.book.mu.Unlock()
-		if other != nil && well && !s.isMute(w) && !other.m.opt.Receiver && other.slow.left() == 0 && other.process[control].left() == 0 && s.now()-other.since > leaveTime {
+		if other != nil && well && !other.m.opt.Receiver && other.slow.left() == 0 && other.process[control].left() == 0 && s.now()-other.since > leaveTime {
 			return true
 		}
 	}
@@ -310,7 +310,7 @@ func (s *simulation) haunt(g *ghost) {
 func (s *simulation) lay(g *ghost) {
 	b := s.book
 	b.mu.Lock()
-	due := g.w.link.well(g.lastAt) && g.of.now == g.of && !s.isMute(g.w) && !g.adopted
+	due := g.w.link.well(g.lastAt) && g.of.now == g.of && !g.adopted
 	told := g.reported > g.lastSent
 	delete(s.ghosts, g.id)
 	b.mu.Unlock()

@@ -100,7 +100,7 @@ var groupGuarantees = []guarantee{
 	{"An idle group is not told.", []string{"isolation"}, ""},
 	{"**Refusals**: if the other node does not have the group or the replica, or takes the message for too large (its `MaxMessageBytes`), the replica is reported unreachable, and counted (`GroupStatus.Refused`): at most once in a third of `ReadTimeout` while a stream is up, and after the last of several messages.", []string{"reported"}, ""},
 	{"The other groups do not notice.", []string{"isolation"}, ""},
-	{"A node cannot say so to a sender that has a stream to it, and cannot dial it or read a stream of it, and does not repeat what was lost with a connection that broke in one direction only.", nil, saysWhat},
+	{"A node says so by POST to a sender that cannot read a stream of it, and does not repeat what was lost with a connection that broke in one direction only.", []string{"reported", "removed"}, ""},
 	{"If it says that the local replica was removed (its `IsIDRemoved`), `GroupConfig.ErrorC` gets `ErrMemberRemoved`: stop the group, and not the server.", []string{"removed"}, ""},
 	{"**Errors of `Process`** are logged, and have no other effect.", []string{"isolation"}, ""},
 	{"**Snapshots** of all groups wait for their turn within `MaxSnapshots`, without a goroutine each, and none fails for having waited.", []string{"snapshot ends", "bounds"}, ""},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -39,6 +40,7 @@ type node struct {
 	serves  stream.Extension         // what is known of the node
 	shares  [queue.Kinds]*fair.Share // of the receive queues
 	users   int                      // replicas; guarded by Groups.mu
+	telling atomic.Bool              // a POST with refusals is under way
 
 	snapshotLines  *rate.Limiter // of the log, for snapshots
 	sent, received snapshot.Account
@@ -109,6 +111,7 @@ func (n *node) shut(cause error) {
 
 // tick is called every heartbeat interval.
 func (n *node) tick() {
+	n.postRefusals()
 	for _, w := range n.writers {
 		w.Tidy()
 		w.Heartbeat()

@@ -97,6 +97,8 @@ func (gs *Groups) ReceivePost(ctx context.Context, post Post) (answer []byte, er
 		case m == nil:
 			if r, ok := dec.Skipped(); ok { // which may have been a MsgSnap
 				gs.tooLarge(r, refuse)
+			} else if r, ok := dec.Refusal(); ok && n != nil {
+				gs.refused(n, r)
 			}
 			continue
 		}

@@ -74,6 +74,27 @@ func (n *node) refuse(group uint64, m *raftpb.Message, why wire.RefusalReason) {
 	}
 }
 
+// postRefusals sends the refusals that wait for a stream that the node does not have, by one POST at a time. While one is under way, others
+// are left out.
+func (n *node) postRefusals() {
+	all := n.writers[messages].TakeRefusals()
+	if len(all) == 0 || !n.telling.CompareAndSwap(false, true) {
+		return
+	}
+	tell := func() {
+		defer n.telling.Store(false)
+		var batch wire.Batch
+		enc := wire.NewGroupEncoder()
+		for _, r := range all {
+			enc.AppendRefusal(&batch, r)
+		}
+		n.posts.tell(batchBytes(&batch))
+	}
+	if !n.member.Spawn(tell) {
+		n.telling.Store(false)
+	}
+}
+
 // tooLarge refuses a message that was skipped.
 func (gs *Groups) tooLarge(r wire.GroupRefusal, refuse refuser) {
 	gs.mu.RLock()

@@ -100,11 +100,20 @@ func (w *GroupWriter) Heartbeat() {
 }
 
 // Refuse makes the worker tell the node that a message of it was not processed, if the stream is up: the same at most once
-// until Tidy is called, and no more than maxGroupRefusals. One that came again is sent again then.
+// until Tidy is called, and no more than maxGroupRefusals. One that came again is sent again then. While the stream is down, TakeRefusals
+// has them.
 func (w *GroupWriter) Refuse(r wire.GroupRefusal) {
 	if w.refusals.add(r) {
 		w.Queue.Wake()
 	}
+}
+
+// TakeRefusals takes the refusals that wait if there is no stream for them.
+func (w *GroupWriter) TakeRefusals() []wire.GroupRefusal {
+	if w.Queue.IsOpen() {
+		return nil
+	}
+	return w.refusals.take()
 }
 
 // Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping calls it.

@@ -1,6 +1,9 @@
 package groups_test
 
 import (
+	"bytes"
+	"io"
+	"net/http"
 	"testing"
 	"time"
 
@@ -93,6 +96,77 @@ func TestEveryRefusedMessageIsReported(t *testing.T) {
 			require.Greater(t, a.raft.Unreachables(9), before)
 			require.LessOrEqual(t, a.raft.Unreachables(9), before+2)
 		}
+		require.Empty(t, b.raft.Received())
+	})
+}
+
+// oneWay starts two nodes that have streams from the first to the second only, which knows the first by another group: the first cannot dial
+// it, or its handler cannot serve streams if hidden is set. bodies has the bodies of the POSTs that come to the first.
+func oneWay(t *testing.T, n *memnet.Network, hidden bool, removed chan error) (a, b joined, mb *testmember.Member, bodies chan []byte) {
+	t.Helper()
+	var ma *testmember.Member
+	ma, mb = startNode(t, n, 1), startNode(t, n, 2)
+	bodies = make(chan []byte, 100)
+	inner := ma.Server.Handler
+	ma.Server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			body, err := io.ReadAll(r.Body)
+			if err == nil {
+				bodies <- body
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		inner.ServeHTTP(w, r)
+	})
+	if hidden {
+		testmember.WrapWriters(mb, func(w http.ResponseWriter) http.ResponseWriter { return testmember.BasicWriter{W: w} })
+	} else {
+		n.DialBlock(testmember.HostOf(1), testmember.HostOf(2), memnet.DialRefused)
+	}
+	a = join(t, ma, 1, func(c *rafthttp.GroupConfig) { c.ErrorC = removed })
+	a.AddPeer(2, []string{testmember.URLOf(2)})
+	b = join(t, mb, 2, nil)
+	b.AddPeer(1, []string{testmember.URLOf(1)})
+	time.Sleep(10 * time.Second)
+	require.True(t, groupLane(t, ma, 2, "group").Up)
+	require.False(t, groupLane(t, mb, 1, "group").Up)
+	return a, b, mb, bodies
+}
+
+// TestRefusalsWithoutAStream: a node that has no stream to the sender of a message that it refuses says so by POST, once in an interval.
+func TestRefusalsWithoutAStream(t *testing.T) {
+	for _, hidden := range []bool{true, false} {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+			a, b, _, bodies := oneWay(t, n, hidden, nil)
+			require.Zero(t, a.raft.Unreachables(2))
+			for range 10 {
+				a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+			}
+			time.Sleep(10 * time.Second)
+			told := a.raft.Unreachables(2)
+			require.NotZero(t, told, "nobody says that there is no such group")
+			require.LessOrEqual(t, told, 2, "and again after the last of several")
+			require.EqualValues(t, told, a.Status().Refused)
+			require.Len(t, bodies, told)
+			require.Equal(t, numbers(7, 1, 1, 2, 1), <-bodies)
+			time.Sleep(time.Minute)
+			require.LessOrEqual(t, len(bodies), 1, "refusals are not refused")
+			require.Empty(t, b.raft.Received())
+		})
+	}
+}
+
+// TestRemovedReplicaIsToldWithoutAStream: so does one that says that the replica was removed.
+func TestRemovedReplicaIsToldWithoutAStream(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		removed := make(chan error, 1)
+		a, _, mb, _ := oneWay(t, n, false, removed)
+		b := join(t, mb, 1, nil)
+		b.raft.Removed = func(id uint64) bool { return id == 1 }
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+		time.Sleep(10 * time.Second)
+		require.Len(t, removed, 1)
+		require.ErrorIs(t, <-removed, rafthttp.ErrMemberRemoved)
 		require.Empty(t, b.raft.Received())
 	})
 }
