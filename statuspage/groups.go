@@ -85,6 +85,7 @@ func (r *report) activeNodes() (active, all int) {
 type groupsView struct {
 	Facts     []fact
 	Kinds     []kindView
+	Strangers []strangersView // empty: there are none, and were none
 	Nodes     []peerView
 	Worst     []groupView
 	Found     []groupView // that was asked for
@@ -96,6 +97,31 @@ type groupsView struct {
 type kindView struct {
 	Name, Waiting, Running, Blocked, Longest, Messages string
 	Health                                             level
+}
+
+// strangersView is one row of messages from replicas that their groups do not have.
+type strangersView struct {
+	Name, Queued, QueuedTitle, Fill, Oldest, Dropped, DroppedTitle string
+	Health                                                         level
+}
+
+// newStrangersViews returns the rows, if there is anything to say.
+func newStrangersViews(all []rafthttp.LaneStatus) (views []strangersView) {
+	if !slices.ContainsFunc(all, func(l rafthttp.LaneStatus) bool { return l.Queued > 0 || l.Dropped > 0 }) {
+		return nil
+	}
+	for _, l := range all {
+		lane := newLaneView(laneReport{l: l, Fill: fill(l)})
+		v := strangersView{
+			Name: l.Name, Queued: fmt.Sprintf("%d/%d", l.Queued, l.Capacity), QueuedTitle: lane.FillTitle, Fill: lane.Fill, Oldest: lane.Oldest,
+			Dropped: count(float64(l.Dropped)), DroppedTitle: lane.DroppedTitle,
+		}
+		if !l.FullSince.IsZero() || !l.DroppingSince.IsZero() {
+			v.Health = warn
+		}
+		views = append(views, v)
+	}
+	return views
 }
 
 // groupView is one row of groups.
@@ -124,6 +150,7 @@ func newGroupsView(r *report) *groupsView {
 	for _, p := range st.Processing {
 		v.Kinds = append(v.Kinds, newKindView(p))
 	}
+	v.Strangers = newStrangersViews(st.Strangers)
 	for _, n := range sickFirst(g.Nodes) {
 		v.Nodes = append(v.Nodes, newPeerView(r, n))
 	}
@@ -234,7 +261,14 @@ func textGroups(b *bytes.Buffer, r *report) {
 	for _, k := range v.Kinds {
 		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%s\n", k.Name, k.Waiting, k.Running, k.Blocked, k.Longest, k.Messages)
 	}
-	_ = tw.Flush() // to a buffer
+	if len(v.Strangers) > 0 {
+		_ = tw.Flush() // to a buffer
+		fmt.Fprintln(tw, "  STRANGERS\tQUEUED\tFILL\tOLDEST\tDROPPED")
+	}
+	for _, s := range v.Strangers {
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\n", s.Name, s.Queued, s.Fill, s.Oldest, s.Dropped)
+	}
+	_ = tw.Flush()
 	for _, n := range sickFirst(r.Groups.Nodes) {
 		textPeer(b, r.Status, n)
 	}

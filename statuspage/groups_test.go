@@ -57,6 +57,35 @@ func groupsOn(t *testing.T, m *rafthttp.Transport, other types.ID, process func(
 	return all
 }
 
+// TestStrangersOfGroups: messages from replicas that groups do not have are shown once there are some, and what was dropped of them.
+func TestStrangersOfGroups(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		noRaft := func(tr *rafthttp.Transport) { tr.Raft = rafthttp.NoRaft{} }
+		a := startMember(t, n, 1, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, 3 })
+		b := startMember(t, n, 2, noRaft)
+		h := statuspage.Handler(a, nil)
+		open := make(chan struct{})
+		defer close(open)
+		groupsOn(t, a, 2, func(context.Context, *raftpb.Message) error { <-open; return nil }, 13)
+		stranger, err := b.Group(13, rafthttp.GroupConfig{Raft: raftFunc(nil), Replica: 22})
+		require.NoError(t, err)
+		stranger.AddPeer(1, []string{urlOf(1)})
+		time.Sleep(time.Second)
+		require.NotContains(t, get(h, "/").Body.String(), "STRANGERS")
+		require.NotContains(t, get(h, "/?format=html").Body.String(), "group-strangers")
+		for range 10 {
+			stranger.Send([]*raftpb.Message{{Type: raftpb.MsgVote.Enum(), To: new(uint64(1)), From: new(uint64(22)), Term: new(uint64(5))}})
+		}
+		time.Sleep(5 * time.Second)
+		require.Regexp(t, `(?m)^  STRANGERS .*\n  control +[12]/3 +\d+ % +0 +[78]\n  append +0/3 +0 % +– +0\n  proposal +0/3 `, get(h, "/").Body.String())
+		page := get(h, "/?format=html").Body.String()
+		require.Regexp(t, `<table id="group-strangers">`, page)
+		require.Equal(t, []string{"control", "append", "proposal"}, all(`<tr class="\w+"><th scope="row">(\w+)</th><td data-label="Queued" class="n" title="\d of 3 messages, `, page))
+		require.Regexp(t, `<td data-label="Dropped" class="n" title="queue full [78]">[78]</td>`, page)
+	})
+}
+
 // TestGroups: groups have a section with their nodes, the worst groups, and one that is asked for, in all formats.
 func TestGroups(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
