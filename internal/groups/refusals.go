@@ -74,13 +74,12 @@ func (n *node) refuse(group uint64, m *raftpb.Message, why wire.RefusalReason) {
 	}
 }
 
-// postRefusals sends the refusals that wait for a stream that the node does not have, by one POST at a time. While one is under way, others
-// are left out.
+// postRefusals sends the refusals that wait for a stream that the node does not have, by one POST at a time.
 func (n *node) postRefusals() {
-	all := n.writers[messages].TakeRefusals()
-	if len(all) == 0 || !n.telling.CompareAndSwap(false, true) {
+	if !n.telling.CompareAndSwap(false, true) {
 		return
 	}
+	all := n.writers[messages].TakeRefusals()
 	tell := func() {
 		defer n.telling.Store(false)
 		var batch wire.Batch
@@ -90,7 +89,7 @@ func (n *node) postRefusals() {
 		}
 		n.posts.tell(batchBytes(&batch))
 	}
-	if !n.member.Spawn(tell) {
+	if len(all) == 0 || !n.member.Spawn(tell) {
 		n.telling.Store(false)
 	}
 }

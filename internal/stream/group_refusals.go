@@ -78,19 +78,22 @@ func (s *refusals) take() []wire.GroupRefusal {
 	return all
 }
 
-// reset forgets those that were sent, once all had their turn, and those that wait for a stream. Those that came again wait then.
+// reset forgets those that were sent, once all had their turn. Those that came again wait then, as do those that wait already.
 func (s *refusals) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.waiting {
-		delete(s.told, r)
+	told, waiting := s.told, s.waiting
+	for _, r := range waiting {
+		delete(told, r)
 	}
-	told := s.told
 	if s.earlier != nil {
 		maps.Copy(s.earlier, told)
 		told = s.earlier
 	}
 	s.waiting, s.told = nil, nil
+	for _, r := range waiting {
+		s.put(r)
+	}
 	if s.more && len(told) < maxTurnRefusals {
 		s.earlier, s.more = told, false
 		return

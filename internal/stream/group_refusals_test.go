@@ -34,12 +34,21 @@ func TestRefusalsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestRefusalsThatNoStreamTook: those that were not sent come again.
-func TestRefusalsThatNoStreamTook(t *testing.T) {
+// TestRefusalsThatWait: those that were not sent go on waiting, and others come after them.
+func TestRefusalsThatWait(t *testing.T) {
 	var s refusals
-	for group := range uint64(600) {
-		s.add(wire.GroupRefusal{Group: group})
+	for range 3 {
+		for group := range uint64(600) {
+			s.add(wire.GroupRefusal{Group: group})
+		}
+		s.reset()
 	}
+	all := s.take()
+	require.Len(t, all, maxGroupRefusals)
+	require.EqualValues(t, maxGroupRefusals-1, all[maxGroupRefusals-1].Group)
+	require.False(t, s.add(wire.GroupRefusal{Group: 1}))
+	require.False(t, s.add(wire.GroupRefusal{Group: 599}))
 	s.reset()
-	require.True(t, s.add(wire.GroupRefusal{Group: 1}))
+	require.True(t, s.add(wire.GroupRefusal{Group: 599}))
+	require.False(t, s.add(wire.GroupRefusal{Group: 1}), "it was sent in this turn")
 }

@@ -156,6 +156,22 @@ func TestRefusalsWithoutAStream(t *testing.T) {
 	}
 }
 
+// TestRefusalsBesideASlowPOST: what is refused while a POST with refusals is under way is not lost.
+func TestRefusalsBesideASlowPOST(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		a, _, _, bodies := oneWay(t, n, false, nil)
+		a.AddReplica(3, 2, []string{testmember.URLOf(2)})
+		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+		n.Link(testmember.HostOf(2), testmember.HostOf(1)).SetDelay(4 * time.Second)
+		time.Sleep(3 * time.Second) // the POST has left
+		require.Empty(t, bodies)
+		a.Send([]*raftpb.Message{testmember.Heartbeat(3, 1, 1)})
+		time.Sleep(20 * time.Second)
+		require.NotZero(t, a.raft.Unreachables(2))
+		require.NotZero(t, a.raft.Unreachables(3))
+	})
+}
+
 // TestRemovedReplicaIsToldWithoutAStream: so does one that says that the replica was removed.
 func TestRemovedReplicaIsToldWithoutAStream(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
