@@ -65,12 +65,13 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 		limit     rate.Limit
 		timeout   time.Duration
 		transfers int
+		watched   time.Duration
 	}{
-		{"slow", 1000, 0, 1},
-		{"long timeout", 1000, time.Hour, 1},
-		{"many", 1000, time.Hour, 16},
-		{"a byte a second for all", 1, 0, 4},
-		{"next to nothing", 1e-9, time.Hour, 3},
+		{"slow", 1000, 0, 1, 10 * time.Minute},
+		{"long timeout", 1000, time.Hour, 1, 2 * time.Minute},
+		{"many", 1000, time.Hour, 16, 2 * time.Minute},
+		{"a byte a second for all", 1, 0, 4, 2 * time.Minute},
+		{"next to nothing", 1e-9, time.Hour, 3, 2 * time.Minute},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -100,7 +101,7 @@ func TestPacedSnapshotIsNeverTakenForDead(t *testing.T) {
 				for i := range tc.transfers {
 					p.A.SendSnapshot(snap.NewMessage(testmember.MsgSnap(3, 1, uint64(7+i)), &testmember.Database{Reader: bytes.NewReader(testmember.RandomBytes(size))}, size))
 				}
-				time.Sleep(10 * time.Minute)
+				time.Sleep(tc.watched)
 				require.Len(t, p.A.Status().Peers[1].Snapshots, tc.transfers, "all go on")
 				mu.Lock()
 				defer mu.Unlock()
