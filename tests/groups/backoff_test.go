@@ -91,7 +91,7 @@ func TestGroupSnapshotBackoffEndsEarly(t *testing.T) {
 			of.b.RemovePeer(1)
 			time.Sleep(10 * time.Second)
 			of.b.AddPeer(1, []string{testmember.URLOf(1)})
-			time.Sleep(time.Second)
+			time.Sleep(2 * time.Second) // the first dial comes after up to 1.25 s
 		},
 	}
 	for name, c := range ends {
