@@ -4,7 +4,7 @@ package main
 var groupPromiseMutants = []mutant{
 	{
 		name: "group-calls-after-stop", wrong: "Stop of a group does not wait for its callbacks", breaks: "no callback after Stop",
-		edits: []edit{{"internal/groups/ending.go", "\tg.end(errs.ErrStopped)\n\tg.await()\n", "\tg.end(errs.ErrStopped)\n\tgo g.await()\n"}},
+		edits: []edit{{"internal/groups/ending.go", "\tg.await()\n\tgrace :=", "\tgo g.await()\n\tgrace :="}},
 	},
 	{
 		name: "group-sent-as-another", wrong: "the messages of one batch are written as those of the group of the first", breaks: "a message reaches its group only",
