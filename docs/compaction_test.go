@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 )
 
 var quietLogger = &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}
@@ -102,7 +104,7 @@ func TestCrashBetweenDurableSteps(t *testing.T) {
 func TestCrashWhileRestarting(t *testing.T) {
 	from, to := scriptCalls(t)
 	for loss := range losses {
-		for at := from; at <= to; at++ {
+		for at := from; at <= to; at += bubble.Runs(1, 4) {
 			for restart := 1; restart <= 5; restart++ {
 				d, a := crashAt(t, at, errCrash)
 				d = d.after(killed)
