@@ -96,8 +96,8 @@ sim: needs-go ## simulate clusters under faults, HOURS (1) for each of SEEDS (10
 sim-groups: needs-go ## simulate 50 raft groups that share Transports under faults, HOURS (1) for each of SEEDS (10) seeds from SEED (1) on
 	cd chaos && go test ./groups -run TestGroups -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -hours $(HOURS)
 
-promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) seeds from SEED (1) on, STARS (0) of 200 peers, TAGS=faultpoints
-	cd chaos && go test ./promise -tags '$(TAGS)' -run TestPromises -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -stars $(STARS) -shrink
+promise: needs-go ## simulate what transports promise, without raft: SEEDS (10) seeds from SEED (1) on, STARS (0) of 200 peers, TAGS=faultpoints, ON='raft groups' for plans with that dimension
+	cd chaos && go test ./promise -tags '$(TAGS)' -run TestPromises -v -timeout 0 $(if $(CPUS),-cpu $(CPUS)) -seed $(SEED) -seeds $(SEEDS) -stars $(STARS) $(if $(ON),-on '$(ON)') -shrink
 
 chaos: needs-go ## run a cluster of processes under faults and check what clients see, for TIME (3m), from SEED (any); CHAOS=-groups: with 50 raft groups
 	cd chaos && go build -buildvcs=false -o ../bin/chaos .

@@ -33,7 +33,7 @@ func TestNothingIsCompiledIn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it may have to compile")
 	}
-	for _, of := range []string{"../..", "../snapshot", "../../snap"} {
+	for _, of := range []string{"../..", "../snapshot", "../groups", "../wire", "../../snap"} {
 		require.Empty(t, references(t, of), of)
 		require.NotEmpty(t, references(t, of, "-tags=faultpoints"), of)
 	}
