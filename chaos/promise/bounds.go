@@ -115,6 +115,9 @@ func (s *simulation) lookAtGoroutines() {
 	if s.hasGroups() {
 		ofPeer += ofPosts
 	}
+	if !s.inTime() { // a worker that sleeps in a fault point counts as blocked, and others take its place: one for each inbox
+		ofPeer += (int(kinds) + 1) * len(s.plan.Groups)
+	}
 	for _, m := range s.running() {
 		limit += ofMember + 2*s.lingering(m)
 		for _, w := range s.book.all {
