@@ -251,6 +251,9 @@ func (s *simulation) mayTell(r *replica) bool {
 		s.book.mu.Lock()
 		well := w.link.well(s.now()-leaveTime) && s.book.back(w.link).well(s.now()-leaveTime)
 		s.book.mu.Unlock()
+		if mute := s.noDial(w.from, w.to) != nil || other != nil && other.m.noStreams(); mute && !s.verifies(r.m.id) {
+			continue // it can say so by POST only, and that is not believed
+		}
 		if other != nil && well && !other.m.opt.Receiver && other.slow.left() == 0 && other.process[control].left() == 0 && s.now()-other.since > leaveTime {
 			return true
 		}

@@ -102,6 +102,7 @@ var groupGuarantees = []guarantee{
 	{"The other groups do not notice.", []string{"isolation"}, ""},
 	{"A node says so by POST to a sender that cannot read a stream of it, and does not repeat what was lost with a connection that broke in one direction only.", []string{"reported", "removed"}, ""},
 	{"If it says that the local replica was removed (its `IsIDRemoved`), `GroupConfig.ErrorC` gets `ErrMemberRemoved`: stop the group, and not the server.", []string{"removed"}, ""},
+	{"By POST this is believed only with `VerifyPeer`, since anybody could say it; without it the replica that has refused the message is reported unreachable.", []string{"removed", "reported"}, ""},
 	{"**Errors of `Process`** are logged, and have no other effect.", []string{"isolation"}, ""},
 	{"**Snapshots** of all groups wait for their turn within `MaxSnapshots`, without a goroutine each, and none fails for having waited.", []string{"snapshot ends", "bounds"}, ""},
 	{"Give each an `Open`, so that thousands of groups can wait for a node that comes back and cost no open files, and a `Priority` if their order matters: `snap.Message` has both.", nil, testedElsewhere},

@@ -98,6 +98,9 @@ func (gs *Groups) ReceivePost(ctx context.Context, post Post) (answer []byte, er
 			if r, ok := dec.Skipped(); ok { // which may have been a MsgSnap
 				gs.tooLarge(r, refuse)
 			} else if r, ok := dec.Refusal(); ok && n != nil {
+				if gs.node.VerifyPeer == nil && r.Reason == wire.WasRemoved {
+					r.Reason = wire.NoSuchReplica // anybody may say so: this ends a replica if we have dialled who does
+				}
 				gs.refused(n, r)
 			}
 			continue

@@ -2,12 +2,14 @@ package groups_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -102,10 +104,16 @@ func TestEveryRefusedMessageIsReported(t *testing.T) {
 
 // oneWay starts two nodes that have streams from the first to the second only, which knows the first by another group: the first cannot dial
 // it, or its handler cannot serve streams if hidden is set. bodies has the bodies of the POSTs that come to the first.
-func oneWay(t *testing.T, n *memnet.Network, hidden bool, removed chan error) (a, b joined, mb *testmember.Member, bodies chan []byte) {
+func oneWay(t *testing.T, n *memnet.Network, hidden bool, removed chan error, tune func(*rafthttp.Transport)) (a, b joined, mb *testmember.Member, bodies chan []byte) {
 	t.Helper()
 	var ma *testmember.Member
-	ma, mb = startNode(t, n, 1), startNode(t, n, 2)
+	ma = testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+		tr.Raft = rafthttp.NoRaft{}
+		if tune != nil {
+			tune(tr)
+		}
+	})
+	mb = startNode(t, n, 2)
 	bodies = make(chan []byte, 100)
 	inner := ma.Server.Handler
 	ma.Server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,7 +145,7 @@ func oneWay(t *testing.T, n *memnet.Network, hidden bool, removed chan error) (a
 func TestRefusalsWithoutAStream(t *testing.T) {
 	for _, hidden := range []bool{true, false} {
 		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
-			a, b, _, bodies := oneWay(t, n, hidden, nil)
+			a, b, _, bodies := oneWay(t, n, hidden, nil, nil)
 			require.Zero(t, a.raft.Unreachables(2))
 			for range 10 {
 				a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
@@ -159,7 +167,7 @@ func TestRefusalsWithoutAStream(t *testing.T) {
 // TestRefusalsBesideASlowPOST: what is refused while a POST with refusals is under way is not lost.
 func TestRefusalsBesideASlowPOST(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
-		a, _, _, bodies := oneWay(t, n, false, nil)
+		a, _, _, bodies := oneWay(t, n, false, nil, nil)
 		a.AddReplica(3, 2, []string{testmember.URLOf(2)})
 		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
 		n.Link(testmember.HostOf(2), testmember.HostOf(1)).SetDelay(4 * time.Second)
@@ -172,17 +180,29 @@ func TestRefusalsBesideASlowPOST(t *testing.T) {
 	})
 }
 
-// TestRemovedReplicaIsToldWithoutAStream: so does one that says that the replica was removed.
+// TestRemovedReplicaIsToldWithoutAStream: one that says that the replica was removed ends it only if the sender is known for certain.
 func TestRemovedReplicaIsToldWithoutAStream(t *testing.T) {
-	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
-		removed := make(chan error, 1)
-		a, _, mb, _ := oneWay(t, n, false, removed)
-		b := join(t, mb, 1, nil)
-		b.raft.Removed = func(id uint64) bool { return id == 1 }
-		a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
-		time.Sleep(10 * time.Second)
-		require.Len(t, removed, 1)
-		require.ErrorIs(t, <-removed, rafthttp.ErrMemberRemoved)
-		require.Empty(t, b.raft.Received())
-	})
+	verify := func(types.ID, *tls.ConnectionState) error { return nil }
+	for _, known := range []bool{true, false} {
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+			removed := make(chan error, 1)
+			a, _, mb, _ := oneWay(t, n, false, removed, func(tr *rafthttp.Transport) {
+				if known {
+					tr.VerifyPeer = verify
+				}
+			})
+			b := join(t, mb, 1, nil)
+			b.raft.Removed = func(id uint64) bool { return id == 1 }
+			a.Send([]*raftpb.Message{testmember.Heartbeat(2, 1, 1)})
+			time.Sleep(10 * time.Second)
+			require.Empty(t, b.raft.Received())
+			if !known {
+				require.Empty(t, removed, "anybody may post that")
+				require.NotZero(t, a.raft.Unreachables(2))
+				return
+			}
+			require.Len(t, removed, 1)
+			require.ErrorIs(t, <-removed, rafthttp.ErrMemberRemoved)
+		})
+	}
 }
