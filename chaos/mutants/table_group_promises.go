@@ -23,6 +23,14 @@ var groupPromiseMutants = []mutant{
 		edits: []edit{{"internal/stream/group_refusals.go", "\t\tt[r] = refusalAgain\n", "\t\tt[r] = refusalSent\n"}},
 	},
 	{
+		name: "group-refused-by-stream-only", wrong: "a refusal without a stream is not sent by POST", breaks: "each message is processed or reported",
+		edits: []edit{{"internal/groups/node.go", "\tn.postRefusals()\n", ""}},
+	},
+	{
+		name: "group-removed-by-anybody", wrong: "anybody may post that a replica was removed", breaks: "ErrorC names removed replicas only",
+		edits: []edit{{"internal/groups/posts_in.go", "gs.node.VerifyPeer == nil && r.Reason == wire.WasRemoved", "false"}},
+	},
+	{
 		name: "group-loss-unreported", wrong: "groups are not told of a lost stream", breaks: "the loss of a stream is reported",
 		edits: []edit{{"internal/groups/node.go", "\t\tfor _, r := range all {\n\t\t\tr.unreachable()\n\t\t}\n", ""}},
 	},

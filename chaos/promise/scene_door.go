@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-4d73690b/rafthttp"
 )
 
 // headers are those of a request of a member.
@@ -55,6 +57,34 @@ func playHalfPost(st *stage) {
 	a.Stop()
 	if took := time.Since(began); took > 2*time.Second {
 		st.wrong("Stop waits %v for a post whose body stands still", took)
+	}
+}
+
+// playPostedRemoval: a client posts, in the name of a node, that the node has refused a message since the local replica was removed.
+func playPostedRemoval(st *stage) {
+	const refusal, wasRemoved = 7, 3 // extensions: the frames of groups-1, refusals
+	group, removed := byte(1+st.IntN(100)), make(chan error, 1)
+	a := st.actor(1, "a", nil)
+	g, err := a.Group(uint64(group), rafthttp.GroupConfig{Raft: a, ErrorC: removed})
+	if err != nil {
+		st.wrong("no group: %v", err)
+		return
+	}
+	g.AddPeer(2, []string{st.urlOf("nobody")})
+	c := st.dial()
+	body := []byte{refusal, group, 1, 2, wasRemoved}
+	if _, err := fmt.Fprintf(c, "POST /raft/groups HTTP/1.1\r\nHost: member\r\nX-Raft-To: 1\r\n%sContent-Length: %d\r\n\r\n%s", headers(2), len(body), body); err != nil {
+		st.wrong("cannot write: %v", err)
+	}
+	if status := answered(c, time.Second); status != http.StatusOK {
+		st.wrong("the refusal is answered %d", status)
+	}
+	time.Sleep(time.Second)
+	if len(removed) > 0 {
+		st.wrong("a replica ends since anybody says that it was removed")
+	}
+	if a.told(2) == 0 {
+		st.wrong("raft is not told that a message was refused")
 	}
 }
 

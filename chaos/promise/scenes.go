@@ -55,6 +55,7 @@ func scenes() []scene {
 		{"busy with another", "a slow callback about a member delays nothing of another, and no method waits for it", playBusyWithAnother},
 		{"hooks in order", "hooks about snapshots come in order", playHooksInOrder},
 		{"idle", "an idle peer costs two goroutines, and two for what it reads", playIdle},
+		{"posted removal", "a replica ends only if a node that is known for certain says that it was removed", playPostedRemoval},
 		{"other bytes", "a database is not made of two", playOtherBytes},
 	}
 }
