@@ -369,3 +369,21 @@ func (s *simulation) excuseGroup(group, member uint64) {
 func (r *replica) describe() string {
 	return fmt.Sprintf("member %d, group %d: %+v", r.m.id, r.group, r.Status())
 }
+
+// moveReplica moves another replica to a node that does not run, and back: what was sent to it lately arrives, or is reported.
+func (s *simulation) moveReplica(r *replica, w *way) {
+	b := s.book
+	b.mu.Lock()
+	back, id := b.back(w), w.toID
+	if w.isPeer = false; !b.isServed(back) { // its node ends, with the streams of all groups
+		s.serve(back)
+	}
+	w.isPeer, w.moved = true, true
+	w.epoch++
+	w.lead()
+	w.heal(s.now(), s.now()+s.recovers(w.link)+joinTime)
+	b.mu.Unlock()
+	s.count("groups: moved")
+	r.AddReplica(id, types.ID(nobody), []string{s.url(nobody)})
+	r.AddReplica(id, types.ID(w.to), []string{s.url(w.to)})
+}

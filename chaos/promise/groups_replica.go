@@ -123,24 +123,6 @@ func (s *simulation) addReplica(r *replica, w *way) {
 	}
 }
 
-// moveReplica moves another replica to a node that does not run, and back: what was sent to it lately arrives, or is reported.
-func (s *simulation) moveReplica(r *replica, w *way) {
-	b := s.book
-	b.mu.Lock()
-	back, id := b.back(w), w.toID
-	if w.isPeer = false; !b.isServed(back) { // its node ends, with the streams of all groups
-		s.serve(back)
-	}
-	w.isPeer, w.moved = true, true
-	w.epoch++
-	w.lead()
-	w.heal(s.now(), s.now()+s.recovers(w.link)+joinTime)
-	b.mu.Unlock()
-	s.count("groups: moved")
-	r.AddReplica(id, types.ID(nobody), []string{s.url(nobody)})
-	r.AddReplica(id, types.ID(w.to), []string{s.url(w.to)})
-}
-
 // joinTime is how long it may take until the node of a replica that is added has asked for its streams again: it may have been told
 // that there is no such group.
 const joinTime = 2 * time.Second
