@@ -211,17 +211,20 @@ func (c *cluster) statuses(ctx context.Context) (all []status, err error) {
 func (c *cluster) settle(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for {
+	for last := error(nil); ; {
 		why := c.unsettled(ctx)
 		if why == nil {
 			return nil
+		}
+		if last == nil || ctx.Err() == nil { // and was not cut short
+			last = why
 		}
 		select {
 		case <-time.After(tendEvery):
 		case <-c.broken:
 			return c.err()
 		case <-ctx.Done():
-			return fmt.Errorf("%v after all faults have ended: %w", limit, why)
+			return fmt.Errorf("%v after all faults have ended: %w", limit, last)
 		}
 	}
 }

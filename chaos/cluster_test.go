@@ -3,10 +3,14 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +57,23 @@ func TestUnwell(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 		})
 	}
+}
+
+// TestSettleSaysWhatWasWrong: the question that the end of the wait cuts short does not hide what was wrong until then.
+func TestSettleSaysWhatWasWrong(t *testing.T) {
+	var asked atomic.Int64
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) > 1 {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, `{"ID": 7}`)
+	}))
+	defer web.Close()
+	c := &cluster{sharded: true, client: newClient()}
+	c.members = []*member{{c: c, client: web.URL}}
+	require.ErrorContains(t, c.settle(t.Context(), 5*tendEvery), "node 7 has no groups")
+	require.EqualValues(t, 2, asked.Load())
 }
 
 func TestValues(t *testing.T) {
