@@ -106,8 +106,7 @@ func TestEveryRefusedMessageIsReported(t *testing.T) {
 // it, or its handler cannot serve streams if hidden is set. bodies has the bodies of the POSTs that come to the first.
 func oneWay(t *testing.T, n *memnet.Network, hidden bool, removed chan error, tune func(*rafthttp.Transport)) (a, b joined, mb *testmember.Member, bodies chan []byte) {
 	t.Helper()
-	var ma *testmember.Member
-	ma = testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
+	ma := testmember.StartSimulated(t, n, 1, func(tr *rafthttp.Transport) {
 		tr.Raft = rafthttp.NoRaft{}
 		if tune != nil {
 			tune(tr)

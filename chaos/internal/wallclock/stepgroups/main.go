@@ -96,7 +96,6 @@ type nodes struct {
 	open       chan struct{}
 	transports [2]*rafthttp.Transport
 	groups     [2][]*rafthttp.Group
-	sent       int64
 }
 
 func main() {
@@ -132,7 +131,7 @@ func start() *nodes {
 			log.Fatal(err)
 		}
 		n.transports[i] = t
-		go func() { _ = http.Serve(ln, t.Handler()) }() //nolint:gosec // for two nodes of one process
+		go func() { _ = http.Serve(ln, t.Handler()) }()
 		for id := range uint64(groups) {
 			g, err := t.Group(id+1, rafthttp.GroupConfig{Raft: member{&n.counts, n.open}, Snapshotter: discards{}})
 			if err != nil {
