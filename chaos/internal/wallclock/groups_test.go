@@ -1,17 +1,11 @@
 package wallclock_test
 
 import (
-	"bufio"
 	"encoding/json"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/seed-4d73690b/rafthttp/chaos/internal/wallclock"
 )
 
 // tries is how often a step is made: a machine under load may lose messages whatever the clock does.
@@ -28,28 +22,8 @@ type groupsResult struct {
 // TestGroupsWhileTheClockIsSet: raft groups do not notice steps of the time of day, in either direction: no message is lost, no stream
 // ends, a snapshot goes on, and what is said of times that have passed is right.
 func TestGroupsWhileTheClockIsSet(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("for Linux")
-	}
-	dir := t.TempDir()
-	overlay, err := wallclock.Overlay(dir)
-	require.NoError(t, err)
-	binary := filepath.Join(dir, "stepgroups")
-	out, err := exec.Command("go", "build", "-overlay", overlay, "-o", binary, "./stepgroups").CombinedOutput()
-	require.NoError(t, err, string(out))
-	clock, err := wallclock.Find(binary)
-	require.NoError(t, err)
-	cmd := exec.Command(binary)
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	answers, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		require.NoError(t, in.Close())
-		require.NoError(t, cmd.Wait())
-	})
-	scanner, began := bufio.NewScanner(answers), time.Now()
+	clock, pid, in, scanner := start(t, "./stepgroups")
+	began := time.Now()
 	next := func() {
 		t.Helper()
 		_, err := in.Write([]byte("go\n"))
@@ -58,10 +32,10 @@ func TestGroupsWhileTheClockIsSet(t *testing.T) {
 	}
 	step := func(first, second time.Duration) (r groupsResult) {
 		t.Helper()
-		require.NoError(t, clock.Set(cmd.Process.Pid, first))
+		require.NoError(t, clock.Set(pid, first))
 		next()
 		require.Equal(t, "middle", scanner.Text())
-		require.NoError(t, clock.Set(cmd.Process.Pid, second))
+		require.NoError(t, clock.Set(pid, second))
 		next()
 		require.NoError(t, json.Unmarshal(scanner.Bytes(), &r))
 		return r

@@ -2,6 +2,7 @@ package wallclock_test
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,35 +37,42 @@ func main() {
 }
 `
 
-func TestSet(t *testing.T) {
+// start compiles a program whose clock can be set, and starts it. It ends with the test.
+func start(t *testing.T, source string) (clock *wallclock.Clock, pid int, in io.Writer, answers *bufio.Scanner) {
+	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("for Linux")
 	}
 	dir := t.TempDir()
 	overlay, err := wallclock.Overlay(dir)
 	require.NoError(t, err)
-	source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "main")
-	require.NoError(t, os.WriteFile(source, []byte(program), 0o600))
+	binary := filepath.Join(dir, "main")
 	out, err := exec.Command("go", "build", "-overlay", overlay, "-o", binary, source).CombinedOutput()
 	require.NoError(t, err, string(out))
-
-	clock, err := wallclock.Find(binary)
+	clock, err = wallclock.Find(binary)
 	require.NoError(t, err)
 	cmd := exec.Command(binary)
-	in, err := cmd.StdinPipe()
+	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	answers, err := cmd.StdoutPipe()
+	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
-		require.NoError(t, in.Close())
+		require.NoError(t, stdin.Close())
 		require.NoError(t, cmd.Wait())
 	})
-	scanner, start := bufio.NewScanner(answers), time.Now()
+	return clock, cmd.Process.Pid, stdin, bufio.NewScanner(stdout)
+}
+
+func TestSet(t *testing.T) {
+	source := filepath.Join(t.TempDir(), "main.go")
+	require.NoError(t, os.WriteFile(source, []byte(program), 0o600))
+	clock, pid, in, scanner := start(t, source)
+	began := time.Now()
 	for _, offset := range []time.Duration{0, 36 * time.Hour, -90 * time.Minute, 1500 * time.Millisecond, -time.Nanosecond, 0} {
-		require.NoError(t, clock.Set(cmd.Process.Pid, offset))
+		require.NoError(t, clock.Set(pid, offset))
 		asked := time.Now()
-		_, err = in.Write([]byte(strconv.FormatInt(asked.UnixNano(), 10) + "\n"))
+		_, err := in.Write([]byte(strconv.FormatInt(asked.UnixNano(), 10) + "\n"))
 		require.NoError(t, err)
 		require.True(t, scanner.Scan())
 		wrong, age, ok := strings.Cut(scanner.Text(), " ")
@@ -75,7 +83,7 @@ func TestSet(t *testing.T) {
 		require.LessOrEqual(t, time.Duration(off), offset+time.Since(asked))
 		since, err := strconv.ParseInt(age, 10, 64)
 		require.NoError(t, err)
-		require.LessOrEqual(t, time.Duration(since), time.Since(start)+time.Minute) // the program is older than start, by a little
+		require.LessOrEqual(t, time.Duration(since), time.Since(began)+time.Minute) // the program is older than that, by a little
 	}
 }
 
