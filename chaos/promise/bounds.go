@@ -134,22 +134,9 @@ func (s *simulation) lookAtGoroutines() {
 	if runtime.NumGoroutine() <= limit { // which is cheap
 		return
 	}
-	if n := goroutines(); n > limit {
+	if n := stacks.InBubble(); n > limit {
 		s.violate("goroutines", "there are %d goroutines, more than %d", n, limit)
 	}
-}
-
-// goroutines returns how many there are in the bubble. runtime.NumGoroutine adds up numbers that change meanwhile: it counts
-// up to 33 too many while a processor puts goroutines that have ended where others find them, and all that others in the
-// process have.
-func goroutines() (n int) {
-	bubble := stacks.Self().Bubble
-	for _, g := range stacks.All() {
-		if g.Bubble == bubble {
-			n++
-		}
-	}
-	return n
 }
 
 // watchGoroutines returns what looks for goroutines that were not there when it was called.

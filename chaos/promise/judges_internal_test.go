@@ -98,42 +98,6 @@ func TestDropsNeedAReason(t *testing.T) {
 	}
 }
 
-// TestGoroutinesOfTheBubble: goroutines that others in the process begin and end meanwhile are not counted, nor those that
-// have ended and are on their way to where the next are taken from.
-func TestGoroutinesOfTheBubble(t *testing.T) {
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			ended := make(chan struct{})
-			for range 100 {
-				go func() { ended <- struct{}{} }()
-			}
-			for range 100 {
-				<-ended
-			}
-			select {
-			case <-quit:
-				return
-			default:
-			}
-		}
-	}()
-	defer func() { <-done }()
-	defer close(quit)
-	bubble.Test(t, func(*testing.T) {
-		before := goroutines()
-		free := make(chan struct{})
-		defer close(free)
-		for range 5 {
-			go func() { <-free }()
-		}
-		for range 200 {
-			require.Equal(t, before+5, goroutines())
-		}
-	})
-}
-
 // TestDistrustHasEffect: who is to refuse a certificate has a VerifyPeer.
 func TestDistrustHasEffect(t *testing.T) {
 	events := 0

@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -240,14 +241,14 @@ func playResets(st *stage) {
 	a.AddPeer(2, []string{st.urlOf("b")})
 	b.AddPeer(1, []string{st.urlOf("a")})
 	time.Sleep(2 * readTime)
-	before, conns := goroutines(), open.Load()
+	before, conns := stacks.InBubble(), open.Load()
 	const resets, more = 30, 15
 	for range resets {
 		st.net.Reset(st.host("a"), st.host("b"))
 		time.Sleep(1500 * time.Millisecond)
 	}
 	time.Sleep(2 * readTime)
-	if now, left := goroutines(), open.Load(); now > before+more || left > conns+more {
+	if now, left := stacks.InBubble(), open.Load(); now > before+more || left > conns+more {
 		stacks := make([]byte, 1<<20)
 		st.note("%s", stacks[:runtime.Stack(stacks, true)])
 		st.wrong("%d resets later there are %d goroutines in place of %d, and %d connections in place of %d", resets, now, before, left, conns)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/snap"
 )
 
@@ -149,11 +150,11 @@ func playHooksInOrder(st *stage) {
 func playIdle(st *stage) {
 	a, b := st.actor(1, "a", nil), st.actor(2, "b", nil)
 	time.Sleep(time.Minute)
-	before := goroutines()
+	before := stacks.InBubble()
 	a.AddPeer(2, []string{st.urlOf("b")})
 	b.AddPeer(1, []string{st.urlOf("a")})
 	time.Sleep(40 * time.Second)
-	if n := goroutines() - before; n > 2*4 {
+	if n := stacks.InBubble() - before; n > 2*4 {
 		st.wrong("two idle members have %d goroutines more than before they were peers", n)
 	}
 }

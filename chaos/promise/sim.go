@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
 
@@ -92,7 +93,7 @@ func Run(p Plan, cfg Config) (Report, *Violation) {
 		options = append(options, memnet.WithSockets(p.Sockets.Send, p.Sockets.Receive))
 	}
 	s := &simulation{
-		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: goroutines(),
+		plan: p, cfg: cfg, net: memnet.New(options...), book: newBook(), start: time.Now(), base: stacks.InBubble(),
 		linked: map[[2]uint64]int{}, left: map[uint64]bool{}, members: map[uint64]*member{}, lives: map[uint64]int{},
 		states: map[uint64]*machine{}, report: newReport(), bad: map[[2]uint64]bool{}, strangers: map[*stranger]uint64{}, ends: map[uint64]int{}, over: make(chan struct{}),
 		seats: map[[2]uint64]*seat{}, groupIndex: map[uint64]uint64{}, ghosts: map[uint64]*ghost{},

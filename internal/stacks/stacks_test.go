@@ -59,3 +59,39 @@ func TestGoroutines(t *testing.T) {
 		time.Sleep(2 * time.Second)
 	})
 }
+
+// TestInBubble: goroutines that others in the process begin and end meanwhile are not counted, nor those that
+// have ended and are on their way to where the next are taken from.
+func TestInBubble(t *testing.T) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			ended := make(chan struct{})
+			for range 100 {
+				go func() { ended <- struct{}{} }()
+			}
+			for range 100 {
+				<-ended
+			}
+			select {
+			case <-quit:
+				return
+			default:
+			}
+		}
+	}()
+	defer func() { <-done }()
+	defer close(quit)
+	synctest.Test(t, func(t *testing.T) {
+		before := stacks.InBubble()
+		free := make(chan struct{})
+		defer close(free)
+		for range 5 {
+			go func() { <-free }()
+		}
+		for range 200 {
+			require.Equal(t, before+5, stacks.InBubble())
+		}
+	})
+}

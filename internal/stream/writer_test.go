@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,6 +24,7 @@ import (
 	"github.com/seed-4d73690b/rafthttp/internal/latency"
 	"github.com/seed-4d73690b/rafthttp/internal/member"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -292,11 +292,11 @@ func TestIdleWriterNeedsNoGoroutine(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			w.Tidy()
 		}
-		idle := runtime.NumGoroutine()
+		idle := stacks.InBubble()
 		w.HeartbeatNow() // on this goroutine
 		synctest.Wait()
 		require.Len(t, d.got, 1)
-		require.Equal(t, idle, runtime.NumGoroutine())
+		require.Equal(t, idle, stacks.InBubble())
 		w.Detach(d.c, errors.New("cut"))
 		require.ErrorIs(t, <-d.err, io.EOF)
 		m.End(errs.ErrPeerRemoved)

@@ -1,7 +1,6 @@
 package groups_test
 
 import (
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 )
@@ -27,7 +27,7 @@ func TestAnHourWithoutTraffic(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		quiet := runtime.NumGoroutine()
+		quiet := stacks.InBubble()
 		received := 0
 		requireTraffic := func() {
 			t.Helper()
@@ -55,7 +55,7 @@ func TestAnHourWithoutTraffic(t *testing.T) {
 		for range 2 {
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			require.LessOrEqual(t, runtime.NumGoroutine(), quiet)
+			require.LessOrEqual(t, stacks.InBubble(), quiet)
 			requireTraffic()
 		}
 		require.Equal(t, []raft.SnapshotStatus{raft.SnapshotFinish, raft.SnapshotFinish, raft.SnapshotFinish}, as[0].raft.SnapshotReports())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,6 +15,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -151,13 +151,13 @@ func TestTwoHundredNodes(t *testing.T) {
 			require.Zero(t, here[i+1].raft.Unreachables(uint64(i)+3)+all.raft.Unreachables(uint64(i)+3))
 		}
 		require.Equal(t, nodes-1, all.ActivePeers())
-		before := runtime.NumGoroutine()
+		before := stacks.InBubble()
 		for _, g := range append(here, all) {
 			g.Stop()
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.LessOrEqual(t, before-runtime.NumGoroutine(), nodes*10)
+		require.LessOrEqual(t, before-stacks.InBubble(), nodes*10)
 		require.Empty(t, hub.Status().Groups.Nodes)
 	})
 }
@@ -201,7 +201,7 @@ func TestGroupsJoinedAndLeftInALoop(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			return runtime.NumGoroutine(), testmember.HeapBytes()
+			return stacks.InBubble(), testmember.HeapBytes()
 		}
 		loop(300)
 		goroutines, heap := loop(100)

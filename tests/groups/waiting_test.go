@@ -2,7 +2,6 @@ package groups_test
 
 import (
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
 	"github.com/seed-4d73690b/rafthttp/snap"
@@ -112,10 +112,10 @@ func TestWaitingGroupSnapshots(t *testing.T) {
 		w := startWaiting(t, n)
 		w.slow(firstSending, 0)
 		synctest.Wait()
-		before := runtime.NumGoroutine()
+		before := stacks.InBubble()
 		bounded := func() {
 			t.Helper()
-			require.Less(t, runtime.NumGoroutine(), before+20)
+			require.Less(t, stacks.InBubble(), before+20)
 		}
 		var want [5][]uint64
 		for id := uint64(firstSending + 1); id <= lastOrdered; id++ {
