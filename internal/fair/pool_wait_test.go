@@ -194,7 +194,7 @@ func TestOfferWaitsWhileOthersMove(t *testing.T) {
 			require.ErrorIs(t, wait(84), errs.ErrQueueFull)
 			require.Zero(t, time.Since(began))
 			block <- struct{}{}
-			time.Sleep(standsAfter * 4 / 5)
+			time.Sleep(standsAfter) // the next call has begun
 		}
 		p.Close()
 		close(block)
