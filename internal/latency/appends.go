@@ -89,7 +89,7 @@ func (a *Appends) Sent(m *raftpb.Message, now time.Time) {
 	switch {
 	case !a.IsFollowing(), a.stoodStill(now):
 	case m.GetTerm() > a.sample.term:
-		a.drop()
+		a.outdated(now)
 	case m.GetTerm() == a.sample.term && (m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgHeartbeat):
 		a.sample.led = now
 		a.sample.lookIfDue(now)
@@ -134,7 +134,7 @@ func (a *Appends) end(m *raftpb.Message, end uint64, now time.Time) {
 		return
 	}
 	if m.GetTerm() > s.term {
-		a.drop()
+		a.outdated(now)
 		return
 	}
 	if !s.told { // it is quicker than the return of the write
@@ -190,6 +190,19 @@ func (a *Appends) stoodStill(now time.Time) bool {
 	}
 	a.drop()
 	return true
+}
+
+// outdated is called with mu held while an append is followed of a term that is over: nobody answers it, but it knows how long the
+// queue is. What a leader sends anew may wait behind many of its last term.
+func (a *Appends) outdated(now time.Time) {
+	s := &a.sample
+	s.look(now)
+	t, _ := s.times(now, &a.probes, false)
+	t, usual := Times{Queue: t[Queue]}, Times{Wire: unknown, Follower: unknown}
+	if a.course.isSlow(t, usual) {
+		a.course.add(t, usual, s.begin(), s.start)
+	}
+	a.drop()
 }
 
 // drop is called with mu held.

@@ -150,6 +150,49 @@ func TestWhatEndsASampleWithoutAnAnswer(t *testing.T) {
 	}
 }
 
+// TestQueueOfAnEarlierTerm: an append that waited long, and that nobody answers any more since its term is over, says that the queue
+// is long, and nothing else. If the peer does not read, it does not say so.
+func TestQueueOfAnEarlierTerm(t *testing.T) {
+	for name, end := range map[string]func(a *Appends){
+		"a heartbeat": func(a *Appends) { a.Sent(beat(3), time.Now()) },
+		"an answer":   func(a *Appends) { a.Answered(answer(3, 20)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
+				a.Probed(ms)
+				require.True(t, a.Begin(msgApp(2, 10, 1), 2*time.Second, c, time.Now()))
+				time.Sleep(500 * ms)
+				end(a)
+				require.False(t, a.IsFollowing())
+				require.Zero(t, count(a))
+				_, v := a.Read(time.Now())
+				require.Equal(t, [Parts]bool{Queue: true}, v.Over)
+				require.Equal(t, Times{Queue: 2 * time.Second}, v.Recent)
+				require.Equal(t, Queue, Judge([]View{v})[0].Part)
+
+				require.True(t, a.Begin(msgApp(3, 11, 1), ms, c, time.Now()))
+				a.Answered(answer(3, 12))
+				_, v = a.Read(time.Now())
+				require.True(t, v.Slow)
+				for index := uint64(12); index < 11+over; index++ {
+					require.True(t, a.Begin(msgApp(3, index, 1), ms, c, time.Now()))
+					a.Answered(answer(3, index+1))
+				}
+				_, v = a.Read(time.Now())
+				require.False(t, v.Slow)
+			})
+			inBubble(t, func(t *testing.T, a *Appends, c *fakeConn) {
+				c.state.Shut = true
+				require.True(t, a.Begin(msgApp(2, 10, 1), 2*time.Second, c, time.Now()))
+				time.Sleep(500 * ms)
+				end(a)
+				_, v := a.Read(time.Now())
+				require.False(t, v.Known)
+			})
+		})
+	}
+}
+
 // TestHeartbeatsOfReads: a heartbeat that confirms a read has a Context, and says that the local member leads, unless a group
 // that has its appends marked with one shares the connection.
 func TestHeartbeatsOfReads(t *testing.T) {
