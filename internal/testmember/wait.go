@@ -39,10 +39,10 @@ func Within(t *testing.T, d time.Duration, cond func() bool) {
 	}
 }
 
-// Always has cond hold for d, inside a bubble.
+// Always has cond hold for d, inside a bubble. It looks a thousand times, or every 5 ms if that is less often.
 func Always(t *testing.T, d time.Duration, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(d); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(d); time.Now().Before(deadline); time.Sleep(max(5*time.Millisecond, d/1000)) {
 		require.True(t, cond())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,15 +52,18 @@ func scalar(rng *rand.Rand, fd protoreflect.FieldDescriptor) protoreflect.Value 
 		values := fd.Enum().Values()
 		return protoreflect.ValueOfEnum(values.Get(rng.IntN(values.Len())).Number())
 	case protoreflect.BytesKind:
-		b := make([]byte, 1+rng.IntN(9000))
-		for i := range b {
-			b[i] = byte(rng.Uint32())
-		}
-		return protoreflect.ValueOfBytes(b)
+		from, n := rng.IntN(9000), 1+rng.IntN(9000)
+		return protoreflect.ValueOfBytes(slices.Clone(random()[from : from+n]))
 	default:
 		return protoreflect.ValueOfUint64(1 + rng.Uint64()>>rng.UintN(63))
 	}
 }
+
+var random = sync.OnceValue(func() []byte {
+	b := make([]byte, 18000)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+})
 
 // filledMessages returns messages to member 2: of each type that is taken over the
 // network with all fields set, and for each field one that has nothing else.
