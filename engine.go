@@ -62,8 +62,9 @@ func (t *Transport) newEngine(s *member.Config) *engine {
 		local:         &localDrops{events: callback.NewEvents(s.ID, s.EventHooks())},
 		snapshotLines: loglimit.PerMinute(callback.MemberLines),
 	}
+	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	nodes := func() []types.ID { return e.groups.NodesAnd(e.peerIDs()) }
-	e.pace = snapshot.NewPace(e.snapshots.most, e.snapshots.rate, s.ReadTimeout, nodes)
+	e.pace = snapshot.NewPace(e.ctx, e.snapshots.most, e.snapshots.rate, s.ReadTimeout, nodes)
 	e.receiving = snapshot.NewReceiver(e.snapshots.transfer, e.snapshots.most, e.snapshots.headLimits, nodes)
 	ofGroups := groups.Snapshots{Config: e.snapshots.transfer, Pace: e.pace, Receiver: e.receiving, Observe: e.snapshots.observeProgress, Ended: e.snapshots.groupSnapshotEnded}
 	e.groups = groups.New(groupsConfig(s, t.GroupReceiver, ofGroups, &e.asking, e.changed.Notify))
@@ -71,7 +72,6 @@ func (t *Transport) newEngine(s *member.Config) *engine {
 	urls := t.URLs.String()
 	t.urls.CompareAndSwap(nil, &urls)
 	e.peers.Store(&map[types.ID]*peer{})
-	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	e.receiveQueues = receive.NewQueues(receive.Config{
 		Ctx: e.ctx, Cfg: s, Wait: &e.wg, PeerOf: e.receiversOf, IsPaused: e.remotes.IsPaused,
 	})

@@ -44,10 +44,11 @@ type tokenBucket struct {
 }
 
 // NewPace returns the pace for at most max transfers at a time and limit bytes a second. None pauses for longer than a
-// part of readTimeout. The places are shared among the members that peers returns, which must not block.
-func NewPace(max int, limit rate.Limit, readTimeout time.Duration, peers func() []types.ID) *Pace {
+// part of readTimeout. The places are shared among the members that peers returns, which must not block. No transfer begins once ctx
+// has ended.
+func NewPace(ctx context.Context, max int, limit rate.Limit, readTimeout time.Duration, peers func() []types.ID) *Pace {
 	return &Pace{
-		turns: turns{places: newPlaces(max, peers)}, turn: make(chan struct{}, 1),
+		turns: turns{ctx: ctx, places: newPlaces(max, peers)}, turn: make(chan struct{}, 1),
 		// A stock receiver closes the connection after the default, whatever our timeout is.
 		pause:   min(readTimeout, DefaultTimeout) / stallTicks,
 		bucket:  tokenBucket{limit: limit, tokens: minBurst, at: time.Now()},

@@ -79,6 +79,7 @@ func (p *places) count() int {
 // turns are places that transfers wait for: those of a member with a higher priority first, and in order of arrival. Among the members
 // that may have one, the first of each is compared in the same way. It is safe for concurrent use.
 type turns struct {
+	ctx     context.Context // no more begins once it has ended
 	places  *places
 	mu      sync.Mutex
 	waiting map[types.ID][]*waiter // of each member, in order; none is empty
@@ -165,8 +166,12 @@ func (t *turns) release(of types.ID) {
 	t.serve()
 }
 
-// serve admits the transfers that may have a place. It is called with mu held.
+// serve admits the transfers that may have a place. It is called with mu held. Those of a Transport that stops end one after another, and
+// those that still wait must not open their databases meanwhile.
 func (t *turns) serve() {
+	if t.ctx.Err() != nil {
+		return
+	}
 	refused := map[types.ID]bool{}
 	for free := t.places.max - t.places.count(); free > 0; { // other than here none is taken
 		var next *waiter

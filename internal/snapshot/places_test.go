@@ -14,7 +14,7 @@ import (
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peers := []types.ID{2, 3, 4}
-		turns := &turns{places: newPlaces(4, func() []types.ID { return peers })}
+		turns := &turns{ctx: t.Context(), places: newPlaces(4, func() []types.ID { return peers })}
 		var in []types.ID
 		begin := func(of types.ID) context.CancelFunc {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -62,7 +62,7 @@ func TestTurns(t *testing.T) {
 
 // TestTurnsGivenUp: who gives up the moment that it is let in holds no place.
 func TestTurnsGivenUp(t *testing.T) {
-	turns := &turns{places: newPlaces(1, func() []types.ID { return nil })}
+	turns := &turns{ctx: t.Context(), places: newPlaces(1, func() []types.ID { return nil })}
 	quit := make(chan struct{})
 	for range 1000 {
 		require.True(t, turns.acquire(t.Context(), 2, 0, nil))
@@ -78,4 +78,21 @@ func TestTurnsGivenUp(t *testing.T) {
 	}
 	close(quit)
 	require.False(t, turns.acquire(t.Context(), 2, 0, quit))
+}
+
+// TestNoTurnsAtTheEnd: what waits begins no more once the Transport stops, whoever gives back a place.
+func TestNoTurnsAtTheEnd(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	began := 0
+	turns := &turns{ctx: ctx, places: newPlaces(1, func() []types.ID { return nil })}
+	for range 3 {
+		turns.add(&waiter{of: 2, ready: func() { began++ }})
+	}
+	turns.release(2)
+	require.Equal(t, 2, began)
+	end()
+	turns.release(2)
+	turns.add(&waiter{of: 3, ready: func() { began++ }})
+	require.Equal(t, 2, began)
+	require.Zero(t, turns.count())
 }
