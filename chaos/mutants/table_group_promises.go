@@ -44,7 +44,7 @@ var groupPromiseMutants = []mutant{
 	},
 	{
 		name: "group-batch-reversed", wrong: "the messages of one batch are written in reverse", breaks: "order in a queue",
-		edits: []edit{{"internal/stream/group_writer.go", "\tsent := 0\n\tfor i, it := range items {\n", "\tfor a, b := 0, len(items)-1; a < b; a, b = a+1, b-1 {\n\t\titems[a], items[b] = items[b], items[a]\n\t}\n\tsent := 0\n\tfor i, it := range items {\n"}},
+		edits: []edit{{"internal/stream/group_writer.go", "\tfor i, it := range items {\n\t\tc.groups.Append(", "\tfor a, b := 0, len(items)-1; a < b; a, b = a+1, b-1 {\n\t\titems[a], items[b] = items[b], items[a]\n\t}\n\tfor i, it := range items {\n\t\tc.groups.Append("}},
 	},
 	{
 		name: "group-calls-at-once", wrong: "a replica that is added again does not wait for a call of Process with a message from before", breaks: "messages of one kind from one replica are processed one after another",

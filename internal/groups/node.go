@@ -41,6 +41,7 @@ type node struct {
 	shares  [queue.Kinds]*fair.Share // of the receive queues
 	users   int                      // replicas; guarded by Groups.mu
 	telling atomic.Bool              // a POST with refusals is under way
+	untold  int                      // how many of these have failed in a row; owned by the POST
 
 	snapshotLines  *rate.Limiter // of the log, for snapshots
 	sent, received snapshot.Account

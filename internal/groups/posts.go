@@ -131,13 +131,15 @@ func (p *posts) deliver(q *fair.SendQueue, items []fair.Item) {
 }
 
 // tell posts a body that has no messages.
-func (p *posts) tell(body []byte) {
+func (p *posts) tell(body []byte) error {
 	start, activity := time.Now(), p.node.member.Activity
-	if _, err := p.post(body); err != nil {
+	_, err := p.post(body)
+	if err != nil {
 		activity.PostFailed(start, err)
 	} else {
 		activity.PostOK(start)
 	}
+	return err
 }
 
 // post sends one body to the node's current URL, if the node has groups: a stock member is sent probes only. It returns what the node

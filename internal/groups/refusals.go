@@ -74,7 +74,10 @@ func (n *node) refuse(group uint64, m *raftpb.Message, why wire.RefusalReason) {
 	}
 }
 
-// postRefusals sends the refusals that wait for a stream that the node does not have, by one POST at a time.
+// maxTellings is how many POSTs with refusals may fail in a row until what they had is left out.
+const maxTellings = 60
+
+// postRefusals sends the refusals that wait for a stream that the node does not have, by one POST at a time. What fails goes with the next.
 func (n *node) postRefusals() {
 	if !n.telling.CompareAndSwap(false, true) {
 		return
@@ -87,7 +90,13 @@ func (n *node) postRefusals() {
 		for _, r := range all {
 			enc.AppendRefusal(&batch, r)
 		}
-		n.posts.tell(batchBytes(&batch))
+		if err := n.posts.tell(batchBytes(&batch)); err == nil {
+			n.untold = 0
+		} else if n.untold++; n.untold < maxTellings {
+			n.writers[messages].ReturnRefusals(all)
+		} else {
+			n.untold = 0
+		}
 	}
 	if len(all) == 0 || !n.member.Spawn(tell) {
 		n.telling.Store(false)

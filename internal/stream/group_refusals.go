@@ -78,6 +78,23 @@ func (s *refusals) take() []wire.GroupRefusal {
 	return all
 }
 
+// lost has those wait again that were taken and did not arrive, unless too many others do.
+func (s *refusals) lost(all []wire.GroupRefusal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range all {
+		state, ok := s.told[r]
+		switch {
+		case ok && state == refusalWaits:
+		case !ok && len(s.told) >= maxGroupRefusals:
+			s.more = true
+		default:
+			delete(s.earlier, r)
+			s.put(r)
+		}
+	}
+}
+
 // reset forgets those that were sent, once all had their turn. Those that came again wait then, as do those that wait already.
 func (s *refusals) reset() {
 	s.mu.Lock()

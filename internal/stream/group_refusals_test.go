@@ -1,10 +1,15 @@
 package stream
 
 import (
+	"net"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
+	"github.com/seed-4d73690b/rafthttp/internal/conn"
+	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -51,4 +56,74 @@ func TestRefusalsThatWait(t *testing.T) {
 	s.reset()
 	require.True(t, s.add(wire.GroupRefusal{Group: 599}))
 	require.False(t, s.add(wire.GroupRefusal{Group: 1}), "it was sent in this turn")
+}
+
+// TestRefusalsThatAreLost: those that did not arrive wait again, each once, within the limit, whatever happened to them since.
+func TestRefusalsThatAreLost(t *testing.T) {
+	var s refusals
+	group := func(n uint64) wire.GroupRefusal { return wire.GroupRefusal{Group: n} }
+	for n := range uint64(600) {
+		s.add(group(n))
+	}
+	first := s.take()
+	require.False(t, s.add(first[0]))
+	s.reset() // others have their turn
+	require.False(t, s.add(first[1]))
+	for n := uint64(256); n < 300; n++ {
+		require.True(t, s.add(group(n)))
+	}
+	s.lost(first)
+	s.lost(first[:10])
+	all := s.take()
+	require.Len(t, all, maxGroupRefusals)
+	got := map[wire.GroupRefusal]bool{}
+	for _, r := range all {
+		got[r] = true
+	}
+	require.Len(t, got, maxGroupRefusals, "one twice")
+	for n := uint64(256); n < 300; n++ {
+		require.True(t, got[group(n)], "one that waited has lost its place")
+	}
+	s.reset()
+	s.reset()
+	require.Empty(t, s.take())
+	s.lost(first[:1]) // which nobody remembers
+	require.Equal(t, first[:1], s.take())
+}
+
+// TestRefusalsOfAFailedWrite: refusals that could not be written wait for the next stream, or for whoever takes them without one.
+func TestRefusalsOfAFailedWrite(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, _ := startMember(t)
+		w := NewGroupWriter(m, GroupMessage, GroupEvents{})
+		attach := func() (theirs net.Conn) {
+			ours, theirs := net.Pipe()
+			require.True(t, w.Attach(NewConn(GroupMessage, conn.NewHijackedStream(ours, PieceBytes, m.Wait.Go), nil)))
+			return theirs
+		}
+		r := wire.GroupRefusal{Group: 7, From: 1, To: 2, Reason: wire.NoSuchGroup}
+		theirs := attach()
+		_, err := theirs.Read(make([]byte, 1)) // a link heartbeat
+		require.NoError(t, err)
+		theirs.Close()
+		w.Refuse(r)
+		synctest.Wait()
+		require.False(t, w.Queue.IsOpen())
+		require.Equal(t, []wire.GroupRefusal{r}, w.TakeRefusals())
+		w.ReturnRefusals([]wire.GroupRefusal{r})
+		synctest.Wait()
+		theirs = attach()
+		dec := wire.NewGroupDecoder(wire.NewReader(theirs), wire.Limits{MaxMessageBytes: 1 << 20})
+		for {
+			_, _, err := dec.Decode()
+			require.NoError(t, err)
+			if got, ok := dec.Refusal(); ok {
+				require.Equal(t, r, got)
+				break
+			}
+		}
+		theirs.Close()
+		m.End(errs.ErrPeerRemoved)
+		w.Close()
+	})
 }

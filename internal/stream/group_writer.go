@@ -116,6 +116,14 @@ func (w *GroupWriter) TakeRefusals() []wire.GroupRefusal {
 	return w.refusals.take()
 }
 
+// ReturnRefusals has refusals wait again that were taken and did not arrive.
+func (w *GroupWriter) ReturnRefusals(all []wire.GroupRefusal) {
+	if len(all) > 0 {
+		w.refusals.lost(all)
+		w.Queue.Wake()
+	}
+}
+
 // Tidy releases the buffers of an idle writer. Only the goroutine of housekeeping calls it.
 func (w *GroupWriter) Tidy() {
 	w.refusals.reset()
@@ -164,17 +172,23 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 	if w.beat.Swap(false) {
 		c.groups.AppendLinkHeartbeat(&w.batch)
 	}
-	for _, r := range w.refusals.take() {
+	refused, sent := w.refusals.take(), 0
+	for _, r := range refused {
 		c.groups.AppendRefusal(&w.batch, r)
 	}
-	sent := 0
+	fail := func(err error) {
+		if sent == 0 {
+			w.ReturnRefusals(refused)
+		}
+		w.fail(c, items[sent:], err)
+	}
 	for i, it := range items {
 		c.groups.Append(&w.batch, it.Flow.Group, it.Msg)
 		if w.batch.Len() < flushBytes && i < len(items)-1 {
 			continue
 		}
 		if err := w.flush(c, i+1-sent); err != nil {
-			w.fail(c, items[sent:], err)
+			fail(err)
 			return
 		}
 		w.release(items[sent : i+1])
@@ -182,7 +196,7 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 	}
 	if w.batch.Len() > 0 { // a heartbeat or refusals without messages
 		if err := w.flush(c, 0); err != nil {
-			w.fail(c, nil, err)
+			fail(err)
 		}
 	}
 }
