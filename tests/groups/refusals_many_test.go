@@ -137,6 +137,41 @@ func TestRefusalsBesideABlockedReport(t *testing.T) {
 	})
 }
 
+// TestRefusalsBesideABlockedVerifyPeer: a POST whose sender is being checked ends after a while, and the next ones tell what it had, also
+// after minutes without a message.
+func TestRefusalsBesideABlockedVerifyPeer(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		var blocks atomic.Bool
+		var calls atomic.Int32
+		release := make(chan struct{})
+		verify := func(types.ID, *tls.ConnectionState) error {
+			if blocks.Load() {
+				calls.Add(1)
+				<-release
+			}
+			return nil
+		}
+		ma := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.VerifyPeer = rafthttp.NoRaft{}, verify })
+		mb := startNode(t, n, 1)
+		n.DialBlock(testmember.HostOf(2), testmember.HostOf(1), memnet.DialRefused)
+		a, b := join(t, ma, 1, nil), join(t, mb, 2, nil)
+		a.AddPeer(1, []string{testmember.URLOf(1)})
+		b.AddPeer(2, []string{testmember.URLOf(2)})
+		time.Sleep(10 * time.Minute)
+		blocks.Store(true)
+		a.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
+		time.Sleep(time.Minute)
+		blocked := calls.Load()
+		blocks.Store(false)
+		close(release)
+		require.NotZero(t, blocked)
+		require.LessOrEqual(t, blocked, int32(8), "one POST at a time, and a recheck")
+		time.Sleep(20 * time.Second)
+		require.NotZero(t, a.Status().Refused)
+		require.LessOrEqual(t, a.Status().Refused, uint64(blocked)+1, "each POST that was checked at last, and one more")
+	})
+}
+
 // TestRemovedReplicaIsToldOverTLS: a replica is told by POST that it was removed if VerifyPeer knows the node that says so, and otherwise that
 // it was refused.
 func TestRemovedReplicaIsToldOverTLS(t *testing.T) {
