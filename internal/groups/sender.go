@@ -3,6 +3,7 @@ package groups
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
 	"github.com/seed-4d73690b/rafthttp/internal/fair"
@@ -27,11 +28,12 @@ type otherInboxes [queue.Kinds - 1]fair.Inbox
 
 // rareOfSender is what few senders have.
 type rareOfSender struct {
-	done   chan struct{}        // closed at the end; nil: nobody waits for it
-	after  earlier              // what the messages wait for; does not change
-	known  map[uint64]*stranger // the last strangers, by id; guarded by mu
-	heard  uint64               // how often strangers were heard of; guarded by mu
-	queued map[queuedKey]queued // messages of strangers that were given to an inbox and are not processed yet; nil: none; guarded by mu
+	done    chan struct{}        // closed at the end; nil: nobody waits for it
+	after   earlier              // what the messages wait for; does not change
+	known   map[uint64]*stranger // the last strangers whose nodes are known, by id; guarded by mu
+	heard   uint64               // how often strangers were heard of; guarded by mu
+	removed map[uint64]time.Time // strangers of which the application has said that they were removed, and when it did last; guarded by mu
+	queued  map[queuedKey]queued // messages of strangers that were given to an inbox and are not processed yet; nil: none; guarded by mu
 }
 
 // earlier is what the messages of a replica wait for.

@@ -15,9 +15,8 @@ import (
 
 // stranger is what is known of a replica that the group does not have.
 type stranger struct {
-	node    *node     // that it sends from; nil: one that is not known
-	removed time.Time // when the application has said last that it was removed; zero: never
-	heard   uint64    // rareOfSender.heard when it was heard of last
+	node  *node  // that it sends from
+	heard uint64 // rareOfSender.heard when it was heard of last
 
 	answers, posted fair.Flow // to it, on the stream and in POSTs
 }
@@ -37,7 +36,8 @@ type queued struct {
 
 const (
 	maxStrangers = 16        // of a group that are remembered
-	tellRemoved  = time.Hour // how long it is remembered that one was removed
+	maxRemoved   = 256       // of a group that were removed, which is remembered
+	tellRemoved  = time.Hour // how long it is
 )
 
 // from returns the sender of a message of a kind: of r, or of strangers if that is nil. The message is from a node, nil for one that is
@@ -161,7 +161,8 @@ func (g *Group) put(r, old *replica) {
 		one.dropAnswers()
 		delete(s.known(), r.id)
 	}
-	if len(s.known()) == 0 && s.more().queued == nil { // as in a group that has all its replicas
+	delete(s.more().removed, r.id)
+	if len(s.known()) == 0 && s.more().queued == nil && len(s.more().removed) == 0 { // as in a group that has all its replicas
 		s.setEnded()
 		g.strangers.Store(nil)
 	}
@@ -250,12 +251,10 @@ func (s *sender) note(id uint64, n *node) {
 	}
 	if one.node != nil { // its flows stay with the queues of that: a worker may have taken messages of them
 		one.dropAnswers()
-		removed := one.removed
 		delete(s.known(), id)
 		if one = s.strangerOf(id); one == nil {
 			return
 		}
-		one.removed = removed
 	}
 	one.node = n
 }
@@ -284,13 +283,15 @@ func (s *sender) strangerOf(id uint64) *stranger {
 	return one
 }
 
-// forgetOldest forgets the stranger that was heard of before all others. It is called with mu held.
+// forgetOldest forgets the stranger that was heard of before all others, one that was removed if there is any: it needs no answers. It is
+// called with mu held.
 func (s *sender) forgetOldest() {
 	var first *stranger
 	var id uint64
+	gone := false
 	for other, one := range s.known() {
-		if first == nil || one.heard < first.heard {
-			first, id = one, other
+		if removed := s.isKnownRemoved(other); first == nil || removed && !gone || removed == gone && one.heard < first.heard {
+			first, id, gone = one, other, removed
 		}
 	}
 	if first != nil {
@@ -325,17 +326,37 @@ func (one *stranger) dropAnswers() {
 func (s *sender) noteRemoved(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if one := s.strangerOf(id); one != nil {
-		one.removed = time.Now()
+	if s.ended {
+		return
 	}
+	more := s.more()
+	if more.removed == nil {
+		more.removed = map[uint64]time.Time{}
+	}
+	if _, ok := more.removed[id]; !ok && len(more.removed) >= maxRemoved {
+		for other := range more.removed { // any: in turns, each would be forgotten before it comes again
+			delete(more.removed, other)
+			break
+		}
+	}
+	more.removed[id] = time.Now()
 }
 
 // wasRemoved reports whether the application has said so of a stranger lately.
 func (s *sender) wasRemoved(id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one := s.known()[id]
-	return one != nil && !one.removed.IsZero() && time.Since(one.removed) < tellRemoved
+	return s.isKnownRemoved(id)
+}
+
+// isKnownRemoved is wasRemoved with mu held.
+func (s *sender) isKnownRemoved(id uint64) bool {
+	more := s.rare.Load()
+	if more == nil {
+		return false
+	}
+	at, ok := more.removed[id]
+	return ok && time.Since(at) < tellRemoved
 }
 
 // nodeOf returns the node of a stranger, or nil.

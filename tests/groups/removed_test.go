@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -119,6 +120,40 @@ func TestAnswerOfAStranger(t *testing.T) {
 					t.Errorf("%v", got)
 				}
 			})
+		})
+	}
+}
+
+// TestManyRemovedReplicas: each of many removed replicas learns of it, whether their node is known or not, and one that
+// is not removed gets the answers to it.
+func TestManyRemovedReplicas(t *testing.T) {
+	for _, node := range []types.ID{2, 3} { // that the other is: they send by node 2
+		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+			ma, mb := startNode(t, n, 1), startNode(t, n, node)
+			here, there := join(t, ma, 1, nil), join(t, mb, 1, func(c *rafthttp.GroupConfig) { c.Replica = 12 })
+			there.AddPeer(1, []string{testmember.URLOf(1)})
+			join(t, ma, 2, nil).AddPeer(node, []string{testmember.URLOf(node)})
+			here.raft.Removed = func(id uint64) bool { return id >= 100 }
+			time.Sleep(time.Second)
+			there.Send([]*raftpb.Message{testmember.Heartbeat(1, 12, 1)})
+			time.Sleep(time.Second)
+			require.Len(t, here.raft.Received(), 1)
+			told := map[uint64]bool{}
+			for range 2 {
+				for from := uint64(100); from < 200; from++ {
+					code, answer := postGroups(t, ma, batch(t, 1, testmember.Heartbeat(1, types.ID(from), 1)))
+					require.Equal(t, http.StatusOK, code)
+					told[from] = bytes.Contains(answer, numbers(7, 1, from, 1, uint64(wire.WasRemoved)))
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+			for from := uint64(100); from < 200; from++ {
+				require.True(t, told[from], "replica %d", from)
+			}
+			here.Send([]*raftpb.Message{testmember.Message(raftpb.MsgHeartbeatResp, 12)})
+			time.Sleep(time.Second)
+			require.Len(t, there.raft.Received(), 1, "the answer to a replica that is not removed")
+			require.Len(t, here.raft.Received(), 1)
 		})
 	}
 }
