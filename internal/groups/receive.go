@@ -39,7 +39,13 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	}
 	faultpoint.Hit(faultpoint.GroupTaken)
 	defer cfg.Guard.Recover(callback.Call{Name: callback.RaftProcess, Group: g.id, Peer: types.ID(from), Lane: k.String(), Type: m.GetType(), From: from})
-	if s.stranger && !s.begin(k, from) || !s.await(k, from) {
+	if s.stranger && !s.begin(k, from) {
+		if !g.groups.refuseWaiting(m, errAdded) {
+			g.drop(1, errs.ErrPeerRemoved)
+		}
+		return
+	}
+	if !s.await(k, from) {
 		g.drop(1, errs.ErrPeerRemoved)
 		g.groups.refuseWaiting(m, errs.ErrPeerRemoved)
 		return

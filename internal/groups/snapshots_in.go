@@ -223,6 +223,9 @@ func (in *incomingSnapshot) Process(m *raftpb.Message) error {
 		return in.Process(m)
 	}
 	o := in.group.deliver(m, from)
+	if errors.Is(o.Err, errAdded) {
+		return in.Process(m)
+	}
 	if o.Processed && o.Err != nil {
 		return &protocol.ProcessError{Err: o.Err, PassedOn: passedOn}
 	}
@@ -302,9 +305,16 @@ func (gs *Groups) ticketOf(m *raftpb.Message) *queue.Ticket {
 	return nil
 }
 
-// refuseWaiting tells a request that its message is not processed.
-func (gs *Groups) refuseWaiting(m *raftpb.Message, cause error) {
-	if t := gs.ticketOf(m); t != nil && t.Claim() {
-		t.Finish(queue.Outcome{Err: cause})
+// errAdded tells a request that the replica that sent its message was added while it waited, and that the message did not get to it: it is to be
+// delivered again.
+var errAdded = errors.New("the replica was added meanwhile")
+
+// refuseWaiting tells a request that its message is not processed. It returns false if no request waits for that.
+func (gs *Groups) refuseWaiting(m *raftpb.Message, cause error) bool {
+	t := gs.ticketOf(m)
+	if t == nil || !t.Claim() {
+		return false
 	}
+	t.Finish(queue.Outcome{Err: cause})
+	return true
 }

@@ -205,9 +205,10 @@ func (s *sender) moveTo(r *replica, k queue.Kind, late int) (moved int) {
 		late--
 		return late < 0
 	})
-	r.in.drop(k, len(lost), why.Err())
 	for i := range lost {
-		s.group.groups.refuseWaiting(lost[i].Msg, why.Err())
+		if !s.group.groups.refuseWaiting(lost[i].Msg, errAdded) { // or its request waits for room
+			r.in.drop(k, 1, why.Err())
+		}
 	}
 	return moved
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,6 +226,50 @@ func TestSnapshotOfAReplicaThatIsAddedWhileItWaits(t *testing.T) {
 		require.Len(t, lagging.raft.Received(), len(got)+1)
 		require.Zero(t, lagging.Status().Dropped)
 	})
+}
+
+// TestSnapshotOfAReplicaThatIsAddedWhileThereIsNoRoom: a request that waits for room among the messages of strangers when the replica is
+// added, or finds none among those of its node then, has its result, too.
+func TestSnapshotOfAReplicaThatIsAddedWhileThereIsNoRoom(t *testing.T) {
+	for name, ids := range map[string][]types.ID{"of strangers": {13}, "of its node": {14, 15, 16, 17}} {
+		t.Run(name, func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				lagging, leader, _, _ := withLeaderThatJoined(t, n, func(tr *rafthttp.Transport) { tr.ReceiveQueueMessages = 4 })
+				for id := uint64(14); id < 18; id++ {
+					lagging.AddReplica(id, 2, []string{testmember.URLOf(2)})
+				}
+				may := make(chan struct{})
+				release := sync.OnceFunc(func() { close(may) })
+				defer release()
+				lagging.raft.OnProcess = func(_ context.Context, m *raftpb.Message) error {
+					if m.GetFrom() != 12 {
+						<-may
+					}
+					lagging.raft.Keep(m)
+					return nil
+				}
+				leader.Send([]*raftpb.Message{testmember.MsgApp(11, 13, 1, nil)})
+				for i := range uint64(8) {
+					for _, id := range ids {
+						leader.Send([]*raftpb.Message{testmember.MsgApp(11, id, i, nil)})
+					}
+				}
+				time.Sleep(time.Second)
+				dropped := lagging.Status().Dropped
+				require.NotZero(t, dropped, "there is room")
+				m, db := small("database")
+				m.To, m.From = new(uint64(11)), new(uint64(12))
+				leader.SendSnapshot(m)
+				time.Sleep(time.Second)
+				lagging.AddReplica(12, 2, []string{testmember.URLOf(2)})
+				time.Sleep(time.Second)
+				require.Empty(t, leader.raft.SnapshotReports())
+				release()
+				testmember.RequireEnd(t, m, db, true, leader.raft, raft.SnapshotFinish)
+				require.Equal(t, dropped, lagging.Status().Dropped)
+			})
+		})
+	}
 }
 
 // TestSnapshotOfAReplicaThatIsAddedWhileNothingElseWaits: its request waits on for the result of Process, although the group has no other
