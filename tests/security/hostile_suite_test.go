@@ -310,7 +310,7 @@ func frames(kind, begin, again string, volume int) func(*hostile) {
 						c.Close()
 						return
 					}
-					pour(c, ok+begin, again, volume)
+					pour(c, ok+begin, again, bubble.Runs(volume, volume/4))
 				})
 			}
 		})
@@ -338,7 +338,7 @@ func readers(kind string, times int, with func(h *hostile, c net.Conn)) func(*ho
 
 func numbered(n int, text func(i int) string) func(*hostile) {
 	return func(h *hostile) {
-		for i := range n {
+		for i := range bubble.Runs(n, n/4) {
 			c := h.dial()
 			_, _ = io.WriteString(c, text(i))
 			if i%100 == 99 {
