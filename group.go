@@ -55,7 +55,7 @@ var _ Transporter = (*Group)(nil)
 // The groups of two nodes share two streams in each direction (docs/extensions.md, groups-1). Both nodes need this
 // library, and the same ClusterID: a node without the extension is unreachable for groups, with ErrNoGroups as its last error. Each
 // group has its share of the queues, and its Process runs on workers of its own if it blocks, so a group that sends too
-// much, or does not process its messages, does not delay the others, but for appends behind its own (docs/groups.md). An idle group costs no goroutine and no timer.
+// much, or does not process its messages, hardly delays the others (docs/groups.md). An idle group costs no goroutine and no timer.
 //
 // The Transport's own members are not affected, and may be stock members. A Transport that has groups only may have
 // NoRaft as its Raft.

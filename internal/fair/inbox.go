@@ -35,6 +35,14 @@ const (
 	slowStandsAfter = 10 * standsAfter
 
 	tookUnit = slowStandsAfter / 2 / math.MaxUint8
+
+	// Offers wait for an inbox as long as it takes freeRate bytes a second or more. While offers for other inboxes of its Share come, which are
+	// delayed, they wait for inboxes that take less for waitCredit together, and in the long run for 1/waitPart of the time. Others count for
+	// sharedFor.
+	freeRate   = 8 << 20
+	waitCredit = 20 * standsAfter
+	waitPart   = 10
+	sharedFor  = time.Second
 )
 
 // processed is called with the lock of the pool held, after a call of Process. took is 0 unless it is the longest one since the last
@@ -66,12 +74,58 @@ type Share struct {
 	late     lateness
 	waited   bool // it is in Pool.waited
 
+	group     uint64        // of the last offer
+	sharedAt  time.Duration // by the clock of the pool, when an offer for another group came last; 0: never
+	waits     time.Duration // for which offers have waited for inboxes that take little, less what has become free again since
+	waitsSeen time.Duration // by the clock of the pool, when waits was right
+
 	// Drops are for the owner's use: received messages of the node that were not processed. Only its counts of drops are used.
 	Drops queue.Counters
 }
 
 // NewShare returns a Share with these limits.
 func NewShare(limits queue.Limits) *Share { return &Share{account: newAccount(limits)} }
+
+// offered is called with the lock of the pool held: it notes an offer for an inbox.
+func (s *Share) offered(in *Inbox, clock time.Duration) {
+	if in.Group == s.group {
+		return
+	}
+	if s.group != 0 {
+		s.sharedAt = clock
+	}
+	s.group = in.Group
+}
+
+// mayWait is called with the lock of the pool held: it returns for how long an offer of so many bytes may go on to wait for an inbox, after
+// it has waited already.
+func (s *Share) mayWait(size int64, waited, clock time.Duration) time.Duration {
+	if s.sharedAt == 0 || clock-s.sharedAt > sharedFor {
+		return math.MaxInt64
+	}
+	s.noteWaits(clock)
+	left := waitCredit - s.waits
+	if waited == 0 && left < standsAfter {
+		left = 0
+	}
+	return left + freeWait(size) - waited
+}
+
+// hasWaited is called with the lock of the pool held, after an offer has waited for an inbox.
+func (s *Share) hasWaited(size int64, waited, clock time.Duration) {
+	s.noteWaits(clock)
+	s.waits += max(0, waited-freeWait(size))
+}
+
+func (s *Share) noteWaits(clock time.Duration) {
+	s.waits = max(0, s.waits-(clock-s.waitsSeen)/waitPart)
+	s.waitsSeen = clock
+}
+
+// freeWait is how long an inbox may take for so many bytes.
+func freeWait(size int64) time.Duration {
+	return time.Duration(float64(size) / freeRate * float64(time.Second))
+}
 
 // signalRoom is called with the lock of the pool held.
 func (s *Share) signalRoom() {

@@ -122,6 +122,7 @@ func (p *Pool) accept(one Received) queue.Verdict {
 	if p.closed || in.removed {
 		return queue.Down
 	}
+	in.Share.offered(in, p.clock)
 	if v := in.Share.account.accept(&in.held, one.Msg, one.Size, units(one.Coalesced)); v != queue.Accepted {
 		return v
 	}

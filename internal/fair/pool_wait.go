@@ -15,20 +15,25 @@ import (
 // OfferWait offers a message as Offer does, and waits for room while Process makes progress with the messages of the same
 // inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or for twice what Process of the inbox
 // took lately, up to 50 ms, or Process has one for as long, it gives up, and the following offers do not wait until one is released:
-// so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. If the inbox is empty and only memory is short, it waits until nothing of the Share was
+// so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. While others come, it waits for inboxes that take
+// little for a tenth of the time. If the inbox is empty and only memory is short, it waits until nothing of the Share was
 // released for d, and the following offers do not wait until something is. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrPeerRemoved once the inbox is removed, ErrStopped once the pool is
 // closed, or the cause of the end of ctx.
 func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
-	try := p.tryOffer(in, m, size)
+	try := p.tryOffer(in, m, size, 0)
 	if try.room == nil {
 		return try.err
+	}
+	began := time.Now()
+	if try.of == forInbox {
+		defer func() { p.hasWaited(in, size, time.Since(began)) }()
 	}
 	patience := time.NewTimer(d)
 	defer patience.Stop()
 	p.waitingOffers.Add(1)
 	defer p.waitingOffers.Add(-1)
 	for seen := (progress{}); ; {
-		if try = p.tryOffer(in, m, size); try.room == nil {
+		if try = p.tryOffer(in, m, size, time.Since(began)); try.room == nil {
 			return try.err
 		}
 		if try.progress != seen {
@@ -73,7 +78,15 @@ type try struct {
 	patience time.Duration // with the progress; 0: that of the offer
 }
 
-func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
+// hasWaited notes for how long an offer has waited for an inbox.
+func (p *Pool) hasWaited(in *Inbox, size int64, waited time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	in.Share.hasWaited(size, waited, time.Since(p.born))
+}
+
+// tryOffer offers a message that has waited.
+func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64, waited time.Duration) try {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := in.Share
@@ -88,17 +101,20 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64) try {
 		t.err = errs.ErrStopped
 	case v == queue.Full, v == queue.OutOfMemory:
 		var stands bool
-		if t.progress, stands = in.progress(v, time.Since(p.born)); stands {
+		clock := time.Since(p.born)
+		if t.progress, stands = in.progress(v, clock); stands {
 			break
+		}
+		if t.of == forInbox {
+			if t.patience = min(in.patience(), s.mayWait(size, waited, clock)); t.patience <= 0 {
+				break
+			}
 		}
 		if s.room == nil {
 			s.room = make(chan struct{})
 		}
 		t.room = s.room
-		switch t.of {
-		case forInbox:
-			t.patience = in.patience()
-		case forShare:
+		if t.of == forShare {
 			t.patience = standsAfter
 		}
 	}

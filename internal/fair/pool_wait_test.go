@@ -71,7 +71,8 @@ func TestOfferWait(t *testing.T) {
 }
 
 // TestBlockedInboxesDelayAStreamOnce: an offer for a group whose Process blocks waits a few milliseconds, once, whatever it
-// holds and however many these groups are, and so the messages of the others on the same stream arrive.
+// holds, and all of them together no longer than waitCredit at once, however many these groups are: so the messages of the others on the
+// same stream arrive.
 func TestBlockedInboxesDelayAStreamOnce(t *testing.T) {
 	for _, blocked := range []int{1, 2, 3, 13, 100} {
 		bubble.Test(t, func(t *testing.T) {
@@ -93,7 +94,12 @@ func TestBlockedInboxesDelayAStreamOnce(t *testing.T) {
 					require.ErrorIs(t, offer(&bad[i]), errs.ErrQueueFull)
 				}
 			}
-			require.Equal(t, time.Duration(blocked)*standsAfter, time.Since(began))
+			waited := time.Duration(blocked) * standsAfter
+			if waited > waitCredit {
+				waited = time.Since(began)
+				require.InDelta(t, waitCredit*waitPart/(waitPart-1), waited, float64(2*standsAfter))
+			}
+			require.Equal(t, waited, time.Since(began))
 			for i := range good {
 				require.NoError(t, offer(&good[i]))
 				if i%10 == 9 { // these move
@@ -101,7 +107,7 @@ func TestBlockedInboxesDelayAStreamOnce(t *testing.T) {
 				}
 			}
 			require.Equal(t, 100, p.count(1000))
-			require.Equal(t, time.Duration(blocked)*standsAfter+20*blockedAfter, time.Since(began))
+			require.Equal(t, waited+20*blockedAfter, time.Since(began))
 
 			close(p.release) // an inbox that has moved waits again
 			synctest.Wait()
@@ -150,6 +156,65 @@ func TestOfferWaitsForAnInboxThatMoves(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 				require.Equal(t, int32(200), n.Load())
+				p.Close()
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// TestSlowInboxDelaysAStreamAPartOfTheTime: offers wait for an inbox that goes on, and takes little, for waitCredit, and then for a part of
+// the time, as long as there are others; alone, or with large messages, for all of it.
+func TestSlowInboxDelaysAStreamAPartOfTheTime(t *testing.T) {
+	const takes = 10 * time.Millisecond
+	for name, c := range map[string]struct {
+		size   int64
+		others bool
+		all    bool
+	}{
+		"small": {1000, true, false}, "small, alone": {1000, false, true}, "large": {1 << 20, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				var wg sync.WaitGroup
+				p := NewPool(PoolConfig{Wait: &wg, Process: func(in *Inbox, _ *raftpb.Message, _ int64) {
+					if in.Group == 1 {
+						time.Sleep(takes)
+					}
+				}})
+				s := NewShare(queue.Limits{Messages: 64, Bytes: 64 << 20})
+				slow, other := &Inbox{Group: 1, Share: s}, &Inbox{Group: 2, Share: s}
+				offer := func(in *Inbox) (took time.Duration, err error) {
+					began := time.Now()
+					err = p.OfferWait(t.Context(), in, message(raftpb.MsgApp), c.size, 5*time.Second)
+					return time.Since(began), err
+				}
+				for range 10 { // it is known to be slow
+					require.Equal(t, queue.Accepted, p.Offer(slow, message(raftpb.MsgApp), c.size, false))
+				}
+				time.Sleep(2 * sharedFor)
+				var waited, most time.Duration
+				refused := 0
+				for began := time.Now(); time.Since(began) < 20*time.Second; {
+					took, err := offer(slow)
+					if waited, most = waited+took, max(most, took); err != nil {
+						require.ErrorIs(t, err, errs.ErrQueueFull)
+						refused++
+					}
+					if c.others {
+						_, err := offer(other)
+						require.NoError(t, err)
+					}
+					time.Sleep(time.Millisecond)
+				}
+				require.LessOrEqual(t, most, 2*takes)
+				if c.all {
+					require.Zero(t, refused)
+					require.Greater(t, waited, 15*time.Second)
+				} else {
+					require.NotZero(t, refused)
+					require.InDelta(t, waitCredit+20*time.Second/waitPart, waited, float64(waitCredit))
+				}
 				p.Close()
 				wg.Wait()
 			})
