@@ -104,11 +104,11 @@ func (s *Share) mayWait(size int64, waited, clock time.Duration) time.Duration {
 		return math.MaxInt64
 	}
 	s.noteWaits(clock)
-	left := waitCredit - s.waits
-	if waited == 0 && left < standsAfter {
-		left = 0
+	left := waitCredit - s.waits + freeWait(size) - waited
+	if waited == 0 && left < standsAfter { // too little for most
+		return 0
 	}
-	return left + freeWait(size) - waited
+	return left
 }
 
 // hasWaited is called with the lock of the pool held, after an offer has waited for an inbox.
