@@ -243,7 +243,7 @@ func (m *member) giveWork(w *way, e Event) {
 	case Post:
 		m.post(w)
 	case Burst:
-		m.s.crowded(w, 3*readTime)
+		m.s.crowded(w, m.crowds(e))
 		m.s.usesUp(e)
 		if to := m.s.member(w.to); to != nil && to.opt.MaxMessageBytes > 0 && int64(e.Size) > to.opt.MaxMessageBytes/2 {
 			m.s.shock(w, 2*readTime+m.s.recovers(w)) // it ends the stream that brings it

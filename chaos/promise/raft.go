@@ -94,6 +94,15 @@ func (m *member) IsIDRemoved(id uint64) bool {
 	return id != m.id && m.s.hasLeft(id)
 }
 
+// crowds returns for how long raft may be told of losses by a burst. What is sent again after a loss catches up by what the queue holds at a time, and
+// raft is told each time.
+func (m *member) crowds(e Event) time.Duration {
+	if m.opt.Resends && m.opt.SendQueue > 0 && e.N > m.opt.SendQueue {
+		return time.Hour
+	}
+	return 3 * readTime
+}
+
 // lateReport is how late raft may be told of appends that had no room before a way was well.
 const lateReport = 2*readTime + 2*time.Second
 
