@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/queue"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
@@ -146,7 +147,7 @@ func TestTransportStopUnderTheLockOfIsIDRemoved(t *testing.T) {
 			require.EqualValues(t, 1, asked.Load())
 			var stopped atomic.Bool
 			go func() { m.Stop(); stopped.Store(true) }()
-			time.Sleep(time.Hour)
+			time.Sleep(time.Minute)
 			was := stopped.Load()
 			close(lock)
 			time.Sleep(time.Second)
@@ -304,7 +305,7 @@ func TestGroupsComeAndGo(t *testing.T) {
 		for id := types.ID(1); id <= 3; id++ {
 			ms = append(ms, startNode(t, n, id))
 		}
-		end := time.Now().Add(60 * time.Second)
+		end := time.Now().Add(time.Duration(bubble.Runs(60, 15)) * time.Second)
 		done := make(chan struct{})
 		const workers = 18
 		for w := range workers {

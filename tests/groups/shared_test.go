@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
+	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/stacks"
 	"github.com/seed-4d73690b/rafthttp/internal/testmember"
 	"github.com/seed-4d73690b/rafthttp/memnet"
@@ -326,7 +327,7 @@ func ofKindTo(to, from types.ID, bytes int) *raftpb.Message {
 
 // TestStopDuringReceiveGroups: messages come all the time while the Transport is stopped: none after Stop.
 func TestStopDuringReceiveGroups(t *testing.T) {
-	for range 10 {
+	for range bubble.Runs(10, 2) {
 		testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 			s := &slowScheduler{release: make(chan struct{})}
 			s.messages, s.unreachable = map[uint64][]*raftpb.Message{}, map[uint64]int{}
