@@ -44,7 +44,7 @@ demo: needs-go ## run a raft cluster through its whole life on this machine
 	cd examples/kv && go build -buildvcs=false -o ../../bin/kv .
 	bin/kv demo
 
-test: needs-go needs-cc ## run all tests of all modules with the race detector
+test: needs-go needs-cc ## run all tests of all modules, those of the library with the race detector
 	tools/test -race -shuffle=on -timeout 30m
 
 lint: needs-go $(GOLANGCI) $(NILAWAY) $(APIDIFF) ## check formatting, go vet, golangci-lint, nilaway, and the API against the last version

@@ -44,7 +44,10 @@ func TestUnwell(t *testing.T) {
 		"a peer missing":   {func(s *status) { s.Transport.Peers = s.Transport.Peers[1:] }, "1 peers"},
 		"an inactive peer": {func(s *status) { s.Transport.Peers[1].Active = false }, "inactive"},
 		"a stream down":    {func(s *status) { s.Transport.Peers[1].Lanes[0].Up = false }, "lane msgapp"},
-		"a full queue":     {func(s *status) { s.Transport.Peers[1].Lanes[0].Queued = 1 }, "1 queued"},
+		"a message":        {func(s *status) { s.Transport.Peers[1].Lanes[0].Queued = 1 }, ""},
+		"one that waits": {func(s *status) {
+			s.Transport.Peers[1].Lanes[0].Queued, s.Transport.Peers[1].Lanes[0].OldestAge = 1, time.Second
+		}, "1 queued, for 1s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := well()
