@@ -45,7 +45,7 @@ const recovery = testmember.ReadTimeout + 2*time.Second
 
 // racedCongestions: one in so many is run with the race detector, which takes a second for
 // each, and all without it.
-const racedCongestions = 8
+const racedCongestions = 16
 
 func TestCongestedFollower(t *testing.T) {
 	testmember.SkipWithTinyBuffers(t)
