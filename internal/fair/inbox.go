@@ -36,9 +36,9 @@ const (
 
 	tookUnit = slowStandsAfter / 2 / math.MaxUint8
 
-	// Offers wait for an inbox as long as it takes freeRate bytes a second or more. While offers for other inboxes of its Share come, which are
-	// delayed, they wait for inboxes that take less for waitCredit together, and in the long run for 1/waitPart of the time. Others count for
-	// sharedFor.
+	// Offers wait for an inbox whose Process is quick, or takes freeRate bytes a second or more. While offers for other inboxes of its Share
+	// come, which are delayed, they wait for the rest for waitCredit together, and in the long run for 1/waitPart of the time. Others count
+	// for sharedFor.
 	freeRate   = 8 << 20
 	waitCredit = 20 * standsAfter
 	waitPart   = 10
@@ -57,11 +57,23 @@ func (in *Inbox) processed(took time.Duration) {
 // patience returns how long an offer waits for the inbox to release a message: twice what a call of Process took lately. It is called with
 // the lock of the pool held.
 func (in *Inbox) patience() time.Duration {
+	return min(max(standsAfter, 2*in.longest()), slowStandsAfter)
+}
+
+// longest is called with the lock of the pool held: it returns how long a call of Process took lately.
+func (in *Inbox) longest() time.Duration {
 	took := time.Duration(in.took) * tookUnit
 	if w := in.worker; w != nil && w.current() == in {
 		took = max(took, time.Duration(w.longest.Load()))
 	}
-	return min(max(standsAfter, 2*took), slowStandsAfter)
+	return took
+}
+
+// isSlow is called with the lock of the pool held: it reports whether a call of Process took a millisecond lately, or has done so now, or
+// none has returned yet.
+func (in *Inbox) isSlow(clock time.Duration) bool {
+	w := in.worker
+	return in.releases == 0 || in.longest() >= blockedAfter || w != nil && w.current() == in && clock-time.Duration(w.began.Load()) >= blockedAfter
 }
 
 // Share holds the inboxes of one sending node to limits, for the kind of messages of one Pool.
@@ -99,8 +111,8 @@ func (s *Share) offered(in *Inbox, clock time.Duration) {
 
 // mayWait is called with the lock of the pool held: it returns for how long an offer of so many bytes may go on to wait for an inbox, after
 // it has waited already.
-func (s *Share) mayWait(size int64, waited, clock time.Duration) time.Duration {
-	if s.sharedAt == 0 || clock-s.sharedAt > sharedFor {
+func (s *Share) mayWait(in *Inbox, size int64, waited, clock time.Duration) time.Duration {
+	if s.sharedAt == 0 || clock-s.sharedAt > sharedFor || !in.isSlow(clock) {
 		return math.MaxInt64
 	}
 	s.noteWaits(clock)
@@ -112,9 +124,11 @@ func (s *Share) mayWait(size int64, waited, clock time.Duration) time.Duration {
 }
 
 // hasWaited is called with the lock of the pool held, after an offer has waited for an inbox.
-func (s *Share) hasWaited(size int64, waited, clock time.Duration) {
-	s.noteWaits(clock)
-	s.waits += max(0, waited-freeWait(size))
+func (s *Share) hasWaited(in *Inbox, size int64, waited, clock time.Duration) {
+	if in.isSlow(clock) {
+		s.noteWaits(clock)
+		s.waits += max(0, waited-freeWait(size))
+	}
 }
 
 func (s *Share) noteWaits(clock time.Duration) {

@@ -37,7 +37,7 @@ func TestPatienceWithASlowProcess(t *testing.T) {
 				fill(took)
 				time.Sleep(time.Hour)
 				fill(time.Hour)
-				require.InDelta(t, want, offer(), float64(ms))
+				require.InDelta(t, want, offer(), float64(want)/7) // the last call may have been forgotten by an eighth
 				require.Zero(t, offer())
 				pause.Store(0)
 				time.Sleep(time.Hour)

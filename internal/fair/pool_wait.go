@@ -15,8 +15,8 @@ import (
 // OfferWait offers a message as Offer does, and waits for room while Process makes progress with the messages of the same
 // inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or for twice what Process of the inbox
 // took lately, up to 50 ms, or Process has one for as long, it gives up, and the following offers do not wait until one is released:
-// so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. While others come, it waits for inboxes that take
-// little for a tenth of the time. If the inbox is empty and only memory is short, it waits until nothing of the Share was
+// so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. While others come, it waits for inboxes whose Process is slow
+// and takes little for a tenth of the time. If the inbox is empty and only memory is short, it waits until nothing of the Share was
 // released for d, and the following offers do not wait until something is. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrPeerRemoved once the inbox is removed, ErrStopped once the pool is
 // closed, or the cause of the end of ctx.
 func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
@@ -82,7 +82,7 @@ type try struct {
 func (p *Pool) hasWaited(in *Inbox, size int64, waited time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	in.Share.hasWaited(size, waited, time.Since(p.born))
+	in.Share.hasWaited(in, size, waited, time.Since(p.born))
 }
 
 // tryOffer offers a message that has waited.
@@ -106,7 +106,7 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64, waited time.Du
 			break
 		}
 		if t.of == forInbox {
-			if t.patience = min(in.patience(), s.mayWait(size, waited, clock)); t.patience <= 0 {
+			if t.patience = min(in.patience(), s.mayWait(in, size, waited, clock)); t.patience <= 0 {
 				break
 			}
 		}

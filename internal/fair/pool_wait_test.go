@@ -166,37 +166,39 @@ func TestOfferWaitsForAnInboxThatMoves(t *testing.T) {
 // TestSlowInboxDelaysAStreamAPartOfTheTime: offers wait for an inbox that goes on, and takes little, for waitCredit, and then for a part of
 // the time, as long as there are others; alone, or with large messages, for all of it.
 func TestSlowInboxDelaysAStreamAPartOfTheTime(t *testing.T) {
-	const takes = 10 * time.Millisecond
+	const slow = 10 * time.Millisecond
 	for name, c := range map[string]struct {
 		size   int64
+		takes  time.Duration
 		others bool
 		all    bool
 	}{
-		"small": {1000, true, false}, "small, alone": {1000, false, true}, "large": {1 << 20, true, true},
+		"small": {1000, slow, true, false}, "small, alone": {1000, slow, false, true}, "large": {1 << 20, slow, true, true},
+		"quick": {1000, blockedAfter * 9 / 10, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				var wg sync.WaitGroup
 				p := NewPool(PoolConfig{Wait: &wg, Process: func(in *Inbox, _ *raftpb.Message, _ int64) {
 					if in.Group == 1 {
-						time.Sleep(takes)
+						time.Sleep(c.takes)
 					}
 				}})
 				s := NewShare(queue.Limits{Messages: 64, Bytes: 64 << 20})
-				slow, other := &Inbox{Group: 1, Share: s}, &Inbox{Group: 2, Share: s}
+				bad, other := &Inbox{Group: 1, Share: s}, &Inbox{Group: 2, Share: s}
 				offer := func(in *Inbox) (took time.Duration, err error) {
 					began := time.Now()
 					err = p.OfferWait(t.Context(), in, message(raftpb.MsgApp), c.size, 5*time.Second)
 					return time.Since(began), err
 				}
 				for range 10 { // it is known to be slow
-					require.Equal(t, queue.Accepted, p.Offer(slow, message(raftpb.MsgApp), c.size, false))
+					require.Equal(t, queue.Accepted, p.Offer(bad, message(raftpb.MsgApp), c.size, false))
 				}
 				time.Sleep(2 * sharedFor)
 				var waited, most time.Duration
 				refused := 0
 				for began := time.Now(); time.Since(began) < 20*time.Second; {
-					took, err := offer(slow)
+					took, err := offer(bad)
 					if waited, most = waited+took, max(most, took); err != nil {
 						require.ErrorIs(t, err, errs.ErrQueueFull)
 						refused++
@@ -205,9 +207,9 @@ func TestSlowInboxDelaysAStreamAPartOfTheTime(t *testing.T) {
 						_, err := offer(other)
 						require.NoError(t, err)
 					}
-					time.Sleep(time.Millisecond)
+					time.Sleep(min(time.Millisecond, c.takes/10))
 				}
-				require.LessOrEqual(t, most, 2*takes)
+				require.LessOrEqual(t, most, 2*c.takes)
 				if c.all {
 					require.Zero(t, refused)
 					require.Greater(t, waited, 15*time.Second)
