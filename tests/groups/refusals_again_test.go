@@ -29,6 +29,21 @@ func refusing(t *testing.T, n *memnet.Network, sender *testmember.Member, url st
 	return a, b, mb
 }
 
+// failPosts is front, which answers POSTs by fails while failing is set, and counts them.
+func failPosts(t *testing.T, n *memnet.Network, fails http.HandlerFunc) (failing *atomic.Bool, failed *atomic.Int32) {
+	t.Helper()
+	failing, failed = new(atomic.Bool), new(atomic.Int32)
+	front(t, n, nil, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+		if r.Method == http.MethodPost && failing.Load() {
+			failed.Add(1)
+			fails(w, r)
+			return
+		}
+		pass.ServeHTTP(w, r)
+	})
+	return failing, failed
+}
+
 // TestRefusalsOverHTTP2: a POST with refusals passes a proxy, whichever version of HTTP this speaks to the node.
 func TestRefusalsOverHTTP2(t *testing.T) {
 	h2 := new(http.Protocols)
@@ -67,16 +82,7 @@ func TestRefusalsThatFailAreToldAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
-				var failing atomic.Bool
-				var failed atomic.Int32
-				front(t, n, nil, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
-					if r.Method == http.MethodPost && failing.Load() {
-						failed.Add(1)
-						fails(w, r)
-						return
-					}
-					pass.ServeHTTP(w, r)
-				})
+				failing, failed := failPosts(t, n, fails)
 				a, _, _ := refusing(t, n, startNode(t, n, 2), frontURL)
 				failing.Store(true)
 				a.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
@@ -124,16 +130,7 @@ func TestRefusalsToANodeThatMoves(t *testing.T) {
 // TestRefusalsThatNeverArrive: a refusal is not posted for ever, and later ones are posted again.
 func TestRefusalsThatNeverArrive(t *testing.T) {
 	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
-		var failing atomic.Bool
-		var failed atomic.Int32
-		front(t, n, nil, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
-			if r.Method == http.MethodPost && failing.Load() {
-				failed.Add(1)
-				w.WriteHeader(http.StatusRequestEntityTooLarge)
-				return
-			}
-			pass.ServeHTTP(w, r)
-		})
+		failing, failed := failPosts(t, n, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
 		a, b, mb := refusing(t, n, startNode(t, n, 2), frontURL)
 		failing.Store(true)
 		a.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
