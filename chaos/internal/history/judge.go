@@ -166,3 +166,21 @@ func Acknowledged(ops []Op) map[string][]string {
 	}
 	return values
 }
+
+// Late returns the values that may still be written, by key: of writes that have no known end, and that nobody has seen. A
+// request, or a proposal that a follower passes on, may be on its way for long after its client has given up.
+func Late(ops []Op) map[string][]string {
+	seen := make(map[string]bool)
+	for _, op := range ops {
+		if value, ok := op.observes(); ok {
+			seen[value] = true
+		}
+	}
+	values := make(map[string][]string)
+	for _, op := range ops {
+		if op.Kind != Read && op.Outcome == Unknown && !seen[op.Value] {
+			values[op.Key] = append(values[op.Key], op.Value)
+		}
+	}
+	return values
+}

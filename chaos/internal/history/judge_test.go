@@ -100,6 +100,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestLate(t *testing.T) {
+	unknown := lost(swap("x", "e", 1, 2), history.Unknown)
+	other := lost(write("f", 1, 2), history.Unknown)
+	other.Key = "z"
+	late := history.Late([]history.Op{
+		write("a", 1, 2), lost(write("b", 3, 4), history.Unknown), lost(write("c", 3, 4), history.Unknown), lost(write("d", 3, 4), history.Refused),
+		unknown, other, read("b", 5, 6), differs("c", "g", "a", 7, 8),
+	})
+	require.Equal(t, map[string][]string{"k": {"c", "e"}, "z": {"f"}}, late, "b was seen, a and d have an end")
+}
+
 // store is a register that does what it should.
 type store struct {
 	mu    sync.Mutex
