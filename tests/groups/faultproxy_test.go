@@ -182,12 +182,20 @@ func (p *proxiedGroups) send() {
 	}
 }
 
+// sendUntil sends every 10 ms, until cond holds.
+func (p *proxiedGroups) sendUntil(t *testing.T, cond func() bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		p.send()
+		return cond()
+	}, 20*time.Second, 10*time.Millisecond)
+}
+
 // requireEnd waits until messages of all groups arrive in both directions that are sent from now on.
 func (p *proxiedGroups) requireEnd(t *testing.T) {
 	t.Helper()
 	since := p.sent
-	testmember.Eventually(t, func() bool {
-		p.send()
+	p.sendUntil(t, func() bool {
 		for _, both := range p.groups {
 			for _, g := range both {
 				beats, apps := false, false
@@ -244,10 +252,7 @@ func TestGroupsBehindFaultProxies(t *testing.T) {
 				if fault.harmless {
 					p.requireEnd(t)
 				} else {
-					testmember.Eventually(t, func() bool {
-						p.send()
-						return p.unreachables(0) > before[0] && p.unreachables(1) > before[1]
-					})
+					p.sendUntil(t, func() bool { return p.unreachables(0) > before[0] && p.unreachables(1) > before[1] })
 				}
 				for _, proxy := range p.proxies {
 					fault.end(proxy)

@@ -206,7 +206,7 @@ func TestContextOfProcessEndsWithTheReplica(t *testing.T) {
 		a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, 1, nil)})
 		time.Sleep(time.Second)
 		b.RemovePeer(1)
-		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.True(t, ended.Load())
 	})
 }
