@@ -95,7 +95,7 @@ func TestRemovalIsBelieved(t *testing.T) {
 						m := testmember.NewSnapshot(&testmember.Database{Reader: http.NoBody}, 0)
 						a.SendSnapshot(m)
 						<-m.CloseNotify()
-						time.Sleep(time.Minute)
+						time.Sleep(15 * time.Second)
 						require.NotEmpty(t, asked)
 						if want := believed[name][endpoint]; want == status {
 							require.ErrorIs(t, <-removed, rafthttp.ErrMemberRemoved)

@@ -186,8 +186,8 @@ func TestRenewedIntermediate(t *testing.T) {
 		ca := testtls.NewAuthority(t)
 		logs, lines := testmember.Logged(zap.NewAtomicLevelAt(zap.InfoLevel))
 		s, all, _ := testtls.StartAll(t, ca, logs)
-		inter := intermediate(t, ca, 10*time.Minute)
-		end := time.Now().Add(10 * time.Minute)
+		inter := intermediate(t, ca, 2*time.Minute)
+		end := time.Now().Add(2 * time.Minute)
 		for id := range types.ID(3) {
 			issueChain(s, inter, id+1, pemOf(t, ca, "inter"))
 		}
