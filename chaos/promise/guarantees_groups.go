@@ -90,7 +90,7 @@ var groupGuarantees = []guarantee{
 	{"A group over its part loses messages, and the others do not.", []string{"isolation", "reported"}, ""},
 	{"Appends wait for room instead, and with them the stream, while `Process` of that group takes one at least every 5 ms, or in twice the time that its calls took before, up to 50 ms.", []string{"reported"}, ""},
 	{"If it does not, its appends are dropped until it takes one: so a group that blocks delays the others at most once, by 5 ms, or by up to 50 ms if its `Process` was slow before.", []string{"isolation", "reported"}, ""},
-	{"While appends of other groups come by the stream, it waits for groups whose `Process` takes a millisecond or more, and less than 8 MiB a second, for 100 ms at once, and for a tenth of the time, all together; what finds no room then is dropped.", []string{"isolation", "reported"}, ""},
+	{"While appends of other groups come by the stream, it waits for groups whose `Process` takes a millisecond or more for as long as what they take needs at 8 MiB a second, and beyond that for 100 ms at once, and for a tenth of the time, all together; what finds no room then is dropped.", []string{"isolation", "reported"}, ""},
 	{"No other kind of messages waits for that.", []string{"isolation"}, ""},
 	{"`MaxQueuedBytes`: holds for everything together.", []string{"bounds"}, ""},
 	{"What this means for a group:", nil, saysWhat},

@@ -12,7 +12,8 @@
 // for each: it suffices for hundreds of floods. The last sixteenth of the bytes is for messages of up to 1/1024 of them.
 //
 // An offer may wait for room in an inbox, and with it a stream that has messages of other groups: as long as Process moves, that
-// is, releases a message of the inbox every few milliseconds.
+// is, releases a message of the inbox every few milliseconds. While a Stream brings messages of others, it waits for slow ones for a
+// part of the time.
 //
 // A flow without messages costs no memory but its struct, and no goroutine or timer. The package knows the size and
 // kind of messages; it knows nothing of peers, connections or requests.

@@ -194,7 +194,7 @@ func (r *poolRun) send(t *testing.T, source, sources int, rng *rand.Rand) {
 	for n := range uint64(500) {
 		m, size, v := numbered(group, n+1, types[source%3]), 1+rng.Int64N(1<<(1+source)), queue.Accepted
 		if source%3 == 1 && n%2 == 0 {
-			if r.p.OfferWait(t.Context(), in, m, size, 20*time.Millisecond) != nil {
+			if r.p.OfferWait(t.Context(), nil, in, m, size, 20*time.Millisecond) != nil {
 				v = queue.Full
 			}
 		} else {

@@ -34,15 +34,7 @@ const (
 	// slowStandsAfter is the most for an inbox whose Process is known to be slow.
 	slowStandsAfter = 10 * standsAfter
 
-	tookUnit = slowStandsAfter / 2 / math.MaxUint8
-
-	// Offers wait for an inbox whose Process is quick, or takes freeRate bytes a second or more. While offers for other inboxes of its Share
-	// come, which are delayed, they wait for the rest for waitCredit together, and in the long run for 1/waitPart of the time. Others count
-	// for sharedFor.
-	freeRate   = 8 << 20
-	waitCredit = 20 * standsAfter
-	waitPart   = 10
-	sharedFor  = time.Second
+	tookUnit = blockedAfter / 10 // so slowStandsAfter / 2 can be told
 )
 
 // processed is called with the lock of the pool held, after a call of Process. took is 0 unless it is the longest one since the last
@@ -69,11 +61,20 @@ func (in *Inbox) longest() time.Duration {
 	return took
 }
 
+// call is called with the lock of the pool held: it returns how long a call of Process has taken until now, if the worker of the inbox
+// is at it.
+func (in *Inbox) call(clock time.Duration) (took time.Duration, runs bool) {
+	if w := in.worker; w != nil && w.current() == in {
+		return clock - time.Duration(w.began.Load()), true
+	}
+	return 0, false
+}
+
 // isSlow is called with the lock of the pool held: it reports whether a call of Process took a millisecond lately, or has done so now, or
 // none has returned yet.
 func (in *Inbox) isSlow(clock time.Duration) bool {
-	w := in.worker
-	return in.releases == 0 || in.longest() >= blockedAfter || w != nil && w.current() == in && clock-time.Duration(w.began.Load()) >= blockedAfter
+	took, _ := in.call(clock)
+	return in.releases == 0 || max(took, in.longest()) >= blockedAfter
 }
 
 // Share holds the inboxes of one sending node to limits, for the kind of messages of one Pool.
@@ -86,60 +87,12 @@ type Share struct {
 	late     lateness
 	waited   bool // it is in Pool.waited
 
-	group     uint64        // of the last offer
-	sharedAt  time.Duration // by the clock of the pool, when an offer for another group came last; 0: never
-	waits     time.Duration // for which offers have waited for inboxes that take little, less what has become free again since
-	waitsSeen time.Duration // by the clock of the pool, when waits was right
-
 	// Drops are for the owner's use: received messages of the node that were not processed. Only its counts of drops are used.
 	Drops queue.Counters
 }
 
 // NewShare returns a Share with these limits.
 func NewShare(limits queue.Limits) *Share { return &Share{account: newAccount(limits)} }
-
-// offered is called with the lock of the pool held: it notes an offer for an inbox.
-func (s *Share) offered(in *Inbox, clock time.Duration) {
-	if in.Group == s.group {
-		return
-	}
-	if s.group != 0 {
-		s.sharedAt = clock
-	}
-	s.group = in.Group
-}
-
-// mayWait is called with the lock of the pool held: it returns for how long an offer of so many bytes may go on to wait for an inbox, after
-// it has waited already.
-func (s *Share) mayWait(in *Inbox, size int64, waited, clock time.Duration) time.Duration {
-	if s.sharedAt == 0 || clock-s.sharedAt > sharedFor || !in.isSlow(clock) {
-		return math.MaxInt64
-	}
-	s.noteWaits(clock)
-	left := waitCredit - s.waits + freeWait(size) - waited
-	if waited == 0 && left < standsAfter { // too little for most
-		return 0
-	}
-	return left
-}
-
-// hasWaited is called with the lock of the pool held, after an offer has waited for an inbox.
-func (s *Share) hasWaited(in *Inbox, size int64, waited, clock time.Duration) {
-	if in.isSlow(clock) {
-		s.noteWaits(clock)
-		s.waits += max(0, waited-freeWait(size))
-	}
-}
-
-func (s *Share) noteWaits(clock time.Duration) {
-	s.waits = max(0, s.waits-(clock-s.waitsSeen)/waitPart)
-	s.waitsSeen = clock
-}
-
-// freeWait is how long an inbox may take for so many bytes.
-func freeWait(size int64) time.Duration {
-	return time.Duration(float64(size) / freeRate * float64(time.Second))
-}
 
 // signalRoom is called with the lock of the pool held.
 func (s *Share) signalRoom() {

@@ -31,7 +31,7 @@ func TestPatienceWithASlowProcess(t *testing.T) {
 				}
 				offer := func() time.Duration {
 					began := time.Now()
-					_ = p.OfferWait(t.Context(), in, message(raftpb.MsgApp), 1, time.Minute)
+					_ = p.OfferWait(t.Context(), nil, in, message(raftpb.MsgApp), 1, time.Minute)
 					return time.Since(began)
 				}
 				fill(took)

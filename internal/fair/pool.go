@@ -93,13 +93,14 @@ func (p *Pool) Offer(in *Inbox, m *raftpb.Message, size int64, coalesced bool) q
 	return v
 }
 
-// OfferAll offers messages in order, and returns how many were accepted before the first refused one, if any, with the verdict on
-// that one. Workers see all accepted ones at once.
-func (p *Pool) OfferAll(all []Received) (n int, v queue.Verdict) {
+// OfferAll offers messages in order, which s has brought, and returns how many were accepted before the first refused one, if any, with
+// the verdict on that one. Workers see all accepted ones at once.
+func (p *Pool) OfferAll(s *Stream, all []Received) (n int, v queue.Verdict) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.readClock()
 	for ; n < len(all) && v == queue.Accepted; n++ {
+		s.offered(all[n].Inbox, p.clock)
 		if v = p.accept(all[n]); v != queue.Accepted {
 			break
 		}
@@ -122,7 +123,6 @@ func (p *Pool) accept(one Received) queue.Verdict {
 	if p.closed || in.removed {
 		return queue.Down
 	}
-	in.Share.offered(in, p.clock)
 	if v := in.Share.account.accept(&in.held, one.Msg, one.Size, units(one.Coalesced)); v != queue.Accepted {
 		return v
 	}

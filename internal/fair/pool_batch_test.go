@@ -53,7 +53,7 @@ func (p *batchPool) begin(t *testing.T, all []*Inbox, share *Share) {
 	for range all { // of which the worker takes half
 		offers = append(offers, Received{Inbox: &Inbox{Group: 1000, Share: share}, Msg: message(raftpb.MsgProp), Size: 1})
 	}
-	n, v := p.OfferAll(offers)
+	n, v := p.OfferAll(nil, offers)
 	require.Equal(t, queue.Accepted, v)
 	require.Len(t, offers, n)
 	close(gate)
@@ -183,7 +183,7 @@ func TestSlowCallsDoNotHoldOthersUp(t *testing.T) {
 			offers = append(offers, Received{Inbox: &Inbox{Share: s}, Msg: message(raftpb.MsgProp), Size: 1})
 		}
 		began := time.Now()
-		_, v := p.OfferAll(offers)
+		_, v := p.OfferAll(nil, offers)
 		require.Equal(t, queue.Accepted, v)
 		for p.Status().Held > 0 {
 			time.Sleep(blockedAfter / 10)
@@ -200,10 +200,10 @@ func TestOfferAll(t *testing.T) {
 	gone, in := &Inbox{Share: NewShare(roomy)}, &Inbox{Group: 1, Share: NewShare(queue.Limits{Messages: 10, Bytes: 100})}
 	p.Remove(gone)
 	all := []Received{{Inbox: in, Msg: message(raftpb.MsgApp), Size: 1}, {Inbox: gone, Msg: message(raftpb.MsgApp), Size: 1}, {Inbox: in, Msg: message(raftpb.MsgApp), Size: 1}}
-	n, v := p.OfferAll(all)
+	n, v := p.OfferAll(nil, all)
 	require.Equal(t, 1, n)
 	require.Equal(t, queue.Down, v)
-	n, v = p.OfferAll(nil)
+	n, v = p.OfferAll(nil, nil)
 	require.Zero(t, n)
 	require.Equal(t, queue.Accepted, v)
 	p.end()
@@ -261,7 +261,7 @@ func TestTurnWhoseCallsBecomeSlow(t *testing.T) {
 		for group := range uint64(2 * batchMessages) {
 			offers = append(offers, Received{Inbox: &Inbox{Group: group + 1, Share: s}, Msg: message(raftpb.MsgProp), Size: 1})
 		}
-		_, v := p.OfferAll(offers)
+		_, v := p.OfferAll(nil, offers)
 		require.Equal(t, queue.Accepted, v)
 		close(gate)
 		synctest.Wait()

@@ -177,7 +177,9 @@ func TestMoveWhileAnOfferWaits(t *testing.T) {
 			}
 			require.Greater(t, n, uint64(1))
 			waited := make(chan error, 1)
-			go func() { waited <- p.OfferWait(t.Context(), from, numbered(source, n, raftpb.MsgApp), 1, time.Minute) }()
+			go func() {
+				waited <- p.OfferWait(t.Context(), nil, from, numbered(source, n, raftpb.MsgApp), 1, time.Minute)
+			}()
 			synctest.Wait()
 			require.Empty(t, waited)
 			moved, lost, _ := p.Move(from, to, isFrom(1))

@@ -380,5 +380,5 @@ func TestClosedPool(t *testing.T) {
 	require.Empty(t, p.end())
 	require.Empty(t, p.Close())
 	require.Equal(t, queue.Down, p.Offer(in, message(raftpb.MsgApp), 1, false))
-	require.ErrorIs(t, p.OfferWait(t.Context(), in, message(raftpb.MsgApp), 1, time.Hour), errs.ErrStopped)
+	require.ErrorIs(t, p.OfferWait(t.Context(), nil, in, message(raftpb.MsgApp), 1, time.Hour), errs.ErrStopped)
 }

@@ -15,30 +15,32 @@ import (
 // OfferWait offers a message as Offer does, and waits for room while Process makes progress with the messages of the same
 // inbox, or, if that is empty, of the same Share. If none was released for a few milliseconds, or for twice what Process of the inbox
 // took lately, up to 50 ms, or Process has one for as long, it gives up, and the following offers do not wait until one is released:
-// so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. While others come, it waits for inboxes whose Process is slow
-// and takes little for a tenth of the time. If the inbox is empty and only memory is short, it waits until nothing of the Share was
+// so a group whose Process blocks does not stop a stream with the messages of others, whatever it holds. While others come by the Stream s, it waits
+// for inboxes whose Process is slow and takes little for a tenth of the time. If the inbox is empty and only memory is short, it waits until nothing of the Share was
 // released for d, and the following offers do not wait until something is. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrPeerRemoved once the inbox is removed, ErrStopped once the pool is
 // closed, or the cause of the end of ctx.
-func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
-	try := p.tryOffer(in, m, size, 0)
+func (p *Pool) OfferWait(ctx context.Context, s *Stream, in *Inbox, m *raftpb.Message, size int64, d time.Duration) (err error) {
+	try := p.tryOffer(s, in, m, size, 0)
 	if try.room == nil {
 		return try.err
 	}
 	began := time.Now()
 	if try.of == forInbox {
-		defer func() { p.hasWaited(in, size, time.Since(began)) }()
+		defer func() { p.hasWaited(s, in, size, err, time.Since(began)) }()
 	}
 	patience := time.NewTimer(d)
 	defer patience.Stop()
 	p.waitingOffers.Add(1)
 	defer p.waitingOffers.Add(-1)
+	may := d // for how long it waits for the progress after seen
 	for seen := (progress{}); ; {
-		if try = p.tryOffer(in, m, size, time.Since(began)); try.room == nil {
+		if try = p.tryOffer(s, in, m, size, time.Since(began)); try.room == nil {
 			return try.err
 		}
 		if try.progress != seen {
 			seen = try.progress
-			patience.Reset(cmp.Or(try.patience, d))
+			may = cmp.Or(try.patience, d)
+			patience.Reset(may)
 		}
 		var poll <-chan time.Time
 		if errors.Is(try.err, errs.ErrMemoryLimit) { // other queues have the room
@@ -48,7 +50,7 @@ func (p *Pool) OfferWait(ctx context.Context, in *Inbox, m *raftpb.Message, size
 		case <-try.room:
 		case <-poll:
 		case <-patience.C:
-			if p.giveUp(in, seen) {
+			if p.giveUp(in, seen, may) {
 				return try.err
 			}
 		case <-ctx.Done():
@@ -78,19 +80,23 @@ type try struct {
 	patience time.Duration // with the progress; 0: that of the offer
 }
 
-// hasWaited notes for how long an offer has waited for an inbox.
-func (p *Pool) hasWaited(in *Inbox, size int64, waited time.Duration) {
+// hasWaited notes for how long an offer of a Stream has waited for an inbox, with this result.
+func (p *Pool) hasWaited(s *Stream, in *Inbox, size int64, err error, waited time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	in.Share.hasWaited(in, size, waited, time.Since(p.born))
+	if err != nil {
+		size = 0
+	}
+	s.hasWaited(in, size, waited, time.Since(p.born))
 }
 
 // tryOffer offers a message that has waited.
-func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64, waited time.Duration) try {
+func (p *Pool) tryOffer(by *Stream, in *Inbox, m *raftpb.Message, size int64, waited time.Duration) try {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := in.Share
 	p.readClock()
+	by.offered(in, p.clock)
 	v := p.accept(Received{in, m, size, false})
 	p.useWorkers(p.cfg.Workers)
 	t := try{err: v.Err()}
@@ -106,7 +112,7 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64, waited time.Du
 			break
 		}
 		if t.of == forInbox {
-			if t.patience = min(in.patience(), s.mayWait(in, size, waited, clock)); t.patience <= 0 {
+			if t.patience = min(in.patience(), by.mayWait(in, size, waited, clock)); t.patience <= 0 {
 				break
 			}
 		}
@@ -126,8 +132,8 @@ func (p *Pool) tryOffer(in *Inbox, m *raftpb.Message, size int64, waited time.Du
 func (in *Inbox) progress(why queue.Verdict, clock time.Duration) (_ progress, stands bool) {
 	switch {
 	case in.held.units > 0:
-		w := in.worker
-		return progress{forInbox, in.releases}, in.stands || w != nil && w.current() == in && clock-time.Duration(w.began.Load()) >= in.patience()
+		took, _ := in.call(clock)
+		return progress{forInbox, in.releases}, in.stands || took >= in.patience()
 	case why == queue.OutOfMemory:
 		return progress{forMemory, in.Share.releases}, in.Share.stands
 	default:
@@ -135,8 +141,9 @@ func (in *Inbox) progress(why queue.Verdict, clock time.Duration) (_ progress, s
 	}
 }
 
-// giveUp notes that what an offer waits for stands still. It returns false if it has made progress meanwhile.
-func (p *Pool) giveUp(in *Inbox, seen progress) bool {
+// giveUp notes that what an offer waits for stands still, unless it has waited for less than an inbox needs, for the sake of others. It
+// returns false if it has made progress meanwhile.
+func (p *Pool) giveUp(in *Inbox, seen progress, waited time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch seen.of {
@@ -144,7 +151,7 @@ func (p *Pool) giveUp(in *Inbox, seen progress) bool {
 		if in.releases != seen.releases {
 			return false
 		}
-		in.stands = true
+		in.stands = waited >= in.patience()
 	case forShare, forMemory:
 		if in.Share.releases != seen.releases {
 			return false

@@ -39,6 +39,7 @@ type node struct {
 	posts   *posts
 	serves  stream.Extension         // what is known of the node
 	shares  [queue.Kinds]*fair.Share // of the receive queues
+	delays  fair.Stream              // of appends from the node
 	users   int                      // replicas; guarded by Groups.mu
 	telling atomic.Bool              // a POST with refusals is under way
 	untold  int                      // how many of these have failed in a row; owned by the POST

@@ -249,6 +249,10 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 		gs.receiveAll(from, n, items, refuse)
 		return nil
 	}
+	var by *fair.Stream
+	if wait > 0 {
+		by = &n.delays
+	}
 	var found [receiveTogether]*Group
 	var run [receiveTogether]fair.Received
 	for len(items) > 0 {
@@ -259,7 +263,7 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 		for i, it := range some {
 			k := queue.KindOf(it.Msg.GetType())
 			if k != kind {
-				if err := gs.offer(ctx, kind, received, wait, refuse); err != nil {
+				if err := gs.offer(ctx, by, kind, received, wait, refuse); err != nil {
 					return err
 				}
 				kind, received = k, run[:0]
@@ -270,7 +274,7 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 			}
 			received = append(received, fair.Received{Inbox: in, Msg: it.Msg, Size: it.Size, Coalesced: wire.IsCoalesced(it.Msg)})
 		}
-		if err := gs.offer(ctx, kind, received, wait, refuse); err != nil {
+		if err := gs.offer(ctx, by, kind, received, wait, refuse); err != nil {
 			return err
 		}
 	}
@@ -290,11 +294,14 @@ func readGroups(found []*Group, items []stream.GroupItem) (sum uint64) {
 	return sum
 }
 
-// offer gives messages of one kind to their inboxes.
-func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, wait time.Duration, refuse refuser) error {
+// offer gives messages of one kind to their inboxes. Appends of a stream wait.
+func (gs *Groups) offer(ctx context.Context, by *fair.Stream, k queue.Kind, all []fair.Received, wait time.Duration, refuse refuser) error {
+	if k != queue.Append {
+		by = nil
+	}
 	for len(all) > 0 {
 		faultpoint.Hit(faultpoint.GroupSorted)
-		n, v := gs.pools[k].OfferAll(all)
+		n, v := gs.pools[k].OfferAll(by, all)
 		if n == len(all) {
 			return nil
 		}
@@ -302,8 +309,8 @@ func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, 
 		if all = all[n+1:]; v == queue.Down {
 			err = errs.ErrPeerRemoved
 		}
-		if k == queue.Append && wait > 0 {
-			err = gs.pools[k].OfferWait(ctx, one.Inbox, one.Msg, one.Size, wait)
+		if by != nil {
+			err = gs.pools[k].OfferWait(ctx, by, one.Inbox, one.Msg, one.Size, wait)
 		}
 		if err == nil {
 			continue
@@ -313,7 +320,7 @@ func (gs *Groups) offer(ctx context.Context, k queue.Kind, all []fair.Received, 
 		}
 		refused(k, one)
 		one.Inbox.Owner.(*sender).group.refuse(one.Msg, err, refuse)
-		if k == queue.Append && wait > 0 && ctx.Err() != nil {
+		if by != nil && ctx.Err() != nil {
 			refused(k, all...)
 			return err // so that the sender's raft is told
 		}

@@ -281,7 +281,7 @@ func (g *Group) offerSnapshot(ctx context.Context, in *fair.Inbox, m *raftpb.Mes
 	again := time.NewTicker(queue.PollInterval)
 	defer again.Stop()
 	for {
-		err := g.groups.pools[queue.Append].OfferWait(ctx, in, m, wire.MemorySize(m), g.groups.node.ReadTimeout)
+		err := g.groups.pools[queue.Append].OfferWait(ctx, nil, in, m, wire.MemorySize(m), g.groups.node.ReadTimeout)
 		if !errors.Is(err, errs.ErrQueueFull) && !errors.Is(err, errs.ErrMemoryLimit) {
 			return err
 		}

@@ -52,6 +52,14 @@ const goodGroups = 20
 // among starts two nodes with good groups, which send a heartbeat and an append every 100 ms, and bad ones, on which bad acts for
 // 10 s. It returns what the messages of the good ones took.
 func among(t *testing.T, n *memnet.Network, bads int, process func(context.Context, *raftpb.Message) error, bad func(g *rafthttp.Group)) *delays {
+	return amongOf(t, n, bads, process, bad, addSender)
+}
+
+// addSender makes the sender of messages a replica of a group.
+func addSender(g *rafthttp.Group) { g.AddPeer(1, []string{testmember.URLOf(1)}) }
+
+// amongOf is among with bad groups that are prepared by add.
+func amongOf(t *testing.T, n *memnet.Network, bads int, process func(context.Context, *raftpb.Message) error, bad, add func(g *rafthttp.Group)) *delays {
 	ma, mb := startNode(t, n, 1), startNode(t, n, 2)
 	d := new(delays)
 	var senders []*rafthttp.Group
@@ -60,12 +68,13 @@ func among(t *testing.T, n *memnet.Network, bads int, process func(context.Conte
 		a.AddPeer(2, []string{testmember.URLOf(2)})
 		senders = append(senders, a.Group)
 		rec := &testmember.Recorder{OnProcess: d.process}
+		addTo := addSender
 		if id > goodGroups {
-			rec.OnProcess = process
+			rec.OnProcess, addTo = process, add
 		}
 		b, err := mb.Group(id, rafthttp.GroupConfig{Raft: rec})
 		require.NoError(t, err)
-		b.AddPeer(1, []string{testmember.URLOf(1)})
+		addTo(b)
 	}
 	time.Sleep(time.Second)
 	for i := range 100 {
@@ -175,11 +184,20 @@ func TestProposalsOfAThousandGroupsWithoutALeader(t *testing.T) {
 
 // TestFloodOfAGroupDelaysNoOther: a group that sends more appends or proposals than its node takes is limited to its
 // share: the others lose nothing, and their heartbeats are not delayed. Their appends wait for its slow Process for
-// a tenth of the time.
+// a tenth of the time, also if the group does not have the replica that sends them.
 func TestFloodOfAGroupDelaysNoOther(t *testing.T) {
 	const size, takes = 1000, 10 * time.Millisecond
-	for k, most := range map[queue.Kind]time.Duration{queue.Append: 150 * time.Millisecond, queue.Proposal: 50 * time.Millisecond} {
-		t.Run(k.String(), func(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind queue.Kind
+		add  func(g *rafthttp.Group)
+		most time.Duration
+	}{
+		"append":                 {queue.Append, addSender, 150 * time.Millisecond},
+		"append of a stranger":   {queue.Append, func(*rafthttp.Group) {}, 150 * time.Millisecond},
+		"proposal":               {queue.Proposal, addSender, 50 * time.Millisecond},
+		"proposal of a stranger": {queue.Proposal, func(*rafthttp.Group) {}, 50 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
 			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
 				var processed atomic.Int64
 				slow := func(context.Context, *raftpb.Message) error {
@@ -188,17 +206,17 @@ func TestFloodOfAGroupDelaysNoOther(t *testing.T) {
 					return nil
 				}
 				index := uint64(0)
-				d := among(t, n, 1, slow, func(g *rafthttp.Group) {
+				d := amongOf(t, n, 1, slow, func(g *rafthttp.Group) {
 					for range 600 { // 10 are taken meanwhile; the queue has room for 4,096
 						index++ // or an append would be known to be under way
-						g.Send([]*raftpb.Message{ofKind(k, index, size)})
+						g.Send([]*raftpb.Message{ofKind(c.kind, index, size)})
 					}
-				})
-				time.Sleep(most)
+				}, c.add)
+				time.Sleep(c.most)
 				require.Greater(t, processed.Load(), int64(900), "there was no flood")
 				require.EqualValues(t, 2*100*goodGroups, d.n.Load())
 				require.Less(t, time.Duration(d.beats.Load()), 50*time.Millisecond)
-				require.Less(t, time.Duration(d.most.Load()), most)
+				require.Less(t, time.Duration(d.most.Load()), c.most)
 			})
 		})
 	}
