@@ -198,7 +198,7 @@ func (a *Appends) outdated(now time.Time) {
 	s := &a.sample
 	s.look(now)
 	t, _ := s.times(now, &a.probes, false)
-	t, usual := Times{Queue: t[Queue]}, Times{Wire: unknown, Follower: unknown}
+	t, usual := queueOnly(t), queueOnly(Times{})
 	if a.course.isSlow(t, usual) {
 		a.course.add(t, usual, s.begin(), s.start)
 	}

@@ -53,8 +53,11 @@ func (c *course) before(usual Times) Times {
 	return usual
 }
 
-// unknown is what is usual for a part of which nothing can be told: it is never slow, and has no past.
+// unknown is what is usual for a part of which nothing can be told, and how long it takes: it is never slow, and has no past.
 const unknown = time.Duration(-1)
+
+// queueOnly returns the times of an append of which nothing else is known.
+func queueOnly(t Times) Times { return Times{Queue: t[Queue], Wire: unknown, Follower: unknown} }
 
 // isSlow reports whether a part is slow that takes d, and took so long before.
 func isSlow(d, before time.Duration) bool { return before != unknown && d >= max(floor, apart*before) }
@@ -84,7 +87,7 @@ func (c *course) add(t, usual Times, begin, end time.Time) {
 	blind := slices.Contains(usual[:], unknown)
 	if c.isSlow(t, usual) {
 		if blind {
-			t = Times{Queue: t[Queue]}
+			t = queueOnly(t)
 		}
 		before := c.before(usual)
 		c.run.add(t, before, begin, end, 0)
@@ -149,10 +152,12 @@ func (r *run) add(t, before Times, begin, end time.Time, pause time.Duration) {
 	r.until, r.others = end, 0
 }
 
-// approach moves a mean of n samples, the last of which is t.
+// approach moves a mean of n samples, the last of which is t, in the parts that are known.
 func approach(mean *Times, t Times, n int) {
 	for p := range mean {
-		mean[p] += (t[p] - mean[p]) / time.Duration(n)
+		if t[p] != unknown {
+			mean[p] += (t[p] - mean[p]) / time.Duration(n)
+		}
 	}
 }
 
