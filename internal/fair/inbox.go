@@ -62,19 +62,18 @@ func (in *Inbox) longest() time.Duration {
 }
 
 // call is called with the lock of the pool held: it returns how long a call of Process has taken until now, if the worker of the inbox
-// is at it.
-func (in *Inbox) call(clock time.Duration) (took time.Duration, runs bool) {
+// is at it, or 0.
+func (in *Inbox) call(clock time.Duration) time.Duration {
 	if w := in.worker; w != nil && w.current() == in {
-		return clock - time.Duration(w.began.Load()), true
+		return clock - time.Duration(w.began.Load())
 	}
-	return 0, false
+	return 0
 }
 
 // isSlow is called with the lock of the pool held: it reports whether a call of Process took a millisecond lately, or has done so now, or
 // none has returned yet.
 func (in *Inbox) isSlow(clock time.Duration) bool {
-	took, _ := in.call(clock)
-	return in.releases == 0 || max(took, in.longest()) >= blockedAfter
+	return in.releases == 0 || max(in.call(clock), in.longest()) >= blockedAfter
 }
 
 // Share holds the inboxes of one sending node to limits, for the kind of messages of one Pool.

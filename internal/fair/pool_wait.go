@@ -1,9 +1,7 @@
 package fair
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -19,44 +17,43 @@ import (
 // for inboxes whose Process is slow and takes little for a tenth of the time. If the inbox is empty and only memory is short, it waits until nothing of the Share was
 // released for d, and the following offers do not wait until something is. The error is ErrQueueFull, ErrMemoryLimit, ErrExceedSizeLimit, ErrPeerRemoved once the inbox is removed, ErrStopped once the pool is
 // closed, or the cause of the end of ctx.
-func (p *Pool) OfferWait(ctx context.Context, s *Stream, in *Inbox, m *raftpb.Message, size int64, d time.Duration) (err error) {
-	try := p.tryOffer(s, in, m, size, 0)
-	if try.room == nil {
-		return try.err
+func (p *Pool) OfferWait(ctx context.Context, s *Stream, in *Inbox, m *raftpb.Message, size int64, d time.Duration) error {
+	o := waitingOffer{by: s, Received: Received{in, m, size, false}, memory: d}
+	room, wait, err := p.try(&o)
+	if room == nil {
+		return err
 	}
-	began := time.Now()
-	if try.of == forInbox {
-		defer func() { p.hasWaited(s, in, size, err, time.Since(began)) }()
-	}
-	patience := time.NewTimer(d)
-	defer patience.Stop()
 	p.waitingOffers.Add(1)
 	defer p.waitingOffers.Add(-1)
-	may := d // for how long it waits for the progress after seen
-	for seen := (progress{}); ; {
-		if try = p.tryOffer(s, in, m, size, time.Since(began)); try.room == nil {
-			return try.err
-		}
-		if try.progress != seen {
-			seen = try.progress
-			may = cmp.Or(try.patience, d)
-			patience.Reset(may)
-		}
-		var poll <-chan time.Time
-		if errors.Is(try.err, errs.ErrMemoryLimit) { // other queues have the room
-			poll = time.After(queue.PollInterval)
-		}
+	again := time.NewTimer(wait)
+	defer again.Stop()
+	for room != nil {
 		select {
-		case <-try.room:
-		case <-poll:
-		case <-patience.C:
-			if p.giveUp(in, seen, may) {
-				return try.err
-			}
+		case <-room:
+		case <-again.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		room, wait, err = p.try(&o)
+		again.Reset(wait)
 	}
+	return err
+}
+
+// waitingOffer is an offer that may wait. Its times are by the clock of the pool.
+type waitingOffer struct {
+	Received
+	by     *Stream
+	memory time.Duration // how long it waits for that
+	began  time.Duration // when it was refused first
+	of     progress      // with which it waits
+	since  time.Duration // when that has changed last
+}
+
+// progress changes whenever that with which an offer waits makes progress.
+type progress struct {
+	with     int8
+	releases uint32
 }
 
 // What an offer waits for.
@@ -66,97 +63,64 @@ const (
 	forMemory            // that any queue does
 )
 
-// progress changes whenever that with which an offer waits makes progress.
-type progress struct {
-	of       int8
-	releases uint32
-}
-
-// try is the result of an offer that may wait.
-type try struct {
-	err  error
-	room <-chan struct{} // closed when it should be tried again; nil: it should not
-	progress
-	patience time.Duration // with the progress; 0: that of the offer
-}
-
-// hasWaited notes for how long an offer of a Stream has waited for an inbox, with this result.
-func (p *Pool) hasWaited(s *Stream, in *Inbox, size int64, err error, waited time.Duration) {
+// try offers a message that waits. It should be tried again once room is closed, or after wait; nil: it should not.
+func (p *Pool) try(o *waitingOffer) (room <-chan struct{}, wait time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil {
-		size = 0
-	}
-	s.hasWaited(in, size, waited, time.Since(p.born))
-}
-
-// tryOffer offers a message that has waited.
-func (p *Pool) tryOffer(by *Stream, in *Inbox, m *raftpb.Message, size int64, waited time.Duration) try {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := in.Share
+	in, s := o.Inbox, o.Inbox.Share
 	p.readClock()
-	by.offered(in, p.clock)
-	v := p.accept(Received{in, m, size, false})
+	o.by.offered(in, p.clock)
+	v := p.accept(o.Received)
 	p.useWorkers(p.cfg.Workers)
-	t := try{err: v.Err()}
+	clock := time.Since(p.born)
 	switch {
 	case v == queue.Down && in.removed:
-		t.err = errs.ErrPeerRemoved
+		return nil, 0, errs.ErrPeerRemoved
 	case v == queue.Down:
-		t.err = errs.ErrStopped
+		return nil, 0, errs.ErrStopped
 	case v == queue.Full, v == queue.OutOfMemory:
-		var stands bool
-		clock := time.Since(p.born)
-		if t.progress, stands = in.progress(v, clock); stands {
+		if wait = o.mayWait(v, clock); wait <= 0 {
 			break
-		}
-		if t.of == forInbox {
-			if t.patience = min(in.patience(), by.mayWait(in, size, waited, clock)); t.patience <= 0 {
-				break
-			}
 		}
 		if s.room == nil {
 			s.room = make(chan struct{})
 		}
-		t.room = s.room
-		if t.of == forShare {
-			t.patience = standsAfter
-		}
+		return s.room, wait, v.Err()
 	}
-	return t
+	if o.of.with == forInbox {
+		o.by.hasWaited(o, v == queue.Accepted, clock)
+	}
+	return nil, 0, v.Err()
 }
 
-// progress is called with the lock of the pool held: it returns what an offer that was refused may wait for, and whether that
-// stands still.
-func (in *Inbox) progress(why queue.Verdict, clock time.Duration) (_ progress, stands bool) {
+// mayWait is called with the lock of the pool held, after an offer was refused: it returns for how long it may wait until it is tried again,
+// and notes if what it has waited for stands still.
+func (o *waitingOffer) mayWait(why queue.Verdict, clock time.Duration) time.Duration {
+	if o.of.with == 0 {
+		o.began = clock
+	}
+	in, s := o.Inbox, o.Inbox.Share
+	of, wait, stands := progress{forShare, s.releases}, standsAfter, &s.stands
 	switch {
 	case in.held.units > 0:
-		took, _ := in.call(clock)
-		return progress{forInbox, in.releases}, in.stands || took >= in.patience()
+		of, wait, stands = progress{forInbox, in.releases}, in.patience(), &in.stands
 	case why == queue.OutOfMemory:
-		return progress{forMemory, in.Share.releases}, in.Share.stands
-	default:
-		return progress{forShare, in.Share.releases}, in.Share.stands
+		of.with, wait = forMemory, o.memory
 	}
-}
-
-// giveUp notes that what an offer waits for stands still, unless it has waited for less than an inbox needs, for the sake of others. It
-// returns false if it has made progress meanwhile.
-func (p *Pool) giveUp(in *Inbox, seen progress, waited time.Duration) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch seen.of {
-	case forInbox:
-		if in.releases != seen.releases {
-			return false
-		}
-		in.stands = waited >= in.patience()
-	case forShare, forMemory:
-		if in.Share.releases != seen.releases {
-			return false
-		}
-		in.Share.stands = true
+	if of != o.of {
+		o.of, o.since = of, clock
 	}
-	return true
+	if *stands = *stands || clock-o.since >= wait; *stands {
+		return 0
+	}
+	if of.with == forInbox && in.call(clock) >= wait {
+		return 0
+	}
+	if wait -= clock - o.since; of.with == forInbox {
+		wait = min(wait, o.by.mayWait(o, clock))
+	}
+	if why == queue.OutOfMemory { // other queues have the room
+		wait = min(wait, queue.PollInterval)
+	}
+	return wait
 }

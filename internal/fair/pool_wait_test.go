@@ -119,6 +119,45 @@ func TestBlockedInboxesDelayAStreamOnce(t *testing.T) {
 	}
 }
 
+// TestQuickInboxesThatBlock: a stream waits for them as for others, and then until it is known that they are not quick any more.
+func TestQuickInboxesThatBlock(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var wg sync.WaitGroup
+		var blocks atomic.Bool
+		release := make(chan struct{})
+		p := NewPool(PoolConfig{Wait: &wg, Process: func(*Inbox, *raftpb.Message, int64) {
+			if blocks.Load() {
+				<-release
+			}
+		}})
+		s, by := NewShare(queue.Limits{Messages: 4096, Bytes: 64 << 20}), new(Stream)
+		all := make([]Inbox, 100)
+		offer := func(in *Inbox) error {
+			return p.OfferWait(t.Context(), by, in, message(raftpb.MsgApp), 1000, 5*time.Second)
+		}
+		for i := range all {
+			all[i] = Inbox{Group: uint64(i + 1), Share: s}
+			require.NoError(t, offer(&all[i]))
+			synctest.Wait()
+		}
+		blocks.Store(true)
+		began := time.Now()
+		for i := range all {
+			var err error
+			for err == nil {
+				err = offer(&all[i])
+			}
+			require.ErrorIs(t, err, errs.ErrQueueFull)
+		}
+		took := time.Since(began)
+		p.Close()
+		close(release)
+		wg.Wait()
+		require.Greater(t, took, waitCredit)
+		require.Less(t, took, waitCredit+2*100*blockedAfter)
+	})
+}
+
 // TestOfferForABlockedInboxDoesNotWait: if Process has not returned for long the offer is refused at once.
 func TestOfferForABlockedInboxDoesNotWait(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -217,8 +256,10 @@ func TestOfferWaitForMemory(t *testing.T) {
 		require.True(t, other.Reserve(message(raftpb.MsgHeartbeat), 2000, 0))
 		p := newTestPool(t, 1, 1)
 		in := &p.inboxes(1, 0, NewShare(queue.Limits{Messages: 10, Bytes: 1000, Shared: budget}), false)[0]
+		began := time.Now()
 		time.AfterFunc(time.Second/2, func() { other.Release(0, true) })
 		require.NoError(t, p.OfferWait(t.Context(), nil, in, message(raftpb.MsgApp), 10, time.Second))
+		require.LessOrEqual(t, time.Since(began), time.Second/2+queue.PollInterval)
 		synctest.Wait()
 		require.Len(t, p.began, 1)
 		require.True(t, other.Reserve(message(raftpb.MsgHeartbeat), 2000, 0))

@@ -40,33 +40,35 @@ func (s *Stream) isShared(began time.Duration) bool {
 	return s != nil && s.sharedAt != 0 && began-s.sharedAt <= sharedFor
 }
 
-// mayWait is called with the lock of the pool held: it returns for how long an offer of so many bytes may go on to wait for an inbox, after
-// it has waited already.
-func (s *Stream) mayWait(in *Inbox, size int64, waited, clock time.Duration) time.Duration {
-	if !s.isShared(clock - waited) {
+// mayWait is called with the lock of the pool held: it returns for how long an offer may go on to wait for its inbox until it is tried again.
+func (s *Stream) mayWait(o *waitingOffer, clock time.Duration) time.Duration {
+	if !s.isShared(o.began) {
 		return math.MaxInt64
 	}
 	s.noteWaits(clock)
-	left := waitCredit - s.waits + freeWait(size) - waited
+	waited := clock - o.began
+	left := waitCredit - s.waits + freeWait(o.Size) - waited
 	if waited == 0 && left < standsAfter { // too little for most
 		left = 0
 	}
-	if in.isSlow(clock) {
-		return left
+	if !o.Inbox.isSlow(clock) {
+		return max(left, blockedAfter-o.Inbox.call(clock)) // it may be then
 	}
-	if took, runs := in.call(clock); runs {
-		return max(left, blockedAfter-took) // then it is slow
-	}
-	return math.MaxInt64
+	return left
 }
 
-// hasWaited is called with the lock of the pool held, after an offer has waited for an inbox, which has taken so many bytes; 0: it was refused.
-func (s *Stream) hasWaited(in *Inbox, size int64, waited, clock time.Duration) {
-	if s.isShared(clock-waited) && in.isSlow(clock) {
-		s.noteWaits(clock)
-		s.waits += max(0, waited-freeWait(size))
-		s.sharedAt += waited
+// hasWaited is called with the lock of the pool held, after an offer has waited for its inbox.
+func (s *Stream) hasWaited(o *waitingOffer, accepted bool, clock time.Duration) {
+	if !s.isShared(o.began) || !o.Inbox.isSlow(clock) {
+		return
 	}
+	s.noteWaits(clock)
+	waited := clock - o.began
+	s.sharedAt += waited
+	if accepted {
+		waited -= freeWait(o.Size)
+	}
+	s.waits += max(0, waited)
 }
 
 func (s *Stream) noteWaits(clock time.Duration) {
