@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp"
@@ -179,6 +180,62 @@ func TestProposalsOfAThousandGroupsWithoutALeader(t *testing.T) {
 		require.Less(t, time.Duration(good.most.Load()), 50*time.Millisecond)
 		require.EqualValues(t, 100*1000, d.n.Load())
 		require.Less(t, time.Duration(d.most.Load()), 50*time.Millisecond)
+	})
+}
+
+// TestFloodsOfFiveNodes: the streams of five nodes wait for a slow group each, and each for a tenth of the time; no node costs the others of
+// its group, or of others, anything.
+func TestFloodsOfFiveNodes(t *testing.T) {
+	const size, takes, nodes, most = 1000, 10 * time.Millisecond, 5, 150 * time.Millisecond
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		to := startNode(t, n, 2)
+		d := new(delays)
+		var slow atomic.Int64
+		var good, bad []*rafthttp.Group
+		for i := range uint64(nodes) {
+			id := i + 3
+			from := startNode(t, n, types.ID(id))
+			for group := 10 * id; group < 10*id+3; group++ { // the first one is slow
+				rec := &testmember.Recorder{OnProcess: d.process}
+				if group%10 == 0 {
+					rec.OnProcess = func(context.Context, *raftpb.Message) error {
+						slow.Add(1)
+						time.Sleep(takes)
+						return nil
+					}
+				}
+				b, err := to.Group(group, rafthttp.GroupConfig{Raft: rec})
+				require.NoError(t, err)
+				b.AddPeer(types.ID(id), []string{testmember.URLOf(types.ID(id))})
+				a := join(t, from, group, nil)
+				a.AddPeer(2, []string{testmember.URLOf(2)})
+				if group%10 == 0 {
+					bad = append(bad, a.Group)
+				} else {
+					good = append(good, a.Group)
+				}
+			}
+		}
+		time.Sleep(time.Second)
+		for i := range uint64(100) {
+			for k, g := range bad {
+				for j := range uint64(300) {
+					g.Send([]*raftpb.Message{testmember.MsgApp(2, types.ID(k+3), 300*i+j+1, make([]byte, size))})
+				}
+			}
+			for k, g := range good {
+				from, now := uint64(k/2+3), uint64(time.Now().UnixNano())
+				m := testmember.MsgApp(2, types.ID(from), i+1, []byte("data"))
+				m.Commit = &now
+				g.Send([]*raftpb.Message{testmember.Heartbeat(2, types.ID(from), now), m})
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(most)
+		require.Greater(t, slow.Load(), int64(nodes*900), "there was no flood")
+		require.EqualValues(t, 2*100*len(good), d.n.Load())
+		require.Less(t, time.Duration(d.beats.Load()), 50*time.Millisecond)
+		require.Less(t, time.Duration(d.most.Load()), most)
 	})
 }
 
