@@ -37,12 +37,12 @@ type node struct {
 	writers [streams]*stream.GroupWriter
 	readers [streams]*stream.Reader
 	posts   *posts
-	serves  stream.Extension         // what is known of the node
-	shares  [queue.Kinds]*fair.Share // of the receive queues
-	delays  fair.Stream              // of appends from the node
-	users   int                      // replicas; guarded by Groups.mu
-	telling atomic.Bool              // a POST with refusals is under way
-	untold  int                      // how many of these have failed in a row; owned by the POST
+	serves  stream.Extension          // what is known of the node
+	shares  [queue.Kinds]*fair.Share  // of the receive queues
+	delays  fair.Stream               // of appends from the node
+	users   int                       // replicas; guarded by Groups.mu
+	telling atomic.Bool               // a POST with refusals is under way
+	untold  map[wire.GroupRefusal]int // how many of these have failed in a row with each; nil: the last has not; owned by the POST
 
 	snapshotLines  *rate.Limiter // of the log, for snapshots
 	sent, received snapshot.Account

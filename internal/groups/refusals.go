@@ -74,7 +74,7 @@ func (n *node) refuse(group uint64, m *raftpb.Message, why wire.RefusalReason) {
 	}
 }
 
-// maxTellings is how many POSTs with refusals may fail in a row until what they had is left out.
+// maxTellings is how many POSTs with a refusal may fail until it is left out.
 const maxTellings = 60
 
 // postRefusals sends the refusals that wait for a stream that the node does not have, by one POST at a time. What fails goes with the next.
@@ -90,17 +90,27 @@ func (n *node) postRefusals() {
 		for _, r := range all {
 			enc.AppendRefusal(&batch, r)
 		}
-		if err := n.posts.tell(batchBytes(&batch)); err == nil {
-			n.untold = 0
-		} else if n.untold++; n.untold < maxTellings {
-			n.writers[messages].ReturnRefusals(all)
+		if err := n.posts.tell(batchBytes(&batch)); err != nil {
+			n.writers[messages].ReturnRefusals(n.notArrived(all))
 		} else {
-			n.untold = 0
+			n.untold = nil
 		}
 	}
 	if len(all) == 0 || !n.member.Spawn(tell) {
 		n.telling.Store(false)
 	}
+}
+
+// notArrived notes that a POST with these refusals has failed, and returns those that are told again. Only the POST calls it.
+func (n *node) notArrived(all []wire.GroupRefusal) (again []wire.GroupRefusal) {
+	untold := map[wire.GroupRefusal]int{}
+	for _, r := range all {
+		if failed := n.untold[r] + 1; failed < maxTellings {
+			untold[r], again = failed, append(again, r)
+		}
+	}
+	n.untold = untold
+	return again
 }
 
 // tooLarge refuses a message that was skipped.

@@ -227,3 +227,25 @@ func TestRefusalsWhenAStreamComesUp(t *testing.T) {
 		require.EqualValues(t, 1, a.Status().Refused)
 	})
 }
+
+// TestLastRefusalOfALongOutage: a refusal that waits is posted until 60 POSTs with it have failed, however long others failed before.
+func TestLastRefusalOfALongOutage(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		failing, failed := failPosts(t, n, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+		ma := startNode(t, n, 2)
+		a, _, _ := refusing(t, n, ma, frontURL)
+		last := join(t, ma, 3, nil)
+		last.AddPeer(1, []string{testmember.URLOf(1)})
+		failing.Store(true)
+		a.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
+		time.Sleep(95 * time.Second)
+		require.Greater(t, failed.Load(), int32(50))
+		last.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
+		time.Sleep(10 * time.Second)
+		require.Zero(t, last.Status().Refused)
+		failing.Store(false)
+		time.Sleep(10 * time.Second)
+		require.EqualValues(t, 1, last.Status().Refused, "nobody says that there is no such group")
+		require.Zero(t, a.Status().Refused, "60 POSTs with it have failed")
+	})
+}
