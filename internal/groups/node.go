@@ -68,7 +68,7 @@ func newNode(gs *Groups, id types.ID, urls types.URLs) *node {
 		Skipped:   func(r wire.GroupRefusal) { gs.tooLarge(r, n.refuse) },
 		Extension: &n.serves,
 	}
-	n.writers[messages] = stream.NewGroupWriter(n.member, kinds[messages], stream.GroupEvents{Lose: gs.lose})
+	n.writers[messages] = stream.NewGroupWriter(n.member, kinds[messages], stream.GroupEvents{Lose: gs.lose, Refusal: gs.refusalNow})
 	for i, kind := range kinds {
 		n.readers[i] = stream.NewGroupReader(n.member, kind, handler)
 	}

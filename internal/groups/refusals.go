@@ -113,6 +113,19 @@ func (n *node) notArrived(all []wire.GroupRefusal) (again []wire.GroupRefusal) {
 	return again
 }
 
+// refusalNow returns what a refusal says that may have waited for long: a replica that the group has by now was not removed.
+func (gs *Groups) refusalNow(r wire.GroupRefusal) wire.GroupRefusal {
+	if r.Reason == wire.WasRemoved {
+		gs.mu.RLock()
+		g := gs.all[r.Group]
+		gs.mu.RUnlock()
+		if g != nil && g.find(r.From) != nil {
+			r.Reason = wire.NoSuchReplica // its message was lost
+		}
+	}
+	return r
+}
+
 // tooLarge refuses a message that was skipped.
 func (gs *Groups) tooLarge(r wire.GroupRefusal, refuse refuser) {
 	gs.mu.RLock()

@@ -33,6 +33,8 @@ type GroupEvents struct {
 	Lose func(q *fair.SendQueue, items []fair.Item, cause error) // messages will not be sent
 	// Released is told of messages that a worker had taken and that have left the queue, written or lost; nil: not.
 	Released func(q *fair.SendQueue, items []fair.Item)
+	// Refusal returns what is told in place of a refusal that has waited; nil: the same.
+	Refusal func(r wire.GroupRefusal) wire.GroupRefusal
 	// Interrupted is told that messages that were written may be lost; nil: not.
 	Interrupted func()
 }
@@ -113,7 +115,17 @@ func (w *GroupWriter) TakeRefusals() []wire.GroupRefusal {
 	if w.Queue.IsOpen() {
 		return nil
 	}
-	return w.refusals.take()
+	return w.takeRefusals()
+}
+
+func (w *GroupWriter) takeRefusals() []wire.GroupRefusal {
+	all := w.refusals.take()
+	if w.events.Refusal != nil {
+		for i, r := range all {
+			all[i] = w.events.Refusal(r)
+		}
+	}
+	return all
 }
 
 // ReturnRefusals has refusals wait again that were taken and did not arrive.
@@ -172,7 +184,7 @@ func (w *GroupWriter) send(c *Conn, items []fair.Item) {
 	if w.beat.Swap(false) {
 		c.groups.AppendLinkHeartbeat(&w.batch)
 	}
-	refused, sent := w.refusals.take(), 0
+	refused, sent := w.takeRefusals(), 0
 	for _, r := range refused {
 		c.groups.AppendRefusal(&w.batch, r)
 	}

@@ -2,6 +2,7 @@ package groups_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"net/http"
 	"testing"
 	"time"
@@ -154,6 +155,43 @@ func TestManyRemovedReplicas(t *testing.T) {
 			time.Sleep(time.Second)
 			require.Len(t, there.raft.Received(), 1, "the answer to a replica that is not removed")
 			require.Len(t, here.raft.Received(), 1)
+		})
+	}
+}
+
+// TestRefusalOfAReplicaThatIsAddedAgain: a replica that is in the group again is not told that it was removed, but that its message was
+// refused, when that could not be told before.
+func TestRefusalOfAReplicaThatIsAddedAgain(t *testing.T) {
+	for _, byStream := range []bool{false, true} {
+		t.Run(map[bool]string{false: "POST", true: "stream"}[byStream], func(t *testing.T) {
+			testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+				failing, failed := failPosts(t, n, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+				ma, mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) {
+					tr.Raft, tr.VerifyPeer = rafthttp.NoRaft{}, func(types.ID, *tls.ConnectionState) error { return nil }
+				}), startNode(t, n, 1)
+				n.DialBlock(testmember.HostOf(2), testmember.HostOf(1), memnet.DialRefused)
+				removed := make(chan error, 1)
+				a, b := join(t, ma, 7, func(c *rafthttp.GroupConfig) { c.ErrorC = removed }), join(t, mb, 7, nil)
+				join(t, mb, 8, nil).AddPeer(2, []string{frontURL})
+				a.AddPeer(1, []string{testmember.URLOf(1)})
+				b.raft.Removed = func(uint64) bool { return true }
+				time.Sleep(10 * time.Second)
+				require.True(t, groupLane(t, ma, 1, "group").Up)
+				failing.Store(true)
+				a.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
+				time.Sleep(20 * time.Second)
+				require.NotZero(t, failed.Load())
+				b.AddPeer(2, []string{frontURL})
+				if byStream {
+					n.DialBlock(testmember.HostOf(2), testmember.HostOf(1), memnet.DialAllowed)
+				} else {
+					failing.Store(false)
+				}
+				time.Sleep(time.Minute)
+				require.Equal(t, byStream, groupLane(t, mb, 2, "group").Up)
+				require.Empty(t, removed)
+				require.EqualValues(t, 1, a.Status().Refused)
+			})
 		})
 	}
 }
