@@ -1,6 +1,7 @@
 package groups
 
 import (
+	"maps"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -333,6 +334,9 @@ func (s *sender) noteRemoved(id uint64) {
 	more := s.more()
 	if more.removed == nil {
 		more.removed = map[uint64]time.Time{}
+	}
+	if _, ok := more.removed[id]; !ok {
+		maps.DeleteFunc(more.removed, func(_ uint64, at time.Time) bool { return time.Since(at) >= tellRemoved })
 	}
 	if _, ok := more.removed[id]; !ok && len(more.removed) >= maxRemoved {
 		for other := range more.removed { // any: in turns, each would be forgotten before it comes again

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3"
@@ -102,4 +104,30 @@ func TestStrangerThatIsAddedWhileAMessageWaitsForRoom(t *testing.T) {
 		gs.reports.Close()
 		gs.wg.Wait()
 	}
+}
+
+// TestRemovedReplicasAreForgotten: those of which nothing was heard for long make room for others.
+func TestRemovedReplicasAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s sender
+		for id := range uint64(maxRemoved) {
+			s.noteRemoved(id)
+		}
+		time.Sleep(tellRemoved / 2)
+		s.noteRemoved(1)
+		time.Sleep(tellRemoved / 2)
+		for id := uint64(1000); id < 1000+maxRemoved-1; id++ {
+			s.noteRemoved(id)
+		}
+		require.True(t, s.wasRemoved(1))
+		for id := uint64(1000); id < 1000+maxRemoved-1; id++ {
+			require.True(t, s.wasRemoved(id))
+		}
+		s.noteRemoved(2000)
+		s.noteRemoved(2001)
+		require.Len(t, s.more().removed, maxRemoved)
+		time.Sleep(tellRemoved)
+		s.noteRemoved(2002)
+		require.Len(t, s.more().removed, 1)
+	})
 }
