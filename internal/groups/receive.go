@@ -1,6 +1,7 @@
 package groups
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -53,7 +54,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 	ctx, ticket := context.Context(processContext{s}), g.groups.ticketOf(m)
 	if ticket != nil {
 		if !ticket.Claim() {
-			s.drop(k, 1, errs.ErrStalled)
+			s.drop(k, cmp.Or(context.Cause(ticket.Ctx), errs.ErrStalled))
 			return
 		}
 		var end context.CancelCauseFunc
@@ -66,7 +67,7 @@ func (s *sender) process(k queue.Kind, m *raftpb.Message) {
 		err = errs.ErrStopped
 	}
 	if err != nil {
-		s.drop(k, 1, err)
+		s.drop(k, err)
 		if errors.Is(err, errs.ErrOfRemoved) {
 			s.noteRemoved(from)
 			s.nodeOf(from).refuse(g.id, m, wire.WasRemoved)
@@ -162,11 +163,12 @@ func (g *Group) drop(n int, cause error) {
 	g.groups.drops[member.ReasonOf(cause)].Add(uint64(n))
 }
 
-// drop counts messages of a kind that were received and that Process does not get, with the group and with the node that sent them.
-func (s *sender) drop(k queue.Kind, n int, cause error) {
-	if n > 0 {
-		s.group.drop(n, cause)
-		s.shares[k].Drops.Drop(n, member.ReasonOf(cause))
+// drop counts a message of a kind that was received and that Process does not get, with the group, and with the node that sent it unless
+// the group or the replica has ended, in which the node has no part.
+func (s *sender) drop(k queue.Kind, cause error) {
+	s.group.drop(1, cause)
+	if why := member.ReasonOf(cause); why != queue.DropEnded {
+		s.shares[k].Drops.Drop(1, why)
 	}
 }
 

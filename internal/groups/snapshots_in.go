@@ -1,6 +1,7 @@
 package groups
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -257,11 +258,8 @@ func (g *Group) deliver(m *raftpb.Message, from *sender) queue.Outcome {
 	g.groups.tickets.Store(m, ticket)
 	if err := g.offerSnapshot(ctx, in, m); err != nil {
 		g.groups.tickets.Delete(m)
-		if !errors.Is(err, errs.ErrPeerRemoved) {
-			in.Share.Drops.Drop(1, member.ReasonOf(err))
-		}
 		from.refused(queue.Append, id)
-		g.dropIf(err)
+		from.drop(queue.Append, err)
 		return queue.Outcome{Err: err}
 	}
 	select {
@@ -288,7 +286,7 @@ func (g *Group) offerSnapshot(ctx context.Context, in *fair.Inbox, m *raftpb.Mes
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return err
+			return cmp.Or(context.Cause(g.context()), err)
 		}
 	}
 }

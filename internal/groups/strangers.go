@@ -208,7 +208,7 @@ func (s *sender) moveTo(r *replica, k queue.Kind, late int) (moved int) {
 	})
 	for i := range lost {
 		if !s.group.groups.refuseWaiting(lost[i].Msg, errAdded) { // or its request waits for room
-			r.in.drop(k, 1, why.Err())
+			r.in.drop(k, why.Err())
 		}
 	}
 	return moved

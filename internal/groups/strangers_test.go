@@ -131,3 +131,30 @@ func TestRemovedReplicasAreForgotten(t *testing.T) {
 		require.Len(t, s.more().removed, 1)
 	})
 }
+
+// TestDropsOfAGroupThatHasEnded: what a worker has taken when the group ends is no drop of its node.
+func TestDropsOfAGroupThatHasEnded(t *testing.T) {
+	n := newTestNode(t, roomy, nil)
+	n.users = 10
+	g := new(Group)
+	require.NoError(t, n.groups.Join(g, 7, 1, App{Raft: &indexes{}}))
+	r := newReplica(g, 2, n)
+	n.add(r)
+	g.replicas.put(r, nil)
+	g.Leave()
+	late := fromReplica(2, 5).Msg
+	r.in.process(queue.Append, late)
+	snapshot := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(uint64(2)), To: new(uint64(1))}
+	ticket := queue.NewTicket(g.context(), snapshotLane)
+	require.True(t, ticket.Claim()) // the request has given up, since the group has ended
+	n.groups.tickets.Store(snapshot, ticket)
+	r.in.process(queue.Append, snapshot)
+	all, ofNode := g.drops().received.Dropped(), n.shares[queue.Append].Drops.Dropped()
+	require.EqualValues(t, 2, all.Total())
+	require.Zero(t, ofNode.Total())
+	for _, p := range n.groups.pools {
+		p.Close()
+	}
+	n.groups.reports.Close()
+	n.groups.wg.Wait()
+}

@@ -2,6 +2,7 @@ package groups_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,6 +88,45 @@ func TestDropsOfAReplicaThatIsRemoved(t *testing.T) {
 		require.NotZero(t, b.Status().Drops.Ended)
 		require.Equal(t, b.Status().Drops.Ended, b.Status().Dropped)
 		require.Zero(t, groupNode(t, mb, 1).ReceiveFailures)
+	})
+}
+
+// TestDropsOfAGroupThatEnds: nor has its node a part in the end of a group, whose messages and snapshots wait for Process or for room.
+func TestDropsOfAGroupThatEnds(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		ma := startNode(t, n, 1)
+		mb := testmember.StartSimulated(t, n, 2, func(tr *rafthttp.Transport) { tr.Raft, tr.ReceiveQueueMessages = rafthttp.NoRaft{}, 4 })
+		connect(t, ma, mb, 1, nil)
+		open := make(chan struct{})
+		release := sync.OnceFunc(func() { close(open) })
+		defer release()
+		a := join(t, ma, 7, nil)
+		b := join(t, mb, 7, func(c *rafthttp.GroupConfig) { c.Snapshotter = testmember.SavesAll })
+		b.raft.OnProcess = func(context.Context, *raftpb.Message) error { <-open; return nil }
+		a.AddPeer(2, []string{testmember.URLOf(2)})
+		b.AddPeer(1, []string{testmember.URLOf(1)})
+		time.Sleep(time.Second)
+		for i := range uint64(8) {
+			a.Send([]*raftpb.Message{testmember.MsgApp(2, 1, i, nil)})
+			time.Sleep(100 * time.Millisecond)
+		}
+		before := groupNode(t, mb, 1).ReceiveFailures
+		require.NotZero(t, before, "there is room")
+		m, _ := small("database")
+		a.SendSnapshot(m)
+		time.Sleep(2 * time.Hour)
+		require.Len(t, a.raft.SnapshotReports(), 1)
+		before++
+		require.Equal(t, before, groupNode(t, mb, 1).ReceiveFailures, "it has found no room")
+		m, _ = small("database")
+		a.SendSnapshot(m)
+		time.Sleep(time.Minute)
+		require.Len(t, a.raft.SnapshotReports(), 1)
+		dropped := b.Status().Dropped
+		time.AfterFunc(time.Second, release)
+		b.Stop()
+		require.Equal(t, before, groupNode(t, mb, 1).ReceiveFailures)
+		require.Equal(t, dropped+2, b.Status().Dropped, "an append that waited and the snapshot")
 	})
 }
 
