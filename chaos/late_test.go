@@ -17,6 +17,8 @@ func TestLateWrites(t *testing.T) {
 	for _, c := range []struct{ key, found, wrong string }{
 		{"0/1", "a", ""},
 		{"0/1", "late", ""},
+		{"0/1", "swapped", ""},
+		{"0/1", "reverted", "an acknowledged write is lost"}, // an unknown swap of a value that the key has no more
 		{"0/1", "refused", "an acknowledged write is lost"},
 		{"0/1", "before", "an acknowledged write is lost"}, // an unknown write too, but it was seen
 		{"0/2", "late", "an acknowledged write is lost"},   // of another key
@@ -43,6 +45,8 @@ func TestLateWrites(t *testing.T) {
 			require.NoError(t, trial.keep(t.Context(), []history.Op{
 				op(history.Write, "0/1", "before", history.Unknown), {Client: 2, Kind: history.Read, Key: "0/1", Found: "before", Outcome: history.Done},
 				op(history.Write, "0/1", "a", history.Done), op(history.Write, "0/1", "late", history.Unknown),
+				{Client: 1, Kind: history.Swap, Key: "0/1", Value: "swapped", Expect: "a", Outcome: history.Unknown},
+				{Client: 1, Kind: history.Swap, Key: "0/1", Value: "reverted", Expect: "before", Outcome: history.Unknown},
 				op(history.Write, "0/1", "refused", history.Refused), op(history.Read, "0/1", "a", history.Done),
 				op(history.Write, "0/2", "b", history.Done), op(history.Read, "0/2", "b", history.Done),
 				op(history.Write, "0/c1/1", "c", history.Done),

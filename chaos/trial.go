@@ -181,7 +181,7 @@ func (t *trial) keep(ctx context.Context, ops []history.Op) error {
 			t.expect[op.Key] = op.Found // as it was read at the last member, when nobody wrote
 		}
 	}
-	maps.Copy(t.late, history.Late(ops))
+	maps.Copy(t.late, history.Late(ops, t.expect))
 	for key, values := range acknowledged {
 		if strings.Count(key, "/") < 2 {
 			continue

@@ -167,9 +167,10 @@ func Acknowledged(ops []Op) map[string][]string {
 	return values
 }
 
-// Late returns the values that may still be written, by key: of writes that have no known end, and that nobody has seen. A
-// request, or a proposal that a follower passes on, may be on its way for long after its client has given up.
-func Late(ops []Op) map[string][]string {
+// Late returns the values that keys may still get, by key: of writes that have no known end, and that nobody has seen. A
+// request, or a proposal that a follower passes on, may be on its way for long after its client has given up. A swap comes late only
+// if it replaces what the key has, as last says, or another late value.
+func Late(ops []Op, last map[string]string) map[string][]string {
 	seen := make(map[string]bool)
 	for _, op := range ops {
 		if value, ok := op.observes(); ok {
@@ -177,9 +178,16 @@ func Late(ops []Op) map[string][]string {
 		}
 	}
 	values := make(map[string][]string)
-	for _, op := range ops {
-		if op.Kind != Read && op.Outcome == Unknown && !seen[op.Value] {
-			values[op.Key] = append(values[op.Key], op.Value)
+	for more := true; more; {
+		more = false
+		for _, op := range ops {
+			late := values[op.Key]
+			if op.Kind == Read || op.Outcome != Unknown || seen[op.Value] || slices.Contains(late, op.Value) {
+				continue
+			}
+			if op.Kind == Write || op.Expect == last[op.Key] || slices.Contains(late, op.Expect) {
+				values[op.Key], more = append(late, op.Value), true
+			}
 		}
 	}
 	return values

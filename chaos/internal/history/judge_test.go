@@ -101,14 +101,19 @@ func TestJudge(t *testing.T) {
 }
 
 func TestLate(t *testing.T) {
-	unknown := lost(swap("x", "e", 1, 2), history.Unknown)
+	swapped := func(expect, value string) history.Op { return lost(swap(expect, value, 1, 2), history.Unknown) }
 	other := lost(write("f", 1, 2), history.Unknown)
 	other.Key = "z"
 	late := history.Late([]history.Op{
 		write("a", 1, 2), lost(write("b", 3, 4), history.Unknown), lost(write("c", 3, 4), history.Unknown), lost(write("d", 3, 4), history.Refused),
-		unknown, other, read("b", 5, 6), differs("c", "g", "a", 7, 8),
-	})
-	require.Equal(t, map[string][]string{"k": {"c", "e"}, "z": {"f"}}, late, "b was seen, a and d have an end")
+		swapped("e", "m"), swapped("a", "e"), swapped("c", "h"), swapped("b", "i"), swapped("x", "j"), swapped(history.None, "l"),
+		other, read("b", 5, 6), differs("c", "g", "a", 7, 8),
+	}, map[string]string{"k": "a"})
+	require.ElementsMatch(t, []string{"c", "e", "h", "m"}, late["k"], "b was seen, a and d have an end, and the value that others replace does not come again")
+	require.Equal(t, []string{"f"}, late["z"])
+	require.Len(t, late, 2)
+	late = history.Late([]history.Op{swapped(history.None, "l")}, nil)
+	require.Equal(t, map[string][]string{"k": {"l"}}, late, "the key has no value")
 }
 
 // store is a register that does what it should.
