@@ -113,6 +113,10 @@ func TestRemovedReplicasAreForgotten(t *testing.T) {
 		for id := range uint64(maxRemoved) {
 			s.noteRemoved(id)
 		}
+		for range 2 * maxRemoved {
+			s.noteRemoved(1)
+		}
+		require.Len(t, s.more().removed, maxRemoved)
 		time.Sleep(tellRemoved / 2)
 		s.noteRemoved(1)
 		time.Sleep(tellRemoved / 2)

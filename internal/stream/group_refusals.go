@@ -78,18 +78,18 @@ func (s *refusals) take() []wire.GroupRefusal {
 	return all
 }
 
-// lost has those wait again that were taken and did not arrive, unless too many others do.
+// lost has those wait again that were taken and did not arrive, unless too many others do: they were not told.
 func (s *refusals) lost(all []wire.GroupRefusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range all {
+		delete(s.earlier, r)
 		state, ok := s.told[r]
 		switch {
 		case ok && state == refusalWaits:
 		case !ok && len(s.told) >= maxGroupRefusals:
 			s.more = true
 		default:
-			delete(s.earlier, r)
 			s.put(r)
 		}
 	}

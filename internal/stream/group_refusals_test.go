@@ -6,10 +6,12 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/seed-4d73690b/rafthttp/internal/bubble"
 	"github.com/seed-4d73690b/rafthttp/internal/conn"
 	"github.com/seed-4d73690b/rafthttp/internal/errs"
+	"github.com/seed-4d73690b/rafthttp/internal/fair"
 	"github.com/seed-4d73690b/rafthttp/internal/wire"
 )
 
@@ -89,6 +91,69 @@ func TestRefusalsThatAreLost(t *testing.T) {
 	require.Empty(t, s.take())
 	s.lost(first[:1]) // which nobody remembers
 	require.Equal(t, first[:1], s.take())
+}
+
+// TestLostRefusalThatCameAgain: one that came again before its loss was known is told once, also if that was in another interval of the turn.
+func TestLostRefusalThatCameAgain(t *testing.T) {
+	var s refusals
+	for n := range uint64(300) {
+		s.add(wire.GroupRefusal{Group: n})
+	}
+	first := s.take()[:1]
+	s.reset()
+	require.False(t, s.add(first[0]), "it was sent in this turn")
+	s.lost(first)
+	s.reset()
+	require.Equal(t, first, s.take())
+}
+
+// TestLostRefusalWithoutRoom: one that was lost while too many others waited was not told in this turn.
+func TestLostRefusalWithoutRoom(t *testing.T) {
+	var s refusals
+	for n := range uint64(600) {
+		s.add(wire.GroupRefusal{Group: n})
+	}
+	first := s.take()
+	s.reset()
+	for n := uint64(256); n < 512; n++ {
+		require.True(t, s.add(wire.GroupRefusal{Group: n}))
+	}
+	s.lost(first)
+	require.Len(t, s.take(), maxGroupRefusals)
+	s.reset()
+	require.True(t, s.add(first[0]))
+	require.Equal(t, first[:1], s.take())
+}
+
+// TestRefusalsOfAnEarlierBatch: what was written is not told again if the write of a later batch fails.
+func TestRefusalsOfAnEarlierBatch(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		m, _ := startMember(t)
+		w := NewGroupWriter(m, GroupMessage, GroupEvents{Lose: func(*fair.SendQueue, []fair.Item, error) {}})
+		w.Refuse(wire.GroupRefusal{Group: 7, From: 1, To: 2, Reason: wire.NoSuchGroup})
+		ours, theirs := net.Pipe()
+		c := NewConn(GroupMessage, conn.NewHijackedStream(ours, PieceBytes, m.Wait.Go), nil)
+		items := make([]fair.Item, 2)
+		for i := range items {
+			items[i] = fair.Item{Flow: &fair.Flow{Group: 7}, Msg: &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(uint64(1)), To: new(uint64(2)), Entries: []*raftpb.Entry{{Data: make([]byte, flushBytes)}}}}
+		}
+		sent := make(chan struct{})
+		go func() { defer close(sent); w.send(c, items) }()
+		dec := wire.NewGroupDecoder(wire.NewReader(theirs), wire.Limits{MaxMessageBytes: 1 << 20})
+		for {
+			_, got, err := dec.Decode()
+			require.NoError(t, err)
+			if got != nil {
+				break
+			}
+		}
+		theirs.Close()
+		<-sent
+		require.Empty(t, w.TakeRefusals())
+		ours.Close()
+		m.End(errs.ErrPeerRemoved)
+		w.Close()
+	})
 }
 
 // TestRefusalsOfAFailedWrite: refusals that could not be written wait for the next stream, or for whoever takes them without one.

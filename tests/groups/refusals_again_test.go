@@ -247,5 +247,13 @@ func TestLastRefusalOfALongOutage(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		require.EqualValues(t, 1, last.Status().Refused, "nobody says that there is no such group")
 		require.Zero(t, a.Status().Refused, "60 POSTs with it have failed")
+		for range 3 { // none of the outages is long
+			failing.Store(true)
+			last.Send([]*raftpb.Message{testmember.Heartbeat(1, 2, 1)})
+			time.Sleep(60 * time.Second)
+			failing.Store(false)
+			time.Sleep(10 * time.Second)
+		}
+		require.EqualValues(t, 4, last.Status().Refused)
 	})
 }

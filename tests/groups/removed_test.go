@@ -195,3 +195,25 @@ func TestRefusalOfAReplicaThatIsAddedAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestReplicaThatIsRemovedAgain: what was said of a replica before the group had it counts no more: the application is asked.
+func TestReplicaThatIsRemovedAgain(t *testing.T) {
+	testmember.Simulate(t, func(t *testing.T, n *memnet.Network) {
+		m := startNode(t, n, 1)
+		g := join(t, m, 1, nil)
+		post := func() (answer []byte) {
+			code, answer := postGroups(t, m, batch(t, 1, testmember.Heartbeat(1, 12, 1)))
+			require.Equal(t, http.StatusOK, code)
+			time.Sleep(time.Second)
+			return answer
+		}
+		g.raft.Removed = func(uint64) bool { return true }
+		post()
+		require.NotEmpty(t, post(), "it is not told that it was removed")
+		g.raft.Removed = nil
+		g.AddReplica(12, 2, []string{testmember.URLOf(2)})
+		g.RemovePeer(12)
+		require.Empty(t, post())
+		require.Len(t, g.raft.Received(), 1)
+	})
+}
