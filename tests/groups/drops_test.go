@@ -114,13 +114,13 @@ func TestDropsOfAGroupThatEnds(t *testing.T) {
 		require.NotZero(t, before, "there is room")
 		m, _ := small("database")
 		a.SendSnapshot(m)
-		time.Sleep(2 * time.Hour)
+		time.Sleep(2 * time.Minute)
 		require.Len(t, a.raft.SnapshotReports(), 1)
 		before++
 		require.Equal(t, before, groupNode(t, mb, 1).ReceiveFailures, "it has found no room")
 		m, _ = small("database")
 		a.SendSnapshot(m)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Second)
 		require.Len(t, a.raft.SnapshotReports(), 1)
 		dropped := b.Status().Dropped
 		time.AfterFunc(time.Second, release)
