@@ -96,6 +96,8 @@ func TestStrangerThatIsAddedWhileAMessageWaitsForRoom(t *testing.T) {
 		close(s.letGo)
 		idle(0)
 		require.Equal(t, []uint64{6, 7}, s.all)
+		dropped := g.drops().received.Dropped()
+		require.EqualValues(t, 1, dropped[queue.DropEnded], "the one that came late")
 		g.Leave()
 		asking.Wait()
 		for _, p := range gs.pools {
