@@ -252,7 +252,7 @@ func (gs *Groups) receive(ctx context.Context, from types.ID, n *node, items []s
 		return nil
 	}
 	var by *fair.Stream
-	if wait > 0 {
+	if wait > 0 && n != nil {
 		by = &n.delays
 	}
 	var found [receiveTogether]*Group
