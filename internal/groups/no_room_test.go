@@ -66,9 +66,5 @@ func TestStrangerThatIsAddedWhereThereIsNoRoom(t *testing.T) {
 	close(s.letGo)
 	g.Leave()
 	asking.Wait()
-	for _, p := range gs.pools {
-		p.Close()
-	}
-	gs.reports.Close()
-	gs.wg.Wait()
+	closePools(gs)
 }

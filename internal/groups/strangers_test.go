@@ -100,11 +100,7 @@ func TestStrangerThatIsAddedWhileAMessageWaitsForRoom(t *testing.T) {
 		require.EqualValues(t, 1, dropped[queue.DropEnded], "the one that came late")
 		g.Leave()
 		asking.Wait()
-		for _, p := range gs.pools {
-			p.Close()
-		}
-		gs.reports.Close()
-		gs.wg.Wait()
+		closePools(gs)
 	}
 }
 
@@ -158,9 +154,5 @@ func TestDropsOfAGroupThatHasEnded(t *testing.T) {
 	all, ofNode := g.drops().received.Dropped(), n.shares[queue.Append].Drops.Dropped()
 	require.EqualValues(t, 2, all.Total())
 	require.Zero(t, ofNode.Total())
-	for _, p := range n.groups.pools {
-		p.Close()
-	}
-	n.groups.reports.Close()
-	n.groups.wg.Wait()
+	closePools(n.groups)
 }

@@ -51,6 +51,15 @@ func newTestNode(t testing.TB, limits queue.Limits, written func(n int)) *node {
 	return n
 }
 
+// closePools ends what New has started, once the groups have ended.
+func closePools(gs *Groups) {
+	for _, p := range gs.pools {
+		p.Close()
+	}
+	gs.reports.Close()
+	gs.wg.Wait()
+}
+
 // writeAppends is the worker of the queue of appends.
 func writeAppends(n *node, written func(n int)) {
 	q := n.writers[appends].Queue
